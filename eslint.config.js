@@ -1,0 +1,69 @@
+import tseslint from 'typescript-eslint';
+
+/** The rooms of src/, top to bottom: a room imports only from rooms above it. */
+const ROOMS = [
+  'base',
+  'torch',
+  'nn',
+  'formats',
+  'models',
+  'text',
+  'config',
+  'data',
+  'generate',
+  'parallel',
+  'optim',
+  'train',
+  'plan',
+  'guard',
+  'eval',
+  'recipes',
+  'server',
+  'cli',
+];
+
+const roomRules = ROOMS.map((room, index) => ({
+  files: [`src/${room}/**/*.ts`],
+  rules: {
+    'no-restricted-imports': [
+      'error',
+      {
+        patterns: [
+          {
+            regex: `^(\\.\\./)+(${[...ROOMS.slice(index + 1), 'index\\.js'].join('|')})(/|$)`,
+            message: `The room "${room}" may import only from rooms above it (see CONTRIBUTING.md).`,
+          },
+          {
+            regex: '^(\\.\\./)+(parity|bench|examples|test)/',
+            message: 'Runners, benchmarks and examples import the rooms, never the other way round.',
+          },
+        ],
+      },
+    ],
+  },
+}));
+
+export default tseslint.config(
+  { ignores: ['dist/', '.patina/', 'node_modules/', 'native/', 'runs/', '**/*.generated.ts'] },
+  {
+    files: ['**/*.ts'],
+    extends: [tseslint.configs.strictTypeChecked],
+    languageOptions: {
+      parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname },
+    },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        { allowNumber: true, allowBoolean: true, allowNullish: false },
+      ],
+      '@typescript-eslint/no-unnecessary-condition': 'off',
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
+      '@typescript-eslint/unbound-method': 'off',
+      '@typescript-eslint/no-extraneous-class': 'off',
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/switch-exhaustiveness-check': 'error',
+    },
+  },
+  ...roomRules,
+);

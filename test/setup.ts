@@ -1,0 +1,2 @@
+/** Runs once in each test process, before its first file. */
+export {};
