@@ -1,0 +1,36 @@
+/** Faults of the file system (`ENOSPC`, `EACCES`, ...) and what they mean for the person at the keyboard. */
+import { EnvironmentError } from './errors.js';
+
+const FULL = new Set(['ENOSPC', 'EDQUOT']);
+const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR']);
+
+/** The `code` of a system error such as `ENOENT`, or undefined. */
+export function errorCode(error: unknown): string | undefined {
+  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : undefined;
+}
+
+/**
+ * The typed error for a write that failed, or `error` itself when it is no fault of disk or rights:
+ * E_DISK_FULL for a full disk or quota, E_UNWRITABLE for a missing right, a read-only disk or a file in the way.
+ *
+ * @param action What was being done, for example `write the checkpoint`.
+ */
+export function writeError(error: unknown, path: string, action: string): unknown {
+  const code = errorCode(error) ?? '';
+  if (FULL.has(code)) {
+    return new EnvironmentError(`The disk is full: could not ${action} at ${path}.`, {
+      code: 'E_DISK_FULL',
+      hint: 'Free some space or choose a folder on another disk, then run the same command again.',
+      cause: error,
+    });
+  }
+  if (UNWRITABLE.has(code)) {
+    return new EnvironmentError(`Could not ${action} at ${path} (${code}).`, {
+      code: 'E_UNWRITABLE',
+      hint: 'Choose a folder that you may write to, or change its rights.',
+      cause: error,
+    });
+  }
+  return error;
+}
