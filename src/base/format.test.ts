@@ -1,0 +1,31 @@
+import { expect, test } from 'vitest';
+
+import { formatBytes, formatCount, formatDuration } from './format.js';
+
+test.each([
+  [0, '0 B'],
+  [1023, '1023 B'],
+  [1536, '1.50 KiB'],
+  [1024 * 1024 - 1, '1.00 MiB'],
+  [16_060_522_496, '15.0 GiB'],
+  [-2048, '-2.00 KiB'],
+  [Infinity, 'Infinity'],
+])('formatBytes(%d) is %s', (bytes, text) => expect(formatBytes(bytes)).toBe(text));
+
+test.each([
+  [576, '576'],
+  [0.5, '0.5'],
+  [999_999, '1.00M'],
+  [20_979_712, '21.0M'],
+  [8_030_261_248, '8.03B'],
+  [128_256, '128K'],
+])('formatCount(%d) is %s', (count, text) => expect(formatCount(count)).toBe(text));
+
+test.each([
+  [0.04, '0.0s'],
+  [59.96, '1m 00s'],
+  [185, '3m 05s'],
+  [7620, '2h 07m'],
+  [273_600, '3d 04h'],
+  [NaN, 'NaN'],
+])('formatDuration(%d) is %s', (seconds, text) => expect(formatDuration(seconds)).toBe(text));

@@ -1,0 +1,47 @@
+/** Numbers as people read them: bytes, counts, durations. */
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+/** `1536` as `1.5 KiB`; three figures, powers of 1024. */
+export function formatBytes(bytes: number): string {
+  if (!Number.isFinite(bytes)) return String(bytes);
+  let value = Math.abs(bytes);
+  let unit = 0;
+  // 1023.5 would round to 1024 of a unit.
+  while (value >= 1023.5 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const digits = unit === 0 ? String(value) : figures(value);
+  return `${bytes < 0 ? '-' : ''}${digits} ${UNITS[unit]!}`;
+}
+
+/** `20979712` as `21.0M`; three figures, powers of 1000. */
+export function formatCount(count: number): string {
+  if (!Number.isFinite(count)) return String(count);
+  let value = Math.abs(count);
+  let unit = 0;
+  while (value >= 999.5 && unit < 4) {
+    value /= 1000;
+    unit++;
+  }
+  const digits = unit === 0 ? String(Math.round(value * 100) / 100) : figures(value);
+  return `${count < 0 ? '-' : ''}${digits}${['', 'K', 'M', 'B', 'T'][unit]!}`;
+}
+
+/** Seconds as `4.2s`, `3m 05s`, `2h 07m` or `3d 04h`. */
+export function formatDuration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return String(seconds);
+  if (seconds < 59.95) return `${seconds.toFixed(1)}s`;
+  const whole = Math.round(seconds);
+  const two = (value: number): string => String(value).padStart(2, '0');
+  if (whole < 3600) return `${Math.floor(whole / 60)}m ${two(whole % 60)}s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)}h ${two(minutes % 60)}m`;
+  const hours = Math.floor(minutes / 60);
+  return `${Math.floor(hours / 24)}d ${two(hours % 24)}h`;
+}
+
+function figures(value: number): string {
+  return value >= 99.95 ? value.toFixed(0) : value >= 9.995 ? value.toFixed(1) : value.toFixed(2);
+}
