@@ -1,0 +1,146 @@
+/**
+ * JSON Lines that survive a crash: one object per line, appended by one write, so that only the last line can be torn.
+ *
+ * JSON has no NaN and no infinities, and `JSON.stringify` would turn them into null; a loss that is NaN must stay
+ * visible, so they are written as the strings "NaN", "Infinity" and "-Infinity" (`number` reads them back).
+ */
+import {
+  closeSync,
+  createReadStream,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
+
+import { DataError } from './errors.js';
+import { writeError } from './system-error.js';
+
+/** A line of a file: its value and its number, counted from 1. */
+export interface JsonLine {
+  value: unknown;
+  line: number;
+}
+
+/** Appends objects to a file; what is written stays written when the process dies. */
+export class JsonLinesWriter {
+  readonly path: string;
+  #descriptor: number | undefined;
+
+  /**
+   * Opens `path` for appending and cuts off a last line that a crash has torn.
+   *
+   * @throws EnvironmentError E_DISK_FULL, E_UNWRITABLE, here and in `write` and `sync`.
+   */
+  constructor(path: string) {
+    this.path = path;
+    this.#guarded('open the log', () => {
+      this.#descriptor = openSync(path, 'a+');
+      const end = endOfLastLine(this.#descriptor);
+      if (end < fstatSync(this.#descriptor).size) ftruncateSync(this.#descriptor, end);
+    });
+  }
+
+  /** Appends one line. */
+  write(value: object): void {
+    const line = Buffer.from(`${JSON.stringify(value, finite)}\n`);
+    this.#guarded('append to the log', (descriptor) => {
+      const written = writeSync(descriptor, line);
+      // A disk that fills up takes a part of the line; the rest raises the error.
+      if (written < line.length) writeSync(descriptor, line, written);
+    });
+  }
+
+  /** Waits until everything written is on the disk. */
+  sync(): void {
+    this.#guarded('sync the log', fsyncSync);
+  }
+
+  close(): void {
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    this.#descriptor = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #guarded(action: string, work: (descriptor: number) => void): void {
+    try {
+      work(this.#descriptor ?? -1);
+    } catch (error) {
+      throw writeError(error, this.path, action);
+    }
+  }
+}
+
+/**
+ * The lines of a file, oldest first. Empty lines are passed over and a torn last line is left out; a line in the
+ * middle that is no JSON is a fault.
+ *
+ * @throws DataError E_JSON_LINE with file and line.
+ */
+export async function* readJsonLines(path: string): AsyncGenerator<JsonLine> {
+  let line = 0;
+  let rest = '';
+  for await (const piece of createReadStream(path, 'utf8') as AsyncIterable<string>) {
+    const lines = (rest + piece).split('\n');
+    rest = lines.pop()!;
+    for (const text of lines) {
+      line++;
+      if (text.trim() !== '') yield { value: parse(text, path, line), line };
+    }
+  }
+  // Without its newline a line may be torn; if it is whole all the same, it counts.
+  const last = rest.trim() === '' ? undefined : parseOrUndefined(rest);
+  if (last !== undefined) yield { value: last, line: line + 1 };
+}
+
+/** A number as the writer left it, or NaN for anything else. */
+export function number(value: unknown): number {
+  return typeof value === 'number' || (typeof value === 'string' && NON_FINITE.test(value))
+    ? Number(value)
+    : NaN;
+}
+
+const NON_FINITE = /^(NaN|-?Infinity)$/;
+
+function finite(_key: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
+}
+
+function parse(text: string, path: string, line: number): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new DataError(`${path}:${line} is not JSON: ${text.slice(0, 80)}`, {
+      code: 'E_JSON_LINE',
+      hint: 'Mend or remove that line; every line of the file must be one JSON object.',
+      cause,
+    });
+  }
+}
+
+function parseOrUndefined(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Where the last whole line ends, looking backwards from the end of the file. */
+function endOfLastLine(descriptor: number): number {
+  const buffer = Buffer.alloc(1 << 16);
+  let end = fstatSync(descriptor).size;
+  while (end > 0) {
+    const start = Math.max(0, end - buffer.length);
+    const read = readSync(descriptor, buffer, 0, end - start, start);
+    const newline = buffer.subarray(0, read).lastIndexOf(0x0a);
+    if (newline >= 0) return start + newline + 1;
+    end = start;
+  }
+  return 0;
+}
