@@ -1,0 +1,82 @@
+// Autograd: gradients of some tensors with respect to others, grad mode, inference mode.
+#include "common.h"
+
+#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/variable.h>
+
+namespace patina {
+
+// grad(retainGraph): buffer = [outputs n, inputs m, n handles, m handles, n upstream gradients (0: none)]; leaves m handles,
+// 0 where an input was not used.
+static napi_value grad(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  bool retain = false;
+  napi_get_value_bool(env, args[0], &retain);
+  const auto outputCount = static_cast<size_t>(buffer[0]), inputCount = static_cast<size_t>(buffer[1]);
+  if (2 + 2 * outputCount + inputCount > capacity) throw Failure("argument", "the tensors exceed the buffer");
+  const double* at = buffer + 2;
+  torch::autograd::variable_list outputs, inputs, upstream;
+  for (size_t i = 0; i < outputCount; i++) outputs.push_back(tensorOf(*at++, 0));
+  for (size_t i = 0; i < inputCount; i++) inputs.push_back(tensorOf(*at++, 1));
+  for (size_t i = 0; i < outputCount; i++, at++) upstream.push_back(*at == 0 ? at::Tensor() : tensorOf(*at, 2));
+  auto gradients = torch::autograd::grad(outputs, inputs, upstream, retain, false, true);
+  for (size_t i = 0; i < gradients.size(); i++) buffer[i] = keep(std::move(gradients[i]));
+  return nullptr;
+  PATINA_END
+}
+
+// setGradMode(enabled): the mode before.
+static napi_value setGradMode(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  const bool before = at::GradMode::is_enabled();
+  bool enabled = before;
+  napi_get_value_bool(env, args[0], &enabled);
+  at::GradMode::set_enabled(enabled);
+  return makeBool(env, before);
+  PATINA_END
+}
+
+static napi_value gradMode(napi_env env, napi_callback_info) {
+  return makeBool(env, at::GradMode::is_enabled());
+}
+
+// inferenceMode(f): runs the function in inference mode. An exception that it throws stays pending and reaches the caller.
+static napi_value inferenceMode(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  c10::InferenceMode guard(true);
+  napi_value receiver, result = nullptr;
+  napi_get_undefined(env, &receiver);
+  napi_call_function(env, receiver, args[0], 0, nullptr, &result);
+  return result;
+  PATINA_END
+}
+
+// setRequiresGrad(handle, value)
+static napi_value setRequiresGrad(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<2> args(env, info);
+  bool value = true;
+  napi_get_value_bool(env, args[1], &value);
+  tensorOf(number(env, args[0]), 0).set_requires_grad(value);
+  return nullptr;
+  PATINA_END
+}
+
+void registerAutograd(napi_env env, napi_value exports) {
+  addFunction(env, exports, "grad", grad);
+  addFunction(env, exports, "setGradMode", setGradMode);
+  addFunction(env, exports, "gradMode", gradMode);
+  addFunction(env, exports, "inferenceMode", inferenceMode);
+  addFunction(env, exports, "setRequiresGrad", setRequiresGrad);
+}
+
+}  // namespace patina

@@ -1,0 +1,346 @@
+// Devices: opening the CUDA libraries, facts, streams, events, synchronisation, threads.
+#include "common.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <dlfcn.h>
+#include <torch/version.h>
+
+#include <filesystem>
+#include <memory>
+
+namespace patina {
+
+namespace {
+
+void* cudaExtras = nullptr;  // patina_cuda, beside this addon
+
+std::filesystem::path folderOf(const void* symbol) {
+  Dl_info found;
+  if (dladdr(symbol, &found) == 0) return {};
+  return std::filesystem::path(found.dli_fname).parent_path();
+}
+
+// Fails quietly where there is no driver: that is the normal case on a machine without a GPU.
+bool openCuda() {
+  if (dlopen("libcuda.so.1", RTLD_LAZY | RTLD_GLOBAL) == nullptr) return false;
+  const auto library = folderOf(reinterpret_cast<const void*>(&at::get_num_threads)) / "libtorch_cuda.so";
+  if (!std::filesystem::exists(library)) return false;
+  if (dlopen(library.c_str(), RTLD_LAZY | RTLD_GLOBAL) == nullptr) throw Failure("device", std::string("cannot open the CUDA libraries: ") + dlerror());
+  const auto extras = folderOf(reinterpret_cast<const void*>(&openCuda)) / "patina_cuda.so";
+  if (std::filesystem::exists(extras)) cudaExtras = dlopen(extras.c_str(), RTLD_LAZY);
+  return at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount() > 0;
+}
+
+// A function of a library that libtorch has already opened.
+template <typename F>
+F loaded(const char* library, const char* name) {
+  void* handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
+  return handle == nullptr ? nullptr : reinterpret_cast<F>(dlsym(handle, name));
+}
+
+struct Streams {
+  std::vector<c10::Stream> list;
+  double add(c10::Stream stream) {
+    for (size_t i = 0; i < list.size(); i++)
+      if (list[i] == stream) return static_cast<double>(i);
+    list.push_back(stream);
+    return static_cast<double>(list.size() - 1);
+  }
+  c10::Stream at(double id) const {
+    if (!(id >= 0) || id >= static_cast<double>(list.size())) throw Failure("argument", "no such stream");
+    return list[static_cast<size_t>(id)];
+  }
+};
+
+Streams streams;
+std::vector<std::unique_ptr<c10::Event>> events;
+std::vector<size_t> freeEvents;
+
+c10::Event& eventOf(double id) {
+  if (!(id >= 0) || id >= static_cast<double>(events.size()) || !events[static_cast<size_t>(id)])
+    throw Failure("stale", "the event was disposed");
+  return *events[static_cast<size_t>(id)];
+}
+
+struct Wait {
+  napi_async_work work;
+  napi_deferred deferred;
+  c10::Device device{c10::DeviceType::CPU};
+  std::string error;
+};
+
+}  // namespace
+
+bool loadCuda() {
+  static const bool usable = openCuda();
+  return usable;
+}
+
+bool setCudaLimit(int index, double bytes) {
+  if (cudaExtras == nullptr) return false;
+  auto* set = reinterpret_cast<void (*)(int, double)>(dlsym(cudaExtras, "patina_cuda_set_memory_limit"));
+  if (set == nullptr) return false;
+  set(index, bytes);
+  return true;
+}
+
+// facts(): {version, cpuCapability, threads, cuda: null | {driver, runtime, devices: [...]}}.
+static napi_value facts(napi_env env, napi_callback_info) {
+  PATINA_TRY
+  checkThread();
+  napi_value object, cuda;
+  napi_create_object(env, &object);
+  setField(env, object, "version", makeText(env, TORCH_VERSION));
+  setField(env, object, "cpuCapability", makeText(env, at::get_cpu_capability()));
+  setField(env, object, "threads", makeNumber(env, at::get_num_threads()));
+  napi_get_null(env, &cuda);
+  if (loadCuda()) {
+    napi_create_object(env, &cuda);
+    const auto decimal = [](int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); };
+    int driver = 0, runtime = 0;
+    if (auto* get = loaded<int (*)(int*)>("libcuda.so.1", "cuDriverGetVersion")) get(&driver);
+    for (const char* library : {"libcudart.so.13", "libcudart.so.12"})
+      if (auto* get = loaded<int (*)(int*)>(library, "cudaRuntimeGetVersion")) get(&runtime);
+    setField(env, cuda, "driver", makeText(env, decimal(driver)));
+    setField(env, cuda, "runtime", makeText(env, decimal(runtime)));
+    napi_value list;
+    napi_create_array(env, &list);
+    at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
+    const int count = at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount();
+    for (int i = 0; i < count; i++) {
+      napi_value device;
+      napi_create_object(env, &device);
+      char name[256] = "";
+      int major = 0, minor = 0;
+      if (auto* get = loaded<int (*)(char*, int, int)>("libcuda.so.1", "cuDeviceGetName")) get(name, sizeof name, i);
+      if (auto* get = loaded<int (*)(int*, int, int)>("libcuda.so.1", "cuDeviceGetAttribute")) {
+        get(&major, 75, i);  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        get(&minor, 76, i);  // ..._MINOR
+      }
+      const auto [free, total] = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getMemoryInfo(static_cast<c10::DeviceIndex>(i));
+      setField(env, device, "index", makeNumber(env, i));
+      setField(env, device, "name", makeText(env, name));
+      setField(env, device, "capability", makeText(env, std::to_string(major) + "." + std::to_string(minor)));
+      setField(env, device, "totalBytes", makeNumber(env, static_cast<double>(total)));
+      setField(env, device, "freeBytes", makeNumber(env, static_cast<double>(free)));
+      napi_set_element(env, list, i, device);
+    }
+    setField(env, cuda, "devices", list);
+  }
+  setField(env, object, "cuda", cuda);
+  return object;
+  PATINA_END
+}
+
+// setThreads(count): threads that one CPU operator may use.
+static napi_value setThreads(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  at::set_num_threads(static_cast<int>(number(env, args[0])));
+  return nullptr;
+  PATINA_END
+}
+
+static napi_value threads(napi_env env, napi_callback_info) { return makeNumber(env, at::get_num_threads()); }
+
+// synchronize(device): waits until the device has done all work given to it.
+static napi_value synchronize(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  const c10::Device device = deviceOf(text(env, args[0]));
+  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+  return nullptr;
+  PATINA_END
+}
+
+// synchronizeAsync(device): a promise of the same, waited for on another thread.
+static napi_value synchronizeAsync(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  auto* wait = new Wait();
+  napi_value promise = nullptr, name;
+  try {
+    wait->device = deviceOf(text(env, args[0]));
+    check(env, napi_create_promise(env, &wait->deferred, &promise), "a promise");
+    napi_create_string_utf8(env, "patina:synchronize", NAPI_AUTO_LENGTH, &name);
+    napi_create_async_work(
+        env, nullptr, name,
+        [](napi_env, void* data) {
+          auto* job = static_cast<Wait*>(data);
+          try {
+            if (job->device.is_cuda()) c10::impl::VirtualGuardImpl(job->device.type()).synchronizeDevice(job->device.index());
+          } catch (const c10::Error& error) {
+            job->error = error.what_without_backtrace();
+          }
+        },
+        [](napi_env env, napi_status, void* data) {
+          auto* job = static_cast<Wait*>(data);
+          napi_value value;
+          if (job->error.empty()) {
+            napi_get_undefined(env, &value);
+            napi_resolve_deferred(env, job->deferred, value);
+          } else {
+            napi_create_object(env, &value);
+            setField(env, value, "kind", makeText(env, "operator"));
+            setField(env, value, "message", makeText(env, job->error));
+            setField(env, value, "argument", makeNumber(env, -1));
+            napi_reject_deferred(env, job->deferred, value);
+          }
+          napi_delete_async_work(env, job->work);
+          delete job;
+        },
+        wait, &wait->work);
+    napi_queue_async_work(env, wait->work);
+  } catch (...) {
+    delete wait;
+    throw;
+  }
+  return promise;
+  PATINA_END
+}
+
+// newStream(device), currentStream(device): its number. setStream(stream): the number of the one before.
+static napi_value newStream(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  const c10::Device device = deviceOf(text(env, args[0]));
+  return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device)));
+  PATINA_END
+}
+
+static napi_value currentStream(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  const c10::Device device = deviceOf(text(env, args[0]));
+  return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(device.type()).getStream(device)));
+  PATINA_END
+}
+
+static napi_value setStream(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  const c10::Stream stream = streams.at(number(env, args[0]));
+  return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(stream.device_type()).exchangeStream(stream)));
+  PATINA_END
+}
+
+// recordStream(tensor, stream): the tensor's memory is not given out again before the stream has passed this point.
+static napi_value recordStream(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<2> args(env, info);
+  tensorOf(number(env, args[0]), 0).record_stream(streams.at(number(env, args[1])));
+  return nullptr;
+  PATINA_END
+}
+
+// newEvent(device, timed): its number.
+static napi_value newEvent(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<2> args(env, info);
+  const c10::Device device = deviceOf(text(env, args[0]));
+  bool timed = false;
+  napi_get_value_bool(env, args[1], &timed);
+  auto event = std::make_unique<c10::Event>(device.type(), timed ? c10::EventFlag::BACKEND_DEFAULT : c10::EventFlag::PYTORCH_DEFAULT);
+  size_t id;
+  if (freeEvents.empty()) {
+    id = events.size();
+    events.push_back(std::move(event));
+  } else {
+    id = freeEvents.back();
+    freeEvents.pop_back();
+    events[id] = std::move(event);
+  }
+  return makeNumber(env, static_cast<double>(id));
+  PATINA_END
+}
+
+static napi_value dropEvent(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  const double id = number(env, args[0]);
+  eventOf(id);
+  events[static_cast<size_t>(id)].reset();
+  freeEvents.push_back(static_cast<size_t>(id));
+  return nullptr;
+  PATINA_END
+}
+
+static napi_value recordEvent(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<2> args(env, info);
+  eventOf(number(env, args[0])).record(streams.at(number(env, args[1])));
+  return nullptr;
+  PATINA_END
+}
+
+// waitEvent(event, stream): the stream's later work waits for the event; the host does not.
+static napi_value waitEvent(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<2> args(env, info);
+  eventOf(number(env, args[0])).block(streams.at(number(env, args[1])));
+  return nullptr;
+  PATINA_END
+}
+
+static napi_value queryEvent(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  return makeBool(env, eventOf(number(env, args[0])).query());
+  PATINA_END
+}
+
+static napi_value synchronizeEvent(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  eventOf(number(env, args[0])).synchronize();
+  return nullptr;
+  PATINA_END
+}
+
+// elapsed(from, to): milliseconds between two timed events.
+static napi_value elapsed(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<2> args(env, info);
+  return makeNumber(env, eventOf(number(env, args[0])).elapsedTime(eventOf(number(env, args[1]))));
+  PATINA_END
+}
+
+void registerDevices(napi_env env, napi_value exports) {
+  addFunction(env, exports, "facts", facts);
+  addFunction(env, exports, "setThreads", setThreads);
+  addFunction(env, exports, "threads", threads);
+  addFunction(env, exports, "synchronize", synchronize);
+  addFunction(env, exports, "synchronizeAsync", synchronizeAsync);
+  addFunction(env, exports, "newStream", newStream);
+  addFunction(env, exports, "currentStream", currentStream);
+  addFunction(env, exports, "setStream", setStream);
+  addFunction(env, exports, "recordStream", recordStream);
+  addFunction(env, exports, "newEvent", newEvent);
+  addFunction(env, exports, "dropEvent", dropEvent);
+  addFunction(env, exports, "recordEvent", recordEvent);
+  addFunction(env, exports, "waitEvent", waitEvent);
+  addFunction(env, exports, "queryEvent", queryEvent);
+  addFunction(env, exports, "synchronizeEvent", synchronizeEvent);
+  addFunction(env, exports, "elapsed", elapsed);
+}
+
+}  // namespace patina

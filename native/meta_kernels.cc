@@ -1,0 +1,201 @@
+// Meta kernels, forward and backward, for the operators that are called by name and that libtorch's C++ side has none for
+// (its Python side registers some of them). They allocate what the device's kernel allocates, in the same layout, so that a
+// ghost run saves the very tensors that the GPU saves. Shapes as in the kernels of ATen/native/{cuda,transformers}.
+#include "common.h"
+
+#include <torch/library.h>
+
+namespace patina {
+namespace {
+
+using at::Tensor;
+using c10::SymInt;
+using std::optional;
+
+// Attention: query [B, H, T, D]; the output lies as [B, T, H, D] in memory.
+Tensor attentionOutput(const Tensor& q, const Tensor& v) {
+  return at::empty({q.size(0), q.size(2), q.size(1), v.size(3)}, q.options()).transpose(1, 2);
+}
+
+Tensor philoxLike(const Tensor& q) { return at::empty({}, q.options().dtype(at::kLong)); }
+
+using Attention9 = std::tuple<Tensor, Tensor, Tensor, Tensor, SymInt, SymInt, Tensor, Tensor, Tensor>;
+using Gradients3 = std::tuple<Tensor, Tensor, Tensor>;
+
+Attention9 sdpaCudnn(const Tensor& q, const Tensor& k, const Tensor& v, const optional<Tensor>&, bool logsumexp, double, bool,
+                     bool, optional<double>) {
+  const Tensor lse = logsumexp ? at::empty({q.size(0), q.size(1), q.size(2), 1}, q.options().dtype(at::kFloat)) : Tensor();
+  return {attentionOutput(q, v), lse, Tensor(), Tensor(), q.size(2), k.size(2), philoxLike(q), philoxLike(q), Tensor()};
+}
+
+Gradients3 sdpaCudnnBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
+                             const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, SymInt, SymInt, double,
+                             bool, optional<double>) {
+  return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+}
+
+Attention9 sdpaFlash(const Tensor& q, const Tensor& k, const Tensor& v, double, bool, bool, optional<double>) {
+  const Tensor lse = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
+  const Tensor rng = at::empty({2}, q.options().dtype(at::kUInt64));
+  return {attentionOutput(q, v), lse, Tensor(), Tensor(), q.size(2), k.size(2), rng, at::empty({}, rng.options()), Tensor()};
+}
+
+Gradients3 sdpaFlashBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
+                             const Tensor&, const Tensor&, SymInt, SymInt, double, bool, const Tensor&, const Tensor&,
+                             optional<double>) {
+  return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+}
+
+std::tuple<Tensor, Tensor> sdpaCpu(const Tensor& q, const Tensor&, const Tensor& v, double, bool, const optional<Tensor>&,
+                                   optional<double>) {
+  const auto accumulate = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const Tensor lse = at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(accumulate)).transpose(1, 2);
+  return {attentionOutput(q, v), lse};
+}
+
+Gradients3 sdpaCpuBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
+                           double, bool, const optional<Tensor>&, optional<double>) {
+  const auto like = [](const Tensor& t) {
+    return at::empty({t.size(0), t.size(2), t.size(1), t.size(3)}, t.options()).transpose(1, 2);
+  };
+  return {like(q), like(k), like(v)};
+}
+
+// Packed sequences: query [total tokens, H, D], cumulative lengths given (or dense [B, T, H, D] without them).
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash(const Tensor& q, const Tensor& k, const Tensor& v,
+                                                         const optional<Tensor>& cumQ, const optional<Tensor>&, SymInt, SymInt,
+                                                         double, bool, bool, optional<double>, optional<SymInt>, optional<SymInt>,
+                                                         const optional<Tensor>&, const optional<Tensor>&) {
+  const auto single = q.options().dtype(at::kFloat);
+  const Tensor lse = cumQ ? at::empty({q.size(1), q.size(0)}, single) : at::empty({q.size(0), q.size(2), q.size(1)}, single);
+  const Tensor rng = at::empty({2}, q.options().dtype(at::kUInt64));
+  return {at::empty_like(q), lse, rng, at::empty({}, rng.options()), at::empty({0}, q.options())};
+}
+
+Gradients3 flashBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
+                         const Tensor&, const Tensor&, SymInt, SymInt, double, bool, const Tensor&, const Tensor&,
+                         optional<double>, optional<SymInt>, optional<SymInt>) {
+  return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+}
+
+Attention9 cudnn(const Tensor& q, const Tensor&, const Tensor& v, const optional<Tensor>&, const optional<Tensor>& cumQ,
+                 const optional<Tensor>& cumK, SymInt maxQ, SymInt maxK, bool logsumexp, double, bool, bool, optional<double>) {
+  if (!cumQ) {
+    const Tensor lse = logsumexp ? at::empty({q.size(0), q.size(1), q.size(2), 1}, q.options().dtype(at::kFloat)) : Tensor();
+    return {attentionOutput(q, v), lse, Tensor(), Tensor(), maxQ, maxK, philoxLike(q), philoxLike(q), Tensor()};
+  }
+  const Tensor lse = logsumexp ? at::empty({q.size(0), q.size(1), 1}, q.options().dtype(at::kFloat)) : Tensor();
+  return {at::empty({q.size(0), q.size(1), v.size(2)}, q.options()), lse, *cumQ, *cumK, maxQ, maxK, philoxLike(q), philoxLike(q), Tensor()};
+}
+
+Gradients3 cudnnBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
+                         const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, SymInt, SymInt, double, bool,
+                         optional<double>) {
+  return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+}
+
+// Norms: statistics have the input's shape with the normalised dimensions as 1.
+std::vector<int64_t> statisticsShape(const Tensor& x, size_t normalized) {
+  auto shape = x.sizes().vec();
+  for (size_t i = shape.size() - normalized; i < shape.size(); i++) shape[i] = 1;
+  return shape;
+}
+
+at::ScalarType statisticsType(const Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
+std::tuple<Tensor, Tensor> rmsNorm(const Tensor& x, at::IntArrayRef shape, const optional<Tensor>&, optional<double>) {
+  return {at::empty_like(x, at::MemoryFormat::Contiguous), at::empty(statisticsShape(x, shape.size()), x.options().dtype(statisticsType(x)))};
+}
+
+std::tuple<Tensor, Tensor> rmsNormBackward(const Tensor&, const Tensor& x, at::IntArrayRef, const Tensor&,
+                                           const optional<Tensor>& weight, std::array<bool, 2> mask) {
+  return {mask[0] ? at::empty_like(x, at::MemoryFormat::Contiguous) : Tensor(),
+          mask[1] && weight ? at::empty_like(*weight) : Tensor()};
+}
+
+Gradients3 layerNorm(const Tensor& x, c10::SymIntArrayRef shape, const optional<Tensor>&, const optional<Tensor>&, double) {
+  const auto statistics = x.is_meta() ? statisticsType(x) : x.scalar_type();
+  const auto stats = [&] { return at::empty(statisticsShape(x, shape.size()), x.options().dtype(statistics)); };
+  return {at::empty_like(x, at::MemoryFormat::Contiguous), stats(), stats()};
+}
+
+Gradients3 layerNormBackward(const Tensor&, const Tensor& x, c10::SymIntArrayRef, const Tensor&, const Tensor&,
+                             const optional<Tensor>& weight, const optional<Tensor>& bias, std::array<bool, 3> mask) {
+  return {mask[0] ? at::empty_like(x, at::MemoryFormat::Contiguous) : Tensor(), mask[1] && weight ? at::empty_like(*weight) : Tensor(),
+          mask[2] && bias ? at::empty_like(*bias) : Tensor()};
+}
+
+Tensor convolution(const Tensor& x, const Tensor& weight, const optional<Tensor>&, c10::SymIntArrayRef stride,
+                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed, c10::SymIntArrayRef, SymInt) {
+  TORCH_CHECK(!transposed, "the meta kernel of convolution has no transposed form");
+  std::vector<int64_t> shape{x.size(0), weight.size(0)};
+  for (int64_t d = 2; d < x.dim(); d++) {
+    const auto i = static_cast<size_t>(d - 2);
+    const auto of = [i](c10::SymIntArrayRef list) { return list[std::min(i, list.size() - 1)].expect_int(); };
+    shape.push_back((x.size(d) + 2 * of(padding) - of(dilation) * (weight.size(d) - 1) - 1) / of(stride) + 1);
+  }
+  return at::empty(shape, x.options());
+}
+
+Gradients3 convolutionBackward(const Tensor& grad, const Tensor& x, const Tensor& weight, at::OptionalSymIntArrayRef,
+                               c10::SymIntArrayRef, c10::SymIntArrayRef, c10::SymIntArrayRef, bool, c10::SymIntArrayRef, SymInt,
+                               std::array<bool, 3> mask) {
+  return {mask[0] ? at::empty_like(x) : Tensor(), mask[1] ? at::empty_like(weight) : Tensor(),
+          mask[2] ? at::empty({weight.size(0)}, grad.options()) : Tensor()};
+}
+
+Tensor indexSelect(const Tensor& x, int64_t dim, const Tensor& index) {
+  auto shape = x.sizes().vec();
+  if (!shape.empty()) shape[static_cast<size_t>(at::maybe_wrap_dim(dim, x.dim()))] = index.numel();
+  return at::empty(shape, x.options());
+}
+
+Tensor embeddingDenseBackward(const Tensor& grad, const Tensor&, SymInt rows, SymInt, bool) {
+  return at::empty({rows.expect_int(), grad.size(-1)}, grad.options());
+}
+
+Tensor scaledMm(const Tensor& a, const Tensor& b, const Tensor&, const Tensor&, const optional<Tensor>&, const optional<Tensor>&,
+                optional<at::ScalarType> dtype, bool) {
+  return at::empty({a.size(0), b.size(1)}, a.options().dtype(dtype.value_or(a.scalar_type())));
+}
+
+void fusedAdamw(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, double, double,
+                double, double, double, bool, bool, const optional<Tensor>&, const optional<Tensor>&) {}
+
+void fusedAdamwTensorLr(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList,
+                        const Tensor&, double, double, double, double, bool, bool, const optional<Tensor>&,
+                        const optional<Tensor>&) {}
+
+void unscale(at::TensorList, Tensor&, const Tensor&) {}
+
+Tensor& updateScale(Tensor& scale, Tensor&, const Tensor&, double, double, int64_t) { return scale; }
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(aten, Meta, m) {
+  m.impl("_scaled_dot_product_cudnn_attention", sdpaCudnn);
+  m.impl("_scaled_dot_product_cudnn_attention_backward", sdpaCudnnBackward);
+  m.impl("_scaled_dot_product_flash_attention", sdpaFlash);
+  m.impl("_scaled_dot_product_flash_attention_backward", sdpaFlashBackward);
+  m.impl("_scaled_dot_product_flash_attention_for_cpu", sdpaCpu);
+  m.impl("_scaled_dot_product_flash_attention_for_cpu_backward", sdpaCpuBackward);
+  m.impl("_flash_attention_forward", flash);
+  m.impl("_flash_attention_backward", flashBackward);
+  m.impl("_cudnn_attention_forward", cudnn);
+  m.impl("_cudnn_attention_backward", cudnnBackward);
+  m.impl("_fused_rms_norm", rmsNorm);
+  m.impl("_fused_rms_norm_backward", rmsNormBackward);
+  m.impl("native_layer_norm", layerNorm);
+  m.impl("native_layer_norm_backward", layerNormBackward);
+  m.impl("convolution", convolution);
+  m.impl("convolution_backward", convolutionBackward);
+  m.impl("index_select", indexSelect);
+  m.impl("embedding_dense_backward", embeddingDenseBackward);
+  m.impl("_scaled_mm", scaledMm);
+  m.impl("_fused_adamw_", fusedAdamw);
+  m.impl("_fused_adamw_.tensor_lr", fusedAdamwTensorLr);
+  m.impl("_amp_foreach_non_finite_check_and_unscale_", unscale);
+  m.impl("_amp_update_scale_", updateScale);
+}
+
+}  // namespace patina

@@ -1,0 +1,230 @@
+// The module's entry: the slot table, N-API helpers, the table of exported functions.
+#include "common.h"
+
+#include <atomic>
+#include <thread>
+
+namespace patina {
+
+double* buffer = nullptr;
+size_t capacity = 0;
+std::vector<Slot> slots;
+
+static std::vector<uint32_t> freeSlots;
+static size_t live = 0;
+
+double keep(at::Tensor tensor) {
+  if (!tensor.defined()) return 0;
+  uint32_t index;
+  if (freeSlots.empty()) {
+    if (slots.size() >= kSlots) throw Failure("memory", "more than 16,777,216 tensors are alive at once");
+    index = static_cast<uint32_t>(slots.size());
+    slots.emplace_back();
+  } else {
+    index = freeSlots.back();
+    freeSlots.pop_back();
+  }
+  Slot& slot = slots[index];
+  slot.tensor = std::move(tensor);
+  slot.used = true;
+  live++;
+  return static_cast<double>(slot.generation) * kSlots + index;
+}
+
+static Slot* find(double handle) {
+  if (!(handle >= kSlots) || handle > 9007199254740991.0) return nullptr;
+  const auto whole = static_cast<uint64_t>(handle);
+  const auto index = static_cast<uint32_t>(whole & 0xFFFFFF);
+  if (index >= slots.size()) return nullptr;
+  Slot& slot = slots[index];
+  return slot.used && slot.generation == static_cast<uint32_t>(whole >> 24) ? &slot : nullptr;
+}
+
+at::Tensor& tensorOf(double handle, int argument) {
+  Slot* slot = find(handle);
+  if (slot == nullptr) {
+    if (handle < 0) throw Failure("stale", "the tensor was disposed", argument);
+    if (handle >= kSlots) throw Failure("stale", "the tensor's slot was given to another tensor", argument);
+    throw Failure("argument", "expected a Tensor", argument);
+  }
+  return slot->tensor;
+}
+
+bool drop(double handle) {
+  Slot* slot = find(handle);
+  if (slot == nullptr) return false;
+  slot->used = false;
+  // 29 bits of generation fit beside the index in a double; a slot that used them all up is retired.
+  const bool reusable = ++slot->generation < (1u << 29);
+  live--;
+  const auto index = static_cast<uint32_t>(slot - slots.data());
+  // Move out first: freeing a tensor may run deleters.
+  at::Tensor gone = std::move(slot->tensor);
+  if (reusable) freeSlots.push_back(index);
+  return true;
+}
+
+size_t liveTensors() { return live; }
+
+static std::atomic<uint64_t> ownerThread{0};
+static std::atomic<uint64_t> threadCounter{0};
+static thread_local uint64_t thisThread = 0;
+
+void checkThread() {
+  if (thisThread != 0 && ownerThread.load(std::memory_order_relaxed) == thisThread) [[likely]] return;
+  if (thisThread == 0) thisThread = ++threadCounter;
+  uint64_t none = 0;
+  if (ownerThread.compare_exchange_strong(none, thisThread) || none == thisThread) return;
+  throw Failure("thread", "tensors belong to the thread that made the first one");
+}
+
+napi_value failure(napi_env env) {
+  std::string kind = "operator", message;
+  int argument = -1;
+  try {
+    throw;
+  } catch (const Failure& error) {
+    kind = error.kind;
+    message = error.what();
+    argument = error.argument;
+  } catch (const c10::OutOfMemoryError& error) {
+    kind = "memory";
+    message = error.what_without_backtrace();
+  } catch (const c10::IndexError& error) {
+    kind = "index";
+    message = error.what_without_backtrace();
+  } catch (const c10::NotImplementedError& error) {
+    kind = "unsupported";
+    message = error.what_without_backtrace();
+  } catch (const c10::Error& error) {
+    message = error.what_without_backtrace();
+  } catch (const std::bad_alloc&) {
+    kind = "memory";
+    message = "the C++ runtime could not allocate memory";
+  } catch (const std::exception& error) {
+    message = error.what();
+  } catch (...) {
+    message = "unknown C++ exception";
+  }
+  napi_value object;
+  if (napi_create_object(env, &object) != napi_ok) return nullptr;
+  setField(env, object, "kind", makeText(env, kind));
+  setField(env, object, "message", makeText(env, message));
+  setField(env, object, "argument", makeNumber(env, argument));
+  return object;
+}
+
+void check(napi_env env, napi_status status, const char* what) {
+  if (status != napi_ok) throw Failure("argument", std::string("expected ") + what);
+}
+
+std::string text(napi_env env, napi_value value) {
+  size_t length = 0;
+  check(env, napi_get_value_string_utf8(env, value, nullptr, 0, &length), "a string");
+  std::string result(length, '\0');
+  napi_get_value_string_utf8(env, value, result.data(), length + 1, &length);
+  return result;
+}
+
+double number(napi_env env, napi_value value) {
+  double result = 0;
+  check(env, napi_get_value_double(env, value, &result), "a number");
+  return result;
+}
+
+napi_value makeNumber(napi_env env, double value) {
+  napi_value result;
+  napi_create_double(env, value, &result);
+  return result;
+}
+
+napi_value makeText(napi_env env, const std::string& value) {
+  napi_value result;
+  napi_create_string_utf8(env, value.data(), value.size(), &result);
+  return result;
+}
+
+napi_value makeBool(napi_env env, bool value) {
+  napi_value result;
+  napi_get_boolean(env, value, &result);
+  return result;
+}
+
+void setField(napi_env env, napi_value object, const char* name, napi_value value) {
+  napi_set_named_property(env, object, name, value);
+}
+
+c10::Device deviceOf(const std::string& text) {
+  c10::Device device(text);
+  if (device.is_cuda()) {
+    if (!loadCuda()) throw Failure("device", "no usable CUDA device: '" + text + "'");
+    at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
+    const int count = at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount();
+    if (device.index() >= count)
+      throw Failure("device", "device '" + text + "' does not exist: this machine has " + std::to_string(count) + " CUDA device(s)");
+    if (!device.has_index()) device.set_index(0);
+  }
+  return device;
+}
+
+void addFunction(napi_env env, napi_value exports, const char* name, Callback callback) {
+  napi_value function;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
+  setField(env, exports, name, function);
+}
+
+// setBuffer(Float64Array): the buffer for arguments and results.
+static napi_value setBuffer(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  napi_typedarray_type type;
+  size_t length, offset;
+  void* data;
+  napi_value array;
+  check(env, napi_get_typedarray_info(env, args[0], &type, &length, &data, &array, &offset), "a Float64Array");
+  if (type != napi_float64_array) throw Failure("argument", "expected a Float64Array");
+  buffer = static_cast<double*>(data);
+  capacity = length;
+  return nullptr;
+  PATINA_END
+}
+
+// release(count): frees the handles in buffer[0..count); stale ones are passed over.
+static napi_value release(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread();
+  Arguments<1> args(env, info);
+  const auto count = static_cast<size_t>(number(env, args[0]));
+  if (count > capacity) throw Failure("argument", "more handles than the buffer holds");
+  for (size_t i = 0; i < count; i++) drop(buffer[i]);
+  return nullptr;
+  PATINA_END
+}
+
+static napi_value liveCount(napi_env env, napi_callback_info) {
+  return makeNumber(env, static_cast<double>(liveTensors()));
+}
+
+}  // namespace patina
+
+NAPI_MODULE_INIT() {
+  using namespace patina;
+  static std::once_flag once;
+  std::call_once(once, [] {
+    slots.reserve(1 << 16);
+    installAllocators();
+  });
+  addFunction(env, exports, "setBuffer", setBuffer);
+  addFunction(env, exports, "release", release);
+  addFunction(env, exports, "liveTensors", liveCount);
+  registerDoor(env, exports);
+  registerAutograd(env, exports);
+  registerData(env, exports);
+  registerFiles(env, exports);
+  registerMemory(env, exports);
+  registerDevices(env, exports);
+  registerRandom(env, exports);
+  registerGraph(env, exports);
+  return exports;
+}

@@ -1,0 +1,149 @@
+/** Devices: facts, synchronisation, streams and events, threads. The CPU is its own twin: one stream, events by host clock. */
+
+import { UsageError } from '../base/errors.js';
+import { expectDone, expectValue, isFailure, failureError } from './errors.js';
+import { native, type TorchFacts } from './native.js';
+import type { Tensor } from './tensor.js';
+
+/** Where a tensor lies. `cuda` alone is `cuda:0`. */
+export type Device = 'cpu' | 'meta' | 'cuda' | `cuda:${number}`;
+
+/** Version, CPU capability, threads and GPUs of the libtorch in use. */
+export function torchFacts(): TorchFacts {
+  return expectValue(native.facts(), 'facts');
+}
+
+/** Whether a GPU can be used. */
+export function cudaAvailable(): boolean {
+  return torchFacts().cuda !== null;
+}
+
+/** Threads that one CPU operator may use. */
+export function threads(): number {
+  return native.threads();
+}
+
+/** Sets the threads that one CPU operator may use. Results on CPU are reproducible at equal counts only. */
+export function setThreads(count: number): void {
+  if (!Number.isInteger(count) || count < 1) {
+    throw new UsageError(`setThreads(): ${count} is no number of threads`, {
+      code: 'E_ARGUMENT',
+      hint: 'Give a whole number from 1.',
+    });
+  }
+  expectDone(native.setThreads(count), 'setThreads()');
+}
+
+/** Tensors that are alive, on all devices. */
+export function liveTensors(): number {
+  return native.liveTensors();
+}
+
+/** Waits until a device has done all work given to it. */
+export function synchronize(device: Device): void {
+  expectDone(native.synchronize(device), 'synchronize()');
+}
+
+/** The same without blocking the thread. */
+export async function synchronizeAsync(device: Device): Promise<void> {
+  const promise = expectValue(native.synchronizeAsync(device), 'synchronizeAsync()');
+  try {
+    await promise;
+  } catch (failure) {
+    throw isFailure(failure) ? failureError(failure, { operator: 'synchronizeAsync()' }) : failure;
+  }
+}
+
+const isCuda = (device: Device): boolean => device.startsWith('cuda');
+
+/** A queue of work on a device; work in one stream runs in order, different streams may overlap. */
+export class Stream {
+  private constructor(
+    readonly device: Device,
+    /** Number in the native table; -1 for the only stream of a CPU or meta device. */
+    readonly id: number,
+  ) {}
+
+  /** A stream beside the current one. */
+  static create(device: Device): Stream {
+    return new Stream(
+      device,
+      isCuda(device) ? expectValue(native.newStream(device), 'stream') : -1,
+    );
+  }
+
+  /** The stream that operators go to now. */
+  static current(device: Device): Stream {
+    return new Stream(
+      device,
+      isCuda(device) ? expectValue(native.currentStream(device), 'stream') : -1,
+    );
+  }
+
+  /** Runs a synchronous function whose operators go to this stream. */
+  run<T>(body: () => T): T {
+    if (this.id < 0) return body();
+    const before = expectValue(native.setStream(this.id), 'stream');
+    try {
+      return body();
+    } finally {
+      native.setStream(before);
+    }
+  }
+
+  /** Keeps a tensor's memory from being given out again before this stream has passed this point. */
+  protect(tensor: Tensor): void {
+    if (this.id >= 0) expectDone(native.recordStream(tensor.handle, this.id), 'protect()');
+  }
+
+  /** Makes later work in this stream wait for an event; the host does not wait. */
+  wait(event: DeviceEvent): void {
+    if (this.id >= 0) expectDone(native.waitEvent(event.id, this.id), 'wait()');
+  }
+}
+
+/** A mark in a stream. */
+export class DeviceEvent {
+  id: number;
+  private hostTime = NaN;
+
+  /** @param options.timed allow `elapsedSince`. @default false */
+  constructor(
+    readonly device: Device,
+    { timed = false }: { timed?: boolean } = {},
+  ) {
+    this.id = isCuda(device) ? expectValue(native.newEvent(device, timed), 'event') : -1;
+  }
+
+  /** Puts the mark at the end of a stream. */
+  record(stream: Stream = Stream.current(this.device)): this {
+    if (this.id >= 0) expectDone(native.recordEvent(this.id, stream.id), 'record()');
+    else this.hostTime = performance.now();
+    return this;
+  }
+
+  /** Whether the device has reached the mark. */
+  reached(): boolean {
+    return this.id < 0 || expectValue(native.queryEvent(this.id), 'reached()');
+  }
+
+  /** Waits until the device has reached the mark. */
+  synchronize(): void {
+    if (this.id >= 0) expectDone(native.synchronizeEvent(this.id), 'synchronize()');
+  }
+
+  /** Milliseconds from another timed event to this one. */
+  elapsedSince(earlier: DeviceEvent): number {
+    if (this.id < 0) return this.hostTime - earlier.hostTime;
+    return expectValue(native.elapsed(earlier.id, this.id), 'elapsedSince()');
+  }
+
+  dispose(): void {
+    if (this.id >= 0) expectDone(native.dropEvent(this.id), 'dispose()');
+    this.id = -1;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,16 @@
+/** The room of tensors: `Tensor`, operators, scopes, autograd, devices, memory, random state. */
+
+export * from './autograd.js';
+export * from './create.js';
+export * from './device.js';
+export { checkOperators, type Layout, type MemoryFormat, type Scalar } from './door.js';
+export * from './dtype.js';
+export { DisposedError, OperatorError, ThreadError } from './errors.js';
+export * from './mapped-file.js';
+export * from './memory.js';
+export type { TorchFacts } from './native.js';
+export * from './operators.generated.js';
+export * from './random.js';
+export { scope, scopeAsync, tensorsIn, TENSORS, type TensorHolder } from './scope.js';
+export * from './tensor.js';
+export { liveSites, traceTensors } from './trace.js';

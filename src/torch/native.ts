@@ -1,0 +1,154 @@
+/** The native addon as TypeScript sees it. Every call returns a `NativeFailure` instead of throwing; `raise` makes the error. */
+
+import { createRequire } from 'node:module';
+import { EnvironmentError } from '../base/errors.js';
+import { nativeLibrary } from '../base/native-path.js';
+
+/** What a failing native call returns. */
+export interface NativeFailure {
+  readonly kind: string;
+  readonly message: string;
+  /** Position of the argument at fault, counted as in the operator's schema; -1: none. */
+  readonly argument: number;
+}
+
+export interface SchemaArgument {
+  readonly name: string;
+  readonly type: string;
+  readonly keywordOnly: boolean;
+  readonly writes: boolean;
+  readonly default?: string;
+}
+
+/** An operator's schema in the libtorch in use. */
+export interface Schema {
+  readonly arguments: readonly SchemaArgument[];
+  readonly returns: readonly SchemaArgument[];
+}
+
+/** One saved tensor or node of an autograd graph. */
+export interface NativeGraphNode {
+  readonly name: string;
+  readonly saved: readonly { readonly dtype: number; readonly shape: readonly number[] }[];
+}
+
+/** Facts of this libtorch and its devices. */
+export interface TorchFacts {
+  readonly version: string;
+  readonly cpuCapability: string;
+  readonly threads: number;
+  readonly cuda: null | {
+    /** CUDA version that the driver supports. */
+    readonly driver: string;
+    /** CUDA version that libtorch was built with. */
+    readonly runtime: string;
+    readonly devices: readonly {
+      readonly index: number;
+      readonly name: string;
+      /** Compute capability, for example `9.0`. */
+      readonly capability: string;
+      readonly totalBytes: number;
+      readonly freeBytes: number;
+    }[];
+  };
+}
+
+type Failing<T> = T | NativeFailure;
+
+/** The addon's functions. Arguments and results that are not named here travel in the shared buffer. */
+export interface Native {
+  setBuffer(buffer: Float64Array): NativeFailure | undefined;
+  release(count: number): NativeFailure | undefined;
+  liveTensors(): number;
+
+  declare(
+    name: string,
+    overload: string,
+    args: readonly string[],
+    discard: boolean,
+  ): Failing<number>;
+  call(operator: number): NativeFailure | undefined;
+  resolve(operator: number): NativeFailure | undefined;
+  intern(text: string): Failing<number>;
+  device(text: string): Failing<number>;
+  schema(name: string, overload: string): Failing<Schema>;
+  benchmarkAdd(a: number, b: number, times: number): NativeFailure | undefined;
+  benchmarkLinear(a: number, b: number, times: number): NativeFailure | undefined;
+
+  grad(retainGraph: boolean): NativeFailure | undefined;
+  setGradMode(enabled: boolean): Failing<boolean>;
+  gradMode(): boolean;
+  inferenceMode<T>(run: () => T): Failing<T>;
+  setRequiresGrad(handle: number, value: boolean): NativeFailure | undefined;
+  graph(handle: number): Failing<NativeGraphNode[]>;
+
+  fromBuffer(
+    buffer: ArrayBufferLike,
+    byteOffset: number,
+    byteLength: number,
+    dtype: number,
+  ): NativeFailure | undefined;
+  read(
+    handle: number,
+    buffer: ArrayBufferLike,
+    byteOffset: number,
+    byteLength: number,
+  ): NativeFailure | undefined;
+  item(handle: number): NativeFailure | undefined;
+  metadata(handle: number): NativeFailure | undefined;
+  storage(handle: number): Failing<number>;
+  resizeStorage(handle: number, bytes: number): NativeFailure | undefined;
+
+  mapFile(path: string): NativeFailure | undefined;
+  closeFile(id: number): NativeFailure | undefined;
+  checkFile(id: number): NativeFailure | undefined;
+  mappedTensor(id: number, byteOffset: number, dtype: number): NativeFailure | undefined;
+  prefetchFile(id: number, offset: number, length: number): Failing<Promise<void>>;
+
+  memory(device: string): NativeFailure | undefined;
+  resetPeak(device: string): NativeFailure | undefined;
+  emptyCache(device: string): NativeFailure | undefined;
+  setMemoryLimit(device: string, bytes: number): NativeFailure | undefined;
+
+  facts(): Failing<TorchFacts>;
+  threads(): number;
+  setThreads(count: number): NativeFailure | undefined;
+  synchronize(device: string): NativeFailure | undefined;
+  synchronizeAsync(device: string): Failing<Promise<void>>;
+  newStream(device: string): Failing<number>;
+  currentStream(device: string): Failing<number>;
+  setStream(stream: number): Failing<number>;
+  recordStream(handle: number, stream: number): NativeFailure | undefined;
+  newEvent(device: string, timed: boolean): Failing<number>;
+  dropEvent(event: number): NativeFailure | undefined;
+  recordEvent(event: number, stream: number): NativeFailure | undefined;
+  waitEvent(event: number, stream: number): NativeFailure | undefined;
+  queryEvent(event: number): Failing<boolean>;
+  synchronizeEvent(event: number): NativeFailure | undefined;
+  elapsed(from: number, to: number): Failing<number>;
+
+  newGenerator(device: string, seed: bigint): Failing<number>;
+  defaultGenerator(device: string): Failing<number>;
+  dropGenerator(generator: number): NativeFailure | undefined;
+  seedGenerator(generator: number, seed: bigint): NativeFailure | undefined;
+  generatorState(generator: number): NativeFailure | undefined;
+  setGeneratorState(generator: number, state: number): NativeFailure | undefined;
+}
+
+function load(): Native {
+  const path = nativeLibrary('patina');
+  try {
+    return createRequire(import.meta.url)(path) as Native;
+  } catch (cause) {
+    throw new EnvironmentError(
+      `cannot load the native addon '${path}': ${(cause as Error).message}`,
+      {
+        code: 'E_ADDON',
+        hint: 'Run `npm run setup` to build it anew, then `patina doctor`.',
+        cause,
+      },
+    );
+  }
+}
+
+export const native: Native = load();

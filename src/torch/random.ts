@@ -1,0 +1,65 @@
+/** Random state: generators with seeds of their own. Operators that draw take one as `generator`. */
+
+import { UsageError } from '../base/errors.js';
+import type { Device } from './device.js';
+import { B } from './door.js';
+import { expectDone, expectValue } from './errors.js';
+import { native } from './native.js';
+import { Tensor } from './tensor.js';
+
+function seedBits(seed: number | bigint): bigint {
+  if (typeof seed === 'number' && !Number.isSafeInteger(seed)) {
+    throw new UsageError(`the seed ${seed} is not an integer`, {
+      code: 'E_ARGUMENT',
+      hint: 'Give a whole number or a bigint.',
+    });
+  }
+  return BigInt.asUintN(64, BigInt(seed));
+}
+
+/** A stream of random numbers on one device. Dispose it, or let it go with the program. */
+export class Generator {
+  handle: number;
+
+  private constructor(handle: number) {
+    this.handle = handle;
+  }
+
+  /** A generator with its own state. Seeds are taken modulo 2^64. */
+  static create(seed: number | bigint, device: Device = 'cpu'): Generator {
+    return new Generator(expectValue(native.newGenerator(device, seedBits(seed)), 'generator'));
+  }
+
+  /** The generator that operators use when they are given none. */
+  static default(device: Device = 'cpu'): Generator {
+    return new Generator(expectValue(native.defaultGenerator(device), 'generator'));
+  }
+
+  /** Starts the stream of this seed. */
+  seed(seed: number | bigint): this {
+    expectDone(native.seedGenerator(this.handle, seedBits(seed)), 'seed');
+    return this;
+  }
+
+  /** The whole state, a uint8 tensor on the CPU. */
+  state(): Tensor {
+    expectDone(native.generatorState(this.handle), 'state');
+    return new Tensor(B[0]!);
+  }
+
+  /** Restores a state that `state` gave. */
+  setState(state: Tensor): this {
+    expectDone(native.setGeneratorState(this.handle, state.handle), 'setState');
+    return this;
+  }
+
+  dispose(): void {
+    if (this.handle === 0) return;
+    expectDone(native.dropGenerator(this.handle), 'dispose');
+    this.handle = -1;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

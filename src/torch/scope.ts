@@ -1,0 +1,157 @@
+/**
+ * Scopes: every tensor made inside is freed at the end, except what is returned.
+ *
+ * Garbage collection cannot manage tensors: finalizers run only after a synchronous loop has ended. A synchronous scope is the
+ * current one while its function runs; an asynchronous one follows its own chain of awaits (`AsyncLocalStorage`), so that
+ * scopes which overlap in time stay apart. There is no process-wide stack.
+ */
+
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { UsageError } from '../base/errors.js';
+import { B, room } from './door.js';
+import { expectDone } from './errors.js';
+import { native } from './native.js';
+import type { Tensor } from './tensor.js';
+
+/** Objects that hold tensors implement this, so that scopes can keep what they hold. */
+export const TENSORS = Symbol.for('patina.tensors');
+
+/** An object that names the tensors it holds. */
+export interface TensorHolder {
+  [TENSORS](): Iterable<Tensor>;
+}
+
+/** The tensors of one scope. A tensor knows its place, so that disposing it early takes constant time. */
+export class Scope {
+  readonly tensors: Tensor[] = [];
+
+  add(tensor: Tensor): void {
+    tensor.scope = this;
+    tensor.place = this.tensors.length;
+    this.tensors.push(tensor);
+  }
+
+  remove(tensor: Tensor): void {
+    const last = this.tensors.pop()!;
+    if (last !== tensor) {
+      this.tensors[tensor.place] = last;
+      last.place = tensor.place;
+    }
+    tensor.scope = null;
+  }
+
+  /** Frees what is left. */
+  close(): void {
+    const { tensors } = this;
+    room(0, tensors.length);
+    const buffer = B;
+    for (let i = 0; i < tensors.length; i++) {
+      const tensor = tensors[i]!;
+      buffer[i] = tensor.handle;
+      tensor.forget();
+    }
+    const count = tensors.length;
+    tensors.length = 0;
+    if (count > 0) expectDone(native.release(count), 'scope');
+  }
+}
+
+let current: Scope | null = null;
+const ambient = new AsyncLocalStorage<Scope>();
+/** Asynchronous scopes that are open anywhere: while there are none, the storage need not be asked. */
+let openAsync = 0;
+
+/** The scope that a tensor made now belongs to; `null` outside of all scopes. */
+export function currentScope(): Scope | null {
+  return current ?? (openAsync === 0 ? null : (ambient.getStore() ?? null));
+}
+
+/** Every tensor in a value: tensors, arrays, maps, sets, plain objects and holders, however nested. */
+export function* tensorsIn(value: unknown, seen = new Set<object>()): Generator<Tensor> {
+  if (typeof value !== 'object' || value === null || seen.has(value)) return;
+  seen.add(value);
+  if (isTensor(value)) {
+    yield value;
+  } else if (TENSORS in value) {
+    yield* (value as TensorHolder)[TENSORS]();
+  } else if (Array.isArray(value) || value instanceof Set) {
+    for (const element of value) yield* tensorsIn(element, seen);
+  } else if (value instanceof Map) {
+    for (const [key, element] of value) {
+      yield* tensorsIn(key, seen);
+      yield* tensorsIn(element, seen);
+    }
+  } else {
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype === Object.prototype || prototype === null) {
+      for (const element of Object.values(value)) yield* tensorsIn(element, seen);
+    }
+  }
+}
+
+function isTensor(value: object): value is Tensor {
+  return 'handle' in value && 'scope' in value && 'forget' in value;
+}
+
+/** Moves what a value holds from a scope to the one around it, or out of all scopes. */
+function handOver(value: unknown, from: Scope, to: Scope | null): void {
+  // A single tensor is by far the most frequent result.
+  if (typeof value !== 'object' || value === null) return;
+  for (const tensor of isTensor(value) ? [value] : tensorsIn(value)) {
+    if (tensor.scope !== from) continue;
+    from.remove(tensor);
+    if (to === null) tensor.own();
+    else to.add(tensor);
+  }
+}
+
+/**
+ * Runs a function and frees every tensor made inside except what it returns (tensors in arrays, maps, plain objects too).
+ *
+ * @throws UsageError `E_SCOPE_ASYNC` if the function returns a promise: use `scopeAsync`.
+ */
+export function scope<T>(run: () => T): T {
+  const inner = new Scope();
+  const outer = current;
+  const around = currentScope();
+  current = inner;
+  try {
+    const result = run();
+    if (result instanceof Promise) {
+      result.catch(() => undefined); // its outcome no longer matters
+      throw new UsageError('the function given to scope() returned a promise', {
+        code: 'E_SCOPE_ASYNC',
+        hint: 'Use scopeAsync() for asynchronous functions.',
+      });
+    }
+    handOver(result, inner, around);
+    return result;
+  } finally {
+    current = outer;
+    inner.close();
+  }
+}
+
+/** The asynchronous form of `scope`: tensors made in the function's own chain of awaits belong to it. */
+export async function scopeAsync<T>(run: () => Promise<T>): Promise<T> {
+  const inner = new Scope();
+  const around = currentScope();
+  const outer = current;
+  openAsync++;
+  try {
+    // The synchronous beginning of the function must not see the caller's synchronous scope.
+    current = null;
+    let promise: Promise<T>;
+    try {
+      promise = ambient.run(inner, run);
+    } finally {
+      current = outer;
+    }
+    const result = await promise;
+    handOver(result, inner, around);
+    return result;
+  } finally {
+    inner.close();
+    openAsync--;
+  }
+}

@@ -1,0 +1,389 @@
+/**
+ * `Tensor`: a handle to a libtorch tensor, with the operators of `table.ts` as methods.
+ *
+ * Positional arguments are those of PyTorch, in its order; keyword-only ones go into one trailing object:
+ * `x.add(y, { alpha: 2 })`. A tensor belongs to the scope it was made in (`scope.ts`).
+ */
+
+import { inspect } from 'node:util';
+import { UsageError } from '../base/errors.js';
+import type { Device } from './device.js';
+import { dtypeBytes, dtypeCode, dtypeName, isFloating, type DType } from './dtype.js';
+import { B, connect } from './door.js';
+import { expectDone, expectValue } from './errors.js';
+import { native } from './native.js';
+import { formatTensor } from './format.js';
+import { TensorOperators } from './operators.generated.js';
+import { currentScope, type Scope } from './scope.js';
+import { describeSite, disposedHandle, recordSite } from './trace.js';
+
+/** TypedArrays that hold the elements of a tensor as they are. */
+export type ElementArray =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
+
+/** Nested arrays of numbers. */
+export type NestedNumbers = number | NestedNumbers[];
+
+interface Metadata {
+  readonly dtype: DType;
+  readonly device: Device;
+  readonly shape: readonly number[];
+}
+
+const DEVICE_TYPES: Readonly<Record<number, string>> = { 0: 'cpu', 1: 'cuda', 14: 'meta' };
+
+const ARRAYS: Partial<Record<DType, new (length: number) => ElementArray>> = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  uint16: Uint16Array,
+  uint32: Uint32Array,
+  uint64: BigUint64Array,
+  bool: Uint8Array,
+};
+
+/** Frees tensors that nothing reaches any more and that no scope owned: the last resort, never the plan. */
+const backstop = new FinalizationRegistry<{ handle: number }>((box) => {
+  B[0] = box.handle;
+  native.release(1);
+});
+
+export class Tensor extends TensorOperators {
+  /** Where libtorch keeps it: generation and slot; negative once disposed. */
+  handle: number;
+  /** The scope that will free it; `null` if it is owned by whoever holds it. */
+  scope: Scope | null = null;
+  /** Place in the scope's list. */
+  place = 0;
+  private metadata: Metadata | null = null;
+
+  /** Wraps a handle that the native side has just given out. */
+  constructor(handle: number) {
+    super();
+    this.handle = handle;
+    const scope = currentScope();
+    if (scope === null) this.own();
+    else scope.add(this);
+    recordSite(this);
+  }
+
+  // --- facts --------------------------------------------------------------------------------------------------------------
+
+  private facts(): Metadata {
+    if (this.metadata !== null) return this.metadata;
+    this.readMetadata();
+    const dtype = dtypeName(B[0]!);
+    const type = DEVICE_TYPES[B[1]!];
+    if (dtype === undefined || type === undefined) {
+      throw new UsageError(`a tensor of dtype ${B[0]!} on device type ${B[1]!} is not used here`, {
+        code: 'E_DTYPE',
+        hint: 'Convert it with to() before reading it.',
+      });
+    }
+    const device = (type === 'cuda' ? `cuda:${Math.max(0, B[2]!)}` : type) as Device;
+    this.metadata = { dtype, device, shape: Array.from(B.subarray(10, 10 + B[9]!)) };
+    return this.metadata;
+  }
+
+  private readMetadata(): void {
+    const failure = native.metadata(this.handle);
+    if (failure !== undefined) {
+      const note = describeSite(this.handle);
+      expectDone(
+        { ...failure, message: `${failure.message}${note === undefined ? '' : ` ${note}`}` },
+        'tensor',
+      );
+    }
+  }
+
+  /** Length of each dimension. */
+  get shape(): readonly number[] {
+    return this.facts().shape;
+  }
+
+  get dtype(): DType {
+    return this.facts().dtype;
+  }
+
+  get device(): Device {
+    return this.facts().device;
+  }
+
+  /** Number of dimensions. */
+  get ndim(): number {
+    return this.facts().shape.length;
+  }
+
+  /** Number of elements. */
+  get numel(): number {
+    return this.facts().shape.reduce((product, size) => product * size, 1);
+  }
+
+  /** Bytes of the elements (not of the storage beneath). */
+  get bytes(): number {
+    return this.numel * dtypeBytes(this.dtype);
+  }
+
+  /** Length of a dimension; negative ones count from the end. */
+  size(dim: number): number {
+    const { shape } = this.facts();
+    const size = shape[dim < 0 ? dim + shape.length : dim];
+    if (size === undefined) {
+      throw new UsageError(`size(): dimension ${dim} of a tensor with ${shape.length} dimensions`, {
+        code: 'E_SHAPE',
+        hint: 'Use a dimension from -ndim to ndim - 1.',
+      });
+    }
+    return size;
+  }
+
+  get requiresGrad(): boolean {
+    this.readMetadata();
+    return B[3] === 1;
+  }
+
+  /** Whether no recorded operator made it. */
+  get isLeaf(): boolean {
+    this.readMetadata();
+    return B[4] === 1;
+  }
+
+  /** Whether it is dense in memory. */
+  get isContiguous(): boolean {
+    this.readMetadata();
+    return B[5] === 1;
+  }
+
+  /** How often it was written in place, as autograd counts; -1 for inference tensors. */
+  get version(): number {
+    this.readMetadata();
+    return B[6]!;
+  }
+
+  /** Bytes of the storage beneath. */
+  get storageBytes(): number {
+    this.readMetadata();
+    return B[7]!;
+  }
+
+  /** First element within the storage. */
+  get storageOffset(): number {
+    this.readMetadata();
+    return B[8]!;
+  }
+
+  /** Elements from one index to the next, per dimension. */
+  get strides(): number[] {
+    this.readMetadata();
+    const rank = B[9]!;
+    return Array.from(B.subarray(10 + rank, 10 + 2 * rank));
+  }
+
+  get isDisposed(): boolean {
+    return this.handle <= 0;
+  }
+
+  // --- autograd, placement, storage ---------------------------------------------------------------------------------------
+
+  /** Whether autograd is to compute a gradient for it. @default true */
+  requiresGrad_(value = true): this {
+    expectDone(native.setRequiresGrad(this.handle, value), 'requiresGrad_()');
+    return this;
+  }
+
+  /**
+   * The same values as another dtype or on another device; itself where nothing changes.
+   *
+   * `nonBlocking` lets a copy from page-locked memory overlap with later work.
+   */
+  to(
+    target: DType | Device | { dtype?: DType; device?: Device },
+    { nonBlocking = false }: { nonBlocking?: boolean } = {},
+  ): Tensor {
+    const wanted =
+      typeof target === 'object'
+        ? target
+        : Number.isNaN(dtypeCode(target as DType))
+          ? { device: target as Device }
+          : { dtype: target as DType };
+    const { dtype, device } = this.facts();
+    const newDtype = wanted.dtype !== undefined && wanted.dtype !== dtype;
+    const wantedDevice = wanted.device === 'cuda' ? 'cuda:0' : wanted.device;
+    const newDevice = wantedDevice !== undefined && wantedDevice !== device;
+    if (!newDtype && !newDevice) return this;
+    return this._toCopy({
+      ...(newDtype ? { dtype: wanted.dtype! } : {}),
+      ...(newDevice ? { device: wantedDevice } : {}),
+      nonBlocking,
+    });
+  }
+
+  /** A number that tensors on one storage share. */
+  storageId(): number {
+    return expectValue(native.storage(this.handle), 'storageId()');
+  }
+
+  /**
+   * Frees the storage's memory (0 bytes) or allocates it again, in place: every tensor and graph on it sees the change and
+   * autograd's version counter does not move. The contents after growing are undefined.
+   */
+  resizeStorage(bytes: number): this {
+    expectDone(native.resizeStorage(this.handle, bytes), 'resizeStorage()');
+    return this;
+  }
+
+  // --- reading ------------------------------------------------------------------------------------------------------------
+
+  /** The only element as a number. @throws UsageError `E_UNSAFE_INTEGER` if it is an integer beyond 2^53. */
+  item(): number {
+    expectDone(native.item(this.handle), 'item()');
+    if (B[0] !== 1) return B[1]!;
+    const value = new BigInt64Array(B.buffer, 8, 1)[0]!;
+    if (!Number.isSafeInteger(Number(value))) {
+      throw new UsageError(`item(): ${String(value)} is beyond 2^53`, {
+        code: 'E_UNSAFE_INTEGER',
+        hint: 'Read it with toTypedArray(), which gives bigints.',
+      });
+    }
+    return Number(value);
+  }
+
+  /** All elements in row-major order; bfloat16, float16 and fp8 as float32, bool as 0 and 1. */
+  toTypedArray(): ElementArray {
+    const { dtype, shape } = this.facts();
+    const Ctor = ARRAYS[dtype];
+    if (Ctor === undefined) {
+      const wide = this.to('float32');
+      const array = wide.toTypedArray();
+      wide.dispose();
+      return array;
+    }
+    const array = new Ctor(shape.reduce((product, size) => product * size, 1));
+    expectDone(
+      native.read(this.handle, array.buffer, array.byteOffset, array.byteLength),
+      'toTypedArray()',
+    );
+    return array;
+  }
+
+  /** The raw bytes of all elements in row-major order. */
+  toBytes(): Uint8Array {
+    const bytes = new Uint8Array(this.bytes);
+    expectDone(native.read(this.handle, bytes.buffer, 0, bytes.byteLength), 'toBytes()');
+    return bytes;
+  }
+
+  /** Nested arrays of numbers, like `tolist` in PyTorch; integers beyond 2^53 lose digits. */
+  toArray(): NestedNumbers {
+    const flat = this.toTypedArray();
+    const { shape } = this.facts();
+    const build = (dim: number, start: number, span: number): NestedNumbers => {
+      if (dim === shape.length) return Number(flat[start]);
+      const step = span / shape[dim]!;
+      return Array.from({ length: shape[dim]! }, (_, i) => build(dim + 1, start + i * step, step));
+    };
+    return build(0, 0, flat.length);
+  }
+
+  // --- life ---------------------------------------------------------------------------------------------------------------
+
+  /** Frees it now. Disposing it twice is an error: it shows that two owners believe it theirs. */
+  dispose(): void {
+    const { handle } = this;
+    if (handle <= 0) {
+      const note = describeSite(handle);
+      expectDone(
+        {
+          kind: 'stale',
+          message: `the tensor was disposed already${note === undefined ? '' : ` ${note}`}`,
+          argument: -1,
+        },
+        'dispose()',
+      );
+    }
+    if (this.scope === null) backstop.unregister(this);
+    else this.scope.remove(this);
+    this.forget();
+    B[0] = handle;
+    expectDone(native.release(1), 'dispose()');
+  }
+
+  [Symbol.dispose](): void {
+    if (this.handle > 0) this.dispose();
+  }
+
+  /** Takes it out of its scope: from now on it lives until it is disposed. */
+  keep(): this {
+    if (this.scope !== null) {
+      this.scope.remove(this);
+      this.own();
+    }
+    return this;
+  }
+
+  /** For scopes: the native side is about to free it. */
+  forget(): void {
+    this.handle = disposedHandle(this.handle);
+    this.scope = null;
+    this.metadata = null;
+  }
+
+  /** For scopes: nobody but the holder frees it; the finalizer is the last resort. */
+  own(): void {
+    this.scope = null;
+    backstop.register(this, { handle: this.handle }, this);
+  }
+
+  // --- printing -----------------------------------------------------------------------------------------------------------
+
+  /** Shape, dtype, device and a few values. */
+  override toString(): string {
+    if (this.handle <= 0) return 'Tensor(disposed)';
+    const { dtype, device, shape } = this.facts();
+    return formatTensor({
+      dtype,
+      device,
+      shape,
+      values:
+        device === 'meta' || shape.includes(0) ? null : () => this.cornerValues(isFloating(dtype)),
+    });
+  }
+
+  /** The first values, read with as little copying as possible. */
+  private cornerValues(floating: boolean): number[] {
+    const flat = this.detach().reshape([-1]);
+    const few = flat.narrow(0, 0, Math.min(6, flat.numel));
+    const dense = few.to({ dtype: floating ? 'float32' : 'int64', device: 'cpu' });
+    const values = Array.from(dense.toTypedArray() as ArrayLike<number | bigint>, Number);
+    for (const tensor of new Set([flat, few, dense])) tensor.dispose();
+    return values;
+  }
+
+  [inspect.custom](): string {
+    return this.toString();
+  }
+}
+
+connect({
+  wrap: (handle) => new Tensor(handle),
+  describeDisposed: (buffer) => {
+    for (let i = 0; i < 64; i++) {
+      const note = describeSite(buffer[i]!);
+      if (note !== undefined) return note;
+    }
+    return undefined;
+  },
+});
