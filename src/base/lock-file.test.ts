@@ -4,7 +4,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
-import { FileLock, tryLock, waitForLock, type LockHolder } from './lock-file.js';
+import { FileLock, lockHolder, tryLock, waitForLock, type LockHolder } from './lock-file.js';
 
 let folder: string;
 let path: string;
@@ -33,6 +33,7 @@ describe('tryLock', () => {
     expect(first).toBeInstanceOf(FileLock);
     expect(tryLock(path)).toMatchObject({ host: hostname(), pid: process.pid });
     (first as FileLock).release();
+    expect(lockHolder(path)).toBeUndefined();
     const second = tryLock(path);
     expect(second).toBeInstanceOf(FileLock);
     (first as FileLock).release(); // Must not release what others hold.
@@ -41,7 +42,9 @@ describe('tryLock', () => {
 
   test('takes over from a process that is gone', async () => {
     leave({ pid: await deadPid() });
+    expect(lockHolder(path)).toBeUndefined();
     expect(tryLock(path)).toBeInstanceOf(FileLock);
+    expect(lockHolder(path)).toMatchObject({ pid: process.pid });
   });
 
   test.runIf(process.platform === 'linux')('takes over when the number was reused', () => {

@@ -73,13 +73,17 @@ export function tryLock(path: string): FileLock | LockHolder {
     if (lock !== undefined) return lock;
     const content = read(path);
     if (content === undefined) continue; // Released in between.
-    const holder = parse(content);
-    if (holder === undefined ? !isOlderThan(path, SETTLE_LIMIT) : isAlive(holder, path)) {
-      return holder ?? UNKNOWN;
-    }
+    const holder = livingHolder(content, path);
+    if (holder !== undefined) return holder;
     takeAway(path, content);
   }
   return parse(read(path) ?? '') ?? UNKNOWN;
+}
+
+/** Who holds the lock at `path` now, or undefined if nobody who is alive does; takes nothing. */
+export function lockHolder(path: string): LockHolder | undefined {
+  const content = read(path);
+  return content === undefined ? undefined : livingHolder(content, path);
 }
 
 /** Waits for the lock at `path`. `onWait` is told once who holds it. */
@@ -141,6 +145,12 @@ function takeAway(path: string, staleContent: string): void {
   } finally {
     rmSync(guard, { force: true });
   }
+}
+
+function livingHolder(content: string, path: string): LockHolder | undefined {
+  const holder = parse(content);
+  if (holder === undefined) return isOlderThan(path, SETTLE_LIMIT) ? undefined : UNKNOWN;
+  return isAlive(holder, path) ? holder : undefined;
 }
 
 function isAlive(holder: LockHolder, path: string): boolean {

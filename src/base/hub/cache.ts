@@ -7,20 +7,11 @@
  *     models--org--name/trees/<commit>.json    the listing of that commit, all files
  */
 import { randomBytes } from 'node:crypto';
-import {
-  copyFile,
-  mkdir,
-  readFile,
-  readlink,
-  rename,
-  rm,
-  stat,
-  symlink,
-  writeFile,
-} from 'node:fs/promises';
+import { copyFile, mkdir, readFile, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 
 import { errorCode } from '../system-error.js';
+import { writeWholeFile } from '../whole-file.js';
 import type { HubFile } from './client.js';
 import { isCommit, staysInside, type Repository } from './source.js';
 
@@ -61,7 +52,7 @@ export class RepositoryCache {
 
   async setCommit(revision: string, commit: string): Promise<void> {
     if (revision === commit || (await this.commit(revision)) === commit) return;
-    await replaceFile(join(this.folder, 'refs', revision), commit);
+    await writeWholeFile(join(this.folder, 'refs', revision), commit);
   }
 
   /** The listing of `commit`, or undefined if it is not known here. */
@@ -87,7 +78,10 @@ export class RepositoryCache {
       },
     ]);
     const tree = { format_version: TREE_FORMAT, files: Object.fromEntries(entries) as unknown };
-    await replaceFile(join(this.folder, 'trees', `${commit}.json`), JSON.stringify(tree, null, 1));
+    await writeWholeFile(
+      join(this.folder, 'trees', `${commit}.json`),
+      JSON.stringify(tree, null, 1),
+    );
   }
 
   /** Whether the snapshot of `commit` holds `file` with the size that the hub tells. */
@@ -151,17 +145,6 @@ async function linked(target: string, path: string): Promise<boolean> {
     // Some file systems and some Windows accounts have no symbolic links.
     if (['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'].includes(errorCode(error) ?? '')) return false;
     throw error;
-  }
-}
-
-async function replaceFile(path: string, content: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  const aside = `${path}.${randomBytes(4).toString('hex')}.tmp`;
-  try {
-    await writeFile(aside, content);
-    await rename(aside, path);
-  } finally {
-    await rm(aside, { force: true });
   }
 }
 

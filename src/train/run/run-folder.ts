@@ -1,0 +1,229 @@
+/**
+ * The folder of a run:
+ *
+ *     state.json         what it is and how it stands        metrics.jsonl    one line per update
+ *     recipe.json        the recipe, resolved                events.jsonl     everything else that happened
+ *     environment.json   machine, versions, command          tensorboard/     the same curves for TensorBoard
+ *     checkpoints/       see checkpoints.ts                  run.lock         while a process works in it
+ */
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+
+import { DataError, EnvironmentError, UsageError } from '../../base/errors.js';
+import { JsonLinesWriter } from '../../base/json-lines.js';
+import { FileLock, lockHolder, tryLock } from '../../base/lock-file.js';
+import { errorCode, writeError } from '../../base/system-error.js';
+import { writeWholeFile } from '../../base/whole-file.js';
+import { readRunFacts, writeRunFacts, type RunFacts, type RunState } from './run-state.js';
+
+export interface CreateRunOptions {
+  /** Name of the recipe; begins the name of the folder. */
+  recipe: string;
+  /** The recipe with all its defaults, as it is trained. */
+  resolved: object;
+  /** Facts about machine and versions. */
+  environment: object;
+  /** Where runs lie. @default 'runs' */
+  root?: string;
+  /** Name of the folder. @default `<recipe>-<date>-<time>` */
+  name?: string | undefined;
+  plannedUpdates?: number;
+  now?: Date;
+}
+
+/** A run folder that this process holds; `close` gives it back. */
+export class RunFolder {
+  readonly path: string;
+  readonly metrics: JsonLinesWriter;
+  readonly events: JsonLinesWriter;
+  readonly #lock: FileLock;
+  #facts: RunFacts;
+
+  private constructor(path: string, lock: FileLock, facts: RunFacts) {
+    this.path = path;
+    this.#lock = lock;
+    this.#facts = facts;
+    this.metrics = new JsonLinesWriter(join(path, 'metrics.jsonl'));
+    this.events = new JsonLinesWriter(join(path, 'events.jsonl'));
+  }
+
+  /**
+   * Makes the folder of a new run, whole or not at all.
+   *
+   * @throws UsageError E_RUN_NAME, E_RUN_EXISTS
+   * @throws EnvironmentError E_UNWRITABLE, E_DISK_FULL
+   */
+  static async create(options: CreateRunOptions): Promise<RunFolder> {
+    const { recipe, resolved, environment, root = 'runs', name, plannedUpdates } = options;
+    const now = options.now ?? new Date();
+    if (name !== undefined && (name !== basename(name) || /^\.*$/.test(name))) {
+      throw new UsageError(`"${name}" cannot name a run: it must be one folder's name.`, {
+        code: 'E_RUN_NAME',
+        hint: 'Choose a name without slashes.',
+      });
+    }
+    const path = await makeFolder(resolve(root), name, `${recipe}-${timestamp(now)}`);
+    try {
+      const lock = claim(path);
+      const created = now.toISOString();
+      const facts: RunFacts = {
+        name: basename(path),
+        recipe,
+        state: 'running',
+        created,
+        changed: created,
+        updates: 0,
+        ...(plannedUpdates !== undefined && { plannedUpdates }),
+      };
+      await mkdir(join(path, 'checkpoints'));
+      await writeWholeFile(join(path, 'recipe.json'), pretty(resolved));
+      await writeWholeFile(join(path, 'environment.json'), pretty(environment));
+      await writeRunFacts(path, facts);
+      return new RunFolder(path, lock, facts);
+    } catch (error) {
+      await rm(path, { recursive: true, force: true });
+      throw writeError(error, path, 'make the run folder');
+    }
+  }
+
+  /**
+   * Takes hold of the run in `path` to go on with it.
+   *
+   * @throws UsageError E_NO_RUN if there is none
+   * @throws EnvironmentError E_RUN_IN_USE, E_UNWRITABLE
+   */
+  static async open(path: string): Promise<RunFolder> {
+    const folder = resolve(path);
+    const facts = await readRunFacts(folder);
+    if (facts === undefined) {
+      throw new UsageError(`${folder} is not the folder of a run: it has no readable state.json.`, {
+        code: 'E_NO_RUN',
+        hint: 'List the runs with `patina runs`.',
+      });
+    }
+    let lock: FileLock | undefined;
+    try {
+      lock = claim(folder);
+      const run = new RunFolder(folder, lock, facts);
+      await run.setState('running');
+      return run;
+    } catch (error) {
+      lock?.release();
+      throw writeError(error, folder, 'open the run folder');
+    }
+  }
+
+  get checkpoints(): string {
+    return join(this.path, 'checkpoints');
+  }
+
+  get tensorboard(): string {
+    return join(this.path, 'tensorboard');
+  }
+
+  get facts(): RunFacts {
+    return this.#facts;
+  }
+
+  /** The resolved recipe that the run was made with, not yet checked. */
+  async recipe(): Promise<unknown> {
+    const path = join(this.path, 'recipe.json');
+    try {
+      return JSON.parse(await readFile(path, 'utf8'));
+    } catch (cause) {
+      throw new DataError(`${path} cannot be read.`, {
+        code: 'E_RUN_BROKEN',
+        hint: 'Begin a new run with the recipe, from the last checkpoint of this one.',
+        cause,
+      });
+    }
+  }
+
+  /** Tells everybody else how the run stands. */
+  async setState(
+    state: RunState,
+    {
+      updates,
+      plannedUpdates,
+      reason,
+    }: Partial<Pick<RunFacts, 'updates' | 'plannedUpdates' | 'reason'>> = {},
+  ): Promise<void> {
+    const facts: RunFacts = {
+      ...this.#facts,
+      state,
+      changed: new Date().toISOString(),
+      ...(updates !== undefined && { updates }),
+      ...(plannedUpdates !== undefined && { plannedUpdates }),
+      ...(reason !== undefined && { reason }),
+    };
+    if (reason === undefined) delete facts.reason;
+    this.#facts = facts;
+    try {
+      await writeRunFacts(this.path, this.#facts);
+    } catch (error) {
+      throw writeError(error, this.path, 'write the state of the run');
+    }
+  }
+
+  /** Lets go of the folder. */
+  close(): void {
+    this.metrics.close();
+    this.events.close();
+    this.#lock.release();
+  }
+}
+
+/** Whether a living process works in the run folder. */
+export function isRunInUse(path: string): boolean {
+  return lockHolder(join(path, LOCK)) !== undefined;
+}
+
+const LOCK = 'run.lock';
+
+function claim(path: string): FileLock {
+  const lock = tryLock(join(path, LOCK));
+  if (lock instanceof FileLock) return lock;
+  throw new EnvironmentError(
+    `The run folder ${path} is in use by process ${lock.pid} on ${lock.host}, since ${lock.since}.`,
+    {
+      code: 'E_RUN_IN_USE',
+      hint: `Wait for it, stop it, or train into another folder; if that machine is gone, remove ${join(path, LOCK)}.`,
+    },
+  );
+}
+
+async function makeFolder(
+  root: string,
+  name: string | undefined,
+  fallback: string,
+): Promise<string> {
+  try {
+    await mkdir(root, { recursive: true });
+    for (let attempt = 1; ; attempt++) {
+      const path = join(root, name ?? (attempt === 1 ? fallback : `${fallback}-${attempt}`));
+      try {
+        await mkdir(path);
+        return path;
+      } catch (error) {
+        if (errorCode(error) !== 'EEXIST') throw error;
+        if (name === undefined) continue; // Two runs of one recipe in the same second.
+        throw new UsageError(`The run folder ${path} exists already.`, {
+          code: 'E_RUN_EXISTS',
+          hint: 'Go on with it by --resume, or choose another name.',
+        });
+      }
+    }
+  } catch (error) {
+    throw writeError(error, root, 'make a run folder');
+  }
+}
+
+/** `20260131-235959`, local time. */
+function timestamp(date: Date): string {
+  const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString();
+  return local.slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
+}
+
+function pretty(value: object): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
