@@ -1,0 +1,131 @@
+import { expect, test } from 'vitest';
+import { full, Generator, liveTensors, scope, tensor, zeros, type Tensor } from '../torch/index.js';
+import { AdamW, type AdamWOptions, type AdamWUpdate } from './adamw.js';
+
+const scalar = (value: number): Tensor => full([], value, { dtype: 'float32' });
+
+/** The formula of AdamW for one number, in double precision. */
+function reference(
+  weight: number,
+  gradients: readonly number[],
+  rate: number,
+  decay: number,
+): number {
+  let [w, m, v] = [weight, 0, 0];
+  gradients.forEach((g, i) => {
+    m = 0.9 * m + 0.1 * g;
+    v = 0.999 * v + 0.001 * g * g;
+    w *= 1 - rate * decay;
+    w -= (rate * (m / (1 - 0.9 ** (i + 1)))) / (Math.sqrt(v / (1 - 0.999 ** (i + 1))) + 1e-8);
+  });
+  return w;
+}
+
+function optimizerOf(parameter: Tensor, options: AdamWOptions = {}): AdamW {
+  const group = {
+    name: 'all',
+    parameters: new Map([['w', parameter]]),
+    learningRate: 0.1,
+    weightDecay: 0.5,
+  };
+  return new AdamW([group], options);
+}
+
+const update = (gradient: Tensor, more: Partial<AdamWUpdate> = {}): AdamWUpdate => ({
+  gradients: new Map([['w', gradient]]),
+  rate: 1,
+  divisor: scalar(1),
+  foundInf: scalar(0),
+  ...more,
+});
+
+test('follows the formula, with decay, the schedule and the divisor', () => {
+  scope(() => {
+    const w = tensor([1, -2, 3]);
+    const optimizer = optimizerOf(w);
+    const gradients = [0.5, -0.25, 2, 1e-3];
+    for (const g of gradients) {
+      optimizer.update(
+        update(full([3], g * 8, { dtype: 'float32' }), { rate: 0.5, divisor: scalar(8) }),
+      );
+    }
+    const expected = [1, -2, 3].map((start) => reference(start, gradients, 0.05, 0.5));
+    Array.from(w.toTypedArray() as Float32Array).forEach((value, i) =>
+      expect(value).toBeCloseTo(expected[i]!, 6),
+    );
+    optimizer.dispose();
+  });
+});
+
+test('a non-finite update leaves weights, moments and step count as they are, to the bit', () => {
+  scope(() => {
+    const w = tensor([1, -2, 3]);
+    const optimizer = optimizerOf(w);
+    optimizer.update(update(tensor([1, 2, 3])));
+    const read = () =>
+      [w, ...optimizer.state().values()].map((t) => Buffer.from(t.toBytes()).toString('hex'));
+    const before = read();
+    optimizer.update(update(tensor([NaN, Infinity, 1]), { foundInf: scalar(1) }));
+    expect(read()).toEqual(before);
+    optimizer.dispose();
+  });
+});
+
+test('a parameter without a gradient is left alone: no decay, no step', () => {
+  scope(() => {
+    const w = tensor([1, 2]);
+    const optimizer = optimizerOf(w);
+    optimizer.update(update(tensor([1, 1]), { gradients: new Map() }));
+    expect(w.toArray()).toEqual([1, 2]);
+    expect(optimizer.state().get('w.step')!.item()).toBe(0);
+    optimizer.dispose();
+  });
+});
+
+test('a bf16 parameter follows its fp32 master copy', () => {
+  scope(() => {
+    const w = tensor([1, 1], { dtype: 'bfloat16' });
+    const optimizer = optimizerOf(w);
+    // Each step is far below the spacing of bf16 at 1 (1/128), yet the master moves.
+    const group = optimizer.groups[0]!;
+    for (let i = 0; i < 64; i++)
+      optimizer.update(update(tensor([1, 1]), { rate: 1e-3 / group.learningRate }));
+    const master = optimizer.state().get('w.master')!;
+    expect(master.dtype).toBe('float32');
+    expect((master.toArray() as number[])[0]).toBeLessThan(0.95);
+    expect(w.toArray()).toEqual(master.to('bfloat16').toArray());
+    optimizer.dispose();
+  });
+});
+
+test('stochastic rounding keeps small updates on average, plain bf16 loses them', () => {
+  scope(() => {
+    const run = (master: 'stochastic' | 'none') => {
+      const w = full([4096], 1, { dtype: 'bfloat16' });
+      const optimizer = optimizerOf(w, { master, states: 'bfloat16' });
+      const generator = Generator.create(7);
+      const gradient = full([4096], 1, { dtype: 'float32' });
+      for (let i = 0; i < 40; i++)
+        optimizer.update(update(gradient.clone(), { rate: 1e-2, generator }));
+      optimizer.dispose();
+      generator.dispose();
+      return w.mean(null, false, { dtype: 'float32' }).item();
+    };
+    expect(run('none')).toBe(1);
+    const expected = reference(1, new Array<number>(40).fill(1), 1e-3, 0.5);
+    expect(Math.abs(run('stochastic') - expected)).toBeLessThan(2e-3);
+  });
+});
+
+test('a parameter in two groups is refused, and nothing leaks', () => {
+  const before = liveTensors();
+  scope(() => {
+    const w = zeros([2]);
+    const group = { name: 'a', parameters: new Map([['w', w]]), learningRate: 1 };
+    expect(() => new AdamW([group, { ...group, name: 'b' }])).toThrow(
+      expect.objectContaining({ code: 'E_PARAMETER_GROUP' }) as Error,
+    );
+    optimizerOf(w).dispose();
+  });
+  expect(liveTensors()).toBe(before);
+});

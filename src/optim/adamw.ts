@@ -1,0 +1,223 @@
+/**
+ * AdamW (Loshchilov and Hutter 2019) by libtorch's fused kernel, gated on the device.
+ *
+ *     m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
+ *     w = w (1 - lr decay) - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+ *
+ * Where `foundInf` is 1, weights, moments and the step count t stay as they were. A parameter without a gradient in an update
+ * is left alone altogether: no decay, no step.
+ */
+
+import { UsageError } from '../base/errors.js';
+import {
+  _foreachAdd_,
+  _foreachCopy_,
+  _fusedAdamw_,
+  noGrad,
+  scope,
+  zeros,
+  type DType,
+  type Generator,
+  type Tensor,
+} from '../torch/index.js';
+import { copyStochastic_ } from './stochastic-round.js';
+
+/** Parameters that share a learning rate and a decay. */
+export interface ParameterGroup {
+  readonly name: string;
+  readonly parameters: ReadonlyMap<string, Tensor>;
+  /** Full learning rate, before the schedule. */
+  readonly learningRate: number;
+  /** @default 0 */
+  readonly weightDecay?: number;
+}
+
+/**
+ * What is kept beside 16-bit parameters:
+ * - `float32`: a master copy, which the parameter is rounded from after each update.
+ * - `stochastic`: nothing; the update is computed in fp32 and rounded at random.
+ * - `none`: nothing; the update is computed and rounded in the parameter's own dtype.
+ */
+export type MasterWeights = 'float32' | 'stochastic' | 'none';
+
+export interface AdamWOptions {
+  /** @default [0.9, 0.999] */
+  betas?: readonly [number, number];
+  /** @default 1e-8 */
+  eps?: number;
+  /** @default 'float32' */
+  master?: MasterWeights;
+  /** dtype of the moments. @default 'float32' */
+  states?: DType;
+}
+
+/** One update. */
+export interface AdamWUpdate {
+  /** Accumulated sums by parameter name; parameters that are missing here are left alone. */
+  readonly gradients: ReadonlyMap<string, Tensor>;
+  /** Factor of the schedule. */
+  readonly rate: number;
+  /** What the sums are divided by; a device scalar, fp32. */
+  readonly divisor: Tensor;
+  /** 1 to leave everything as it is; a device scalar, fp32. */
+  readonly foundInf: Tensor;
+  /** Drawn from by stochastic rounding. */
+  readonly generator?: Generator;
+}
+
+interface ParameterState {
+  readonly parameter: Tensor;
+  /** fp32 copy; the parameter itself where there is none. */
+  readonly master: Tensor;
+  readonly moment: Tensor;
+  readonly square: Tensor;
+  /** Updates that were applied; fp32. */
+  readonly step: Tensor;
+}
+
+export class AdamW {
+  private readonly states = new Map<string, ParameterState>();
+  private readonly betas: readonly [number, number];
+  private readonly eps: number;
+  private readonly master: MasterWeights;
+
+  constructor(
+    readonly groups: readonly ParameterGroup[],
+    { betas = [0.9, 0.999], eps = 1e-8, master = 'float32', states = 'float32' }: AdamWOptions = {},
+  ) {
+    this.betas = betas;
+    this.eps = eps;
+    this.master = master;
+    const named = groups.flatMap(({ parameters }) => [...parameters]);
+    const seen = new Set<string>();
+    const twice = named.map(([name]) => name).find((name) => seen.size === seen.add(name).size);
+    if (twice !== undefined) {
+      throw new UsageError(`the parameter '${twice}' is in two groups`, {
+        code: 'E_PARAMETER_GROUP',
+        hint: 'Give every parameter one learning rate.',
+      });
+    }
+    for (const [name, parameter] of named) this.states.set(name, this.initial(parameter, states));
+  }
+
+  private initial(parameter: Tensor, states: DType): ParameterState {
+    const { shape, device, dtype } = parameter;
+    const like = { dtype: states, device };
+    // A copy even of a meta tensor, so that a ghost run counts it.
+    const copied = this.master === 'float32' && dtype !== 'float32' && dtype !== 'float64';
+    return noGrad(() => ({
+      parameter,
+      master: copied ? parameter.detach().to('float32').keep() : parameter,
+      moment: zeros(shape, like).keep(),
+      square: zeros(shape, like).keep(),
+      step: zeros([], { dtype: 'float32', device }).keep(),
+    }));
+  }
+
+  /** Applies one update to every parameter that has a gradient. */
+  update({ gradients, rate, divisor, foundInf, generator }: AdamWUpdate): void {
+    noGrad(() =>
+      scope(() => {
+        const taken = foundInf.neg().add(1);
+        for (const group of this.groups) {
+          const names = [...group.parameters.keys()].filter((name) => gradients.has(name));
+          if (names.length === 0) continue;
+          const states = names.map((name) => this.states.get(name)!);
+          const steps = states.map(({ step }) => step);
+          _foreachAdd_(
+            steps,
+            steps.map(() => taken),
+          );
+          const settings = {
+            lr: group.learningRate * rate,
+            beta1: this.betas[0],
+            beta2: this.betas[1],
+            weightDecay: group.weightDecay ?? 0,
+            eps: this.eps,
+            amsgrad: false,
+            maximize: false,
+            gradScale: divisor,
+            foundInf,
+          };
+          const sums = names.map((name) => gradients.get(name)!);
+          if (this.master === 'stochastic')
+            this.updateStochastic(states, sums, settings, generator);
+          else this.updateFused(states, sums, settings);
+        }
+      }),
+    );
+  }
+
+  private updateFused(
+    states: readonly ParameterState[],
+    sums: readonly Tensor[],
+    settings: Parameters<typeof _fusedAdamw_>[6],
+  ): void {
+    // The kernel wants one dtype for a parameter, its gradient and its moments.
+    const gradients = sums.map((sum, i) => sum.to(states[i]!.master.dtype));
+    const list = (key: 'master' | 'moment' | 'square' | 'step') =>
+      states.map((state) => state[key]);
+    _fusedAdamw_(
+      list('master'),
+      gradients,
+      list('moment'),
+      list('square'),
+      [],
+      list('step'),
+      settings,
+    );
+    const copied = states.filter(({ parameter, master }) => master !== parameter);
+    if (copied.length > 0) {
+      _foreachCopy_(
+        copied.map(({ parameter }) => parameter),
+        copied.map(({ master }) => master),
+      );
+    }
+  }
+
+  /** One parameter at a time, in fp32 copies that live for that parameter only. */
+  private updateStochastic(
+    states: readonly ParameterState[],
+    sums: readonly Tensor[],
+    settings: Parameters<typeof _fusedAdamw_>[6],
+    generator: Generator | undefined,
+  ): void {
+    states.forEach(({ parameter, moment, square, step }, i) => {
+      scope(() => {
+        const [w, g, m, v] = [parameter, sums[i]!, moment, square].map((x) => x.to('float32')) as [
+          Tensor,
+          Tensor,
+          Tensor,
+          Tensor,
+        ];
+        _fusedAdamw_([w], [g], [m], [v], [], [step], settings);
+        for (const [target, source] of [
+          [parameter, w],
+          [moment, m],
+          [square, v],
+        ] as const) {
+          if (target === source) continue;
+          if (target.dtype === 'bfloat16' && generator !== undefined)
+            copyStochastic_(target, source, generator);
+          else target.copy_(source);
+        }
+      });
+    });
+  }
+
+  /** What a checkpoint must hold, by name: `<parameter>.exp_avg` and so on. */
+  state(): Map<string, Tensor> {
+    const state = new Map<string, Tensor>();
+    for (const [name, { parameter, master, moment, square, step }] of this.states) {
+      if (master !== parameter) state.set(`${name}.master`, master);
+      state.set(`${name}.exp_avg`, moment);
+      state.set(`${name}.exp_avg_sq`, square);
+      state.set(`${name}.step`, step);
+    }
+    return state;
+  }
+
+  dispose(): void {
+    for (const tensor of this.state().values()) tensor.dispose();
+  }
+}

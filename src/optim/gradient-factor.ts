@@ -1,0 +1,54 @@
+/**
+ * The one factor between accumulated sums and the gradient that the optimizer sees.
+ *
+ * Gradients arrive as sums over tokens, times a power of two that is fixed for the run, times the loss scale. Dividing by the
+ * number of supervised tokens, unscaling and clipping to a global norm are all multiplications, so they are one, computed on
+ * the device: nothing is read back.
+ *
+ *     norm   = ||sums|| / (scale * tokens)
+ *     factor = min(1, maxNorm / (norm + 1e-6)) / (scale * tokens)
+ *
+ * (Clipping as in `torch.nn.utils.clip_grad_norm_`.)
+ */
+
+import { _foreachNorm, scope, stack, type Tensor } from '../torch/index.js';
+
+export interface GradientFactor {
+  /** What the accumulated sums are divided by: 1 / factor; a device scalar, fp32. */
+  readonly divisor: Tensor;
+  /** Norm of the gradient before clipping; a device scalar, fp32. */
+  readonly norm: Tensor;
+  /** 1 if the gradient is not finite, else 0; a device scalar, fp32. */
+  readonly foundInf: Tensor;
+}
+
+/** Sum of squares of many tensors; a device scalar, fp32. Reduced over ranks by addition. */
+export function squaredNorm(gradients: readonly Tensor[], like: Tensor): Tensor {
+  return scope(() => {
+    if (gradients.length === 0) return like.zerosLike();
+    const norms = _foreachNorm(gradients, 2, 'float32');
+    return stack(norms).square().sum(null);
+  });
+}
+
+/**
+ * @param squares sum of squares of the accumulated sums, over all ranks
+ * @param tokens supervised tokens of the effective batch, over all ranks; fp32
+ * @param scale all scales that the sums carry; fp32
+ * @param maxNorm global norm to clip to; `null` for no clipping
+ */
+export function gradientFactor(
+  squares: Tensor,
+  tokens: Tensor,
+  scale: Tensor,
+  maxNorm: number | null,
+): GradientFactor {
+  return scope(() => {
+    const denominator = tokens.clamp(1).mul(scale);
+    const norm = squares.sqrt().div(denominator);
+    const foundInf = norm.isfinite().logicalNot().to('float32');
+    if (maxNorm === null) return { divisor: denominator.clone(), norm, foundInf };
+    const coefficient = norm.fullLike(maxNorm).div(norm.add(1e-6)).clamp(null, 1);
+    return { divisor: denominator.div(coefficient), norm, foundInf };
+  });
+}
