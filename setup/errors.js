@@ -1,0 +1,60 @@
+/**
+ * The one error class of the set-up, with the fields of the classes in src/base/errors.ts, which do not exist yet when
+ * the set-up runs.
+ */
+
+/** A fault that ends the set-up: what happened, a stable code, and what to do about it. */
+export class SetupError extends Error {
+  exitCode = 3;
+
+  /**
+   * @param {string} message
+   * @param {{ code: string, hint: string, cause?: unknown }} options
+   */
+  constructor(message, { code, hint, cause }) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'SetupError';
+    this.code = code;
+    this.hint = hint;
+  }
+}
+
+const FULL = new Set(['ENOSPC', 'EDQUOT']);
+const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EISDIR']);
+
+/**
+ * The typed error for a fault of disk or rights, or `error` itself when it is none.
+ *
+ * @param {unknown} error
+ * @returns {unknown}
+ */
+export function asSetupError(error) {
+  const code = errorCode(error);
+  const message = error instanceof Error ? error.message : String(error);
+  if (FULL.has(code)) {
+    return new SetupError(`The disk is full: ${message}`, {
+      code: 'E_DISK_FULL',
+      hint: 'Free some space, then run the same command again.',
+      cause: error,
+    });
+  }
+  if (UNWRITABLE.has(code)) {
+    return new SetupError(`The project folder cannot be written: ${message}`, {
+      code: 'E_UNWRITABLE',
+      hint: 'Give yourself the right to write in the project folder, or clone it somewhere else.',
+      cause: error,
+    });
+  }
+  return error;
+}
+
+/**
+ * The code of a system error such as `ENOENT`; empty if it has none.
+ *
+ * @param {unknown} error
+ */
+export function errorCode(error) {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : '';
+}
