@@ -1,0 +1,7 @@
+/** The room of optimizers: AdamW, schedules, the gradient factor, loss scaling. */
+
+export * from './adamw.js';
+export * from './gradient-factor.js';
+export * from './loss-scale.js';
+export * from './schedule.js';
+export * from './stochastic-round.js';
