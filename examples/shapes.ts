@@ -154,7 +154,7 @@ async function main(): Promise<void> {
   const parameters = model.namedParameters();
   for (const parameter of parameters.values()) parameter.requiresGrad_();
   const optimizer = new AdamW([{ name: 'all', parameters, learningRate: 3e-3 }]);
-  const updates = 420;
+  const updates = 280;
   const rate = schedule({ updates, warmup: 10 });
   const one = full([], 1, { dtype: 'float32' });
 
@@ -163,7 +163,7 @@ async function main(): Promise<void> {
       const start = (update * 33) % training.length;
       const [pixels, questions, answers] = batch(
         training.slice(start, start + 33),
-        (i) => (update + i) % 2,
+        (i) => (i + Math.floor(update / 28)) % 2,
       );
       const loss = model.forward(pixels, questions).crossEntropyLoss(answers);
       const gradients = grad([loss], [...parameters.values()]);
@@ -175,7 +175,7 @@ async function main(): Promise<void> {
         1,
       );
       optimizer.update({ gradients: named, rate: rate(update), divisor, foundInf });
-      if (update % 35 === 0 || update === updates - 1) {
+      if (update % 20 === 0 || update === updates - 1) {
         const value = loss.item();
         console.log(
           `update ${String(update).padStart(3)}  loss ${value.toFixed(4)}  ${'#'.repeat(Math.round(value * 20))}`,
