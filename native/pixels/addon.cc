@@ -28,6 +28,7 @@ bool read_bytes(napi_env env, napi_value value, Bytes* out) {
 }
 
 constexpr size_t kNumbers = 15;
+constexpr double kLargest = 9007199254740992.0;  // 2^53
 
 // resize(source: Uint8Array, target: Uint8Array, numbers: Float64Array): void
 //
@@ -50,6 +51,12 @@ napi_value resize(napi_env env, napi_callback_info info) {
   }
   double numbers[kNumbers];
   std::memcpy(numbers, data, sizeof numbers);
+  for (const double number : numbers) {
+    if (!(number >= 0 && number <= kLargest)) {
+      napi_throw_range_error(env, nullptr, "resize: a number is negative or not finite");
+      return nullptr;
+    }
+  }
   const auto at = [&](size_t i) { return static_cast<int64_t>(numbers[i]); };
   pixels::Request request{};
   request.source = source.data;

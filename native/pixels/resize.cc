@@ -23,6 +23,9 @@ namespace {
 constexpr int kFractionBits = 22;
 constexpr int32_t kHalf = 1 << (kFractionBits - 1);
 
+// Four 32-bit integers that are added and multiplied at once.
+typedef int32_t Lanes __attribute__((vector_size(16)));
+
 uint8_t to_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255)); }
 
 // Keys' cubic with a = -0.5. The order of operations is Pillow's, as another one rounds differently.
@@ -82,22 +85,18 @@ Axis make_axis(int64_t canvas, int64_t resized, int64_t from, int64_t count, int
   return axis;
 }
 
+// One row along x. `wide` is room for the row with four 32-bit lanes per pixel, of which the last is idle: a tap is then
+// one multiplication and one addition of four lanes.
 VECTORISED
-void resize_row(const uint8_t* row, const Axis& axis, const uint8_t* background, uint8_t* out) {
+void resize_row(const uint8_t* row, const Axis& axis, const uint8_t* background, std::vector<Lanes>& wide, uint8_t* out) {
+  for (size_t x = 0; x < wide.size(); x++, row += 3) wide[x] = Lanes{row[0], row[1], row[2], 0};
+  const Lanes beside{background[0], background[1], background[2], 0};
   for (const Taps& taps : axis.taps) {
     const int32_t* weights = axis.weights.data() + taps.weights;
-    const uint8_t* pixel = row + 3 * taps.first;
-    int32_t red = kHalf + taps.beside * background[0];
-    int32_t green = kHalf + taps.beside * background[1];
-    int32_t blue = kHalf + taps.beside * background[2];
-    for (int64_t k = 0; k < taps.count; k++, pixel += 3) {
-      red += weights[k] * pixel[0];
-      green += weights[k] * pixel[1];
-      blue += weights[k] * pixel[2];
-    }
-    *out++ = to_byte(red);
-    *out++ = to_byte(green);
-    *out++ = to_byte(blue);
+    const Lanes* pixels = wide.data() + taps.first;
+    Lanes sum = kHalf + taps.beside * beside;
+    for (int64_t k = 0; k < taps.count; k++) sum += weights[k] * pixels[k];
+    for (int c = 0; c < 3; c++) *out++ = to_byte(sum[c]);
   }
 }
 
@@ -135,9 +134,10 @@ void resize(const Request& r) {
     first = std::min(first, taps.first);
     last = std::max(last, taps.first + taps.count);
   }
+  std::vector<Lanes> wide(static_cast<size_t>(r.image.width));
   std::vector<uint8_t> rows(static_cast<size_t>(std::max<int64_t>(last - first, 0) * stride));
   for (int64_t y = first; y < last; y++) {
-    resize_row(r.source + 3 * r.image.width * y, across, r.background, rows.data() + (y - first) * stride);
+    resize_row(r.source + 3 * r.image.width * y, across, r.background, wide, rows.data() + (y - first) * stride);
   }
 
   std::vector<int32_t> sums(static_cast<size_t>(stride));

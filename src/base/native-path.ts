@@ -14,12 +14,15 @@ export type NativeLibrary = 'patina' | 'pixels';
 /**
  * Path of a native addon. The variable `PATINA_ADDON` names another folder, for work on the addon itself.
  *
+ * @param from a folder within the package, by default this module's
  * @throws EnvironmentError `E_NOT_SET_UP` if setup has not been run, or what it recorded is unreadable or gone.
  */
-export function nativeLibrary(name: NativeLibrary): string {
+export function nativeLibrary(name: NativeLibrary, from?: string): string {
   const override = process.env['PATINA_ADDON'];
   const folder =
-    override !== undefined && override !== '' ? resolve(override) : recordedFolder(packageRoot());
+    override !== undefined && override !== ''
+      ? resolve(override)
+      : recordedFolder(packageRoot(from));
   const path = join(folder, `${name}.node`);
   if (!existsSync(path)) throw notSetUp(`The native library ${path} does not exist.`);
   return path;
