@@ -1,0 +1,14 @@
+/** The room of layers: the module tree, linear layers and adapters, norms, attention, embeddings, the loss head. */
+
+export * from './activations.js';
+export * from './attention.js';
+export * from './cross-entropy.js';
+export * from './dropout.js';
+export * from './embedding.js';
+export * from './initializers.js';
+export * from './linear.js';
+export * from './lora.js';
+export * from './module.js';
+export * from './norms.js';
+export * from './patches.js';
+export * from './rotary.js';

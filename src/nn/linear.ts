@@ -1,0 +1,66 @@
+/** Linear layer `y = x Wᵀ + b`, with an optional low-rank adapter beside its weight. */
+import { type DType, type Generator, linear, type Tensor } from '../torch/index.js';
+import { normal, zeros } from './initializers.js';
+import { LoraAdapter, type LoraOptions } from './lora.js';
+import { Module } from './module.js';
+
+export interface LinearOptions {
+  /** Whether a bias is added. @default true */
+  bias?: boolean;
+  /** @default 'float32' */
+  dtype?: DType;
+}
+
+/** Parameters `weight` (outFeatures, inFeatures) and `bias` (outFeatures). */
+export class Linear extends Module {
+  #adapter: LoraAdapter | undefined;
+
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    { bias = true, dtype = 'float32' }: LinearOptions = {},
+  ) {
+    super();
+    this.addParameter('weight', [outFeatures, inFeatures], dtype, normal);
+    if (bias) this.addParameter('bias', [outFeatures], dtype, zeros);
+  }
+
+  get weight(): Tensor {
+    return this.parameter('weight');
+  }
+
+  get bias(): Tensor | undefined {
+    return this.optionalParameter('bias');
+  }
+
+  get adapter(): LoraAdapter | undefined {
+    return this.#adapter;
+  }
+
+  /** x (..., inFeatures) -> (..., outFeatures); the generator turns on the adapter's dropout. */
+  forward(x: Tensor, generator?: Generator): Tensor {
+    return this.#adapter === undefined
+      ? linear(x, this.weight, this.bias)
+      : this.#adapter.forward(x, generator);
+  }
+
+  /** Puts a new adapter, on meta, beside the weight. Its parameters lie among this module's, under PEFT's names. */
+  attachAdapter(options: LoraOptions): LoraAdapter {
+    this.detachAdapter();
+    this.#adapter = this.addChild('', new LoraAdapter(this, options));
+    return this.#adapter;
+  }
+
+  /** Removes the adapter and frees it. */
+  detachAdapter(): void {
+    this.removeChild('');
+    this.#adapter = undefined;
+  }
+
+  /** Folds the adapter into the weight, computed in fp32, and removes it. */
+  mergeAdapter(): void {
+    if (this.#adapter === undefined) return;
+    this.load('weight', this.#adapter.merged());
+    this.detachAdapter();
+  }
+}

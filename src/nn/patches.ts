@@ -1,0 +1,51 @@
+/**
+ * Convolution whose stride is its kernel, as vision transformers embed an image: each patch, flattened, times one matrix.
+ * Written as that product: it needs no convolution kernel and its gradients are deterministic.
+ */
+import { type DType, linear, type Tensor } from '../torch/index.js';
+import { normal, zeros } from './initializers.js';
+import { Module } from './module.js';
+
+export interface PatchConv2dOptions {
+  /** Whether a bias is added. @default true */
+  bias?: boolean;
+  /** @default 'float32' */
+  dtype?: DType;
+}
+
+/** Parameters `weight` (outChannels, inChannels, patch, patch) and `bias` (outChannels), as of PyTorch's `Conv2d`. */
+export class PatchConv2d extends Module {
+  constructor(
+    readonly inChannels: number,
+    readonly outChannels: number,
+    readonly patch: number,
+    { bias = true, dtype = 'float32' }: PatchConv2dOptions = {},
+  ) {
+    super();
+    this.addParameter('weight', [outChannels, inChannels, patch, patch], dtype, normal);
+    if (bias) this.addParameter('bias', [outChannels], dtype, zeros);
+  }
+
+  get weight(): Tensor {
+    return this.parameter('weight');
+  }
+
+  get bias(): Tensor | undefined {
+    return this.optionalParameter('bias');
+  }
+
+  /** images (B, inChannels, height, width) -> (B, patches, outChannels), row by row; pixels beyond whole patches are cut. */
+  forward(images: Tensor): Tensor {
+    const [B, C, height, width] = images.shape as [number, number, number, number];
+    const P = this.patch;
+    const rows = Math.floor(height / P);
+    const columns = Math.floor(width / P);
+    const patches = images
+      .narrow(2, 0, rows * P)
+      .narrow(3, 0, columns * P)
+      .reshape([B, C, rows, P, columns, P])
+      .permute([0, 2, 4, 1, 3, 5])
+      .reshape([B, rows * columns, C * P * P]);
+    return linear(patches, this.weight.view([this.outChannels, C * P * P]), this.bias);
+  }
+}
