@@ -1,0 +1,80 @@
+/** Fields of a recipe that exclude or need each other: what no single field can say. */
+import type { Recipe } from './recipe.js';
+
+export interface Contradiction {
+  path: string[];
+  /** A sentence that says what to do. */
+  message: string;
+}
+
+export function contradictions(recipe: Recipe): Contradiction[] {
+  return [
+    ...modelFaults(recipe),
+    ...trainFaults(recipe),
+    ...stepFaults(recipe),
+    ...validationFaults(recipe),
+  ];
+}
+
+function* modelFaults({ model }: Recipe): Generator<Contradiction> {
+  const { from, llm, config, tokenizer } = model;
+  const path = ['model'];
+  if (from === undefined && llm === undefined && config === undefined) {
+    yield {
+      path,
+      message: 'name a model by `from`, by `llm` and `vision`, or describe one by `config`',
+    };
+  }
+  if (config === undefined) return;
+  const others = (['from', 'llm', 'vision', 'projector', 'adapter'] as const).filter(
+    (key) => model[key] !== undefined,
+  );
+  if (others.length > 0) {
+    yield {
+      path: ['model', 'config'],
+      message: `\`config\` makes a new model: remove \`${others.join('`, `')}\`, or remove \`config\``,
+    };
+  }
+  if (tokenizer === undefined) {
+    yield { path: ['model', 'config'], message: 'a new model needs a `tokenizer`' };
+  }
+}
+
+function* trainFaults({ train }: Recipe): Generator<Contradiction> {
+  if (Object.values(train).every((part) => part === 'frozen')) {
+    yield {
+      path: ['train'],
+      message: 'nothing would learn: set a part to `full` or give it a LoRA',
+    };
+  }
+}
+
+function* stepFaults({ precision, optimizer, accumulate }: Recipe): Generator<Contradiction> {
+  if (precision.master === 'bf16' && precision.compute !== 'bf16') {
+    yield {
+      path: ['precision', 'master'],
+      message: `bf16 weights need \`compute: bf16\`, not ${precision.compute}`,
+    };
+  }
+  if (!optimizer.updateInBackward) return;
+  const path = ['optimizer', 'updateInBackward'];
+  if (optimizer.clipNorm !== null) {
+    yield {
+      path,
+      message: 'the global norm is not known in time: set `optimizer.clipNorm` to null',
+    };
+  }
+  if (accumulate !== undefined && accumulate > 1) {
+    yield { path, message: 'gradients are not accumulated: set `accumulate` to 1' };
+  }
+  if (precision.compute === 'fp16') {
+    yield { path, message: 'fp16 needs the whole gradient to find overflows: use bf16 or fp32' };
+  }
+}
+
+function* validationFaults({ validation }: Recipe): Generator<Contradiction> {
+  if (validation === undefined) return;
+  if ((validation.fraction === undefined) === (validation.sources === undefined)) {
+    yield { path: ['validation'], message: 'give either `fraction` or `sources`' };
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * A recipe: everything that decides a training run, as one schema for TypeScript and YAML.
+ *
+ * The interface `RecipeInput` (recipe-input.generated.ts) and the published JSON Schema (recipe.schema.json) are made
+ * from this schema: descriptions and defaults stand here and nowhere else.
+ */
+import { z } from 'zod';
+
+import {
+  dataSection,
+  imageSection,
+  probesSection,
+  textSection,
+  validationSection,
+} from './data.js';
+import { count, countOrZero, text } from './fields.js';
+import { modelSection, trainSection } from './model.js';
+import {
+  memorySection,
+  optimizerSection,
+  precisionSection,
+  scheduleSection,
+} from './optimization.js';
+import { contradictions } from './contradictions.js';
+
+const checkpointsSection = z
+  .strictObject({
+    everyUpdates: count
+      .default(500)
+      .describe('Updates between two checkpoints; there is one at the end.'),
+    keep: count.default(2).describe('How many of the newest are kept.'),
+    keepBest: z
+      .boolean()
+      .default(true)
+      .describe('Whether the one with the lowest validation loss is kept besides.'),
+  })
+  .meta({ id: 'Checkpoints' });
+
+const runSection = z
+  .strictObject({
+    root: text.default('runs').describe('Folder in which the folder of the run is made.'),
+    name: z
+      .string()
+      .regex(/^[\w.-]+$/, 'expected letters, digits, ".", "_" and "-"')
+      .optional()
+      .describe("Name of the run's folder; recipe, date and time if left out."),
+    tensorboard: z
+      .boolean()
+      .default(true)
+      .describe('Write TensorBoard events beside the JSON lines.'),
+  })
+  .meta({ id: 'Run' });
+
+/** The fields alone, before contradictions between them are looked for. */
+export const recipeFields = z
+  .strictObject({
+    $schema: z.string().optional().describe('For editors; Patina does not read it.'),
+    name: z
+      .string()
+      .regex(/^\w[\w.-]*$/, 'expected letters, digits, ".", "_" and "-"')
+      .describe('Name of the recipe; begins the name of its runs.'),
+    description: z.string().optional().describe('What it is for and where its numbers come from.'),
+    model: modelSection.describe('What the run starts from.'),
+    train: trainSection.prefault({}).describe('Which parts learn: each is frozen, full, or LoRA.'),
+    data: dataSection.describe('What is learnt from.'),
+    text: textSection.prefault({}).describe('How conversations become tokens.'),
+    image: imageSection.prefault({}).describe('How pictures become pixels.'),
+    precision: precisionSection.prefault({}).describe('Number types.'),
+    optimizer: optimizerSection.describe('AdamW.'),
+    schedule: scheduleSection
+      .prefault({})
+      .describe('Length of the run and course of the learning rate, in updates.'),
+    batchSize: count.default(1).describe('Records in a micro-batch on each device.'),
+    accumulate: count
+      .optional()
+      .describe(
+        'Micro-batches in an update. Follows from `effectiveBatch` if that is given, else 1.',
+      ),
+    effectiveBatch: count
+      .optional()
+      .describe('Records in an update over all devices, which the learning rate is meant for.'),
+    learningRateRule: z
+      .enum(['keep', 'linear', 'sqrt'])
+      .default('keep')
+      .describe(
+        'What happens to learning rates when a run has another batch than `effectiveBatch`: nothing, or they follow ' +
+          'the ratio or its square root. Always said at the start.',
+      ),
+    memory: memorySection.prefault({}).describe('What is kept for the backward pass.'),
+    validation: validationSection.optional().describe('Loss on data that is not learnt from.'),
+    probes: probesSection
+      .prefault({})
+      .describe('Questions that the model answers while it learns.'),
+    checkpoints: checkpointsSection.prefault({}).describe('When to save, and what to keep.'),
+    run: runSection.prefault({}).describe('Where the run is kept.'),
+    seed: countOrZero.default(0).describe('Every random number of the run follows from it.'),
+    device: z
+      .string()
+      .regex(/^(auto|cpu|cuda(:\d+)?)$/, 'expected "auto", "cpu", "cuda" or "cuda:<index>"')
+      .default('auto')
+      .describe('`auto` takes a GPU if there is one.'),
+    threads: count
+      .optional()
+      .describe('Threads for computing on the CPU. libtorch decides if left out.'),
+  })
+  .meta({ id: 'Recipe' });
+
+/** Fields, defaults, and no contradictions. */
+export const recipeSchema = recipeFields.superRefine((recipe, context) => {
+  for (const { path, message } of contradictions(recipe)) {
+    context.addIssue({ code: 'custom', path, message });
+  }
+});
+
+/** A recipe with all its defaults. */
+export type Recipe = z.output<typeof recipeFields>;
+export type PartRecipe = Recipe['train']['decoder'];
+export type LoraRecipe = Extract<PartRecipe, object>['lora'];
+export type SourceRecipe = Recipe['data']['sources'][number];
