@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { SetupError } from './errors.js';
 import { exists, hashFiles, list, makeWhole, writeWhole } from './files.js';
 import { packageVersion } from './packages.js';
-import { find, run, tail } from './tools.js';
+import { find, installCommand, run, tail } from './tools.js';
 
 /** @import { ChosenLibtorch } from './libtorch.js' */
 /** @import { Report } from './report.js' */
@@ -114,13 +114,16 @@ int main() { return Extent<int>{.bytes = std::span<int>{}.size() == 0 ? 0 : 1}.b
 /** @param {NodeJS.ProcessEnv} env */
 export async function requireCompiler(env) {
   const compiler = findCompiler(env);
-  const install =
-    'Install one (on Debian: apt-get install g++; on macOS: xcode-select --install) or name one in CXX, then run "npm run setup".';
+  const command = installCommand({
+    debian: 'sudo apt-get install g++',
+    macos: 'xcode-select --install',
+  });
+  const install = `Install one (${command}) or name one in CXX, then run "npm run setup".`;
   if (compiler === undefined) {
     const named = env['CXX'];
     throw new SetupError(
       named ? `The compiler that CXX names, ${named}, is not there.` : 'There is no C++ compiler.',
-      { code: 'E_NO_COMPILER', hint: install },
+      { code: 'E_NO_COMPILER', hint: install, command },
     );
   }
   const args = ['-std=c++20', '-fsyntax-only', '-x', 'c++', '-'];
@@ -129,17 +132,29 @@ export async function requireCompiler(env) {
   const { stdout: version } = await run(compiler, ['--version'], { env });
   throw new SetupError(
     `The compiler ${compiler} (${version.split('\n')[0]}) cannot compile C++20:\n${tail(stderr, 5)}`,
-    { code: 'E_COMPILER_OLD', hint: `Patina needs g++ 11, clang 14 or newer. ${install}` },
+    {
+      code: 'E_COMPILER_OLD',
+      hint: `Patina needs g++ 11, clang 14 or newer. ${install}`,
+      command,
+    },
   );
 }
 
 /** @param {NodeJS.ProcessEnv} env */
 export async function requireCmake(env) {
   const oldest = OLDEST_CMAKE.join('.');
-  const hint = `Install CMake ${oldest} or newer (on Debian: apt-get install cmake; anywhere: pip install cmake), then run "npm run setup".`;
+  const command = installCommand({
+    debian: 'sudo apt-get install cmake',
+    macos: 'brew install cmake',
+  });
+  const hint = `Install CMake ${oldest} or newer (${command}; anywhere: python3 -m pip install cmake), then run "npm run setup".`;
   const cmake = find('cmake', env);
   if (cmake === undefined) {
-    throw new SetupError('There is no CMake on the PATH.', { code: 'E_NO_CMAKE', hint });
+    throw new SetupError('There is no CMake on the PATH.', {
+      code: 'E_NO_CMAKE',
+      hint,
+      command,
+    });
   }
   const { stdout } = await run(cmake, ['--version'], { env });
   const [, major, minor] = /(\d+)\.(\d+)/.exec(stdout) ?? [];
@@ -152,7 +167,7 @@ export async function requireCmake(env) {
   }
   throw new SetupError(
     `CMake at ${cmake} has version ${major ?? '?'}.${minor ?? '?'}; ${oldest} or newer is needed.`,
-    { code: 'E_CMAKE_OLD', hint },
+    { code: 'E_CMAKE_OLD', hint, command: 'python3 -m pip install cmake' },
   );
 }
 

@@ -7,7 +7,7 @@ import { isCurrent } from './main.js';
 import { findPip } from './python.js';
 import { readRecord } from './record.js';
 
-/** @typedef {{ code: string, message: string, hint: string }} Fault */
+/** @typedef {{ code: string, message: string, hint: string, command: string }} Fault */
 
 /**
  * @typedef {object} Check
@@ -68,6 +68,7 @@ async function faultOf(work) {
     return undefined;
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
-    return { code: error.code, message: error.message, hint: error.hint };
+    const { code, message, hint, command } = error;
+    return { code, message, hint, command };
   }
 }

@@ -3,19 +3,20 @@
  * the set-up runs.
  */
 
-/** A fault that ends the set-up: what happened, a stable code, and what to do about it. */
+/** A fault that ends the set-up: what happened, a stable code, what to do about it, and the command that does it. */
 export class SetupError extends Error {
   exitCode = 3;
 
   /**
    * @param {string} message
-   * @param {{ code: string, hint: string, cause?: unknown }} options
+   * @param {{ code: string, hint: string, command?: string, cause?: unknown }} options
    */
-  constructor(message, { code, hint, cause }) {
+  constructor(message, { code, hint, command = 'npm run setup', cause }) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = 'SetupError';
     this.code = code;
     this.hint = hint;
+    this.command = command;
   }
 }
 

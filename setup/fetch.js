@@ -33,9 +33,8 @@ export function privateFolder(root, kind) {
  * @param {NodeJS.ProcessEnv} options.env
  * @param {Report} options.report
  * @param {Record<string, Partial<Record<Kind, Download>>>} options.downloads
- * @param {(folder: string) => number} [options.free] Free bytes of a folder's disk.
  */
-export async function fetchLibtorch({ root, kind, env, report, downloads, free = freeBytes }) {
+export async function fetchLibtorch({ root, kind, env, report, downloads }) {
   const platform = `${process.platform}-${process.arch}`;
   const download = downloads[platform]?.[kind];
   if (download === undefined) {
@@ -57,7 +56,7 @@ export async function fetchLibtorch({ root, kind, env, report, downloads, free =
   }
   const missing = wheels.filter(({ there }) => !there);
   const bytes = missing.reduce((sum, { wheel }) => sum + wheel.bytes, 0);
-  requireSpace(free(cache), bytes + download.unpacked, cache);
+  requireSpace(freeBytes(cache), bytes + download.unpacked, cache);
   report.note(
     `libtorch ${TORCH}, ${kind === 'cuda' ? `complete (${CUDA_BUILD}; decline it with --cpu)` : 'without CUDA'}: ` +
       `${size(bytes)} to download, ${size(download.unpacked)} on disk`,

@@ -63,18 +63,24 @@ export function requireDriver(gpus, build = CUDA_BUILD) {
       : '';
   const without = 'or run "npm run setup -- --again --cpu" to work without the GPU.';
   if (driver < needs.driver) {
+    const command = `sudo apt-get install nvidia-driver-${needs.driver}`;
     throw new SetupError(
       `The NVIDIA driver ${gpus.driver} is too old for torch ${build}, which needs ${needs.driver} or newer.`,
       {
         code: 'E_DRIVER_OLD',
-        hint: `Update the driver to ${needs.driver} or newer (on Ubuntu: sudo apt-get install nvidia-driver-${needs.driver}), ${olderSuits}${without}`,
+        hint: `Update the driver to ${needs.driver} or newer (on Ubuntu: ${command}), ${olderSuits}${without}`,
+        command,
       },
     );
   }
   if (old !== undefined) {
     throw new SetupError(
       `The ${old.name} has compute capability ${old.capability}; torch ${build} needs ${needs.capability} or newer.`,
-      { code: 'E_GPU_OLD', hint: `Use a newer GPU, ${olderSuits}${without}` },
+      {
+        code: 'E_GPU_OLD',
+        hint: `Use a newer GPU, ${olderSuits}${without}`,
+        command: 'npm run setup -- --again --cpu',
+      },
     );
   }
 }

@@ -57,7 +57,7 @@ export function inspect(folder) {
   }
   const version = versionOf(folder);
   const [, major, minor] = /^(\d+)\.(\d+)\./.exec(version) ?? [];
-  const number = major === '2' ? Number(minor) : Number(major) * 1000;
+  const number = (Number(major) - 2) * 1000 + Number(minor);
   if (!(number >= OLDEST && number <= NEWEST)) {
     const known = version !== '';
     throw new SetupError(

@@ -1,6 +1,6 @@
 /** The Pythons on the PATH: the active one's torch, and one whose pip can download. */
 import { SetupError } from './errors.js';
-import { findAll, run } from './tools.js';
+import { findAll, installCommand, run } from './tools.js';
 
 const FIND_TORCH = `
 import importlib.util
@@ -36,15 +36,21 @@ export async function findPip(env) {
     const pip = await run(candidate, ['-m', 'pip', '--version'], { env });
     if (pip.status === 0) return candidate;
   }
-  const otherwise = 'Or set PATINA_LIBTORCH to the folder of a libtorch that you have.';
+  const otherwise = 'then run "npm run setup"; or set PATINA_LIBTORCH to a libtorch that you have.';
+  const command = installCommand({
+    debian: 'sudo apt-get install python3-pip',
+    macos: 'brew install python',
+  });
   if (python === undefined) {
     throw new SetupError('There is no Python 3 on the PATH; libtorch is downloaded with its pip.', {
       code: 'E_NO_PYTHON',
-      hint: `Install Python 3 with pip (on Debian: apt-get install python3-pip), then run "npm run setup". ${otherwise}`,
+      hint: `Install Python 3 with pip (${command}), ${otherwise}`,
+      command,
     });
   }
   throw new SetupError(`The Python at ${python} has no pip; libtorch is downloaded with it.`, {
     code: 'E_NO_PIP',
-    hint: `Install pip ("${python} -m ensurepip", or on Debian: apt-get install python3-pip), then run "npm run setup". ${otherwise}`,
+    hint: `Install pip (${command}, or ${python} -m ensurepip), ${otherwise}`,
+    command,
   });
 }

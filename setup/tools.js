@@ -102,3 +102,12 @@ function isProgram(path) {
 export function tail(text, lines) {
   return text.trimEnd().split('\n').slice(-lines).join('\n');
 }
+
+/**
+ * The command that installs a program, by the package manager of this platform.
+ *
+ * @param {{ debian: string, macos: string }} commands
+ */
+export function installCommand({ debian, macos }) {
+  return process.platform === 'darwin' ? macos : debian;
+}
