@@ -1,0 +1,234 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { DataError, PatinaError } from '../../base/errors.js';
+import { readDense } from '../stored.js';
+import { checkpointOf, damage, filesIn, PICKLES } from '../testing.js';
+import { readCheckpoint, readCheckpointBytes, storedTensor } from './read.js';
+import type { PickleRecord } from './values.js';
+import { PickleTensor, type PickleDict, type PickleValue } from './values.js';
+
+interface Expected {
+  kind: 'ok' | 'refuse';
+  why: string;
+  either?: boolean;
+}
+
+const { files } = JSON.parse(readFileSync(join(PICKLES, 'expected.json'), 'utf8')) as {
+  files: Record<string, Expected>;
+};
+const hostile = Object.entries(files).filter(([, { kind }]) => kind === 'refuse');
+const sound = Object.entries(files).filter(([, { kind }]) => kind === 'ok');
+
+const origin = process.cwd();
+let empty: string;
+beforeAll(() => {
+  empty = mkdtempSync(join(tmpdir(), 'patina-pickle-'));
+  process.chdir(empty);
+});
+afterAll(() => {
+  process.chdir(origin);
+  rmSync(empty, { recursive: true });
+});
+
+const read = (name: string): Promise<PickleValue> => readCheckpoint(join(PICKLES, name));
+const dict = (value: PickleValue | undefined): PickleDict => value as PickleDict;
+
+describe('stored checkpoints', () => {
+  test.each(sound)('%s loads', async (name) => {
+    await expect(read(name)).resolves.toBeDefined();
+  });
+
+  test.each(hostile)('%s is refused, or loaded where it may be', async (name, { either }) => {
+    const start = performance.now();
+    const outcome = await read(name).catch((error: unknown) => error);
+    expect(performance.now() - start).toBeLessThan(10_000);
+    if (either !== true || outcome instanceof Error) {
+      expect(outcome).toBeInstanceOf(DataError);
+      expect(outcome).toMatchObject({
+        code: expect.stringMatching(/^E_/) as string,
+        message: expect.stringContaining(name) as string,
+      });
+    }
+    expect(readdirSync(empty)).toEqual([]);
+    expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  });
+
+  test.each([
+    ['unknown_class.pt', 'E_PICKLE_GLOBAL', /mmengine\.config\.config\.Config/],
+    ['pointer.bin', 'E_WRONG_KIND', /Git LFS/],
+    ['safetensors.bin', 'E_WRONG_KIND', /safetensors/],
+    ['zip_torchscript.pt', 'E_TORCHSCRIPT', /TorchScript/],
+    ['zip_bad_crc_storage.pt', 'E_ZIP_CHECKSUM', /data\/0/],
+    ['tensor_stride_beyond.pt', 'E_PICKLE_TENSOR', /element 1001 of a storage of 4/],
+  ])('the error of %s says why', async (name, code, message) => {
+    await expect(read(`refuse/${name}`)).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message) as string,
+    });
+  });
+});
+
+describe('values', () => {
+  test('integers, floats and booleans stay apart', async () => {
+    const value = dict(await read('ok/nested_plain.pt'));
+    expect(dict(value.get('int_keys')).get(10n ** 20n)).toBe('large');
+    expect(value.get('big')).toBe(-(2n ** 70n));
+    expect(value.get('floats')).toEqual([Infinity, -Infinity, -0, 1e308]);
+  });
+
+  test('keys from the file are keys of a Map', async () => {
+    const value = dict(await read('ok/hostile_keys.pt'));
+    expect(value.get('__proto__')).toBeInstanceOf(PickleTensor);
+    expect([...value.keys()]).toContain('hasOwnProperty');
+  });
+
+  test('what is no data becomes a record', async () => {
+    const value = dict(await read('ok/deepspeed_mp_rank_00_model_states.pt'));
+    const args = value.get('args') as PickleRecord;
+    expect(args.className).toBe('argparse.Namespace');
+    expect(args.state.get('lr')).toBe(2e-4);
+  });
+
+  test("mmengine's loss curves do not stand in the way of the weights", async () => {
+    const getMean = text('builtins', 'getattr', 'mmengine.logging.history_buffer', 'HistoryBuffer');
+    const value = await readCheckpointBytes('curves.pth', checkpointOf(getMean));
+    expect(value).toMatchObject({
+      className: 'mmengine.logging.history_buffer.HistoryBuffer.mean',
+    });
+  });
+});
+
+/** `getattr(HistoryBuffer, 'mean')` as protocol 2 writes it. */
+function text(module: string, name: string, classModule: string, className: string): Uint8Array {
+  return Buffer.from(
+    `\x80\x02c${module}\n${name}\nc${classModule}\n${className}\nX\x04\0\0\0mean\x86R.`,
+    'latin1',
+  );
+}
+
+describe('tensors', () => {
+  const stored = async (name: string, key: string) => {
+    const value = dict(await read(name));
+    return storedTensor(value.get(key) as PickleTensor, key, join(PICKLES, name));
+  };
+
+  test('are places in the file', async () => {
+    const tensor = await stored('ok/zip_dtypes.pt', 'f32');
+    expect(tensor).toMatchObject({ dtype: 'F32', shape: [3, 4], bytes: 48 });
+    expect(tensor.offset % 64).toBe(0);
+    expect(tensor).not.toHaveProperty('data');
+    expect(tensor).not.toHaveProperty('strides');
+  });
+
+  test('are views of shared storages', async () => {
+    const views = await stored('ok/zip_views.pt', 'transposed');
+    expect(views).toMatchObject({ shape: [5, 3, 4], strides: [1, 20, 5] });
+    const embed = await stored('ok/zip_shared.pt', 'embed');
+    const column = await stored('ok/zip_shared.pt', 'column');
+    expect(column.storage).toBe(embed.storage);
+    expect(column.offset).toBe(embed.offset + 4);
+    expect(column).toMatchObject({ shape: [4], strides: [3], bytes: 40 });
+  });
+
+  test.each(['deflated_records.pt', 'big_endian.pt'])('of %s lie in memory', async (name) => {
+    const tensor = await stored(`ok/${name}`, 'w');
+    expect(tensor.data?.length).toBe(16);
+    const bytes = await readDense(tensor, 16);
+    expect([...new Float32Array(bytes.buffer, bytes.byteOffset, 4)]).toEqual([1, -2, 3.5, 0.25]);
+  });
+
+  test('with strides of 0 are not written out beyond a limit', async () => {
+    const tensor = await stored('refuse/tensor_expanded_huge.pt', 'w');
+    expect(tensor).toMatchObject({ shape: [2 ** 40], strides: [0], bytes: 4 });
+    await expect(readDense(tensor, 2 ** 20)).rejects.toMatchObject({ code: 'E_TENSOR_TOO_LARGE' });
+  });
+});
+
+describe('limits', () => {
+  const refused = (pickle: Uint8Array) =>
+    expect(readCheckpointBytes('bomb.pt', checkpointOf(pickle))).rejects;
+
+  test('a flood of containers ends before memory does', async () => {
+    await refused(Buffer.alloc(8_000_000, '}')).toMatchObject({ code: 'E_PICKLE_LIMIT' });
+  });
+
+  test('calls on a long list, again and again, end in time', async () => {
+    const list = `](${'K\x01'.repeat(50_000)}eq\x00`;
+    const call = 'c__builtin__\nset\nh\x00\x85R0';
+    const pickle = Buffer.from(`\x80\x02${list}${call.repeat(20_000)}.`, 'latin1');
+    const start = performance.now();
+    await refused(pickle).toMatchObject({ code: 'E_PICKLE_LIMIT' });
+    expect(performance.now() - start).toBeLessThan(10_000);
+  });
+
+  test('keys that are deep or wide tuples cost what they are long', async () => {
+    const deep = `N${'\x85'.repeat(50_000)}q\x00`;
+    const pickle = `\x80\x02}q\x01${deep}Ns${'h\x00Ns'.repeat(1000)}.`;
+    const bytes = checkpointOf(Buffer.from(pickle, 'latin1'));
+    expect(dict(await readCheckpointBytes('deep.pt', bytes)).size).toBe(1);
+  });
+
+  test('a file that cannot be read is a typed error', async () => {
+    await expect(readCheckpoint(join(empty, 'none.pt'))).rejects.toMatchObject({
+      code: 'E_FILE_MISSING',
+    });
+    await expect(readCheckpoint(empty)).rejects.toMatchObject({ code: 'E_NOT_A_FILE' });
+  });
+
+  test('reading stops when told to', async () => {
+    const signal = AbortSignal.abort();
+    await expect(readCheckpoint(join(PICKLES, 'ok/zip_views.pt'), { signal })).rejects.toThrow();
+  });
+});
+
+describe('damaged files', () => {
+  const all = [...filesIn(join(PICKLES, 'ok')), ...filesIn(join(PICKLES, 'refuse'))].filter(
+    (bytes) => bytes.length < 10_000,
+  );
+
+  const endsWell = async (bytes: Uint8Array): Promise<void> => {
+    try {
+      await readCheckpointBytes('damaged.pt', bytes);
+    } catch (error) {
+      expect(error).toBeInstanceOf(PatinaError);
+    }
+  };
+
+  test('give a value or a typed error', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...all), damage, async (bytes, harm) => {
+        await endsWell(harm(bytes));
+      }),
+      { numRuns: 1500 },
+    );
+    expect(readdirSync(empty)).toEqual([]);
+  });
+
+  test('also where no checksum shows the damage', async () => {
+    const pickles = all.map(pickleIn).filter((pickle) => pickle !== undefined);
+    expect(pickles.length).toBeGreaterThan(80);
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...pickles), damage, async (pickle, harm) => {
+        await endsWell(checkpointOf(harm(pickle), { 0: new Uint8Array(16) }));
+      }),
+      { numRuns: 3000 },
+    );
+    expect(readdirSync(empty)).toEqual([]);
+  });
+});
+
+/** The first stored entry of a zip, which is the pickle in these files. */
+function pickleIn(bytes: Uint8Array): Uint8Array | undefined {
+  const file = Buffer.from(bytes);
+  if (file.length < 30 || file.readUInt32LE(0) !== 0x04034b50 || file.readUInt16LE(8) !== 0) {
+    return undefined;
+  }
+  const start = 30 + file.readUInt16LE(26) + file.readUInt16LE(28);
+  const end = file.indexOf('PK', start);
+  return file.subarray(start, end);
+}
