@@ -63,8 +63,9 @@ export class RunFolder {
       });
     }
     const path = await makeFolder(resolve(root), name, `${recipe}-${timestamp(now)}`);
+    let lock: FileLock | undefined;
     try {
-      const lock = claim(path);
+      lock = claim(path);
       const created = now.toISOString();
       const facts: RunFacts = {
         name: basename(path),
@@ -81,6 +82,7 @@ export class RunFolder {
       await writeRunFacts(path, facts);
       return new RunFolder(path, lock, facts);
     } catch (error) {
+      lock?.release();
       await rm(path, { recursive: true, force: true });
       throw writeError(error, path, 'make the run folder');
     }

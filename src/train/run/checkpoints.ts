@@ -1,0 +1,193 @@
+/**
+ * The checkpoints of a run: folders `update-00000500`, each whole or absent, with a manifest of hashes. What lies in
+ * them is the business of whoever writes them.
+ */
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+
+import { PatinaError } from '../../base/errors.js';
+import { errorCode } from '../../base/system-error.js';
+import { writeWholeFolder } from '../../base/whole-folder.js';
+import { broken, checkHashes, hashFolder, MANIFEST, type FileHashes } from './manifest.js';
+
+export interface Checkpoint {
+  path: string;
+  /** Updates that were done when it was written. */
+  update: number;
+  /** Loss on the validation data at that time; null if none was taken, or it was not finite. */
+  validationLoss: number | null;
+  /** When it was written, ISO 8601. */
+  created: string;
+  bytes: number;
+}
+
+interface Manifest {
+  format: 1;
+  update: number;
+  validationLoss: number | null;
+  created: string;
+  files: FileHashes;
+}
+
+export interface WriteCheckpointOptions {
+  update: number;
+  validationLoss?: number | undefined;
+  /** Fills the empty folder that it gets. */
+  write: (folder: string) => Promise<void>;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Writes a checkpoint into `folder`: filled under another name, hashed, synced, renamed. One of the same update, left
+ * by a run that went back, is replaced.
+ *
+ * @throws EnvironmentError E_DISK_FULL, E_UNWRITABLE; nothing is left behind.
+ */
+export async function writeCheckpoint(
+  folder: string,
+  { update, validationLoss, write, signal }: WriteCheckpointOptions,
+): Promise<Checkpoint> {
+  const path = join(folder, `update-${String(update).padStart(8, '0')}`);
+  const manifest = await writeWholeFolder(
+    path,
+    async (temporary) => {
+      await write(temporary);
+      const made: Manifest = {
+        format: 1,
+        update,
+        validationLoss: Number.isFinite(validationLoss) ? validationLoss! : null,
+        created: new Date().toISOString(),
+        files: await hashFolder(temporary, signal),
+      };
+      await writeFile(join(temporary, MANIFEST), `${JSON.stringify(made, null, 2)}\n`);
+      return made;
+    },
+    { what: 'checkpoint', replace: true, signal },
+  );
+  return summary(path, manifest);
+}
+
+/** The checkpoints in `folder` by update, oldest first; one without a readable manifest is left out. */
+export async function listCheckpoints(folder: string): Promise<Checkpoint[]> {
+  const found: Checkpoint[] = [];
+  for (const path of await candidates(folder)) {
+    const manifest = await readManifest(path).catch(() => undefined);
+    if (manifest !== undefined) found.push(summary(path, manifest));
+  }
+  return found.sort((a, b) => a.update - b.update);
+}
+
+/**
+ * Reads a checkpoint's manifest and checks every file against it.
+ *
+ * @throws DataError E_CHECKPOINT_BROKEN
+ */
+export async function verifyCheckpoint(path: string, signal?: AbortSignal): Promise<Checkpoint> {
+  const manifest = await readManifest(path);
+  await checkHashes(path, manifest.files, signal);
+  return summary(path, manifest);
+}
+
+export interface NewestWhole {
+  checkpoint: Checkpoint | undefined;
+  /** Newer ones that are damaged, to be told to the user. */
+  damaged: PatinaError[];
+}
+
+/** The newest checkpoint whose files are all as they were written. */
+export async function newestWhole(folder: string, signal?: AbortSignal): Promise<NewestWhole> {
+  const damaged: PatinaError[] = [];
+  for (const path of (await candidates(folder)).reverse()) {
+    try {
+      return { checkpoint: await verifyCheckpoint(path, signal), damaged };
+    } catch (error) {
+      if (!(error instanceof PatinaError)) throw error;
+      damaged.push(error);
+    }
+  }
+  return { checkpoint: undefined, damaged };
+}
+
+/** The checkpoint with the lowest validation loss, the newest of equals; undefined if none has one. */
+export function bestCheckpoint(checkpoints: readonly Checkpoint[]): Checkpoint | undefined {
+  let best: Checkpoint | undefined;
+  for (const checkpoint of checkpoints) {
+    const { validationLoss } = checkpoint;
+    if (validationLoss !== null && validationLoss <= (best?.validationLoss ?? Infinity)) {
+      best = checkpoint;
+    }
+  }
+  return best;
+}
+
+/**
+ * Removes all but the newest `keep` checkpoints and, with `keepBest`, the best one; and what writers that died have
+ * left. Only for who holds the run. Returns the paths removed.
+ */
+export async function pruneCheckpoints(
+  folder: string,
+  { keep, keepBest }: { keep: number; keepBest: boolean },
+): Promise<string[]> {
+  const checkpoints = await listCheckpoints(folder);
+  const kept = new Set(checkpoints.slice(-keep));
+  const best = keepBest ? bestCheckpoint(checkpoints) : undefined;
+  if (best !== undefined) kept.add(best);
+  const removed: string[] = [];
+  for (const checkpoint of checkpoints) {
+    if (kept.has(checkpoint)) continue;
+    // Renamed first: half a checkpoint must not bear the name of a whole one.
+    const aside = join(folder, `.${basename(checkpoint.path)}.removed`);
+    await rm(aside, { recursive: true, force: true });
+    await rename(checkpoint.path, aside);
+    removed.push(checkpoint.path);
+  }
+  for (const name of await names(folder)) {
+    if (LEFTOVER.test(name)) await rm(join(folder, name), { recursive: true, force: true });
+  }
+  return removed;
+}
+
+const NAME = /^update-\d+$/;
+const LEFTOVER = /^\.update-\d+\.(partial|replaced|removed)/;
+
+/** Folders that bear the name of a checkpoint, oldest first. */
+async function candidates(folder: string): Promise<string[]> {
+  const found = (await names(folder)).filter((name) => NAME.test(name));
+  return found
+    .sort((a, b) => Number(a.slice('update-'.length)) - Number(b.slice('update-'.length)))
+    .map((name) => join(folder, name));
+}
+
+async function readManifest(path: string): Promise<Manifest> {
+  let manifest: Partial<Manifest> | null;
+  try {
+    manifest = JSON.parse(await readFile(join(path, MANIFEST), 'utf8')) as typeof manifest;
+  } catch (cause) {
+    throw broken(path, `${MANIFEST} cannot be read`, cause);
+  }
+  const { format, update, validationLoss, created, files } = manifest ?? {};
+  const valid =
+    format === 1 &&
+    Number.isInteger(update) &&
+    (validationLoss === null || Number.isFinite(validationLoss)) &&
+    typeof created === 'string' &&
+    Object.values(files ?? { missing: null }).every(
+      (file) => Number.isInteger(file?.bytes) && /^[0-9a-f]{64}$/.test(String(file?.sha256)),
+    );
+  if (!valid) throw broken(path, `${MANIFEST} is not one of a checkpoint`);
+  return manifest as Manifest;
+}
+
+function summary(path: string, { update, validationLoss, created, files }: Manifest): Checkpoint {
+  const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
+  return { path, update, validationLoss, created, bytes };
+}
+
+async function names(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
