@@ -38,8 +38,7 @@ export class JsonLinesWriter {
     this.path = path;
     this.#guarded('open the log', () => {
       this.#descriptor = openSync(path, 'a+');
-      const end = endOfLastLine(this.#descriptor);
-      if (end < fstatSync(this.#descriptor).size) ftruncateSync(this.#descriptor, end);
+      cutTornLine(this.#descriptor);
     });
   }
 
@@ -47,9 +46,14 @@ export class JsonLinesWriter {
   write(value: object): void {
     const line = Buffer.from(`${JSON.stringify(value, finite)}\n`);
     this.#guarded('append to the log', (descriptor) => {
-      const written = writeSync(descriptor, line);
-      // A disk that fills up takes a part of the line; the rest raises the error.
-      if (written < line.length) writeSync(descriptor, line, written);
+      try {
+        const written = writeSync(descriptor, line);
+        // A disk that fills up takes a part of the line; the rest raises the error.
+        if (written < line.length) writeSync(descriptor, line, written);
+      } catch (error) {
+        cutTornLine(descriptor);
+        throw error;
+      }
     });
   }
 
@@ -129,6 +133,11 @@ function parseOrUndefined(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+function cutTornLine(descriptor: number): void {
+  const end = endOfLastLine(descriptor);
+  if (end < fstatSync(descriptor).size) ftruncateSync(descriptor, end);
 }
 
 /** Where the last whole line ends, looking backwards from the end of the file. */
