@@ -1,6 +1,6 @@
 /** Activation functions under the names that Hugging Face configurations use. */
 import { UsageError } from '../base/errors.js';
-import { type Tensor } from '../torch/index.js';
+import { scope, type Tensor } from '../torch/index.js';
 
 /** An elementwise function. */
 export type Activation = (x: Tensor) => Tensor;
@@ -9,7 +9,7 @@ export type Activation = (x: Tensor) => Tensor;
 export const gelu: Activation = (x) => x.gelu();
 
 /** `quickGelu(x) = x · sigmoid(1.702 x)`, CLIP's. */
-export const quickGelu: Activation = (x) => x.mul(x.mul(1.702).sigmoid());
+export const quickGelu: Activation = (x) => scope(() => x.mul(x.mul(1.702).sigmoid()));
 
 /** `silu(x) = x · sigmoid(x)` */
 export const silu: Activation = (x) => x.silu();

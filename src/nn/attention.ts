@@ -18,6 +18,7 @@ import {
   empty,
   full,
   noGrad,
+  scope,
   tensor,
   type Tensor,
   zeros,
@@ -62,6 +63,10 @@ export interface AttentionOptions {
  * @throws UsageError `E_ATTENTION` for options that do not fit the shapes or the kernel.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+  return scope(() => attend(q, k, v, options));
+}
+
+function attend(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
   const { kernel, causal = false, sequences, mask, scale } = options;
   const [B, T, H, D] = q.shape as [number, number, number, number];
   const [S, G] = [k.shape[1]!, k.shape[2]!];
@@ -75,7 +80,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   if (D % 8 !== 0 && !ANY_HEAD_SIZE.has(kernel)) {
     const wide = [q, k, v].map((x) => widened(x, 8 - (D % 8))) as [Tensor, Tensor, Tensor];
     const same = { ...options, scale: scale ?? 1 / Math.sqrt(D) };
-    return attention(...wide, same).narrow(3, 0, D);
+    return attend(...wide, same).narrow(3, 0, D);
   }
   const settings = { causal, mask, scale };
   if (sequences === undefined) return KERNELS[kernel](q, k, v, settings);
@@ -127,7 +132,7 @@ export function causalMask(
   keys: number,
   options: { dtype: DType; device: Device },
 ): Tensor {
-  return full([queries, keys], -Infinity, options).triu(1 + keys - queries);
+  return scope(() => full([queries, keys], -Infinity, options).triu(1 + keys - queries));
 }
 
 interface Settings {
@@ -213,14 +218,14 @@ function bySequence(
   k: Tensor,
   v: Tensor,
   lengths: readonly number[],
-  attend: (q: Tensor, k: Tensor, v: Tensor) => Tensor,
+  kernel: (q: Tensor, k: Tensor, v: Tensor) => Tensor,
 ): Tensor {
   const parts = [q, k, v].map((x) => flat(x).unsqueeze(0).splitWithSizes(lengths, 1)) as [
     Tensor[],
     Tensor[],
     Tensor[],
   ];
-  const results = lengths.map((_, i) => attend(parts[0][i]!, parts[1][i]!, parts[2][i]!));
+  const results = lengths.map((_, i) => kernel(parts[0][i]!, parts[1][i]!, parts[2][i]!));
   return cat(results, 1).view(q.shape);
 }
 

@@ -1,5 +1,5 @@
 /** Dropout with an explicit generator (Srivastava et al. 2014), so that a recomputed segment draws the same mask. */
-import { empty, type Generator, type Tensor } from '../torch/index.js';
+import { empty, type Generator, scope, type Tensor } from '../torch/index.js';
 
 /**
  * Zeroes each element with the given probability and divides the others by `1 - probability`.
@@ -8,7 +8,9 @@ import { empty, type Generator, type Tensor } from '../torch/index.js';
  */
 export function dropout(x: Tensor, probability: number, generator?: Generator): Tensor {
   if (generator === undefined || probability === 0) return x;
-  const kept = empty(x.shape, { dtype: 'bool', device: x.device });
-  kept.bernoulli_(1 - probability, { generator });
-  return x.mul(kept).mul(1 / (1 - probability));
+  return scope(() => {
+    const kept = empty(x.shape, { dtype: 'bool', device: x.device });
+    kept.bernoulli_(1 - probability, { generator });
+    return x.mul(kept).mul(1 / (1 - probability));
+  });
 }

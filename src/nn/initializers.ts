@@ -12,9 +12,9 @@ export interface InitializerContext {
 /** Fills an empty parameter. */
 export type Initializer = (tensor: Tensor, context: InitializerContext) => void;
 
-export const zeros: Initializer = (tensor) => void noGrad(() => tensor.zero_());
+export const allZeros: Initializer = (tensor) => void noGrad(() => tensor.zero_());
 
-export const ones: Initializer = (tensor) => void noGrad(() => tensor.fill_(1));
+export const allOnes: Initializer = (tensor) => void noGrad(() => tensor.fill_(1));
 
 /** N(0, std²). */
 export const normal: Initializer = (tensor, { std, generator }) =>

@@ -1,6 +1,6 @@
 /** Linear layer `y = x Wᵀ + b`, with an optional low-rank adapter beside its weight. */
 import { type DType, type Generator, linear, type Tensor } from '../torch/index.js';
-import { normal, zeros } from './initializers.js';
+import { normal, allZeros } from './initializers.js';
 import { LoraAdapter, type LoraOptions } from './lora.js';
 import { Module } from './module.js';
 
@@ -22,7 +22,7 @@ export class Linear extends Module {
   ) {
     super();
     this.addParameter('weight', [outFeatures, inFeatures], dtype, normal);
-    if (bias) this.addParameter('bias', [outFeatures], dtype, zeros);
+    if (bias) this.addParameter('bias', [outFeatures], dtype, allZeros);
   }
 
   get weight(): Tensor {

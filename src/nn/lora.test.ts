@@ -156,3 +156,16 @@ test('the norm of DoRA rows is a constant to the gradient', () => {
     layer.dispose();
   });
 });
+
+test('a rank or dropout that makes no sense is refused', () => {
+  const layer = new Linear(3, 3);
+  for (const options of [
+    { rank: 0, alpha: 1 },
+    { rank: 2.5, alpha: 1 },
+    { rank: 2, alpha: 1, dropout: 1 },
+    { rank: 2, alpha: 1, dropout: NaN },
+  ]) {
+    expect(() => layer.attachAdapter(options)).toThrow(expect.objectContaining({ code: 'E_LORA' }));
+  }
+  layer.dispose();
+});

@@ -5,9 +5,10 @@
  * LoRA: `y = x Wᵀ + b + s · dropout(x) Aᵀ Bᵀ`, with s = alpha / rank, or alpha / √rank for rsLoRA.
  * DoRA: the rows of `W + s B A` are scaled to the learnt magnitudes m; their norm is a constant to the gradient (§4.3).
  */
+import { UsageError } from '../base/errors.js';
 import { type DType, type Generator, linear, noGrad, scope, type Tensor } from '../torch/index.js';
 import { dropout } from './dropout.js';
-import { uniform, zeros } from './initializers.js';
+import { uniform, allZeros } from './initializers.js';
 import { Module } from './module.js';
 
 export interface LoraOptions {
@@ -21,7 +22,7 @@ export interface LoraOptions {
   rsLora?: boolean;
   /** Learn the magnitude of each row apart (DoRA). @default false */
   dora?: boolean;
-  /** @default 'float32' */
+  /** Of the adapter's parameters; its products are computed in it. @default 'float32' */
   dtype?: DType;
 }
 
@@ -46,6 +47,12 @@ export class LoraAdapter extends Module {
     { rank, alpha, dropout = 0, rsLora = false, dora = false, dtype = 'float32' }: LoraOptions,
   ) {
     super();
+    if (!Number.isSafeInteger(rank) || rank < 1 || !(dropout >= 0 && dropout < 1)) {
+      throw new UsageError(`An adapter cannot have rank ${rank} and dropout ${dropout}.`, {
+        code: 'E_LORA',
+        hint: 'Give a whole rank of at least 1 and a dropout from 0 to below 1.',
+      });
+    }
     this.#host = host;
     this.dropout = dropout;
     this.dora = dora;
@@ -57,7 +64,7 @@ export class LoraAdapter extends Module {
       dtype,
       uniform(1 / Math.sqrt(inFeatures)),
     );
-    this.addParameter('lora_B.weight', [outFeatures, rank], dtype, zeros);
+    this.addParameter('lora_B.weight', [outFeatures, rank], dtype, allZeros);
     if (dora) {
       this.addParameter('lora_magnitude_vector', [outFeatures], dtype, (magnitude) => {
         noGrad(() => scope(() => void magnitude.copy_(this.#rowNorm())));
@@ -79,17 +86,20 @@ export class LoraAdapter extends Module {
 
   /** The adapted layer: x (..., in) -> (..., out), in the dtype of x. */
   forward(x: Tensor, generator?: Generator): Tensor {
-    const { weight, bias } = this.#host;
-    const s = this.scaling;
-    const dropped = dropout(x, this.dropout, generator);
-    const product = linear(linear(dropped.to(this.a.dtype), this.a), this.b);
-    if (!this.dora) return linear(x, weight, bias).add(product, { alpha: s }).to(x.dtype);
-    const scale = this.magnitude.div(this.#rowNorm());
-    const base = linear(dropped, weight);
-    const scaled = base.add(product, { alpha: s }).mul(scale);
-    // PEFT drops the input of the change that DoRA makes to the layer, not of the layer itself.
-    if (dropped !== x) return linear(x, weight, bias).add(scaled.sub(base)).to(x.dtype);
-    return (bias === undefined ? scaled : scaled.add(bias)).to(x.dtype);
+    return scope(() => {
+      const { weight, bias } = this.#host;
+      const s = this.scaling;
+      const dropped = dropout(x, this.dropout, generator);
+      const product = linear(linear(dropped.to(this.a.dtype), this.a), this.b);
+      // In place: what the sum overwrites is saved for no gradient.
+      if (!this.dora) return linear(x, weight, bias).add_(product, { alpha: s });
+      const scale = this.magnitude.div(this.#rowNorm());
+      const base = linear(dropped, weight);
+      const scaled = base.add(product, { alpha: s }).mul(scale);
+      // PEFT drops the input of the change that DoRA makes to the layer, not of the layer itself.
+      if (dropped !== x) return linear(x, weight, bias).add(scaled.sub(base)).to(x.dtype);
+      return (bias === undefined ? scaled : scaled.add(bias)).to(x.dtype);
+    });
   }
 
   /** The weight with the adapter folded in, computed in fp32: `W + s B A`, for DoRA its rows scaled to the magnitudes. */

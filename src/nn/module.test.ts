@@ -1,5 +1,14 @@
 import { expect, test } from 'vitest';
-import { Generator, liveTensors, ones, scope, type Tensor, zeros } from '../torch/index.js';
+import {
+  fromBytes,
+  Generator,
+  liveTensors,
+  ones,
+  scope,
+  tensor,
+  type Tensor,
+  zeros,
+} from '../torch/index.js';
 import { Embedding } from './embedding.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
@@ -95,6 +104,32 @@ test('initialize draws what is still on meta, the same for the same seed', () =>
   expect(model.namedBuffers().get('rotary_emb.inv_freq')!.device).toBe('cpu');
   model.dispose();
   again.dispose();
+});
+
+test('parameters are read at every call: their storage may be freed and refilled in between', () => {
+  const model = new Model();
+  const generator = Generator.create(1);
+  const { norm, query } = model.blocks[0]!;
+  query.attachAdapter({ rank: 2, alpha: 4, dora: true });
+  model.initialize('cpu', { generator });
+  scope(() => {
+    const ids = tensor([[1, 5, 2]], { dtype: 'int64' });
+    const run = (): unknown =>
+      scope(() => query.forward(norm.forward(model.embedding.forward(ids))).toArray());
+    const first = run();
+    for (const parameter of model.parameters()) {
+      const bytes = parameter.toBytes();
+      const { shape, dtype } = parameter;
+      parameter.resizeStorage(0);
+      parameter
+        .resizeStorage(bytes.length)
+        .fill_(NaN)
+        .copy_(fromBytes(bytes, shape, dtype));
+    }
+    expect(run()).toEqual(first);
+  });
+  model.dispose();
+  generator.dispose();
 });
 
 test('a wrong name or shape is refused and changes nothing', () => {

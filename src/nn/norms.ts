@@ -1,6 +1,6 @@
 /** Normalisation over the last dimension: RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba et al. 2016). */
 import { _fusedRmsNorm, type DType, nativeLayerNorm, type Tensor } from '../torch/index.js';
-import { ones, zeros } from './initializers.js';
+import { allOnes, allZeros } from './initializers.js';
 import { Module } from './module.js';
 
 export interface NormOptions {
@@ -20,7 +20,7 @@ export class RMSNorm extends Module {
   ) {
     super();
     this.eps = eps;
-    this.addParameter('weight', [size], dtype, ones);
+    this.addParameter('weight', [size], dtype, allOnes);
   }
 
   get weight(): Tensor {
@@ -43,8 +43,8 @@ export class LayerNorm extends Module {
   ) {
     super();
     this.eps = eps;
-    this.addParameter('weight', [size], dtype, ones);
-    this.addParameter('bias', [size], dtype, zeros);
+    this.addParameter('weight', [size], dtype, allOnes);
+    this.addParameter('bias', [size], dtype, allZeros);
   }
 
   get weight(): Tensor {

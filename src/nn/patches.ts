@@ -2,8 +2,8 @@
  * Convolution whose stride is its kernel, as vision transformers embed an image: each patch, flattened, times one matrix.
  * Written as that product: it needs no convolution kernel and its gradients are deterministic.
  */
-import { type DType, linear, type Tensor } from '../torch/index.js';
-import { normal, zeros } from './initializers.js';
+import { type DType, linear, scope, type Tensor } from '../torch/index.js';
+import { normal, allZeros } from './initializers.js';
 import { Module } from './module.js';
 
 export interface PatchConv2dOptions {
@@ -23,7 +23,7 @@ export class PatchConv2d extends Module {
   ) {
     super();
     this.addParameter('weight', [outChannels, inChannels, patch, patch], dtype, normal);
-    if (bias) this.addParameter('bias', [outChannels], dtype, zeros);
+    if (bias) this.addParameter('bias', [outChannels], dtype, allZeros);
   }
 
   get weight(): Tensor {
@@ -40,12 +40,14 @@ export class PatchConv2d extends Module {
     const P = this.patch;
     const rows = Math.floor(height / P);
     const columns = Math.floor(width / P);
-    const patches = images
-      .narrow(2, 0, rows * P)
-      .narrow(3, 0, columns * P)
-      .reshape([B, C, rows, P, columns, P])
-      .permute([0, 2, 4, 1, 3, 5])
-      .reshape([B, rows * columns, C * P * P]);
-    return linear(patches, this.weight.view([this.outChannels, C * P * P]), this.bias);
+    return scope(() => {
+      const patches = images
+        .narrow(2, 0, rows * P)
+        .narrow(3, 0, columns * P)
+        .reshape([B, C, rows, P, columns, P])
+        .permute([0, 2, 4, 1, 3, 5])
+        .reshape([B, rows * columns, C * P * P]);
+      return linear(patches, this.weight.view([this.outChannels, C * P * P]), this.bias);
+    });
   }
 }

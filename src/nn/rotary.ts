@@ -59,8 +59,10 @@ export class RotaryEmbedding extends Module {
 /** Turns queries or keys x (B, T, H, D) by their positions. */
 export function rotate(x: Tensor, { cos, sin }: Rotation): Tensor {
   const half = x.shape[x.shape.length - 1]! / 2;
-  const turned = cat([x.narrow(-1, half, half).neg(), x.narrow(-1, 0, half)], -1);
-  return x.mul(cos).add(turned.mul(sin));
+  return scope(() => {
+    const turned = cat([x.narrow(-1, half, half).neg(), x.narrow(-1, 0, half)], -1);
+    return x.mul(cos).add(turned.mul(sin));
+  });
 }
 
 function inverseFrequencies(headDim: number, theta: number, scaling: RotaryScaling): Float32Array {
