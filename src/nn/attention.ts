@@ -96,7 +96,7 @@ function attend(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Ten
   const packed = PACKED_KERNELS[kernel];
   return packed === undefined
     ? bySequence(q, k, v, lengths, (...qkv) => KERNELS[kernel](...qkv, settings))
-    : packed(flat(q), flat(k), flat(v), sequences, settings).view(q.shape);
+    : packed(flat(q), flat(k), flat(v), sequences, settings).reshape(q.shape);
 }
 
 /**
@@ -226,7 +226,7 @@ function bySequence(
     Tensor[],
   ];
   const results = lengths.map((_, i) => kernel(parts[0][i]!, parts[1][i]!, parts[2][i]!));
-  return cat(results, 1).view(q.shape);
+  return cat(results, 1).reshape(q.shape);
 }
 
 /** (B, T, H, D) <-> (B, H, T, D) */

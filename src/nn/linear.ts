@@ -46,9 +46,10 @@ export class Linear extends Module {
 
   /** Puts a new adapter, on meta, beside the weight. Its parameters lie among this module's, under PEFT's names. */
   attachAdapter(options: LoraOptions): LoraAdapter {
+    const adapter = new LoraAdapter(this, options);
     this.detachAdapter();
-    this.#adapter = this.addChild('', new LoraAdapter(this, options));
-    return this.#adapter;
+    this.#adapter = this.addChild('', adapter);
+    return adapter;
   }
 
   /** Removes the adapter and frees it. */
