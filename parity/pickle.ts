@@ -138,7 +138,7 @@ async function encodeTensors({ tensors }: PickleContent): Promise<Uint8Array> {
   for (const tensor of tensors.values()) {
     dense.push({ ...tensor, data: await readDense(tensor, MAX_TENSOR_BYTES) });
   }
-  return encodeSafetensors(dense);
+  return encodeSafetensors(dense, { metadata: null });
 }
 
 async function compare(

@@ -26,6 +26,17 @@ export function isJsonObject(value: unknown): value is Readonly<Record<string, u
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** A JSON value for messages: short, and without walking into what is nested. */
+export function brief(value: unknown): string {
+  if (value === undefined) return 'missing';
+  const isFlat = Array.isArray(value) && value.every((item) => typeof item !== 'object');
+  if (typeof value === 'object' && value !== null && !isFlat) {
+    return Array.isArray(value) ? 'a nested list' : 'an object';
+  }
+  const text = JSON.stringify(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
 /** The first key that repeats; `text` is valid JSON. One pass without recursion. */
 function repeatedKey(text: string): string | undefined {
   const open: (Set<string> | undefined)[] = [];

@@ -6,7 +6,7 @@ import { basename } from 'node:path';
 
 import { DataError } from '../base/errors.js';
 import { openSource } from './source.js';
-import { isJsonObject, parseStrictJson } from './strict-json.js';
+import { brief, isJsonObject, parseStrictJson } from './strict-json.js';
 
 /** Far more than the index of any model. */
 const MAX_BYTES = 256 * 2 ** 20;
@@ -33,7 +33,7 @@ export async function readWeightIndex(path: string): Promise<ReadonlyMap<string,
     const isPlain =
       typeof file === 'string' && file === basename(file) && !/^\.*$|[\\\0]/.test(file);
     if (!isPlain) {
-      throw bad(path, `${JSON.stringify(name)} lies in ${JSON.stringify(file).slice(0, 120)}`);
+      throw bad(path, `${brief(name)} lies in ${brief(file)}`);
     }
     files.set(name, file);
   }

@@ -6,7 +6,7 @@ import { DataError } from '../../base/errors.js';
 import { fileKind, HEAD_BYTES, refuseOtherKinds } from '../file-kind.js';
 import { memorySource, openSource, type ByteSource } from '../source.js';
 import { dtypeBytes, isStoredDType, type StoredTensor } from '../stored.js';
-import { isJsonObject, parseStrictJson } from '../strict-json.js';
+import { brief, isJsonObject, parseStrictJson } from '../strict-json.js';
 
 /** The reference reader's own limit. */
 const MAX_HEADER = 100_000_000n;
@@ -68,7 +68,7 @@ async function readHeader(source: ByteSource): Promise<SafetensorsFile> {
   for (const { name, offset, bytes } of tensors) {
     if (offset !== end) {
       const what = offset < end ? 'overlaps the tensor before it' : 'leaves a gap before it';
-      throw bad(path, `${quote(name)} ${what} (byte ${offset}, expected ${end})`);
+      throw bad(path, `${brief(name)} ${what} (byte ${offset}, expected ${end})`);
     }
     end += bytes;
   }
@@ -87,11 +87,9 @@ function parseMetadata(path: string, value: unknown): ReadonlyMap<string, string
 }
 
 function parseTensor(path: string, name: string, value: unknown, start: number): StoredTensor {
-  const fail = (field: string): DataError => {
-    const found = isJsonObject(value) ? JSON.stringify(value[field] ?? null) : 'missing';
-    return bad(path, `${quote(name)} has the ${field} ${found.slice(0, 80)}`);
-  };
-  if (!isJsonObject(value)) throw bad(path, `${quote(name)} is no object`);
+  if (!isJsonObject(value)) throw bad(path, `${brief(name)} is no object`);
+  const fail = (field: string): DataError =>
+    bad(path, `${brief(name)} has the ${field} ${brief(value[field])}`);
   const { dtype, shape, data_offsets: range } = value;
   if (typeof dtype !== 'string' || !isStoredDType(dtype) || dtype === 'C128') throw fail('dtype');
   if (!isCounts(shape) || shape.length > MAX_DIMENSIONS) throw fail('shape');
@@ -101,7 +99,7 @@ function parseTensor(path: string, name: string, value: unknown, start: number):
   if (bytes !== to - from) {
     throw bad(
       path,
-      `${quote(name)} of shape [${shape.join(', ')}] and type ${dtype} takes ${bytes} bytes, its data_offsets [${from}, ${to}] say ${to - from}`,
+      `${brief(name)} of shape [${shape.join(', ')}] and type ${dtype} takes ${bytes} bytes, its data_offsets [${from}, ${to}] say ${to - from}`,
     );
   }
   return { name, dtype, shape, file: path, offset: start + from, bytes };
@@ -109,10 +107,6 @@ function parseTensor(path: string, name: string, value: unknown, start: number):
 
 function isCounts(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((each) => Number.isSafeInteger(each) && each >= 0);
-}
-
-function quote(name: string): string {
-  return JSON.stringify(name.length > 120 ? `${name.slice(0, 117)}...` : name);
 }
 
 function bad(path: string, what: string): DataError {

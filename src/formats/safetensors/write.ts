@@ -23,10 +23,13 @@ export interface TensorSource {
 }
 
 export interface WriteOptions {
-  /** `__metadata__`, in this order. @default { format: 'pt' } */
-  metadata?: Readonly<Record<string, string>> | undefined;
+  /** `__metadata__`, in this order; null for none. @default { format: 'pt' } */
+  metadata?: Readonly<Record<string, string>> | null;
   signal?: AbortSignal | undefined;
 }
+
+/** What every reader of torch's weights expects to find. */
+const TORCH = { format: 'pt' } as const;
 
 type Shaped = Pick<TensorSource, 'name' | 'dtype' | 'shape'>;
 
@@ -43,7 +46,7 @@ export function tensorBytes({ dtype, shape }: Pick<StoredTensor, 'dtype' | 'shap
 export async function writeSafetensors(
   path: string,
   tensors: readonly TensorSource[],
-  { metadata = { format: 'pt' }, signal }: WriteOptions = {},
+  { metadata = TORCH, signal }: WriteOptions = {},
 ): Promise<number> {
   const ordered = inFileOrder(path, tensors);
   const header = encodeHeader(ordered, metadata);
@@ -70,7 +73,7 @@ export async function writeSafetensors(
 /** The same file in memory, for small ones. */
 export function encodeSafetensors(
   tensors: readonly (Shaped & { readonly data: Uint8Array })[],
-  { metadata }: Pick<WriteOptions, 'metadata'> = {},
+  { metadata = TORCH }: Pick<WriteOptions, 'metadata'> = {},
 ): Uint8Array {
   const ordered = inFileOrder('safetensors', tensors);
   for (const tensor of ordered) checkLength('safetensors', tensor, tensor.data.length);
@@ -103,9 +106,12 @@ function inFileOrder<T extends Shaped>(path: string, tensors: readonly T[]): T[]
   return tensors.toSorted((a, b) => rank.get(b.dtype)! - rank.get(a.dtype)! || byName(a, b));
 }
 
-function encodeHeader(ordered: readonly Shaped[], metadata: WriteOptions['metadata']): Uint8Array {
+function encodeHeader(
+  ordered: readonly Shaped[],
+  metadata: NonNullable<WriteOptions['metadata']> | null,
+): Uint8Array {
   const entries: string[] = [];
-  if (metadata !== undefined) entries.push(`"__metadata__":${JSON.stringify(metadata)}`);
+  if (metadata !== null) entries.push(`"__metadata__":${JSON.stringify(metadata)}`);
   let at = 0;
   for (const { name, dtype, shape } of ordered) {
     const end = at + tensorBytes({ dtype, shape });
