@@ -8,6 +8,8 @@ export default defineConfig({
     pool: 'forks',
     isolate: false,
     maxWorkers: 2,
+    // One thread per process: reproducible sums, and no two processes fighting for two cores.
+    env: { OMP_NUM_THREADS: '1', MKL_NUM_THREADS: '1' },
     testTimeout: 60_000,
     hookTimeout: 120_000,
     setupFiles: ['test/setup.ts'],
