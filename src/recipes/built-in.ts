@@ -1,0 +1,28 @@
+/** The recipes that come with Patina, by name. */
+import type { RecipeInput } from '../config/define-recipe.js';
+import { llama3Full, llama3Lora } from './llama-3-text.js';
+import { llava15Finetune, llava15Lora, llava15Pretrain } from './llava-1.5.js';
+import {
+  llavaLlama3Finetune,
+  llavaLlama3FinetuneFrozen,
+  llavaLlama3FinetuneInternvl,
+  llavaLlama3Lora,
+  llavaLlama3Pretrain,
+  llavaLlama3PretrainSharegpt4v,
+} from './llava-llama-3.js';
+
+export const recipes: Readonly<Record<string, RecipeInput>> = Object.fromEntries(
+  [
+    llavaLlama3Pretrain,
+    llavaLlama3Finetune,
+    llavaLlama3FinetuneFrozen,
+    llavaLlama3Lora,
+    llavaLlama3PretrainSharegpt4v,
+    llavaLlama3FinetuneInternvl,
+    llava15Pretrain,
+    llava15Finetune,
+    llava15Lora,
+    llama3Lora,
+    llama3Full,
+  ].map((recipe) => [recipe.name, recipe]),
+);

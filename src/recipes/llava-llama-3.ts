@@ -1,0 +1,136 @@
+/**
+ * LLaVA-Llama-3-8B: XTuner's recipes (xtuner 0.1.23, xtuner/configs/llava/llama3_8b_instruct_clip_vit_large_p14_336),
+ * number by number, with these of their defects mended:
+ *
+ * - Lengths of schedule and warm-up count updates, not micro-steps; the loss is weighted by tokens over the whole
+ *   batch; the vision tower ends at the layer in use, so no adapter lies where no gradient comes.
+ * - `maxLength` counts the image's 576 tokens: XTuner's 1472 is 2048 here (2047 after its splice), its 3520 is 4096.
+ *   Records without an image have the whole length, where XTuner cuts them at 1472.
+ * - Photographs are turned upright. A record whose text and images do not agree stops the run; XTuner passes over it.
+ *
+ * Batches are written for 8 GPUs; `effectiveBatch` holds them on any number: with `--set batchSize=1` one card trains
+ * the same updates, which is what XTuner's `gpu1` recipes are for.
+ */
+import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
+
+const LLM = 'meta-llama/Meta-Llama-3-8B-Instruct';
+const VISION = 'openai/clip-vit-large-patch14-336';
+const SOURCE = 'Numbers: XTuner 0.1.23';
+
+const LLAVA_DATA = './data/llava_data';
+const INTERNVL_DATA = './data/internvl_sft';
+
+/** XTuner's LoRA of the vision tower: alpha / rank is 0.25. */
+const VISION_LORA = { lora: { rank: 64, alpha: 16, dropout: 0.05 } };
+
+const PRETRAIN = {
+  model: { llm: LLM, vision: VISION },
+  train: { vision: 'frozen', projector: 'full', decoder: 'frozen' },
+  // The centre of the picture, as in LLaVA's own pre-training; fine-tuning pads.
+  image: { mode: 'crop' },
+  optimizer: { learningRate: 1e-3 },
+  effectiveBatch: 256,
+} satisfies Partial<RecipeInput>;
+
+const FINETUNE = {
+  model: { llm: LLM, vision: VISION, projector: './projector' },
+  data: {
+    sources: [
+      {
+        path: `${LLAVA_DATA}/LLaVA-Instruct-150K/llava_v1_5_mix665k.json`,
+        images: `${LLAVA_DATA}/llava_images`,
+      },
+    ],
+    grouping: 'modality',
+  },
+  text: { template: 'llama3_chat' },
+  optimizer: { learningRate: 2e-5 },
+  batchSize: 8,
+  effectiveBatch: 128,
+} satisfies Partial<RecipeInput>;
+
+export const llavaLlama3Pretrain = defineRecipe({
+  ...PRETRAIN,
+  name: 'llava-llama-3-8b-pretrain',
+  description: `Stage 1 of LLaVA-Llama-3-8B: the projector learns to caption 558K pictures, all else is frozen. ${SOURCE}, ..._e1_gpu8_pretrain.`,
+  data: {
+    sources: [
+      {
+        path: `${LLAVA_DATA}/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json`,
+        images: `${LLAVA_DATA}/LLaVA-Pretrain/images`,
+      },
+    ],
+  },
+  text: { template: 'llama3_chat' },
+  batchSize: 32,
+});
+
+export const llavaLlama3PretrainSharegpt4v = defineRecipe({
+  ...PRETRAIN,
+  name: 'llava-llama-3-8b-v1.1-pretrain',
+  description: `Stage 1 of LLaVA-Llama-3-8B-v1.1: the projector learns from 1246K captions of ShareGPT4V-PT. ${SOURCE}, ..._e1_gpu8_sharegpt4v_pretrain.`,
+  data: {
+    sources: [
+      {
+        path: './data/sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json',
+        images: './data/sharegpt4v/data',
+      },
+    ],
+  },
+  text: { template: 'llama3_chat', maxLength: 4096 },
+  batchSize: 16,
+});
+
+export const llavaLlama3Finetune = defineRecipe({
+  ...FINETUNE,
+  name: 'llava-llama-3-8b-finetune',
+  description: `Stage 2 of LLaVA-Llama-3-8B: the language model trains fully, the vision tower by LoRA, on 665K conversations; model.projector is what stage 1 left. ${SOURCE}, ..._lora_e1_gpu8_finetune.`,
+  train: { vision: VISION_LORA, projector: 'full', decoder: 'full' },
+});
+
+export const llavaLlama3FinetuneFrozen = defineRecipe({
+  ...FINETUNE,
+  name: 'llava-llama-3-8b-finetune-frozen-vision',
+  description: `Stage 2 with the vision tower frozen and the language model trained fully; model.projector is what stage 1 left. ${SOURCE}, ..._full_clip_..._e1_gpu8_finetune.`,
+  train: { vision: 'frozen', projector: 'full', decoder: 'full' },
+});
+
+export const llavaLlama3FinetuneInternvl = defineRecipe({
+  ...FINETUNE,
+  name: 'llava-llama-3-8b-v1.1-finetune',
+  description: `Stage 2 of LLaVA-Llama-3-8B-v1.1: nine sets in InternVL's layout, 1268K records; model.projector is what stage 1 left. XTuner ignores the images of llava_instruct_150k_zh.jsonl, whose texts lack <image>: here such records are bad and counted. ${SOURCE}, ..._lora_e1_gpu8_internvl_finetune.`,
+  train: { vision: VISION_LORA, projector: 'full', decoder: 'full' },
+  data: {
+    sources: [
+      ['sharegpt4v_instruct_gpt4-vision_cap100k', 'data'],
+      ['llava_instruct_150k_zh', 'data/coco'],
+      ['sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k', 'data'],
+      ['dvqa_train_200k', 'data/dvqa'],
+      ['chartqa_train_18k', 'data/chartqa'],
+      ['ai2d_train_12k', 'data/ai2d'],
+      ['docvqa_train_10k', 'data/docvqa'],
+      ['geoqa+', 'data/geoqa+'],
+      ['synthdog_en', 'data/synthdog-en'],
+    ].map(([name, images]) => ({
+      path: `${INTERNVL_DATA}/${name!}.jsonl`,
+      images: `${INTERNVL_DATA}/${images!}`,
+    })),
+    grouping: 'modality',
+    badRecords: 'skip',
+  },
+  text: { template: 'llama3_chat', maxLength: 4096 },
+  batchSize: 4,
+});
+
+export const llavaLlama3Lora = defineRecipe({
+  ...FINETUNE,
+  name: 'llava-llama-3-8b-lora',
+  description: `Stage 2 on one GPU: the language model by LoRA over bf16 weights, the vision tower frozen; model.projector is what stage 1 left. ${SOURCE}, ..._qlora_..._e1_gpu1_finetune, whose base is in 4 bits.`,
+  train: {
+    vision: 'frozen',
+    projector: 'full',
+    decoder: { lora: { rank: 64, alpha: 16, dropout: 0.05 } },
+  },
+  optimizer: { learningRate: 2e-4 },
+  batchSize: 1,
+});

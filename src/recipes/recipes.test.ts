@@ -1,0 +1,129 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { effectiveBatch } from '../config/effective-batch.js';
+import { recipes } from './built-in.js';
+import { copyRecipe } from './copy-recipe.js';
+import { builtInRecipe, findRecipe } from './find-recipe.js';
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'patina-recipes-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const NAMES = Object.keys(recipes);
+
+/** Records in an update, learning rate, maximum length and what learns, as the sources have them. */
+test.each([
+  ['llava-llama-3-8b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
+  ['llava-llama-3-8b-v1.1-pretrain', 256, 2, 1e-3, 4096, 'frozen full frozen'],
+  ['llava-llama-3-8b-finetune', 128, 2, 2e-5, 2048, 'lora full full'],
+  ['llava-llama-3-8b-finetune-frozen-vision', 128, 2, 2e-5, 2048, 'frozen full full'],
+  ['llava-llama-3-8b-v1.1-finetune', 128, 4, 2e-5, 4096, 'lora full full'],
+  ['llava-llama-3-8b-lora', 128, 16, 2e-4, 2048, 'frozen full lora'],
+  ['llava-1.5-7b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
+  ['llava-1.5-7b-finetune', 128, 1, 2e-5, 2048, 'frozen full full'],
+  ['llava-1.5-7b-lora', 128, 1, 2e-4, 2048, 'frozen full lora'],
+  ['llama-3-8b-text-lora', 16, 2, 2e-4, 2048, 'frozen frozen lora'],
+  ['llama-3-8b-text-full', 16, 2, 2e-5, 2048, 'frozen frozen full'],
+])('%s on 8 GPUs', async (name, records, accumulate, learningRate, maxLength, learns) => {
+  const recipe = await findRecipe(name);
+  expect(effectiveBatch(recipe, 8)).toMatchObject({ records, accumulate });
+  expect(recipe.optimizer).toMatchObject({ learningRate, weightDecay: 0, clipNorm: 1 });
+  expect(recipe.text.maxLength).toBe(maxLength);
+  const { vision, projector, decoder } = recipe.train;
+  const parts = [vision, projector, decoder].map((part) =>
+    typeof part === 'string' ? part : Object.keys(part)[0],
+  );
+  expect(parts.join(' ')).toBe(learns);
+  expect(recipe.description).toMatch(/Numbers: .*\.$/);
+});
+
+test('one card trains the same updates', async () => {
+  const recipe = await findRecipe('llava-llama-3-8b-pretrain', { set: ['batchSize=1'] });
+  expect(effectiveBatch(recipe, 1)).toMatchObject({ records: 256, accumulate: 256 });
+});
+
+describe('findRecipe', () => {
+  test('knows names and files, and says what might be meant', async () => {
+    await expect(findRecipe('llava-llama-3-8b-pretain')).rejects.toMatchObject({
+      code: 'E_RECIPE_UNKNOWN',
+      exitCode: 2,
+      hint: 'Did you mean llava-llama-3-8b-pretrain?',
+    });
+    await expect(findRecipe('none.yaml')).rejects.toMatchObject({ code: 'E_RECIPE_MISSING' });
+    await expect(findRecipe('constructor')).rejects.toMatchObject({ code: 'E_RECIPE_UNKNOWN' });
+  });
+
+  test('lets a recipe build upon another', async () => {
+    const path = join(folder, 'mine.ts');
+    writeFileSync(
+      path,
+      `import { defineRecipe, recipes } from 'patina';
+      const base = recipes['llava-1.5-7b-lora']!;
+      export default defineRecipe({ ...base, name: 'mine', seed: 7 });`,
+    );
+    expect(await findRecipe(path)).toMatchObject({ name: 'mine', seed: 7, batchSize: 16 });
+  });
+
+  test('counts paths of built-in recipes from the working directory', async () => {
+    const recipe = await findRecipe('llama-3-8b-text-lora', { cwd: folder });
+    expect(recipe.data.sources[0]!.path).toBe(join(folder, 'data/train.jsonl'));
+    await expect(findRecipe('llama-3-8b-text-lora', { set: ['seed=-1'] })).rejects.toThrow(
+      '--set seed=-1: seed: expected a whole number',
+    );
+  });
+});
+
+describe('a copy', () => {
+  test.each(NAMES.flatMap((name) => [`${name}.ts`, `${name}.yaml`]))(
+    '%s means the same in a folder of its own',
+    async (file) => {
+      const name = file.replace(/\.(ts|yaml)$/, '');
+      const path = join(folder, file);
+      await copyRecipe(builtInRecipe(name), path);
+      expect(await findRecipe(path)).toEqual(await findRecipe(name, { cwd: folder }));
+    },
+  );
+
+  test('reads well', async () => {
+    const path = join(folder, 'read.ts');
+    await copyRecipe(builtInRecipe('llama-3-8b-text-lora'), path);
+    const text = readFileSync(path, 'utf8').split('\n').slice(2).join('\n');
+    expect(text).toBe(`import { defineRecipe } from 'patina';
+
+export default defineRecipe({
+  name: 'llama-3-8b-text-lora',
+  description: 'Llama-3-8B-Instruct learns from text conversations by LoRA. Numbers: QLoRA (arXiv 2305.14314), over bf16 weights.',
+  model: { llm: 'meta-llama/Meta-Llama-3-8B-Instruct' },
+  train: {
+    projector: 'frozen',
+    decoder: { lora: { rank: 64, alpha: 16, dropout: 0.1 } },
+  },
+  data: { sources: ['./data/train.jsonl'], grouping: 'length' },
+  optimizer: { learningRate: 2e-4 },
+  schedule: { epochs: 3 },
+  effectiveBatch: 16,
+});
+`);
+  });
+
+  test('keeps odd texts and never overwrites', async () => {
+    const path = join(folder, 'odd.ts');
+    const base = builtInRecipe('llama-3-8b-text-lora');
+    const odd = { ...base, description: `it's "odd" \\ \n \u2028 \${x} \`y\`` };
+    await copyRecipe(odd, path);
+    expect((await findRecipe(path)).description).toBe(odd.description);
+    await expect(copyRecipe(odd, path)).rejects.toMatchObject({ code: 'E_FILE_EXISTS' });
+    await expect(copyRecipe(odd, join(folder, 'x.txt'))).rejects.toMatchObject({
+      code: 'E_RECIPE_KIND',
+    });
+    mkdirSync(join(folder, 'sub'), { recursive: true });
+    await expect(copyRecipe(odd, join(path, 'x.yaml'))).rejects.toMatchObject({
+      code: 'E_UNWRITABLE',
+    });
+  });
+});
