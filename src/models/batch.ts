@@ -1,0 +1,233 @@
+/**
+ * A batch: samples without padding, one after another on one axis of tokens, with everything that a model needs to know about
+ * them made on the host. Shapes of everything computed from it follow from these counts, never from data on the device.
+ */
+import { DataError } from '../base/errors.js';
+import { packSequences, type Sequences } from '../nn/index.js';
+import { type Device, fromTypedArray, scope, tensor, type Tensor } from '../torch/index.js';
+import type { InputFacts, Supervised } from './segment.js';
+
+/** The label of a token that is not to be predicted. */
+export const IGNORED_LABEL = -100;
+
+/** One conversation, tokenised. */
+export interface Sample {
+  /** Token ids; each picture stands as as many image tokens as it has features. */
+  readonly inputIds: ArrayLike<number>;
+  /** For each position its own token, or {@link IGNORED_LABEL}; position t learns to predict the label of t + 1. */
+  readonly labels: ArrayLike<number>;
+  /** In the order of their places. */
+  readonly images: readonly ImagePixels[];
+}
+
+/** Normalised pixels (3, S, S), or bytes (S, S, 3) that are normalised on the device. */
+export type ImagePixels = Float32Array | Uint8Array;
+
+export interface BatchCounts {
+  readonly sequences: number;
+  /** All tokens, those of pictures included. */
+  readonly tokens: number;
+  readonly imageTokens: number;
+  readonly images: number;
+  /** Positions with a loss. */
+  readonly supervised: number;
+}
+
+/** T: all tokens, I: images, S: pixels of a side, N: features of an image, L: supervised positions. */
+export interface Batch {
+  /** (1, T), int64 */
+  readonly inputIds: Tensor;
+  /** Each token's place in its own sequence (1, T), int64. */
+  readonly positions: Tensor;
+  readonly sequences: Sequences;
+  readonly images: {
+    /** (I, 3, S, S), float32 */
+    readonly pixelValues: Tensor;
+    /** Where the features go (I · N), int64. */
+    readonly positions: Tensor;
+  } | null;
+  /** (L) each, int64 */
+  readonly supervised: Supervised;
+  readonly counts: BatchCounts;
+}
+
+export interface BatchOptions {
+  /** @default 'cpu' */
+  device?: Device;
+  /** Normalised value of byte b in channel c at 256 c + b; needed where pictures come as bytes. */
+  normaliseTable?: Float32Array;
+}
+
+/**
+ * Packs samples and places them on a device.
+ *
+ * @throws DataError `E_SAMPLE` for ids outside of the vocabulary, image tokens that do not match the pictures, pictures of
+ *   another size, labels of another length, empty samples; the message counts samples from 0.
+ */
+export function makeBatch(
+  samples: readonly Sample[],
+  input: InputFacts,
+  { device = 'cpu', normaliseTable }: BatchOptions = {},
+): Batch {
+  const packed = pack(samples, input);
+  const { ids, positions, imagePositions, supervised, targets } = packed;
+  const images = samples.flatMap((sample) => sample.images);
+  return scope(() => {
+    // One copy to the device for all index tensors.
+    const parts = [ids, positions, imagePositions, supervised, targets];
+    const together = tensor(Int32Array.from(parts.flat()), { device }).to('int64');
+    const [idsT, positionsT, imagePositionsT, supervisedL, targetsL] = together.splitWithSizes(
+      parts.map((part) => part.length),
+    ) as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    return {
+      inputIds: idsT.unsqueeze(0),
+      positions: positionsT.unsqueeze(0),
+      sequences: packSequences(packed.lengths, device),
+      images:
+        images.length === 0
+          ? null
+          : {
+              pixelValues: pixelValues(images, input.image!.size, device, normaliseTable),
+              positions: imagePositionsT,
+            },
+      supervised: { positions: supervisedL, targets: targetsL },
+      counts: {
+        sequences: samples.length,
+        tokens: ids.length,
+        imageTokens: imagePositions.length,
+        images: images.length,
+        supervised: supervised.length,
+      },
+    };
+  });
+}
+
+/** Which positions of a sample are supervised, and what they predict. */
+export function supervisedPositions(labels: ArrayLike<number>): number[] {
+  const positions: number[] = [];
+  for (let t = 0; t + 1 < labels.length; t++)
+    if (labels[t + 1] !== IGNORED_LABEL) positions.push(t);
+  return positions;
+}
+
+interface Packed {
+  readonly lengths: number[];
+  readonly ids: number[];
+  readonly positions: number[];
+  readonly imagePositions: number[];
+  readonly supervised: number[];
+  readonly targets: number[];
+}
+
+function pack(samples: readonly Sample[], input: InputFacts): Packed {
+  const packed: Packed = {
+    lengths: [],
+    ids: [],
+    positions: [],
+    imagePositions: [],
+    supervised: [],
+    targets: [],
+  };
+  samples.forEach((sample, index) => {
+    checkSample(sample, index, input);
+    const { inputIds, labels } = sample;
+    const start = packed.ids.length;
+    for (let t = 0; t < inputIds.length; t++) {
+      const isImage = inputIds[t] === input.image?.tokenId;
+      if (isImage) packed.imagePositions.push(start + t);
+      // Features replace whatever is looked up there, and its gradient is 0.
+      packed.ids.push(isImage ? 0 : inputIds[t]!);
+      packed.positions.push(t);
+    }
+    for (const t of supervisedPositions(labels)) {
+      packed.supervised.push(start + t);
+      packed.targets.push(labels[t + 1]!);
+    }
+    packed.lengths.push(inputIds.length);
+  });
+  return packed;
+}
+
+function checkSample({ inputIds, labels, images }: Sample, index: number, input: InputFacts): void {
+  const { vocabSize, image } = input;
+  if (inputIds.length === 0) throw bad(index, 'it has no tokens', 'Leave it out.');
+  if (labels.length !== inputIds.length) {
+    throw bad(index, `${labels.length} labels for ${inputIds.length} tokens`, 'Give one for each.');
+  }
+  const known = (id: number): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
+  let imageTokens = 0;
+  for (let t = 0; t < inputIds.length; t++) {
+    const [id, label] = [inputIds[t]!, labels[t]!];
+    if (id === image?.tokenId) imageTokens++;
+    else if (!known(id)) throw bad(index, `token ${t} is ${id}`, vocabularyHint(vocabSize));
+    if (label !== IGNORED_LABEL && !known(label)) {
+      throw bad(index, `label ${t} is ${label}`, vocabularyHint(vocabSize));
+    }
+  }
+  const wanted = images.length * (image?.tokens ?? 0);
+  if (imageTokens !== wanted || (images.length > 0 && image === null)) {
+    throw bad(
+      index,
+      `${imageTokens} image tokens for ${images.length} images of ${image?.tokens ?? 0}`,
+      image === null ? 'This model takes no images.' : 'Give each image its tokens.',
+    );
+  }
+  images.forEach((pixels, i) => {
+    if (pixels.length === 3 * image!.size ** 2) return;
+    throw bad(
+      index,
+      `image ${i} has ${pixels.length} values, not 3 x ${image!.size} x ${image!.size}`,
+      'Resize images to what the model takes.',
+    );
+  });
+}
+
+/** Bytes travel as they are and are looked up on the device, which is exact to the bit. */
+function pixelValues(
+  images: readonly ImagePixels[],
+  size: number,
+  device: Device,
+  table: Float32Array | undefined,
+): Tensor {
+  return scope(() => {
+    const shape = [images.length, size, size, 3];
+    if (!images.some((pixels) => pixels instanceof Uint8Array)) {
+      const values = joined(images, new Float32Array(shape.reduce((a, b) => a * b)));
+      return fromTypedArray(values, [images.length, 3, size, size]).to({ device });
+    }
+    if (table === undefined) {
+      throw new DataError('images come as bytes, and there is no table to normalise them', {
+        code: 'E_SAMPLE',
+        hint: 'Pass normaliseTable.',
+      });
+    }
+    const bytes = joined(images, new Uint8Array(shape.reduce((a, b) => a * b)));
+    const placed = fromTypedArray(bytes, shape).to({ device }).to('int32');
+    const channels = tensor([0, 256, 512], { dtype: 'int32', device });
+    const values = tensor(table, { device }).indexSelect(0, placed.add(channels).flatten());
+    return values.view(shape).permute([0, 3, 1, 2]);
+  });
+}
+
+function joined<A extends ImagePixels>(images: readonly ImagePixels[], into: A): A {
+  let at = 0;
+  for (const pixels of images) {
+    if (pixels.constructor !== into.constructor) {
+      throw new DataError('some images of the batch come as bytes, others as normalised pixels', {
+        code: 'E_SAMPLE',
+        hint: 'Give all images of a batch in one form.',
+      });
+    }
+    into.set(pixels, at);
+    at += pixels.length;
+  }
+  return into;
+}
+
+function vocabularyHint(vocabSize: number): string {
+  return `Use the model's own tokenizer; ids go from 0 to ${vocabSize - 1}.`;
+}
+
+function bad(index: number, reason: string, hint: string): DataError {
+  return new DataError(`sample ${index} of the batch: ${reason}`, { code: 'E_SAMPLE', hint });
+}

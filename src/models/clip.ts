@@ -1,0 +1,159 @@
+/**
+ * The vision tower of CLIP (Radford et al. 2021): a pre-norm vision transformer (Dosovitskiy et al. 2021) with a class token
+ * and a norm before its first block. Parameter names are those of transformers' `CLIPVisionModel`.
+ *
+ * I: images, S: pixels along a side, P: patches + 1, C: hidden size, H: heads, D: head size, F: intermediate size.
+ */
+import {
+  activation,
+  attention,
+  type Activation,
+  type AttentionKernel,
+  Embedding,
+  LayerNorm,
+  Linear,
+  Module,
+  normal,
+  PatchConv2d,
+} from '../nn/index.js';
+import { cat, type DType, type Generator, type Tensor } from '../torch/index.js';
+import type { ClipVisionConfig } from './config/clip-vision-config.js';
+
+/** How a model is built: the element type of its parameters, and the attention kernel of the device it is meant for. */
+export interface BuildOptions {
+  /** @default 'float32' */
+  dtype?: DType;
+  /** @default 'cpu' */
+  kernel?: AttentionKernel;
+}
+
+type Built = Required<BuildOptions>;
+
+/** Patches and the class token, each with its position. */
+export class ClipEmbeddings extends Module {
+  private readonly patch: PatchConv2d;
+  private readonly position: Embedding;
+
+  constructor(config: ClipVisionConfig, { dtype }: Built) {
+    super();
+    const { hiddenSize: C, numChannels, imageSize, patchSize } = config;
+    this.addParameter('class_embedding', [C], dtype, normal);
+    this.patch = this.addChild(
+      'patch_embedding',
+      new PatchConv2d(numChannels, C, patchSize, { bias: false, dtype }),
+    );
+    const P = Math.floor(imageSize / patchSize) ** 2 + 1;
+    this.position = this.addChild('position_embedding', new Embedding(P, C, { dtype }));
+  }
+
+  /** pixels (I, 3, S, S) -> (I, P, C), the class token first. */
+  forward(pixels: Tensor): Tensor {
+    const patchesIPC = this.patch.forward(pixels.to(this.patch.weight.dtype));
+    const [I, , C] = patchesIPC.shape as [number, number, number];
+    const classI1C = this.parameter('class_embedding').expand([I, 1, C]);
+    return cat([classI1C, patchesIPC], 1).add(this.position.weight);
+  }
+}
+
+class ClipAttention extends Module {
+  private readonly q: Linear;
+  private readonly k: Linear;
+  private readonly v: Linear;
+  private readonly out: Linear;
+  private readonly heads: number;
+  private readonly kernel: AttentionKernel;
+
+  constructor({ hiddenSize: C, numAttentionHeads }: ClipVisionConfig, { dtype, kernel }: Built) {
+    super();
+    this.heads = numAttentionHeads;
+    this.kernel = kernel;
+    this.q = this.addChild('q_proj', new Linear(C, C, { dtype }));
+    this.k = this.addChild('k_proj', new Linear(C, C, { dtype }));
+    this.v = this.addChild('v_proj', new Linear(C, C, { dtype }));
+    this.out = this.addChild('out_proj', new Linear(C, C, { dtype }));
+  }
+
+  forward(xIPC: Tensor, generator?: Generator): Tensor {
+    const [I, P, C] = xIPC.shape as [number, number, number];
+    const shapeIPHD = [I, P, this.heads, C / this.heads];
+    const [qIPHD, kIPHD, vIPHD] = [this.q, this.k, this.v].map((projection) =>
+      projection.forward(xIPC, generator).view(shapeIPHD),
+    ) as [Tensor, Tensor, Tensor];
+    const mixedIPC = attention(qIPHD, kIPHD, vIPHD, { kernel: this.kernel }).reshape([I, P, C]);
+    return this.out.forward(mixedIPC, generator);
+  }
+}
+
+class ClipMlp extends Module {
+  private readonly up: Linear;
+  private readonly down: Linear;
+  private readonly act: Activation;
+
+  constructor(config: ClipVisionConfig, { dtype }: Built) {
+    super();
+    const { hiddenSize: C, intermediateSize: F, hiddenAct } = config;
+    this.act = activation(hiddenAct);
+    this.up = this.addChild('fc1', new Linear(C, F, { dtype }));
+    this.down = this.addChild('fc2', new Linear(F, C, { dtype }));
+  }
+
+  forward(xIPC: Tensor, generator?: Generator): Tensor {
+    return this.down.forward(this.act(this.up.forward(xIPC, generator)), generator);
+  }
+}
+
+/** `h = x + attention(norm(x))`, `y = h + mlp(norm(h))` */
+export class ClipBlock extends Module {
+  private readonly norm1: LayerNorm;
+  private readonly attention: ClipAttention;
+  private readonly norm2: LayerNorm;
+  private readonly mlp: ClipMlp;
+
+  constructor(config: ClipVisionConfig, options: Built) {
+    super();
+    const norm = { eps: config.layerNormEps, dtype: options.dtype };
+    this.attention = this.addChild('self_attn', new ClipAttention(config, options));
+    this.norm1 = this.addChild('layer_norm1', new LayerNorm(config.hiddenSize, norm));
+    this.mlp = this.addChild('mlp', new ClipMlp(config, options));
+    this.norm2 = this.addChild('layer_norm2', new LayerNorm(config.hiddenSize, norm));
+  }
+
+  /** (I, P, C) -> (I, P, C) */
+  forward(xIPC: Tensor, generator?: Generator): Tensor {
+    const hIPC = xIPC.add(this.attention.forward(this.norm1.forward(xIPC), generator));
+    return hIPC.add(this.mlp.forward(this.norm2.forward(hIPC), generator));
+  }
+}
+
+/**
+ * All parameters of the tower, also of blocks above the one whose result is used: a checkpoint holds them.
+ *
+ * Hidden state 0 is what `embed` gives, state i what block i - 1 gives.
+ */
+export class ClipVisionTower extends Module {
+  readonly embeddings: ClipEmbeddings;
+  readonly preNorm: LayerNorm;
+  readonly blocks: readonly ClipBlock[];
+
+  constructor(
+    readonly config: ClipVisionConfig,
+    { dtype = 'float32', kernel = 'cpu' }: BuildOptions = {},
+  ) {
+    super();
+    const options = { dtype, kernel };
+    const norm = { eps: config.layerNormEps, dtype };
+    this.embeddings = this.addChild('embeddings', new ClipEmbeddings(config, options));
+    // transformers spells it so.
+    this.preNorm = this.addChild('pre_layrnorm', new LayerNorm(config.hiddenSize, norm));
+    this.blocks = Array.from({ length: config.numHiddenLayers }, (_, i) =>
+      this.addChild(`encoder.layers.${i}`, new ClipBlock(config, options)),
+    );
+    // Only ever used on the class token of the last state, which LLaVA does not read.
+    this.addChild('post_layernorm', new LayerNorm(config.hiddenSize, norm));
+  }
+
+  /** pixels (I, 3, S, S) -> hidden state 0 (I, P, C) */
+  embed(pixels: Tensor): Tensor {
+    return this.preNorm.forward(this.embeddings.forward(pixels));
+  }
+}

@@ -1,0 +1,105 @@
+/** The configuration of CLIP's vision tower, alone or within a whole CLIP model, with the defaults of transformers. */
+import { z } from 'zod';
+
+import {
+  activationName,
+  configError,
+  type ConfigSource,
+  count,
+  expectOneOf,
+  jsonObject,
+  or,
+  readFields,
+  within,
+} from './read-config.js';
+
+export interface ClipVisionConfig {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  readonly numChannels: number;
+  /** Pixels along each side of an image. */
+  readonly imageSize: number;
+  /** Pixels along each side of a patch. */
+  readonly patchSize: number;
+  readonly hiddenAct: string;
+  readonly layerNormEps: number;
+}
+
+/** A number, or the same number for both sides. */
+const side = z.union([count, z.tuple([count, count])]);
+
+const SCHEMA = z.object({
+  hidden_size: or(count, 768),
+  intermediate_size: or(count, 3072),
+  num_hidden_layers: or(count, 12),
+  num_attention_heads: or(count, 12),
+  num_channels: or(z.literal(3, 'images have 3 channels here'), 3),
+  image_size: or(side, 224),
+  patch_size: or(side, 32),
+  hidden_act: or(activationName, 'quick_gelu'),
+  layer_norm_eps: or(z.number().positive(), 1e-5),
+});
+
+const WHOLE = z.object({
+  model_type: or(z.string(), 'clip_vision_model'),
+  vision_config: or(jsonObject, {}),
+  vision_config_dict: or(jsonObject, null),
+});
+
+/** @throws ConfigError `E_CONFIG` */
+export function readClipVisionConfig(source: ConfigSource): ClipVisionConfig {
+  const whole = readFields(source, WHOLE);
+  if (whole.model_type === 'clip') {
+    // Old files repeat the tower's fields here, and transformers believes these.
+    const name = whole.vision_config_dict === null ? 'vision_config' : 'vision_config_dict';
+    return readTower(within(source, name, whole[name]));
+  }
+  if (whole.model_type !== 'clip_vision_model') {
+    throw configError(
+      source,
+      'model_type',
+      `"${whole.model_type}" is no vision tower that Patina computes`,
+      'Use a CLIP model.',
+    );
+  }
+  return readTower(source);
+}
+
+function readTower(source: ConfigSource): ClipVisionConfig {
+  expectOneOf(source, 'attention_dropout', [0], 'drops attention weights, which Patina does not');
+  const fields = readFields(source, SCHEMA);
+  const { hidden_size: hidden, num_attention_heads: heads } = fields;
+  if (hidden % heads !== 0) {
+    throw configError(
+      source,
+      'num_attention_heads',
+      `${heads} does not divide hidden_size ${hidden}`,
+    );
+  }
+  const imageSize = square(source, 'image_size', fields.image_size);
+  const patchSize = square(source, 'patch_size', fields.patch_size);
+  if (patchSize > imageSize) {
+    throw configError(source, 'patch_size', `${patchSize} is larger than image_size ${imageSize}`);
+  }
+  return {
+    hiddenSize: hidden,
+    intermediateSize: fields.intermediate_size,
+    numHiddenLayers: fields.num_hidden_layers,
+    numAttentionHeads: heads,
+    numChannels: fields.num_channels,
+    imageSize,
+    patchSize,
+    hiddenAct: fields.hidden_act,
+    layerNormEps: fields.layer_norm_eps,
+  };
+}
+
+function square(source: ConfigSource, field: string, value: z.output<typeof side>): number {
+  if (typeof value === 'number') return value;
+  if (value[0] !== value[1]) {
+    throw configError(source, field, `${value[0]} x ${value[1]} is not square`);
+  }
+  return value[0];
+}

@@ -1,0 +1,172 @@
+/** The configuration of a whole LLaVA: transformers' `LlavaConfig`, the authors' own (`mm_*`), or put together from parts. */
+import { z } from 'zod';
+
+import { readClipVisionConfig, type ClipVisionConfig } from './clip-vision-config.js';
+import { readDecoderConfig, type DecoderConfig } from './decoder-config.js';
+import { officialProjectorDepth, type ProjectorConfig } from './projector-config.js';
+import {
+  activationName,
+  configError,
+  type ConfigSource,
+  expectOneOf,
+  jsonObject,
+  or,
+  readFields,
+  within,
+} from './read-config.js';
+
+export interface LlavaConfig {
+  readonly vision: ClipVisionConfig;
+  /** Which hidden state of the tower is used: 0 the embeddings, i the result of block i - 1. */
+  readonly featureLayer: number;
+  readonly projector: ProjectorConfig;
+  readonly text: DecoderConfig;
+  /** The id that stands for one feature of a picture; outside of the vocabulary where none is set apart for it. */
+  readonly imageTokenId: number;
+}
+
+/** What XTuner and the authors' LLaVA put where a picture goes: their vocabularies hold no token for it. */
+export const IMAGE_PLACEHOLDER = -200;
+
+/** The layer that XTuner always uses, and LLaVA-1.5. */
+export const DEFAULT_FEATURE_LAYER = -2;
+
+/** The tower of LLaVA-1.5, CLIP ViT-L/14 at 336 pixels: what transformers takes where a file names none. */
+const DEFAULT_VISION = {
+  hidden_size: 1024,
+  intermediate_size: 4096,
+  num_hidden_layers: 24,
+  num_attention_heads: 16,
+  image_size: 336,
+  patch_size: 14,
+};
+
+const selectStrategy = z.enum(['default', 'full']);
+const featureLayer = z.union([z.number().int(), z.array(z.number().int())]);
+
+const HF = z.object({
+  model_type: z.literal('llava', 'it is no LLaVA that Patina computes'),
+  vision_config: or(jsonObject, DEFAULT_VISION),
+  text_config: or(jsonObject, {}),
+  vision_feature_layer: or(featureLayer, DEFAULT_FEATURE_LAYER),
+  vision_feature_select_strategy: or(selectStrategy, 'default'),
+  projector_hidden_act: or(activationName, 'gelu'),
+  multimodal_projector_bias: or(z.boolean(), true),
+  tie_word_embeddings: or(z.boolean(), false),
+  image_token_index: or(z.number().int(), null),
+  image_token_id: or(z.number().int(), null),
+});
+
+/** transformers' `config.json` of a `LlavaForConditionalGeneration`. @throws ConfigError `E_CONFIG` */
+export function readLlavaConfig(source: ConfigSource): LlavaConfig {
+  const fields = readFields(source, HF);
+  const vision = readClipVisionConfig(within(source, 'vision_config', fields.vision_config));
+  const text = readDecoderConfig(within(source, 'text_config', fields.text_config));
+  return {
+    vision,
+    featureLayer: resolveFeatureLayer(
+      source,
+      'vision_feature_layer',
+      fields.vision_feature_layer,
+      vision,
+    ),
+    projector: {
+      visualHiddenSize: vision.hiddenSize,
+      textHiddenSize: text.hiddenSize,
+      depth: 2,
+      bias: fields.multimodal_projector_bias,
+      hiddenAct: fields.projector_hidden_act,
+      select: fields.vision_feature_select_strategy,
+    },
+    text: { ...text, tieWordEmbeddings: text.tieWordEmbeddings || fields.tie_word_embeddings },
+    imageTokenId: fields.image_token_index ?? fields.image_token_id ?? 32000,
+  };
+}
+
+const OFFICIAL = z.object({
+  model_type: or(z.string(), 'llava_llama'),
+  mm_vision_tower: or(z.string(), null),
+  mm_projector_type: or(z.string(), 'linear'),
+  mm_hidden_size: or(z.number().int(), null),
+  mm_vision_select_layer: z.number().int(),
+  mm_vision_select_feature: or(z.enum(['patch', 'cls_patch']), 'patch'),
+});
+
+/** Whether a `config.json` is that of the authors' LLaVA, which keeps the decoder's fields at the top. */
+export function isOfficialConfig(json: unknown): boolean {
+  return typeof json === 'object' && json !== null && 'mm_vision_tower' in json;
+}
+
+/** Where the authors' LLaVA finds its tower: a path relative to its folder, or a name on the hub. */
+export function officialVisionTower(source: ConfigSource): string | null {
+  return readFields(source, OFFICIAL).mm_vision_tower;
+}
+
+/**
+ * The authors' `config.json`, with the configuration of the tower that it names.
+ *
+ * @throws ConfigError `E_CONFIG`
+ */
+export function readOfficialConfig(source: ConfigSource, vision: ClipVisionConfig): LlavaConfig {
+  const fields = readFields(source, OFFICIAL);
+  // Version 1 called its type `llava` before transformers took the name.
+  const type = fields.model_type === 'llava' ? 'llava_llama' : fields.model_type;
+  const text = readDecoderConfig(source, type);
+  expectOneOf(source, 'mm_patch_merge_type', ['flat'], 'arranges tiles, which Patina does not');
+  expectOneOf(source, 'image_aspect_ratio', ['pad', 'square'], 'cuts pictures into tiles');
+  if (fields.mm_hidden_size !== null && fields.mm_hidden_size !== vision.hiddenSize) {
+    throw configError(
+      source,
+      'mm_hidden_size',
+      `${fields.mm_hidden_size} is not the tower's hidden size, ${vision.hiddenSize}`,
+      'Give the vision tower that this model was trained with.',
+    );
+  }
+  return {
+    vision,
+    featureLayer: resolveFeatureLayer(
+      source,
+      'mm_vision_select_layer',
+      fields.mm_vision_select_layer,
+      vision,
+    ),
+    projector: {
+      visualHiddenSize: vision.hiddenSize,
+      textHiddenSize: text.hiddenSize,
+      depth: officialProjectorDepth(source, fields.mm_projector_type),
+      bias: true,
+      hiddenAct: 'gelu',
+      select: fields.mm_vision_select_feature === 'patch' ? 'default' : 'full',
+    },
+    text,
+    imageTokenId: IMAGE_PLACEHOLDER,
+  };
+}
+
+/** Counts a layer from the embeddings, 0, up; negative ones count from the last hidden state, -1, down. */
+function resolveFeatureLayer(
+  source: ConfigSource,
+  field: string,
+  given: number | number[],
+  { numHiddenLayers }: ClipVisionConfig,
+): number {
+  const layers = typeof given === 'number' ? [given] : given;
+  const [layer] = layers;
+  if (layer === undefined || layers.length > 1) {
+    throw configError(source, field, `[${layers.join(', ')}] is not one layer`);
+  }
+  return featureLayerIndex(layer, numHiddenLayers, (reason) => configError(source, field, reason));
+}
+
+/** The hidden state, from 0 to the number of blocks, that a layer means. */
+export function featureLayerIndex(
+  layer: number,
+  blocks: number,
+  fail: (reason: string) => Error,
+): number {
+  const index = layer < 0 ? layer + blocks + 1 : layer;
+  if (!Number.isInteger(index) || index < 0 || index > blocks) {
+    throw fail(`the tower of ${blocks} layers has no hidden state ${layer}`);
+  }
+  return index;
+}

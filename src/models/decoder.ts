@@ -1,0 +1,129 @@
+/**
+ * The decoder of Llama (Touvron et al. 2023), which Vicuna, Mistral and Qwen2 share: pre-norm blocks with RMSNorm, grouped
+ * heads (Ainslie et al. 2023), rotary positions and SwiGLU (Shazeer 2020). Parameter names are those of transformers'
+ * `LlamaModel`.
+ *
+ * B: rows, T: positions, C: hidden size, H: query heads, G: key and value heads, D: head size, F: intermediate size.
+ */
+import {
+  activation,
+  type Activation,
+  Embedding,
+  Linear,
+  Module,
+  RMSNorm,
+  rotate,
+  RotaryEmbedding,
+} from '../nn/index.js';
+import type { Generator, Tensor } from '../torch/index.js';
+import type { BuildOptions } from './clip.js';
+import type { DecoderConfig } from './config/decoder-config.js';
+import type { SegmentInputs } from './segment.js';
+
+type Built = Required<BuildOptions>;
+
+class DecoderAttention extends Module {
+  private readonly q: Linear;
+  private readonly k: Linear;
+  private readonly v: Linear;
+  private readonly out: Linear;
+  private readonly headDim: number;
+
+  constructor(
+    config: DecoderConfig,
+    private readonly layer: number,
+    { dtype }: Built,
+  ) {
+    super();
+    const { hiddenSize: C, numAttentionHeads: H, numKeyValueHeads: G, headDim: D } = config;
+    this.headDim = D;
+    const bias = config.attentionBias;
+    this.q = this.addChild('q_proj', new Linear(C, H * D, { bias: bias.qkv, dtype }));
+    this.k = this.addChild('k_proj', new Linear(C, G * D, { bias: bias.qkv, dtype }));
+    this.v = this.addChild('v_proj', new Linear(C, G * D, { bias: bias.qkv, dtype }));
+    this.out = this.addChild('o_proj', new Linear(H * D, C, { bias: bias.out, dtype }));
+  }
+
+  forward(xBTC: Tensor, { rotation, attend }: SegmentInputs, generator?: Generator): Tensor {
+    const [B, T] = xBTC.shape as [number, number, number];
+    const heads = (projection: Linear): Tensor =>
+      projection.forward(xBTC, generator).view([B, T, -1, this.headDim]);
+    const qBTHD = rotate(heads(this.q), rotation);
+    const kBTGD = rotate(heads(this.k), rotation);
+    const vBTGD = heads(this.v);
+    const mixed = attend(this.layer, qBTHD, kBTGD, vBTGD).reshape([B, T, -1]);
+    return this.out.forward(mixed, generator);
+  }
+}
+
+/** `mlp(x) = down(act(gate(x)) * up(x))` */
+class DecoderMlp extends Module {
+  private readonly gate: Linear;
+  private readonly up: Linear;
+  private readonly down: Linear;
+  private readonly act: Activation;
+
+  constructor(config: DecoderConfig, { dtype }: Built) {
+    super();
+    const { hiddenSize: C, intermediateSize: F, hiddenAct, mlpBias: bias } = config;
+    this.act = activation(hiddenAct);
+    this.gate = this.addChild('gate_proj', new Linear(C, F, { bias, dtype }));
+    this.up = this.addChild('up_proj', new Linear(C, F, { bias, dtype }));
+    this.down = this.addChild('down_proj', new Linear(F, C, { bias, dtype }));
+  }
+
+  forward(xBTC: Tensor, generator?: Generator): Tensor {
+    const gateBTF = this.act(this.gate.forward(xBTC, generator));
+    return this.down.forward(gateBTF.mul(this.up.forward(xBTC, generator)), generator);
+  }
+}
+
+/** `h = x + attention(norm(x))`, `y = h + mlp(norm(h))` */
+export class DecoderBlock extends Module {
+  private readonly attentionNorm: RMSNorm;
+  private readonly attention: DecoderAttention;
+  private readonly mlpNorm: RMSNorm;
+  private readonly mlp: DecoderMlp;
+
+  constructor(config: DecoderConfig, layer: number, options: Built) {
+    super();
+    const norm = { eps: config.rmsNormEps, dtype: options.dtype };
+    this.attention = this.addChild('self_attn', new DecoderAttention(config, layer, options));
+    this.mlp = this.addChild('mlp', new DecoderMlp(config, options));
+    this.attentionNorm = this.addChild('input_layernorm', new RMSNorm(config.hiddenSize, norm));
+    this.mlpNorm = this.addChild('post_attention_layernorm', new RMSNorm(config.hiddenSize, norm));
+  }
+
+  /** (B, T, C) -> (B, T, C) */
+  forward(xBTC: Tensor, inputs: SegmentInputs, generator?: Generator): Tensor {
+    const hBTC = xBTC.add(
+      this.attention.forward(this.attentionNorm.forward(xBTC), inputs, generator),
+    );
+    return hBTC.add(this.mlp.forward(this.mlpNorm.forward(hBTC), generator));
+  }
+}
+
+/** Embeddings, blocks and the final norm; the matrix to the vocabulary is the language model's, not the decoder's. */
+export class Decoder extends Module {
+  readonly embedTokens: Embedding;
+  readonly blocks: readonly DecoderBlock[];
+  readonly norm: RMSNorm;
+  readonly rotary: RotaryEmbedding;
+
+  constructor(
+    readonly config: DecoderConfig,
+    { dtype = 'float32', kernel = 'cpu' }: BuildOptions = {},
+  ) {
+    super();
+    const { vocabSize, hiddenSize: C, paddingIndex } = config;
+    this.embedTokens = this.addChild(
+      'embed_tokens',
+      new Embedding(vocabSize, C, { paddingIndex, dtype }),
+    );
+    this.blocks = Array.from({ length: config.numHiddenLayers }, (_, i) =>
+      this.addChild(`layers.${i}`, new DecoderBlock(config, i, { dtype, kernel })),
+    );
+    this.norm = this.addChild('norm', new RMSNorm(C, { eps: config.rmsNormEps, dtype }));
+    this.rotary = this.addChild('rotary_emb', new RotaryEmbedding(config.headDim, config.rotary));
+  }
+}

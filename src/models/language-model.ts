@@ -1,0 +1,182 @@
+/**
+ * A decoder with its way in and its way out, as segments: [embedding] -> [decoder block] ... -> [head and loss]. Alone it is a
+ * text model; in a LLaVA the embedding also takes image features.
+ *
+ * B: rows, T: positions, C: hidden size, N: image features of the batch, L: supervised positions, V: vocabulary.
+ */
+import {
+  attention,
+  type AttentionKernel,
+  chunkedCrossEntropy,
+  Linear,
+  Module,
+} from '../nn/index.js';
+import { linear, scope, type Tensor } from '../torch/index.js';
+import type { Batch } from './batch.js';
+import type { BuildOptions } from './clip.js';
+import { ConfigError } from './config/read-config.js';
+import type { DecoderConfig } from './config/decoder-config.js';
+import { Decoder } from './decoder.js';
+import type {
+  Head,
+  HeadOptions,
+  HeadResult,
+  InputFacts,
+  ModelPart,
+  Segment,
+  SegmentBase,
+  SegmentedModel,
+  SegmentInputs,
+  Supervised,
+} from './segment.js';
+
+/** Modules of a segment by their names in the model. */
+type Owned = Readonly<Record<string, Module>>;
+
+/** What all segments have: a name and the parameters of some modules. */
+export function segmentBase(name: string, part: ModelPart, owned: Owned): SegmentBase {
+  return {
+    name,
+    part,
+    parameters: () =>
+      new Map(Object.entries(owned).flatMap(([path, module]) => [...module.namedParameters(path)])),
+  };
+}
+
+/** What a text model and a LLaVA share. */
+export abstract class LanguageModel extends Module implements SegmentedModel {
+  abstract readonly segments: readonly Segment[];
+  abstract readonly head: Head;
+  abstract readonly input: InputFacts;
+  readonly kernel: AttentionKernel;
+  readonly decoder: Decoder;
+  private readonly lmHead: Linear | undefined;
+
+  /** @param path where the decoder lies in the tree */
+  constructor(
+    config: DecoderConfig,
+    private readonly path: string,
+    { dtype = 'float32', kernel = 'cpu' }: BuildOptions,
+  ) {
+    super();
+    this.kernel = kernel;
+    this.decoder = new Decoder(config, { dtype, kernel });
+    this.lmHead = config.tieWordEmbeddings
+      ? undefined
+      : new Linear(config.hiddenSize, config.vocabSize, { bias: false, dtype });
+  }
+
+  inputs({ inputIds, positions, sequences, images }: Batch): SegmentInputs {
+    const { slidingWindow } = this.decoder.config;
+    if (slidingWindow !== null && sequences.longest > slidingWindow) {
+      throw new ConfigError(
+        `a sequence of ${sequences.longest} tokens is longer than the model's window of ${slidingWindow} (sliding_window)`,
+        {
+          code: 'E_SLIDING_WINDOW',
+          hint: `Limit sequences to ${slidingWindow} tokens, or choose a model without a window.`,
+        },
+      );
+    }
+    const { kernel } = this;
+    return {
+      inputIds,
+      images,
+      rotation: this.decoder.rotary.forward(positions, this.decoder.embedTokens.weight.dtype),
+      attend: (_layer, q, k, v) => attention(q, k, v, { kernel, causal: true, sequences }),
+    };
+  }
+
+  /** Registers the decoder and the head, after whatever comes before them in the tree. */
+  protected addLanguageModel(): void {
+    this.addChild(this.path, this.decoder);
+    if (this.lmHead !== undefined) this.addChild('lm_head', this.lmHead);
+  }
+
+  /** Token embeddings, with image features in their places. */
+  protected embeddingSegment(): Segment {
+    const { embedTokens } = this.decoder;
+    return {
+      ...segmentBase('embedding', 'text', { [`${this.path}.embed_tokens`]: embedTokens }),
+      visual: false,
+      forward(features, { inputIds, images }) {
+        const xBTC = embedTokens.forward(inputIds);
+        if (features === null || images === null) return xBTC;
+        const featuresNC = features.flatten(0, 1).to(xBTC.dtype);
+        return xBTC.flatten(0, 1).indexCopy(0, images.positions, featuresNC).view(xBTC.shape);
+      },
+    };
+  }
+
+  protected blockSegments(): Segment[] {
+    return this.decoder.blocks.map((block, i) => ({
+      ...segmentBase(`decoder.${i}`, 'text', { [`${this.path}.layers.${i}`]: block }),
+      visual: false,
+      forward: (x, inputs, generator) => block.forward(x!, inputs, generator),
+    }));
+  }
+
+  protected makeHead(): Head {
+    const { norm, embedTokens } = this.decoder;
+    const tied = { [`${this.path}.embed_tokens`]: embedTokens };
+    const owned = this.lmHead === undefined ? tied : { lm_head: this.lmHead };
+    const { lmHead } = this;
+    const logits = (xNC: Tensor): Tensor =>
+      lmHead === undefined
+        ? linear(norm.forward(xNC), embedTokens.weight)
+        : lmHead.forward(norm.forward(xNC));
+    return {
+      ...segmentBase('head', 'text', { [`${this.path}.norm`]: norm, ...owned }),
+      logits,
+      losses: (xBTC, supervised, options) => supervisedLosses(logits, xBTC, supervised, options),
+    };
+  }
+}
+
+/** Losses where there is a label; their gradient is spread back over all positions. */
+function supervisedLosses(
+  logits: (xNC: Tensor) => Tensor,
+  xBTC: Tensor,
+  { positions, targets }: Supervised,
+  { chunk, gradient }: HeadOptions = {},
+): HeadResult {
+  return scope(() => {
+    const xLC = xBTC.detach().flatten(0, 1).indexSelect(0, positions);
+    const { losses, hiddenGradient, parameterGradients } = chunkedCrossEntropy(
+      logits,
+      xLC,
+      targets,
+      {
+        ...(chunk === undefined ? {} : { chunk }),
+        ...(gradient === undefined ? {} : { gradient }),
+      },
+    );
+    const inputGradient =
+      hiddenGradient === null
+        ? null
+        : xBTC
+            .detach()
+            .zerosLike()
+            .flatten(0, 1)
+            .indexCopy_(0, positions, hiddenGradient)
+            .view(xBTC.shape);
+    return { losses, inputGradient, parameterGradients };
+  });
+}
+
+/** A decoder alone; parameter names are those of transformers' `LlamaForCausalLM`. */
+export class TextModel extends LanguageModel {
+  readonly segments: readonly Segment[];
+  readonly head: Head;
+  readonly input: InputFacts;
+
+  constructor(
+    readonly config: DecoderConfig,
+    options: BuildOptions = {},
+  ) {
+    super(config, 'model', options);
+    this.addLanguageModel();
+    this.input = { vocabSize: config.vocabSize, image: null };
+    this.segments = [this.embeddingSegment(), ...this.blockSegments()];
+    this.head = this.makeHead();
+  }
+}

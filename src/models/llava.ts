@@ -1,0 +1,84 @@
+/**
+ * LLaVA (Liu et al. 2023): features of a vision tower, projected, take the places of image tokens in front of a decoder.
+ * Parameter names are those of transformers' `LlavaForConditionalGeneration`.
+ *
+ * ```
+ * pixels -> vision tower, up to the selected layer -> projector -> splice -> decoder -> head and loss
+ *                                                    token ids ---^
+ * ```
+ */
+import type { BuildOptions } from './clip.js';
+import { ClipVisionTower } from './clip.js';
+import type { LlavaConfig } from './config/llava-config.js';
+import { LanguageModel, segmentBase } from './language-model.js';
+import { Projector } from './projector.js';
+import type { Head, InputFacts, Segment } from './segment.js';
+
+const TOWER = 'model.vision_tower';
+const PROJECTOR = 'model.multi_modal_projector';
+const DECODER = 'model.language_model';
+
+export class Llava extends LanguageModel {
+  readonly segments: readonly Segment[];
+  readonly head: Head;
+  readonly input: InputFacts;
+  readonly tower: ClipVisionTower;
+  readonly projector: Projector;
+
+  constructor(
+    readonly config: LlavaConfig,
+    options: BuildOptions = {},
+  ) {
+    super(config.text, DECODER, options);
+    this.tower = this.addChild(TOWER, new ClipVisionTower(config.vision, options));
+    this.projector = this.addChild(PROJECTOR, new Projector(config.projector, options));
+    this.addLanguageModel();
+    this.input = inputFacts(config);
+    this.segments = [
+      ...this.towerSegments(),
+      this.projectorSegment(),
+      this.embeddingSegment(),
+      ...this.blockSegments(),
+    ];
+    this.head = this.makeHead();
+  }
+
+  /** Nothing above the selected layer. */
+  private towerSegments(): Segment[] {
+    const { tower } = this;
+    const owned = {
+      [`${TOWER}.embeddings`]: tower.embeddings,
+      [`${TOWER}.pre_layrnorm`]: tower.preNorm,
+    };
+    return [
+      {
+        ...segmentBase('vision.embeddings', 'vision', owned),
+        visual: true,
+        forward: (_none, { images }) => tower.embed(images!.pixelValues),
+      },
+      ...tower.blocks.slice(0, this.config.featureLayer).map<Segment>((block, i) => ({
+        ...segmentBase(`vision.${i}`, 'vision', { [`${TOWER}.encoder.layers.${i}`]: block }),
+        visual: true,
+        forward: (x, _inputs, generator) => block.forward(x!, generator),
+      })),
+    ];
+  }
+
+  private projectorSegment(): Segment {
+    const { projector } = this;
+    return {
+      ...segmentBase('projector', 'projector', { [PROJECTOR]: projector }),
+      visual: true,
+      forward: (x, _inputs, generator) => projector.forward(x!, generator),
+    };
+  }
+}
+
+function inputFacts({ vision, projector, text, imageTokenId }: LlavaConfig): InputFacts {
+  const patches = Math.floor(vision.imageSize / vision.patchSize) ** 2;
+  const tokens = patches + (projector.select === 'full' ? 1 : 0);
+  return {
+    vocabSize: text.vocabSize,
+    image: { tokenId: imageTokenId, tokens, size: vision.imageSize },
+  };
+}

@@ -1,0 +1,112 @@
+/**
+ * What a model is made of: a list of segments, each a function of the tensor before it and of the batch.
+ *
+ * ```
+ * pixels -> [vision embeddings] -> [vision block] ... -> [projector] -> [splice] -> [decoder block] ... -> [head and loss]
+ *                                                               token ids ---^
+ * ```
+ *
+ * One tensor crosses each boundary; what else a segment needs is made from the batch before the first one runs. So whoever
+ * walks the list (trainer, planner, sharding, generation) holds boundaries and nothing else. For a batch without pictures the
+ * `visual` segments do not run, and the splice gets `null`.
+ */
+import type { AttentionKernel, CrossEntropyGradient, Module, Rotation } from '../nn/index.js';
+import type { Generator, Tensor } from '../torch/index.js';
+import type { Batch } from './batch.js';
+
+/** The part of the model that a segment belongs to. */
+export type ModelPart = 'vision' | 'projector' | 'text';
+
+/** How queries find their keys and values; generation puts its cache here. */
+export type Attend = (layer: number, qBTHD: Tensor, kBTGD: Tensor, vBTGD: Tensor) => Tensor;
+
+/** What segments read of a batch beside the boundary: tensors without gradient. */
+export interface SegmentInputs {
+  /** Token ids (B, T), int64; any valid id where a picture goes. */
+  readonly inputIds: Tensor;
+  /** `null` where the batch has no pictures. */
+  readonly images: {
+    /** (I, 3, S, S) */
+    readonly pixelValues: Tensor;
+    /** Which of the B · T positions the image features take, in their order. */
+    readonly positions: Tensor;
+  } | null;
+  readonly rotation: Rotation;
+  readonly attend: Attend;
+}
+
+/** A stretch of the model with parameters of its own. */
+export interface SegmentBase {
+  /** For example `decoder.3`. */
+  readonly name: string;
+  readonly part: ModelPart;
+  /** The parameters that it reads, by their names in the model. Tied ones appear in several segments. */
+  parameters(): Map<string, Tensor>;
+}
+
+export interface Segment extends SegmentBase {
+  /** It works on pictures and does not run for a batch without any. */
+  readonly visual: boolean;
+  /**
+   * @param x what the segment before gave; `null` for the first one, and for the splice where there are no pictures
+   * @param generator turns on dropout
+   */
+  forward(x: Tensor | null, inputs: SegmentInputs, generator?: Generator): Tensor;
+}
+
+/** The positions that are to predict a given token. */
+export interface Supervised {
+  /** Indices into the B · T positions (N), int64. */
+  readonly positions: Tensor;
+  /** The token that each should predict (N), int64. */
+  readonly targets: Tensor;
+}
+
+export interface HeadOptions {
+  /** Rows of logits that are held at once. @default 1024 */
+  chunk?: number;
+  /** What to differentiate; without it only losses are computed. */
+  gradient?: CrossEntropyGradient;
+}
+
+export interface HeadResult {
+  /** Loss of each supervised position (N), fp32; what is differentiated is their sum. */
+  readonly losses: Tensor;
+  /** Gradient of `x`, where asked for. */
+  readonly inputGradient: Tensor | null;
+  /** In the order of the parameters asked for; `null` for one that was not used. */
+  readonly parameterGradients: (Tensor | null)[];
+}
+
+/** The last segment: final norm, logits, loss. Its backward runs chunk by chunk within its forward. */
+export interface Head extends SegmentBase {
+  /** Logits of rows (n, C) of the last decoder block's result: (n, V). */
+  logits(xNC: Tensor): Tensor;
+  /** Losses of the supervised rows of `x` (B, T, C) alone. */
+  losses(xBTC: Tensor, supervised: Supervised, options?: HeadOptions): HeadResult;
+}
+
+/** What a model takes: the limits that `makeBatch` checks on the host. */
+export interface InputFacts {
+  readonly vocabSize: number;
+  /** `null` for a model without a vision tower. */
+  readonly image: {
+    /** The id that stands for one feature of a picture. */
+    readonly tokenId: number;
+    /** Features of one picture. */
+    readonly tokens: number;
+    /** Pixels along each side. */
+    readonly size: number;
+  } | null;
+}
+
+/** A model as a list of segments. */
+export interface SegmentedModel extends Module {
+  readonly segments: readonly Segment[];
+  readonly head: Head;
+  readonly input: InputFacts;
+  /** The attention kernel of its device. */
+  readonly kernel: AttentionKernel;
+  /** What the segments read of a batch. @throws DataError `E_SLIDING_WINDOW` for sequences over the model's window. */
+  inputs(batch: Batch): SegmentInputs;
+}
