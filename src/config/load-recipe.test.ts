@@ -259,6 +259,13 @@ describe('--set', () => {
     expect(MINIMAL.data.sources).toEqual(['org/data']);
   });
 
+  test('replaces all data by a file, counted from the working directory', () => {
+    const set = [`data.sources=${JSON.stringify(['./my: data.json'])}`];
+    const [source, ...more] = checkRecipe(MINIMAL, { set, cwd: folder }).data.sources;
+    expect(source).toEqual({ path: join(folder, 'my: data.json'), weight: 1 });
+    expect(more).toEqual([]);
+  });
+
   test.each([
     [
       'optimizer.learningrate=1',

@@ -2,7 +2,9 @@
  * Which files of a repository are needed: for a model its configuration, tokenizer and one form of its weights, for a
  * dataset its tables and pictures. Never `original/`, Flax, TensorFlow, ONNX or the state of somebody's training run.
  */
-import type { RepositoryKind } from './source.js';
+import { DataError } from '../errors.js';
+import type { HubFile } from './client.js';
+import type { Repository, RepositoryKind } from './source.js';
 
 /** Folders with other forms of the same weights, or with a training run's leftovers. */
 const OTHER_FOLDERS =
@@ -43,9 +45,40 @@ export function matchFiles(paths: readonly string[], patterns: readonly string[]
   return paths.filter((path) => expressions.some((pattern) => pattern.test(path)));
 }
 
+/**
+ * The files of a listing to fetch: those that match `patterns`, or Patina's choice.
+ *
+ * @throws DataError E_HUB_FILE for a pattern that matches nothing, or when nothing is left.
+ */
+export function chooseFiles(
+  tree: readonly HubFile[],
+  { kind, name }: Repository,
+  patterns: readonly string[] | undefined,
+): HubFile[] {
+  const paths = tree.map(({ path }) => path);
+  const unmatched = patterns?.find((pattern) => matchFiles(paths, [pattern]).length === 0);
+  const chosen = new Set(
+    patterns === undefined ? pickFiles(paths, kind) : matchFiles(paths, patterns),
+  );
+  if (unmatched !== undefined || chosen.size === 0) {
+    const what = unmatched === undefined ? 'no file that Patina can use' : `no file ${unmatched}`;
+    throw new DataError(`The ${kind} ${name} has ${what}; it holds ${sample(paths)}.`, {
+      code: 'E_HUB_FILE',
+      hint: 'Check the name, the revision and the file patterns.',
+    });
+  }
+  return tree.filter(({ path }) => chosen.has(path));
+}
+
 /** Whether a file holds weights or their index: without it a cached model is incomplete. */
 export function isWeights(path: string): boolean {
   return SAFE_WEIGHTS.test(path) || PICKLED_WEIGHTS.test(path) || WEIGHT_INDEX.test(path);
+}
+
+/** The first few of many paths, for a message. */
+export function sample(paths: readonly string[]): string {
+  const more = paths.length > 5 ? ` and ${paths.length - 5} more` : '';
+  return (paths.slice(0, 5).join(', ') || 'nothing') + more;
 }
 
 /** `folder/name` that both forms of the same weights share, whatever their shards. */

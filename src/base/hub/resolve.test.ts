@@ -306,6 +306,15 @@ describe('refusals', () => {
     });
   });
 
+  test('a token that cannot be one is refused without showing it', async () => {
+    for (const token of ['hf_a\nb', 'hf_\u2026', 'hf a']) {
+      const failure = resolveModel('org/model', { ...options, token });
+      await expect(failure).rejects.toMatchObject({ code: 'E_HUB_TOKEN' });
+      await expect(failure).rejects.not.toThrow(token);
+    }
+    expect(hub.requests).toHaveLength(0);
+  });
+
   test.each([
     [403, 'E_HUB_FORBIDDEN'],
     [418, 'E_HUB_RESPONSE'],
