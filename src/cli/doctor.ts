@@ -1,0 +1,69 @@
+/** `patina doctor`: what Patina runs on, and for each fault the command that mends it. */
+import type { Command } from 'commander';
+
+import { formatBytes } from '../base/format.js';
+import type { Session } from './commands.js';
+import { examine, type Fault, type Health, type Origin } from './health.js';
+
+export function define(command: Command, session: Session): void {
+  command
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', '\nExit code: 0 if Patina can work, 3 if a fault prevents it.')
+    .action(async ({ json = false }: { json?: boolean }) => {
+      const health = await examine();
+      session.stdout.write(json ? `${JSON.stringify(health, null, 2)}\n` : describeHealth(health));
+      if (!health.ok) session.exitCode = 3;
+    });
+}
+
+/** The report as text: a line for each fact, then the faults. */
+export function describeHealth(health: Health): string {
+  const { node, libtorch, addon, gpus, driver, memory, disk, faults } = health;
+  const facts: [string, string][] = [
+    ['Node', `${node.version} (${node.platform})`],
+    ['libtorch', libtorch === null ? 'none' : describeLibtorch(libtorch)],
+    [
+      'addon',
+      addon === null ? 'none' : `${addon.folder} (${addon.loads ? 'loads' : 'does not load'})`,
+    ],
+    ...(gpus.length === 0
+      ? [['GPU', 'none'] satisfies [string, string]]
+      : gpus.map((gpu, index): [string, string] => [`GPU ${index}`, describeGpu(gpu)])),
+    ['driver', driver === null ? 'none' : describeDriver(driver)],
+    ['memory', `${formatBytes(memory.freeBytes)} free of ${formatBytes(memory.totalBytes)}`],
+    ['disk', `${formatBytes(disk.freeBytes)} free at ${disk.folder}`],
+  ];
+  const lines = facts.map(([name, value]) => `${name.padEnd(10)}${value}\n`);
+  return `${lines.join('')}\n${faults.length === 0 ? 'No faults.\n' : faults.map(describeFault).join('\n')}`;
+}
+
+function describeLibtorch(libtorch: NonNullable<Health['libtorch']>): string {
+  const { version, folder, from, cpuCapability, threads } = libtorch;
+  const running = cpuCapability === null ? '' : `, ${cpuCapability}, ${threads ?? '?'} threads`;
+  return `${version}${running}, from ${ORIGIN[from]} (${folder})`;
+}
+
+const ORIGIN: Record<Origin, string> = {
+  PATINA_LIBTORCH: 'PATINA_LIBTORCH',
+  python: 'the Python that was active at the set-up',
+  private: "the project's own copy",
+};
+
+function describeGpu({ name, capability, totalBytes, freeBytes }: Health['gpus'][number]): string {
+  const memory =
+    totalBytes === null || freeBytes === null
+      ? 'not reached by libtorch'
+      : `${formatBytes(freeBytes)} free of ${formatBytes(totalBytes)}`;
+  return `${name}, compute capability ${capability}, ${memory}`;
+}
+
+function describeDriver(driver: NonNullable<Health['driver']>): string {
+  const { version, supports, builtFor } = driver;
+  const runs = supports === null ? '' : `, runs CUDA up to ${supports}`;
+  return `${version}${runs}; libtorch is ${builtFor === null ? 'not using CUDA' : `built for CUDA ${builtFor}`}`;
+}
+
+function describeFault({ severity, message, code, hint, command }: Fault): string {
+  const indented = message.replaceAll('\n', '\n  ');
+  return `${severity}: ${indented} [${code}]\n  ${hint}\n  > ${command}\n`;
+}

@@ -1,0 +1,86 @@
+/**
+ * The command line: parses, runs one command, and turns how it ended into an exit code.
+ *
+ * What was asked for goes to standard output; progress, warnings and errors go to standard error.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+
+import { UsageError } from '../base/errors.js';
+import { packageRoot } from '../base/native-path.js';
+import { COMMANDS, type CommandEntry, type Output, type Session } from './commands.js';
+import { exitCodeOf, printError } from './print-error.js';
+
+/**
+ * Runs `patina` with these arguments and returns its exit code: 0 ok, 1 unexpected, 2 usage or recipe, 3 environment,
+ * 4 data, 5 out of memory, 6 non-finite loss.
+ */
+export async function main(
+  args: readonly string[],
+  {
+    commands = COMMANDS,
+    stdout = process.stdout,
+    stderr = process.stderr,
+  }: { commands?: readonly CommandEntry[]; stdout?: Output; stderr?: Output } = {},
+): Promise<number> {
+  const session: Session = { stdout, stderr, exitCode: 0 };
+  try {
+    const program = await build(args, commands, session);
+    await program.parseAsync([...args], { from: 'user' });
+    return session.exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0; // --help, --version
+    const shown = error instanceof CommanderError ? usageError(error, args) : error;
+    printError(shown, stderr);
+    return exitCodeOf(shown);
+  }
+}
+
+/** The program with every command by name, and the one that `args` name in full. */
+async function build(
+  args: readonly string[],
+  commands: readonly CommandEntry[],
+  session: Session,
+): Promise<Command> {
+  const program = new Command('patina')
+    .description('Fine-tune LLaVA-class vision-language models.')
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .helpCommand('help [command]', 'print help for a command')
+    .configureOutput({
+      writeOut: (text) => session.stdout.write(text),
+      writeErr: (text) => session.stderr.write(text),
+      // Errors are printed in one form, by `main`.
+      outputError: () => undefined,
+    })
+    .exitOverride();
+  const named = new Set(args);
+  for (const { name, summary, load } of commands) {
+    const command = program.command(name).summary(summary).description(`${summary}.`);
+    if (named.has(name)) (await load()).define(command, session);
+  }
+  return program;
+}
+
+function version(): string {
+  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** Commander's `error: unknown command 'trian'\n(Did you mean train?)` as an error of ours. */
+function usageError(error: CommanderError, args: readonly string[]): UsageError {
+  if (error.code === 'commander.help') {
+    const message =
+      args.length === 0 ? 'no command was given' : `unknown command '${args.at(-1)!}'`;
+    return new UsageError(message, {
+      code: 'E_USAGE',
+      hint: 'Choose a command; `patina --help` lists them.',
+    });
+  }
+  const [message = '', suggestion] = error.message.split('\n');
+  return new UsageError(message.replace(/^error: /, ''), {
+    code: 'E_USAGE',
+    hint: suggestion?.replace(/^\((.*)\)$/, '$1') ?? 'See `patina --help`.',
+  });
+}
