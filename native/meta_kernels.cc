@@ -170,9 +170,17 @@ void unscale(at::TensorList, Tensor&, const Tensor&) {}
 
 Tensor& updateScale(Tensor& scale, Tensor&, const Tensor&, double, double, int64_t) { return scale; }
 
+// Pointwise operators whose kernels are registered for real devices alone.
+Tensor& pointwiseOut(const Tensor& x, Tensor& out) {
+  out.resize_(x.sizes());
+  return out;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, Meta, m) {
+  m.impl("abs.out", pointwiseOut);
+  m.impl("logical_not.out", pointwiseOut);
   m.impl("_scaled_dot_product_cudnn_attention", sdpaCudnn);
   m.impl("_scaled_dot_product_cudnn_attention_backward", sdpaCudnnBackward);
   m.impl("_scaled_dot_product_flash_attention", sdpaFlash);

@@ -14,6 +14,9 @@ export interface RandomPlace {
   readonly dataRank?: number;
 }
 
+/** Streams from here on belong to the optimizer's stochastic rounding, those below to segments. */
+export const OPTIMIZER_STREAM = 1 << 30;
+
 const MASK = (1n << 64n) - 1n;
 
 /** One round of SplitMix64 (Steele et al. 2014): equal inputs give equal seeds, near ones unrelated seeds. */
