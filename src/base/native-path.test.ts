@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -44,6 +44,29 @@ describe('nativeLibrary', () => {
     mkdirSync(join(folder, '.patina', 'addon'));
     writeFileSync(join(folder, '.patina', 'addon', 'patina.node'), '');
     expect(nativeLibrary('patina', from)).toBe(join(folder, '.patina', 'addon', 'patina.node'));
+  });
+
+  it('refuses a libtorch that is gone or not the one that the addon was built for', () => {
+    const lib = join(folder, 'torch', 'lib');
+    const main = join(
+      lib,
+      process.platform === 'darwin' ? 'libtorch_cpu.dylib' : 'libtorch_cpu.so',
+    );
+    const libtorch = { folder: join(folder, 'torch'), fingerprint: '7-1000' };
+    const from = packageWith(JSON.stringify({ addon: { folder: '.patina' }, libtorch }));
+    writeFileSync(join(folder, '.patina', 'patina.node'), '');
+    writeFileSync(join(folder, '.patina', 'pixels.node'), '');
+    const gone = { code: 'E_LIBTORCH_GONE', exitCode: 3 };
+    expect(() => nativeLibrary('patina', from)).toThrow(expect.objectContaining(gone));
+    mkdirSync(lib, { recursive: true });
+    writeFileSync(main, 'another');
+    const changed = { code: 'E_LIBTORCH_CHANGED', exitCode: 3 };
+    expect(() => nativeLibrary('patina', from)).toThrow(expect.objectContaining(changed));
+    utimesSync(main, 1, 1);
+    expect(nativeLibrary('patina', from)).toBe(join(folder, '.patina', 'patina.node'));
+    // The addon for pixels has nothing to do with libtorch.
+    rmSync(main);
+    expect(nativeLibrary('pixels', from)).toBe(join(folder, '.patina', 'pixels.node'));
   });
 
   it.each([undefined, '', '{', '[]', '{"addon":null}', '{"addon":{"folder":3}}'])(

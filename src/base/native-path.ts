@@ -2,7 +2,7 @@
  * Where the native addons of this package lie: `npm run setup` builds them and records their folder in
  * `.patina/setup.json` beside the package's own `package.json`.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -15,14 +15,19 @@ export type NativeLibrary = 'patina' | 'pixels';
  * Path of a native addon. The variable `PATINA_ADDON` names another folder, for work on the addon itself.
  *
  * @param from a folder within the package, by default this module's
- * @throws EnvironmentError `E_NOT_SET_UP` if setup has not been run, or what it recorded is unreadable or gone.
+ * @throws EnvironmentError `E_NOT_SET_UP` if setup has not been run, or what it recorded is unreadable or gone;
+ *   `E_LIBTORCH_GONE` or `E_LIBTORCH_CHANGED` if libtorch is not the one that `patina` was built for.
  */
 export function nativeLibrary(name: NativeLibrary, from?: string): string {
   const override = process.env['PATINA_ADDON'];
-  const folder =
-    override !== undefined && override !== ''
-      ? resolve(override)
-      : recordedFolder(packageRoot(from));
+  if (override !== undefined && override !== '') return existing(resolve(override), name);
+  const root = packageRoot(from);
+  const { addon, libtorch } = readRecord(root);
+  if (name === 'patina' && libtorch !== undefined) requireUnchanged(libtorch);
+  return existing(resolve(root, addon.folder), name);
+}
+
+function existing(folder: string, name: NativeLibrary): string {
   const path = join(folder, `${name}.node`);
   if (!existsSync(path)) throw notSetUp(`The native library ${path} does not exist.`);
   return path;
@@ -38,7 +43,13 @@ export function packageRoot(from = dirname(fileURLToPath(import.meta.url))): str
   }
 }
 
-function recordedFolder(root: string): string {
+/** What is used here of the record that setup/record.js writes. */
+interface SetupRecord {
+  addon: { folder: string };
+  libtorch: { folder: string; fingerprint: string } | undefined;
+}
+
+function readRecord(root: string): SetupRecord {
   const path = join(root, '.patina', 'setup.json');
   let text: string;
   try {
@@ -46,24 +57,48 @@ function recordedFolder(root: string): string {
   } catch (cause) {
     throw notSetUp(`The record of the setup, ${path}, cannot be read.`, cause);
   }
-  const folder = recordedIn(parse(text));
-  if (folder === undefined) throw notSetUp(`The record ${path} names no folder in addon.folder.`);
-  return resolve(root, folder);
+  const record = parse(text);
+  const addon = texts(field(record, 'addon'), ['folder']);
+  if (addon === undefined) throw notSetUp(`The record ${path} names no folder in addon.folder.`);
+  return { addon, libtorch: texts(field(record, 'libtorch'), ['folder', 'fingerprint']) };
 }
 
-function recordedIn(record: unknown): string | undefined {
-  if (typeof record !== 'object' || record === null || !('addon' in record)) return undefined;
-  const { addon } = record;
-  if (typeof addon !== 'object' || addon === null || !('folder' in addon)) return undefined;
-  return typeof addon.folder === 'string' ? addon.folder : undefined;
+/** Size and time of the main library against the record: the addon's calls fit one libtorch only. */
+function requireUnchanged({ folder, fingerprint }: { folder: string; fingerprint: string }): void {
+  const path = join(
+    folder,
+    'lib',
+    `libtorch_cpu.${process.platform === 'darwin' ? 'dylib' : 'so'}`,
+  );
+  const file = statSync(path, { throwIfNoEntry: false });
+  const found = file === undefined ? undefined : `${file.size}-${Math.floor(file.mtimeMs)}`;
+  if (found === fingerprint) return;
+  throw new EnvironmentError(
+    `The libtorch in ${folder} is ${found === undefined ? 'gone' : 'not the one that the addon was built for'}.`,
+    {
+      code: found === undefined ? 'E_LIBTORCH_GONE' : 'E_LIBTORCH_CHANGED',
+      hint: 'Run `npm run setup`, which chooses libtorch again and builds the addon for it.',
+    },
+  );
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
+}
+
+/** The fields of `value` if all of them are strings. */
+function texts<Name extends string>(
+  value: unknown,
+  names: readonly Name[],
+): Record<Name, string> | undefined {
+  const entries = names.map((name) => [name, field(value, name)] as const);
+  return entries.every(([, text]) => typeof text === 'string')
+    ? (Object.fromEntries(entries) as Record<Name, string>)
+    : undefined;
 }
 
 function packageName(path: string): unknown {
-  if (!existsSync(path)) return undefined;
-  const content = parse(readFileSync(path, 'utf8'));
-  return typeof content === 'object' && content !== null && 'name' in content
-    ? content.name
-    : undefined;
+  return existsSync(path) ? field(parse(readFileSync(path, 'utf8')), 'name') : undefined;
 }
 
 function parse(text: string): unknown {
