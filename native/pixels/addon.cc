@@ -30,10 +30,12 @@ bool read_bytes(napi_env env, napi_value value, Bytes* out) {
 constexpr size_t kNumbers = 15;
 constexpr double kLargest = 9007199254740992.0;  // 2^53
 
-// resize(source: Uint8Array, target: Uint8Array, numbers: Float64Array): void
+// resize(source: Uint8Array, target: Uint8Array, numbers: Float64Array): void, and resizePortable, the same without
+// vector instructions, which exists for tests.
 //
 // numbers: image width, height; canvas width, height; place x, y; resized width, height; corner x, y; window width,
 // height; background red, green, blue.
+template <bool vectors>
 napi_value resize(napi_env env, napi_callback_info info) {
   size_t count = 3;
   napi_value arguments[3];
@@ -82,7 +84,7 @@ napi_value resize(napi_env env, napi_callback_info info) {
     return nullptr;
   }
   try {
-    pixels::resize(request);
+    pixels::resize(request, vectors);
   } catch (const std::exception& error) {
     napi_throw_error(env, nullptr, error.what());
   }
@@ -92,9 +94,10 @@ napi_value resize(napi_env env, napi_callback_info info) {
 }  // namespace
 
 NAPI_MODULE_INIT() {
-  napi_value function;
-  if (napi_create_function(env, "resize", NAPI_AUTO_LENGTH, resize, nullptr, &function) == napi_ok) {
-    napi_set_named_property(env, exports, "resize", function);
-  }
+  const napi_property_descriptor functions[] = {
+      {"resize", nullptr, resize<true>, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"resizePortable", nullptr, resize<false>, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+  };
+  napi_define_properties(env, exports, 2, functions);
   return exports;
 }

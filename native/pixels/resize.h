@@ -29,6 +29,7 @@ struct Request {
   uint8_t* target;         // [window.height][window.width][3]
 };
 
-void resize(const Request& request);
+// With `vectors`, vector instructions are used where the processor has them; the bytes are the same.
+void resize(const Request& request, bool vectors = true);
 
 }  // namespace pixels
