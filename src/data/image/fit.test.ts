@@ -183,6 +183,31 @@ describe('the native library', () => {
     for (const result of results) expect(Buffer.from(result).equals(expected)).toBe(true);
   });
 
+  it('gives the same bytes without vector instructions', () => {
+    const { resize, resizePortable } = createRequire(import.meta.url)(nativeLibrary('pixels')) as {
+      [name in 'resize' | 'resizePortable']: (...args: unknown[]) => void;
+    };
+    const side = fc.integer({ min: 1, max: 70 });
+    const place = fc.nat(9);
+    const resized = fc.integer({ min: 1, max: 90 });
+    fc.assert(
+      fc.property(side, side, place, place, resized, resized, (width, height, x, y, wide, high) => {
+        const { data } = picture(width, height, 7 * width + height);
+        const canvas = [width + 2 * x, height + 9];
+        const corner = [Math.floor(wide / 3), Math.floor(high / 4)] as const;
+        const window = [wide - corner[0], Math.ceil((high - corner[1]) / 2)] as const;
+        const numbers = [width, height, canvas, x, y, wide, high, corner, window, 9, 99, 199];
+        const call = (resize: (...args: unknown[]) => void) => {
+          const target = new Uint8Array(3 * window[0] * window[1]);
+          resize(data, target, Float64Array.from(numbers.flat()));
+          return Buffer.from(target);
+        };
+        expect(call(resize).equals(call(resizePortable))).toBe(true);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
   it('throws rather than reading or writing out of bounds', () => {
     const { resize } = createRequire(import.meta.url)(nativeLibrary('pixels')) as {
       resize: (...args: unknown[]) => void;
