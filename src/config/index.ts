@@ -1,0 +1,7 @@
+/** The room of recipes' shape: the schema, loading, overrides, the effective batch. */
+
+export * from './define-recipe.js';
+export * from './effective-batch.js';
+export * from './load-recipe.js';
+export * from './recipe-error.js';
+export type { LoraRecipe, PartRecipe, Recipe, SourceRecipe } from './schema/recipe.js';
