@@ -16,6 +16,16 @@ interface Kind {
 }
 
 const KINDS: Record<string, Kind> = {
+  pickle: {
+    usage: 'pickle FOLDER [--out DIR]',
+    what: 'checkpoints of torch, read or refused, against torch.load',
+    load: () => import('./pickle.js'),
+  },
+  encode: {
+    usage: 'encode FILE.jsonl --tokenizer DIR',
+    what: "records as token ids and labels, against XTuner's and transformers'",
+    load: () => import('./encode.js'),
+  },
   pixels: {
     usage: 'pixels FOLDER [--out DIR]',
     what: "image files, decoded and resized, against CLIP's processor with Pillow",
@@ -31,7 +41,7 @@ ${Object.values(KINDS)
   .map(({ usage, what }) => `  ${usage}\n      ${what}`)
   .join('\n')}
 
-With --out a runner also writes what Patina made of the inputs into DIR.
+With --out a runner that takes it also writes what Patina made of the inputs into DIR.
 Exit code: 0 if everything is within tolerance, 1 if something is not, 2 for a wrong call,
 3 if the machine lacks something, 4 if the files are not of the expected shape.`;
 
