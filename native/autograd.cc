@@ -12,7 +12,7 @@ namespace patina {
 // 0 where an input was not used.
 static napi_value grad(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   bool retain = false;
   napi_get_value_bool(env, args[0], &retain);
@@ -32,7 +32,7 @@ static napi_value grad(napi_env env, napi_callback_info info) {
 // setGradMode(enabled): the mode before.
 static napi_value setGradMode(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const bool before = at::GradMode::is_enabled();
   bool enabled = before;
@@ -49,7 +49,7 @@ static napi_value gradMode(napi_env env, napi_callback_info) {
 // inferenceMode(f): runs the function in inference mode. An exception that it throws stays pending and reaches the caller.
 static napi_value inferenceMode(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   c10::InferenceMode guard(true);
   napi_value receiver, result = nullptr;
@@ -62,7 +62,7 @@ static napi_value inferenceMode(napi_env env, napi_callback_info info) {
 // setRequiresGrad(handle, value)
 static napi_value setRequiresGrad(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   bool value = true;
   napi_get_value_bool(env, args[1], &value);

@@ -51,18 +51,14 @@ extern size_t capacity;
 
 constexpr double kSlots = 16777216.0;  // 2^24
 
-struct Slot {
-  at::Tensor tensor;
-  uint32_t generation = 1;
-  bool used = false;
-};
-
-extern std::vector<Slot> slots;
-
 // Keeps the tensor and returns its handle (0 for an undefined tensor).
 double keep(at::Tensor tensor);
 // The tensor of a handle; throws Failure 'stale' or 'argument' with the argument's position.
 at::Tensor& tensorOf(double handle, int argument = -1);
+// The same, for code that touches the elements: throws Failure 'storage' where resizeStorage() has freed them.
+at::Tensor& dataOf(double handle, int argument = -1);
+// Whether resizeStorage() has freed any storage so far.
+extern bool storagesFreed;
 // Frees a slot; false if the handle is stale.
 bool drop(double handle);
 size_t liveTensors();
@@ -70,7 +66,7 @@ size_t liveTensors();
 // ---------------------------------------------------------------------------------------------------------------------
 // Threads: tensor code stays on the thread that made the first call.
 
-void checkThread();
+void checkThread(napi_env env);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // N-API helpers.
@@ -114,6 +110,9 @@ void registerGraph(napi_env env, napi_value exports);
 at::Generator& generatorOf(double handle);
 
 void installAllocators();
+
+// Lets go of the ArrayBuffers whose tensors were freed.
+void dropRetired(napi_env env);
 
 // Shape and strides from the buffer: [rank, sizes..., hasStrides, strides...] starting at `at`.
 void readGeometry(const double* at, std::vector<int64_t>& sizes, std::optional<std::vector<int64_t>>& strides);

@@ -1,18 +1,22 @@
 // Tensor data and metadata: from a buffer without copying, reading back, shape and the like, in-place storage resizing.
 #include "common.h"
 
+#include <atomic>
 #include <mutex>
 
 namespace patina {
 
 // --- buffers of JavaScript -------------------------------------------------------------------------------------------
 
-// References to ArrayBuffers whose tensors were freed: dropped on the JavaScript thread at the next call (a tensor may be
-// freed by another thread, where N-API must not be used).
+// References to ArrayBuffers whose tensors were freed: dropped on the JavaScript thread (a tensor may be freed by another
+// thread, where N-API must not be used). Never destroyed, like the tensors.
 static std::mutex retiredMutex;
-static std::vector<napi_ref> retired;
+static std::vector<napi_ref>& retired = *new std::vector<napi_ref>();
+static std::atomic<bool> anyRetired{false};
 
-static void dropRetired(napi_env env) {
+void dropRetired(napi_env env) {
+  if (!anyRetired.load(std::memory_order_relaxed)) [[likely]] return;
+  anyRetired = false;
   std::vector<napi_ref> gone;
   {
     std::lock_guard<std::mutex> lock(retiredMutex);
@@ -49,7 +53,7 @@ int64_t extentOf(const std::vector<int64_t>& sizes, const std::optional<std::vec
 // fromBuffer(arrayBuffer, byteOffset, byteLength, dtype): shape in the buffer; shares the memory.
 static napi_value fromBuffer(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   dropRetired(env);
   Arguments<4> args(env, info);
   void* data = nullptr;
@@ -77,6 +81,7 @@ static napi_value fromBuffer(napi_env env, napi_callback_info info) {
   const auto release = [reference](void*) {
     std::lock_guard<std::mutex> lock(retiredMutex);
     retired.push_back(reference);
+    anyRetired = true;
   };
   buffer[0] = keep(strides ? at::from_blob(start, sizes, *strides, release, options) : at::from_blob(start, sizes, release, options));
   return nullptr;
@@ -86,16 +91,16 @@ static napi_value fromBuffer(napi_env env, napi_callback_info info) {
 // read(handle, arrayBuffer, byteOffset, byteLength): copies a contiguous CPU tensor's bytes out.
 static napi_value read(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<4> args(env, info);
-  const at::Tensor tensor = tensorOf(number(env, args[0]), 0);
+  const at::Tensor tensor = dataOf(number(env, args[0]), 0);
   void* data = nullptr;
   size_t length = 0;
   check(env, napi_get_arraybuffer_info(env, args[1], &data, &length), "an ArrayBuffer");
   const auto offset = static_cast<size_t>(number(env, args[2])), bytes = static_cast<size_t>(number(env, args[3]));
   if (tensor.is_meta()) throw Failure("meta", "a meta tensor has no data");
   if (offset > length || bytes > length - offset || bytes != tensor.nbytes()) throw Failure("extent", "the buffer does not fit the tensor");
-  const at::Tensor dense = tensor.detach().to(at::kCPU).contiguous();
+  const at::Tensor dense = tensor.is_cpu() && tensor.is_contiguous() ? tensor : tensor.detach().to(at::kCPU).contiguous();
   if (bytes > 0) std::memcpy(static_cast<char*>(data) + offset, dense.const_data_ptr(), bytes);
   return nullptr;
   PATINA_END
@@ -104,9 +109,9 @@ static napi_value read(napi_env env, napi_callback_info info) {
 // item(handle): buffer = [tag, value]; tag 0 floating, 1 integral (value: the int64's bits), 2 bool.
 static napi_value item(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
-  const at::Tensor& tensor = tensorOf(number(env, args[0]), 0);
+  const at::Tensor& tensor = dataOf(number(env, args[0]), 0);
   if (tensor.is_meta()) throw Failure("meta", "a meta tensor has no data");
   if (tensor.numel() != 1) throw Failure("shape", "item() needs a tensor of one element, this one has " + std::to_string(tensor.numel()));
   const at::Scalar value = tensor.item();
@@ -129,9 +134,10 @@ static napi_value item(napi_env env, napi_callback_info info) {
 // storage offset, rank, sizes..., strides...].
 static napi_value metadata(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const at::Tensor& tensor = tensorOf(number(env, args[0]), 0);
+  if (10 + 2 * static_cast<size_t>(tensor.dim()) > capacity) throw Failure("argument", "the tensor has too many dimensions");
   double* out = buffer;
   *out++ = static_cast<double>(tensor.scalar_type());
   *out++ = static_cast<double>(tensor.device().type());
@@ -152,7 +158,7 @@ static napi_value metadata(napi_env env, napi_callback_info info) {
 // storage(handle): a number that two tensors share when they lie in one storage.
 static napi_value storage(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const auto* impl = tensorOf(number(env, args[0]), 0).storage().unsafeGetStorageImpl();
   return makeNumber(env, static_cast<double>(reinterpret_cast<uintptr_t>(impl)));
@@ -163,10 +169,14 @@ static napi_value storage(napi_env env, napi_callback_info info) {
 // sees it, the version counter does not move, the contents after growing are undefined.
 static napi_value resizeStorage(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   const at::Tensor& tensor = tensorOf(number(env, args[0]), 0);
   const auto bytes = static_cast<size_t>(number(env, args[1]));
+  const int64_t needed = (tensor.storage_offset() + extentOf(tensor.sizes().vec(), tensor.strides().vec())) *
+                         static_cast<int64_t>(tensor.itemsize());
+  if (bytes != 0 && bytes < static_cast<size_t>(needed))
+    throw Failure("extent", "the tensor reaches to byte " + std::to_string(needed) + " of its storage, more than " + std::to_string(bytes));
   auto* impl = tensor.storage().unsafeGetStorageImpl();
   if (!impl->resizable()) throw Failure("storage", "this storage cannot be resized: it belongs to a buffer or a mapped file");
   if (bytes == impl->nbytes()) return nullptr;
@@ -175,6 +185,19 @@ static napi_value resizeStorage(napi_env env, napi_callback_info info) {
   if (allocator == nullptr) allocator = c10::GetAllocator(tensor.device().type());
   impl->set_data_ptr_noswap(allocator->allocate(bytes));
   impl->set_nbytes(bytes);
+  if (bytes == 0) storagesFreed = true;
+  return nullptr;
+  PATINA_END
+}
+
+// overwrite(handle, source): copies values without moving the version counter, for whoever refills a storage that it freed:
+// the graphs that saved the tensor stay valid because the values are those that they saw.
+static napi_value overwrite(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread(env);
+  Arguments<2> args(env, info);
+  at::AutoDispatchBelowADInplaceOrView guard;
+  tensorOf(number(env, args[0]), 0).copy_(tensorOf(number(env, args[1]), 1));
   return nullptr;
   PATINA_END
 }
@@ -186,6 +209,7 @@ void registerData(napi_env env, napi_value exports) {
   addFunction(env, exports, "metadata", metadata);
   addFunction(env, exports, "storage", storage);
   addFunction(env, exports, "resizeStorage", resizeStorage);
+  addFunction(env, exports, "overwrite", overwrite);
 }
 
 }  // namespace patina

@@ -58,7 +58,7 @@ struct Streams {
 };
 
 Streams streams;
-std::vector<std::unique_ptr<c10::Event>> events;
+std::vector<std::unique_ptr<c10::Event>>& events = *new std::vector<std::unique_ptr<c10::Event>>();  // never destroyed
 std::vector<size_t> freeEvents;
 
 c10::Event& eventOf(double id) {
@@ -89,17 +89,23 @@ bool setCudaLimit(int index, double bytes) {
   return true;
 }
 
-// facts(): {version, cpuCapability, threads, cuda: null | {driver, runtime, devices: [...]}}.
+// facts(): {version, cpuCapability, threads, cuda: null | {driver, runtime, devices: [...]}, cudaError?: text}.
 static napi_value facts(napi_env env, napi_callback_info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   napi_value object, cuda;
   napi_create_object(env, &object);
   setField(env, object, "version", makeText(env, TORCH_VERSION));
   setField(env, object, "cpuCapability", makeText(env, at::get_cpu_capability()));
   setField(env, object, "threads", makeNumber(env, at::get_num_threads()));
   napi_get_null(env, &cuda);
-  if (loadCuda()) {
+  bool usable = false;
+  try {
+    usable = loadCuda();
+  } catch (const Failure& error) {
+    setField(env, object, "cudaError", makeText(env, error.what()));
+  }
+  if (usable) {
     napi_create_object(env, &cuda);
     const auto decimal = [](int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); };
     int driver = 0, runtime = 0;
@@ -140,7 +146,7 @@ static napi_value facts(napi_env env, napi_callback_info) {
 // setThreads(count): threads that one CPU operator may use.
 static napi_value setThreads(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   at::set_num_threads(static_cast<int>(number(env, args[0])));
   return nullptr;
@@ -152,7 +158,7 @@ static napi_value threads(napi_env env, napi_callback_info) { return makeNumber(
 // synchronize(device): waits until the device has done all work given to it.
 static napi_value synchronize(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
   if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
@@ -163,7 +169,7 @@ static napi_value synchronize(napi_env env, napi_callback_info info) {
 // synchronizeAsync(device): a promise of the same, waited for on another thread.
 static napi_value synchronizeAsync(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   auto* wait = new Wait();
   napi_value promise = nullptr, name;
@@ -210,7 +216,7 @@ static napi_value synchronizeAsync(napi_env env, napi_callback_info info) {
 // newStream(device), currentStream(device): its number. setStream(stream): the number of the one before.
 static napi_value newStream(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
   return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device)));
@@ -219,7 +225,7 @@ static napi_value newStream(napi_env env, napi_callback_info info) {
 
 static napi_value currentStream(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
   return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(device.type()).getStream(device)));
@@ -228,7 +234,7 @@ static napi_value currentStream(napi_env env, napi_callback_info info) {
 
 static napi_value setStream(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const c10::Stream stream = streams.at(number(env, args[0]));
   return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(stream.device_type()).exchangeStream(stream)));
@@ -238,7 +244,7 @@ static napi_value setStream(napi_env env, napi_callback_info info) {
 // recordStream(tensor, stream): the tensor's memory is not given out again before the stream has passed this point.
 static napi_value recordStream(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   tensorOf(number(env, args[0]), 0).record_stream(streams.at(number(env, args[1])));
   return nullptr;
@@ -248,7 +254,7 @@ static napi_value recordStream(napi_env env, napi_callback_info info) {
 // newEvent(device, timed): its number.
 static napi_value newEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
   bool timed = false;
@@ -269,7 +275,7 @@ static napi_value newEvent(napi_env env, napi_callback_info info) {
 
 static napi_value dropEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const double id = number(env, args[0]);
   eventOf(id);
@@ -281,7 +287,7 @@ static napi_value dropEvent(napi_env env, napi_callback_info info) {
 
 static napi_value recordEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   eventOf(number(env, args[0])).record(streams.at(number(env, args[1])));
   return nullptr;
@@ -291,7 +297,7 @@ static napi_value recordEvent(napi_env env, napi_callback_info info) {
 // waitEvent(event, stream): the stream's later work waits for the event; the host does not.
 static napi_value waitEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   eventOf(number(env, args[0])).block(streams.at(number(env, args[1])));
   return nullptr;
@@ -300,7 +306,7 @@ static napi_value waitEvent(napi_env env, napi_callback_info info) {
 
 static napi_value queryEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   return makeBool(env, eventOf(number(env, args[0])).query());
   PATINA_END
@@ -308,7 +314,7 @@ static napi_value queryEvent(napi_env env, napi_callback_info info) {
 
 static napi_value synchronizeEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   eventOf(number(env, args[0])).synchronize();
   return nullptr;
@@ -318,7 +324,7 @@ static napi_value synchronizeEvent(napi_env env, napi_callback_info info) {
 // elapsed(from, to): milliseconds between two timed events.
 static napi_value elapsed(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   return makeNumber(env, eventOf(number(env, args[0])).elapsedTime(eventOf(number(env, args[1]))));
   PATINA_END

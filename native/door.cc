@@ -38,11 +38,13 @@ struct Operator {
   std::vector<std::string> declared;  // "name:type"
   bool discard = false;               // in place: the result is the first argument itself
   std::vector<Step> plan;
+  bool view = false;  // never touches elements: may be called on a tensor whose memory resizeStorage() has freed
   int dtypeAt = -1;  // position of a dtype argument in the stack
 };
 
-static std::deque<Operator> operators;
-static torch::jit::Stack stack;
+// Never destroyed, like the tensors.
+static std::deque<Operator>& operators = *new std::deque<Operator>();
+static torch::jit::Stack& stack = *new torch::jit::Stack();
 static std::vector<size_t> pendingScalars;  // positions of Number scalars, settled when the tensors are known
 static std::vector<std::string> strings{""};
 static std::vector<c10::Device> devices{c10::Device(c10::DeviceType::CPU)};
@@ -122,6 +124,9 @@ static void resolve(Operator& op) {
   }
   if (next < op.declared.size())
     throw Failure("schema", "operator '" + full + "' of this libtorch has no argument '" + op.declared[next] + "'");
+  const auto& returns = handle->schema().returns();
+  op.view = !returns.empty() && returns[0].alias_info() && !returns[0].alias_info()->isWrite() &&
+            !handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
   op.plan = std::move(plan);
   op.handle = *handle;
 }
@@ -205,13 +210,16 @@ static bool wantsIntegers(const Operator& op) {
 
 static void decode(const Operator& op) {
   Reader reader{buffer, buffer + capacity};
+  const auto take = [&](double handle) -> at::Tensor& {
+    return op.view ? tensorOf(handle, reader.argument) : dataOf(handle, reader.argument);
+  };
   pendingScalars.clear();
   for (const Step& step : op.plan) {
     switch (step.kind) {
-      case Kind::Tensor: stack.emplace_back(tensorOf(reader.next(), reader.argument)); break;
+      case Kind::Tensor: stack.emplace_back(take(reader.next())); break;
       case Kind::OptionalTensor: {
         const double handle = reader.next();
-        if (handle == 0) stack.emplace_back(); else stack.emplace_back(tensorOf(handle, reader.argument));
+        if (handle == 0) stack.emplace_back(); else stack.emplace_back(take(handle));
         break;
       }
       case Kind::Int: stack.emplace_back(reader.integer()); break;
@@ -242,12 +250,12 @@ static void decode(const Operator& op) {
       case Kind::Ints: case Kind::OptionalInts: reader.list<int64_t>([&] { return reader.integer(); }); break;
       case Kind::Floats: case Kind::OptionalFloats: reader.list<double>([&] { return reader.next(); }); break;
       case Kind::Bools: reader.list<bool>([&] { return reader.boolean(); }); break;
-      case Kind::Tensors: reader.list<at::Tensor>([&] { return tensorOf(reader.next(), reader.argument); }); break;
+      case Kind::Tensors: reader.list<at::Tensor>([&] { return take(reader.next()); }); break;
       case Kind::OptionalTensorList:
         reader.list<std::optional<at::Tensor>>([&]() -> std::optional<at::Tensor> {
           const double handle = reader.next();
           if (handle == 0) return std::nullopt;
-          return tensorOf(handle, reader.argument);
+          return take(handle);
         });
         break;
       case Kind::Scalars: {
@@ -294,15 +302,18 @@ static void decode(const Operator& op) {
 
 // --- results ---------------------------------------------------------------------------------------------------------
 
+// The results on the stack, into the buffer. Where it is too small they stay on the stack, and the failure 'room' names the
+// length that is needed: TypeScript makes room and asks for the results again.
 static void encode() {
+  size_t needed = 0;
+  for (const auto& value : stack) needed += value.isTensorList() ? value.toTensorList().size() + 1 : 1;
+  if (needed > capacity) throw Failure("room", "the results exceed the buffer", static_cast<int>(needed));
   double* out = buffer;
-  double* const end = buffer + capacity;
   for (auto& value : stack) {
     if (value.isTensor()) {
       *out++ = keep(std::move(value).toTensor());
     } else if (value.isTensorList()) {
       const auto list = value.toTensorVector();
-      if (list.size() + 1 > static_cast<size_t>(end - out)) throw Failure("argument", "the results exceed the buffer");
       *out++ = static_cast<double>(list.size());
       for (const auto& tensor : list) *out++ = keep(tensor);
     } else if (value.isInt()) {
@@ -322,19 +333,33 @@ static void encode() {
 // call(operator): arguments from the buffer, results into it.
 static napi_value call(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   uint32_t id = 0;
   napi_get_value_uint32(env, args[0], &id);
   if (id >= operators.size()) throw Failure("argument", "no such operator");
   Operator& op = operators[id];
   if (!op.handle) resolve(op);
-  struct Clear {
-    ~Clear() { stack.clear(); }
-  } clear;
-  decode(op);
-  op.handle->callBoxed(stack);
+  stack.clear();
+  try {
+    decode(op);
+    op.handle->callBoxed(stack);
+  } catch (...) {
+    stack.clear();
+    throw;
+  }
   if (!op.discard) encode();
+  stack.clear();
+  return nullptr;
+  PATINA_END
+}
+
+// results(): those that the call before left on the stack for want of room.
+static napi_value results(napi_env env, napi_callback_info) {
+  PATINA_TRY
+  checkThread(env);
+  encode();
+  stack.clear();
   return nullptr;
   PATINA_END
 }
@@ -380,7 +405,7 @@ static napi_value intern(napi_env env, napi_callback_info info) {
 // device(text): the number that stands for a device argument.
 static napi_value device(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   devices.push_back(deviceOf(text(env, args[0])));
   return makeNumber(env, static_cast<double>(devices.size() - 1));
@@ -425,7 +450,7 @@ static napi_value schema(napi_env env, napi_callback_info info) {
 // benchmarkAdd(a, b, times): at::add in a C++ loop, the floor that the door is measured against.
 static napi_value benchmarkAdd(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<3> args(env, info);
   const at::Tensor a = tensorOf(number(env, args[0]), 0), b = tensorOf(number(env, args[1]), 1);
   const auto times = static_cast<int64_t>(number(env, args[2]));
@@ -436,7 +461,7 @@ static napi_value benchmarkAdd(napi_env env, napi_callback_info info) {
 
 static napi_value benchmarkLinear(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<3> args(env, info);
   const at::Tensor a = tensorOf(number(env, args[0]), 0), b = tensorOf(number(env, args[1]), 1);
   const auto times = static_cast<int64_t>(number(env, args[2]));
@@ -448,6 +473,7 @@ static napi_value benchmarkLinear(napi_env env, napi_callback_info info) {
 void registerDoor(napi_env env, napi_value exports) {
   stack.reserve(32);
   addFunction(env, exports, "call", call);
+  addFunction(env, exports, "results", results);
   addFunction(env, exports, "declare", declare);
   addFunction(env, exports, "resolve", resolveNow);
   addFunction(env, exports, "intern", intern);

@@ -40,7 +40,7 @@ struct Mapping {
   }
 };
 
-std::vector<std::shared_ptr<Mapping>> mappings;
+std::vector<std::shared_ptr<Mapping>>& mappings = *new std::vector<std::shared_ptr<Mapping>>();  // never destroyed
 std::vector<size_t> freeMappings;
 
 const std::shared_ptr<Mapping>& mappingOf(double id) {
@@ -62,7 +62,7 @@ struct Prefetch {
 // mapFile(path): buffer = [id, size].
 static napi_value mapFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   auto mapping = std::make_shared<Mapping>();
   mapping->path = text(env, args[0]);
@@ -95,7 +95,7 @@ static napi_value mapFile(napi_env env, napi_callback_info info) {
 // closeFile(id): tensors made of the map stay valid, the map goes with the last of them.
 static napi_value closeFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const double id = number(env, args[0]);
   mappingOf(id);
@@ -108,7 +108,7 @@ static napi_value closeFile(napi_env env, napi_callback_info info) {
 // mappedTensor(id, byteOffset, dtype): geometry in the buffer as for fromBuffer; buffer = [handle, copied].
 static napi_value mappedTensor(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<3> args(env, info);
   const std::shared_ptr<Mapping> mapping = mappingOf(number(env, args[0]));
   const double position = number(env, args[1]);
@@ -151,7 +151,7 @@ static napi_value mappedTensor(napi_env env, napi_callback_info info) {
 // checkFile(id): fails with 'changed' if the file is no longer what was mapped.
 static napi_value checkFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   mappingOf(number(env, args[0]))->checkUnchanged();
   return nullptr;
@@ -162,7 +162,7 @@ static napi_value checkFile(napi_env env, napi_callback_info info) {
 // short meanwhile must not fault).
 static napi_value prefetchFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<3> args(env, info);
   auto* prefetch = new Prefetch();
   napi_value promise = nullptr, name;

@@ -22,7 +22,7 @@ static std::vector<at::Tensor> savedTensors(const std::shared_ptr<torch::autogra
 // graph(handle): [{name, saved: [{dtype, shape}]}], depth first from the tensor's own node; leaves are left out.
 static napi_value graph(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   napi_value list;
   napi_create_array(env, &list);

@@ -2,14 +2,21 @@
 #include "common.h"
 
 #include <atomic>
-#include <thread>
 
 namespace patina {
 
 double* buffer = nullptr;
 size_t capacity = 0;
-std::vector<Slot> slots;
+bool storagesFreed = false;
 
+struct Slot {
+  at::Tensor tensor;
+  uint32_t generation = 1;
+  bool used = false;
+};
+
+// Never destroyed: freeing tensors while the process ends would reach a device driver that is gone already.
+static std::vector<Slot>& slots = *new std::vector<Slot>();
 static std::vector<uint32_t> freeSlots;
 static size_t live = 0;
 
@@ -50,6 +57,13 @@ at::Tensor& tensorOf(double handle, int argument) {
   return slot->tensor;
 }
 
+at::Tensor& dataOf(double handle, int argument) {
+  at::Tensor& tensor = tensorOf(handle, argument);
+  if (storagesFreed && tensor.numel() > 0 && tensor.has_storage() && tensor.storage().nbytes() == 0)
+    throw Failure("storage", "the tensor's memory was freed by resizeStorage()", argument);
+  return tensor;
+}
+
 bool drop(double handle) {
   Slot* slot = find(handle);
   if (slot == nullptr) return false;
@@ -66,16 +80,15 @@ bool drop(double handle) {
 
 size_t liveTensors() { return live; }
 
-static std::atomic<uint64_t> ownerThread{0};
-static std::atomic<uint64_t> threadCounter{0};
-static thread_local uint64_t thisThread = 0;
+// Each thread of JavaScript has an environment of its own.
+static std::atomic<napi_env> owner{nullptr};
 
-void checkThread() {
-  if (thisThread != 0 && ownerThread.load(std::memory_order_relaxed) == thisThread) [[likely]] return;
-  if (thisThread == 0) thisThread = ++threadCounter;
-  uint64_t none = 0;
-  if (ownerThread.compare_exchange_strong(none, thisThread) || none == thisThread) return;
-  throw Failure("thread", "tensors belong to the thread that made the first one");
+void checkThread(napi_env env) {
+  if (owner.load(std::memory_order_relaxed) == env) [[likely]] return;
+  napi_env none = nullptr;
+  if (!owner.compare_exchange_strong(none, env)) throw Failure("thread", "tensors belong to the thread that made the first one");
+  // Another thread's environment may get the address of one that is gone.
+  napi_add_env_cleanup_hook(env, [](void*) { owner = reinterpret_cast<napi_env>(1); }, nullptr);
 }
 
 napi_value failure(napi_env env) {
@@ -155,7 +168,13 @@ void setField(napi_env env, napi_value object, const char* name, napi_value valu
 }
 
 c10::Device deviceOf(const std::string& text) {
-  c10::Device device(text);
+  c10::Device device(c10::DeviceType::CPU);
+  try {
+    device = c10::Device(text);
+  } catch (const c10::Error&) {
+    throw Failure("device", "'" + text + "' is no device");
+  }
+  if (!device.is_cpu() && !device.is_cuda() && !device.is_meta()) throw Failure("device", "devices like '" + text + "' are not used here");
   if (device.is_cuda()) {
     if (!loadCuda()) throw Failure("device", "no usable CUDA device: '" + text + "'");
     at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
@@ -176,7 +195,7 @@ void addFunction(napi_env env, napi_value exports, const char* name, Callback ca
 // setBuffer(Float64Array): the buffer for arguments and results.
 static napi_value setBuffer(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   napi_typedarray_type type;
   size_t length, offset;
@@ -193,11 +212,12 @@ static napi_value setBuffer(napi_env env, napi_callback_info info) {
 // release(count): frees the handles in buffer[0..count); stale ones are passed over.
 static napi_value release(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const auto count = static_cast<size_t>(number(env, args[0]));
   if (count > capacity) throw Failure("argument", "more handles than the buffer holds");
   for (size_t i = 0; i < count; i++) drop(buffer[i]);
+  dropRetired(env);
   return nullptr;
   PATINA_END
 }

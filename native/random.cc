@@ -3,13 +3,17 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <cmath>
+
 namespace patina {
 
-static std::vector<at::Generator> generators{at::Generator()};  // 0 is none
+// 0 is none. Never destroyed, like the tensors.
+static std::vector<at::Generator>& generators = *new std::vector<at::Generator>{at::Generator()};
 static std::vector<size_t> freeGenerators;
 
 at::Generator& generatorOf(double handle) {
-  if (!(handle >= 1) || handle >= static_cast<double>(generators.size()) || !generators[static_cast<size_t>(handle)].defined())
+  if (!(std::abs(handle) >= 1)) throw Failure("argument", "expected a Generator");
+  if (handle < 0 || handle >= static_cast<double>(generators.size()) || !generators[static_cast<size_t>(handle)].defined())
     throw Failure("stale", "the generator was disposed");
   return generators[static_cast<size_t>(handle)];
 }
@@ -36,7 +40,7 @@ static uint64_t seedOf(napi_env env, napi_value value) {
 // newGenerator(device, seed). Meta tensors draw nothing, so their generator is the CPU's.
 static napi_value newGenerator(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
   at::Generator generator = device.is_cuda()
@@ -50,7 +54,7 @@ static napi_value newGenerator(napi_env env, napi_callback_info info) {
 // defaultGenerator(device): the one that operators use when they are given none.
 static napi_value defaultGenerator(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
   return makeNumber(env, add(device.is_cuda() ? at::globalContext().defaultGenerator(device) : at::detail::getDefaultCPUGenerator()));
@@ -59,7 +63,7 @@ static napi_value defaultGenerator(napi_env env, napi_callback_info info) {
 
 static napi_value dropGenerator(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   const double handle = number(env, args[0]);
   generatorOf(handle) = at::Generator();
@@ -70,7 +74,7 @@ static napi_value dropGenerator(napi_env env, napi_callback_info info) {
 
 static napi_value seedGenerator(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   at::Generator& generator = generatorOf(number(env, args[0]));
   std::lock_guard<std::mutex> lock(generator.mutex());
@@ -82,7 +86,7 @@ static napi_value seedGenerator(napi_env env, napi_callback_info info) {
 // generatorState(generator): buffer[0] = handle of a uint8 CPU tensor.
 static napi_value generatorState(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<1> args(env, info);
   at::Generator& generator = generatorOf(number(env, args[0]));
   std::lock_guard<std::mutex> lock(generator.mutex());
@@ -93,7 +97,7 @@ static napi_value generatorState(napi_env env, napi_callback_info info) {
 
 static napi_value setGeneratorState(napi_env env, napi_callback_info info) {
   PATINA_TRY
-  checkThread();
+  checkThread(env);
   Arguments<2> args(env, info);
   at::Generator& generator = generatorOf(number(env, args[0]));
   std::lock_guard<std::mutex> lock(generator.mutex());

@@ -11,6 +11,14 @@ export * from './memory.js';
 export type { TorchFacts } from './native.js';
 export * from './operators.generated.js';
 export * from './random.js';
-export { scope, scopeAsync, tensorsIn, TENSORS, type TensorHolder } from './scope.js';
+export {
+  hold,
+  scope,
+  scopeAsync,
+  tensorsIn,
+  TENSORS,
+  type Holding,
+  type TensorHolder,
+} from './scope.js';
 export * from './tensor.js';
 export { liveSites, traceTensors } from './trace.js';

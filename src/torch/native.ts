@@ -1,4 +1,4 @@
-/** The native addon as TypeScript sees it. Every call returns a `NativeFailure` instead of throwing; `raise` makes the error. */
+/** The native addon as TypeScript sees it. A failing call returns a `NativeFailure`, from which `errors.ts` makes the error. */
 
 import { createRequire } from 'node:module';
 import { EnvironmentError } from '../base/errors.js';
@@ -51,6 +51,8 @@ export interface TorchFacts {
       readonly freeBytes: number;
     }[];
   };
+  /** Why the CUDA libraries could not be opened although there is a driver. */
+  readonly cudaError?: string;
 }
 
 type Failing<T> = T | NativeFailure;
@@ -68,6 +70,7 @@ export interface Native {
     discard: boolean,
   ): Failing<number>;
   call(operator: number): NativeFailure | undefined;
+  results(): NativeFailure | undefined;
   resolve(operator: number): NativeFailure | undefined;
   intern(text: string): Failing<number>;
   device(text: string): Failing<number>;
@@ -98,6 +101,7 @@ export interface Native {
   metadata(handle: number): NativeFailure | undefined;
   storage(handle: number): Failing<number>;
   resizeStorage(handle: number, bytes: number): NativeFailure | undefined;
+  overwrite(handle: number, source: number): NativeFailure | undefined;
 
   mapFile(path: string): NativeFailure | undefined;
   closeFile(id: number): NativeFailure | undefined;

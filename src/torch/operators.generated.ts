@@ -4,6 +4,7 @@
 import type { Device } from './device.js';
 import {
   B,
+  booleanArgument,
   call,
   callTensor,
   declare,
@@ -12,8 +13,11 @@ import {
   formatArgument,
   generatorArgument,
   layoutArgument,
+  numberArgument,
+  optionalBoolean,
   optionalFloat,
   optionalHandle,
+  optionalInteger,
   optionalTensorAt,
   putBools,
   putNumbers,
@@ -1120,7 +1124,7 @@ export abstract class TensorOperators {
   sum(dim: readonly number[] | null, keepdim: boolean = false, { dtype }: { dtype?: DType | null | undefined } = {}): Tensor {
     B[0] = this.handle;
     let n = putNumbers(1, dim);
-    B[n] = keepdim ? 1 : 0;
+    B[n] = booleanArgument(keepdim);
     B[n + 1] = dtypeArgument(dtype);
     return callTensor(SUM_DIM_INTLIST);
   }
@@ -1133,7 +1137,7 @@ export abstract class TensorOperators {
   mean(dim: readonly number[] | null, keepdim: boolean = false, { dtype }: { dtype?: DType | null | undefined } = {}): Tensor {
     B[0] = this.handle;
     let n = putNumbers(1, dim);
-    B[n] = keepdim ? 1 : 0;
+    B[n] = booleanArgument(keepdim);
     B[n + 1] = dtypeArgument(dtype);
     return callTensor(MEAN_DIM);
   }
@@ -1146,7 +1150,7 @@ export abstract class TensorOperators {
   amax(dim: readonly number[] = [], keepdim: boolean = false): Tensor {
     B[0] = this.handle;
     let n = putNumbers(1, dim);
-    B[n] = keepdim ? 1 : 0;
+    B[n] = booleanArgument(keepdim);
     return callTensor(AMAX);
   }
 
@@ -1158,7 +1162,7 @@ export abstract class TensorOperators {
   amin(dim: readonly number[] = [], keepdim: boolean = false): Tensor {
     B[0] = this.handle;
     let n = putNumbers(1, dim);
-    B[n] = keepdim ? 1 : 0;
+    B[n] = booleanArgument(keepdim);
     return callTensor(AMIN);
   }
 
@@ -1189,8 +1193,8 @@ export abstract class TensorOperators {
    */
   maxDim(dim: number, keepdim: boolean = false): [Tensor, Tensor] {
     B[0] = this.handle;
-    B[1] = dim;
-    B[2] = keepdim ? 1 : 0;
+    B[1] = numberArgument(dim);
+    B[2] = booleanArgument(keepdim);
     call(MAX_DIM);
     return [tensorAt(0), tensorAt(1)];
   }
@@ -1202,8 +1206,8 @@ export abstract class TensorOperators {
    */
   argmax(dim?: number | null, keepdim: boolean = false): Tensor {
     B[0] = this.handle;
-    B[1] = dim ?? NaN;
-    B[2] = keepdim ? 1 : 0;
+    B[1] = optionalInteger(dim);
+    B[2] = booleanArgument(keepdim);
     return callTensor(ARGMAX);
   }
 
@@ -1214,8 +1218,8 @@ export abstract class TensorOperators {
    */
   argmin(dim?: number | null, keepdim: boolean = false): Tensor {
     B[0] = this.handle;
-    B[1] = dim ?? NaN;
-    B[2] = keepdim ? 1 : 0;
+    B[1] = optionalInteger(dim);
+    B[2] = booleanArgument(keepdim);
     return callTensor(ARGMIN);
   }
 
@@ -1257,7 +1261,7 @@ export abstract class TensorOperators {
    */
   cumsum(dim: number, { dtype }: { dtype?: DType | null | undefined } = {}): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = dtypeArgument(dtype);
     return callTensor(CUMSUM);
   }
@@ -1271,7 +1275,7 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     let n = putNumbers(1, dim);
     putScalar(n, correction);
-    B[n + 2] = keepdim ? 1 : 0;
+    B[n + 2] = booleanArgument(keepdim);
     return callTensor(VAR_CORRECTION);
   }
 
@@ -1283,7 +1287,7 @@ export abstract class TensorOperators {
   logsumexp(dim: readonly number[], keepdim: boolean = false): Tensor {
     B[0] = this.handle;
     let n = putNumbers(1, dim);
-    B[n] = keepdim ? 1 : 0;
+    B[n] = booleanArgument(keepdim);
     return callTensor(LOGSUMEXP);
   }
 
@@ -1294,7 +1298,7 @@ export abstract class TensorOperators {
    */
   softmax(dim: number, dtype?: DType | null): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = dtypeArgument(dtype);
     return callTensor(SOFTMAX_INT);
   }
@@ -1306,7 +1310,7 @@ export abstract class TensorOperators {
    */
   logSoftmax(dim: number, dtype?: DType | null): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = dtypeArgument(dtype);
     return callTensor(LOG_SOFTMAX_INT);
   }
@@ -1320,7 +1324,7 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     putScalar(1, ord);
     let n = putNumbers(3, dim);
-    B[n] = keepdim ? 1 : 0;
+    B[n] = booleanArgument(keepdim);
     B[n + 1] = dtypeArgument(dtype);
     return callTensor(LINALG_VECTOR_NORM);
   }
@@ -1332,10 +1336,10 @@ export abstract class TensorOperators {
    */
   topk(k: number, dim: number = -1, largest: boolean = true, sorted: boolean = true): [Tensor, Tensor] {
     B[0] = this.handle;
-    B[1] = k;
-    B[2] = dim;
-    B[3] = largest ? 1 : 0;
-    B[4] = sorted ? 1 : 0;
+    B[1] = numberArgument(k);
+    B[2] = numberArgument(dim);
+    B[3] = booleanArgument(largest);
+    B[4] = booleanArgument(sorted);
     call(TOPK);
     return [tensorAt(0), tensorAt(1)];
   }
@@ -1347,8 +1351,8 @@ export abstract class TensorOperators {
    */
   sort(dim: number = -1, descending: boolean = false): [Tensor, Tensor] {
     B[0] = this.handle;
-    B[1] = dim;
-    B[2] = descending ? 1 : 0;
+    B[1] = numberArgument(dim);
+    B[2] = booleanArgument(descending);
     call(SORT);
     return [tensorAt(0), tensorAt(1)];
   }
@@ -1360,9 +1364,9 @@ export abstract class TensorOperators {
    */
   sortStable({ stable, dim = -1, descending = false }: { stable?: boolean | null | undefined; dim?: number | undefined; descending?: boolean | undefined } = {}): [Tensor, Tensor] {
     B[0] = this.handle;
-    B[1] = stable == null ? NaN : stable ? 1 : 0;
-    B[2] = dim;
-    B[3] = descending ? 1 : 0;
+    B[1] = optionalBoolean(stable);
+    B[2] = numberArgument(dim);
+    B[3] = booleanArgument(descending);
     call(SORT_STABLE);
     return [tensorAt(0), tensorAt(1)];
   }
@@ -1374,8 +1378,8 @@ export abstract class TensorOperators {
    */
   argsort(dim: number = -1, descending: boolean = false): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
-    B[2] = descending ? 1 : 0;
+    B[1] = numberArgument(dim);
+    B[2] = booleanArgument(descending);
     return callTensor(ARGSORT);
   }
 
@@ -1465,7 +1469,7 @@ export abstract class TensorOperators {
     B[4] = optionalHandle(bias);
     B[5] = optionalHandle(scaleResult);
     B[6] = dtypeArgument(outDtype);
-    B[7] = useFastAccum ? 1 : 0;
+    B[7] = booleanArgument(useFastAccum);
     return callTensor(_SCALED_MM);
   }
 
@@ -1509,8 +1513,8 @@ export abstract class TensorOperators {
    */
   flatten(startDim: number = 0, endDim: number = -1): Tensor {
     B[0] = this.handle;
-    B[1] = startDim;
-    B[2] = endDim;
+    B[1] = numberArgument(startDim);
+    B[2] = numberArgument(endDim);
     return callTensor(FLATTEN_USING_INTS);
   }
 
@@ -1521,8 +1525,8 @@ export abstract class TensorOperators {
    */
   transpose(dim0: number, dim1: number): Tensor {
     B[0] = this.handle;
-    B[1] = dim0;
-    B[2] = dim1;
+    B[1] = numberArgument(dim0);
+    B[2] = numberArgument(dim1);
     return callTensor(TRANSPOSE_INT);
   }
 
@@ -1555,7 +1559,7 @@ export abstract class TensorOperators {
   expand(size: readonly number[], { implicit = false }: { implicit?: boolean | undefined } = {}): Tensor {
     B[0] = this.handle;
     let n = putNumbers(1, size);
-    B[n] = implicit ? 1 : 0;
+    B[n] = booleanArgument(implicit);
     return callTensor(EXPAND);
   }
 
@@ -1577,7 +1581,7 @@ export abstract class TensorOperators {
    */
   unsqueeze(dim: number): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     return callTensor(UNSQUEEZE);
   }
 
@@ -1588,7 +1592,7 @@ export abstract class TensorOperators {
    */
   squeeze(dim: number): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     return callTensor(SQUEEZE_DIM);
   }
 
@@ -1601,7 +1605,7 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     let n = putNumbers(1, size);
     n = putNumbers(n, stride);
-    B[n] = storageOffset ?? NaN;
+    B[n] = optionalInteger(storageOffset);
     return callTensor(AS_STRIDED);
   }
 
@@ -1612,8 +1616,8 @@ export abstract class TensorOperators {
    */
   split(splitSize: number, dim: number = 0): Tensor[] {
     B[0] = this.handle;
-    B[1] = splitSize;
-    B[2] = dim;
+    B[1] = numberArgument(splitSize);
+    B[2] = numberArgument(dim);
     call(SPLIT_TENSOR);
     return tensorList();
   }
@@ -1626,7 +1630,7 @@ export abstract class TensorOperators {
   splitWithSizes(splitSizes: readonly number[], dim: number = 0): Tensor[] {
     B[0] = this.handle;
     let n = putNumbers(1, splitSizes);
-    B[n] = dim;
+    B[n] = numberArgument(dim);
     call(SPLIT_WITH_SIZES);
     return tensorList();
   }
@@ -1638,8 +1642,8 @@ export abstract class TensorOperators {
    */
   chunk(chunks: number, dim: number = 0): Tensor[] {
     B[0] = this.handle;
-    B[1] = chunks;
-    B[2] = dim;
+    B[1] = numberArgument(chunks);
+    B[2] = numberArgument(dim);
     call(CHUNK);
     return tensorList();
   }
@@ -1651,7 +1655,7 @@ export abstract class TensorOperators {
    */
   unbind(dim: number = 0): Tensor[] {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     call(UNBIND_INT);
     return tensorList();
   }
@@ -1663,9 +1667,9 @@ export abstract class TensorOperators {
    */
   narrow(dim: number, start: number, length: number): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
-    B[2] = start;
-    B[3] = length;
+    B[1] = numberArgument(dim);
+    B[2] = numberArgument(start);
+    B[3] = numberArgument(length);
     return callTensor(NARROW);
   }
 
@@ -1676,10 +1680,10 @@ export abstract class TensorOperators {
    */
   slice(dim: number = 0, start?: number | null, end?: number | null, step: number = 1): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
-    B[2] = start ?? NaN;
-    B[3] = end ?? NaN;
-    B[4] = step;
+    B[1] = numberArgument(dim);
+    B[2] = optionalInteger(start);
+    B[3] = optionalInteger(end);
+    B[4] = numberArgument(step);
     return callTensor(SLICE_TENSOR);
   }
 
@@ -1690,8 +1694,8 @@ export abstract class TensorOperators {
    */
   select(dim: number, index: number): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
-    B[2] = index;
+    B[1] = numberArgument(dim);
+    B[2] = numberArgument(index);
     return callTensor(SELECT_INT);
   }
 
@@ -1713,9 +1717,9 @@ export abstract class TensorOperators {
    */
   repeatInterleave(repeats: number, dim?: number | null, { outputSize }: { outputSize?: number | null | undefined } = {}): Tensor {
     B[0] = this.handle;
-    B[1] = repeats;
-    B[2] = dim ?? NaN;
-    B[3] = outputSize ?? NaN;
+    B[1] = numberArgument(repeats);
+    B[2] = optionalInteger(dim);
+    B[3] = optionalInteger(outputSize);
     return callTensor(REPEAT_INTERLEAVE_SELF_INT);
   }
 
@@ -1749,7 +1753,7 @@ export abstract class TensorOperators {
    */
   tril(diagonal: number = 0): Tensor {
     B[0] = this.handle;
-    B[1] = diagonal;
+    B[1] = numberArgument(diagonal);
     return callTensor(TRIL);
   }
 
@@ -1760,7 +1764,7 @@ export abstract class TensorOperators {
    */
   triu(diagonal: number = 0): Tensor {
     B[0] = this.handle;
-    B[1] = diagonal;
+    B[1] = numberArgument(diagonal);
     return callTensor(TRIU);
   }
 
@@ -1771,7 +1775,7 @@ export abstract class TensorOperators {
    */
   indexSelect(dim: number, index: Tensor): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
     return callTensor(INDEX_SELECT);
   }
@@ -1783,7 +1787,7 @@ export abstract class TensorOperators {
    */
   indexCopy(dim: number, index: Tensor, source: Tensor): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
     B[3] = source?.handle;
     return callTensor(INDEX_COPY);
@@ -1796,7 +1800,7 @@ export abstract class TensorOperators {
    */
   indexCopy_(dim: number, index: Tensor, source: Tensor): this {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
     B[3] = source?.handle;
     call(INDEX_COPY_);
@@ -1810,7 +1814,7 @@ export abstract class TensorOperators {
    */
   indexAdd(dim: number, index: Tensor, source: Tensor, { alpha = 1 }: { alpha?: Scalar | undefined } = {}): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
     B[3] = source?.handle;
     putScalar(4, alpha);
@@ -1824,7 +1828,7 @@ export abstract class TensorOperators {
    */
   indexAdd_(dim: number, index: Tensor, source: Tensor, { alpha = 1 }: { alpha?: Scalar | undefined } = {}): this {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
     B[3] = source?.handle;
     putScalar(4, alpha);
@@ -1852,7 +1856,7 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     let n = putTensors(1, indices);
     B[n] = values?.handle;
-    B[n + 1] = accumulate ? 1 : 0;
+    B[n + 1] = booleanArgument(accumulate);
     call(INDEX_PUT_);
     return this;
   }
@@ -1864,9 +1868,9 @@ export abstract class TensorOperators {
    */
   gather(dim: number, index: Tensor, { sparseGrad = false }: { sparseGrad?: boolean | undefined } = {}): Tensor {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
-    B[3] = sparseGrad ? 1 : 0;
+    B[3] = booleanArgument(sparseGrad);
     return callTensor(GATHER);
   }
 
@@ -1879,13 +1883,13 @@ export abstract class TensorOperators {
   scatter(dim: number, index: Tensor, src: Tensor | Scalar): Tensor {
     if (typeof src === 'object') {
       B[0] = this.handle;
-      B[1] = dim;
+      B[1] = numberArgument(dim);
       B[2] = index?.handle;
       B[3] = src?.handle;
       return callTensor(SCATTER_SRC);
     }
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
     putScalar(3, src);
     return callTensor(SCATTER_VALUE);
@@ -1900,14 +1904,14 @@ export abstract class TensorOperators {
   scatter_(dim: number, index: Tensor, src: Tensor | Scalar): this {
     if (typeof src === 'object') {
       B[0] = this.handle;
-      B[1] = dim;
+      B[1] = numberArgument(dim);
       B[2] = index?.handle;
       B[3] = src?.handle;
       call(SCATTER__SRC);
       return this;
     }
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
     putScalar(3, src);
     call(SCATTER__VALUE);
@@ -1921,7 +1925,7 @@ export abstract class TensorOperators {
    */
   scatterAdd_(dim: number, index: Tensor, src: Tensor): this {
     B[0] = this.handle;
-    B[1] = dim;
+    B[1] = numberArgument(dim);
     B[2] = index?.handle;
     B[3] = src?.handle;
     call(SCATTER_ADD_);
@@ -1937,9 +1941,9 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     B[1] = target?.handle;
     B[2] = optionalHandle(weight);
-    B[3] = reduction;
-    B[4] = ignoreIndex;
-    B[5] = labelSmoothing;
+    B[3] = numberArgument(reduction);
+    B[4] = numberArgument(ignoreIndex);
+    B[5] = numberArgument(labelSmoothing);
     return callTensor(CROSS_ENTROPY_LOSS);
   }
 
@@ -1952,8 +1956,8 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     B[1] = target?.handle;
     B[2] = optionalHandle(weight);
-    B[3] = reduction;
-    B[4] = ignoreIndex;
+    B[3] = numberArgument(reduction);
+    B[4] = numberArgument(ignoreIndex);
     return callTensor(NLL_LOSS);
   }
 
@@ -1967,7 +1971,7 @@ export abstract class TensorOperators {
     B[1] = dtypeArgument(dtype);
     B[2] = layoutArgument(layout);
     B[3] = deviceArgument(device);
-    B[4] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+    B[4] = optionalBoolean(pinMemory);
     B[5] = formatArgument(memoryFormat);
     return callTensor(EMPTY_LIKE);
   }
@@ -1982,7 +1986,7 @@ export abstract class TensorOperators {
     B[1] = dtypeArgument(dtype);
     B[2] = layoutArgument(layout);
     B[3] = deviceArgument(device);
-    B[4] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+    B[4] = optionalBoolean(pinMemory);
     B[5] = formatArgument(memoryFormat);
     return callTensor(ZEROS_LIKE);
   }
@@ -1997,7 +2001,7 @@ export abstract class TensorOperators {
     B[1] = dtypeArgument(dtype);
     B[2] = layoutArgument(layout);
     B[3] = deviceArgument(device);
-    B[4] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+    B[4] = optionalBoolean(pinMemory);
     B[5] = formatArgument(memoryFormat);
     return callTensor(ONES_LIKE);
   }
@@ -2013,7 +2017,7 @@ export abstract class TensorOperators {
     B[3] = dtypeArgument(dtype);
     B[4] = layoutArgument(layout);
     B[5] = deviceArgument(device);
-    B[6] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+    B[6] = optionalBoolean(pinMemory);
     B[7] = formatArgument(memoryFormat);
     return callTensor(FULL_LIKE);
   }
@@ -2047,7 +2051,7 @@ export abstract class TensorOperators {
   copy_(src: Tensor, nonBlocking: boolean = false): this {
     B[0] = this.handle;
     B[1] = src?.handle;
-    B[2] = nonBlocking ? 1 : 0;
+    B[2] = booleanArgument(nonBlocking);
     call(COPY_);
     return this;
   }
@@ -2085,8 +2089,8 @@ export abstract class TensorOperators {
     B[1] = dtypeArgument(dtype);
     B[2] = layoutArgument(layout);
     B[3] = deviceArgument(device);
-    B[4] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
-    B[5] = nonBlocking ? 1 : 0;
+    B[4] = optionalBoolean(pinMemory);
+    B[5] = booleanArgument(nonBlocking);
     B[6] = formatArgument(memoryFormat);
     return callTensor(_TO_COPY);
   }
@@ -2109,8 +2113,8 @@ export abstract class TensorOperators {
    */
   normal_(mean: number = 0, std: number = 1, { generator }: { generator?: Generator | null | undefined } = {}): this {
     B[0] = this.handle;
-    B[1] = mean;
-    B[2] = std;
+    B[1] = numberArgument(mean);
+    B[2] = numberArgument(std);
     B[3] = generatorArgument(generator);
     call(NORMAL_);
     return this;
@@ -2123,8 +2127,8 @@ export abstract class TensorOperators {
    */
   uniform_(from: number = 0, to: number = 1, { generator }: { generator?: Generator | null | undefined } = {}): this {
     B[0] = this.handle;
-    B[1] = from;
-    B[2] = to;
+    B[1] = numberArgument(from);
+    B[2] = numberArgument(to);
     B[3] = generatorArgument(generator);
     call(UNIFORM_);
     return this;
@@ -2137,7 +2141,7 @@ export abstract class TensorOperators {
    */
   bernoulli_(p: number = 0.5, { generator }: { generator?: Generator | null | undefined } = {}): this {
     B[0] = this.handle;
-    B[1] = p;
+    B[1] = numberArgument(p);
     B[2] = generatorArgument(generator);
     call(BERNOULLI__FLOAT);
     return this;
@@ -2150,8 +2154,8 @@ export abstract class TensorOperators {
    */
   random_(from: number, to: number | null, { generator }: { generator?: Generator | null | undefined } = {}): this {
     B[0] = this.handle;
-    B[1] = from;
-    B[2] = to ?? NaN;
+    B[1] = numberArgument(from);
+    B[2] = optionalInteger(to);
     B[3] = generatorArgument(generator);
     call(RANDOM__FROM);
     return this;
@@ -2164,8 +2168,8 @@ export abstract class TensorOperators {
    */
   multinomial(numSamples: number, replacement: boolean = false, { generator }: { generator?: Generator | null | undefined } = {}): Tensor {
     B[0] = this.handle;
-    B[1] = numSamples;
-    B[2] = replacement ? 1 : 0;
+    B[1] = numberArgument(numSamples);
+    B[2] = booleanArgument(replacement);
     B[3] = generatorArgument(generator);
     return callTensor(MULTINOMIAL);
   }
@@ -2179,9 +2183,9 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     B[1] = growthTracker?.handle;
     B[2] = foundInf?.handle;
-    B[3] = scaleGrowthFactor;
-    B[4] = scaleBackoffFactor;
-    B[5] = growthInterval;
+    B[3] = numberArgument(scaleGrowthFactor);
+    B[4] = numberArgument(scaleBackoffFactor);
+    B[5] = numberArgument(growthInterval);
     call(_AMP_UPDATE_SCALE_);
     return this;
   }
@@ -2241,7 +2245,7 @@ export function linear(input: Tensor, weight: Tensor, bias?: Tensor | null): Ten
  */
 export function cat(tensors: readonly Tensor[], dim: number = 0): Tensor {
   let n = putTensors(0, tensors);
-  B[n] = dim;
+  B[n] = numberArgument(dim);
   return callTensor(CAT);
 }
 
@@ -2252,7 +2256,7 @@ export function cat(tensors: readonly Tensor[], dim: number = 0): Tensor {
  */
 export function stack(tensors: readonly Tensor[], dim: number = 0): Tensor {
   let n = putTensors(0, tensors);
-  B[n] = dim;
+  B[n] = numberArgument(dim);
   return callTensor(STACK);
 }
 
@@ -2264,9 +2268,9 @@ export function stack(tensors: readonly Tensor[], dim: number = 0): Tensor {
 export function embedding(weight: Tensor, indices: Tensor, paddingIdx: number = -1, scaleGradByFreq: boolean = false, sparse: boolean = false): Tensor {
   B[0] = weight?.handle;
   B[1] = indices?.handle;
-  B[2] = paddingIdx;
-  B[3] = scaleGradByFreq ? 1 : 0;
-  B[4] = sparse ? 1 : 0;
+  B[2] = numberArgument(paddingIdx);
+  B[3] = booleanArgument(scaleGradByFreq);
+  B[4] = booleanArgument(sparse);
   return callTensor(EMBEDDING);
 }
 
@@ -2278,9 +2282,9 @@ export function embedding(weight: Tensor, indices: Tensor, paddingIdx: number = 
 export function embeddingDenseBackward(gradOutput: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean): Tensor {
   B[0] = gradOutput?.handle;
   B[1] = indices?.handle;
-  B[2] = numWeights;
-  B[3] = paddingIdx;
-  B[4] = scaleGradByFreq ? 1 : 0;
+  B[2] = numberArgument(numWeights);
+  B[3] = numberArgument(paddingIdx);
+  B[4] = booleanArgument(scaleGradByFreq);
   return callTensor(EMBEDDING_DENSE_BACKWARD);
 }
 
@@ -2294,8 +2298,8 @@ export function layerNorm(input: Tensor, normalizedShape: readonly number[], wei
   let n = putNumbers(1, normalizedShape);
   B[n] = optionalHandle(weight);
   B[n + 1] = optionalHandle(bias);
-  B[n + 2] = eps;
-  B[n + 3] = cudnnEnable ? 1 : 0;
+  B[n + 2] = numberArgument(eps);
+  B[n + 3] = booleanArgument(cudnnEnable);
   return callTensor(LAYER_NORM);
 }
 
@@ -2309,7 +2313,7 @@ export function nativeLayerNorm(input: Tensor, normalizedShape: readonly number[
   let n = putNumbers(1, normalizedShape);
   B[n] = optionalHandle(weight);
   B[n + 1] = optionalHandle(bias);
-  B[n + 2] = eps;
+  B[n + 2] = numberArgument(eps);
   call(NATIVE_LAYER_NORM);
   return [tensorAt(0), tensorAt(1), tensorAt(2)];
 }
@@ -2356,9 +2360,9 @@ export function convolution(input: Tensor, weight: Tensor, bias: Tensor | null, 
   let n = putNumbers(3, stride);
   n = putNumbers(n, padding);
   n = putNumbers(n, dilation);
-  B[n] = transposed ? 1 : 0;
+  B[n] = booleanArgument(transposed);
   n = putNumbers(n + 1, outputPadding);
-  B[n] = groups;
+  B[n] = numberArgument(groups);
   return callTensor(CONVOLUTION);
 }
 
@@ -2371,8 +2375,8 @@ export function _scaledDotProductFlashAttentionForCpu(query: Tensor, key: Tensor
   B[0] = query?.handle;
   B[1] = key?.handle;
   B[2] = value?.handle;
-  B[3] = dropoutP;
-  B[4] = isCausal ? 1 : 0;
+  B[3] = numberArgument(dropoutP);
+  B[4] = booleanArgument(isCausal);
   B[5] = optionalHandle(attnMask);
   optionalFloat(6, scale);
   call(_SCALED_DOT_PRODUCT_FLASH_ATTENTION_FOR_CPU);
@@ -2389,10 +2393,10 @@ export function _scaledDotProductCudnnAttention(query: Tensor, key: Tensor, valu
   B[1] = key?.handle;
   B[2] = value?.handle;
   B[3] = optionalHandle(attnBias);
-  B[4] = computeLogSumexp ? 1 : 0;
-  B[5] = dropoutP;
-  B[6] = isCausal ? 1 : 0;
-  B[7] = returnDebugMask ? 1 : 0;
+  B[4] = booleanArgument(computeLogSumexp);
+  B[5] = numberArgument(dropoutP);
+  B[6] = booleanArgument(isCausal);
+  B[7] = booleanArgument(returnDebugMask);
   optionalFloat(8, scale);
   call(_SCALED_DOT_PRODUCT_CUDNN_ATTENTION);
   return [optionalTensorAt(0), optionalTensorAt(1), optionalTensorAt(2), optionalTensorAt(3), B[4]!, B[5]!, optionalTensorAt(6), optionalTensorAt(7), optionalTensorAt(8)];
@@ -2407,9 +2411,9 @@ export function _scaledDotProductFlashAttention(query: Tensor, key: Tensor, valu
   B[0] = query?.handle;
   B[1] = key?.handle;
   B[2] = value?.handle;
-  B[3] = dropoutP;
-  B[4] = isCausal ? 1 : 0;
-  B[5] = returnDebugMask ? 1 : 0;
+  B[3] = numberArgument(dropoutP);
+  B[4] = booleanArgument(isCausal);
+  B[5] = booleanArgument(returnDebugMask);
   optionalFloat(6, scale);
   call(_SCALED_DOT_PRODUCT_FLASH_ATTENTION);
   return [optionalTensorAt(0), optionalTensorAt(1), optionalTensorAt(2), optionalTensorAt(3), B[4]!, B[5]!, optionalTensorAt(6), optionalTensorAt(7), optionalTensorAt(8)];
@@ -2425,9 +2429,9 @@ export function _scaledDotProductEfficientAttention(query: Tensor, key: Tensor, 
   B[1] = key?.handle;
   B[2] = value?.handle;
   B[3] = optionalHandle(attnBias);
-  B[4] = computeLogSumexp ? 1 : 0;
-  B[5] = dropoutP;
-  B[6] = isCausal ? 1 : 0;
+  B[4] = booleanArgument(computeLogSumexp);
+  B[5] = numberArgument(dropoutP);
+  B[6] = booleanArgument(isCausal);
   optionalFloat(7, scale);
   call(_SCALED_DOT_PRODUCT_EFFICIENT_ATTENTION);
   return [optionalTensorAt(0), optionalTensorAt(1), optionalTensorAt(2), optionalTensorAt(3)];
@@ -2444,14 +2448,14 @@ export function _flashAttentionForward(query: Tensor, key: Tensor, value: Tensor
   B[2] = value?.handle;
   B[3] = optionalHandle(cumSeqQ);
   B[4] = optionalHandle(cumSeqK);
-  B[5] = maxQ;
-  B[6] = maxK;
-  B[7] = dropoutP;
-  B[8] = isCausal ? 1 : 0;
-  B[9] = returnDebugMask ? 1 : 0;
+  B[5] = numberArgument(maxQ);
+  B[6] = numberArgument(maxK);
+  B[7] = numberArgument(dropoutP);
+  B[8] = booleanArgument(isCausal);
+  B[9] = booleanArgument(returnDebugMask);
   optionalFloat(10, scale);
-  B[12] = windowSizeLeft ?? NaN;
-  B[13] = windowSizeRight ?? NaN;
+  B[12] = optionalInteger(windowSizeLeft);
+  B[13] = optionalInteger(windowSizeRight);
   B[14] = optionalHandle(sequsedK);
   B[15] = optionalHandle(alibiSlopes);
   call(_FLASH_ATTENTION_FORWARD);
@@ -2472,15 +2476,15 @@ export function _flashAttentionBackward(gradOut: Tensor, query: Tensor, key: Ten
   B[5] = logsumexp?.handle;
   B[6] = cumSeqQ?.handle;
   B[7] = cumSeqK?.handle;
-  B[8] = maxQ;
-  B[9] = maxK;
-  B[10] = dropoutP;
-  B[11] = isCausal ? 1 : 0;
+  B[8] = numberArgument(maxQ);
+  B[9] = numberArgument(maxK);
+  B[10] = numberArgument(dropoutP);
+  B[11] = booleanArgument(isCausal);
   B[12] = rngState?.handle;
   B[13] = unused?.handle;
   optionalFloat(14, scale);
-  B[16] = windowSizeLeft ?? NaN;
-  B[17] = windowSizeRight ?? NaN;
+  B[16] = optionalInteger(windowSizeLeft);
+  B[17] = optionalInteger(windowSizeRight);
   call(_FLASH_ATTENTION_BACKWARD);
   return [tensorAt(0), tensorAt(1), tensorAt(2)];
 }
@@ -2497,12 +2501,12 @@ export function _cudnnAttentionForward(query: Tensor, key: Tensor, value: Tensor
   B[3] = optionalHandle(attnBias);
   B[4] = optionalHandle(cumSeqQ);
   B[5] = optionalHandle(cumSeqK);
-  B[6] = maxQ;
-  B[7] = maxK;
-  B[8] = computeLogSumexp ? 1 : 0;
-  B[9] = dropoutP;
-  B[10] = isCausal ? 1 : 0;
-  B[11] = returnDebugMask ? 1 : 0;
+  B[6] = numberArgument(maxQ);
+  B[7] = numberArgument(maxK);
+  B[8] = booleanArgument(computeLogSumexp);
+  B[9] = numberArgument(dropoutP);
+  B[10] = booleanArgument(isCausal);
+  B[11] = booleanArgument(returnDebugMask);
   optionalFloat(12, scale);
   call(_CUDNN_ATTENTION_FORWARD);
   return [optionalTensorAt(0), optionalTensorAt(1), optionalTensorAt(2), optionalTensorAt(3), B[4]!, B[5]!, optionalTensorAt(6), optionalTensorAt(7), optionalTensorAt(8)];
@@ -2518,7 +2522,7 @@ export function empty(size: readonly number[], { dtype, layout, device, pinMemor
   B[n] = dtypeArgument(dtype);
   B[n + 1] = layoutArgument(layout);
   B[n + 2] = deviceArgument(device);
-  B[n + 3] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[n + 3] = optionalBoolean(pinMemory);
   B[n + 4] = formatArgument(memoryFormat);
   return callTensor(EMPTY_MEMORY_FORMAT);
 }
@@ -2534,7 +2538,7 @@ export function emptyStrided(size: readonly number[], stride: readonly number[],
   B[n] = dtypeArgument(dtype);
   B[n + 1] = layoutArgument(layout);
   B[n + 2] = deviceArgument(device);
-  B[n + 3] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[n + 3] = optionalBoolean(pinMemory);
   return callTensor(EMPTY_STRIDED);
 }
 
@@ -2548,7 +2552,7 @@ export function zeros(size: readonly number[], { dtype, layout, device, pinMemor
   B[n] = dtypeArgument(dtype);
   B[n + 1] = layoutArgument(layout);
   B[n + 2] = deviceArgument(device);
-  B[n + 3] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[n + 3] = optionalBoolean(pinMemory);
   return callTensor(ZEROS);
 }
 
@@ -2562,7 +2566,7 @@ export function ones(size: readonly number[], { dtype, layout, device, pinMemory
   B[n] = dtypeArgument(dtype);
   B[n + 1] = layoutArgument(layout);
   B[n + 2] = deviceArgument(device);
-  B[n + 3] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[n + 3] = optionalBoolean(pinMemory);
   return callTensor(ONES);
 }
 
@@ -2577,7 +2581,7 @@ export function full(size: readonly number[], fillValue: Scalar, { dtype, layout
   B[n + 2] = dtypeArgument(dtype);
   B[n + 3] = layoutArgument(layout);
   B[n + 4] = deviceArgument(device);
-  B[n + 5] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[n + 5] = optionalBoolean(pinMemory);
   return callTensor(FULL);
 }
 
@@ -2587,11 +2591,11 @@ export function full(size: readonly number[], fillValue: Scalar, { dtype, layout
  * `aten::eye(SymInt n, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function eye(n: number, { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  B[0] = n;
+  B[0] = numberArgument(n);
   B[1] = dtypeArgument(dtype);
   B[2] = layoutArgument(layout);
   B[3] = deviceArgument(device);
-  B[4] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[4] = optionalBoolean(pinMemory);
   return callTensor(EYE);
 }
 
@@ -2607,7 +2611,7 @@ export function arange(start: Scalar, end: Scalar, step: Scalar = 1, { dtype, la
   B[6] = dtypeArgument(dtype);
   B[7] = layoutArgument(layout);
   B[8] = deviceArgument(device);
-  B[9] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[9] = optionalBoolean(pinMemory);
   return callTensor(ARANGE_START_STEP);
 }
 
@@ -2619,11 +2623,11 @@ export function arange(start: Scalar, end: Scalar, step: Scalar = 1, { dtype, la
 export function linspace(start: Scalar, end: Scalar, steps: number, { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   putScalar(0, start);
   putScalar(2, end);
-  B[4] = steps;
+  B[4] = numberArgument(steps);
   B[5] = dtypeArgument(dtype);
   B[6] = layoutArgument(layout);
   B[7] = deviceArgument(device);
-  B[8] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[8] = optionalBoolean(pinMemory);
   return callTensor(LINSPACE);
 }
 
@@ -2638,7 +2642,7 @@ export function randn(size: readonly number[], { generator, dtype, layout, devic
   B[n + 1] = dtypeArgument(dtype);
   B[n + 2] = layoutArgument(layout);
   B[n + 3] = deviceArgument(device);
-  B[n + 4] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[n + 4] = optionalBoolean(pinMemory);
   return callTensor(RANDN_GENERATOR);
 }
 
@@ -2653,7 +2657,7 @@ export function rand(size: readonly number[], { generator, dtype, layout, device
   B[n + 1] = dtypeArgument(dtype);
   B[n + 2] = layoutArgument(layout);
   B[n + 3] = deviceArgument(device);
-  B[n + 4] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[n + 4] = optionalBoolean(pinMemory);
   return callTensor(RAND_GENERATOR);
 }
 
@@ -2663,14 +2667,14 @@ export function rand(size: readonly number[], { generator, dtype, layout, device
  * `aten::randint.low_generator(SymInt low, SymInt high, SymInt[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function randint(low: number, high: number, size: readonly number[], { generator, dtype = 'int64', layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  B[0] = low;
-  B[1] = high;
+  B[0] = numberArgument(low);
+  B[1] = numberArgument(high);
   let n = putNumbers(2, size);
   B[n] = generatorArgument(generator);
   B[n + 1] = dtypeArgument(dtype);
   B[n + 2] = layoutArgument(layout);
   B[n + 3] = deviceArgument(device);
-  B[n + 4] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[n + 4] = optionalBoolean(pinMemory);
   return callTensor(RANDINT_LOW_GENERATOR);
 }
 
@@ -2680,12 +2684,12 @@ export function randint(low: number, high: number, size: readonly number[], { ge
  * `aten::randperm.generator(SymInt n, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function randperm(n: number, { generator, dtype = 'int64', layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  B[0] = n;
+  B[0] = numberArgument(n);
   B[1] = generatorArgument(generator);
   B[2] = dtypeArgument(dtype);
   B[3] = layoutArgument(layout);
   B[4] = deviceArgument(device);
-  B[5] = pinMemory == null ? NaN : pinMemory ? 1 : 0;
+  B[5] = optionalBoolean(pinMemory);
   return callTensor(RANDPERM_GENERATOR);
 }
 
@@ -2766,7 +2770,7 @@ export function _foreachZero_(self: readonly Tensor[]): void {
 export function _foreachCopy_(self: readonly Tensor[], src: readonly Tensor[], nonBlocking: boolean = false): void {
   let n = putTensors(0, self);
   n = putTensors(n, src);
-  B[n] = nonBlocking ? 1 : 0;
+  B[n] = booleanArgument(nonBlocking);
   call(_FOREACH_COPY_);
 }
 
@@ -2797,13 +2801,13 @@ export function _fusedAdamw_(self: readonly Tensor[], grads: readonly Tensor[], 
     n = putTensors(n, expAvgSqs);
     n = putTensors(n, maxExpAvgSqs);
     n = putTensors(n, stateSteps);
-    B[n] = lr;
-    B[n + 1] = beta1;
-    B[n + 2] = beta2;
-    B[n + 3] = weightDecay;
-    B[n + 4] = eps;
-    B[n + 5] = amsgrad ? 1 : 0;
-    B[n + 6] = maximize ? 1 : 0;
+    B[n] = numberArgument(lr);
+    B[n + 1] = numberArgument(beta1);
+    B[n + 2] = numberArgument(beta2);
+    B[n + 3] = numberArgument(weightDecay);
+    B[n + 4] = numberArgument(eps);
+    B[n + 5] = booleanArgument(amsgrad);
+    B[n + 6] = booleanArgument(maximize);
     B[n + 7] = optionalHandle(gradScale);
     B[n + 8] = optionalHandle(foundInf);
     call(_FUSED_ADAMW_);
@@ -2816,12 +2820,12 @@ export function _fusedAdamw_(self: readonly Tensor[], grads: readonly Tensor[], 
   n = putTensors(n, maxExpAvgSqs);
   n = putTensors(n, stateSteps);
   B[n] = lr?.handle;
-  B[n + 1] = beta1;
-  B[n + 2] = beta2;
-  B[n + 3] = weightDecay;
-  B[n + 4] = eps;
-  B[n + 5] = amsgrad ? 1 : 0;
-  B[n + 6] = maximize ? 1 : 0;
+  B[n + 1] = numberArgument(beta1);
+  B[n + 2] = numberArgument(beta2);
+  B[n + 3] = numberArgument(weightDecay);
+  B[n + 4] = numberArgument(eps);
+  B[n + 5] = booleanArgument(amsgrad);
+  B[n + 6] = booleanArgument(maximize);
   B[n + 7] = optionalHandle(gradScale);
   B[n + 8] = optionalHandle(foundInf);
   call(_FUSED_ADAMW__TENSOR_LR);

@@ -24,6 +24,12 @@ export interface TensorHolder {
 /** The tensors of one scope. A tensor knows its place, so that disposing it early takes constant time. */
 export class Scope {
   readonly tensors: Tensor[] = [];
+  closed = false;
+
+  constructor(
+    /** The scope around it. */
+    readonly parent: Scope | null,
+  ) {}
 
   add(tensor: Tensor): void {
     tensor.scope = this;
@@ -42,7 +48,9 @@ export class Scope {
 
   /** Frees what is left. */
   close(): void {
+    this.closed = true;
     const { tensors } = this;
+    if (tensors.length === 0) return;
     room(0, tensors.length);
     const buffer = B;
     for (let i = 0; i < tensors.length; i++) {
@@ -52,7 +60,7 @@ export class Scope {
     }
     const count = tensors.length;
     tensors.length = 0;
-    if (count > 0) expectDone(native.release(count), 'scope');
+    expectDone(native.release(count), 'scope');
   }
 }
 
@@ -63,7 +71,14 @@ let openAsync = 0;
 
 /** The scope that a tensor made now belongs to; `null` outside of all scopes. */
 export function currentScope(): Scope | null {
-  return current ?? (openAsync === 0 ? null : (ambient.getStore() ?? null));
+  return current ?? (openAsync === 0 ? null : nearestOpen(ambient.getStore() ?? null));
+}
+
+/** Code that nobody awaited may outlive its scope: what it makes or returns goes to the next one around that is open. */
+function nearestOpen(from: Scope | null): Scope | null {
+  let scope = from;
+  while (scope?.closed === true) scope = scope.parent;
+  return scope;
 }
 
 /** Every tensor in a value: tensors, arrays, maps, sets, plain objects and holders, however nested. */
@@ -111,9 +126,9 @@ function handOver(value: unknown, from: Scope, to: Scope | null): void {
  * @throws UsageError `E_SCOPE_ASYNC` if the function returns a promise: use `scopeAsync`.
  */
 export function scope<T>(run: () => T): T {
-  const inner = new Scope();
   const outer = current;
   const around = currentScope();
+  const inner = new Scope(around);
   current = inner;
   try {
     const result = run();
@@ -132,10 +147,34 @@ export function scope<T>(run: () => T): T {
   }
 }
 
+/** A value whose tensors live until it is disposed, across whatever runs in between. */
+export interface Holding<T> extends Disposable {
+  readonly value: T;
+  dispose(): void;
+}
+
+/** Runs a synchronous function and keeps every tensor made inside until the result is disposed. */
+export function hold<T>(run: () => T): Holding<T> {
+  const inner = new Scope(currentScope());
+  const outer = current;
+  current = inner;
+  let value: T;
+  try {
+    value = run();
+  } catch (error) {
+    inner.close();
+    throw error;
+  } finally {
+    current = outer;
+  }
+  const dispose = (): void => inner.close();
+  return { value, dispose, [Symbol.dispose]: dispose };
+}
+
 /** The asynchronous form of `scope`: tensors made in the function's own chain of awaits belong to it. */
 export async function scopeAsync<T>(run: () => Promise<T>): Promise<T> {
-  const inner = new Scope();
   const around = currentScope();
+  const inner = new Scope(around);
   const outer = current;
   openAsync++;
   try {
@@ -148,7 +187,7 @@ export async function scopeAsync<T>(run: () => Promise<T>): Promise<T> {
       current = outer;
     }
     const result = await promise;
-    handOver(result, inner, around);
+    handOver(result, inner, nearestOpen(around));
     return result;
   } finally {
     inner.close();

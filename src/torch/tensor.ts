@@ -10,12 +10,12 @@ import { UsageError } from '../base/errors.js';
 import type { Device } from './device.js';
 import { dtypeBytes, dtypeCode, dtypeName, isFloating, type DType } from './dtype.js';
 import { B, connect } from './door.js';
-import { expectDone, expectValue } from './errors.js';
-import { native } from './native.js';
+import { expectDone, expectValue, ThreadError } from './errors.js';
+import { native, type NativeFailure } from './native.js';
 import { formatTensor } from './format.js';
 import { TensorOperators } from './operators.generated.js';
 import { currentScope, type Scope } from './scope.js';
-import { describeSite, disposedHandle, recordSite } from './trace.js';
+import { describeSite, disposedHandle, forgetSite, recordSite } from './trace.js';
 
 /** TypedArrays that hold the elements of a tensor as they are. */
 export type ElementArray =
@@ -41,7 +41,12 @@ interface Metadata {
 
 const DEVICE_TYPES: Readonly<Record<number, string>> = { 0: 'cpu', 1: 'cuda', 14: 'meta' };
 
-const ARRAYS: Partial<Record<DType, new (length: number) => ElementArray>> = {
+interface ElementArrayConstructor {
+  new (length: number): ElementArray;
+  new (buffer: ArrayBufferLike, byteOffset: number, length: number): ElementArray;
+}
+
+const ARRAYS: Partial<Record<DType, ElementArrayConstructor>> = {
   float32: Float32Array,
   float64: Float64Array,
   int8: Int8Array,
@@ -55,10 +60,45 @@ const ARRAYS: Partial<Record<DType, new (length: number) => ElementArray>> = {
   bool: Uint8Array,
 };
 
+/** Elements up to which reading goes through the shared buffer. */
+const SMALL = 1024;
+
 /** Frees tensors that nothing reaches any more and that no scope owned: the last resort, never the plan. */
-const backstop = new FinalizationRegistry<{ handle: number }>((box) => {
-  B[0] = box.handle;
+const backstop = new FinalizationRegistry<number>((handle) => {
+  forgetSite(handle);
+  B[0] = handle;
   native.release(1);
+});
+
+/**
+ * Tensors outside of all scopes that are not registered there yet. Most are disposed at once, and registering costs as much as a
+ * small operator; finalizers cannot run before the current task has ended anyway.
+ */
+const unregistered: Tensor[] = [];
+const UNREGISTERED_LIMIT = 1024;
+let registering = false;
+
+function registerAll(): void {
+  registering = false;
+  for (const tensor of unregistered) backstop.register(tensor, tensor.handle, tensor);
+  unregistered.length = 0;
+}
+
+// The addon's function itself: looking it up in the exports costs a tenth of a short call.
+const nativeRelease = native.release;
+
+/**
+ * Every tensor holds this, so that copying one with `structuredClone` or `postMessage` throws a typed error: a copy would be a
+ * bare number in the other thread.
+ */
+const UNCLONEABLE: object = Object.defineProperty({}, 'tensor', {
+  enumerable: true,
+  get() {
+    throw new ThreadError('a tensor cannot be cloned or sent to another thread', {
+      code: 'E_THREAD',
+      hint: 'Send the buffer of its toTypedArray() or toBytes() and make a tensor of it there.',
+    });
+  },
 });
 
 export class Tensor extends TensorOperators {
@@ -69,6 +109,7 @@ export class Tensor extends TensorOperators {
   /** Place in the scope's list. */
   place = 0;
   private metadata: Metadata | null = null;
+  protected readonly uncloneable = UNCLONEABLE;
 
   /** Wraps a handle that the native side has just given out. */
   constructor(handle: number) {
@@ -239,9 +280,27 @@ export class Tensor extends TensorOperators {
   /**
    * Frees the storage's memory (0 bytes) or allocates it again, in place: every tensor and graph on it sees the change and
    * autograd's version counter does not move. The contents after growing are undefined.
+   *
+   * @throws OperatorError `E_STORAGE` for a storage that libtorch did not allocate; also from every operator that would read or
+   *   write freed memory.
    */
   resizeStorage(bytes: number): this {
+    if (!Number.isSafeInteger(bytes) || bytes < 0) {
+      throw new UsageError(`resizeStorage(): ${bytes} is no number of bytes`, {
+        code: 'E_ARGUMENT',
+        hint: 'Give 0 to free the memory, the former storageBytes to allocate it again.',
+      });
+    }
     expectDone(native.resizeStorage(this.handle, bytes), 'resizeStorage()');
+    return this;
+  }
+
+  /**
+   * Copies values in without moving autograd's version counter: graphs that saved this tensor stay valid. For refilling a
+   * storage with the values that it had.
+   */
+  overwrite(source: Tensor): this {
+    expectDone(native.overwrite(this.handle, source.handle), 'overwrite()');
     return this;
   }
 
@@ -263,7 +322,7 @@ export class Tensor extends TensorOperators {
 
   /** All elements in row-major order; bfloat16, float16 and fp8 as float32, bool as 0 and 1. */
   toTypedArray(): ElementArray {
-    const { dtype, shape } = this.facts();
+    const { dtype } = this.facts();
     const Ctor = ARRAYS[dtype];
     if (Ctor === undefined) {
       const wide = this.to('float32');
@@ -271,7 +330,14 @@ export class Tensor extends TensorOperators {
       wide.dispose();
       return array;
     }
-    const array = new Ctor(shape.reduce((product, size) => product * size, 1));
+    const { numel } = this;
+    if (numel <= SMALL) {
+      // By way of the shared buffer: an array so small lies in V8's own heap as long as nobody asks for its buffer.
+      const failure = native.read(this.handle, B.buffer, 0, numel * dtypeBytes(dtype));
+      if (failure !== undefined) expectDone(failure, 'toTypedArray()');
+      return new Ctor(B.buffer, 0, numel).slice();
+    }
+    const array = new Ctor(numel);
     expectDone(
       native.read(this.handle, array.buffer, array.byteOffset, array.byteLength),
       'toTypedArray()',
@@ -292,8 +358,10 @@ export class Tensor extends TensorOperators {
     const { shape } = this.facts();
     const build = (dim: number, start: number, span: number): NestedNumbers => {
       if (dim === shape.length) return Number(flat[start]);
+      const list: NestedNumbers[] = [];
       const step = span / shape[dim]!;
-      return Array.from({ length: shape[dim]! }, (_, i) => build(dim + 1, start + i * step, step));
+      for (let i = 0; i < shape[dim]!; i++) list.push(build(dim + 1, start + i * step, step));
+      return list;
     };
     return build(0, 0, flat.length);
   }
@@ -304,21 +372,20 @@ export class Tensor extends TensorOperators {
   dispose(): void {
     const { handle } = this;
     if (handle <= 0) {
-      const note = describeSite(handle);
-      expectDone(
-        {
-          kind: 'stale',
-          message: `the tensor was disposed already${note === undefined ? '' : ` ${note}`}`,
-          argument: -1,
-        },
-        'dispose()',
-      );
+      expectDone(disposedFailure(handle, 'was disposed already'), 'dispose()');
     }
-    if (this.scope === null) backstop.unregister(this);
-    else this.scope.remove(this);
+    if (this.scope !== null) this.scope.remove(this);
+    else if (unregistered[this.place] === this) {
+      const last = unregistered.pop()!;
+      if (last !== this) {
+        unregistered[this.place] = last;
+        last.place = this.place;
+      }
+    } else backstop.unregister(this);
     this.forget();
     B[0] = handle;
-    expectDone(native.release(1), 'dispose()');
+    const failure = nativeRelease(1);
+    if (failure !== undefined) expectDone(failure, 'dispose()');
   }
 
   [Symbol.dispose](): void {
@@ -327,6 +394,7 @@ export class Tensor extends TensorOperators {
 
   /** Takes it out of its scope: from now on it lives until it is disposed. */
   keep(): this {
+    if (this.handle <= 0) expectDone(disposedFailure(this.handle, 'was disposed'), 'keep()');
     if (this.scope !== null) {
       this.scope.remove(this);
       this.own();
@@ -344,7 +412,12 @@ export class Tensor extends TensorOperators {
   /** For scopes: nobody but the holder frees it; the finalizer is the last resort. */
   own(): void {
     this.scope = null;
-    backstop.register(this, { handle: this.handle }, this);
+    this.place = unregistered.push(this) - 1;
+    if (unregistered.length >= UNREGISTERED_LIMIT) registerAll();
+    else if (!registering) {
+      registering = true;
+      queueMicrotask(registerAll);
+    }
   }
 
   // --- printing -----------------------------------------------------------------------------------------------------------
@@ -358,7 +431,9 @@ export class Tensor extends TensorOperators {
       device,
       shape,
       values:
-        device === 'meta' || shape.includes(0) ? null : () => this.cornerValues(isFloating(dtype)),
+        device === 'meta' || shape.includes(0) || this.storageBytes === 0
+          ? null
+          : () => this.cornerValues(isFloating(dtype)),
     });
   }
 
@@ -375,6 +450,19 @@ export class Tensor extends TensorOperators {
   [inspect.custom](): string {
     return this.toString();
   }
+
+  toJSON(): string {
+    return this.toString();
+  }
+}
+
+function disposedFailure(handle: number, what: string): NativeFailure {
+  const note = describeSite(handle);
+  return {
+    kind: 'stale',
+    message: `the tensor ${what}${note === undefined ? '' : ` ${note}`}`,
+    argument: -1,
+  };
 }
 
 connect({

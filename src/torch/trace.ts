@@ -11,7 +11,10 @@ const BASE = -(2 ** 40);
 
 let enabled = process.env['PATINA_TRACE_TENSORS'] === '1';
 const sites = new Map<number, string>();
-const disposed: string[] = [];
+/** The latest disposals, by the handle that they left behind. */
+const disposed = new Map<number, string>();
+const DISPOSED_LIMIT = 1 << 16;
+let disposals = 0;
 
 /** Switches tracing on or off for tensors made from now on. */
 export function traceTensors(on: boolean): void {
@@ -37,13 +40,20 @@ export function disposedHandle(handle: number): number {
   const made = sites.get(handle);
   if (made === undefined) return -1;
   sites.delete(handle);
-  disposed.push(`(made at ${made}, disposed at ${callerSite()})`);
-  return BASE - (disposed.length - 1);
+  const left = BASE - disposals++;
+  disposed.set(left, `(made at ${made}, disposed at ${callerSite()})`);
+  disposed.delete(left + DISPOSED_LIMIT);
+  return left;
+}
+
+/** A tensor was freed without having been disposed. */
+export function forgetSite(handle: number): void {
+  if (enabled) sites.delete(handle);
 }
 
 /** Where a disposed tensor was made and disposed; `undefined` where that is not known. */
 export function describeSite(handle: number): string | undefined {
-  return handle <= BASE ? disposed[BASE - handle] : undefined;
+  return handle <= BASE ? disposed.get(handle) : undefined;
 }
 
 /** Where the traced tensors that are alive were made. */

@@ -10,6 +10,7 @@ const HEADER = `/** Made by \`npm run generate\` from \`table.ts\` and libtorch'
 import type { Device } from './device.js';
 import {
   B,
+  booleanArgument,
   call,
   callTensor,
   declare,
@@ -18,8 +19,11 @@ import {
   formatArgument,
   generatorArgument,
   layoutArgument,
+  numberArgument,
+  optionalBoolean,
   optionalFloat,
   optionalHandle,
+  optionalInteger,
   optionalTensorAt,
   putBools,
   putNumbers,
