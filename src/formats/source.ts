@@ -76,7 +76,8 @@ function truncated(path: string, end: number, size: number): DataError {
   });
 }
 
-function readError(error: unknown, path: string): unknown {
+/** The typed error for a file or folder that cannot be read, or `error` itself when it is neither absent nor forbidden. */
+export function readError(error: unknown, path: string): unknown {
   const code = errorCode(error);
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new DataError(`${path} does not exist.`, {

@@ -94,3 +94,18 @@ export function checkpointOf(
     ...(Object.fromEntries(records) as Record<string, Uint8Array>),
   });
 }
+
+/** A state dict of tensors of one float32 each, as torch writes it: `{key: {name: tensor, ...}}`, or without `key` the inner one. */
+export function stateDict(names: readonly string[], key?: string): Uint8Array {
+  const text = (value: string): string => {
+    const bytes = Buffer.from(value);
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(bytes.length);
+    return `X${length.toString('latin1')}${bytes.toString('latin1')}`;
+  };
+  const storage = `(${text('storage')}ctorch\nFloatStorage\n${text('0')}${text('cpu')}K\x01tQ`;
+  const tensor = `ctorch._utils\n_rebuild_tensor_v2\n(${storage}K\x00K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR`;
+  const dict = `}(${names.map((name) => text(name) + tensor).join('')}u`;
+  const pickle = key === undefined ? dict : `}${text(key)}${dict}s`;
+  return checkpointOf(Buffer.from(`\x80\x02${pickle}.`, 'latin1'), { 0: new Uint8Array(4) });
+}

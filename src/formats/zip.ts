@@ -61,9 +61,12 @@ export class ZipArchive {
   }
 
   /** Where the bytes of a stored (not deflated) entry begin in the file, after its checksum has been compared. */
-  async locate(entry: ZipEntry, signal?: AbortSignal): Promise<number> {
+  async locate(
+    entry: ZipEntry,
+    { verify = true, signal }: { verify?: boolean; signal?: AbortSignal | undefined } = {},
+  ): Promise<number> {
     const offset = await this.#dataOffset(entry);
-    if (!this.hasChecksums) return offset;
+    if (!this.hasChecksums || !verify) return offset;
     const buffer = new Uint8Array(Math.min(CHUNK, entry.packed));
     let crc = 0;
     for (let done = 0; done < entry.packed; done += CHUNK) {

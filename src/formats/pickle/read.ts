@@ -7,6 +7,8 @@ import { readTorchZip } from './torch-zip.js';
 import type { PickleTensor, PickleValue } from './values.js';
 
 export interface ReadOptions {
+  /** Compare the checksums of all storages, which reads the whole file. @default true */
+  verify?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -19,11 +21,11 @@ export interface ReadOptions {
  */
 export async function readCheckpoint(
   path: string,
-  { signal }: ReadOptions = {},
+  options: ReadOptions = {},
 ): Promise<PickleValue> {
   const source = await openSource(path);
   try {
-    return await readCheckpointFrom(source, { signal });
+    return await readCheckpointFrom(source, options);
   } finally {
     await source.close();
   }
@@ -36,13 +38,13 @@ export async function readCheckpointBytes(path: string, bytes: Uint8Array): Prom
 
 async function readCheckpointFrom(
   source: ByteSource,
-  { signal }: ReadOptions,
+  { verify = true, signal }: ReadOptions,
 ): Promise<PickleValue> {
   signal?.throwIfAborted();
   const head = await source.read(0, Math.min(source.size, HEAD_BYTES));
   const kind = fileKind(head, source.size);
   refuseOtherKinds(source.path, kind, { accept: 'zip', reader: 'a checkpoint of torch' });
-  return kind === 'zip' ? readTorchZip(source, signal) : readTorchLegacy(source);
+  return kind === 'zip' ? readTorchZip(source, { verify, signal }) : readTorchLegacy(source);
 }
 
 /** The tensor as a description of bytes in the file, under the name that its owner gives it. */

@@ -21,7 +21,10 @@ const INFLATED_FLOOR = 256 * 2 ** 20;
 const INFLATED_RATIO = 20;
 
 /** Reads the checkpoint and finds the bytes of every storage that it names. */
-export async function readTorchZip(source: ByteSource, signal?: AbortSignal): Promise<PickleValue> {
+export async function readTorchZip(
+  source: ByteSource,
+  { verify, signal }: { verify: boolean; signal?: AbortSignal | undefined },
+): Promise<PickleValue> {
   const archive = await ZipArchive.open(source);
   const { entries } = archive;
   const root = rootOf(source, [...entries.keys()]);
@@ -66,7 +69,7 @@ export async function readTorchZip(source: ByteSource, signal?: AbortSignal): Pr
       throw bad(source, 'E_PICKLE_STORAGE', what);
     }
     if (!entry.deflated && !isBig) {
-      storage.place = { offset: await archive.locate(entry, signal) };
+      storage.place = { offset: await archive.locate(entry, { verify, signal }) };
     } else {
       const data = await archive.read(entry, room);
       room -= entry.size;

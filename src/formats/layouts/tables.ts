@@ -1,0 +1,148 @@
+/**
+ * The layouts in which LLaVAs and their parts lie on disk: one table of names each, read in both directions.
+ *
+ * Patina's own names are those of transformers' `LlavaForConditionalGeneration` (`model.vision_tower.`,
+ * `model.multi_modal_projector.linear_1.`, `model.language_model.`, `lm_head.`). A layout says by which prefix it replaces
+ * each of them; a part without a prefix is not in it.
+ */
+
+/** A part of a LLaVA that layouts keep together under one prefix. */
+export type PartName = 'tower' | 'projector' | 'decoder' | 'head';
+
+/** In the order of the data: images, features, words, logits. */
+export const PART_NAMES: readonly PartName[] = ['tower', 'projector', 'decoder', 'head'];
+
+/** The prefix of each part. */
+export type Prefixes = Readonly<Partial<Record<PartName, string>>>;
+
+/** Names inside a whole LLaVA; Patina's own. */
+export const LLAVA_PREFIXES: Readonly<Record<PartName, string>> = {
+  tower: 'model.vision_tower.',
+  projector: 'model.multi_modal_projector.',
+  decoder: 'model.language_model.',
+  head: 'lm_head.',
+};
+
+/** Names inside a text model; Patina's own there. */
+export const TEXT_PREFIXES: Prefixes = { decoder: 'model.', head: 'lm_head.' };
+
+/** Tensors that are known and not needed: their stored names, and why they are ignored. */
+export interface Surplus {
+  readonly names: RegExp;
+  readonly why: string;
+}
+
+/** Buffers that old versions stored although they follow from the configuration. */
+const COMPUTED: readonly Surplus[] = [
+  { names: /(^|\.)rotary_emb\.inv_freq$/, why: 'rotary frequencies follow from the configuration' },
+  { names: /(^|\.)embeddings\.position_ids$/, why: 'positions are counted' },
+];
+
+/** What a whole `CLIPModel` holds besides the vision tower. */
+const REST_OF_CLIP: readonly Surplus[] = [
+  { names: /^text_model\./, why: "CLIP's text tower plays no part in LLaVA" },
+  {
+    names: /^(visual_projection|text_projection)\.weight$|^logit_scale$/,
+    why: "CLIP's comparison of image and text plays no part in LLaVA",
+  },
+];
+
+export interface Layout {
+  readonly name: string;
+  /** What people call it. */
+  readonly title: string;
+  readonly prefixes: Prefixes;
+  /** The projector as an `nn.Sequential` (`0.`, `2.`, ...) instead of `linear_1.`, `linear_2.`, ... @default false */
+  readonly sequentialProjector?: boolean;
+  readonly surplus: readonly Surplus[];
+}
+
+/** All layouts; of several that fit equally the first counts. */
+export const LAYOUTS = {
+  hf: {
+    name: 'hf',
+    title: 'Hugging Face LLaVA, as transformers 5.6 and later write it',
+    prefixes: {
+      tower: 'vision_tower.',
+      projector: 'multi_modal_projector.',
+      decoder: 'language_model.model.',
+      head: 'language_model.lm_head.',
+    },
+    surplus: COMPUTED,
+  },
+  'hf-old': {
+    name: 'hf-old',
+    title: 'Hugging Face LLaVA, as transformers before 5.6 write it',
+    prefixes: {
+      tower: 'vision_tower.vision_model.',
+      projector: 'multi_modal_projector.',
+      decoder: 'language_model.model.',
+      head: 'language_model.lm_head.',
+    },
+    surplus: COMPUTED,
+  },
+  'hf-2026': {
+    name: 'hf-2026',
+    title: 'Hugging Face LLaVA, named as in the memory of transformers 5.6 and later',
+    prefixes: LLAVA_PREFIXES,
+    surplus: COMPUTED,
+  },
+  'hf-2025': {
+    name: 'hf-2025',
+    title: 'Hugging Face LLaVA, named as in the memory of transformers 4.52 to 5.5',
+    prefixes: { ...LLAVA_PREFIXES, tower: 'model.vision_tower.vision_model.' },
+    surplus: COMPUTED,
+  },
+  llama: {
+    name: 'llama',
+    title: 'Decoder (Llama, Vicuna, Mistral, Qwen2)',
+    prefixes: TEXT_PREFIXES,
+    surplus: COMPUTED,
+  },
+  official: {
+    name: 'official',
+    title: "LLaVA of its authors' code",
+    prefixes: {
+      tower: 'model.vision_tower.vision_tower.vision_model.',
+      projector: 'model.mm_projector.',
+      decoder: 'model.',
+      head: 'lm_head.',
+    },
+    sequentialProjector: true,
+    surplus: COMPUTED,
+  },
+  clip: {
+    name: 'clip',
+    title: 'CLIP vision tower, alone or in a whole CLIP model',
+    prefixes: { tower: 'vision_model.' },
+    surplus: [...COMPUTED, ...REST_OF_CLIP],
+  },
+  'clip-2026': {
+    name: 'clip-2026',
+    title: 'CLIP vision tower, as transformers 5.6 and later write it',
+    prefixes: { tower: '' },
+    surplus: COMPUTED,
+  },
+  projector: {
+    name: 'projector',
+    title: 'Projector of XTuner',
+    prefixes: { projector: 'model.' },
+    sequentialProjector: true,
+    surplus: [],
+  },
+  xtuner: {
+    name: 'xtuner',
+    title: 'State dict of XTuner',
+    prefixes: {
+      tower: 'visual_encoder.vision_model.',
+      projector: 'projector.model.',
+      decoder: 'llm.model.',
+      head: 'llm.lm_head.',
+    },
+    sequentialProjector: true,
+    surplus: COMPUTED,
+  },
+} as const satisfies Record<string, Layout>;
+
+/** The name of a layout. */
+export type LayoutName = keyof typeof LAYOUTS;
