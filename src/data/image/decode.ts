@@ -1,14 +1,15 @@
 /**
  * Image files to 8-bit RGB, byte for byte as Pillow's `Image.open(file).convert("RGB")`.
  *
- * libvips (through sharp) unpacks JPEG, PNG, WebP and TIFF, decoders beside this file GIF and BMP. Colour profiles and gamma are ignored and
- * alpha is dropped, not blended. CMYK is converted by Pillow's formula without a profile.
+ * libvips (through sharp) unpacks JPEG, PNG, WebP and TIFF; GIF and BMP have decoders beside this file. Colour profiles
+ * and gamma are ignored, alpha is dropped and not blended, CMYK is converted by Pillow's formula without a profile.
  */
 import type { Sharp } from 'sharp';
 import sharp from 'sharp';
 
 import { decodeBmp } from './bmp.js';
 import { decodeGif } from './gif.js';
+import type { FormatHeader } from './format-header.js';
 import type { ImageHeader } from './header.js';
 import { appliedOrientation, asBuffer, readHeader, withinFile } from './header.js';
 import type { ImageLimits, Reading, RgbImage } from './rgb-image.js';
@@ -57,42 +58,47 @@ interface Source {
   limits: Required<ImageLimits>;
 }
 
+/** For each kind of samples: what libvips is asked for, and how that becomes RGB. */
+interface Kind {
+  channels: number;
+  pipeline: (image: Sharp) => Sharp;
+  toRgb: (samples: Uint8Array, source: Source) => Uint8Array;
+}
+
+const KINDS: Record<FormatHeader['samples'], Kind> = {
+  rgb: {
+    channels: 3,
+    pipeline: (image) => image.removeAlpha().toColourspace('srgb').raw(),
+    toRgb: (rgb) => rgb,
+  },
+  grey16: {
+    channels: 1,
+    pipeline: (image) => image.removeAlpha().toColourspace('grey16').raw({ depth: 'ushort' }),
+    toRgb: grey16ToRgb,
+  },
+  cmyk: {
+    channels: 4,
+    pipeline: (image) => image.pipelineColourspace('cmyk').toColourspace('cmyk').raw(),
+    toRgb: cmykToRgb,
+  },
+  premultiplied: {
+    channels: 4,
+    pipeline: (image) => image.toColourspace('srgb').raw(),
+    toRgb: divideByAlpha,
+  },
+};
+
 async function decodeSamples(source: Source): Promise<RgbImage> {
-  const { file, header, reading } = source;
+  const { header, reading } = source;
   const orientation = appliedOrientation(header, reading);
   const [width, height] =
     orientation > 4 ? [header.height, header.width] : [header.width, header.height];
-  const samples = async <T>(channels: number, pipeline: (image: Sharp) => Sharp, make: Make<T>) =>
-    make(await unpack(source, { width, height, channels }, (i) => pipeline(turn(i, orientation))));
-  const image = (data: Uint8Array): RgbImage => ({ width, height, data });
-
-  switch (header.samples) {
-    case 'rgb':
-      return samples(3, (i) => i.removeAlpha().toColourspace('srgb').raw(), image);
-    case 'cmyk':
-      return samples(
-        4,
-        (i) => i.pipelineColourspace('cmyk').toColourspace('cmyk').raw(),
-        (inks) => image(cmykToRgb(inks)),
-      );
-    case 'premultiplied':
-      return samples(
-        4,
-        (i) => i.toColourspace('srgb').raw(),
-        (rgba) => image(divideByAlpha(rgba)),
-      );
-    case 'grey16': {
-      const inverted = header.format === 'tiff' && isWhiteZero(file);
-      return samples(
-        1,
-        (i) => i.removeAlpha().toColourspace('grey16').raw({ depth: 'ushort' }),
-        (grey) => image(grey16ToRgb(grey, reading, inverted)),
-      );
-    }
-  }
+  const { channels, pipeline, toRgb } = KINDS[header.samples];
+  const samples = await unpack(source, { width, height, channels }, (image) =>
+    pipeline(turn(image, orientation)),
+  );
+  return { width, height, data: toRgb(samples, source) };
 }
-
-type Make<T> = (data: Uint8Array) => T;
 
 /** Runs a pipeline; whatever libvips refuses becomes an ImageError. */
 async function unpack(
@@ -110,7 +116,7 @@ async function unpack(
       limitInputPixels: limits.pixels,
     });
     decoded = await pipeline(image)
-      .timeout({ seconds: limits.seconds })
+      .timeout({ seconds: Math.ceil(limits.seconds) })
       .toBuffer({ resolveWithObject: true });
   } catch (cause) {
     const message = cause instanceof Error ? cause.message.split('\n')[0]! : String(cause);
@@ -183,7 +189,9 @@ function divideByAlpha(rgba: Uint8Array): Uint8Array {
   return rgb;
 }
 
-function grey16ToRgb(bytes: Uint8Array, reading: Reading, inverted: boolean): Uint8Array {
+/** The high byte, or as Pillow the value cut at 255; Pillow also takes grey that counts from white as it is. */
+function grey16ToRgb(bytes: Uint8Array, { file, header, reading }: Source): Uint8Array {
+  const inverted = header.format === 'tiff' && isWhiteZero(file);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const rgb = new Uint8Array((bytes.length / 2) * 3);
   for (let from = 0, to = 0; from < bytes.length; from += 2, to += 3) {

@@ -49,11 +49,6 @@ export class Directory {
     }
   }
 
-  /** Whether the byte order is little-endian. */
-  get littleEndian(): boolean {
-    return this.#little;
-  }
-
   has(tag: number): boolean {
     return this.#entries.has(tag);
   }

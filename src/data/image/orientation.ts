@@ -6,10 +6,14 @@ import { Directory } from './directory.js';
 
 export const ORIENTATION_TAG = 0x0112;
 
-/** 1 to 8; a value that does not exist, as 0 or 9, turns nothing. */
+/** 1 to 8, from the metadata that a file has. */
 export function orientation(exif: Buffer | undefined, xmp: Buffer | undefined): number {
-  const value = exifOrientation(exif) ?? xmpOrientation(xmp) ?? 1;
-  return Number.isInteger(value) && value >= 1 && value <= 8 ? value : 1;
+  return existing(exifOrientation(exif) ?? xmpOrientation(xmp));
+}
+
+/** The value if it exists; any other, as 0 or 9, turns nothing. */
+export function existing(value: number | undefined): number {
+  return value !== undefined && [1, 2, 3, 4, 5, 6, 7, 8].includes(value) ? value : 1;
 }
 
 /** The value of the tag, 0 if it holds no number, undefined if there is no tag or no legible EXIF. */

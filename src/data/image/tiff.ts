@@ -4,7 +4,7 @@
  */
 import { Directory } from './directory.js';
 import type { FormatHeader } from './format-header.js';
-import { directoryOrientation, ORIENTATION_TAG, xmpOrientation } from './orientation.js';
+import { directoryOrientation, ORIENTATION_TAG, existing, xmpOrientation } from './orientation.js';
 import { ImageError } from './rgb-image.js';
 
 const TAG = {
@@ -19,17 +19,8 @@ const TAG = {
   xmp: 700,
 } as const;
 
-const COMPRESSIONS = new Map([
-  [1, 'none'],
-  [2, 'CCITT RLE'],
-  [3, 'CCITT group 3'],
-  [4, 'CCITT group 4'],
-  [5, 'LZW'],
-  [7, 'JPEG'],
-  [8, 'deflate'],
-  [32_773, 'PackBits'],
-  [32_946, 'deflate'],
-]);
+/** None, CCITT RLE, group 3 and 4, LZW, JPEG, deflate, PackBits, deflate by its older number. */
+const COMPRESSIONS = [1, 2, 3, 4, 5, 7, 8, 32_773, 32_946];
 const JPEG_COMPRESSION = 7;
 
 const PHOTOMETRIC = { whiteIsZero: 0, blackIsZero: 1, rgb: 2, palette: 3, cmyk: 5, yCbCr: 6 };
@@ -38,16 +29,19 @@ const PHOTOMETRIC = { whiteIsZero: 0, blackIsZero: 1, rgb: 2, palette: 3, cmyk: 
 const ASSOCIATED_ALPHA = 1;
 const UNASSOCIATED_ALPHA = 2;
 
+/** The sample format of integers without a sign. */
+const UNSIGNED = 1;
+
 export function tiffHeader(file: Buffer, name: string): FormatHeader {
   const directory = new Directory(file);
   const first = (tag: number, otherwise: number) => directory.numbers(tag)[0] ?? otherwise;
-  const photometric = first(TAG.photometric, PHOTOMETRIC.whiteIsZero);
+  const photometric = photometricOf(directory);
   const compression = first(TAG.compression, 1);
   const bits = first(TAG.bitsPerSample, 1);
   const samples = first(TAG.samplesPerPixel, 1);
 
   const refuse = (what: string) => new ImageError(name, 'E_IMAGE_TYPE', `${what} is not read`);
-  if (!COMPRESSIONS.has(compression)) throw refuse(`a TIFF of compression ${compression}`);
+  if (!COMPRESSIONS.includes(compression)) throw refuse(`a TIFF of compression ${compression}`);
   if (!Object.values(PHOTOMETRIC).includes(photometric)) {
     throw refuse(`a TIFF of photometric interpretation ${photometric}`);
   }
@@ -61,13 +55,15 @@ export function tiffHeader(file: Buffer, name: string): FormatHeader {
   return {
     width: first(TAG.width, 0),
     height: first(TAG.height, 0),
-    orientation: turning(directory),
+    orientation: existing(
+      directoryOrientation(directory) ?? xmpOrientation(directory.bytes(TAG.xmp)),
+    ),
     samples:
       photometric === PHOTOMETRIC.cmyk
         ? 'cmyk'
-        : isGrey16(directory, photometric, bits, samples)
+        : isGrey16(directory)
           ? 'grey16'
-          : isPremultiplied(directory, photometric)
+          : isPremultiplied(directory)
             ? 'premultiplied'
             : 'rgb',
   };
@@ -78,28 +74,30 @@ export function tiffForDecoder(file: Buffer): Buffer {
   const copy = Buffer.from(file);
   const directory = new Directory(copy);
   directory.overwrite(ORIENTATION_TAG, 1);
-  if (directory.numbers(TAG.extraSamples)[0] === ASSOCIATED_ALPHA) {
-    directory.overwrite(TAG.extraSamples, UNASSOCIATED_ALPHA);
-  }
+  if (isPremultiplied(directory)) directory.overwrite(TAG.extraSamples, UNASSOCIATED_ALPHA);
   return copy;
 }
 
 /** Whether the stored grey counts down from white; the decoder counts it up, Pillow takes 16-bit grey as it is. */
 export function isWhiteZero(file: Buffer): boolean {
-  return (new Directory(file).numbers(TAG.photometric)[0] ?? 0) === PHOTOMETRIC.whiteIsZero;
+  return photometricOf(new Directory(file)) === PHOTOMETRIC.whiteIsZero;
 }
 
-function turning(directory: Directory): number {
-  const value = directoryOrientation(directory) ?? xmpOrientation(directory.bytes(TAG.xmp)) ?? 1;
-  return value >= 1 && value <= 8 ? value : 1;
+function isGrey16(directory: Directory): boolean {
+  const first = (tag: number) => directory.numbers(tag)[0] ?? 1;
+  return (
+    photometricOf(directory) <= PHOTOMETRIC.blackIsZero &&
+    first(TAG.bitsPerSample) === 16 &&
+    first(TAG.samplesPerPixel) === 1 &&
+    first(TAG.sampleFormat) === UNSIGNED
+  );
 }
 
-function isGrey16(directory: Directory, photometric: number, bits: number, samples: number) {
-  const unsigned = (directory.numbers(TAG.sampleFormat)[0] ?? 1) === 1;
-  return photometric <= PHOTOMETRIC.blackIsZero && bits === 16 && samples === 1 && unsigned;
-}
-
-function isPremultiplied(directory: Directory, photometric: number): boolean {
+function isPremultiplied(directory: Directory): boolean {
   const extra = directory.numbers(TAG.extraSamples)[0];
-  return photometric === PHOTOMETRIC.rgb && extra === ASSOCIATED_ALPHA;
+  return photometricOf(directory) === PHOTOMETRIC.rgb && extra === ASSOCIATED_ALPHA;
+}
+
+function photometricOf(directory: Directory): number {
+  return directory.numbers(TAG.photometric)[0] ?? PHOTOMETRIC.whiteIsZero;
 }
