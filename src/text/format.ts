@@ -1,0 +1,101 @@
+/**
+ * How conversations become ids: a chat template (Jinja) or one of XTuner's formats, by one interface.
+ */
+import { DataError, UsageError } from '../base/errors.js';
+import { ChatTemplate } from './chat-template.js';
+import { textMessage, type Message } from './message.js';
+import type { EncodeTextOptions, Encoded } from './span-encoder.js';
+import type { Tokenizer } from './tokenizer.js';
+import { isXtunerFormat, XtunerFormat, XTUNER_FORMATS } from './xtuner-format.js';
+
+/** Ids and labels of a conversation: -200 for each image, its number in `images`, -100 for what is not learned. */
+export type Encoding = Readonly<Encoded>;
+
+export interface ChatFormat {
+  readonly name: string;
+  readonly tokenizer: Tokenizer;
+  /** The token that ends an answer, on which generation stops. */
+  readonly endOfTurn: number | undefined;
+  /** A whole conversation, its answers learned. */
+  training(messages: readonly Message[], options?: EncodeTextOptions): Encoding;
+  /** A conversation up to where the assistant begins to write. */
+  prompt(messages: readonly Message[], options?: EncodeTextOptions): Encoding;
+}
+
+export interface FormatOptions {
+  /** A name of `XTUNER_FORMATS`, or a Jinja template. @default the tokenizer's own chat template */
+  template?: string | { readonly source: string; readonly name: string } | undefined;
+  /** The date that a Jinja template sees. @default none, so that a record gives the same ids on any day */
+  now?: Date | undefined;
+}
+
+/**
+ * The format in which a tokenizer's model is to be spoken to.
+ *
+ * Throws E_TEMPLATE_UNKNOWN on a name that is no format, E_TEMPLATE_MISSING where the tokenizer has no template,
+ * E_TEMPLATE_SYNTAX on a template that cannot be read, E_TEMPLATE_TOKENS where a token is missing.
+ */
+export function createFormat(
+  tokenizer: Tokenizer,
+  { template, now }: FormatOptions = {},
+): ChatFormat {
+  if (typeof template === 'string') {
+    if (isXtunerFormat(template)) return new XtunerFormat(template, tokenizer);
+    throw new UsageError(`There is no chat template called ${JSON.stringify(template)}.`, {
+      code: 'E_TEMPLATE_UNKNOWN',
+      hint: `Use ${XTUNER_FORMATS.join(', ')} or a .jinja file.`,
+    });
+  }
+  if (template) return new JinjaFormat({ ...template, tokenizer, now });
+  if (tokenizer.chatTemplate === undefined) {
+    throw new DataError('The tokenizer has no chat template.', {
+      code: 'E_TEMPLATE_MISSING',
+      hint: `Name one: ${XTUNER_FORMATS.join(', ')} or a .jinja file.`,
+    });
+  }
+  return new JinjaFormat({
+    source: tokenizer.chatTemplate,
+    name: 'of the tokenizer',
+    tokenizer,
+    now,
+  });
+}
+
+/** A Jinja template: ids are those of the whole text, as Hugging Face encodes it. */
+export class JinjaFormat implements ChatFormat {
+  readonly name: string;
+  readonly tokenizer: Tokenizer;
+  readonly #template: ChatTemplate;
+  #endOfTurn: number | undefined;
+
+  constructor(options: ConstructorParameters<typeof ChatTemplate>[0]) {
+    this.name = options.name;
+    this.tokenizer = options.tokenizer;
+    this.#template = new ChatTemplate(options);
+  }
+
+  /** The first special token after an answer, else the tokenizer's end token. */
+  get endOfTurn(): number | undefined {
+    this.#endOfTurn ??= this.#findEndOfTurn() ?? this.tokenizer.eosId;
+    return this.#endOfTurn;
+  }
+
+  training(messages: readonly Message[], options: EncodeTextOptions = {}): Encoding {
+    const spans = this.#template.training(messages, options.specialTokens);
+    return this.tokenizer.encodeSpans(spans, options);
+  }
+
+  prompt(messages: readonly Message[], options: EncodeTextOptions = {}): Encoding {
+    const spans = this.#template.prompt(messages, options.specialTokens);
+    return this.tokenizer.encodeSpans(spans, options);
+  }
+
+  #findEndOfTurn(): number | undefined {
+    try {
+      const { labels } = this.training([textMessage('user', 'a'), textMessage('assistant', 'b')]);
+      return labels.find((label) => this.tokenizer.isSpecial(label));
+    } catch {
+      return undefined;
+    }
+  }
+}

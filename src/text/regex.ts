@@ -1,0 +1,50 @@
+/**
+ * Oniguruma patterns of `tokenizer.json` made safe for @huggingface/tokenizers, which rewrites them to
+ * JavaScript (`\s` as Unicode White_Space, classes, anchors) but not all that they mean.
+ */
+import { DataError } from '../base/errors.js';
+
+/** Letters beyond ASCII that equal an ASCII letter when case is ignored: long s and the Kelvin sign. */
+const FOLDS: Readonly<Record<string, string>> = { s: 'ſ', k: '\u212a' };
+
+/** `(?i:...)` of plain letters, alternatives and classes, the form that tokenizers use. */
+const IGNORE_CASE = /\(\?i:([^()\\]*)\)/g;
+
+/** What would match something else in JavaScript: possessive quantifiers and atomic groups. */
+const UNSUPPORTED = /[*+?}]\+|\(\?>/;
+
+/**
+ * The pattern with every `(?i:...)` spelled out, letters beyond ASCII included: `(?i:'s)` as `(?:'[sSſ])`.
+ *
+ * Throws E_TOKENIZER_UNSUPPORTED on possessive quantifiers and atomic groups.
+ */
+export function safePattern(pattern: string): string {
+  const skeleton = pattern.replace(/\\[pPux]\{[^}]*\}|\\./gs, 'x').replace(/\[[^\]]*\]/g, 'x');
+  if (UNSUPPORTED.test(skeleton)) {
+    throw new DataError(
+      `The pattern ${JSON.stringify(pattern)} uses a possessive quantifier or an atomic group.`,
+      {
+        code: 'E_TOKENIZER_UNSUPPORTED',
+        hint: 'Use a tokenizer.json whose patterns do without `++`, `*+`, `?+` and `(?>...)`.',
+      },
+    );
+  }
+  return pattern.replace(IGNORE_CASE, (_, body: string) => `(?:${ignoreCase(body)})`);
+}
+
+function ignoreCase(body: string): string {
+  let inClass = false;
+  let out = '';
+  for (const character of body) {
+    if (character === '[') inClass = true;
+    if (character === ']') inClass = false;
+    if (!/[A-Za-z]/.test(character)) {
+      out += character;
+      continue;
+    }
+    const lower = character.toLowerCase();
+    const cases = lower + character.toUpperCase() + (FOLDS[lower] ?? '');
+    out += inClass ? cases : `[${cases}]`;
+  }
+  return out;
+}
