@@ -1,0 +1,193 @@
+/**
+ * From a record to what a model trains on: ids, labels, and the images to put in. Pure and without tensors, so
+ * that any thread can do it.
+ *
+ * Length counts every token that the model will see: an image counts as the tokens that it becomes
+ * (`imageTokens`). XTuner counts it as one, whence its limits: `max_length` 1472 with 576 tokens for an image is at
+ * most 1472 - 1 + 576 = 2047 tokens in the model. `maxLength: 2047, imageTokens: 576` cuts a record with one image
+ * where XTuner cuts it; one without image may then be 2047 tokens long, which XTuner cuts at 1472, and each further
+ * image takes 576 from the text, which XTuner lets grow past 2048. `maxLength: 1472, imageTokens: 1` is XTuner's way
+ * of counting for every record.
+ */
+import { DataError, UsageError } from '../base/errors.js';
+import type { ChatFormat } from '../text/format.js';
+import { IGNORED_LABEL, IMAGE_ID } from '../text/message.js';
+import type { SpecialTokens } from '../text/span-encoder.js';
+import { pairTurns, type TurnFault } from '../text/turns.js';
+import { parseRecord } from './records/parse-record.js';
+import type { ChatRecord, ImageSource, RecordId, RecordProblem } from './records/record.js';
+
+export interface EncodeOptions {
+  format: ChatFormat;
+  /** Most tokens of a sample, images counted by `imageTokens`. @default no limit */
+  maxLength?: number | undefined;
+  /** Tokens that an image becomes. @default 1 */
+  imageTokens?: number | undefined;
+  /** What becomes of a longer record: cut at the right end, left out, or an error. @default 'truncate' */
+  overlong?: 'truncate' | 'skip' | 'stop' | undefined;
+  /** Whether text that spells a special token stays text. @default 'text' */
+  specialTokens?: SpecialTokens | undefined;
+}
+
+export interface EncodedSample {
+  readonly id: RecordId;
+  /** Images in the order of their -200. */
+  readonly images: readonly ImageSource[];
+  /** One -200 (`IMAGE_ID`) for each image. */
+  readonly inputIds: Int32Array;
+  /** Beside `inputIds`: the id where it is learned, else -100 (`IGNORED_LABEL`). */
+  readonly labels: Int32Array;
+  /** Tokens with images counted by `imageTokens`. */
+  readonly length: number;
+  /** Tokens that are learned. */
+  readonly supervised: number;
+  /** Tokens that were cut off. */
+  readonly truncated: number;
+  readonly warnings: readonly EncodeWarning[];
+}
+
+/** What is odd about a record that was encoded all the same. */
+export type EncodeWarning = TurnFault | 'special-tokens-as-text';
+
+/** Sentences for warnings, for people. */
+export const WARNINGS: Readonly<Record<EncodeWarning, string>> = {
+  'leading-answer': 'an answer before the first question is not learned',
+  'trailing-question': 'a question after the last answer is of no use',
+  'consecutive-questions': 'questions without an answer between them are joined',
+  'consecutive-answers': 'an answer follows an answer',
+  'special-tokens-as-text': 'text that spells a special token stays text',
+};
+
+export type EncodeOutcome =
+  | { readonly status: 'sample'; readonly sample: EncodedSample }
+  /** Longer than `maxLength`, with `overlong: 'skip'`. */
+  | { readonly status: 'overlong'; readonly id: RecordId; readonly length: number }
+  | { readonly status: 'bad'; readonly id: RecordId; readonly problem: RecordProblem };
+
+/** Reads and encodes a record as it stands in a data file; see `parseRecord` and `encodeRecord`. */
+export function encodeJson(json: unknown, options: EncodeOptions): EncodeOutcome {
+  const parsed = parseRecord(json);
+  if (!parsed.ok) return { status: 'bad', id: parsed.id, problem: parsed.problem };
+  return encodeRecord(parsed.record, options);
+}
+
+/**
+ * Encodes a record. It is bad, with the code of
+ *
+ * - E_TEMPLATE_...: the chat template does not take it;
+ * - E_IMAGE_CUT: an image lies beyond `maxLength`: images are never cut;
+ * - E_NO_SUPERVISION: nothing is learned, or nothing that is left after cutting.
+ *
+ * Throws E_OVERLONG (DataError) with `overlong: 'stop'`, and UsageError on impossible options.
+ */
+export function encodeRecord(record: ChatRecord, options: EncodeOptions): EncodeOutcome {
+  const { format, overlong = 'truncate', specialTokens = 'text' } = options;
+  const { maxLength, imageTokens } = limits(options);
+  const { id, messages } = record;
+  const bad = (problem: RecordProblem): EncodeOutcome => ({ status: 'bad', id, problem });
+
+  let encoding;
+  try {
+    encoding = format.training(messages, { specialTokens });
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    return bad({ code: error.code, message: error.message, hint: error.hint });
+  }
+  const { ids, labels } = encoding;
+  const whole = ids.length + encoding.images.length * (imageTokens - 1);
+  let end = ids.length;
+  let length = whole;
+  if (whole > maxLength) {
+    if (overlong === 'skip') return { status: 'overlong', id, length: whole };
+    if (overlong === 'stop') throw overlongError(id, whole, maxLength);
+    // From the right: text may go, an image may not.
+    while (length > maxLength && ids[end - 1] !== IMAGE_ID) {
+      end--;
+      length--;
+    }
+    if (length > maxLength) {
+      return bad({
+        code: 'E_IMAGE_CUT',
+        message: `an image ends at token ${length} of ${whole}, beyond the limit of ${maxLength}`,
+        hint: 'Raise `maxLength`, shorten the text before the image, or leave the record out.',
+      });
+    }
+  }
+  const kept = Int32Array.from(labels.slice(0, end));
+  const supervised = kept.reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
+  if (supervised === 0) {
+    const cut = end < ids.length ? ` once it is cut at ${maxLength} tokens` : '';
+    return bad({
+      code: 'E_NO_SUPERVISION',
+      message: `no token of the record is learned${cut}`,
+      hint:
+        cut === '' ? 'Give the record an answer.' : 'Raise `maxLength`, or leave the record out.',
+    });
+  }
+  const sample: EncodedSample = {
+    id,
+    images: encoding.images.map((image) => record.images[image]!),
+    inputIds: Int32Array.from(ids.slice(0, end)),
+    labels: kept,
+    length,
+    supervised,
+    truncated: whole - length,
+    warnings: warningsOf(record, format, specialTokens),
+  };
+  return { status: 'sample', sample };
+}
+
+/**
+ * Ids and labels as the model takes them: each -200 as `imageTokens` times the image token's id, not learned.
+ */
+export function expandImages(
+  { inputIds, labels }: Pick<EncodedSample, 'inputIds' | 'labels'>,
+  { imageTokens, imageTokenId }: { imageTokens: number; imageTokenId: number },
+): { inputIds: Int32Array; labels: Int32Array } {
+  const images = inputIds.reduce((count, id) => count + (id === IMAGE_ID ? 1 : 0), 0);
+  const length = inputIds.length + images * (imageTokens - 1);
+  const expanded = { inputIds: new Int32Array(length), labels: new Int32Array(length) };
+  let at = 0;
+  inputIds.forEach((id, i) => {
+    const count = id === IMAGE_ID ? imageTokens : 1;
+    expanded.inputIds.fill(id === IMAGE_ID ? imageTokenId : id, at, at + count);
+    expanded.labels.fill(labels[i]!, at, at + count);
+    at += count;
+  });
+  return expanded;
+}
+
+function limits({ maxLength = Infinity, imageTokens = 1 }: EncodeOptions): {
+  maxLength: number;
+  imageTokens: number;
+} {
+  const whole = (value: number): boolean => Number.isSafeInteger(value) && value > 0;
+  if (!whole(imageTokens) || !(maxLength === Infinity || whole(maxLength))) {
+    throw new UsageError(`maxLength ${maxLength} with imageTokens ${imageTokens} is no limit.`, {
+      code: 'E_MAX_LENGTH',
+      hint: 'Give whole numbers from 1.',
+    });
+  }
+  return { maxLength, imageTokens };
+}
+
+function overlongError(id: RecordId, length: number, maxLength: number): DataError {
+  const name = id === null ? 'A record' : `Record ${JSON.stringify(id)}`;
+  return new DataError(`${name} has ${length} tokens, more than the limit of ${maxLength}.`, {
+    code: 'E_OVERLONG',
+    hint: "Raise `maxLength`, or set `overlong` to 'truncate' or 'skip'.",
+  });
+}
+
+function warningsOf(
+  { messages }: ChatRecord,
+  { tokenizer }: ChatFormat,
+  specialTokens: SpecialTokens,
+): EncodeWarning[] {
+  const spelled =
+    specialTokens === 'text' &&
+    messages.some(({ content }) =>
+      content.some((part) => part.type === 'text' && tokenizer.spellsToken(part.text)),
+    );
+  return [...pairTurns(messages).faults, ...(spelled ? ['special-tokens-as-text' as const] : [])];
+}
