@@ -40,6 +40,8 @@ export class Directory {
     const [first, size, field] = big ? [start + 8, 20, 8] : [start + 2, 12, 4];
     for (let i = 0; i < entryCount; i++) {
       const entry = first + i * size;
+      // As Pillow: what stands before the end counts, though more was announced.
+      if (entry + size > block.length) break;
       const type = this.#u16(entry + 2);
       const count = big ? this.#u64(entry + 4) : this.#u32(entry + 4);
       const value = entry + size - field;

@@ -40,6 +40,12 @@ describe('orientation', () => {
     expect(orientation(undefined, Buffer.from('<tiff:Orientation>8</tiff:Orientation>'))).toBe(8);
   });
 
+  it('reads what is there of a directory that announces more', () => {
+    const block = exif(0x112, 3, 1, 4);
+    block.writeUInt16LE(9, 8);
+    expect(orientation(block, undefined)).toBe(4);
+  });
+
   it('loses no picture over damaged EXIF', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 80 }), fc.nat(25), fc.nat(255), (tail, at, value) => {
