@@ -55,7 +55,7 @@ describe('differences from XTuner', () => {
     expect(several.images).toEqual(['a', 'b']);
     expect(shown(several, format)).toContain('ĊĊ ĠA : Ġ <-200> ĠB : Ġ <-200> <|eot_id|>');
     const single = sample(record('a', ' Look <image> here ', 'x'), { format });
-    expect(shown(single, format)).toContain('ĊĊ <-200> Ċ L oo k Ġ Ġh e re <|eot_id|>');
+    expect(shown(single, format)).toContain('ĊĊ <-200> Ċ L oo k Ġ Ġhe re <|eot_id|>');
   });
 
   it('images and placeholders of different number are bad records', async () => {
