@@ -186,6 +186,67 @@ describe('limits', () => {
   });
 });
 
+/** Pieces of programs: most combinations run for a while, some to the end. */
+const PIECES = [
+  'N',
+  '\x88',
+  'K\x01',
+  'K\x02',
+  'J\xff\xff\xff\xff',
+  '\x8a\x09\0\0\0\0\0\0\0\0\x01',
+  'G\x40\0\0\0\0\0\0\0',
+  'X\x01\0\0\0a',
+  'X\x01\0\0\x000',
+  'X\x07\0\0\0storage',
+  'X\x06\0\0\0latin1',
+  'X\x02\0\0\0f8',
+  'C\x08\0\0\0\0\0\0\0\0',
+  ...Array.from('()]}012tdleuasbRQo.'),
+  '\x81',
+  '\x85',
+  '\x86',
+  '\x87',
+  '\x8f',
+  '\x90',
+  '\x91',
+  '\x92',
+  '\x93',
+  '\x94',
+  'h\0',
+  'h\x01',
+  'q\x01',
+  ...[
+    'torch._utils _rebuild_tensor',
+    'torch._utils _rebuild_tensor_v2',
+    'torch._utils _rebuild_tensor_v3',
+    'torch._utils _rebuild_parameter',
+    'torch._tensor _rebuild_from_type_v2',
+    'torch Tensor',
+    'torch FloatStorage',
+    'torch bfloat16',
+    'torch Size',
+    'torch device',
+    'torch.torch_version TorchVersion',
+    'collections OrderedDict',
+    'collections defaultdict',
+    '_codecs encode',
+    'builtins set',
+    'builtins bytearray',
+    'builtins getattr',
+    'builtins object',
+    'copyreg _reconstructor',
+    'argparse Namespace',
+    'numpy dtype',
+    'numpy ndarray',
+    'numpy.core.multiarray scalar',
+    'numpy.core.multiarray _reconstruct',
+    'numpy.core.numeric _frombuffer',
+  ].map((name) => `c${name.replace(' ', '\n')}\n`),
+  // A storage, a tensor of it, an empty tuple of hooks.
+  '(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ',
+  'K\0K\x02K\x02\x86K\x02K\x01\x86\x89ccollections\nOrderedDict\n)R',
+];
+
 describe('damaged files', () => {
   const all = [...filesIn(join(PICKLES, 'ok')), ...filesIn(join(PICKLES, 'refuse'))].filter(
     (bytes) => bytes.length < 10_000,
@@ -219,6 +280,17 @@ describe('damaged files', () => {
       { numRuns: 3000 },
     );
     expect(readdirSync(empty)).toEqual([]);
+  });
+
+  test('so do programs that nobody would write', async () => {
+    const program = fc.array(fc.constantFrom(...PIECES), { maxLength: 40 });
+    await fc.assert(
+      fc.asyncProperty(program, async (pieces) => {
+        const pickle = Buffer.from(`${pieces.join('')}.`, 'latin1');
+        await endsWell(checkpointOf(pickle, { 0: new Uint8Array(16) }));
+      }),
+      { numRuns: 3000 },
+    );
   });
 });
 

@@ -21,11 +21,7 @@ export class ByteStream {
 
   /** The next `length` bytes, as a view of the file's. */
   take(length: number | bigint): Uint8Array {
-    if (length < 0 || length > this.remaining) {
-      throw new StreamFault(`${length} bytes are announced, ${this.remaining} are left`);
-    }
-    const start = this.position;
-    this.position += Number(length);
+    const start = this.#skip(length);
     return this.#bytes.subarray(start, this.position);
   }
 
@@ -39,32 +35,37 @@ export class ByteStream {
   }
 
   u8(): number {
-    return this.#view.getUint8(this.#advance(1));
+    return this.#view.getUint8(this.#skip(1));
   }
 
   u16(): number {
-    return this.#view.getUint16(this.#advance(2), true);
+    return this.#view.getUint16(this.#skip(2), true);
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#advance(4), true);
+    return this.#view.getUint32(this.#skip(4), true);
   }
 
   i32(): number {
-    return this.#view.getInt32(this.#advance(4), true);
+    return this.#view.getInt32(this.#skip(4), true);
   }
 
   u64(): bigint {
-    return this.#view.getBigUint64(this.#advance(8), true);
+    return this.#view.getBigUint64(this.#skip(8), true);
   }
 
   /** A float in big-endian order, the only value that pickles write so. */
   f64(): number {
-    return this.#view.getFloat64(this.#advance(8), false);
+    return this.#view.getFloat64(this.#skip(8), false);
   }
 
-  #advance(length: number): number {
-    this.take(length);
-    return this.position - length;
+  /** Moves on, and returns where it was. */
+  #skip(length: number | bigint): number {
+    if (length < 0 || length > this.remaining) {
+      throw new StreamFault(`${length} bytes are announced, ${this.remaining} are left`);
+    }
+    const start = this.position;
+    this.position += Number(length);
+    return start;
   }
 }
