@@ -32,7 +32,12 @@ export const OLDER_CUDA_BUILD = `${TORCH}+cu126`;
 
 /** @typedef {'lean' | 'cuda'} Kind Without the CUDA libraries, or complete. */
 
-/** @param {string} text One wheel a line: name, version, bytes, SHA-256. */
+/**
+ * The complete sets are the NVIDIA packages that the torch wheel names, and the headers of `nvidia-cuda-crt`, which the
+ * addon's CUDA part is compiled with.
+ *
+ * @param {string} text One wheel a line: name, version, bytes, SHA-256.
+ */
 function table(text) {
   return text
     .trim()
@@ -51,6 +56,7 @@ const LINUX_X64 = table(`
 
 const LINUX_X64_CUDA = table(`
   nvidia-cublas          13.1.0.3   423133236 ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171
+  nvidia-cuda-crt        13.0.88       134086 2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4
   nvidia-cuda-nvrtc      13.0.88     90215200 ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575
   nvidia-cudnn-cu13      9.19.0.56  366066321 d20e1734305e9d68889a96e3f35094d733ff1f83932ebe462753973e53a572bf
   nvidia-cufft           12.0.0.61  214085489 6c44f692dce8fd5ffd3e3df134b6cdb9c2f72d99cf40b62c32dde45eea9ddad3
@@ -73,6 +79,7 @@ const LINUX_ARM64 = table(`
 
 const LINUX_ARM64_CUDA = table(`
   nvidia-cublas          13.1.0.3   542851226 c86fc7f7ae36d7528288c5d88098edcb7b02c633d262e7ddbb86b0ad91be5df2
+  nvidia-cuda-crt        13.0.88       134086 ee2ea2a97073e02ee62bb27841f437332be2c248e3eac013df07997ada39c003
   nvidia-cuda-nvrtc      13.0.88     43015449 d27f20a0ca67a4bb34268a5e951033496c5b74870b868bacd046b1b8e0c3267b
   nvidia-cudnn-cu13      9.19.0.56  433781201 6ed29ffaee1176c612daf442e4dd6cfeb6a0caa43ddcbeb59da94953030b1be4
   nvidia-cufft           12.0.0.61  214053554 2708c852ef8cd89d1d2068bdbece0aa188813a0c934db3779b9b1faa8442e5f5
