@@ -1,0 +1,181 @@
+/**
+ * Tokens per second and peak memory of training steps on a LLaVA-Llama-3-8B shape with random bf16 weights, one row per
+ * setting; `bench/gpu/train.sh` runs the peer (transformers + peft) beside it.
+ *
+ *     node dist/bench/train.js [--modes lora,full] [--policies recompute,keep] [--layers 32] [--rows 4] [--tokens 2048]
+ *                              [--steps 6] [--device cuda:0] [--json]
+ *
+ * `full-ub` is full training with update-in-backward. Weights, gradients and Adam's moments of `full` are bf16, like the peer's.
+ */
+
+import { parseArgs } from 'node:util';
+import { checkRecipe } from '../src/config/index.js';
+import { Llava, makeBatch, readLlavaConfig, type Sample } from '../src/models/index.js';
+import { attentionKernel } from '../src/nn/index.js';
+import { AdamW, schedule } from '../src/optim/index.js';
+import {
+  emptyCache,
+  Generator,
+  memoryStats,
+  resetPeak,
+  synchronize,
+  torchFacts,
+  type Device,
+  type DType,
+} from '../src/torch/index.js';
+import { memoryPolicies, type MemoryPolicy } from '../src/train/memory-policy.js';
+import { Randomness } from '../src/train/randomness.js';
+import { prepareTrainable } from '../src/train/trainable.js';
+import { runUpdate } from '../src/train/update.js';
+
+const IMAGE_TOKEN = 128257;
+
+const { values: flags } = parseArgs({
+  options: {
+    modes: { type: 'string', default: 'lora,full,full-ub' },
+    policies: { type: 'string', default: 'recompute,keep' },
+    layers: { type: 'string', default: '32' },
+    rows: { type: 'string', default: '4' },
+    tokens: { type: 'string', default: '2048' },
+    steps: { type: 'string', default: '6' },
+    device: { type: 'string', default: 'cuda:0' },
+    hidden: { type: 'string', default: '4096' },
+    json: { type: 'boolean', default: false },
+  },
+});
+const device = flags.device as Device;
+const [rows, tokens, steps] = [Number(flags.rows), Number(flags.tokens), Number(flags.steps)];
+const dtype: DType = device === 'cpu' ? 'float32' : 'bfloat16';
+const hidden = Number(flags.hidden);
+
+const CONFIG = {
+  model_type: 'llava',
+  image_token_index: IMAGE_TOKEN,
+  vision_feature_layer: -2,
+  vision_config: {
+    model_type: 'clip_vision_model',
+    hidden_size: 1024,
+    intermediate_size: 4096,
+    num_hidden_layers: hidden < 4096 ? 3 : 24,
+    num_attention_heads: 16,
+    image_size: 336,
+    patch_size: 14,
+  },
+  text_config: {
+    model_type: 'llama',
+    vocab_size: 128320,
+    hidden_size: hidden,
+    intermediate_size: 3.5 * hidden,
+    num_hidden_layers: Number(flags.layers),
+    num_attention_heads: hidden / 128,
+    num_key_value_heads: hidden / 512,
+    rope_theta: 500000,
+    max_position_embeddings: 8192,
+  },
+};
+
+/** As the peer's: 576 image tokens from position 5 on, random text, the first 600 labels ignored. */
+function sample(seed: number): Sample {
+  const ids = Array.from({ length: tokens }, (_, i) =>
+    i >= 5 && i < 581 ? IMAGE_TOKEN : ((Math.imul(i + 1, 2654435761) + seed * 97) >>> 0) % 128000,
+  );
+  return {
+    inputIds: ids,
+    labels: ids.map((id, i) => (i < 600 ? -100 : id)),
+    images: [Float32Array.from({ length: 3 * 336 * 336 }, (_, i) => Math.sin(i + seed))],
+  };
+}
+
+function measure(mode: string, policy: MemoryPolicy): Record<string, string | number> {
+  const full = mode.startsWith('full');
+  const recipe = checkRecipe({
+    name: 'bench',
+    model: { from: 'x' },
+    data: { sources: ['x'] },
+    train: { decoder: full ? 'full' : { lora: { rank: 16, alpha: 32 } }, projector: 'full' },
+    optimizer: { learningRate: 2e-5 },
+  });
+  const capability = Number(torchFacts().cuda?.devices[0]?.capability ?? 0);
+  const kernel = attentionKernel({ device, dtype, computeCapability: capability });
+  const model = new Llava(readLlavaConfig({ file: 'bench', json: CONFIG }), { dtype, kernel });
+  const generator = Generator.create(1, device);
+  const trainable = prepareTrainable(model, { ...recipe, dtype, device, generator });
+  const optimizer = new AdamW(trainable.groups, { master: 'none', states: dtype });
+  const batch = makeBatch(
+    Array.from({ length: rows }, (_, i) => sample(i)),
+    model.input,
+    { device },
+  );
+  const randomness = new Randomness(1, device);
+  const setup = {
+    model,
+    device,
+    optimizer,
+    randomness,
+    policies: memoryPolicies(model.segments, { policy }),
+    schedule: schedule({ shape: 'constant', updates: steps }),
+    updateInBackward: mode === 'full-ub',
+  };
+  resetPeak(device);
+  const weights = memoryStats(device).allocated;
+  const seconds: number[] = [];
+  let loss = NaN;
+  for (let update = 0; update < steps; update++) {
+    synchronize(device);
+    const start = performance.now();
+    const run = runUpdate(setup, update, [batch]);
+    let state = run.next();
+    while (state.done !== true) state = run.next();
+    const queued = performance.now() - start;
+    const { lossSum } = state.value.numbers.read();
+    synchronize(device);
+    loss = lossSum / state.value.supervised;
+    seconds.push((performance.now() - start) / 1000);
+    process.stderr.write(
+      `${mode} ${policy} step ${update} loss ${loss.toFixed(4)} s ${seconds.at(-1)!.toFixed(4)} queued ${queued.toFixed(0)} ms\n`,
+    );
+  }
+  const peak = memoryStats(device).peakAllocated;
+  optimizer.dispose();
+  model.dispose();
+  randomness.dispose();
+  generator.dispose();
+  disposeBatch(batch);
+  emptyCache(device);
+  const median = seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)]!;
+  return {
+    mode,
+    policy,
+    tokensPerSecond: Math.round((rows * tokens) / median),
+    peakGiB: Number((peak / 2 ** 30).toFixed(2)),
+    weightsGiB: Number((weights / 2 ** 30).toFixed(2)),
+    loss: Number(loss.toFixed(4)),
+  };
+}
+
+function disposeBatch({
+  inputIds,
+  positions,
+  sequences,
+  images,
+  supervised,
+}: ReturnType<typeof makeBatch>): void {
+  const all = [inputIds, positions, sequences.starts, supervised.positions, supervised.targets];
+  if (images !== null) all.push(images.pixelValues, images.positions);
+  for (const tensor of all) tensor.dispose();
+}
+
+for (const mode of flags.modes.split(',')) {
+  for (const policy of flags.policies.split(',') as MemoryPolicy[]) {
+    try {
+      const row = measure(mode, policy);
+      console.log(
+        flags.json
+          ? JSON.stringify(row)
+          : `PATINA ${mode} ${policy} B=${rows} S=${tokens} weights=${row['weightsGiB']!}GiB tok/s=${row['tokensPerSecond']!} peak=${row['peakGiB']!}GiB loss=${row['loss']!}`,
+      );
+    } catch (error) {
+      console.log(`PATINA ${mode} ${policy} failed: ${(error as Error).message}`);
+    }
+  }
+}
