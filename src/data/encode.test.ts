@@ -138,6 +138,13 @@ describe('differences from XTuner', () => {
   });
 });
 
+it('a format whose tokens the tokenizer lacks gives a warning', async () => {
+  const tokenizer = await fixtureTokenizer('tokenizer-vicuna');
+  const format = createFormat(tokenizer, { template: 'llama3_chat' });
+  const { warnings } = sample(record(null, 'Hi', 'Hello'), { format });
+  expect(warnings).toEqual(['format-tokens-missing']);
+});
+
 describe('length', () => {
   it("XTuner's 1472 with an image as one token is 2047 with 576", async () => {
     const format = await llama3();

@@ -47,7 +47,7 @@ export interface EncodedSample {
 }
 
 /** What is odd about a record that was encoded all the same. */
-export type EncodeWarning = TurnFault | 'special-tokens-as-text';
+export type EncodeWarning = TurnFault | 'special-tokens-as-text' | 'format-tokens-missing';
 
 /** Sentences for warnings, for people. */
 export const WARNINGS: Readonly<Record<EncodeWarning, string>> = {
@@ -56,6 +56,7 @@ export const WARNINGS: Readonly<Record<EncodeWarning, string>> = {
   'consecutive-questions': 'questions without an answer between them are joined',
   'consecutive-answers': 'an answer follows an answer',
   'special-tokens-as-text': 'text that spells a special token stays text',
+  'format-tokens-missing': 'the tokenizer lacks special tokens of the format, which become text',
 };
 
 export type EncodeOutcome =
@@ -181,7 +182,7 @@ function overlongError(id: RecordId, length: number, maxLength: number): DataErr
 
 function warningsOf(
   { messages }: ChatRecord,
-  { tokenizer }: ChatFormat,
+  { tokenizer, missingTokens }: ChatFormat,
   specialTokens: SpecialTokens,
 ): EncodeWarning[] {
   const spelled =
@@ -189,5 +190,9 @@ function warningsOf(
     messages.some(({ content }) =>
       content.some((part) => part.type === 'text' && tokenizer.spellsToken(part.text)),
     );
-  return [...pairTurns(messages).faults, ...(spelled ? ['special-tokens-as-text' as const] : [])];
+  return [
+    ...pairTurns(messages).faults,
+    ...(spelled ? (['special-tokens-as-text'] as const) : []),
+    ...(missingTokens.length > 0 ? (['format-tokens-missing'] as const) : []),
+  ];
 }

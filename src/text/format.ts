@@ -16,6 +16,8 @@ export interface ChatFormat {
   readonly tokenizer: Tokenizer;
   /** The token that ends an answer, on which generation stops. */
   readonly endOfTurn: number | undefined;
+  /** Special tokens that the format is known to write and the tokenizer has not: they become text. */
+  readonly missingTokens: readonly string[];
   /** A whole conversation, its answers learned. */
   training(messages: readonly Message[], options?: EncodeTextOptions): Encoding;
   /** A conversation up to where the assistant begins to write. */
@@ -65,6 +67,7 @@ export function createFormat(
 export class JinjaFormat implements ChatFormat {
   readonly name: string;
   readonly tokenizer: Tokenizer;
+  readonly missingTokens = [];
   readonly #template: ChatTemplate;
   #endOfTurn: number | undefined;
 

@@ -61,6 +61,14 @@ describe("XTuner's formats", () => {
     expect([llama3.endOfTurn, vicuna.endOfTurn]).toEqual([1509, 2]);
   });
 
+  it('know which of their tokens a tokenizer lacks', async () => {
+    const tokenizer = await fixtureTokenizer('tokenizer-vicuna');
+    expect(createFormat(tokenizer, { template: 'vicuna' }).missingTokens).toEqual([]);
+    expect(createFormat(tokenizer, { template: 'llama3_chat' }).missingTokens).toEqual([
+      ...['<|start_header_id|>', '<|end_header_id|>', '<|eot_id|>'],
+    ]);
+  });
+
   it('vicuna needs an end token', () => {
     const [layout] = readFixture('encode/layouts.json.gz') as { tokenizer: object }[];
     const tokenizer = new Tokenizer({ tokenizer: layout!.tokenizer });

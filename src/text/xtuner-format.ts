@@ -21,6 +21,8 @@ interface PromptFormat {
   readonly suffix?: string;
   /** Follows the end token, not learned. */
   readonly separator?: string;
+  /** Special tokens that the format writes. */
+  readonly tokens: readonly string[];
 }
 
 const FORMATS = {
@@ -31,6 +33,7 @@ const FORMATS = {
       '<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n',
     ],
     suffix: '<|eot_id|>',
+    tokens: ['<|start_header_id|>', '<|end_header_id|>', '<|eot_id|>'],
   },
   vicuna: {
     system: [
@@ -40,6 +43,7 @@ const FORMATS = {
     ],
     instruction: ['USER: ', ' ASSISTANT:'],
     separator: '\n',
+    tokens: [],
   },
 } satisfies Record<string, PromptFormat>;
 
@@ -53,6 +57,7 @@ export const XTUNER_FORMATS = Object.keys(FORMATS) as readonly XtunerFormatName[
 
 export class XtunerFormat implements ChatFormat {
   readonly endOfTurn: number | undefined;
+  readonly missingTokens: readonly string[];
   readonly #format: PromptFormat;
 
   /** Throws E_TEMPLATE_TOKENS where the format needs an end token that the tokenizer has not. */
@@ -61,6 +66,7 @@ export class XtunerFormat implements ChatFormat {
     readonly tokenizer: Tokenizer,
   ) {
     this.#format = FORMATS[name];
+    this.missingTokens = this.#format.tokens.filter((token) => tokenizer.idOf(token) === undefined);
     this.endOfTurn = tokenizer.idOf(this.#format.suffix) ?? tokenizer.eosId;
     if (this.#format.suffix === undefined && this.endOfTurn === undefined) {
       throw new DataError(

@@ -1,0 +1,13 @@
+/** The room of text: tokenizers, chat formats and templates, streams of tokens, training a tokenizer. */
+
+export * from './format.js';
+export * from './llama3-template.js';
+export * from './load-tokenizer.js';
+export * from './message.js';
+export * from './segments.js';
+export * from './span-encoder.js';
+export * from './token-stream.js';
+export * from './tokenizer.js';
+export * from './train-bpe.js';
+export * from './turns.js';
+export * from './xtuner-format.js';
