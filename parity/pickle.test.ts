@@ -43,6 +43,11 @@ test('every stored checkpoint is read as the reference reads it, or refused', as
   }
 });
 
+const originals = process.env['PATINA_FIXTURES'];
+test.runIf(originals !== undefined)('the original folder too', async () => {
+  expect(await run([join(originals ?? '', 'pickle')])).toBe(true);
+});
+
 test('without the answers it still writes, and says what it did not compare', async () => {
   const inputs = join(folder, 'inputs');
   for (const part of ['expected.json', 'ok', 'refuse']) {

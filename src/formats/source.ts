@@ -1,7 +1,7 @@
 /** Reading parts of a file: the only door through which the readers of checkpoint formats touch the disk. */
 import { open, stat } from 'node:fs/promises';
 
-import { DataError, EnvironmentError } from '../base/errors.js';
+import { DataError, EnvironmentError, OutOfMemoryError } from '../base/errors.js';
 import { errorCode } from '../base/system-error.js';
 
 /** Something with bytes at known places. */
@@ -31,9 +31,11 @@ export async function openSource(path: string): Promise<ByteSource> {
       size,
       async read(offset, length, into) {
         checkRange(path, size, offset, length);
-        const bytes = into?.subarray(0, length) ?? new Uint8Array(length);
+        const bytes = into?.subarray(0, length) ?? allocate(path, length);
         for (let done = 0; done < length;) {
-          const { bytesRead } = await file.read(bytes, done, length - done, offset + done);
+          // One call of the system reads less than 2 GiB.
+          const piece = Math.min(length - done, 2 ** 30);
+          const { bytesRead } = await file.read(bytes, done, piece, offset + done);
           if (bytesRead === 0) throw truncated(path, offset + length, offset + done);
           done += bytesRead;
         }
@@ -60,6 +62,18 @@ export function memorySource(path: string, bytes: Uint8Array): ByteSource {
       }),
     close: () => Promise.resolve(),
   };
+}
+
+function allocate(path: string, length: number): Uint8Array {
+  try {
+    return new Uint8Array(length);
+  } catch (error) {
+    throw new OutOfMemoryError(`No memory to hold ${length} bytes of ${path} at once.`, {
+      code: 'E_HOST_MEMORY',
+      hint: 'Free some memory of this machine, or save the weights as safetensors, which are read in pieces.',
+      cause: error,
+    });
+  }
 }
 
 function checkRange(path: string, size: number, offset: number, length: number): void {

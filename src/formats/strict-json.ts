@@ -34,7 +34,7 @@ export function brief(value: unknown): string {
     return Array.isArray(value) ? 'a nested list' : 'an object';
   }
   const text = JSON.stringify(value);
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+  return text.length > 120 ? `${text.slice(0, 117)}...` : text;
 }
 
 /** The first key that repeats; `text` is valid JSON. One pass without recursion. */

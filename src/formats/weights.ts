@@ -114,7 +114,7 @@ async function openShards(indexPath: string, options: WeightsOptions): Promise<W
         hint: 'Download or copy the folder again: its files are of different versions.',
       });
     }
-    tensors.push(...shard);
+    for (const tensor of shard) tensors.push(tensor);
   }
   return { files: files.map((file) => join(dirname(indexPath), file)), tensors, rest: new Map() };
 }

@@ -1,7 +1,8 @@
 /** The strict comparison of what a model needs with what files hold: every difference by name, refused unless allowed. */
 import { DataError } from '../../base/errors.js';
 import { elementCount, type StoredTensor } from '../stored.js';
-import { listNames } from './list-names.js';
+import { brief } from '../strict-json.js';
+import { listSome } from './list-names.js';
 
 export interface CheckInput {
   /** What messages call the tensors: a path, or several. */
@@ -43,7 +44,7 @@ export class TensorsError extends DataError {
   ) {
     const lines = (['missing', 'unexpected', 'unfit'] as const).flatMap((kind) => {
       const texts = faults.filter((fault) => fault.kind === kind).map(({ text }) => text);
-      return texts.length === 0 ? [] : [`\n  ${texts.length} ${kind}: ${listNames(texts)}`];
+      return texts.length === 0 ? [] : [`\n  ${texts.length} ${kind}: ${listSome(texts)}`];
     });
     super(`The tensors of ${where} do not fit the model.${lines.join('')}`, {
       code: 'E_TENSORS',
@@ -76,16 +77,16 @@ export function checkTensors({
     const tensor = tensors.get(source);
     taken.add(source);
     if (tensor === undefined) {
-      faults.push({ kind: 'missing', name, text: name });
+      faults.push({ kind: 'missing', name, text: brief(name) });
       continue;
     }
     const unfit = whyUnfit(tensor, shape);
     if (unfit === undefined) used.set(name, tensor);
-    else faults.push({ kind: 'unfit', name, text: `${name} ${unfit}` });
+    else faults.push({ kind: 'unfit', name, text: `${brief(name)} ${unfit}` });
   }
   const spare = [...tensors.keys()].filter((name) => !taken.has(name));
   for (const name of [...spare.filter((each) => !tied.has(each)), ...unexpected]) {
-    faults.push({ kind: 'unexpected', name, text: name });
+    faults.push({ kind: 'unexpected', name, text: brief(name) });
   }
   const refused = faults.filter(({ name }) => !allow.some((pattern) => covers(pattern, name)));
   if (refused.length > 0) throw new TensorsError(where, refused);

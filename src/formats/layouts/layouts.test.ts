@@ -218,8 +218,8 @@ describe('the strict comparison', () => {
       'unfit lm_head.weight',
       'unfit model.vision_tower.pre_layrnorm.bias',
     ]);
-    expect(message).toContain('lm_head.weight has the shape [512, 47], expected [512, 48]');
-    expect(message).toContain('model.vision_tower.pre_layrnorm.bias has the type I64');
+    expect(message).toContain('"lm_head.weight" has the shape [512, 47], expected [512, 48]');
+    expect(message).toContain('"model.vision_tower.pre_layrnorm.bias" has the type I64');
     const allow = [...faults.map(({ name }) => name)];
     const checked = check({ tensors: broken, unexpected: ['image_newline'], allow });
     expect(checked.missing).toHaveLength(3);

@@ -17,7 +17,7 @@ export interface ReadOptions {
  * that the file does not hold as plain little-endian bytes.
  *
  * @throws DataError with a code that begins with E_PICKLE, E_ZIP, E_CHECKPOINT, E_TORCHSCRIPT or E_TRUNCATED when the file
- *   is hostile or broken, E_NOT_CHECKPOINT when it is something else, E_FILE_MISSING or E_NOT_A_FILE.
+ *   is hostile or broken, E_WRONG_KIND or E_NOT_CHECKPOINT when it is something else, E_FILE_MISSING or E_NOT_A_FILE.
  */
 export async function readCheckpoint(
   path: string,

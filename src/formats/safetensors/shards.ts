@@ -41,7 +41,7 @@ export async function writeShards(
   for (const [index, shard] of shards.entries()) {
     const file = `${stem}-${five(index + 1)}-of-${five(shards.length)}.safetensors`;
     await writeSafetensors(join(folder, file), shard, options);
-    home.push(...shard.map(({ name }): [string, string] => [name, file]));
+    for (const { name } of shard) home.push([name, file]);
     files.push(file);
   }
   home.sort(([a], [b]) => (a < b ? -1 : 1));
