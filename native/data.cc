@@ -197,7 +197,7 @@ static napi_value overwrite(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<2> args(env, info);
   at::AutoDispatchBelowADInplaceOrView guard;
-  tensorOf(number(env, args[0]), 0).copy_(tensorOf(number(env, args[1]), 1));
+  dataOf(number(env, args[0]), 0).copy_(dataOf(number(env, args[1]), 1));
   return nullptr;
   PATINA_END
 }

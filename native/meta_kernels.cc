@@ -46,6 +46,32 @@ Gradients3 sdpaFlashBackward(const Tensor&, const Tensor& q, const Tensor& k, co
   return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
 }
 
+using Attention4 = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+// The log-sum-exp is padded to whole blocks of 32 queries; gradients lie as [B, T, H, D], that of a bias in rows of 16.
+Attention4 sdpaEfficient(const Tensor& q, const Tensor&, const Tensor& v, const optional<Tensor>&, bool logsumexp, double, bool,
+                         optional<double>) {
+  const int64_t length = logsumexp ? (q.size(2) + 31) / 32 * 32 : 0;
+  return {attentionOutput(q, v), at::empty({q.size(0), q.size(1), length}, q.options().dtype(at::kFloat)), philoxLike(q),
+          philoxLike(q)};
+}
+
+Attention4 sdpaEfficientBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
+                                 const Tensor&, const Tensor&, const Tensor&, const Tensor&, double, std::array<bool, 4> mask,
+                                 bool, optional<double>) {
+  const auto like = [](const Tensor& t) {
+    return at::empty({t.size(0), t.size(2), t.size(1), t.size(3)}, t.options()).transpose(1, 2);
+  };
+  Tensor biasGradient;
+  if (bias.defined() && mask[3]) {
+    auto shape = bias.sizes().vec();
+    const int64_t last = shape.back();
+    shape.back() = (last + 15) / 16 * 16;
+    biasGradient = at::empty(shape, bias.options()).narrow(-1, 0, last);
+  }
+  return {like(q), like(k), like(v), biasGradient};
+}
+
 std::tuple<Tensor, Tensor> sdpaCpu(const Tensor& q, const Tensor&, const Tensor& v, double, bool, const optional<Tensor>&,
                                    optional<double>) {
   const auto accumulate = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
@@ -114,8 +140,7 @@ std::tuple<Tensor, Tensor> rmsNormBackward(const Tensor&, const Tensor& x, at::I
 }
 
 Gradients3 layerNorm(const Tensor& x, c10::SymIntArrayRef shape, const optional<Tensor>&, const optional<Tensor>&, double) {
-  const auto statistics = x.is_meta() ? statisticsType(x) : x.scalar_type();
-  const auto stats = [&] { return at::empty(statisticsShape(x, shape.size()), x.options().dtype(statistics)); };
+  const auto stats = [&] { return at::empty(statisticsShape(x, shape.size()), x.options().dtype(statisticsType(x))); };
   return {at::empty_like(x, at::MemoryFormat::Contiguous), stats(), stats()};
 }
 
@@ -170,21 +195,15 @@ void unscale(at::TensorList, Tensor&, const Tensor&) {}
 
 Tensor& updateScale(Tensor& scale, Tensor&, const Tensor&, double, double, int64_t) { return scale; }
 
-// Pointwise operators whose kernels are registered for real devices alone.
-Tensor& pointwiseOut(const Tensor& x, Tensor& out) {
-  out.resize_(x.sizes());
-  return out;
-}
-
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, Meta, m) {
-  m.impl("abs.out", pointwiseOut);
-  m.impl("logical_not.out", pointwiseOut);
   m.impl("_scaled_dot_product_cudnn_attention", sdpaCudnn);
   m.impl("_scaled_dot_product_cudnn_attention_backward", sdpaCudnnBackward);
   m.impl("_scaled_dot_product_flash_attention", sdpaFlash);
   m.impl("_scaled_dot_product_flash_attention_backward", sdpaFlashBackward);
+  m.impl("_scaled_dot_product_efficient_attention", sdpaEfficient);
+  m.impl("_scaled_dot_product_efficient_attention_backward", sdpaEfficientBackward);
   m.impl("_scaled_dot_product_flash_attention_for_cpu", sdpaCpu);
   m.impl("_scaled_dot_product_flash_attention_for_cpu_backward", sdpaCpuBackward);
   m.impl("_flash_attention_forward", flash);

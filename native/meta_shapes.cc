@@ -1,0 +1,93 @@
+// Meta kernels of plain operators that libtorch's C++ side has none for: shape and dtype of the result, nothing more. (What is
+// called by name and saves tensors for its backward is in meta_kernels.cc.)
+#include "common.h"
+
+#include <ATen/ExpandUtils.h>
+#include <torch/library.h>
+
+namespace patina {
+namespace {
+
+using at::Tensor;
+using c10::SymInt;
+using std::optional;
+
+// --- pointwise -------------------------------------------------------------------------------------------------------
+
+Tensor relu(const Tensor& x) { return at::empty_like(x); }
+
+Tensor isnan(const Tensor& x) { return at::empty_like(x, x.options().dtype(at::kBool)); }
+
+Tensor& unaryOut(const Tensor& x, Tensor& out) {
+  out.resize_(x.sizes());
+  return out;
+}
+
+Tensor& nanToNumOut(const Tensor& x, optional<double>, optional<double>, optional<double>, Tensor& out) { return unaryOut(x, out); }
+
+Tensor& binaryOut(const Tensor& x, const Tensor& y, Tensor& out) {
+  out.resize_(at::infer_size(x.sizes(), y.sizes()));
+  return out;
+}
+
+Tensor where(const Tensor& condition, const Tensor& x, const Tensor& y) {
+  const auto shape = at::infer_size(condition.sizes(), at::infer_size(x.sizes(), y.sizes()));
+  return at::empty(shape, x.options().dtype(at::result_type(x, y)));
+}
+
+// --- reductions ------------------------------------------------------------------------------------------------------
+
+Tensor extremum(const Tensor& x) {
+  TORCH_CHECK(x.numel() > 0, "the extremum of a tensor without elements is not defined");
+  return at::empty({}, x.options());
+}
+
+Tensor prod(const Tensor& x, optional<at::ScalarType> dtype) {
+  const auto own = c10::isIntegralType(x.scalar_type(), true) ? at::kLong : x.scalar_type();
+  return at::empty({}, x.options().dtype(dtype.value_or(own)));
+}
+
+Tensor var(const Tensor& x, at::OptionalIntArrayRef dims, const optional<at::Scalar>&, bool keepdim) {
+  return at::mean(x, dims, keepdim);
+}
+
+// --- order and chance ------------------------------------------------------------------------------------------------
+
+Tensor flip(const Tensor& x, at::IntArrayRef) { return at::empty_like(x); }
+
+Tensor roll(const Tensor& x, c10::SymIntArrayRef, at::IntArrayRef) { return at::empty_like(x, at::MemoryFormat::Contiguous); }
+
+Tensor& randpermOut(SymInt count, optional<at::Generator>, Tensor& out) {
+  out.resize_({count.expect_int()});
+  return out;
+}
+
+Tensor multinomial(const Tensor& weights, SymInt count, bool, optional<at::Generator>) {
+  auto shape = weights.sizes().vec();
+  TORCH_CHECK(shape.size() == 1 || shape.size() == 2, "multinomial wants one or two dimensions, not ", shape.size());
+  shape.back() = count.expect_int();
+  return at::empty(shape, weights.options().dtype(at::kLong));
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(aten, Meta, m) {
+  m.impl("relu", relu);
+  m.impl("isnan", isnan);
+  m.impl("abs.out", unaryOut);
+  m.impl("logical_not.out", unaryOut);
+  m.impl("nan_to_num.out", nanToNumOut);
+  m.impl("logical_and.out", binaryOut);
+  m.impl("logical_or.out", binaryOut);
+  m.impl("where.self", where);
+  m.impl("max", extremum);
+  m.impl("min", extremum);
+  m.impl("prod", prod);
+  m.impl("var.correction", var);
+  m.impl("flip", flip);
+  m.impl("roll", roll);
+  m.impl("randperm.generator_out", randpermOut);
+  m.impl("multinomial", multinomial);
+}
+
+}  // namespace patina
