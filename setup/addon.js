@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { SetupError } from './errors.js';
 import { exists, hashFiles, list, makeWhole, writeWhole } from './files.js';
 import { packageVersion } from './packages.js';
-import { find, installCommand, run, tail } from './tools.js';
+import { find, installCommand, isAtLeast, run, tail } from './tools.js';
 
 /** @import { ChosenLibtorch } from './libtorch.js' */
 /** @import { Report } from './report.js' */
@@ -20,7 +20,7 @@ import { find, installCommand, run, tail } from './tools.js';
 
 /** Rises when the way of building below changes, so that everybody builds anew. */
 const RECIPE = 1;
-const OLDEST_CMAKE = [3, 18];
+const OLDEST_CMAKE = '3.18';
 /** What one compiler process takes at most with libtorch's headers. */
 const COMPILER_BYTES = 1.5e9;
 /** Builds of other sources, compilers and libtorches that stay for a way back. */
@@ -142,12 +142,11 @@ export async function requireCompiler(env) {
 
 /** @param {NodeJS.ProcessEnv} env */
 export async function requireCmake(env) {
-  const oldest = OLDEST_CMAKE.join('.');
   const command = installCommand({
     debian: 'sudo apt-get install cmake',
     macos: 'brew install cmake',
   });
-  const hint = `Install CMake ${oldest} or newer (${command}; anywhere: python3 -m pip install cmake), then run "npm run setup".`;
+  const hint = `Install CMake ${OLDEST_CMAKE} or newer (${command}; anywhere: python3 -m pip install cmake), then run "npm run setup".`;
   const cmake = find('cmake', env);
   if (cmake === undefined) {
     throw new SetupError('There is no CMake on the PATH.', {
@@ -157,16 +156,9 @@ export async function requireCmake(env) {
     });
   }
   const { stdout } = await run(cmake, ['--version'], { env });
-  const [, major, minor] = /(\d+)\.(\d+)/.exec(stdout) ?? [];
-  const [oldestMajor = 0, oldestMinor = 0] = OLDEST_CMAKE;
-  if (
-    Number(major) > oldestMajor ||
-    (Number(major) === oldestMajor && Number(minor) >= oldestMinor)
-  ) {
-    return cmake;
-  }
+  if (isAtLeast(stdout, OLDEST_CMAKE)) return cmake;
   throw new SetupError(
-    `CMake at ${cmake} has version ${major ?? '?'}.${minor ?? '?'}; ${oldest} or newer is needed.`,
+    `CMake at ${cmake} is too old (${stdout.split('\n')[0]}); ${OLDEST_CMAKE} or newer is needed.`,
     { code: 'E_CMAKE_OLD', hint, command: 'python3 -m pip install cmake' },
   );
 }

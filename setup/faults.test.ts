@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { asSetupError, SetupError } from './errors.js';
 import { FakeProject, fakeDownloads } from './fake-project.js';
+import { requireGlibc } from './fetch.js';
 import { setUp } from './main.js';
 
 let project: FakeProject;
@@ -219,7 +220,7 @@ const FAULTS: Record<string, Fault> = {
   'an old CMake': {
     env: { FAKE_CMAKE: '3.16.3' },
     code: 'E_CMAKE_OLD',
-    message: /3\.16; 3\.18/,
+    message: /3\.16\.3.*3\.18/,
     hint: /pip install cmake/,
   },
   'an addon that does not compile': {
@@ -290,6 +291,15 @@ describe('faults of the set-up', () => {
       code: 'E_LIBTORCH_UNSUITABLE',
       message: expect.stringContaining('ABI') as string,
     });
+  });
+
+  it.each(['', '2.17'])('a C library that the wheels do not run on: "%s"', (version) => {
+    if (process.platform !== 'linux') return;
+    expect(() => requireGlibc('2.28')).not.toThrow();
+    expect(() => requireGlibc('2.41')).not.toThrow();
+    expect(() => requireGlibc(version)).toThrow(
+      expect.objectContaining({ code: 'E_PLATFORM' }) as Error,
+    );
   });
 
   it.each(['ENOSPC', 'EDQUOT'])('%s while writing is a full disk', (code) => {

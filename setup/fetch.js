@@ -7,7 +7,7 @@ import { CUDA_BUILD, TORCH } from './downloads.js';
 import { SetupError } from './errors.js';
 import { exists, freeBytes, hashFile, inTemporary, list, makeWhole, size } from './files.js';
 import { findPip } from './python.js';
-import { run, tail } from './tools.js';
+import { isAtLeast, run, tail } from './tools.js';
 
 /** @import { Download, Kind, Wheel } from './downloads.js' */
 /** @import { Report } from './report.js' */
@@ -43,6 +43,7 @@ export async function fetchLibtorch({ root, kind, env, report, downloads }) {
       hint: `Install torch ${TORCH} in the active Python or set PATINA_LIBTORCH, then run "npm run setup".`,
     });
   }
+  requireGlibc();
   if (!download.tested) report.warn(`Patina on ${platform} is untested so far.`);
   const python = await findPip(env);
 
@@ -77,6 +78,32 @@ export async function fetchLibtorch({ root, kind, env, report, downloads }) {
     }),
   );
   rmSync(cache, { recursive: true });
+}
+
+const OLDEST_GLIBC = '2.28';
+
+/**
+ * The wheels for Linux are built for glibc: elsewhere they would be downloaded in vain.
+ *
+ * @param {string} version Of the glibc that Node runs on; empty where it runs on another C library.
+ */
+export function requireGlibc(version = glibcVersion()) {
+  if (process.platform !== 'linux' || isAtLeast(version, OLDEST_GLIBC)) return;
+  throw new SetupError(
+    `libtorch for Linux needs glibc ${OLDEST_GLIBC} or newer; this system has ${version || 'another C library'}.`,
+    {
+      code: 'E_PLATFORM',
+      hint: 'Use a distribution with a newer glibc (Debian 10, Ubuntu 20.04, RHEL 8 or newer), or set PATINA_LIBTORCH to a libtorch that was built for this one.',
+    },
+  );
+}
+
+function glibcVersion() {
+  // Without it the report looks up the names of all connections.
+  process.report.excludeNetwork = true;
+  /** @type {{ header?: { glibcVersionRuntime?: string } }} */
+  const report = process.report.getReport();
+  return report.header?.glibcVersionRuntime ?? '';
 }
 
 /**

@@ -26,7 +26,7 @@ const RANGE = `2.${OLDEST} to 2.${NEWEST}`;
 const library = (name) => `lib${name}.${process.platform === 'darwin' ? 'dylib' : 'so'}`;
 
 /**
- * Size and time of the main library; the loader in src/base/locate.ts compares the same.
+ * Size and time of the main library; the loader in src/base/native-path.ts compares the same.
  *
  * @param {string} folder
  * @returns {string | undefined} Undefined if the library is gone.

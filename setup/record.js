@@ -1,4 +1,4 @@
-/** The record of what the set-up did, `.patina/setup.json`; src/base/locate.ts reads it. */
+/** The record of what the set-up did, `.patina/setup.json`; src/base/native-path.ts reads it. */
 import { join } from 'node:path';
 
 import { readIfThere, writeWhole } from './files.js';
@@ -23,7 +23,11 @@ const recordPath = (root) => join(root, '.patina', 'setup.json');
 export function readRecord(root) {
   try {
     const record = JSON.parse(readIfThere(recordPath(root)) ?? 'null');
-    return record?.version === 1 ? record : undefined;
+    const whole =
+      record?.version === 1 &&
+      typeof record.libtorch?.folder === 'string' &&
+      typeof record.addon?.hash === 'string';
+    return whole ? record : undefined;
   } catch (error) {
     // A record that was broken by hand is made again.
     if (error instanceof SyntaxError) return undefined;

@@ -67,8 +67,10 @@ describe('the set-up', () => {
     expect(await steps({ FAKE_BUILD: 'broken' })).toEqual([]);
     rmSync(project.path('.patina/libtorch/2.11.0-lean/torch/lib'), { recursive: true });
     expect(await steps()).toEqual(['downloading', 'downloading', 'unpacking', 'building']);
-    project.write('.patina/setup.json', 'not JSON');
-    expect(await steps()).toEqual(['compiling']);
+    for (const broken of ['not JSON', '{ "version": 1 }', '[]']) {
+      project.write('.patina/setup.json', broken);
+      expect(await steps()).toEqual(['compiling']);
+    }
   });
 
   it('keeps what is built when the compiler goes away', async () => {

@@ -111,3 +111,20 @@ export function tail(text, lines) {
 export function installCommand({ debian, macos }) {
   return process.platform === 'darwin' ? macos : debian;
 }
+
+/**
+ * Whether the first version number in a text is `oldest` or newer.
+ *
+ * @param {string} text For example `cmake version 3.25.1`.
+ * @param {string} oldest For example `3.18`.
+ */
+export function isAtLeast(text, oldest) {
+  const [major = NaN, minor = NaN] = numbers(text);
+  const [oldestMajor = NaN, oldestMinor = NaN] = numbers(oldest);
+  return major > oldestMajor || (major === oldestMajor && minor >= oldestMinor);
+}
+
+/** @param {string} text */
+function numbers(text) {
+  return (/(\d+)\.(\d+)/.exec(text) ?? []).slice(1).map(Number);
+}
