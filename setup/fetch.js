@@ -100,7 +100,7 @@ export function requireGlibc(version = glibcVersion()) {
 
 function glibcVersion() {
   // Without it the report looks up the names of all connections.
-  process.report.excludeNetwork = true;
+  Object.assign(process.report, { excludeNetwork: true });
   /** @type {{ header?: { glibcVersionRuntime?: string } }} */
   const report = process.report.getReport();
   return report.header?.glibcVersionRuntime ?? '';
