@@ -120,6 +120,15 @@ function handOver(value: unknown, from: Scope, to: Scope | null): void {
   }
 }
 
+function refusePromise(result: unknown, name: string): void {
+  if (!(result instanceof Promise)) return;
+  result.catch(() => undefined); // its outcome no longer matters
+  throw new UsageError(`the function given to ${name}() returned a promise`, {
+    code: 'E_SCOPE_ASYNC',
+    hint: 'Use scopeAsync() for asynchronous functions.',
+  });
+}
+
 /**
  * Runs a function and frees every tensor made inside except what it returns (tensors in arrays, maps, plain objects too).
  *
@@ -132,13 +141,7 @@ export function scope<T>(run: () => T): T {
   current = inner;
   try {
     const result = run();
-    if (result instanceof Promise) {
-      result.catch(() => undefined); // its outcome no longer matters
-      throw new UsageError('the function given to scope() returned a promise', {
-        code: 'E_SCOPE_ASYNC',
-        hint: 'Use scopeAsync() for asynchronous functions.',
-      });
-    }
+    refusePromise(result, 'scope');
     handOver(result, inner, around);
     return result;
   } finally {
@@ -153,7 +156,11 @@ export interface Holding<T> extends Disposable {
   dispose(): void;
 }
 
-/** Runs a synchronous function and keeps every tensor made inside until the result is disposed. */
+/**
+ * Runs a synchronous function and keeps every tensor made inside until the result is disposed.
+ *
+ * @throws UsageError `E_SCOPE_ASYNC` if the function returns a promise.
+ */
 export function hold<T>(run: () => T): Holding<T> {
   const inner = new Scope(currentScope());
   const outer = current;
@@ -161,6 +168,7 @@ export function hold<T>(run: () => T): Holding<T> {
   let value: T;
   try {
     value = run();
+    refusePromise(value, 'hold');
   } catch (error) {
     inner.close();
     throw error;
