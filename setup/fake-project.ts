@@ -207,6 +207,7 @@ const TOOLS: Record<Tool, string> = {
       fs.mkdirSync('dist/src/cli', { recursive: true });
       fs.writeFileSync('dist/src/cli/main.js', source);
     \`);
-    write('node_modules/.package-lock.json', JSON.stringify({ packages }));`,
+    write('node_modules/.package-lock.json', JSON.stringify({ packages }));
+    process.stderr.write(process.env.FAKE_NPM_WARNING ?? '');`,
   'nvidia-smi': '',
 };

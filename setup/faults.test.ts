@@ -67,6 +67,12 @@ const FAULTS: Record<string, Fault> = {
     message: /disk is full/,
     hint: /Free some space/,
   },
+  'npm with a full disk, which it takes lightly': {
+    env: { FAKE_NPM_WARNING: 'npm warn tar TAR_ENTRY_ERROR ENOSPC: no space left on device' },
+    code: 'E_DISK_FULL',
+    message: /disk is full/,
+    hint: /Free some space/,
+  },
   'npm that fails otherwise': {
     env: { FAKE_NPM: 'npm error code EUSAGE' },
     code: 'E_NPM',
@@ -267,6 +273,11 @@ describe('faults of the set-up', () => {
     // Nothing is half there: no record, no temporary folder, no lock.
     expect(project.has('.patina/setup.json')).toBe(false);
     expect(leftovers()).toEqual([]);
+    // And the same command succeeds when the fault is mended.
+    if (env !== undefined && prepare === undefined) {
+      await setUp({ root, report, env: project.env(), downloads });
+      expect(project.has('.patina/setup.json')).toBe(true);
+    }
   });
 
   it('TypeScript that does not compile leaves libtorch and the addon in use', async () => {

@@ -1,5 +1,5 @@
 /** The npm packages, exactly as package-lock.json names them. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { SetupError } from './errors.js';
@@ -8,6 +8,9 @@ import { find, run, tail } from './tools.js';
 
 /** @typedef {Record<string, { version?: string, integrity?: string, optional?: boolean }>} Packages */
 
+/** @param {string} root */
+const installedPath = (root) => join(root, 'node_modules', '.package-lock.json');
+
 /**
  * Whether node_modules holds what package-lock.json names: npm writes what it installed, as its last act, into
  * node_modules/.package-lock.json.
@@ -15,7 +18,7 @@ import { find, run, tail } from './tools.js';
  * @param {string} root
  */
 export function packagesAreCurrent(root) {
-  const installed = readPackages(join(root, 'node_modules', '.package-lock.json'));
+  const installed = readPackages(installedPath(root));
   const wanted = readPackages(join(root, 'package-lock.json'));
   delete wanted['']; // The project itself.
   const same = Object.entries(wanted).every(([path, { version, integrity, optional }]) => {
@@ -57,7 +60,10 @@ export async function installPackages(root, env) {
   }
   const args = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund'];
   const { status, stderr } = await run(command, [...first, ...args], { cwd: root, env });
-  if (status !== 0) throw npmError(stderr);
+  // npm reports a file that it could not unpack, for example on a full disk, as a warning and ends well.
+  if (status === 0 && !stderr.includes('TAR_ENTRY_ERROR')) return;
+  rmSync(installedPath(root), { force: true });
+  throw npmError(stderr);
 }
 
 /**
