@@ -106,7 +106,7 @@ static napi_value read(napi_env env, napi_callback_info info) {
   PATINA_END
 }
 
-// item(handle): buffer = [tag, value]; tag 0 floating, 1 integral (value: the int64's bits), 2 bool.
+// item(handle): buffer = [value], unless it is an integer that a double does not hold.
 static napi_value item(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
@@ -115,17 +115,13 @@ static napi_value item(napi_env env, napi_callback_info info) {
   if (tensor.is_meta()) throw Failure("meta", "a meta tensor has no data");
   if (tensor.numel() != 1) throw Failure("shape", "item() needs a tensor of one element, this one has " + std::to_string(tensor.numel()));
   const at::Scalar value = tensor.item();
-  if (value.isBoolean()) {
-    buffer[0] = 2;
-    buffer[1] = value.toBool();
-  } else if (value.isIntegral(false)) {
-    buffer[0] = 1;
-    const int64_t bits = value.toLong();
-    std::memcpy(buffer + 1, &bits, sizeof bits);
-  } else {
-    buffer[0] = 0;
-    buffer[1] = value.toDouble();
+  if (value.isIntegral(false)) {
+    constexpr int64_t kSafe = 9007199254740991;
+    const bool fits = tensor.scalar_type() == at::kUInt64 ? value.toUInt64() <= static_cast<uint64_t>(kSafe)
+                                                          : std::abs(value.toLong()) <= kSafe;
+    if (!fits) throw Failure("unsafe", "the integer is beyond 2^53");
   }
+  buffer[0] = value.toDouble();
   return nullptr;
   PATINA_END
 }

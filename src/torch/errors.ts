@@ -85,10 +85,15 @@ export function failureError(failure: NativeFailure, context: FailureContext): P
         code: 'E_EXTENT',
         hint: 'The data are shorter than their description: fetch or write the file again.',
       });
+    case 'unsafe':
+      return new UsageError(text, {
+        code: 'E_UNSAFE_INTEGER',
+        hint: 'Read it with toTypedArray(), which gives bigints.',
+      });
     case 'storage':
       return new OperatorError(text, {
         code: 'E_STORAGE',
-        hint: 'Resize only storage that libtorch allocated.',
+        hint: 'Resize only storage that libtorch allocated, and fill it again before it is used.',
       });
     case 'meta':
       return new OperatorError(text, {
@@ -109,6 +114,9 @@ function operatorError(text: string, failure: NativeFailure): PatinaError {
       code: 'E_UNSUPPORTED',
       hint: 'This operator has no kernel for that device or dtype; convert the tensor with to().',
     });
+  }
+  if (/out of bounds for storage of size 0/.test(failure.message)) {
+    return failureError({ ...failure, kind: 'storage' }, { operator: text.split(':')[0]! });
   }
   if (DEVICE_MESSAGE.test(failure.message)) {
     return new OperatorError(text, {

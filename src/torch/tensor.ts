@@ -14,7 +14,7 @@ import { expectDone, expectValue, ThreadError } from './errors.js';
 import { native, type NativeFailure } from './native.js';
 import { formatTensor } from './format.js';
 import { TensorOperators } from './operators.generated.js';
-import { currentScope, type Scope } from './scope.js';
+import { currentScope, scope, type Scope } from './scope.js';
 import { describeSite, disposedHandle, forgetSite, recordSite } from './trace.js';
 
 /** TypedArrays that hold the elements of a tensor as they are. */
@@ -59,6 +59,9 @@ const ARRAYS: Partial<Record<DType, ElementArrayConstructor>> = {
   uint64: BigUint64Array,
   bool: Uint8Array,
 };
+
+/** Values that printing shows. */
+const SHOWN = 6;
 
 /** Elements up to which reading goes through the shared buffer. */
 const SMALL = 1024;
@@ -309,15 +312,7 @@ export class Tensor extends TensorOperators {
   /** The only element as a number. @throws UsageError `E_UNSAFE_INTEGER` if it is an integer beyond 2^53. */
   item(): number {
     expectDone(native.item(this.handle), 'item()');
-    if (B[0] !== 1) return B[1]!;
-    const value = new BigInt64Array(B.buffer, 8, 1)[0]!;
-    if (!Number.isSafeInteger(Number(value))) {
-      throw new UsageError(`item(): ${String(value)} is beyond 2^53`, {
-        code: 'E_UNSAFE_INTEGER',
-        hint: 'Read it with toTypedArray(), which gives bigints.',
-      });
-    }
-    return Number(value);
+    return B[0]!;
   }
 
   /** All elements in row-major order; bfloat16, float16 and fp8 as float32, bool as 0 and 1. */
@@ -439,12 +434,19 @@ export class Tensor extends TensorOperators {
 
   /** The first values, read with as little copying as possible. */
   private cornerValues(floating: boolean): number[] {
-    const flat = this.detach().reshape([-1]);
-    const few = flat.narrow(0, 0, Math.min(6, flat.numel));
-    const dense = few.to({ dtype: floating ? 'float32' : 'int64', device: 'cpu' });
-    const values = Array.from(dense.toTypedArray() as ArrayLike<number | bigint>, Number);
-    for (const tensor of new Set([flat, few, dense])) tensor.dispose();
-    return values;
+    return scope(() => {
+      let few = this.detach();
+      let rest = this.numel; // elements behind one index of the dimensions so far
+      this.shape.forEach((size, dim) => {
+        rest /= size;
+        few = few.narrow(dim, 0, Math.min(size, Math.ceil(SHOWN / rest)));
+      });
+      const dense = few
+        .reshape([-1])
+        .slice(0, 0, SHOWN)
+        .to({ dtype: floating ? 'float32' : 'int64', device: 'cpu' });
+      return Array.from(dense.toTypedArray() as ArrayLike<number | bigint>, Number);
+    });
   }
 
   [inspect.custom](): string {
