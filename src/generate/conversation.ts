@@ -1,0 +1,120 @@
+/** A conversation with a model: questions with pictures, answers as streams, all of it remembered. */
+import { decodeImage } from '../data/image/decode.js';
+import { fitImage } from '../data/image/fit.js';
+import { readImage } from '../data/image/read-image.js';
+import type { Reading } from '../data/image/rgb-image.js';
+import { type Message, type Part, textMessage } from '../text/index.js';
+import { type ChatModel, encodePrompt, noPictures } from './chat-model.js';
+import { type FinishReason, generate, type GenerateOptions } from './generate.js';
+
+/** How an answer went. */
+export interface AnswerSummary {
+  readonly promptTokens: number;
+  /** Tokens of the answer, a stop token included. */
+  readonly newTokens: number;
+  readonly finish: FinishReason;
+  /** Seconds until the first token, and from then on until the last. */
+  readonly seconds: { readonly first: number; readonly rest: number };
+}
+
+export interface ConversationOptions {
+  /** What the model is told before everything else. @default nothing */
+  system?: string | undefined;
+  /** How the pixels of a file are read. @default 'turned' */
+  reading?: Reading | undefined;
+}
+
+export class Conversation {
+  readonly #chat: ChatModel;
+  readonly #system: Message[];
+  readonly #reading: Reading;
+  #messages: Message[] = [];
+  /** Pictures of all questions, then those that wait for the next one. */
+  #pictures: Uint8Array[] = [];
+  #shown = 0;
+
+  constructor(chat: ChatModel, { system, reading = 'turned' }: ConversationOptions = {}) {
+    this.#chat = chat;
+    this.#system = system === undefined ? [] : [textMessage('system', system)];
+    this.#reading = reading;
+  }
+
+  /** Everything said so far. */
+  get messages(): readonly Message[] {
+    return [...this.#system, ...this.#messages];
+  }
+
+  /** Pictures that the next question will show. */
+  get waiting(): number {
+    return this.#pictures.length - this.#shown;
+  }
+
+  /**
+   * Shows a picture with the next question.
+   *
+   * @param picture a path, or the bytes of a file
+   * @throws ImageError; DataError `E_NO_VISION` for a model without a vision tower
+   */
+  async show(picture: string | Uint8Array): Promise<void> {
+    const { pictures } = this.#chat;
+    if (pictures === null) throw noPictures();
+    const reading = this.#reading;
+    const image =
+      typeof picture === 'string'
+        ? await readImage(picture, { reading })
+        : await decodeImage(picture, { name: 'the picture', reading });
+    this.#pictures.push(fitImage(image, pictures).data);
+  }
+
+  /**
+   * Asks, and streams the answer. It is remembered as far as it came, also when the reader leaves; a question that got no
+   * answer is forgotten, and its pictures wait for the next one.
+   *
+   * @throws those of `generate`
+   */
+  async *ask(
+    question: string,
+    options: Omit<GenerateOptions, 'tokenizer' | 'normaliseTable' | 'stopTokens'> = {},
+  ): AsyncGenerator<string, AnswerSummary, undefined> {
+    const { model, format, pictures, stopTokens } = this.#chat;
+    const content: Part[] = this.#pictures
+      .slice(this.#shown)
+      .map((_, i) => ({ type: 'image', image: this.#shown + i }));
+    content.push({ type: 'text', text: question });
+    const asked: Message[] = [...this.#messages, { role: 'user', content }];
+    const prompt = encodePrompt(this.#chat, [...this.#system, ...asked], this.#pictures);
+    const shown = this.#pictures.length;
+    const start = performance.now();
+    let first = start;
+    let answer = '';
+    let newTokens = 0;
+    let finish: FinishReason = 'length';
+    try {
+      for await (const token of generate(model, [prompt], {
+        ...options,
+        tokenizer: format.tokenizer,
+        normaliseTable: pictures?.normaliseTable,
+        stopTokens,
+      })) {
+        if (newTokens++ === 0) first = performance.now();
+        answer += token.text;
+        finish = token.finish ?? finish;
+        if (token.text !== '') yield token.text;
+      }
+    } finally {
+      if (newTokens > 0) {
+        this.#messages = [...asked, textMessage('assistant', answer)];
+        this.#shown = shown;
+      }
+    }
+    const seconds = { first: (first - start) / 1000, rest: (performance.now() - first) / 1000 };
+    return { promptTokens: prompt.inputIds.length, newTokens, finish, seconds };
+  }
+
+  /** Forgets everything but the system message. */
+  reset(): void {
+    this.#messages = [];
+    this.#pictures = [];
+    this.#shown = 0;
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * Answers token by token: a batch of prompts goes through the model once, then one position of each a step, until a stop
+ * token, a stop string or the limit ends each of them.
+ */
+import { setImmediate } from 'node:timers/promises';
+
+import { NonFiniteError, UsageError } from '../base/errors.js';
+import type { LanguageModel } from '../models/index.js';
+import { TokenStream, type Tokenizer } from '../text/index.js';
+import { inferenceMode, scope, stack, type Tensor } from '../torch/index.js';
+import {
+  CachedContinuation,
+  type Continuation,
+  type ContinuationOptions,
+  RecomputedContinuation,
+} from './continuation.js';
+import { checkContext, contextLength, type Prompt } from './prompt.js';
+import { readSampling, Sampler, type SamplingOptions } from './sampling.js';
+
+export interface GenerateOptions extends SamplingOptions, ContinuationOptions {
+  /** Most tokens of an answer; the end of the model's context ends it too. @default 512 */
+  maxNewTokens?: number | undefined;
+  /** Ids that end an answer. @default none */
+  stopTokens?: readonly number[] | undefined;
+  /** Texts that end an answer and are left out of it; they need a tokenizer. @default none */
+  stopStrings?: readonly string[] | undefined;
+  /** Of the model, for text beside the tokens. */
+  tokenizer?: Tokenizer | undefined;
+  /** Keep keys and values; without it each step computes everything anew. @default true */
+  cache?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+  /** Sees the logits (B, V) of each step before a token is chosen; they live until it returns. */
+  onLogits?: ((logits: Tensor) => void) | undefined;
+}
+
+/** `stop`: a stop token or string; `length`: the limit on tokens, or the end of the context. */
+export type FinishReason = 'stop' | 'length';
+
+export interface GeneratedToken {
+  /** Which of the prompts it continues. */
+  readonly prompt: number;
+  readonly token: number;
+  /** What the text is longer by: whole characters only, so often nothing. Empty without a tokenizer. */
+  readonly text: string;
+  /** With the last token of a prompt. */
+  readonly finish: FinishReason | null;
+}
+
+const DEFAULT_NEW_TOKENS = 512;
+
+/**
+ * Continues prompts; yields a token of each unfinished one in turn. Other work of the program gets its turn between steps.
+ *
+ * @throws UsageError `E_SAMPLING`, `E_STOP_STRINGS`; DataError `E_CONTEXT`, and those of `makeBatch`; NonFiniteError
+ *   `E_LOGITS`; the signal's reason
+ */
+export async function* generate(
+  model: LanguageModel,
+  prompts: readonly Prompt[],
+  options: GenerateOptions = {},
+): AsyncGenerator<GeneratedToken, void, undefined> {
+  const { signal, tokenizer, stopStrings = [], maxNewTokens = DEFAULT_NEW_TOKENS } = options;
+  checkLimits(maxNewTokens, stopStrings, tokenizer);
+  readSampling(options);
+  const context = contextLength(model);
+  checkContext(prompts, context);
+  signal?.throwIfAborted();
+  if (prompts.length === 0) return;
+  const answers = prompts.map(({ inputIds }) => {
+    // The last token is not attended over, so it may be one beyond the context.
+    const room = Math.min(maxNewTokens, context - inputIds.length + 1);
+    const stream = tokenizer && new TokenStream(tokenizer, { stop: stopStrings });
+    return new Answer(room, new Set(options.stopTokens), stream);
+  });
+  const steps = new Steps(model, prompts, options);
+  try {
+    while (answers.some(({ finish }) => finish === null)) {
+      const tokens = steps.next();
+      for (const [prompt, answer] of answers.entries()) {
+        if (answer.finish !== null) continue;
+        const token = tokens[prompt]!;
+        const text = answer.add(token);
+        yield { prompt, token, text, finish: answer.finish };
+      }
+      await setImmediate();
+      signal?.throwIfAborted();
+    }
+  } finally {
+    steps.dispose();
+  }
+}
+
+function checkLimits(
+  maxNewTokens: number,
+  stopStrings: readonly string[],
+  tokenizer: Tokenizer | undefined,
+): void {
+  if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 1) {
+    throw new UsageError(`maxNewTokens is ${maxNewTokens}, which is not a whole number from 1.`, {
+      code: 'E_SAMPLING',
+      hint: 'Give maxNewTokens as a whole number from 1.',
+    });
+  }
+  if (stopStrings.length > 0 && tokenizer === undefined) {
+    throw new UsageError('Stop strings cannot be found without a tokenizer.', {
+      code: 'E_STOP_STRINGS',
+      hint: 'Pass the tokenizer of the model.',
+    });
+  }
+}
+
+/** How far the answer to one prompt is. */
+class Answer {
+  finish: FinishReason | null = null;
+  #left: number;
+  readonly #stopTokens: ReadonlySet<number>;
+  readonly #stream: TokenStream | undefined;
+
+  constructor(room: number, stopTokens: ReadonlySet<number>, stream: TokenStream | undefined) {
+    this.#left = room;
+    this.#stopTokens = stopTokens;
+    this.#stream = stream;
+  }
+
+  /** Takes a token; gives the text that is certain by now. A stop token is no part of it. */
+  add(token: number): string {
+    this.#left--;
+    const stops = this.#stopTokens.has(token);
+    const text = stops ? '' : (this.#stream?.push(token) ?? '');
+    if (stops || this.#stream?.stopped === true) this.finish = 'stop';
+    else if (this.#left === 0) this.finish = 'length';
+    return this.finish === null ? text : text + (this.#stream?.end() ?? '');
+  }
+}
+
+/** One step after another; the tokens stay on the device, where the next step reads them. */
+class Steps {
+  readonly #continuation: Continuation;
+  readonly #sampler: Sampler;
+  readonly #onLogits: GenerateOptions['onLogits'];
+  #tokens: Tensor | undefined;
+
+  constructor(model: LanguageModel, prompts: readonly Prompt[], options: GenerateOptions) {
+    const { cache = true, normaliseTable, block, onLogits } = options;
+    const Way = cache ? CachedContinuation : RecomputedContinuation;
+    this.#continuation = inferenceMode(() => new Way(model, prompts, { normaliseTable, block }));
+    this.#sampler = new Sampler(readSampling(options), {
+      prompts: prompts.map(({ inputIds }) => inputIds),
+      vocabSize: model.input.vocabSize,
+      device: model.decoder.embedTokens.weight.device,
+    });
+    this.#onLogits = onLogits;
+  }
+
+  /** The next token of every prompt. Reading them is the only wait for the device. */
+  next(): number[] {
+    return inferenceMode(() =>
+      scope(() => {
+        const before = this.#tokens;
+        const logits =
+          before === undefined ? this.#continuation.start() : this.#continuation.next(before);
+        this.#onLogits?.(logits);
+        this.#tokens = this.#sampler.choose(logits).keep();
+        before?.dispose();
+        const finite = logits.amax([-1]).isfinite().to('int64');
+        const read = Array.from(stack([this.#tokens, finite]).toTypedArray(), Number);
+        const tokens = read.slice(0, read.length / 2);
+        const broken = read.slice(tokens.length).indexOf(0);
+        if (broken >= 0) throw notFinite(broken);
+        return tokens;
+      }),
+    );
+  }
+
+  dispose(): void {
+    this.#tokens?.dispose();
+    this.#sampler.dispose();
+    this.#continuation.dispose();
+  }
+}
+
+function notFinite(prompt: number): NonFiniteError {
+  return new NonFiniteError(`The logits after prompt ${prompt} are not finite.`, {
+    code: 'E_LOGITS',
+    hint: 'Compute in bfloat16 or float32; float16 overflows in some models.',
+  });
+}

@@ -1,0 +1,8 @@
+/** The room of generation: a cache of keys and values, sampling, answers as streams, conversations. */
+
+export * from './chat-model.js';
+export * from './conversation.js';
+export * from './generate.js';
+export * from './picture.js';
+export { contextLength, type Prompt } from './prompt.js';
+export type { SamplingOptions } from './sampling.js';
