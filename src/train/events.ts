@@ -1,0 +1,155 @@
+/**
+ * What a training run tells while it runs: plain JSON, one object per event. The command line prints these, the run folder
+ * keeps them, and `for await (const event of train(recipe))` hands them out.
+ */
+
+import type { DataCounts, RejectedRecord, SourceFacts } from '../data/index.js';
+import type { TrainableRow } from './trainable.js';
+
+/** Something that takes time before the run begins. */
+export interface LoadingEvent {
+  readonly type: 'loading';
+  /** A sentence without its full stop. */
+  readonly what: string;
+}
+
+/** Everything that is decided before the first update. */
+export interface StartEvent {
+  readonly type: 'start';
+  readonly recipe: string;
+  /** Folder of the run; `null` for a dry run. */
+  readonly run: string | null;
+  /** Updates that were done before, where a run goes on; else 0. */
+  readonly resumedFrom: number;
+  readonly device: string;
+  /** Sentences about what was chosen and why: precision, effective batch. */
+  readonly statements: readonly string[];
+  readonly table: readonly TrainableRow[];
+  readonly parameters: { readonly trained: number; readonly total: number };
+  readonly data: {
+    readonly sources: readonly SourceFacts[];
+    readonly recordsPerEpoch: number;
+    readonly validationRecords: number;
+  };
+  readonly updates: {
+    readonly planned: number;
+    readonly perEpoch: number;
+    readonly warmup: number;
+  };
+}
+
+/** One update; comes one update late on a GPU, so that nothing waits for the device. */
+export interface UpdateEvent {
+  readonly type: 'update';
+  /** Updates done, this one included. */
+  readonly update: number;
+  readonly epoch: number;
+  /** Mean loss of the supervised tokens; `null` for an update without any. */
+  readonly loss: number | null;
+  /** Norm of the gradient before clipping. */
+  readonly gradientNorm: number;
+  /** Of the recipe's `optimizer.learningRate`, after warm-up, decay and the rule for the batch. */
+  readonly learningRate: number;
+  /** Records, tokens and images that the update was made of; image tokens count as tokens. */
+  readonly counts: DataCounts;
+  readonly seconds: number;
+  /** Tokens of pictures included. */
+  readonly tokensPerSecond: number;
+  readonly samplesPerSecond: number;
+  /** Share of the time that was spent waiting for data, 0 to 1. */
+  readonly waiting: number;
+  readonly memory: {
+    /** Most bytes that the device has given out at once. */
+    readonly peakBytes: number;
+    /** Bytes that the device has. */
+    readonly totalBytes: number;
+  };
+  /** The gradient was not finite: weights and moments are as before. */
+  readonly skipped: boolean;
+  /** `null` where losses are not scaled. */
+  readonly lossScale: number | null;
+}
+
+export interface ValidationEvent {
+  readonly type: 'validation';
+  readonly update: number;
+  /** Mean over the supervised tokens. */
+  readonly loss: number;
+  readonly supervised: number;
+  /** Whether none before was lower. */
+  readonly best: boolean;
+  readonly seconds: number;
+}
+
+export interface ProbeAnswer {
+  readonly question: string;
+  readonly images: readonly string[];
+  readonly answer: string;
+}
+
+/** What the model answers to the recipe's probe questions. */
+export interface ProbesEvent {
+  readonly type: 'probes';
+  /** 0 for the answers before the first update. */
+  readonly update: number;
+  readonly answers: readonly ProbeAnswer[];
+}
+
+export interface CheckpointEvent {
+  readonly type: 'checkpoint';
+  readonly update: number;
+  readonly path: string;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+export interface WarningEvent {
+  readonly type: 'warning';
+  readonly update: number;
+  /** Stable, as in errors. */
+  readonly code: string;
+  readonly message: string;
+}
+
+/** A record that is not trained on, each time it comes. */
+export interface BadRecordEvent {
+  readonly type: 'bad-record';
+  readonly update: number;
+  readonly record: RejectedRecord;
+}
+
+/**
+ * - `finished`: all planned updates are done.
+ * - `early-stopped`: the validation loss has not fallen for `validation.patience` validations.
+ * - `max-updates`: as many updates are done as were asked for; the run can go on.
+ * - `interrupted`: the signal was raised; the run can go on.
+ * - `dry-run`: nothing was to be trained.
+ */
+export type EndReason = 'finished' | 'early-stopped' | 'max-updates' | 'interrupted' | 'dry-run';
+
+export interface EndEvent {
+  readonly type: 'end';
+  readonly reason: EndReason;
+  readonly update: number;
+  readonly run: string | null;
+  /** The last checkpoint, where there is one. */
+  readonly checkpoint: string | null;
+  readonly loss: number | null;
+  readonly validationLoss: number | null;
+  /** Updates that were skipped since their gradient was not finite. */
+  readonly skipped: number;
+  /** Records that were left out. */
+  readonly badRecords: number;
+  readonly seconds: number;
+}
+
+export type TrainEvent =
+  | LoadingEvent
+  | StartEvent
+  | UpdateEvent
+  | ValidationEvent
+  | ProbesEvent
+  | CheckpointEvent
+  | WarningEvent
+  | BadRecordEvent
+  | EndEvent;
