@@ -35,7 +35,8 @@ const roomRules = ROOMS.map((room, index) => ({
           },
           {
             regex: '^(\\.\\./)+(parity|bench|examples|test)/',
-            message: 'Runners, benchmarks and examples import the rooms, never the other way round.',
+            message:
+              'Runners, benchmarks and examples import the rooms, never the other way round.',
           },
         ],
       },

@@ -128,7 +128,8 @@ async function measure(test: Case, device: Device, peer: PythonPeer | null): Pro
   return { patina: median(patina), cpp: middle(cpp), python: middle(python) };
 }
 
-const cell = (value: number | null): string => (value === null ? '-' : value.toFixed(2)).padStart(8);
+const cell = (value: number | null): string =>
+  (value === null ? '-' : value.toFixed(2)).padStart(8);
 
 const { values } = parseArgs({
   options: {

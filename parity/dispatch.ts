@@ -31,6 +31,11 @@ const KINDS: Record<string, Kind> = {
     what: "image files, decoded and resized, against CLIP's processor with Pillow",
     load: () => import('./pixels.js'),
   },
+  train: {
+    usage: 'train FOLDER [--out DIR]',
+    what: 'losses, gradient norms and final weights of training runs, against transformers and peft',
+    load: () => import('./train.js'),
+  },
 };
 
 const HELP = `Holds Patina against files that a reference has written.

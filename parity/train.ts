@@ -1,0 +1,302 @@
+/**
+ * Training against transformers and peft: the loss, gradient norm and learning rate of each update, and the weights after the last,
+ * for full training, projector, decoder and adapters. Any folder of the shape of `test/fixtures/llava/llama3`.
+ */
+
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import { z } from 'zod';
+
+import { DataError } from '../src/base/errors.js';
+import { errorCode } from '../src/base/system-error.js';
+import { wrapAdapterName } from '../src/formats/layouts/adapter-names.js';
+import { type Llava, loadLlava, readTensorFile, writeTensorFile } from '../src/models/index.js';
+import { AdamW, schedule } from '../src/optim/index.js';
+import { scope, type Tensor } from '../src/torch/index.js';
+import { memoryPolicies } from '../src/train/memory-policy.js';
+import { Randomness } from '../src/train/randomness.js';
+import { runUpdate } from '../src/train/update.js';
+import { parityArguments } from './arguments.js';
+import { batchOf, type LlavaFolder, readLlavaFolder } from './llava-folder.js';
+import { Report } from './report.js';
+
+const settingsShape = z.object({
+  updates: z.number().int().positive().default(50),
+  warmup_updates: z.number().int().min(0).default(5),
+  accumulate: z.number().int().positive().default(2),
+  clip: z.number().default(1),
+  betas: z.tuple([z.number(), z.number()]).default([0.9, 0.999]),
+  eps: z.number().default(1e-8),
+});
+
+const runShape = z.object({
+  lr: z.number().optional(),
+  losses: z.array(z.number()).optional(),
+  gradient_norms: z.array(z.number()).optional(),
+  learning_rates: z.array(z.number()).optional(),
+  noise_final_relative: z.number().default(0),
+});
+
+const factsShape = z.object({
+  trajectories: z
+    .object({
+      settings: settingsShape.optional(),
+      runs: z.record(z.string(), runShape).default({}),
+    })
+    .optional(),
+});
+
+type Settings = z.infer<typeof settingsShape>;
+type Expected = z.infer<typeof runShape>;
+
+/** Weight decay of matrices; vectors have none. */
+const DECAY = 0.05;
+
+interface Run {
+  readonly name: string;
+  readonly learningRate: number;
+  readonly trains: (parameter: string) => boolean;
+  /** Folder of the adapter that it starts from. */
+  readonly adapter?: string;
+  /** Where the reference keeps its last weights. */
+  readonly final?: string;
+  /** Of the loss. */
+  readonly lossTolerance: number;
+}
+
+const isProjector = (name: string): boolean => name.includes('multi_modal_projector');
+const isAdapted = (name: string): boolean => name.includes('.lora_') || isProjector(name);
+
+const RUNS: readonly Run[] = [
+  {
+    name: 'full',
+    learningRate: 2e-3,
+    trains: () => true,
+    final: 'final-full.safetensors',
+    lossTolerance: 1e-4,
+  },
+  {
+    name: 'projector',
+    learningRate: 5e-3,
+    trains: isProjector,
+    final: 'final-projector.safetensors',
+    lossTolerance: 2e-5,
+  },
+  {
+    name: 'decoder',
+    learningRate: 2e-3,
+    trains: (name) => !name.includes('vision_tower'),
+    lossTolerance: 2e-5,
+  },
+  ...['lora', 'rslora-dora'].map((name) => ({
+    name,
+    learningRate: 2e-3,
+    trains: isAdapted,
+    adapter: `adapter-${name}-start`,
+    final: `adapter-${name}-final/adapter_model.safetensors`,
+    lossTolerance: 2e-5,
+  })),
+];
+
+/** Losses are compared with respect to at least this. */
+const LEAST_LOSS = 0.1;
+const NORM_TOLERANCE = 1e-3;
+/** Final weights, in relative norm: at least this, or so many times the reference's own noise. */
+const FINAL_TOLERANCE = 1e-5;
+const FINAL_NOISE_FACTOR = 10;
+
+interface Trajectory {
+  readonly losses: number[];
+  readonly gradient_norms: number[];
+  readonly learning_rates: number[];
+}
+
+export async function run(argv: string[]): Promise<boolean> {
+  const { path, values } = parityArguments(argv, 'train', { out: { type: 'string' } });
+  const folder = await readLlavaFolder(path);
+  const facts = await readFacts(join(path, 'facts.json'));
+  const settings = facts.trajectories?.settings ?? settingsShape.parse({});
+  const report = new Report();
+  const trajectories: Record<string, Trajectory> = {};
+  const finals = new Map<string, Map<string, Tensor>>();
+  const runs = RUNS.filter(({ name, adapter }) => {
+    const there = adapter === undefined || existsSync(join(path, adapter));
+    if (!there) console.log(`${name}: ${adapter} is not there: not run.`);
+    return there;
+  });
+  for (const each of runs) {
+    const { trajectory, final } = await train(folder, each, settings);
+    trajectories[each.name] = trajectory;
+    if (each.final !== undefined) finals.set(each.name, final);
+    if (values.out !== undefined) await write(values.out, trajectories, each, final);
+  }
+  for (const each of runs) {
+    const expected = facts.trajectories?.runs[each.name];
+    compareTrajectory(report, each, trajectories[each.name]!, expected);
+    const final = finals.get(each.name);
+    if (final !== undefined) await compareFinal(report, path, each, final, expected);
+  }
+  return report.print();
+}
+
+/** One run from its start to its last update. */
+async function train(
+  folder: LlavaFolder,
+  { learningRate, trains, adapter }: Run,
+  settings: Settings,
+): Promise<{ trajectory: Trajectory; final: Map<string, Tensor> }> {
+  const adapters = adapter === undefined ? [] : [join(folder.path, adapter)];
+  const { model } = await loadLlava(join(folder.path, 'hf'), { dtype: 'float32', adapters });
+  const chosen = [...model.namedParameters()].filter(([name]) => trains(name));
+  for (const [, parameter] of chosen) parameter.requiresGrad_();
+  const group = (name: string, decays: boolean) => ({
+    name,
+    parameters: new Map(chosen.filter(([, tensor]) => tensor.ndim > 1 === decays)),
+    learningRate,
+    weightDecay: decays ? DECAY : 0,
+  });
+  const optimizer = new AdamW([group('matrices', true), group('vectors', false)], settings);
+  const randomness = new Randomness(0, 'cpu');
+  const { updates, warmup_updates: warmup, accumulate } = settings;
+  const rates = schedule({ updates, warmup });
+  const setup = {
+    model,
+    device: 'cpu' as const,
+    optimizer,
+    randomness,
+    policies: memoryPolicies(model.segments, { policy: 'keep' }),
+    schedule: rates,
+    clipNorm: settings.clip,
+  };
+  const batches = microBatches(folder, model);
+  const trajectory: Trajectory = { losses: [], gradient_norms: [], learning_rates: [] };
+  for (let update = 0; update < updates; update++) {
+    const parts = Array.from(
+      { length: accumulate },
+      (_, k) => batches[(update * accumulate + k) % batches.length]!,
+    );
+    const steps = runUpdate(setup, update, parts);
+    let state = steps.next();
+    while (state.done !== true) state = steps.next();
+    const { lossSum, gradientNorm } = state.value.numbers.read();
+    trajectory.losses.push(lossSum / state.value.supervised);
+    trajectory.gradient_norms.push(gradientNorm);
+    trajectory.learning_rates.push(learningRate * rates(update));
+  }
+  const rename = (name: string): string => (adapter === undefined ? name : wrapAdapterName(name));
+  const final = new Map(
+    chosen.map(([name, tensor]) => [rename(name), tensor.detach().clone().keep()]),
+  );
+  optimizer.dispose();
+  randomness.dispose();
+  model.dispose();
+  return { trajectory, final };
+}
+
+function microBatches(folder: LlavaFolder, model: Llava) {
+  const count = [...folder.inputs.keys()].filter((name) => name.endsWith('.input_ids')).length;
+  return Array.from({ length: count }, (_, i) => batchOf(folder, i, model.input, 'cpu'));
+}
+
+async function write(
+  out: string,
+  trajectories: Readonly<Record<string, Trajectory>>,
+  { final: file }: Run,
+  final: ReadonlyMap<string, Tensor>,
+): Promise<void> {
+  await mkdir(out, { recursive: true });
+  await writeFile(join(out, 'trajectories.json'), `${JSON.stringify(trajectories, null, 1)}\n`);
+  if (file === undefined) return;
+  const target = join(out, file);
+  await mkdir(dirname(target), { recursive: true });
+  await rm(target, { force: true });
+  await writeTensorFile(target, new Map(final));
+}
+
+function compareTrajectory(
+  report: Report,
+  { name, lossTolerance }: Run,
+  actual: Trajectory,
+  expected: Expected | undefined,
+): void {
+  const worst = (
+    values: readonly number[],
+    answers: readonly number[],
+    scale: (answer: number) => number,
+  ) =>
+    values.length === answers.length
+      ? Math.max(...values.map((value, i) => Math.abs(value - answers[i]!) / scale(answers[i]!)))
+      : NaN;
+  const { losses, gradient_norms: norms, learning_rates: rates } = expected ?? {};
+  for (const [what, answers] of [
+    ['losses', losses],
+    ['gradient norms', norms],
+    ['learning rates', rates],
+  ] as const) {
+    if (answers === undefined) console.log(`${name}: the ${what} are not there: not compared.`);
+  }
+  if (losses !== undefined) {
+    const error = worst(actual.losses, losses, (answer) => Math.max(answer, LEAST_LOSS));
+    report.add({ quantity: `${name}: losses`, error, tolerance: lossTolerance });
+  }
+  if (norms !== undefined) {
+    const error = worst(actual.gradient_norms, norms, (answer) => answer);
+    report.add({ quantity: `${name}: gradient norms`, error, tolerance: NORM_TOLERANCE });
+  }
+  if (rates !== undefined) {
+    const error = worst(actual.learning_rates, rates, () => 1);
+    report.add({ quantity: `${name}: learning rates`, error, tolerance: 1e-12 });
+  }
+}
+
+async function compareFinal(
+  report: Report,
+  path: string,
+  { name, final: file }: Run,
+  actual: ReadonlyMap<string, Tensor>,
+  expected: Expected | undefined,
+): Promise<void> {
+  let answers: ReadonlyMap<string, Tensor>;
+  try {
+    answers = await readTensorFile(join(path, file!));
+  } catch (error) {
+    if (!(error instanceof DataError) || error.code !== 'E_FILE_MISSING') throw error;
+    console.log(`${file!} is not there: not compared.`);
+    return;
+  }
+  const missing = [...answers.keys()].filter((each) => !actual.has(each));
+  const error =
+    missing.length > 0
+      ? NaN
+      : scope(() => {
+          const distance = [...answers].map(([each, answer]) =>
+            actual.get(each)!.sub(answer).linalgVectorNorm(2).item(),
+          );
+          const norms = [...answers.values()].map((answer) => answer.linalgVectorNorm(2).item());
+          return Math.hypot(...distance) / Math.hypot(...norms);
+        });
+  const tolerance = Math.max(
+    FINAL_TOLERANCE,
+    FINAL_NOISE_FACTOR * (expected?.noise_final_relative ?? 0),
+  );
+  const note = missing.length > 0 ? `${missing.length} are not there, such as ${missing[0]!}` : '';
+  report.add({ quantity: `${name}: final weights`, error, tolerance, note });
+}
+
+async function readFacts(file: string): Promise<z.infer<typeof factsShape>> {
+  let content: unknown;
+  try {
+    content = JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return {};
+    throw error;
+  }
+  const parsed = factsShape.safeParse(content);
+  if (parsed.success) return parsed.data;
+  throw new DataError(`${file}: ${z.prettifyError(parsed.error)}.`, {
+    code: 'E_PARITY_FILES',
+    hint: 'Name a folder of the shape of test/fixtures/llava/llama3.',
+  });
+}
