@@ -17,7 +17,7 @@ import {
   PatchConv2d,
 } from '../nn/index.js';
 import { cat, type DType, type Generator, type Tensor } from '../torch/index.js';
-import type { ClipVisionConfig } from './config/clip-vision-config.js';
+import type { ClipVisionConfig } from './configs/clip-vision-config.js';
 
 /** How a model is built: the element type of its parameters, and the attention kernel of the device it is meant for. */
 export interface BuildOptions {

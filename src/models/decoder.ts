@@ -17,7 +17,7 @@ import {
 } from '../nn/index.js';
 import type { Generator, Tensor } from '../torch/index.js';
 import type { BuildOptions } from './clip.js';
-import type { DecoderConfig } from './config/decoder-config.js';
+import type { DecoderConfig } from './configs/decoder-config.js';
 import type { SegmentInputs } from './segment.js';
 
 type Built = Required<BuildOptions>;

@@ -2,13 +2,21 @@
 
 export * from './batch.js';
 export * from './clip.js';
-export * from './config/clip-vision-config.js';
-export * from './config/decoder-config.js';
-export * from './config/llava-config.js';
-export * from './config/projector-config.js';
-export { ConfigError, type ConfigSource } from './config/read-config.js';
+export * from './configs/clip-vision-config.js';
+export * from './configs/decoder-config.js';
+export * from './configs/llava-config.js';
+export * from './configs/projector-config.js';
+export { ConfigError, type ConfigSource } from './configs/read-config.js';
 export * from './decoder.js';
 export * from './language-model.js';
 export * from './llava.js';
 export * from './projector.js';
 export * from './segment.js';
+export * from './padded.js';
+export * from './load/assemble.js';
+export { attachAdapters } from './load/attach-adapters.js';
+export * from './load/device-kernel.js';
+export * from './load/load.js';
+export { placeTensors, type Placement, type PlaceOptions } from './load/place.js';
+export * from './load/stored-dtype.js';
+export * from './load/tensor-file.js';

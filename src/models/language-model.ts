@@ -14,8 +14,8 @@ import {
 import { linear, scope, type Tensor } from '../torch/index.js';
 import type { Batch } from './batch.js';
 import type { BuildOptions } from './clip.js';
-import { ConfigError } from './config/read-config.js';
-import type { DecoderConfig } from './config/decoder-config.js';
+import { ConfigError } from './configs/read-config.js';
+import type { DecoderConfig } from './configs/decoder-config.js';
 import { Decoder } from './decoder.js';
 import type {
   Head,
@@ -84,6 +84,13 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
       rotation: this.decoder.rotary.forward(positions, this.decoder.embedTokens.weight.dtype),
       attend: (_layer, q, k, v) => attention(q, k, v, { kernel, causal: true, sequences }),
     };
+  }
+
+  /** Parameters that are another one: the matrix to the vocabulary, where it is the embeddings. */
+  get tied(): ReadonlyMap<string, string> {
+    return new Map(
+      this.lmHead === undefined ? [['lm_head.weight', `${this.path}.embed_tokens.weight`]] : [],
+    );
   }
 
   /** Registers the decoder and the head, after whatever comes before them in the tree. */

@@ -9,7 +9,7 @@
  */
 import type { BuildOptions } from './clip.js';
 import { ClipVisionTower } from './clip.js';
-import type { LlavaConfig } from './config/llava-config.js';
+import type { LlavaConfig } from './configs/llava-config.js';
 import { LanguageModel, segmentBase } from './language-model.js';
 import { Projector } from './projector.js';
 import type { Head, InputFacts, Segment } from './segment.js';

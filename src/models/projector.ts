@@ -7,7 +7,7 @@
 import { activation, type Activation, Linear, Module } from '../nn/index.js';
 import type { Generator, Tensor } from '../torch/index.js';
 import type { BuildOptions } from './clip.js';
-import type { ProjectorConfig } from './config/projector-config.js';
+import type { ProjectorConfig } from './configs/projector-config.js';
 
 export class Projector extends Module {
   private readonly linears: readonly Linear[];

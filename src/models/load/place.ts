@@ -3,7 +3,6 @@
  * buffers; for a GPU the pieces pass through page-locked memory, so that one is on its way while the next is read. So host
  * memory holds the ring and nothing else, and on the CPU the tensors alone.
  */
-import { DataError } from '../../base/errors.js';
 import { openSource, type ByteSource } from '../../formats/source.js';
 import { dtypeBytes, type StoredTensor } from '../../formats/stored.js';
 import {
@@ -109,13 +108,7 @@ function fill(
   bytes: Uint8Array,
   transfer: Transfer,
 ): void {
-  const dtype = torchDType(stored.dtype);
-  if (dtype === undefined) {
-    throw new DataError(`${stored.file}: "${stored.name}" is of type ${stored.dtype}.`, {
-      code: 'E_STORED_DTYPE',
-      hint: 'Convert the weights to bfloat16, float16 or float32.',
-    });
-  }
+  const dtype = torchDType(stored);
   if (count === 0) return;
   noGrad(() =>
     scope(() => {

@@ -1,5 +1,6 @@
 /** The element types of files under the names of the tensor library. */
-import type { StoredDType } from '../../formats/stored.js';
+import { DataError } from '../../base/errors.js';
+import type { StoredDType, StoredTensor } from '../../formats/stored.js';
 import type { DType } from '../../torch/index.js';
 
 const DTYPES: Readonly<Partial<Record<StoredDType, DType>>> = {
@@ -20,9 +21,14 @@ const DTYPES: Readonly<Partial<Record<StoredDType, DType>>> = {
   F8_E4M3: 'float8_e4m3fn',
 };
 
-/** What libtorch calls a type of a file; `undefined` for one that it lacks. */
-export function torchDType(stored: StoredDType): DType | undefined {
-  return DTYPES[stored];
+/** What libtorch calls a stored tensor's type. @throws DataError `E_STORED_DTYPE` for one that it lacks */
+export function torchDType({ name, file, dtype }: StoredTensor): DType {
+  const found = DTYPES[dtype];
+  if (found !== undefined) return found;
+  throw new DataError(`${file}: "${name}" is of type ${dtype}.`, {
+    code: 'E_STORED_DTYPE',
+    hint: 'Convert the weights to bfloat16, float16 or float32.',
+  });
 }
 
 /** What a file calls a type of libtorch. */

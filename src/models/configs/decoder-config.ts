@@ -47,7 +47,6 @@ interface FamilyDefaults {
   intermediate_size: number;
   num_key_value_heads: number | null;
   max_position_embeddings: number;
-  qkvBias: boolean | null;
 }
 
 const FAMILIES: Readonly<Record<DecoderFamily, FamilyDefaults>> = {
@@ -56,21 +55,18 @@ const FAMILIES: Readonly<Record<DecoderFamily, FamilyDefaults>> = {
     intermediate_size: 11008,
     num_key_value_heads: null,
     max_position_embeddings: 2048,
-    qkvBias: null,
   },
   mistral: {
     vocab_size: 32000,
     intermediate_size: 14336,
     num_key_value_heads: 8,
     max_position_embeddings: 131072,
-    qkvBias: false,
   },
   qwen2: {
     vocab_size: 151936,
     intermediate_size: 22016,
     num_key_value_heads: 32,
     max_position_embeddings: 32768,
-    qkvBias: true,
   },
 };
 
@@ -89,7 +85,7 @@ const schema = (defaults: FamilyDefaults) =>
     max_position_embeddings: or(count, defaults.max_position_embeddings),
     initializer_range: or(z.number().positive(), 0.02),
     tie_word_embeddings: or(z.boolean(), false),
-    attention_bias: or(z.boolean(), false),
+    attention_bias: or(z.boolean(), null),
     mlp_bias: or(z.boolean(), false),
     pad_token_id: or(z.number().int(), null),
     sliding_window: count.nullable().default(4096),
@@ -108,11 +104,18 @@ const ALIASES: Readonly<Record<string, DecoderFamily>> = {
   llava_qwen2: 'qwen2',
 };
 
-/**
- * @param modelType what to believe instead of the field `model_type`, whose default is `llama`
- * @throws ConfigError `E_CONFIG` for an unknown decoder, or one that computes what Patina's does not
- */
-export function readDecoderConfig(source: ConfigSource, modelType?: string): DecoderConfig {
+export interface DecoderHints {
+  /** What to believe instead of the field `model_type`, whose default is `llama`. */
+  modelType?: string;
+  /** Whether a Llama has biases, where no field says. @default neither */
+  attentionBias?: DecoderConfig['attentionBias'];
+}
+
+/** @throws ConfigError `E_CONFIG` for an unknown decoder, or one that computes what Patina's does not */
+export function readDecoderConfig(
+  source: ConfigSource,
+  { modelType, attentionBias = { qkv: false, out: false } }: DecoderHints = {},
+): DecoderConfig {
   const named = readFields(source, z.object({ model_type: or(z.string(), 'llama') }));
   const type = modelType ?? named.model_type;
   const family = isFamily(type) ? type : Object.hasOwn(ALIASES, type) ? ALIASES[type]! : undefined;
@@ -127,7 +130,6 @@ export function readDecoderConfig(source: ConfigSource, modelType?: string): Dec
   refuseUnsupported(source);
   const fields = readFields(source, schema(FAMILIES[family]));
   const heads = headShape(source, fields);
-  const { qkvBias } = FAMILIES[family];
   return {
     family,
     vocabSize: fields.vocab_size,
@@ -138,10 +140,7 @@ export function readDecoderConfig(source: ConfigSource, modelType?: string): Dec
     hiddenAct: fields.hidden_act,
     rmsNormEps: fields.rms_norm_eps,
     rotary: readRotary(source, fields.max_position_embeddings),
-    attentionBias: {
-      qkv: qkvBias ?? fields.attention_bias,
-      out: family === 'llama' && fields.attention_bias,
-    },
+    attentionBias: biases(family, fields.attention_bias, attentionBias),
     mlpBias: family === 'llama' && fields.mlp_bias,
     tieWordEmbeddings: fields.tie_word_embeddings,
     paddingIndex: paddingIndex(source, fields),
@@ -149,6 +148,21 @@ export function readDecoderConfig(source: ConfigSource, modelType?: string): Dec
     maxPositionEmbeddings: fields.max_position_embeddings,
     initializerRange: fields.initializer_range,
   };
+}
+
+function biases(
+  family: DecoderFamily,
+  stated: boolean | null,
+  hint: DecoderConfig['attentionBias'],
+): DecoderConfig['attentionBias'] {
+  switch (family) {
+    case 'llama':
+      return stated === null ? hint : { qkv: stated, out: stated };
+    case 'mistral':
+      return { qkv: false, out: false };
+    case 'qwen2':
+      return { qkv: true, out: false };
+  }
 }
 
 function isFamily(type: string): type is DecoderFamily {

@@ -50,6 +50,10 @@ export function readRotary(source: ConfigSource, maxPositions: number): RotaryOp
       type: or(z.string(), null),
     }),
   );
+  for (const [field, value] of Object.entries(top[name] ?? {})) {
+    if (typeof value !== 'object' || value === null) continue;
+    throw configError(rope, field, 'positions that differ from layer to layer are not computed');
+  }
   expectOneOf(rope, 'partial_rotary_factor', [1], 'turns only a part of each head');
   expectOneOf(source, 'partial_rotary_factor', [1], 'turns only a part of each head');
   const typeField = fields.rope_type === null && fields.type !== null ? 'type' : 'rope_type';

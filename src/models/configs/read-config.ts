@@ -34,11 +34,12 @@ export const activationName = z.enum(['gelu', 'quick_gelu', 'silu']);
 
 /** Reads the fields of a schema. @throws ConfigError `E_CONFIG` */
 export function readFields<S extends z.ZodType>(source: ConfigSource, schema: S): z.output<S> {
-  const result = schema.safeParse(source.json);
+  const result = schema.safeParse(source.json, { reportInput: true });
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
   const field = issue.path.map(String).join('.');
-  throw configError(source, field, issue.message);
+  const given = JSON.stringify(issue.input)?.slice(0, 80) ?? 'nothing';
+  throw configError(source, field, `${issue.message} (given: ${given})`);
 }
 
 /** The source of an object within another. */

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 
 import { readClipVisionConfig, type ClipVisionConfig } from './clip-vision-config.js';
-import { readDecoderConfig, type DecoderConfig } from './decoder-config.js';
+import { type DecoderConfig, type DecoderHints, readDecoderConfig } from './decoder-config.js';
 import { officialProjectorDepth, type ProjectorConfig } from './projector-config.js';
 import {
   activationName,
@@ -105,13 +105,18 @@ export function officialVisionTower(source: ConfigSource): string | null {
 /**
  * The authors' `config.json`, with the configuration of the tower that it names.
  *
+ * @param hints about the decoder, whose fields such files often take from another family
  * @throws ConfigError `E_CONFIG`
  */
-export function readOfficialConfig(source: ConfigSource, vision: ClipVisionConfig): LlavaConfig {
+export function readOfficialConfig(
+  source: ConfigSource,
+  vision: ClipVisionConfig,
+  hints: Omit<DecoderHints, 'modelType'> = {},
+): LlavaConfig {
   const fields = readFields(source, OFFICIAL);
   // Version 1 called its type `llava` before transformers took the name.
-  const type = fields.model_type === 'llava' ? 'llava_llama' : fields.model_type;
-  const text = readDecoderConfig(source, type);
+  const modelType = fields.model_type === 'llava' ? 'llava_llama' : fields.model_type;
+  const text = readDecoderConfig(source, { ...hints, modelType });
   expectOneOf(source, 'mm_patch_merge_type', ['flat'], 'arranges tiles, which Patina does not');
   expectOneOf(source, 'image_aspect_ratio', ['pad', 'square'], 'cuts pictures into tiles');
   if (fields.mm_hidden_size !== null && fields.mm_hidden_size !== vision.hiddenSize) {

@@ -1,0 +1,77 @@
+import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+
+import { packageRoot } from '../src/base/native-path.js';
+import { readSafetensors } from '../src/formats/safetensors/header.js';
+import { run } from './llava.js';
+
+const FIXTURES = join(packageRoot(), 'test', 'fixtures', 'llava');
+const fixture = (variant: string, name = ''): string => join(FIXTURES, variant, name);
+
+let folder: string;
+let printed: string[];
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'patina-parity-'));
+  vi.spyOn(console, 'log').mockImplementation((line: string) => void printed.push(line));
+});
+afterAll(() => {
+  vi.restoreAllMocks();
+  rmSync(folder, { recursive: true });
+});
+
+async function runner(...argv: string[]): Promise<{ ok: boolean; text: string }> {
+  printed = [];
+  const ok = await run(argv);
+  return { ok, text: printed.join('\n') };
+}
+
+test.each(['llama3', 'llama31-tied-small'])('%s', async (variant) => {
+  const { ok, text } = await runner(fixture(variant));
+  expect(text).toMatch(/All \d+ quantities are within tolerance/);
+  expect(ok).toBe(true);
+});
+
+test('without any answer it names what is missing, and --out writes all that was computed', async () => {
+  const bare = join(folder, 'bare');
+  cpSync(fixture('llama3', 'hf'), join(bare, 'hf'), { recursive: true });
+  cpSync(fixture('llama3', 'inputs.safetensors'), join(bare, 'inputs.safetensors'));
+  const out = join(folder, 'out');
+  const { text } = await runner(bare, '--out', out);
+  for (const name of ['outputs.safetensors', 'gradients.safetensors', 'facts.json', 'official']) {
+    expect(text).toContain(`${name} is not there`);
+  }
+  // A second time writes the same again.
+  await runner(bare, '--out', out);
+  expect(readdirSync(out).sort()).toEqual(['gradients.safetensors', 'outputs.safetensors']);
+  for (const name of readdirSync(out)) {
+    expect(await shapes(join(out, name))).toEqual(await shapes(fixture('llama3', name)));
+  }
+});
+
+test('a wrong answer and a broken layout fail their rows alone', async () => {
+  const wrong = join(folder, 'wrong');
+  cpSync(fixture('llama31-tied-small'), wrong, { recursive: true });
+  cpSync(fixture('llama31-tied-small', 'hf'), join(wrong, 'hf-old'), { recursive: true });
+  rmSync(join(wrong, 'hf-old', 'config.json'));
+  cpSync(fixture('llama3', 'outputs.safetensors'), join(wrong, 'outputs.safetensors'));
+  const { ok, text } = await runner(wrong);
+  expect(ok).toBe(false);
+  expect(text).toMatch(/^logits .*FAIL/m);
+  expect(text).toMatch(/^logits of layout hf-old .*FAIL {2}E_NO_CONFIG/m);
+  expect(text).toMatch(/^gradient of model\.language_model\.norm\.weight .*ok$/m);
+});
+
+test('other folders and devices are refused', async () => {
+  await expect(runner(folder)).rejects.toMatchObject({ code: 'E_FILE_MISSING' });
+  await expect(runner(fixture('llama3'), '--device', 'tpu')).rejects.toMatchObject({
+    code: 'E_USAGE',
+  });
+});
+
+async function shapes(path: string): Promise<Record<string, readonly number[]>> {
+  const { tensors } = await readSafetensors(path);
+  return Object.fromEntries(tensors.map(({ name, shape }) => [name, shape]));
+}

@@ -1,0 +1,302 @@
+import { describe, expect, test } from 'vitest';
+
+import { readClipVisionConfig } from './clip-vision-config.js';
+import { readDecoderConfig } from './decoder-config.js';
+import { readLlavaConfig, readOfficialConfig } from './llava-config.js';
+import { readProjectorConfig } from './projector-config.js';
+import { ConfigError } from './read-config.js';
+
+const decoder = (json: unknown) => readDecoderConfig({ file: 'config.json', json });
+const clip = (json: unknown) => readClipVisionConfig({ file: 'config.json', json });
+const llava = (json: unknown) => readLlavaConfig({ file: 'config.json', json });
+
+describe('decoders', () => {
+  test('missing fields take the defaults of each family', () => {
+    expect(decoder({})).toMatchObject({
+      family: 'llama',
+      vocabSize: 32000,
+      hiddenSize: 4096,
+      intermediateSize: 11008,
+      numHiddenLayers: 32,
+      numAttentionHeads: 32,
+      numKeyValueHeads: 32,
+      headDim: 128,
+      hiddenAct: 'silu',
+      rmsNormEps: 1e-6,
+      rotary: { theta: 10000, scaling: { type: 'default' } },
+      attentionBias: { qkv: false, out: false },
+      tieWordEmbeddings: false,
+      slidingWindow: null,
+    });
+    expect(decoder({ model_type: 'mistral' })).toMatchObject({
+      intermediateSize: 14336,
+      numKeyValueHeads: 8,
+      slidingWindow: 4096,
+    });
+    expect(decoder({ model_type: 'qwen2' })).toMatchObject({
+      vocabSize: 151936,
+      intermediateSize: 22016,
+      attentionBias: { qkv: true, out: false },
+      slidingWindow: null,
+    });
+  });
+
+  test('null is a missing field, except where it has a meaning', () => {
+    const nulls = { rope_scaling: null, head_dim: null, pad_token_id: null, rms_norm_eps: null };
+    expect(decoder(nulls)).toEqual(decoder({}));
+    const mistral = { model_type: 'mistral', sliding_window: null, num_key_value_heads: null };
+    expect(decoder(mistral)).toMatchObject({ slidingWindow: null, numKeyValueHeads: 32 });
+  });
+
+  test('biases are those of the family', () => {
+    const biased = { attention_bias: true, mlp_bias: true };
+    expect(decoder(biased)).toMatchObject({
+      attentionBias: { qkv: true, out: true },
+      mlpBias: true,
+    });
+    expect(decoder({ ...biased, model_type: 'qwen2' })).toMatchObject({
+      attentionBias: { qkv: true, out: false },
+      mlpBias: false,
+    });
+  });
+
+  test('what the weights show counts where no field says', () => {
+    const hints = { attentionBias: { qkv: true, out: false } };
+    const read = (json: unknown) => readDecoderConfig({ file: 'config.json', json }, hints);
+    expect(read({}).attentionBias).toEqual(hints.attentionBias);
+    expect(read({ attention_bias: false }).attentionBias).toEqual({ qkv: false, out: false });
+    expect(read({ model_type: 'mistral' }).attentionBias).toEqual({ qkv: false, out: false });
+  });
+
+  test('a window counts for Qwen2 only where some layer uses it', () => {
+    const window = { model_type: 'qwen2', use_sliding_window: true, sliding_window: 100 };
+    expect(decoder(window).slidingWindow).toBe(100);
+    expect(decoder({ ...window, max_window_layers: 32 }).slidingWindow).toBeNull();
+    const full = Array.from({ length: 32 }, () => 'full_attention');
+    expect(decoder({ ...window, layer_types: full }).slidingWindow).toBeNull();
+  });
+
+  test('padding ids count from either end', () => {
+    expect(decoder({ pad_token_id: 0 }).paddingIndex).toBe(0);
+    expect(decoder({ pad_token_id: -1 }).paddingIndex).toBe(31999);
+  });
+});
+
+describe('rotary positions', () => {
+  const llama3 = {
+    factor: 8,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 8192,
+  };
+  const scaling = {
+    type: 'llama3',
+    factor: 8,
+    lowFreqFactor: 1,
+    highFreqFactor: 4,
+    originalMaxPositionEmbeddings: 8192,
+  };
+
+  test.each([
+    ['old', { rope_theta: 5e5, rope_scaling: { type: 'llama3', ...llama3 } }],
+    [
+      'old with the new type',
+      { rope_theta: 5e5, rope_scaling: { rope_type: 'llama3', ...llama3 } },
+    ],
+    ['new', { rope_parameters: { rope_type: 'llama3', rope_theta: 5e5, ...llama3 } }],
+    ['mixed', { rope_theta: 5e5, rope_parameters: { rope_type: 'llama3', ...llama3 } }],
+    [
+      'both, the old one wins',
+      {
+        rope_theta: 5e5,
+        rope_scaling: { type: 'llama3', ...llama3 },
+        rope_parameters: { factor: 2 },
+      },
+    ],
+  ])('%s spelling', (_name, json) => {
+    expect(decoder(json).rotary).toEqual({ theta: 5e5, scaling });
+  });
+
+  test('the inner theta wins, an empty object is none', () => {
+    const json = { rope_theta: 1, rope_scaling: {}, rope_parameters: { rope_theta: 2 } };
+    expect(decoder(json).rotary).toEqual({ theta: 2, scaling: { type: 'default' } });
+  });
+
+  test('the original length defaults to the longest position', () => {
+    const rest = { factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
+    const json = { max_position_embeddings: 777, rope_scaling: { type: 'llama3', ...rest } };
+    expect(decoder(json).rotary.scaling).toMatchObject({ originalMaxPositionEmbeddings: 777 });
+  });
+
+  test('linear scaling', () => {
+    const { rotary } = decoder({ rope_scaling: { type: 'linear', factor: 4 } });
+    expect(rotary.scaling).toEqual({ type: 'linear', factor: 4 });
+  });
+});
+
+describe('CLIP', () => {
+  test('alone, as a part of a whole CLIP model, with the old second copy', () => {
+    const fields = { hidden_size: 64, num_attention_heads: 4, image_size: 56, patch_size: 14 };
+    const alone = clip({ model_type: 'clip_vision_model', ...fields });
+    expect(alone).toMatchObject({ hiddenSize: 64, imageSize: 56, layerNormEps: 1e-5 });
+    expect(clip({ model_type: 'clip', vision_config: fields })).toEqual(alone);
+    const old = {
+      model_type: 'clip',
+      vision_config: { hidden_size: 1 },
+      vision_config_dict: fields,
+    };
+    expect(clip(old)).toEqual(alone);
+    expect(clip({ ...fields, image_size: [56, 56] })).toEqual(alone);
+  });
+
+  test('defaults', () => {
+    expect(clip({})).toMatchObject({ hiddenSize: 768, numHiddenLayers: 12, imageSize: 224 });
+  });
+});
+
+describe('LLaVA', () => {
+  test('the oldest files name hardly anything', () => {
+    const config = llava({ model_type: 'llava', text_config: { vocab_size: 32064 } });
+    expect(config).toMatchObject({
+      featureLayer: 23,
+      imageTokenId: 32000,
+      vision: { hiddenSize: 1024, imageSize: 336, numHiddenLayers: 24 },
+      projector: { visualHiddenSize: 1024, textHiddenSize: 4096, depth: 2, select: 'default' },
+      text: { vocabSize: 32064, intermediateSize: 11008 },
+    });
+  });
+
+  test('tied embeddings are named at the top or below, the token in two ways, the layer as a list', () => {
+    const json = {
+      model_type: 'llava',
+      tie_word_embeddings: true,
+      image_token_id: 7,
+      vision_feature_layer: [3],
+    };
+    expect(llava(json)).toMatchObject({
+      text: { tieWordEmbeddings: true },
+      imageTokenId: 7,
+      featureLayer: 3,
+    });
+  });
+
+  test("the authors' file", () => {
+    const vision = clip({ hidden_size: 1024, num_attention_heads: 16, num_hidden_layers: 24 });
+    const json = {
+      model_type: 'llava',
+      hidden_size: 4096,
+      mm_vision_tower: 'openai/clip',
+      mm_hidden_size: 1024,
+      mm_projector_type: 'mlp3x_gelu',
+      mm_vision_select_layer: -1,
+      mm_vision_select_feature: 'cls_patch',
+    };
+    expect(readOfficialConfig({ file: 'config.json', json }, vision)).toMatchObject({
+      featureLayer: 24,
+      projector: { depth: 3, select: 'full', bias: true },
+      text: { family: 'llama' },
+      imageTokenId: -200,
+    });
+  });
+
+  test("XTuner's projector", () => {
+    const json = { model_type: 'projector', visual_hidden_size: 3, llm_hidden_size: 5, depth: 1 };
+    expect(readProjectorConfig({ file: 'config.json', json })).toEqual({
+      visualHiddenSize: 3,
+      textHiddenSize: 5,
+      depth: 1,
+      hiddenAct: 'gelu',
+      bias: true,
+      select: 'default',
+    });
+  });
+});
+
+describe('what cannot be is refused by file and field', () => {
+  test.each<[string, () => unknown, RegExp]>([
+    [
+      'an unknown decoder',
+      () => decoder({ model_type: 'phi3' }),
+      /config\.json: model_type: "phi3"/,
+    ],
+    ['text for a number', () => decoder({ hidden_size: 'big' }), /config\.json: hidden_size: /],
+    [
+      'heads that do not divide',
+      () => decoder({ num_attention_heads: 7 }),
+      /num_attention_heads: 7/,
+    ],
+    ['groups that do not divide', () => decoder({ num_key_value_heads: 5 }), /num_key_value_heads/],
+    ['odd heads', () => decoder({ head_dim: 3 }), /head_dim: 3/],
+    ['an unknown activation', () => decoder({ hidden_act: 'relu2' }), /hidden_act/],
+    ['quantised weights', () => decoder({ quantization_config: {} }), /quantization_config/],
+    ['dropped attention', () => decoder({ attention_dropout: 0.1 }), /attention_dropout: 0\.1/],
+    ['a padding id outside', () => decoder({ pad_token_id: 32000 }), /pad_token_id: 32000/],
+    [
+      'unknown scaling',
+      () => decoder({ rope_scaling: { type: 'yarn', factor: 2 } }),
+      /rope_scaling\.type: .*"yarn"/,
+    ],
+    [
+      'scaling without its factor',
+      () => decoder({ rope_parameters: { rope_type: 'linear' } }),
+      /rope_parameters\.factor/,
+    ],
+    [
+      'positions by layer',
+      () => decoder({ rope_parameters: { full_attention: { rope_type: 'default' } } }),
+      /rope_parameters\.full_attention/,
+    ],
+    [
+      'part of a head',
+      () => decoder({ partial_rotary_factor: 0.5 }),
+      /partial_rotary_factor: 0\.5/,
+    ],
+    ['another tower', () => clip({ model_type: 'siglip_vision_model' }), /"siglip_vision_model"/],
+    ['oblong images', () => clip({ image_size: [1, 2] }), /image_size: 1 x 2/],
+    ['a patch over the image', () => clip({ patch_size: 300 }), /patch_size: 300/],
+    ['another model', () => llava({ model_type: 'llava_next' }), /model_type/],
+    [
+      'a field within',
+      () => llava({ model_type: 'llava', vision_config: { hidden_size: -1 } }),
+      /config\.json: vision_config\.hidden_size/,
+    ],
+    [
+      'a layer that is not there',
+      () => llava({ model_type: 'llava', vision_feature_layer: -26 }),
+      /vision_feature_layer: .* no hidden state -26/,
+    ],
+    [
+      'several layers',
+      () => llava({ model_type: 'llava', vision_feature_layer: [-2, -5] }),
+      /vision_feature_layer: \[-2, -5\]/,
+    ],
+    [
+      'tiles',
+      () =>
+        readOfficialConfig(
+          {
+            file: 'config.json',
+            json: { mm_vision_select_layer: -2, image_aspect_ratio: 'anyres' },
+          },
+          clip({}),
+        ),
+      /image_aspect_ratio: "anyres"/,
+    ],
+    [
+      'an unknown projector',
+      () =>
+        readOfficialConfig(
+          {
+            file: 'config.json',
+            json: { mm_vision_select_layer: -2, mm_projector_type: 'qformer' },
+          },
+          clip({}),
+        ),
+      /mm_projector_type/,
+    ],
+    ['no object', () => decoder([]), /config\.json/],
+  ])('%s', (_name, read, message) => {
+    expect(read).toThrow(ConfigError);
+    expect(read).toThrow(message);
+  });
+});

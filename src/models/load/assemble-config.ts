@@ -1,0 +1,158 @@
+/** The configuration of a LLaVA from the files of its parts, whichever there are. */
+import type { StoredTensor } from '../../formats/stored.js';
+import { readClipVisionConfig } from '../configs/clip-vision-config.js';
+import { type DecoderConfig, readDecoderConfig } from '../configs/decoder-config.js';
+import {
+  DEFAULT_FEATURE_LAYER,
+  featureLayerIndex,
+  IMAGE_PLACEHOLDER,
+  isOfficialConfig,
+  type LlavaConfig,
+  officialVisionTower,
+  readLlavaConfig,
+  readOfficialConfig,
+} from '../configs/llava-config.js';
+import { type ProjectorConfig, readProjectorConfig } from '../configs/projector-config.js';
+import { ConfigError, configError } from '../configs/read-config.js';
+import type { ConfigFile } from './config-file.js';
+
+export interface PartOptions {
+  /** What messages call the model. */
+  where: string;
+  featureLayer?: number | undefined;
+  select?: 'default' | 'full' | undefined;
+  projectorDepth?: number | undefined;
+  imageTokenId?: number | undefined;
+}
+
+type ConfigKind = 'llava' | 'official' | 'vision' | 'projector' | 'decoder';
+
+function kindOf({ json }: ConfigFile): ConfigKind {
+  if (isOfficialConfig(json)) return 'official';
+  switch (json['model_type']) {
+    case 'clip':
+    case 'clip_vision_model':
+      return 'vision';
+    case 'projector':
+      return 'projector';
+    default:
+      // Whatever else has both towers is a LLaVA or a relative, which its own reader tells apart.
+      return json['model_type'] === 'llava' || 'vision_config' in json ? 'llava' : 'decoder';
+  }
+}
+
+function firstOf(configs: readonly ConfigFile[], kind: ConfigKind): ConfigFile | undefined {
+  return configs.find((config) => kindOf(config) === kind);
+}
+
+/** The tower that an official configuration names, if none of the other files describes one. */
+export function officialTowerOf(
+  configs: readonly ConfigFile[],
+): { file: string; tower: string } | undefined {
+  const official = firstOf(configs, 'official');
+  if (official === undefined || firstOf(configs, 'llava') || firstOf(configs, 'vision')) {
+    return undefined;
+  }
+  const tower = officialVisionTower(official);
+  return tower === null ? undefined : { file: official.file, tower };
+}
+
+/**
+ * @param tensors what the model's projector is told from where no file describes it
+ * @throws ConfigError `E_CONFIG`, `E_NO_CONFIG`
+ */
+export function llavaConfigOf(
+  configs: readonly ConfigFile[],
+  tensors: ReadonlyMap<string, StoredTensor>,
+  options: PartOptions,
+): LlavaConfig {
+  const config = composed(configs, tensors, options);
+  const { imageTokenId = config.imageTokenId } = options;
+  return { ...config, imageTokenId };
+}
+
+/** The configuration of a decoder alone. @throws ConfigError `E_CONFIG`, `E_NO_CONFIG` */
+export function decoderConfigOf(configs: readonly ConfigFile[], where: string): DecoderConfig {
+  return readDecoderConfig(firstOf(configs, 'decoder') ?? none(where, 'decoder', 'llm'));
+}
+
+function composed(
+  configs: readonly ConfigFile[],
+  tensors: ReadonlyMap<string, StoredTensor>,
+  options: PartOptions,
+): LlavaConfig {
+  const { where, featureLayer = DEFAULT_FEATURE_LAYER } = options;
+  const llava = firstOf(configs, 'llava');
+  if (llava !== undefined) return readLlavaConfig(llava);
+  const official = firstOf(configs, 'official');
+  if (official === undefined && firstOf(configs, 'decoder') === undefined) {
+    none(where, 'decoder', 'llm');
+  }
+  const visionFile = firstOf(configs, 'vision') ?? none(where, 'vision tower', 'vision');
+  const vision = readClipVisionConfig(visionFile);
+  if (official !== undefined) {
+    return readOfficialConfig(official, vision, { attentionBias: attentionBias(tensors) });
+  }
+  const text = decoderConfigOf(configs, where);
+  const file = firstOf(configs, 'projector');
+  const projector = file === undefined ? undefined : readProjectorConfig(file);
+  for (const [field, size, wanted] of [
+    ['visual_hidden_size', projector?.visualHiddenSize, vision.hiddenSize],
+    ['llm_hidden_size', projector?.textHiddenSize, text.hiddenSize],
+  ] as const) {
+    if (size === undefined || size === wanted) continue;
+    throw configError(file!, field, `${size} is not the hidden size of the part, ${wanted}`);
+  }
+  return {
+    vision,
+    featureLayer: featureLayerIndex(featureLayer, vision.numHiddenLayers, (reason) =>
+      configError(visionFile, 'num_hidden_layers', reason),
+    ),
+    projector: {
+      visualHiddenSize: vision.hiddenSize,
+      textHiddenSize: text.hiddenSize,
+      ...(projector ?? projectorShape(tensors, options)),
+      select: options.select ?? 'default',
+    },
+    text,
+    imageTokenId: IMAGE_PLACEHOLDER,
+  };
+}
+
+/** Official folders call any decoder a Llama: a Qwen2 shows in its biases. */
+function attentionBias(tensors: ReadonlyMap<string, StoredTensor>): DecoderConfig['attentionBias'] {
+  const first = 'model.language_model.layers.0.self_attn';
+  return {
+    qkv: tensors.has(`${first}.q_proj.bias`),
+    out: tensors.has(`${first}.o_proj.bias`),
+  };
+}
+
+const PROJECTOR_LAYER = /^model\.multi_modal_projector\.linear_(\d+)\.(weight|bias)$/;
+
+/** Depth and bias as the weights show them; two layers with bias where there are none. */
+function projectorShape(
+  tensors: ReadonlyMap<string, StoredTensor>,
+  { projectorDepth = 2 }: PartOptions,
+): Pick<ProjectorConfig, 'depth' | 'bias' | 'hiddenAct'> {
+  const layers = [...tensors.keys()].flatMap((name) => {
+    const [, layer, leaf] = PROJECTOR_LAYER.exec(name) ?? [];
+    return layer === undefined ? [] : [{ layer: Number(layer), leaf }];
+  });
+  if (layers.length === 0) return { depth: projectorDepth, bias: true, hiddenAct: 'gelu' };
+  return {
+    depth: Math.max(...layers.map(({ layer }) => layer)),
+    bias: layers.some(({ leaf }) => leaf === 'bias'),
+    hiddenAct: 'gelu',
+  };
+}
+
+function none(where: string, part: string, option: string): never {
+  throw new ConfigError(
+    `${where}: nothing describes the ${part}: there is no config.json of one.`,
+    {
+      code: 'E_NO_CONFIG',
+      hint: `Name the folder of the ${part} (--${option}).`,
+    },
+  );
+}

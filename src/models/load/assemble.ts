@@ -1,0 +1,210 @@
+/**
+ * Putting a LLaVA together from what is on disk: one folder in any layout, or parts (decoder, vision tower, projector), with
+ * adapters on top. Decided from configurations and headers alone; no tensor is read.
+ *
+ * What the source holds wins. What it lacks comes from the parts that are named beside it, then from where its own
+ * configuration points: the tower of an official LLaVA, the model beneath an adapter.
+ */
+import { stat } from 'node:fs/promises';
+import { dirname, join, resolve as resolvePath } from 'node:path';
+
+import { DataError } from '../../base/errors.js';
+import { resolveModel } from '../../base/hub/resolve.js';
+import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
+import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
+import { partOf } from '../../formats/layouts/rename.js';
+import { LLAVA_PREFIXES, TEXT_PREFIXES, type PartName } from '../../formats/layouts/tables.js';
+import type { StoredTensor } from '../../formats/stored.js';
+import { type AdapterConfig, readAdapterConfig } from './adapter-config.js';
+import { type ConfigFile, readConfigFile } from './config-file.js';
+import { decoderConfigOf, llavaConfigOf, officialTowerOf } from './assemble-config.js';
+import type { DecoderConfig } from '../configs/decoder-config.js';
+import type { LlavaConfig } from '../configs/llava-config.js';
+
+export interface AssembleOptions {
+  /** Folder or hub name of the decoder, for what the source lacks. */
+  llm?: string | undefined;
+  /** Folder or hub name of the CLIP model. */
+  vision?: string | undefined;
+  /** File, folder or hub name of the projector. */
+  projector?: string | undefined;
+  /** The model beneath adapters. @default what their configuration names */
+  base?: string | undefined;
+  /** PEFT adapters on top; where several hold the same tensor the last one counts. */
+  adapters?: readonly string[] | undefined;
+  /** Hidden state of the tower, where no configuration says. @default -2 */
+  featureLayer?: number | undefined;
+  /** What the projector sees of it, where no configuration says. @default 'default' */
+  select?: 'default' | 'full' | undefined;
+  /** Layers of the projector, where neither a configuration nor weights say. @default 2 */
+  projectorDepth?: number | undefined;
+  /** The id that stands for one feature of a picture. @default what the configuration says, else -200 */
+  imageTokenId?: number | undefined;
+  /** Settings of adapters that come without any, as in XTuner's `.pth`. */
+  adapterConfig?: AdapterConfig | undefined;
+  /** Finds a model that a configuration names. @default the hub and its cache */
+  resolve?: ((name: string) => Promise<string>) | undefined;
+  /** Compare the checksums of torch's checkpoints. @default true */
+  verify?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** An adapter's settings, and the file that says them. */
+export interface AssembledAdapter {
+  readonly config: AdapterConfig;
+  readonly file: string;
+  /** By the names that they have in the model. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+}
+
+/** A LLaVA on disk. */
+export interface Assembly {
+  readonly config: LlavaConfig;
+  /** Weights and adapters by their names in the model. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly adapters: readonly AssembledAdapter[];
+  /** Where it comes from; the first that holds a tensor counts. */
+  readonly sources: readonly WeightSource[];
+  /** The files that `config` was read from. */
+  readonly configs: readonly ConfigFile[];
+}
+
+/**
+ * @param source a folder, a file or a name on the hub
+ * @throws ConfigError `E_CONFIG`, or `E_NO_CONFIG` where nothing says what a part looks like; DataError of the readers
+ */
+export async function assemble(source: string, options: AssembleOptions = {}): Promise<Assembly> {
+  const found = await gather(source, options);
+  await addTower(found, options);
+  const tensors = overlay(found.sources);
+  const config = llavaConfigOf(found.configs, tensors, { ...options, where: source });
+  return { ...found, config, tensors };
+}
+
+/** A decoder on disk. */
+export type TextAssembly = Omit<Assembly, 'config'> & { readonly config: DecoderConfig };
+
+/** The decoder of a folder, a file or a name on the hub; names are those of a model that is nothing else. */
+export async function assembleText(
+  source: string,
+  options: Pick<AssembleOptions, TextOption> = {},
+): Promise<TextAssembly> {
+  const found = await gather(source, options);
+  const own = <T>(tensors: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
+    new Map([...tensors].map(([name, tensor]) => [textName(name), tensor]));
+  return {
+    ...found,
+    config: decoderConfigOf(found.configs, source),
+    tensors: own(overlay(found.sources)),
+    adapters: found.adapters.map((each) => ({ ...each, tensors: own(each.tensors) })),
+  };
+}
+
+type TextOption = 'base' | 'adapters' | 'adapterConfig' | 'resolve' | 'verify' | 'signal';
+
+function textName(name: string): string {
+  const decoder = LLAVA_PREFIXES.decoder;
+  return name.startsWith(decoder) ? TEXT_PREFIXES.decoder! + name.slice(decoder.length) : name;
+}
+
+/** What was found so far, the first counts first. */
+export interface Found {
+  readonly sources: WeightSource[];
+  readonly configs: ConfigFile[];
+  readonly adapters: AssembledAdapter[];
+}
+
+/** Everything that is named, and the models beneath adapters. */
+export async function gather(source: string, options: AssembleOptions): Promise<Found> {
+  const found: Found = { sources: [], configs: [], adapters: [] };
+  for (const adapter of (options.adapters ?? []).toReversed()) {
+    const before = found.adapters.length;
+    await add(found, adapter, options);
+    if (found.adapters.length > before) continue;
+    throw new DataError(`${adapter} holds no adapter.`, {
+      code: 'E_ADAPTER',
+      hint: 'Name the folder of a PEFT adapter.',
+    });
+  }
+  for (const name of [source, options.base, options.projector, options.llm, options.vision]) {
+    if (name !== undefined) await add(found, name, options);
+  }
+  for (const { layout, isAdapter, path, config } of [...found.sources]) {
+    const base = isAdapter && config !== undefined ? config['base_model_name_or_path'] : undefined;
+    const part: PartName = layout === 'clip' || layout === 'clip-2026' ? 'tower' : 'decoder';
+    if (typeof base !== 'string' || base === '' || hasWeights(found, part)) continue;
+    await add(found, await near(path, base, options), options);
+  }
+  return found;
+}
+
+async function add(found: Found, name: string, options: AssembleOptions): Promise<void> {
+  const { verify = true, signal } = options;
+  const path = await near('.', name, options);
+  for (const source of (await inspect(path, { verify, signal })).sources) {
+    found.sources.push(source);
+    if (source.isAdapter) found.adapters.push(adapterOf(source, options));
+    const config = await configBeside(source);
+    if (config !== undefined) found.configs.push(config);
+  }
+}
+
+/** A folder's `config.json`; for a file of XTuner's projector, the one beside it. */
+async function configBeside({ path, layout }: WeightSource): Promise<ConfigFile | undefined> {
+  const inside = await readConfigFile(join(path, 'config.json'));
+  return inside === undefined && layout === 'projector'
+    ? readConfigFile(join(dirname(path), 'config.json'))
+    : inside;
+}
+
+function adapterOf(source: WeightSource, { adapterConfig }: AssembleOptions): AssembledAdapter {
+  const { path, config: json } = source;
+  const file = join(path, 'adapter_config.json');
+  const config = json === undefined ? adapterConfig : readAdapterConfig({ file, json });
+  if (config === undefined) {
+    throw new DataError(`${path} holds adapters, and nothing says how they are scaled.`, {
+      code: 'E_ADAPTER_CONFIG',
+      hint: 'Give the rank, alpha and form that they were trained with.',
+    });
+  }
+  const tensors = new Map([...source.tensors].filter(([name]) => isAdapterTensor(name)));
+  return { config, file, tensors };
+}
+
+/** The tower that an official configuration names, where it is needed. */
+async function addTower(found: Found, options: AssembleOptions): Promise<void> {
+  const official = officialTowerOf(found.configs);
+  if (official === undefined) return;
+  await add(found, await near(dirname(official.file), official.tower, options), options);
+}
+
+function hasWeights({ sources }: Found, part: PartName): boolean {
+  return sources.some(({ tensors }) =>
+    [...tensors.keys()].some(
+      (name) => !isAdapterTensor(name) && partOf(name, LLAVA_PREFIXES) === part,
+    ),
+  );
+}
+
+/** Every tensor by its name, from the first source that holds it. */
+function overlay(sources: readonly WeightSource[]): ReadonlyMap<string, StoredTensor> {
+  const tensors = new Map<string, StoredTensor>();
+  for (const source of sources) {
+    for (const [name, tensor] of source.tensors) if (!tensors.has(name)) tensors.set(name, tensor);
+  }
+  return tensors;
+}
+
+/** A path relative to a folder if it leads somewhere, else a name on the hub. */
+async function near(
+  folder: string,
+  name: string,
+  { resolve, signal }: AssembleOptions,
+): Promise<string> {
+  const path = resolvePath(folder, name);
+  const exists = await stat(path).then(
+    () => true,
+    () => false,
+  );
+  return exists ? path : await (resolve ?? ((model) => resolveModel(model, { signal })))(name);
+}

@@ -1,0 +1,374 @@
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { TensorsError } from '../../formats/layouts/check-tensors.js';
+import type { LayoutName } from '../../formats/layouts/tables.js';
+import { Linear } from '../../nn/index.js';
+import { liveTensors, noGrad, scope, tensorsIn } from '../../torch/index.js';
+import type { Batch } from '../batch.js';
+import type { Llava } from '../llava.js';
+import {
+  fixture,
+  fixtureJson,
+  lastHidden,
+  logitsOf,
+  sameNumbers,
+  storedBatch,
+  temporaryFolder,
+  writeLayout,
+  type LayoutChange,
+  type WrittenTensor,
+} from '../testing.js';
+import { loadLlava, loadTextModel, type LoadOptions } from './load.js';
+
+const VARIANT = 'llama31-tied-small';
+/** What parts do not say. */
+const PARTS = { featureLayer: -1, select: 'full', imageTokenId: 510 } as const;
+
+const folders: string[] = [];
+const made = async (layout: LayoutName, change: LayoutChange = {}): Promise<string> => {
+  const folder = await writeLayout(VARIANT, layout, change);
+  folders.push(folder);
+  return folder;
+};
+const temporary = (): string => {
+  const folder = temporaryFolder();
+  folders.push(folder);
+  return folder;
+};
+
+let batch: Batch;
+let logits: Float32Array;
+let live: number;
+beforeAll(async () => {
+  const { model } = await loadLlava(fixture(VARIANT, 'hf'));
+  batch = await storedBatch(VARIANT, 0, model.input);
+  logits = logitsOf(model, batch);
+  model.dispose();
+  live = liveTensors();
+});
+afterAll(() => {
+  for (const tensor of tensorsIn(batch)) tensor.dispose();
+  for (const folder of folders) rmSync(folder, { recursive: true });
+});
+
+/** Loads, compares the logits to the bit, frees. */
+async function expectSame(source: string, options: LoadOptions = {}): Promise<void> {
+  const { model } = await loadLlava(source, options);
+  expect(sameNumbers(logitsOf(model, batch), logits)).toBe(true);
+  model.dispose();
+  expect(liveTensors()).toBe(live);
+}
+
+/** The error of a load, which must leave nothing behind. */
+async function failure(source: string, options: LoadOptions = {}): Promise<unknown> {
+  const error: unknown = await loadLlava(source, options).then(
+    ({ model }) => model.dispose(),
+    (reason: unknown) => reason,
+  );
+  expect(liveTensors()).toBe(live);
+  return error;
+}
+
+const rename =
+  (from: RegExp, to: string): NonNullable<LayoutChange['edit']> =>
+  (tensor) => ({ ...tensor, name: tensor.name.replace(from, to) });
+
+describe('every layout loads to the same logits', () => {
+  test.each(['hf', 'hf-old', 'hf-2025', 'hf-2026'] as const)('%s', async (layout) => {
+    await expectSame(await made(layout));
+  });
+
+  test('official, the tower beside it', async () => {
+    const folder = await made('official');
+    cpSync(await made('clip'), join(folder, 'tower'), { recursive: true });
+    await expectSame(folder, { imageTokenId: 510 });
+  });
+
+  test.each(['clip', 'clip-2026'] as const)('decoder, %s and projector', async (tower) => {
+    const [llm, vision, projector] = [
+      await made('llama'),
+      await made(tower),
+      await made('projector'),
+    ];
+    await expectSame(llm, { ...PARTS, vision, projector });
+    await expectSame(llm, { ...PARTS, vision, projector: join(projector, 'model.safetensors') });
+    // The order does not matter: what is named first wins, and nothing is there twice.
+    await expectSame(projector, { ...PARTS, vision, llm });
+  });
+
+  test("XTuner's .pth over configurations, with the original CLIP", async () => {
+    const source = fixture(VARIANT, 'xtuner', 'iter_100.pth');
+    await expectSame(source, {
+      ...PARTS,
+      llm: await made('llama'),
+      vision: fixture(VARIANT, 'clip-full'),
+    });
+  });
+
+  test("a projector that only its weights describe, as in the authors' file", async () => {
+    const projector = await made('projector', { edit: rename(/^model\./, 'model.mm_projector.') });
+    rmSync(join(projector, 'config.json'));
+    const [llm, vision] = [await made('llama'), await made('clip')];
+    await expectSame(llm, { ...PARTS, vision, projector });
+  });
+
+  test.skipIf(process.env['PATINA_FIXTURES'] === undefined)('the originals', async () => {
+    const folder = join(process.env['PATINA_FIXTURES']!, 'llava', 'llama3');
+    const at = (name: string): string => join(folder, name);
+    const parts = { imageTokenId: 510, vision: at('clip-full') };
+    const { model } = await loadLlava(at('hf'));
+    const own = await storedBatch('llama3', 0, model.input);
+    const expected = logitsOf(model, own);
+    model.dispose();
+    for (const [source, options] of [
+      ['hf-old', {}],
+      ['hf-2025', {}],
+      ['hf-2026', {}],
+      ['official', { imageTokenId: 510 }],
+      ['llm', { ...parts, projector: at('xtuner/projector') }],
+      ['xtuner/iter_100.pth', { ...parts, llm: at('llm') }],
+    ] satisfies [string, LoadOptions][]) {
+      const loaded = await loadLlava(at(source), options);
+      expect(sameNumbers(logitsOf(loaded.model, own), expected), source).toBe(true);
+      loaded.model.dispose();
+    }
+    for (const tensor of tensorsIn(own)) tensor.dispose();
+  });
+});
+
+describe('known surplus is ignored, anything else is strict', () => {
+  const tensor = (name: string, dtype: WrittenTensor['dtype'] = 'F32'): WrittenTensor => ({
+    name,
+    dtype,
+    shape: [2],
+    bytes: new Uint8Array(dtype === 'I64' ? 16 : 8),
+  });
+
+  test('buffers that old versions stored, and a head that is tied', async () => {
+    const add = [
+      tensor('vision_tower.vision_model.embeddings.position_ids', 'I64'),
+      tensor('language_model.model.layers.0.self_attn.rotary_emb.inv_freq'),
+    ];
+    await expectSame(await made('hf-old', { add }));
+    const head = { ...tensor('language_model.lm_head.weight') };
+    const { model, unused } = await loadLlava(await made('hf', { add: [head] }));
+    expect(unused).toEqual(['lm_head.weight']);
+    model.dispose();
+  });
+
+  test('missing, unexpected and unfit tensors are all named', async () => {
+    const source = await made('hf', {
+      add: [tensor('language_model.model.layers.7.what')],
+      edit: (each) => {
+        if (each.name.endsWith('layers.1.mlp.up_proj.weight')) return undefined;
+        if (each.name.endsWith('linear_1.bias')) return { ...each, dtype: 'I32' };
+        if (!each.name.endsWith('model.norm.weight')) return each;
+        return { ...each, shape: [...each.shape, 1] };
+      },
+    });
+    const error = await failure(source);
+    expect(error).toBeInstanceOf(TensorsError);
+    expect(
+      (error as TensorsError).faults.map(({ kind, name }) => `${kind} ${name}`).sort(),
+    ).toEqual([
+      'missing model.language_model.layers.1.mlp.up_proj.weight',
+      'unexpected model.language_model.layers.7.what',
+      'unfit model.language_model.norm.weight',
+      'unfit model.multi_modal_projector.linear_1.bias',
+    ]);
+  });
+
+  test('what is allowed to be missing is drawn anew, the same for the same seed', async () => {
+    const llm = await made('llama');
+    const vision = await made('clip');
+    expect(await failure(llm, { ...PARTS, vision })).toMatchObject({ code: 'E_TENSORS' });
+    const allow = ['model.multi_modal_projector.*'];
+    const runs: Float32Array[] = [];
+    for (const seed of [1, 1, 2]) {
+      const { model, fresh } = await loadLlava(llm, { ...PARTS, vision, allow, seed });
+      expect(fresh).toHaveLength(4);
+      runs.push(logitsOf(model, batch));
+      model.dispose();
+    }
+    expect(sameNumbers(runs[1]!, runs[0]!)).toBe(true);
+    expect(sameNumbers(runs[2]!, runs[0]!)).toBe(false);
+  });
+
+  test.each([NaN, Infinity, -Infinity])('%s is refused by name, or allowed', async (value) => {
+    const source = await made('hf', {
+      edit: (each) => {
+        if (!each.name.endsWith('linear_2.bias')) return each;
+        const values = new Float32Array(each.shape[0]!);
+        values[3] = value;
+        return { ...each, bytes: new Uint8Array(values.buffer) };
+      },
+    });
+    const error = await failure(source);
+    expect(error).toMatchObject({ code: 'E_NON_FINITE_WEIGHTS' });
+    expect(String(error)).toContain('"model.multi_modal_projector.linear_2.bias"');
+    const allow = ['model.multi_modal_projector.linear_2.bias'];
+    (await loadLlava(source, { allow })).model.dispose();
+  });
+
+  test('a number beyond fp16 is refused in fp16', async () => {
+    const source = await made('hf', {
+      edit: (each) => {
+        if (!each.name.endsWith('linear_2.bias')) return each;
+        return {
+          ...each,
+          bytes: new Uint8Array(new Float32Array(each.shape[0]!).fill(1e6).buffer),
+        };
+      },
+    });
+    expect(await failure(source, { dtype: 'float16' })).toMatchObject({
+      code: 'E_NON_FINITE_WEIGHTS',
+    });
+  });
+});
+
+describe('configurations', () => {
+  test('what nothing describes is named', async () => {
+    const [llm, vision] = [await made('llama'), await made('clip')];
+    expect(await failure(llm)).toMatchObject({ code: 'E_NO_CONFIG', hint: /--vision/ });
+    expect(await failure(vision)).toMatchObject({ code: 'E_NO_CONFIG', hint: /--llm/ });
+  });
+
+  test('a projector that does not fit its parts', async () => {
+    const projector = await made('projector', { config: { llm_hidden_size: 7 } });
+    const parts = { ...PARTS, vision: await made('clip'), projector };
+    const error = await failure(await made('llama'), parts);
+    expect(String(error)).toMatch(/config\.json: llm_hidden_size: 7/);
+  });
+
+  test('a layer that the tower lacks', async () => {
+    const parts = { ...PARTS, featureLayer: 9, vision: await made('clip') };
+    expect(String(await failure(await made('llama'), parts))).toContain('no hidden state 9');
+  });
+
+  test('a tower on the hub is asked for by name', async () => {
+    const source = await made('official', { config: { mm_vision_tower: 'someone/clip' } });
+    const vision = await made('clip');
+    const asked: string[] = [];
+    const resolve = (name: string): Promise<string> => {
+      asked.push(name);
+      return Promise.resolve(vision);
+    };
+    await expectSame(source, { imageTokenId: 510, resolve });
+    expect(asked).toEqual(['someone/clip']);
+  });
+});
+
+describe('adapters', () => {
+  const adapter = (name: string): string => fixture(VARIANT, `adapter-${name}-start`);
+  const runs = () => (fixtureJson(VARIANT, 'facts.json')['trajectories'] as Trajectories).runs;
+  interface Trajectories {
+    runs: Record<string, { losses: number[] }>;
+  }
+
+  /** Mean loss of the first two micro-batches, as the first update of a trajectory has it. */
+  async function firstLoss(model: Llava): Promise<number> {
+    let [sum, count] = [0, 0];
+    for (const i of [0, 1]) {
+      const each = await storedBatch(VARIANT, i, model.input);
+      sum += noGrad(() =>
+        scope(() =>
+          model.head.losses(lastHidden(model, each), each.supervised).losses.sum(null).item(),
+        ),
+      );
+      count += each.counts.supervised;
+      for (const tensor of tensorsIn(each)) tensor.dispose();
+    }
+    return sum / count;
+  }
+
+  test.each(['lora', 'rslora-dora'])('%s has the loss of peft, merged too', async (name) => {
+    const { model } = await loadLlava(fixture(VARIANT, 'hf'), { adapters: [adapter(name)] });
+    const expected = runs()[name]!.losses[0]!;
+    expect(Math.abs((await firstLoss(model)) - expected)).toBeLessThan(2e-5 * expected);
+    for (const [, module] of [...model.namedModules()]) {
+      if (module instanceof Linear) module.mergeAdapter();
+    }
+    expect(Math.abs((await firstLoss(model)) - expected)).toBeLessThan(2e-5 * expected);
+    model.dispose();
+  });
+
+  test('an adapter is a source, over the model that it names or that is given', async () => {
+    const { model } = await loadLlava(adapter('lora'), { base: fixture(VARIANT, 'hf') });
+    const expected = logitsOf(model, batch);
+    model.dispose();
+    const folder = temporary();
+    cpSync(adapter('lora'), folder, { recursive: true });
+    cpSync(fixture(VARIANT, 'hf'), join(folder, 'base'), { recursive: true });
+    const config = fixtureJson(VARIANT, 'adapter-lora-start', 'adapter_config.json');
+    const named = { ...config, base_model_name_or_path: 'base' };
+    writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(named));
+    const other = await loadLlava(folder);
+    expect(sameNumbers(logitsOf(other.model, batch), expected)).toBe(true);
+    other.model.dispose();
+  });
+
+  test('XTuner keeps decoder adapter and projector in folders of one', async () => {
+    const folder = temporary();
+    const [llm, vision] = [await made('llama'), await made('clip')];
+    cpSync(await made('projector'), join(folder, 'projector'), { recursive: true });
+    await expectSame(folder, { ...PARTS, llm, vision });
+  });
+
+  test('what does not fit is refused', async () => {
+    const twice = { adapters: [adapter('lora'), adapter('rslora-dora')] };
+    expect(await failure(fixture(VARIANT, 'hf'), twice)).toMatchObject({ code: 'E_ADAPTER' });
+    const weights = { adapters: [await made('clip')] };
+    expect(await failure(fixture(VARIANT, 'hf'), weights)).toMatchObject({ code: 'E_ADAPTER' });
+    const folder = temporary();
+    cpSync(adapter('lora'), folder, { recursive: true });
+    rmSync(join(folder, 'adapter_config.json'));
+    const bare = { adapters: [folder] };
+    expect(await failure(fixture(VARIANT, 'hf'), bare)).toMatchObject({ code: 'E_ADAPTER_CONFIG' });
+    for (const fields of [{ peft_type: 'IA3' }, { use_qalora: true }, { lora_alpha: 'much' }]) {
+      writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(fields));
+      expect(await failure(fixture(VARIANT, 'hf'), bare)).toMatchObject({ code: 'E_CONFIG' });
+    }
+  });
+});
+
+test('the type is that of the embeddings, or what is asked for', async () => {
+  const bf16: LayoutChange['edit'] = (each) => {
+    const high = new Uint8Array(each.bytes.length / 2).map(
+      (_, i) => each.bytes[4 * (i >> 1) + 2 + (i & 1)]!,
+    );
+    return { ...each, dtype: 'BF16', bytes: high };
+  };
+  const source = await made('hf', { edit: bf16 });
+  const types = (model: Llava): Set<string> =>
+    new Set(model.parameters().map((parameter) => parameter.dtype));
+  const stored = await loadLlava(source);
+  expect([stored.dtype, types(stored.model)]).toEqual(['bfloat16', new Set(['bfloat16'])]);
+  stored.model.dispose();
+  const wide = await loadLlava(source, { dtype: 'float32' });
+  expect(types(wide.model)).toEqual(new Set(['float32']));
+  wide.model.dispose();
+});
+
+test('a decoder alone', async () => {
+  const { model, assembly } = await loadTextModel(await made('llama'));
+  expect(model.namedParameters().has('model.embed_tokens.weight')).toBe(true);
+  expect(assembly.config.tieWordEmbeddings).toBe(true);
+  model.dispose();
+  expect(liveTensors()).toBe(live);
+});
+
+test('progress is told, and an abort ends it', async () => {
+  const told: number[] = [];
+  const source = fixture(VARIANT, 'hf');
+  const { model } = await loadLlava(source, {
+    onProgress: (done, total) => told.push(done / total),
+  });
+  model.dispose();
+  expect(told.at(-1)).toBe(1);
+  expect(told).toEqual(told.toSorted((a, b) => a - b));
+  const error = await failure(source, { signal: AbortSignal.abort() });
+  expect(error).toMatchObject({ name: 'AbortError' });
+});

@@ -1,0 +1,152 @@
+/**
+ * Loading a model: built on meta, compared with what the files hold, then each tensor placed once on its device.
+ *
+ * Strict: whatever is missing, unexpected, of a wrong shape or type, or not finite is listed by name and refused unless it is
+ * allowed by name.
+ */
+import { checkTensors, type CheckedTensors } from '../../formats/layouts/check-tensors.js';
+import type { StoredTensor } from '../../formats/stored.js';
+import type { AttentionKernel } from '../../nn/index.js';
+import { type Device, type DType, Generator, type Tensor } from '../../torch/index.js';
+import { type LanguageModel, TextModel } from '../language-model.js';
+import { Llava } from '../llava.js';
+import {
+  assemble,
+  assembleText,
+  type AssembleOptions,
+  type Assembly,
+  type TextAssembly,
+} from './assemble.js';
+import { attachAdapters } from './attach-adapters.js';
+import { deviceKernel } from './device-kernel.js';
+import { FiniteCheck } from './finite-check.js';
+import { placeTensors } from './place.js';
+
+export interface LoadOptions extends AssembleOptions {
+  /** @default 'cpu' */
+  device?: Device;
+  /** Type of the weights. @default the one that the embeddings are stored in */
+  dtype?: DType;
+  /** Type of adapters. @default 'float32' */
+  adapterDtype?: DType;
+  /** @default the best of the device */
+  kernel?: AttentionKernel;
+  /**
+   * Tensors that may be missing (they are drawn anew), unexpected, unfit (drawn anew) or not finite: names, or beginnings with
+   * `*` behind them.
+   */
+  allow?: readonly string[];
+  /** Seed of what is drawn anew. @default 0 */
+  seed?: number;
+  /** Called with the bytes read so far and in all. */
+  onProgress?: (done: number, total: number) => void;
+}
+
+/** A model on its device, and how it came about. */
+export interface Loaded<M, A> {
+  readonly model: M;
+  readonly assembly: A;
+  readonly dtype: DType;
+  /** Parameters that were in no file, which was allowed, and were drawn anew. */
+  readonly fresh: readonly string[];
+  /** Tensors that were in a file and are not in the model: allowed, or tied to another. */
+  readonly unused: readonly string[];
+}
+
+/**
+ * A LLaVA from a folder, a file or a name on the hub, in any layout; parts and adapters by option.
+ *
+ * @throws ConfigError; TensorsError `E_TENSORS`; DataError `E_NON_FINITE_WEIGHTS`, `E_ADAPTER`, and those of the readers
+ */
+export async function loadLlava(
+  source: string,
+  options: LoadOptions = {},
+): Promise<Loaded<Llava, Assembly>> {
+  const assembly = await assemble(source, options);
+  const dtype = options.dtype ?? storedType(assembly.tensors, 'model.language_model.');
+  const kernel = options.kernel ?? deviceKernel(options.device ?? 'cpu', dtype);
+  const model = new Llava(assembly.config, { dtype, kernel });
+  return fill(model, assembly, source, { ...options, dtype });
+}
+
+/** A decoder alone, likewise. */
+export async function loadTextModel(
+  source: string,
+  options: LoadOptions = {},
+): Promise<Loaded<TextModel, TextAssembly>> {
+  const assembly = await assembleText(source, options);
+  const dtype = options.dtype ?? storedType(assembly.tensors, 'model.');
+  const kernel = options.kernel ?? deviceKernel(options.device ?? 'cpu', dtype);
+  const model = new TextModel(assembly.config, { dtype, kernel });
+  return fill(model, assembly, source, { ...options, dtype });
+}
+
+async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
+  model: M,
+  assembly: A,
+  source: string,
+  options: LoadOptions & { dtype: DType },
+): Promise<Loaded<M, A>> {
+  const { device = 'cpu', dtype, adapterDtype = 'float32', allow = [], seed = 0 } = options;
+  try {
+    attachAdapters(model, assembly.adapters, adapterDtype);
+    const checked = checkTensors({
+      where: source,
+      tensors: assembly.tensors,
+      unexpected: assembly.sources.flatMap(({ unexpected }) => unexpected),
+      expected: shapesOf(model),
+      tied: model.tied,
+      allow,
+    });
+    await place(model, checked, source, options);
+    const generator = Generator.create(seed, device);
+    model.initialize(device, { generator, std: model.decoder.config.initializerRange });
+    generator.dispose();
+    return { model, assembly, dtype, fresh: checked.missing, unused: checked.unused };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+async function place(
+  model: LanguageModel,
+  { tensors }: CheckedTensors,
+  source: string,
+  { device = 'cpu', allow = [], signal, onProgress }: LoadOptions,
+): Promise<void> {
+  const parameters = model.namedParameters();
+  const names = [...tensors.keys()].sort((a, b) => inFileOrder(tensors.get(a)!, tensors.get(b)!));
+  const placements = names.map((name) => ({
+    stored: tensors.get(name)!,
+    dtype: parameters.get(name)!.dtype,
+  }));
+  const total = placements.reduce((sum, { stored }) => sum + stored.bytes, 0);
+  const finite = new FiniteCheck();
+  let done = 0;
+  try {
+    const placed = (tensor: Tensor, i: number): void => {
+      model.load(names[i]!, tensor);
+      finite.add(names[i]!, tensor);
+      onProgress?.((done += placements[i]!.stored.bytes), total);
+    };
+    await placeTensors(placements, device, placed, { signal });
+    finite.check(source, allow);
+  } finally {
+    finite.dispose();
+  }
+}
+
+/** So that a file is read from its beginning to its end. */
+function inFileOrder(a: StoredTensor, b: StoredTensor): number {
+  return a.file === b.file ? a.offset - b.offset : a.file < b.file ? -1 : 1;
+}
+
+function shapesOf(model: LanguageModel): ReadonlyMap<string, readonly number[]> {
+  return new Map([...model.namedParameters()].map(([name, { shape }]) => [name, shape]));
+}
+
+function storedType(tensors: ReadonlyMap<string, StoredTensor>, decoder: string): DType {
+  const stored = tensors.get(`${decoder}embed_tokens.weight`)?.dtype;
+  return stored === 'BF16' ? 'bfloat16' : stored === 'F16' ? 'float16' : 'float32';
+}

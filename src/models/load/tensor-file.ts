@@ -1,0 +1,39 @@
+/** A safetensors file as tensors on a device, and back. */
+import { readSafetensors } from '../../formats/safetensors/header.js';
+import { type TensorSource, writeSafetensors } from '../../formats/safetensors/write.js';
+import type { Device, Tensor } from '../../torch/index.js';
+import { placeTensors } from './place.js';
+import { storedDType, torchDType } from './stored-dtype.js';
+
+/**
+ * Every tensor of a file by its name, in the type in which it is stored; they belong to the caller.
+ *
+ * @throws DataError `E_SAFETENSORS`, `E_STORED_DTYPE`
+ */
+export async function readTensorFile(
+  path: string,
+  device: Device = 'cpu',
+): Promise<Map<string, Tensor>> {
+  const { tensors } = await readSafetensors(path);
+  const read = new Map<string, Tensor>();
+  const placements = tensors.map((stored) => ({ stored, dtype: torchDType(stored) }));
+  await placeTensors(placements, device, (tensor, i) => read.set(tensors[i]!.name, tensor));
+  return read;
+}
+
+/** Writes a new file. The same tensors give the same bytes, whatever their order. */
+export async function writeTensorFile(
+  path: string,
+  tensors: ReadonlyMap<string, Tensor>,
+): Promise<void> {
+  await writeSafetensors(
+    path,
+    [...tensors].map(([name, tensor]) => tensorSource(name, tensor)),
+  );
+}
+
+/** A tensor as the writers of files take it: its bytes are fetched when their turn has come. */
+export function tensorSource(name: string, tensor: Tensor): TensorSource {
+  const { dtype, shape } = tensor;
+  return { name, dtype: storedDType(dtype), shape, bytes: () => tensor.toBytes() };
+}
