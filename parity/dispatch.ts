@@ -16,6 +16,11 @@ interface Kind {
 }
 
 const KINDS: Record<string, Kind> = {
+  llava: {
+    usage: 'llava FOLDER [--out DIR] [--device cpu|cuda]',
+    what: 'features, logits, gradients and layouts of a LLaVA, against transformers',
+    load: () => import('./llava.js'),
+  },
   pickle: {
     usage: 'pickle FOLDER [--out DIR]',
     what: 'checkpoints of torch, read or refused, against torch.load',

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Packs what a GPU machine without Node and without a network lacks into .gpu/ (ignored by git): Node, and the node_modules that
+# running and testing need. The GPU machine gets this folder, dist/ and the checkout.
+#
+#   bash bench/gpu/pack.sh
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+mkdir -p .gpu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+if [ ! -f .gpu/node.xz ]; then
+  cp "$(readlink -f "$(command -v node)")" "$work/node"
+  strip "$work/node" || true
+  xz -T0 -6 -c "$work/node" >.gpu/node.xz
+fi
+cp -r node_modules "$work/"
+cd "$work/node_modules"
+# Compilers, linters and pictures stay behind; so do types and sources.
+rm -rf typescript @typescript-eslint typescript-eslint eslint @eslint prettier @img @types esquery ts-api-utils .cache .vite
+rm -rf zod/src @huggingface/*/src
+find . \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' -o -name '*.md' \) -delete
+cd "$OLDPWD"
+tar c -C "$work" node_modules | xz -T0 -3 >.gpu/node_modules.tar.xz
+du -sh .gpu dist
