@@ -25,6 +25,12 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
+const place = () => ({
+  path: folder,
+  checkpoints: folder,
+  setState: () => Promise.resolve(),
+});
+
 const RECORDS = 12;
 
 function microBatch(samples: readonly Sample[]) {
@@ -114,7 +120,6 @@ function tinyTrainer(more: Partial<RecipeInput> = {}, data = tinyData()): Traine
     trainable,
     weights: new TrainedWeights({ model, trainable, train }),
     data,
-    run: { path: folder, checkpoints: folder, setState: () => Promise.resolve() },
     answer: ({ text }) => Promise.resolve(`you ask ${text}`),
   });
   open.push(() => model.dispose());
@@ -127,7 +132,7 @@ const modelOf = (trainer: Trainer) => trainers.get(trainer)!;
 
 async function all(trainer: Trainer, options?: RunOptions): Promise<TrainEvent[]> {
   const events: TrainEvent[] = [];
-  for await (const event of trainer.run(options)) events.push(event);
+  for await (const event of trainer.run(place(), options)) events.push(event);
   return events;
 }
 
@@ -250,7 +255,7 @@ test('updates without a finite gradient are counted, and several in a row end th
   const before = bytes(trainer);
   const seen: TrainEvent[] = [];
   await expect(async () => {
-    for await (const event of trainer.run()) seen.push(event);
+    for await (const event of trainer.run(place())) seen.push(event);
   }).rejects.toMatchObject({ code: 'E_NON_FINITE', exitCode: 6 });
   expect(seen).toHaveLength(5);
   expect(seen.every((event) => event.type === 'update' && event.skipped)).toBe(true);

@@ -67,12 +67,14 @@ export interface TrainerParts {
   readonly trainable: Trainable;
   readonly weights: TrainedWeights;
   readonly data: TrainingData;
-  readonly run: Pick<RunFolder, 'path' | 'checkpoints' | 'setState'>;
   /** Normalises pictures that come as bytes. */
   readonly normaliseTable?: Float32Array | undefined;
   /** Needed where the recipe has probe questions. */
   readonly answer?: Answer | undefined;
 }
+
+/** Where checkpoints go, and who is told how the run stands. */
+export type RunPlace = Pick<RunFolder, 'path' | 'checkpoints' | 'setState'>;
 
 export interface RunOptions {
   /** Raised once: finish the update, save, end. */
@@ -195,7 +197,10 @@ export class Trainer {
    * @throws NonFiniteError `E_NON_FINITE`; OutOfMemoryError; DataError of the data; EnvironmentError where nothing can be
    *   written
    */
-  async *run({ signal, maxUpdates = Infinity }: RunOptions = {}): AsyncGenerator<TrainEvent, void> {
+  async *run(
+    place: RunPlace,
+    { signal, maxUpdates = Infinity }: RunOptions = {},
+  ): AsyncGenerator<TrainEvent, void> {
     const { data, recipe, batching, device } = this.parts;
     const begun = performance.now();
     const target = Math.min(this.plan.planned, maxUpdates);
@@ -212,7 +217,7 @@ export class Trainer {
       });
       for await (const next of updates) {
         yield* this.step(next);
-        yield* this.regularly(signal, target);
+        yield* this.regularly(place, signal, target);
         if (this.stopEarly || signal?.aborted === true) break;
       }
     } catch (error) {
@@ -220,8 +225,8 @@ export class Trainer {
     }
     yield* this.flush();
     const reason = this.endReason(signal);
-    if (this.saved?.update !== this.update && this.update > 0) yield await this.checkpoint();
-    yield this.end(reason, (performance.now() - begun) / 1000);
+    if (this.saved?.update !== this.update && this.update > 0) yield await this.checkpoint(place);
+    yield this.end(place, reason, (performance.now() - begun) / 1000);
   }
 
   dispose(): void {
@@ -318,6 +323,7 @@ export class Trainer {
 
   /** What is due after an update: numbers first, then validation, probes, a checkpoint. */
   private async *regularly(
+    place: RunPlace,
     signal: AbortSignal | undefined,
     target: number,
   ): AsyncGenerator<TrainEvent, void> {
@@ -336,7 +342,7 @@ export class Trainer {
       yield event;
     }
     if (asks && signal?.aborted !== true) yield* this.probe(signal);
-    if (saves) yield await this.checkpoint();
+    if (saves) yield await this.checkpoint(place);
     this.mark = performance.now();
   }
 
@@ -379,8 +385,8 @@ export class Trainer {
     yield { type: 'probes', update: this.update, answers };
   }
 
-  private async checkpoint(): Promise<CheckpointEvent> {
-    const { run, weights, recipe } = this.parts;
+  private async checkpoint(run: RunPlace): Promise<CheckpointEvent> {
+    const { weights, recipe } = this.parts;
     const { update, optimizer, lossScale, cursor, skipped, badRecords } = this;
     const begun = performance.now();
     const { path, bytes } = await writeCheckpoint(run.checkpoints, {
@@ -407,13 +413,13 @@ export class Trainer {
     return signal?.aborted === true ? 'interrupted' : 'max-updates';
   }
 
-  private end(reason: EndReason, seconds: number): EndEvent {
+  private end({ path }: RunPlace, reason: EndReason, seconds: number): EndEvent {
     const { update, skipped, badRecords, loss } = this;
     return {
       type: 'end',
       reason,
       update,
-      run: this.parts.run.path,
+      run: path,
       checkpoint: this.saved?.path ?? null,
       loss,
       validationLoss: this.validated?.loss ?? null,

@@ -1,0 +1,186 @@
+/** The model that a recipe starts from, with its tokenizer, chat format and picture settings: loaded from files, or new. */
+
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { resolveModel } from '../base/hub/resolve.js';
+import type { Recipe } from '../config/index.js';
+import { loadFormat } from '../data/index.js';
+import { loadChatModel, readPictureSettings, type ChatModel } from '../generate/index.js';
+import {
+  deviceKernel,
+  Llava,
+  readDecoderConfig,
+  readLlavaConfig,
+  TextModel,
+  type LanguageModel,
+} from '../models/index.js';
+import { Linear } from '../nn/index.js';
+import { Generator, type Device, type DType } from '../torch/index.js';
+import type { Companion } from './trained-weights.js';
+
+export interface OpenedModel extends ChatModel {
+  /** Folder of the tokenizer. */
+  readonly tokenizer: string;
+  /** What an adapter that is trained here stands on; `undefined` for a new model. */
+  readonly base: string | undefined;
+  /** Files that make the weights of the whole model a folder that can be loaded. */
+  readonly companions: readonly Companion[];
+}
+
+export interface OpenModelOptions {
+  readonly device: Device;
+  readonly dtype: DType;
+  readonly signal?: AbortSignal | undefined;
+  /** Progress of downloads and of loading, in words. */
+  readonly onProgress?: ((what: string) => void) | undefined;
+}
+
+/**
+ * @throws those of `loadChatModel`; ConfigError `E_CONFIG` for `model.config`
+ */
+export async function openModel(recipe: Recipe, options: OpenModelOptions): Promise<OpenedModel> {
+  const opened =
+    recipe.model.config === undefined
+      ? await loadModel(recipe, options)
+      : await newModel(recipe, recipe.model.config, options);
+  foldAdapters(opened.model, recipe.train);
+  return opened;
+}
+
+async function newModel(
+  { model, text, image, seed }: Recipe,
+  json: Record<string, unknown>,
+  { device, dtype, signal }: OpenModelOptions,
+): Promise<OpenedModel> {
+  const tokenizer = await resolveModel(model.tokenizer!, { signal });
+  const format = await loadFormat(tokenizer, text.template);
+  const source = { file: 'model.config', json };
+  const build = { dtype, kernel: deviceKernel(device, dtype) };
+  const made: LanguageModel =
+    json['vision_config'] === undefined
+      ? new TextModel(readDecoderConfig(source), build)
+      : new Llava(readLlavaConfig(source), build);
+  const generator = Generator.create(seed, device);
+  made.initialize(device, { generator, std: made.decoder.config.initializerRange });
+  generator.dispose();
+  const { image: facts } = made.input;
+  return {
+    model: made,
+    format,
+    pictures:
+      facts && (await readPictureSettings(tokenizer, { size: facts.size, mode: image.mode })),
+    stopTokens: endsOf(format),
+    tokenizer,
+    base: undefined,
+    companions: [
+      { name: 'config.json', content: `${JSON.stringify(json, null, 2)}\n` },
+      ...(await companionsIn(tokenizer, ['config.json'])),
+    ],
+  };
+}
+
+async function loadModel(
+  { model, text, image, seed }: Recipe,
+  { device, dtype, signal, onProgress }: OpenModelOptions,
+): Promise<OpenedModel> {
+  const { from, llm, vision, projector, adapter } = model;
+  const resolve = (name: string): Promise<string> =>
+    resolveModel(name, {
+      signal,
+      onProgress: (event) => {
+        if (event.type === 'notice') onProgress?.(event.message);
+      },
+    });
+  const source = await resolve((from ?? llm)!);
+  const tokenizer = await tokenizerFolder([model.tokenizer, source, llm], resolve);
+  const chat = await loadChatModel(source, {
+    device,
+    dtype,
+    adapterDtype: dtype,
+    tokenizer,
+    template: text.template,
+    imageMode: image.mode,
+    llm: from === undefined ? undefined : llm,
+    vision,
+    projector,
+    adapters: adapter === undefined ? [] : [adapter],
+    featureLayer: model.featureLayer,
+    select: model.featureSelect,
+    projectorDepth: model.projectorDepth,
+    // Parts that are put together have no projector yet.
+    allow: vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : [],
+    seed,
+    signal,
+    resolve,
+  });
+  const size = chat.model.input.image?.size;
+  const pictures =
+    size !== undefined && vision !== undefined
+      ? await readPictureSettings(await resolve(vision), { size, mode: image.mode })
+      : chat.pictures;
+  const isWhole = vision === undefined && projector === undefined;
+  return {
+    ...chat,
+    pictures,
+    tokenizer,
+    base: from ?? llm,
+    companions: isWhole ? await companionsIn(source) : await companionsIn(tokenizer, CONFIGS),
+  };
+}
+
+const CONFIGS = ['config.json', 'generation_config.json'];
+
+/** What lies beside a model's weights. */
+const COMPANIONS = [
+  ...CONFIGS,
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'tokenizer.model',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+  'chat_template.json',
+  'preprocessor_config.json',
+  'processor_config.json',
+];
+
+async function companionsIn(folder: string, but: readonly string[] = []): Promise<Companion[]> {
+  const there = new Set(await readdir(folder).catch(() => []));
+  return COMPANIONS.filter((name) => there.has(name) && !but.includes(name)).map((name) => ({
+    name,
+    content: { path: join(folder, name) },
+  }));
+}
+
+/** The first of these that has a tokenizer; the first of all if none has, whose loader says what is missing. */
+async function tokenizerFolder(
+  names: readonly (string | undefined)[],
+  resolve: (name: string) => Promise<string>,
+): Promise<string> {
+  let first: string | undefined;
+  for (const name of names) {
+    if (name === undefined) continue;
+    const folder = await resolve(name);
+    first ??= folder;
+    if (await stat(join(folder, 'tokenizer.json')).catch(() => undefined)) return folder;
+    if (name === names[0]) break; // named on purpose
+  }
+  return first!;
+}
+
+function endsOf({ endOfTurn, tokenizer }: ChatModel['format']): number[] {
+  return [...new Set([endOfTurn, tokenizer.eosId].filter((id) => id !== undefined))];
+}
+
+/** Adapters that came with the model become part of the weights where their part does not train by LoRA. */
+function foldAdapters(model: LanguageModel, train: Recipe['train']): void {
+  const byLora = new Set<string>();
+  const parts = { vision: train.vision, projector: train.projector, text: train.decoder };
+  for (const segment of [...model.segments, model.head]) {
+    if (typeof parts[segment.part] !== 'object') continue;
+    for (const name of segment.parameters().keys()) byLora.add(name);
+  }
+  for (const [name, module] of model.namedModules()) {
+    if (module instanceof Linear && !byLora.has(`${name}.weight`)) module.mergeAdapter();
+  }
+}

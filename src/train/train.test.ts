@@ -1,0 +1,333 @@
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { RecipeInput } from '../config/index.js';
+import { loadChatModel } from '../generate/index.js';
+import { trainBpe, writeTokenizer } from '../text/index.js';
+import type { StartEvent, TrainEvent, UpdateEvent } from './events.js';
+import { listRuns } from './run/list-runs.js';
+import { RunFolder } from './run/run-folder.js';
+import { resumeRun, train, type TrainOptions } from './train.js';
+
+let folder: string;
+const at = (...path: string[]): string => join(folder, ...path);
+const runs = (): string => at('runs');
+
+const COLOURS = ['red', 'green', 'blue', 'white', 'black'];
+
+const record = (i: number, image: string | null = `${i % 5}.png`): object => ({
+  id: i,
+  ...(image !== null && { image }),
+  conversations: [
+    { from: 'human', value: `${image === null ? '' : '<image>\n'}What colour is it?` },
+    { from: 'gpt', value: `It is ${COLOURS[i % 5]!}.` },
+  ],
+});
+
+function writeRecords(name: string, records: readonly unknown[]): string {
+  writeFileSync(at(name), records.map((each) => `${JSON.stringify(each)}\n`).join(''));
+  return at(name);
+}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'patina-train-'));
+  const texts = COLOURS.map((colour) => `What colour is it? It is ${colour}.`);
+  await writeTokenizer(at('tokenizer'), trainBpe(texts, { vocabularySize: 300 }));
+  for (const [i, colour] of COLOURS.entries()) {
+    const create = { width: 8, height: 8, channels: 3, background: colour } as const;
+    await sharp({ create })
+      .png()
+      .toFile(at(`${i}.png`));
+  }
+  writeRecords(
+    'one.jsonl',
+    Array.from({ length: 7 }, (_, i) => record(i)),
+  );
+  writeRecords(
+    'two.jsonl',
+    Array.from({ length: 6 }, (_, i) => record(i, i % 2 ? null : `${i % 5}.png`)),
+  );
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+afterEach(() => rmSync(runs(), { recursive: true, force: true }));
+
+const CONFIG = {
+  model_type: 'llava',
+  image_token_index: 261,
+  vision_feature_layer: -1,
+  vision_config: {
+    model_type: 'clip_vision_model',
+    hidden_size: 16,
+    intermediate_size: 32,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    image_size: 8,
+    patch_size: 4,
+  },
+  text_config: {
+    model_type: 'llama',
+    vocab_size: 320,
+    hidden_size: 16,
+    intermediate_size: 32,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    num_key_value_heads: 2,
+  },
+};
+
+function recipe(more: Partial<RecipeInput> = {}): RecipeInput {
+  return {
+    name: 'colours',
+    model: { config: CONFIG, tokenizer: at('tokenizer') },
+    train: { vision: 'full', projector: 'full', decoder: 'full' },
+    data: { sources: [at('one.jsonl'), { path: at('two.jsonl'), weight: 0.5 }], workers: 0 },
+    optimizer: { learningRate: 3e-3 },
+    schedule: { epochs: 2 },
+    batchSize: 2,
+    memory: { policy: 'keep' },
+    run: { root: runs(), tensorboard: true },
+    device: 'cpu',
+    ...more,
+  };
+}
+
+async function all(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
+  const seen: TrainEvent[] = [];
+  for await (const event of events) seen.push(event);
+  return seen;
+}
+
+const run = (more?: Partial<RecipeInput>, options?: TrainOptions): Promise<TrainEvent[]> =>
+  all(train(recipe(more), options));
+const losses = (events: readonly TrainEvent[]): (number | null)[] =>
+  events.filter((event): event is UpdateEvent => event.type === 'update').map(({ loss }) => loss);
+const started = (events: readonly TrainEvent[]): StartEvent =>
+  events.find((event): event is StartEvent => event.type === 'start')!;
+const weightsOf = (events: readonly TrainEvent[]): Buffer => {
+  const end = events.at(-1)!;
+  return readFileSync(join((end as { checkpoint: string }).checkpoint, 'model.safetensors'));
+};
+
+describe('train', () => {
+  test('makes a run folder, and a model in it that can be spoken to', async () => {
+    const probes = { questions: [{ text: 'What colour is it?', images: [at('0.png')] }] };
+    const events = await run({ probes });
+    expect(started(events)).toMatchObject({
+      recipe: 'colours',
+      resumedFrom: 0,
+      updates: { perEpoch: 5, planned: 10, warmup: 1 },
+      data: { recordsPerEpoch: 10, validationRecords: 0 },
+      statements: [
+        'computes in fp32 in place of bf16: CPUs are slow in bf16',
+        'batch 2 x 1 accumulated x 1 device = 2 records an update',
+      ],
+    });
+    expect(events.filter(({ type }) => type === 'probes')).toHaveLength(2);
+    const [summary] = await listRuns(runs());
+    expect(summary).toMatchObject({ state: 'finished', updates: 10, plannedUpdates: 10 });
+    expect(summary!.losses).toEqual(losses(events));
+    const files = readdirSync(summary!.path).sort();
+    expect(files).toEqual(
+      [
+        'checkpoints',
+        'environment.json',
+        'events.jsonl',
+        'metrics.jsonl',
+        'recipe.json',
+        'state.json',
+        'tensorboard',
+      ].sort(),
+    );
+    const end = events.at(-1) as { checkpoint: string };
+    const { model } = await loadChatModel(end.checkpoint);
+    expect(model.input.image?.tokens).toBe(4);
+    model.dispose();
+  });
+
+  test('that is interrupted in an epoch goes on to the bit', async () => {
+    const whole = await run();
+    const stop = new AbortController();
+    const first: TrainEvent[] = [];
+    for await (const event of train(recipe(), { signal: stop.signal })) {
+      first.push(event);
+      if (event.type === 'update' && event.update === 7) stop.abort();
+    }
+    expect(first.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 7 });
+    const path = started(first).run!;
+    expect((await listRuns(runs())).find((each) => each.path === path)).toMatchObject({
+      state: 'interrupted',
+      updates: 7,
+    });
+    const rest = await all(resumeRun(path));
+    expect(started(rest)).toMatchObject({ resumedFrom: 7, run: path });
+    expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
+    expect(weightsOf(rest).equals(weightsOf(whole))).toBe(true);
+    expect((await all(resumeRun(path))).at(-1)).toMatchObject({ reason: 'finished', update: 10 });
+  });
+
+  test('of a dry run tells what would happen, and makes nothing', async () => {
+    const events = await run({}, { dryRun: true });
+    expect(events.map(({ type }) => type)).toEqual(['loading', 'loading', 'start', 'end']);
+    expect(existsSync(runs())).toBe(false);
+  });
+
+  test('left early is a run that was interrupted', async () => {
+    for await (const event of train(recipe())) if (event.type === 'update') break;
+    expect(await listRuns(runs())).toMatchObject([{ state: 'interrupted', updates: 1 }]);
+  });
+
+  test('counts, tells and lists bad records where they may be skipped', async () => {
+    const source = writeRecords('bad.jsonl', [record(1), record(2, 'missing.png'), record(3)]);
+    const events = await run({
+      data: { sources: [source], badRecords: 'skip', workers: 0, shuffle: false },
+      schedule: { epochs: 1 },
+    });
+    const bad = events.filter(({ type }) => type === 'bad-record');
+    expect(bad).toMatchObject([{ record: { line: 2, file: source } }]);
+    expect(events.at(-1)).toMatchObject({ badRecords: 1 });
+    expect(readFileSync(join(started(events).run!, 'events.jsonl'), 'utf8')).toContain(
+      '"type":"bad-record"',
+    );
+  });
+
+  test('leaves no tensor behind', async () => {
+    await expect(() => run({ schedule: { updates: 1 } })).toLeakNothing();
+    await expect(() => run({}, { dryRun: true })).toLeakNothing();
+  });
+});
+
+/** What goes wrong, the code, the exit code, and whether a run is left that says so. */
+const broken: [string, () => Partial<RecipeInput>, string, number, boolean][] = [
+  ['a wrong field', () => ({ optimizer: { learningRate: -1 } }), 'E_RECIPE', 2, false],
+  [
+    'a missing data file',
+    () => ({ data: { sources: [at('none.jsonl')] } }),
+    'E_PATH_MISSING',
+    4,
+    false,
+  ],
+  [
+    'an empty data set',
+    () => ({ data: { sources: [writeRecords('empty.jsonl', [])] } }),
+    'E_DATA_EMPTY',
+    4,
+    false,
+  ],
+  [
+    'a missing tokenizer',
+    () => ({ model: { config: CONFIG, tokenizer: at('nowhere') } }),
+    'E_PATH_MISSING',
+    4,
+    false,
+  ],
+  [
+    'a configuration that is none',
+    () => ({
+      model: {
+        config: { ...CONFIG, text_config: { hidden_size: 'x' } },
+        tokenizer: at('tokenizer'),
+      },
+    }),
+    'E_CONFIG',
+    4,
+    false,
+  ],
+  [
+    'a target that matches nothing',
+    () => ({ train: { decoder: { lora: { targets: ['*.nothing'] } } } }),
+    'E_TRAIN_PATTERN',
+    2,
+    false,
+  ],
+  ['a GPU that is not there', () => ({ device: 'cuda:99' }), 'E_NO_', 3, false],
+  [
+    'a picture that cannot be read',
+    () => ({
+      data: { sources: [writeRecords('picture.jsonl', [record(1, 'one.jsonl')])], workers: 0 },
+    }),
+    'E_IMAGE_',
+    4,
+    true,
+  ],
+  [
+    'a record without supervision',
+    () => ({
+      data: { sources: [writeRecords('nothing.jsonl', [record(1, null)])], workers: 0 },
+      text: { maxLength: 12 },
+    }),
+    'E_NO_SUPERVISION',
+    4,
+    true,
+  ],
+  [
+    'a record over the limit',
+    () => ({
+      data: { sources: [writeRecords('long.jsonl', [record(1)])], workers: 0 },
+      text: { maxLength: 12, overlong: 'stop' },
+    }),
+    'E_OVERLONG',
+    4,
+    true,
+  ],
+  [
+    'update-in-backward with accumulation',
+    () => ({
+      optimizer: { learningRate: 1, updateInBackward: true, clipNorm: null },
+      effectiveBatch: 4,
+    }),
+    'E_UPDATE_IN_BACKWARD',
+    2,
+    false,
+  ],
+  [
+    'a folder of runs that is a file',
+    () => ({ run: { root: at('one.jsonl') } }),
+    'E_UNWRITABLE',
+    3,
+    false,
+  ],
+];
+
+test.each(broken)('%s is a typed error', async (_name, more, code, exitCode, leaves) => {
+  const events = all(train(recipe(more())));
+  await expect(events).rejects.toMatchObject({
+    code: expect.stringMatching(`^${code}`) as string,
+    exitCode,
+    hint: expect.stringMatching(/\.$/) as string,
+  });
+  expect(await listRuns(runs())).toMatchObject(leaves ? [{ state: 'failed', updates: 0 }] : []);
+});
+
+test('a run that exists, is in use, or cannot be written is refused', async () => {
+  const named = { run: { root: runs(), name: 'mine' }, schedule: { updates: 1 } };
+  await run(named);
+  await expect(run(named)).rejects.toMatchObject({ code: 'E_RUN_EXISTS', exitCode: 2 });
+  const held = await RunFolder.open(join(runs(), 'mine'));
+  await expect(all(resumeRun(join(runs(), 'mine')))).rejects.toMatchObject({
+    code: 'E_RUN_IN_USE',
+    exitCode: 3,
+  });
+  held.close();
+  await expect(all(resumeRun(at('tokenizer')))).rejects.toMatchObject({ code: 'E_NO_RUN' });
+});
+
+test.skipIf(process.getuid?.() === 0)('a folder without permission is a typed error', async () => {
+  mkdirSync(runs());
+  chmodSync(runs(), 0o500);
+  try {
+    await expect(run()).rejects.toMatchObject({ code: 'E_UNWRITABLE', exitCode: 3 });
+  } finally {
+    chmodSync(runs(), 0o700);
+  }
+});
