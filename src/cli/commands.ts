@@ -34,4 +34,9 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'Show what Patina runs on, and how to mend what is wrong',
     load: () => import('./doctor.js'),
   },
+  {
+    name: 'chat',
+    summary: 'Talk to a model about pictures',
+    load: () => import('./chat.js'),
+  },
 ];

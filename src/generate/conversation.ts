@@ -24,6 +24,11 @@ export interface ConversationOptions {
   reading?: Reading | undefined;
 }
 
+export type AskOptions = Omit<
+  GenerateOptions,
+  'tokenizer' | 'normaliseTable' | 'stopTokens' | 'onLogits'
+>;
+
 export class Conversation {
   readonly #chat: ChatModel;
   readonly #system: Message[];
@@ -74,7 +79,7 @@ export class Conversation {
    */
   async *ask(
     question: string,
-    options: Omit<GenerateOptions, 'tokenizer' | 'normaliseTable' | 'stopTokens'> = {},
+    options: AskOptions = {},
   ): AsyncGenerator<string, AnswerSummary, undefined> {
     const { model, format, pictures, stopTokens } = this.#chat;
     const content: Part[] = this.#pictures

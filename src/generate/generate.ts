@@ -60,8 +60,13 @@ export async function* generate(
   options: GenerateOptions = {},
 ): AsyncGenerator<GeneratedToken, void, undefined> {
   const { signal, tokenizer, stopStrings = [], maxNewTokens = DEFAULT_NEW_TOKENS } = options;
-  checkLimits(maxNewTokens, stopStrings, tokenizer);
-  readSampling(options);
+  checkGenerateOptions(options);
+  if (stopStrings.length > 0 && tokenizer === undefined) {
+    throw new UsageError('Stop strings cannot be found without a tokenizer.', {
+      code: 'E_STOP_STRINGS',
+      hint: 'Pass the tokenizer of the model.',
+    });
+  }
   const context = contextLength(model);
   checkContext(prompts, context);
   signal?.throwIfAborted();
@@ -90,23 +95,17 @@ export async function* generate(
   }
 }
 
-function checkLimits(
-  maxNewTokens: number,
-  stopStrings: readonly string[],
-  tokenizer: Tokenizer | undefined,
-): void {
-  if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 1) {
-    throw new UsageError(`maxNewTokens is ${maxNewTokens}, which is not a whole number from 1.`, {
-      code: 'E_SAMPLING',
-      hint: 'Give maxNewTokens as a whole number from 1.',
-    });
-  }
-  if (stopStrings.length > 0 && tokenizer === undefined) {
-    throw new UsageError('Stop strings cannot be found without a tokenizer.', {
-      code: 'E_STOP_STRINGS',
-      hint: 'Pass the tokenizer of the model.',
-    });
-  }
+/** Checks what can be checked before a model is loaded. @throws UsageError `E_SAMPLING` */
+export function checkGenerateOptions({
+  maxNewTokens = DEFAULT_NEW_TOKENS,
+  ...sampling
+}: SamplingOptions & Pick<GenerateOptions, 'maxNewTokens'>): void {
+  readSampling(sampling);
+  if (Number.isSafeInteger(maxNewTokens) && maxNewTokens >= 1) return;
+  throw new UsageError(`maxNewTokens is ${maxNewTokens}, which is not a whole number from 1.`, {
+    code: 'E_SAMPLING',
+    hint: 'Give maxNewTokens as a whole number from 1.',
+  });
 }
 
 /** How far the answer to one prompt is. */

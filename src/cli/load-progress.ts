@@ -1,0 +1,42 @@
+/** How far loading a model is, on one line of a terminal; elsewhere only notices. */
+import { formatBytes } from '../base/format.js';
+import type { HubEvent } from '../base/hub/resolve.js';
+import type { Output } from './commands.js';
+
+const CLEAR = '\r\u001b[K';
+
+export class LoadProgress {
+  readonly #output: Output;
+  #line = '';
+
+  constructor(output: Output) {
+    this.#output = output;
+  }
+
+  download(event: HubEvent): void {
+    if (event.type === 'notice') {
+      this.end();
+      this.#output.write(`${event.message}\n`);
+      return;
+    }
+    const { repository, bytes, totalBytes, files, totalFiles } = event;
+    const far = `${formatBytes(bytes)} of ${formatBytes(totalBytes)}`;
+    this.#show(`Downloading ${repository}: ${far}, ${files} of ${totalFiles} files`);
+  }
+
+  read(done: number, total: number): void {
+    this.#show(`Loading ${formatBytes(total)} of weights: ${Math.floor((100 * done) / total)} %`);
+  }
+
+  /** Removes the line. */
+  end(): void {
+    if (this.#line !== '') this.#output.write(CLEAR);
+    this.#line = '';
+  }
+
+  #show(line: string): void {
+    if (this.#output.isTTY !== true || line === this.#line) return;
+    this.#line = line;
+    this.#output.write(`${CLEAR}${line}`);
+  }
+}
