@@ -12,9 +12,8 @@ static std::vector<at::Generator>& generators = *new std::vector<at::Generator>{
 static std::vector<size_t> freeGenerators;
 
 at::Generator& generatorOf(double handle) {
-  if (!(std::abs(handle) >= 1)) throw Failure("argument", "expected a Generator");
-  if (handle < 0 || handle >= static_cast<double>(generators.size()) || !generators[static_cast<size_t>(handle)].defined())
-    throw Failure("stale", "the generator was disposed");
+  if (!(std::abs(handle) >= 1) || handle >= static_cast<double>(generators.size())) throw Failure("argument", "expected a Generator");
+  if (handle < 0 || !generators[static_cast<size_t>(handle)].defined()) throw Failure("stale", "the generator was disposed");
   return generators[static_cast<size_t>(handle)];
 }
 

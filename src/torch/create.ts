@@ -3,14 +3,14 @@
 import { markAsUntransferable } from 'node:worker_threads';
 import { UsageError } from '../base/errors.js';
 import type { Device } from './device.js';
-import { dtypeBytes, dtypeCode, type DType } from './dtype.js';
-import { B } from './door.js';
+import { dtypeBytes, type DType } from './dtype.js';
+import { B, dtypeArgument } from './door.js';
 import { expectDone } from './errors.js';
 import { putGeometry } from './geometry.js';
 import { native } from './native.js';
 import { Tensor, type ElementArray, type NestedNumbers } from './tensor.js';
 
-const DTYPE_OF: readonly [new (length: number) => ElementArray, DType][] = [
+const DTYPE_OF: readonly [new (elements: ArrayLike<never>) => ElementArray, DType][] = [
   [Float32Array, 'float32'],
   [Float64Array, 'float64'],
   [Int8Array, 'int8'],
@@ -23,8 +23,7 @@ const DTYPE_OF: readonly [new (length: number) => ElementArray, DType][] = [
   [BigUint64Array, 'uint64'],
 ];
 
-/** dtype that a TypedArray's elements have. */
-export function dtypeOfArray(array: ElementArray): DType {
+function kindOfArray(array: ElementArray): (typeof DTYPE_OF)[number] {
   const found = DTYPE_OF.find(([Ctor]) => array instanceof Ctor);
   if (found === undefined) {
     throw new UsageError('expected a TypedArray', {
@@ -32,13 +31,19 @@ export function dtypeOfArray(array: ElementArray): DType {
       hint: 'Use tensor() for plain arrays.',
     });
   }
-  return found[1];
+  return found;
+}
+
+/** dtype that a TypedArray's elements have. */
+export function dtypeOfArray(array: ElementArray): DType {
+  return kindOfArray(array)[1];
 }
 
 /**
  * A CPU tensor on the memory of a TypedArray or Buffer, without copying: writes are seen on both sides.
  *
- * The array's buffer is kept alive and can no longer be transferred to another thread.
+ * The array's buffer is kept alive and can no longer be moved to another thread by `postMessage`; it must not be detached by
+ * other means (`ArrayBuffer.prototype.transfer`).
  * @param shape @default one dimension
  * @param dtype how to read the bytes. @default the array's own
  */
@@ -47,18 +52,16 @@ export function fromTypedArray(
   shape: readonly number[] = [array.length],
   dtype: DType = dtypeOfArray(array),
 ): Tensor {
-  putGeometry(shape);
+  const code = dtypeArgument(dtype);
   const { buffer, byteOffset, byteLength } = array;
-  if (!(buffer instanceof ArrayBuffer)) {
-    throw new UsageError('fromTypedArray(): the memory is shared between threads', {
+  if (!(buffer instanceof ArrayBuffer) || ('resizable' in buffer && buffer.resizable === true)) {
+    throw new UsageError('fromTypedArray(): the memory is shared between threads or resizable', {
       code: 'E_ARGUMENT',
       hint: 'Copy it with slice() first.',
     });
   }
-  expectDone(
-    native.fromBuffer(buffer, byteOffset, byteLength, dtypeCode(dtype)),
-    'fromTypedArray()',
-  );
+  putGeometry(shape);
+  expectDone(native.fromBuffer(buffer, byteOffset, byteLength, code), 'fromTypedArray()');
   markAsUntransferable(buffer);
   return new Tensor(B[0]!);
 }
@@ -104,7 +107,8 @@ export function tensor(
 ): Tensor {
   let made: Tensor;
   if (ArrayBuffer.isView(values)) {
-    made = fromTypedArray((values as Float32Array).slice());
+    const [Ctor] = kindOfArray(values);
+    made = fromTypedArray(new Ctor(values as unknown as ArrayLike<never>));
   } else {
     const shape = shapeOf(values as NestedNumbers);
     const flat: number[] = [];
@@ -112,9 +116,13 @@ export function tensor(
     made = fromTypedArray(Float64Array.from(flat), shape);
     dtype ??= typeof values === 'boolean' ? 'bool' : 'float32';
   }
-  const placed = made.to({ ...(dtype === undefined ? {} : { dtype }), device });
-  if (placed !== made) made.dispose();
-  return placed;
+  let placed: Tensor | undefined;
+  try {
+    placed = made.to({ ...(dtype === undefined ? {} : { dtype }), device });
+    return placed;
+  } finally {
+    if (placed !== made) made.dispose();
+  }
 }
 
 /** A CPU tensor of any dtype from its raw bytes, copied. */
@@ -126,5 +134,5 @@ export function fromBytes(bytes: Uint8Array, shape: readonly number[], dtype: DT
       { code: 'E_SHAPE', hint: 'Check the shape and the dtype.' },
     );
   }
-  return fromTypedArray(Uint8Array.from(bytes), shape, dtype);
+  return fromTypedArray(new Uint8Array(bytes), shape, dtype);
 }

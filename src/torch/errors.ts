@@ -6,6 +6,7 @@ import {
   OutOfMemoryError,
   PatinaError,
   UsageError,
+  type PatinaErrorOptions,
 } from '../base/errors.js';
 import type { NativeFailure } from './native.js';
 
@@ -26,120 +27,156 @@ export interface FailureContext {
   readonly note?: string;
 }
 
-const SHAPE_MESSAGE =
-  /must match the size|shapes cannot be multiplied|sizes? mismatch|size mismatch|is invalid for input of size|Sizes of tensors must match|shape mismatch|not broadcastable|expanded size|must match the existing size|normalized_shape|Expected size for|doesn't match|does not match|dimension(s|ality)?\b.*(expected|got)|expected .*\b(dim|shape|size)/i;
-const DTYPE_MESSAGE =
-  /expected .*(scalar type|dtype)|to have the same dtype|not implemented for '\w+'|result type .* can't be cast|same data type|dtype/i;
-const DEVICE_MESSAGE = /on the same device|Expected all tensors|but found at least two devices/i;
+type PatinaErrorClass = new (message: string, options: PatinaErrorOptions) => PatinaError;
+
+interface Kind {
+  readonly type: PatinaErrorClass;
+  readonly code: string;
+  readonly hint: string;
+}
+
+/** What the addon calls a failure, and what becomes of it. */
+const KINDS = {
+  stale: {
+    type: DisposedError,
+    code: 'E_DISPOSED',
+    hint: 'Return it from its scope or keep() it; PATINA_TRACE_TENSORS=1 names where it was made.',
+  },
+  argument: {
+    type: UsageError,
+    code: 'E_ARGUMENT',
+    hint: "Compare the call with the operator's documented arguments.",
+  },
+  thread: {
+    type: ThreadError,
+    code: 'E_THREAD',
+    hint: 'Keep tensor code on one thread; send other threads plain buffers.',
+  },
+  memory: {
+    type: OutOfMemoryError,
+    code: 'E_OUT_OF_MEMORY',
+    hint: 'Use smaller batches or shorter sequences, recompute activations, or raise the limit.',
+  },
+  schema: {
+    type: EnvironmentError,
+    code: 'E_SCHEMA',
+    hint: 'Use a libtorch from 2.9 to 2.15: run `npm run setup -- --again`, then `patina doctor`.',
+  },
+  device: {
+    type: EnvironmentError,
+    code: 'E_DEVICE',
+    hint: 'Run `patina doctor` to see the devices that there are.',
+  },
+  file: {
+    type: DataError,
+    code: 'E_FILE',
+    hint: 'Check that the file exists and can be read.',
+  },
+  changed: {
+    type: DataError,
+    code: 'E_FILE_CHANGED',
+    hint: 'Do not write to a file while it is in use; start again.',
+  },
+  extent: {
+    type: DataError,
+    code: 'E_EXTENT',
+    hint: 'The data are shorter than their description: fetch or write the file again.',
+  },
+  unsafe: {
+    type: UsageError,
+    code: 'E_UNSAFE_INTEGER',
+    hint: 'Read it with toTypedArray(), which gives bigints.',
+  },
+  storage: {
+    type: OperatorError,
+    code: 'E_STORAGE',
+    hint: 'Resize only storage that libtorch allocated, and fill it again before it is used.',
+  },
+  meta: {
+    type: OperatorError,
+    code: 'E_META',
+    hint: 'Meta tensors have shapes only; make the tensor on a real device.',
+  },
+  unsupported: {
+    type: OperatorError,
+    code: 'E_UNSUPPORTED',
+    hint: 'This operator has no kernel for that device or dtype; convert the tensor with to().',
+  },
+  cuda: {
+    type: OperatorError,
+    code: 'E_CUDA',
+    hint: 'Start the program again; CUDA_LAUNCH_BLOCKING=1 names the operator at fault.',
+  },
+  mismatch: {
+    type: OperatorError,
+    code: 'E_DEVICE_MISMATCH',
+    hint: 'Move the tensors to one device with to().',
+  },
+  graph: {
+    type: OperatorError,
+    code: 'E_GRAPH',
+    hint: 'Check what is recorded: leaves want requiresGrad_(), a second backward retainGraph.',
+  },
+  shape: {
+    type: OperatorError,
+    code: 'E_SHAPE',
+    hint: 'Compare the shapes of the arguments.',
+  },
+  index: {
+    type: OperatorError,
+    code: 'E_SHAPE',
+    hint: 'Compare the indices with the shape of what they point into.',
+  },
+  dtype: {
+    type: OperatorError,
+    code: 'E_DTYPE',
+    hint: 'Convert the tensors to one dtype with to().',
+  },
+  operator: {
+    type: OperatorError,
+    code: 'E_OPERATOR',
+    hint: 'Read the message of libtorch above.',
+  },
+} as const satisfies Record<string, Kind>;
+
+/** libtorch tells the kind of most failures in its message alone; the first line that fits decides. */
+const MESSAGES: readonly [RegExp, keyof typeof KINDS][] = [
+  [/out of memory/i, 'memory'],
+  [/CUDA error|CUDNN_STATUS|CUBLAS_STATUS/, 'cuda'],
+  [/Cannot copy out of meta tensor/, 'meta'],
+  [/out of bounds for storage of size 0/, 'storage'],
+  [/on the same device|Expected all tensors|at least two devices/i, 'mismatch'],
+  [
+    /does not require grad|backward through the graph|inplace operation|leaf Variable|grad can be implicitly created|Inference tensors|derivative for .* is not implemented/,
+    'graph',
+  ],
+  [
+    /must match the size|shapes cannot be multiplied|sizes? mismatch|is invalid for input of size|Sizes of tensors must match|shape mismatch|not broadcastable|expanded size|must match the existing size|must be a (matrix|vector|2-D|3-D)|must be batches of|1D tensors|normalized_shape|Expected size for|doesn't match|does not match|size calculation overflowed|dimension(s|ality)?\b.*(expected|got)|expected .*\b(dim|shape|size)/i,
+    'shape',
+  ],
+  [
+    /expected .*(scalar type|dtype)|to have the same dtype|not implemented for '\w+'|can't be cast|same data type|Only Tensors of floating point|dtype/i,
+    'dtype',
+  ],
+];
+
+function kindOf(failure: NativeFailure): Kind {
+  const { kind, message } = failure;
+  const plain = kind in KINDS ? (kind as keyof typeof KINDS) : 'operator';
+  // 'operator' and 'unsupported' are what libtorch says of much: its message may tell more.
+  if (plain !== 'operator' && plain !== 'unsupported') return KINDS[plain];
+  const told = MESSAGES.find(([pattern]) => pattern.test(message))?.[1] ?? plain;
+  return KINDS[plain === 'unsupported' && told === 'dtype' ? plain : told];
+}
 
 /** The error class for a native failure. */
 export function failureError(failure: NativeFailure, context: FailureContext): PatinaError {
   const argument = failure.argument >= 0 ? context.arguments?.[failure.argument] : undefined;
   const place =
     argument === undefined ? context.operator : `${context.operator}: argument '${argument}'`;
-  const text = `${place}: ${failure.message}${context.note === undefined ? '' : ` ${context.note}`}`;
-  switch (failure.kind) {
-    case 'stale':
-      return new DisposedError(text, {
-        code: 'E_DISPOSED',
-        hint: 'Return it from its scope or keep() it; PATINA_TRACE_TENSORS=1 names where it was made.',
-      });
-    case 'argument':
-      return new UsageError(text, {
-        code: 'E_ARGUMENT',
-        hint: "Compare the call with the operator's documented arguments.",
-      });
-    case 'thread':
-      return new ThreadError(text, {
-        code: 'E_THREAD',
-        hint: 'Keep tensor code on one thread; send other threads plain buffers.',
-      });
-    case 'memory':
-    case 'cuda-memory':
-      return new OutOfMemoryError(text, {
-        code: 'E_OUT_OF_MEMORY',
-        hint: 'Use smaller batches or shorter sequences, recompute activations, or raise the limit.',
-      });
-    case 'schema':
-      return new EnvironmentError(text, {
-        code: 'E_SCHEMA',
-        hint: 'Use a libtorch from 2.9 to 2.15: run `npm run setup -- --again`, then `patina doctor`.',
-      });
-    case 'device':
-      return new EnvironmentError(text, {
-        code: 'E_DEVICE',
-        hint: 'Run `patina doctor` to see the devices that there are.',
-      });
-    case 'file':
-      return new DataError(text, {
-        code: 'E_FILE',
-        hint: 'Check that the file exists and can be read.',
-      });
-    case 'changed':
-      return new DataError(text, {
-        code: 'E_FILE_CHANGED',
-        hint: 'Do not write to a file while it is in use; start again.',
-      });
-    case 'extent':
-      return new DataError(text, {
-        code: 'E_EXTENT',
-        hint: 'The data are shorter than their description: fetch or write the file again.',
-      });
-    case 'unsafe':
-      return new UsageError(text, {
-        code: 'E_UNSAFE_INTEGER',
-        hint: 'Read it with toTypedArray(), which gives bigints.',
-      });
-    case 'storage':
-      return new OperatorError(text, {
-        code: 'E_STORAGE',
-        hint: 'Resize only storage that libtorch allocated, and fill it again before it is used.',
-      });
-    case 'meta':
-      return new OperatorError(text, {
-        code: 'E_META',
-        hint: 'Meta tensors have shapes only; make the tensor on a real device.',
-      });
-    default:
-      return operatorError(text, failure);
-  }
-}
-
-function operatorError(text: string, failure: NativeFailure): PatinaError {
-  if (/out of memory/i.test(failure.message)) {
-    return failureError({ ...failure, kind: 'memory' }, { operator: text.split(':')[0]! });
-  }
-  if (failure.kind === 'unsupported') {
-    return new OperatorError(text, {
-      code: 'E_UNSUPPORTED',
-      hint: 'This operator has no kernel for that device or dtype; convert the tensor with to().',
-    });
-  }
-  if (/out of bounds for storage of size 0/.test(failure.message)) {
-    return failureError({ ...failure, kind: 'storage' }, { operator: text.split(':')[0]! });
-  }
-  if (DEVICE_MESSAGE.test(failure.message)) {
-    return new OperatorError(text, {
-      code: 'E_DEVICE_MISMATCH',
-      hint: 'Move the tensors to one device with to().',
-    });
-  }
-  if (failure.kind === 'shape' || failure.kind === 'index' || SHAPE_MESSAGE.test(failure.message)) {
-    return new OperatorError(text, {
-      code: 'E_SHAPE',
-      hint: 'Compare the shapes of the arguments.',
-    });
-  }
-  if (DTYPE_MESSAGE.test(failure.message)) {
-    return new OperatorError(text, {
-      code: 'E_DTYPE',
-      hint: 'Convert the tensors to one dtype with to().',
-    });
-  }
-  return new OperatorError(text, {
-    code: 'E_OPERATOR',
-    hint: 'Read the message of libtorch above.',
-  });
+  const note = context.note === undefined ? '' : ` ${context.note}`;
+  const { type: Type, code, hint } = kindOf(failure);
+  return new Type(`${place}: ${failure.message}${note}`, { code, hint });
 }
 
 /** Whether a native call failed. */

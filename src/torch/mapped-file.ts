@@ -5,9 +5,9 @@
  * mapped is refused where that can be seen; one that is cut short while its tensors are read faults like any mapped file.
  */
 
+import { DataError } from '../base/errors.js';
 import type { DType } from './dtype.js';
-import { dtypeCode } from './dtype.js';
-import { B } from './door.js';
+import { B, dtypeArgument } from './door.js';
 import { expectDone, expectValue, failureError, isFailure } from './errors.js';
 import { putGeometry } from './geometry.js';
 import { native } from './native.js';
@@ -40,8 +40,10 @@ export class MappedFile {
    * @throws DataError `E_EXTENT` if it reaches beyond the file, `E_FILE_CHANGED` if the file is no longer what was mapped.
    */
   tensor({ dtype, shape, strides, offset }: MappedTensorOptions): Tensor {
+    this.checkRange(offset, 0);
+    const code = dtypeArgument(dtype);
     putGeometry(shape, strides);
-    expectDone(native.mappedTensor(this.id, offset, dtypeCode(dtype)), `map '${this.path}'`);
+    expectDone(native.mappedTensor(this.id, offset, code), `map '${this.path}'`);
     return new Tensor(B[0]!);
   }
 
@@ -52,6 +54,7 @@ export class MappedFile {
 
   /** Reads a range into the page cache on another thread, so that using it later does not wait for the disk. */
   async prefetch(offset = 0, length = this.size - offset): Promise<void> {
+    this.checkRange(offset, length);
     const promise = expectValue(
       native.prefetchFile(this.id, offset, length),
       `read '${this.path}'`,
@@ -63,6 +66,18 @@ export class MappedFile {
         ? failureError(failure, { operator: `read '${this.path}'` })
         : failure;
     }
+  }
+
+  private checkRange(offset: number, length: number): void {
+    const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length);
+    if (whole && offset >= 0 && length >= 0 && offset + length <= this.size) return;
+    throw new DataError(
+      `'${this.path}' has ${this.size} bytes, not ${length} from byte ${offset} on`,
+      {
+        code: 'E_EXTENT',
+        hint: 'The data are shorter than their description: fetch or write the file again.',
+      },
+    );
   }
 
   /** Closes it; tensors made of it stay valid. */

@@ -53,13 +53,13 @@ export class Generator {
     return this;
   }
 
+  /** Disposing it twice is an error, as for tensors. */
   dispose(): void {
-    if (this.handle === 0) return;
     expectDone(native.dropGenerator(this.handle), 'dispose');
     this.handle = -1;
   }
 
   [Symbol.dispose](): void {
-    this.dispose();
+    if (this.handle > 0) this.dispose();
   }
 }
