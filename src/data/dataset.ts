@@ -1,0 +1,289 @@
+/**
+ * The data of a run: sources opened, limited and split, ordered for each epoch, and loaded batch by batch.
+ *
+ * ```ts
+ * const dataset = await openDataset(recipe, { tokenizer: folder, input: model.input });
+ * for await (const update of dataset.updates({ batchSize: 4, accumulate: 8 })) train(update.microBatches);
+ * await dataset.close();
+ * ```
+ */
+import { createHash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+
+import type { Recipe } from '../config/schema/recipe.js';
+import type { InputFacts } from '../models/segment.js';
+import { meanColour, type Rgb } from './image/normalise.js';
+import { loadUpdates, type UpdateData } from './loading/batches.js';
+import { InlineExecutor, type Executor } from './loading/executor.js';
+import { WorkerPool } from './loading/worker-pool.js';
+import {
+  planUpdates,
+  readCursor,
+  recordsPerUpdate,
+  type Batching,
+  type PlannedUpdate,
+} from './sampling/plan.js';
+import { Sampler, type Population } from './sampling/sampler.js';
+import { holdOut, joined, shares } from './sampling/split.js';
+import { empty, openCatalog, type CatalogSource } from './sources/catalog.js';
+import type { FindOptions } from './sources/find-files.js';
+
+/** What of a recipe decides its data. */
+export type DataRecipe = Pick<Recipe, 'data' | 'text' | 'image' | 'validation' | 'seed'>;
+
+export interface OpenDatasetOptions extends FindOptions {
+  /** Folder of the model's tokenizer. */
+  tokenizer: string;
+  /** What the model takes. */
+  input: InputFacts;
+  /** Mean of the image processor, whose colour pads images. @default CLIP's */
+  imageMean?: Rgb | undefined;
+}
+
+export interface SourceFacts {
+  readonly path: string;
+  readonly files: readonly string[];
+  /** Records in the files. */
+  readonly records: number;
+  /** Records that are trained on, after limits and validation. */
+  readonly train: number;
+  readonly weight: number;
+}
+
+export interface UpdatesOptions extends Batching {
+  /** @default 0 */
+  rank?: number | undefined;
+  /** Cursor of a run to go on with. @default the beginning */
+  from?: unknown;
+  /** How many updates; epochs follow one another. @default without end */
+  count?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export class Dataset {
+  readonly sources: readonly SourceFacts[];
+  /** Records to train on, each counted once. */
+  readonly records: number;
+  /** Records of an epoch, by the weights of their sources. */
+  readonly recordsPerEpoch: number;
+  readonly validationRecords: number;
+  readonly #recipe: DataRecipe;
+  readonly #parts: Parts;
+  readonly #executor: Executor;
+
+  /** @internal */
+  constructor(recipe: DataRecipe, parts: Parts, executor: Executor) {
+    this.#recipe = recipe;
+    this.#parts = parts;
+    this.#executor = executor;
+    this.sources = parts.sources.map(({ path, files, count, weight }, i) => ({
+      path,
+      files: files.map(({ table }) => table.path),
+      records: count,
+      train: parts.train[i]!.records.length,
+      weight,
+    }));
+    this.records = this.sources.reduce((sum, { train }) => sum + train, 0);
+    this.recordsPerEpoch = this.#sampler({ batchSize: 1 }).recordsPerEpoch;
+    this.validationRecords = parts.validation.length;
+  }
+
+  updatesPerEpoch(batching: Batching): number {
+    return Math.ceil(this.recordsPerEpoch / recordsPerUpdate(batching));
+  }
+
+  /**
+   * The batches of a run, update by update.
+   *
+   * @throws DataError E_CURSOR; errors of `loadUpdates`
+   */
+  updates({ from, count, signal, ...batching }: UpdatesOptions): AsyncGenerator<UpdateData, void> {
+    const order = this.#orderId(batching);
+    const start = from === undefined ? undefined : readCursor(from, order, this.recordsPerEpoch);
+    const plans = planUpdates(this.#sampler(batching), batching, start);
+    return this.#load(count === undefined ? plans : take(plans, count), order, batching, signal);
+  }
+
+  /** The validation records, once, in the order of their files. */
+  validation({
+    signal,
+    ...batching
+  }: Omit<UpdatesOptions, 'from' | 'count'>): AsyncGenerator<UpdateData, void> {
+    const populations = [{ records: this.#parts.validation, weight: 1 }];
+    const sampler = new Sampler({ populations, seed: 0, shuffle: false });
+    const count = Math.ceil(sampler.recordsPerEpoch / recordsPerUpdate(batching));
+    return this.#load(take(planUpdates(sampler, batching), count), 'validation', batching, signal);
+  }
+
+  /** Ends the threads. */
+  close(): Promise<void> {
+    return this.#executor.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #load(
+    plans: Iterator<PlannedUpdate, void>,
+    order: string,
+    { worldSize = 1 }: Batching,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<UpdateData, void> {
+    return loadUpdates(plans, {
+      executor: this.#executor,
+      badRecords: this.#recipe.data.badRecords,
+      order,
+      needsUsable: worldSize === 1,
+      signal,
+    });
+  }
+
+  #sampler(batching: Batching): Sampler {
+    const { data, seed } = this.#recipe;
+    const { train, lengths } = this.#parts;
+    return new Sampler({
+      populations: train,
+      seed,
+      shuffle: data.shuffle,
+      grouping: lengths && {
+        batch: recordsPerUpdate(batching),
+        lengths,
+        byModality: data.grouping === 'modality',
+      },
+    });
+  }
+
+  /** Names the order of the records: equal for equal data, seed and options that matter to it. */
+  #orderId(batching: Batching): string {
+    const { data, seed, validation } = this.#recipe;
+    const parts = [
+      seed,
+      data.shuffle,
+      data.grouping === 'none' ? [] : [data.grouping, recordsPerUpdate(batching)],
+      validation?.fraction ?? null,
+      this.#parts.sources.map(({ weight, files }, i) => [
+        weight,
+        this.#parts.train[i]!.records.length,
+        files.map(({ table }) => [table.count, table.size]),
+      ]),
+    ];
+    return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
+  }
+}
+
+/** Records by their use. */
+interface Parts {
+  readonly sources: readonly CatalogSource[];
+  /** Of each source. */
+  readonly train: readonly Population[];
+  readonly validation: Uint32Array;
+  /** Where batches are grouped: see `GroupOptions`. */
+  readonly lengths: Int32Array | undefined;
+}
+
+/**
+ * Opens the data of a recipe: finds the records of every source, downloads what is on the hub, starts the workers and, where
+ * batches are grouped by length, measures every record.
+ *
+ * @throws UsageError, EnvironmentError and DataError: E_PATH_MISSING, E_DATA_EMPTY, E_DATA_FILES, E_DATA_FORMAT,
+ *   E_DATA_JSON, E_DATA_READ, E_PARQUET_..., and those of the hub, the tokenizer and the template
+ */
+export async function openDataset(
+  recipe: DataRecipe,
+  { tokenizer, input, imageMean, ...options }: OpenDatasetOptions,
+): Promise<Dataset> {
+  const { data, text, image, validation } = recipe;
+  const sources = await openCatalog(data.sources, options);
+  const first = endOf(sources);
+  const apart = await openCatalog(validation?.sources ?? [], { ...options, first });
+  const used = sources.map(({ taken }) => taken);
+  const counts = data.limit === undefined ? used : shares(used, data.limit);
+  const lists = sources.map((source, i) => range(source.first, counts[i]!));
+  const split = splitRecords(recipe, sources, lists, apart);
+
+  const spec = {
+    files: [...sources, ...apart].flatMap(({ files }) => files),
+    ...{ tokenizer, text, image, input },
+    background: imageMean && meanColour(imageMean),
+  };
+  const threads = data.workers === 'auto' ? automaticThreads() : data.workers;
+  const executor =
+    threads === 0 ? await InlineExecutor.open(spec) : await WorkerPool.open(spec, { threads });
+  try {
+    const lengths =
+      data.grouping === 'none'
+        ? undefined
+        : await measure(sources, lists, executor, options.signal);
+    return new Dataset(recipe, { sources, ...split, lengths }, executor);
+  } catch (error) {
+    await executor.close();
+    throw error;
+  }
+}
+
+/** One core is the step's own; more than four have not been of use to one GPU. */
+function automaticThreads(): number {
+  return Math.min(4, Math.max(1, availableParallelism() - 1));
+}
+
+function splitRecords(
+  { validation, seed }: DataRecipe,
+  sources: readonly CatalogSource[],
+  lists: readonly Uint32Array[],
+  apart: readonly CatalogSource[],
+): Pick<Parts, 'train' | 'validation'> {
+  const { train, heldOut } =
+    validation?.fraction === undefined
+      ? { train: lists, heldOut: joined(apart.map(({ first, taken }) => range(first, taken))) }
+      : holdOut(lists, validation.fraction, seed);
+  const populations = train.map((records, i) => ({ records, weight: sources[i]!.weight }));
+  if (new Sampler({ populations, seed, shuffle: false }).recordsPerEpoch === 0) {
+    throw empty('Limits, weights and validation leave no record to train on.');
+  }
+  return { train: populations, validation: heldOut.subarray(0, validation?.limit) };
+}
+
+const MEASURED_AT_ONCE = 1024;
+
+/** Lengths by the numbers of the records; 0 for those that are not in the lists. */
+async function measure(
+  sources: readonly CatalogSource[],
+  lists: readonly Uint32Array[],
+  executor: Executor,
+  signal = new AbortController().signal,
+): Promise<Int32Array> {
+  const lengths = new Int32Array(endOf(sources));
+  const pieces = sources.flatMap((source, i) =>
+    source.files.flatMap(({ first, table }) => {
+      const end = Math.min(first + table.count, source.first + lists[i]!.length);
+      const starts = range(0, Math.max(0, Math.ceil((end - first) / MEASURED_AT_ONCE)));
+      return Array.from(starts, async (piece) => {
+        const from = first + piece * MEASURED_AT_ONCE;
+        const to = Math.min(end, from + MEASURED_AT_ONCE);
+        lengths.set(await executor.measure(from, to, signal), from);
+      });
+    }),
+  );
+  await Promise.all(pieces);
+  return lengths;
+}
+
+/** The number after the last record. */
+function endOf(sources: readonly CatalogSource[]): number {
+  const last = sources.at(-1);
+  return last ? last.first + last.count : 0;
+}
+
+function range(first: number, count: number): Uint32Array {
+  return Uint32Array.from({ length: count }, (_, i) => first + i);
+}
+
+function* take<T>(values: Iterable<T>, count: number): Generator<T, void> {
+  if (count <= 0) return;
+  let taken = 0;
+  for (const value of values) {
+    yield value;
+    if (++taken >= count) return;
+  }
+}

@@ -1,0 +1,184 @@
+import { describe, expect, it } from 'vitest';
+
+import { DataError } from '../../base/errors.js';
+import { planUpdates, type PlannedUpdate } from '../sampling/plan.js';
+import { Sampler } from '../sampling/sampler.js';
+import { loadUpdates, type LoadOptions, type UpdateData } from './batches.js';
+import type { Executor } from './executor.js';
+import type { LoadOutcome } from './record-loader.js';
+
+const place = (record: number) => ({ file: 'a.jsonl', record: record + 1, line: record + 1 });
+
+function sample(record: number): LoadOutcome {
+  const inputIds = new Int32Array(record + 1);
+  const rest = { images: [], id: record, imageTokens: 0, truncated: record % 2 };
+  const labels = inputIds;
+  return {
+    status: 'sample',
+    sample: { inputIds, labels, place: place(record), supervised: record, ...rest },
+  };
+}
+
+function rejected(record: number, kind: 'bad' | 'overlong'): LoadOutcome {
+  const why = { code: 'E_TEST', reason: 'it is odd', hint: 'Mend it.', kind };
+  return { status: 'rejected', rejected: { ...place(record), id: null, ...why } };
+}
+
+/** Loads in a random order of time; what `special` names comes out otherwise. */
+class FakeExecutor implements Executor {
+  readonly width = 3;
+  readonly asked: number[] = [];
+  constructor(private readonly special: Record<number, LoadOutcome | Error> = {}) {}
+
+  async load(record: number, signal: AbortSignal): Promise<LoadOutcome> {
+    this.asked.push(record);
+    await new Promise((resolve) => setTimeout(resolve, (record * 7) % 4));
+    signal.throwIfAborted();
+    const outcome = this.special[record] ?? sample(record);
+    if (outcome instanceof Error) throw outcome;
+    return outcome;
+  }
+  measure(): Promise<Int32Array> {
+    throw new Error('not asked for');
+  }
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+/** Updates of 2 x 2 records out of 10, in order. */
+function plans(count: number): PlannedUpdate[] {
+  const records = Uint32Array.from({ length: 10 }, (_, i) => i);
+  const sampler = new Sampler({ populations: [{ records, weight: 1 }], seed: 0, shuffle: false });
+  const planned = planUpdates(sampler, { batchSize: 2, accumulate: 2 });
+  return Array.from({ length: count }, () => planned.next().value as PlannedUpdate);
+}
+
+function load(
+  executor: Executor,
+  count: number,
+  options: Partial<LoadOptions> = {},
+): AsyncGenerator<UpdateData, void> {
+  const given = { executor, badRecords: 'stop', order: 'x', ...options } as const;
+  return loadUpdates(plans(count)[Symbol.iterator](), given);
+}
+
+async function collect(updates: AsyncIterable<UpdateData>): Promise<UpdateData[]> {
+  const all: UpdateData[] = [];
+  for await (const update of updates) all.push(update);
+  return all;
+}
+
+const ids = ({ microBatches }: UpdateData): unknown[] =>
+  microBatches.map(({ samples }) => samples.map(({ id }) => id));
+
+describe('loaded updates', () => {
+  it('come in order with their counts and cursors', async () => {
+    const updates = await collect(load(new FakeExecutor(), 4));
+    expect(updates.map(ids)).toEqual([
+      [
+        [0, 1],
+        [2, 3],
+      ],
+      [
+        [4, 5],
+        [6, 7],
+      ],
+      [[8, 9]],
+      [
+        [0, 1],
+        [2, 3],
+      ],
+    ]);
+    expect(updates[1]!.microBatches.map(({ counts }) => counts.tokens)).toEqual([11, 15]);
+    expect(updates[1]!.counts).toEqual({
+      ...{ sequences: 4, tokens: 26, imageTokens: 0, images: 0, supervised: 22, truncated: 2 },
+    });
+    expect(updates.map(({ cursor }) => cursor)).toEqual([
+      { epoch: 0, position: 4, order: 'x' },
+      { epoch: 0, position: 8, order: 'x' },
+      { epoch: 0, position: 10, order: 'x' },
+      { epoch: 1, position: 4, order: 'x' },
+    ]);
+    expect(updates.every(({ waitedMs }) => waitedMs >= 0)).toBe(true);
+  });
+
+  it('are loaded one ahead and no further', async () => {
+    const executor = new FakeExecutor();
+    const updates = load(executor, 4);
+    await updates.next();
+    expect(executor.asked).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    await updates.next();
+    // The third has too few for three threads, so the fourth is begun too.
+    expect(executor.asked.slice(8)).toEqual([8, 9, 0, 1, 2, 3]);
+    await updates.return();
+  });
+
+  it('leave bad records out, their places empty, and list them', async () => {
+    const executor = new FakeExecutor({
+      1: rejected(1, 'bad'),
+      4: rejected(4, 'bad'),
+      5: rejected(5, 'overlong'),
+    });
+    const updates = await collect(load(executor, 2, { badRecords: 'skip' }));
+    expect(updates.map(ids)).toEqual([
+      [[0], [2, 3]],
+      [[], [6, 7]],
+    ]);
+    expect(updates[1]!.rejected.map(({ line, kind }) => [line, kind])).toEqual([
+      [5, 'bad'],
+      [6, 'overlong'],
+    ]);
+    expect(updates[1]!.cursor.position).toBe(8);
+    expect(updates[1]!.counts.sequences).toBe(2);
+  });
+
+  it('stop at the first bad record of the order, after the updates before it', async () => {
+    const late = new DataError('a.jsonl:8 is too long', { code: 'E_OVERLONG', hint: 'Raise it.' });
+    const executor = new FakeExecutor({
+      5: rejected(5, 'overlong'),
+      6: rejected(6, 'bad'),
+      7: late,
+    });
+    const updates = load(executor, 3);
+    expect(ids((await updates.next()).value as UpdateData)).toEqual([
+      [0, 1],
+      [2, 3],
+    ]);
+    await expect(updates.next()).rejects.toMatchObject({
+      code: 'E_TEST',
+      message: 'a.jsonl:7: it is odd.',
+      hint: 'Mend it. Or leave such records out: set `data.badRecords` to "skip".',
+    });
+    // What is wrong with the run stops it also where bad records do not.
+    const skipping = load(executor, 3, { badRecords: 'skip' });
+    await skipping.next();
+    await expect(skipping.next()).rejects.toBe(late);
+  });
+
+  it('fail after an epoch without a record to use, but not where another rank may have one', async () => {
+    const all = Object.fromEntries(
+      plans(3).flatMap((plan) =>
+        plan.microBatches.flatMap((b) => [...b]).map((record) => [record, rejected(record, 'bad')]),
+      ),
+    );
+    const options = { badRecords: 'skip' } as const;
+    await expect(collect(load(new FakeExecutor(all), 4, options))).rejects.toMatchObject({
+      code: 'E_DATA_UNUSABLE',
+      message: 'None of the 10 records can be used. The first: a.jsonl:1: it is odd.',
+    });
+    const share = load(new FakeExecutor(all), 4, { ...options, needsUsable: false });
+    expect(await collect(share)).toHaveLength(4);
+  });
+
+  it('stop at a signal, also while they are waited for', async () => {
+    const controller = new AbortController();
+    const updates = load(new FakeExecutor(), 3, { signal: controller.signal });
+    await updates.next();
+    const next = updates.next();
+    controller.abort(new Error('enough'));
+    await expect(next).rejects.toThrow('enough');
+    const aborted = load(new FakeExecutor(), 1, { signal: AbortSignal.abort(new Error('before')) });
+    await expect(aborted.next()).rejects.toThrow('before');
+  });
+});

@@ -1,0 +1,207 @@
+/**
+ * The batches of a run: planned, loaded ahead within bounds, in order. How many threads load them changes nothing but time.
+ *
+ * While an update is worked on, the next one is loaded: at most two updates (or twice what the threads hold) are in memory.
+ */
+import { DataError } from '../../base/errors.js';
+import type { BatchCounts } from '../../models/batch.js';
+import type { Cursor, PlannedUpdate } from '../sampling/plan.js';
+import { rejectionError, describeRejected, type RejectedRecord } from '../sources/place.js';
+import type { Executor } from './executor.js';
+import type { LoadedSample, LoadOutcome } from './record-loader.js';
+
+export interface DataCounts extends BatchCounts {
+  /** Samples whose text was cut at `maxLength`. */
+  readonly truncated: number;
+}
+
+export interface MicroBatch {
+  /** Empty if none of its records can be used, or where another rank has more. */
+  readonly samples: readonly LoadedSample[];
+  readonly counts: DataCounts;
+}
+
+/** What one update is made of on this rank. */
+export interface UpdateData {
+  readonly epoch: number;
+  readonly microBatches: readonly MicroBatch[];
+  /** Of all micro-batches. */
+  readonly counts: DataCounts;
+  /** Records that are left out, each time they come. */
+  readonly rejected: readonly RejectedRecord[];
+  /** Where to go on after this update. */
+  readonly cursor: Cursor;
+  /** Milliseconds that were waited for it. */
+  readonly waitedMs: number;
+}
+
+export interface LoadOptions {
+  readonly executor: Executor;
+  readonly badRecords: 'stop' | 'skip';
+  /** Of what the order is made, for cursors. */
+  readonly order: string;
+  /** Whether an epoch without a usable record is an error; a rank that has a share only cannot tell. @default true */
+  readonly needsUsable?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** An outcome, or why there is none. */
+type Settled = LoadOutcome | { readonly status: 'failed'; readonly error: unknown };
+
+interface Pending {
+  readonly plan: PlannedUpdate;
+  readonly size: number;
+  readonly settled: Promise<Settled[][]>;
+}
+
+/**
+ * Loads what is planned.
+ *
+ * @throws DataError with the code of the first record that cannot be used, where such records stop the run;
+ *   E_DATA_UNUSABLE after an epoch without a single usable one; the signal's reason
+ */
+export async function* loadUpdates(
+  plans: Iterator<PlannedUpdate, void>,
+  { executor, badRecords, order, needsUsable = true, signal }: LoadOptions,
+): AsyncGenerator<UpdateData, void> {
+  const ended = new AbortController();
+  const stop = signal ? AbortSignal.any([signal, ended.signal]) : ended.signal;
+  const ahead: Pending[] = [];
+  const epoch = new EpochCheck();
+  try {
+    fill(ahead, plans, executor, stop);
+    for (let pending = ahead.shift(); pending; pending = ahead.shift()) {
+      // Begun before this one is handed out, so that it is loaded meanwhile.
+      fill(ahead, plans, executor, stop);
+      const { plan } = pending;
+      const start = performance.now();
+      const settled = await abortable(pending.settled, stop);
+      const waitedMs = performance.now() - start;
+      const outcomes = settled.flat().map((outcome) => usable(outcome, badRecords));
+      const rejected = outcomes.flatMap((o) => (o.status === 'rejected' ? [o.rejected] : []));
+      if (needsUsable) epoch.see(plan, outcomes.length, rejected);
+      const microBatches = settled.map(microBatch);
+      yield {
+        epoch: plan.epoch,
+        microBatches,
+        counts: microBatches.map(({ counts }) => counts).reduce(sumCounts, NOTHING),
+        rejected,
+        cursor: { epoch: plan.epoch, position: plan.position, order },
+        waitedMs,
+      };
+    }
+  } finally {
+    ended.abort(new Error('No more data are wanted.'));
+  }
+}
+
+/** Begins what comes next, until an update and enough for all threads are under way. */
+function fill(
+  ahead: Pending[],
+  plans: Iterator<PlannedUpdate, void>,
+  executor: Executor,
+  signal: AbortSignal,
+): void {
+  let records = ahead.reduce((sum, { size }) => sum + size, 0);
+  while (ahead.length === 0 || records < executor.width) {
+    const next = plans.next();
+    if (next.done) return;
+    const plan = next.value;
+    // What fails is thrown in its turn, not when it happens to fail.
+    const load = (record: number): Promise<Settled> =>
+      executor
+        .load(record, signal)
+        .catch((error: unknown): Settled => ({ status: 'failed', error }));
+    const settled = Promise.all(
+      plan.microBatches.map((batch) => Promise.all(Array.from(batch, load))),
+    );
+    const size = plan.microBatches.reduce((sum, batch) => sum + batch.length, 0);
+    // An empty share of a rank still takes a place.
+    records += Math.max(1, size);
+    ahead.push({ plan, size, settled });
+  }
+}
+
+function usable(outcome: Settled, badRecords: LoadOptions['badRecords']): LoadOutcome {
+  if (outcome.status === 'failed') throw outcome.error;
+  if (outcome.status === 'rejected' && outcome.rejected.kind === 'bad' && badRecords === 'stop') {
+    throw rejectionError(outcome.rejected);
+  }
+  return outcome;
+}
+
+/** Finds an epoch of which nothing can be used. */
+class EpochCheck {
+  #whole = false;
+  #epoch = -1;
+  #records = 0;
+  #usable = 0;
+  #first: RejectedRecord | undefined;
+
+  see(plan: PlannedUpdate, records: number, rejected: readonly RejectedRecord[]): void {
+    if (plan.epoch !== this.#epoch) {
+      // Of an epoch that is resumed in its middle nothing can be said.
+      this.#whole = plan.startsEpoch;
+      this.#epoch = plan.epoch;
+      [this.#records, this.#usable, this.#first] = [0, 0, undefined];
+    }
+    this.#records += records;
+    this.#usable += records - rejected.length;
+    this.#first ??= rejected[0];
+    if (!plan.endsEpoch || !this.#whole || this.#usable > 0 || !this.#first) return;
+    throw new DataError(
+      `None of the ${this.#records} records can be used. The first: ${describeRejected(this.#first)}.`,
+      { code: 'E_DATA_UNUSABLE', hint: this.#first.hint },
+    );
+  }
+}
+
+const NOTHING: DataCounts = {
+  sequences: 0,
+  tokens: 0,
+  imageTokens: 0,
+  images: 0,
+  supervised: 0,
+  truncated: 0,
+};
+
+function microBatch(outcomes: readonly Settled[]): MicroBatch {
+  const samples = outcomes.flatMap((o) => (o.status === 'sample' ? [o.sample] : []));
+  const counts = samples.map(
+    ({ inputIds, imageTokens, images, supervised, truncated }): DataCounts => ({
+      sequences: 1,
+      tokens: inputIds.length,
+      imageTokens,
+      images: images.length,
+      supervised,
+      truncated: truncated > 0 ? 1 : 0,
+    }),
+  );
+  return { samples, counts: counts.reduce(sumCounts, NOTHING) };
+}
+
+function sumCounts(a: DataCounts, b: DataCounts): DataCounts {
+  return {
+    sequences: a.sequences + b.sequences,
+    tokens: a.tokens + b.tokens,
+    imageTokens: a.imageTokens + b.imageTokens,
+    images: a.images + b.images,
+    supervised: a.supervised + b.supervised,
+    truncated: a.truncated + b.truncated,
+  };
+}
+
+/** The result, or the signal's reason as soon as it is raised. */
+async function abortable<T>(result: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  let cancel!: () => void;
+  const aborted = new Promise<never>((_, reject) => {
+    cancel = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', cancel, { once: true });
+  });
+  try {
+    return await Promise.race([result, aborted]);
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * From the number of a record to a sample: read, encode, decode its images and fit them. The same in the main thread and in
+ * workers; nothing here is random, and nothing depends on what was loaded before.
+ */
+import { DataError } from '../../base/errors.js';
+import type { Recipe } from '../../config/schema/recipe.js';
+import type { Sample } from '../../models/batch.js';
+import type { InputFacts } from '../../models/segment.js';
+import type { ChatFormat } from '../../text/format.js';
+import { IGNORED_LABEL, textMessage } from '../../text/message.js';
+import { encodeRecord, expandImages, type EncodedSample, type EncodeOutcome } from '../encode.js';
+import { ImageError } from '../image/rgb-image.js';
+import type { Rgb } from '../image/normalise.js';
+import { parseRecord } from '../records/parse-record.js';
+import type { ChatRecord, RecordId, RecordProblem } from '../records/record.js';
+import {
+  describePlace,
+  rejectedRecord,
+  type RecordPlace,
+  type RejectedRecord,
+} from '../sources/place.js';
+import { fileOf, openTable, type NumberedFile, type RecordTable } from '../sources/record-table.js';
+import { loadFormat } from './load-format.js';
+import { loadImage } from './load-image.js';
+import { measureRecord } from './measure.js';
+
+/** Everything that loading depends on; plain data, cloned into threads. */
+export interface LoaderSpec {
+  readonly files: readonly NumberedFile[];
+  /** Folder of the tokenizer. */
+  readonly tokenizer: string;
+  readonly text: Recipe['text'];
+  readonly image: Recipe['image'];
+  /** Colour of the padding. @default CLIP's */
+  readonly background?: Rgb | undefined;
+  readonly input: InputFacts;
+}
+
+/** A sample that knows where it comes from. */
+export interface LoadedSample extends Sample {
+  readonly inputIds: Int32Array;
+  readonly labels: Int32Array;
+  /** Bytes (S, S, 3) each. */
+  readonly images: readonly Uint8Array[];
+  readonly place: RecordPlace;
+  readonly id: RecordId;
+  /** Positions with a loss. */
+  readonly supervised: number;
+  readonly imageTokens: number;
+  /** Tokens that `maxLength` cut off. */
+  readonly truncated: number;
+}
+
+export type LoadOutcome =
+  | { readonly status: 'sample'; readonly sample: LoadedSample }
+  | { readonly status: 'rejected'; readonly rejected: RejectedRecord };
+
+export class RecordLoader {
+  readonly #spec: LoaderSpec;
+  readonly #format: ChatFormat;
+  readonly #tables = new Map<NumberedFile, Promise<RecordTable>>();
+
+  private constructor(spec: LoaderSpec, format: ChatFormat) {
+    this.#spec = spec;
+    this.#format = format;
+  }
+
+  /** @throws UsageError and DataError for a tokenizer or template that cannot be used */
+  static async open(spec: LoaderSpec): Promise<RecordLoader> {
+    return new RecordLoader(spec, await loadFormat(spec.tokenizer, spec.text.template));
+  }
+
+  /**
+   * Loads a record; what is wrong with it is an outcome.
+   *
+   * @throws DataError for what is wrong with the run: E_OVERLONG where such records stop it, E_VOCABULARY,
+   *   E_DATA_READ, E_DATA_CHANGED
+   */
+  async load(record: number): Promise<LoadOutcome> {
+    const { file, index, table } = await this.#find(record);
+    const place = table.place(index);
+    const bad = (id: RecordId, problem: RecordProblem): LoadOutcome => ({
+      status: 'rejected',
+      rejected: rejectedRecord(place, id, problem),
+    });
+    const read = await table.read(index);
+    if (!read.ok) return bad(null, read.problem);
+    const parsed = parseRecord(read.json);
+    if (!parsed.ok) return bad(parsed.id, parsed.problem);
+    const { id } = parsed.record;
+    if (parsed.record.images.length > 0 && !this.#spec.input.image) return bad(id, NO_IMAGES);
+    const outcome = this.#encode(parsed.record, place);
+    if (outcome.status === 'bad') return bad(id, outcome.problem);
+    if (outcome.status === 'overlong') {
+      const problem = overlong(outcome.length, this.#spec.text.maxLength);
+      return { status: 'rejected', rejected: rejectedRecord(place, id, problem, 'overlong') };
+    }
+    try {
+      return { status: 'sample', sample: await this.#sample(outcome.sample, file.images, place) };
+    } catch (error) {
+      if (error instanceof ImageError) return bad(id, error);
+      throw error;
+    }
+  }
+
+  /** Estimated tokens of records `from` to `to` (exclusive), negative without images; all of one file. */
+  async measure(from: number, to: number): Promise<Int32Array> {
+    const { file, index, table } = await this.#find(from);
+    const lengths = new Int32Array(to - from);
+    let i = 0;
+    for await (const json of table.readTexts(index, to - file.first)) {
+      lengths[i++] = measureRecord(json, this.#spec.input.image?.tokens ?? 0);
+    }
+    return lengths;
+  }
+
+  async close(): Promise<void> {
+    const tables = [...this.#tables.values()];
+    this.#tables.clear();
+    await Promise.all(tables.map((table) => table.then((open) => open.close()).catch(() => {})));
+  }
+
+  async #find(record: number): Promise<{ file: NumberedFile; index: number; table: RecordTable }> {
+    const file = fileOf(this.#spec.files, record);
+    if (!file) throw new RangeError(`There is no record ${record}.`);
+    let table = this.#tables.get(file);
+    if (!table) {
+      table = openTable(file.table);
+      this.#tables.set(file, table);
+    }
+    return { file, index: record - file.first, table: await table };
+  }
+
+  #encode(record: ChatRecord, place: RecordPlace): EncodeOutcome {
+    const { text, input } = this.#spec;
+    try {
+      return encodeRecord(withSystem(record, text.system), {
+        ...text,
+        format: this.#format,
+        imageTokens: input.image?.tokens,
+      });
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error;
+      const { code, hint, message } = error;
+      throw new DataError(`${describePlace(place)}: ${message}`, { code, hint, cause: error });
+    }
+  }
+
+  async #sample(encoded: EncodedSample, folder: string, place: RecordPlace): Promise<LoadedSample> {
+    const { image } = this.#spec.input;
+    const { inputIds, labels } = image
+      ? expandImages(encoded, { imageTokens: image.tokens, imageTokenId: image.tokenId })
+      : encoded;
+    this.#checkVocabulary(inputIds, place);
+    const images: Uint8Array[] = [];
+    for (const source of encoded.images) images.push(await this.#pixels(source, folder));
+    return {
+      inputIds,
+      labels,
+      images,
+      place,
+      id: encoded.id,
+      // The first token is predicted by none.
+      supervised: labels.subarray(1).reduce((sum, id) => sum + (id === IGNORED_LABEL ? 0 : 1), 0),
+      imageTokens: images.length * (image?.tokens ?? 0),
+      truncated: encoded.truncated,
+    };
+  }
+
+  #pixels(source: EncodedSample['images'][number], folder: string): Promise<Uint8Array> {
+    const { image, input, background } = this.#spec;
+    return loadImage(source, {
+      ...image,
+      size: input.image!.size,
+      folder,
+      ...(background && { background }),
+    });
+  }
+
+  /** Not the record's fault: the tokenizer is another model's. */
+  #checkVocabulary(inputIds: Int32Array, place: RecordPlace): void {
+    const { vocabSize, image } = this.#spec.input;
+    const stranger = inputIds.find((id) => id >= vocabSize && id !== image?.tokenId);
+    if (stranger === undefined) return;
+    throw new DataError(
+      `${describePlace(place)}: token ${stranger} is outside of the model's vocabulary of ${vocabSize}.`,
+      { code: 'E_VOCABULARY', hint: 'Use the tokenizer that belongs to the model.' },
+    );
+  }
+}
+
+const NO_IMAGES: RecordProblem = {
+  code: 'E_IMAGE_UNWANTED',
+  message: 'the record has images, and the model takes none',
+  hint: 'Leave the record out, or start from a model with a vision tower.',
+};
+
+function overlong(length: number, maxLength: number): RecordProblem {
+  return {
+    code: 'E_OVERLONG',
+    message: `the record has ${length} tokens, more than the limit of ${maxLength}`,
+    hint: 'Raise `text.maxLength`, or set `text.overlong` to "truncate".',
+  };
+}
+
+function withSystem(record: ChatRecord, system: string | undefined): ChatRecord {
+  if (system === undefined || record.messages[0]?.role === 'system') return record;
+  return { ...record, messages: [textMessage('system', system), ...record.messages] };
+}
