@@ -30,13 +30,38 @@ export interface CommandEntry {
 
 export const COMMANDS: readonly CommandEntry[] = [
   {
+    name: 'train',
+    summary: 'Train a model by a recipe, or go on with a run',
+    load: () => import('./train.js'),
+  },
+  {
+    name: 'runs',
+    summary: 'List runs, or show one with its curves',
+    load: () => import('./runs.js'),
+  },
+  {
+    name: 'recipes',
+    summary: 'List, show and copy the recipes that are built in',
+    load: () => import('./recipes.js'),
+  },
+  {
     name: 'doctor',
     summary: 'Show what Patina runs on, and how to mend what is wrong',
     load: () => import('./doctor.js'),
   },
   {
+    name: 'show',
+    summary: 'Show what a model sees of records and pictures',
+    load: () => import('./show.js'),
+  },
+  {
     name: 'chat',
     summary: 'Talk to a model about pictures',
     load: () => import('./chat.js'),
+  },
+  {
+    name: 'export',
+    summary: 'Write a model for another tool, or say what a folder is',
+    load: () => import('./export.js'),
   },
 ];

@@ -1,106 +1,26 @@
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
-import { trainBpe, writeTokenizer } from '../text/index.js';
 import type { StartEvent, TrainEvent, UpdateEvent } from './events.js';
 import { listRuns } from './run/list-runs.js';
 import { RunFolder } from './run/run-folder.js';
+import { colourRecord, ColourFolder, TINY_CONFIG } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
-let folder: string;
-const at = (...path: string[]): string => join(folder, ...path);
-const runs = (): string => at('runs');
-
-const COLOURS = ['red', 'green', 'blue', 'white', 'black'];
-
-const record = (i: number, image: string | null = `${i % 5}.png`): object => ({
-  id: i,
-  ...(image !== null && { image }),
-  conversations: [
-    { from: 'human', value: `${image === null ? '' : '<image>\n'}What colour is it?` },
-    { from: 'gpt', value: `It is ${COLOURS[i % 5]!}.` },
-  ],
-});
-
-function writeRecords(name: string, records: readonly unknown[]): string {
-  writeFileSync(at(name), records.map((each) => `${JSON.stringify(each)}\n`).join(''));
-  return at(name);
-}
-
+let folder: ColourFolder;
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'patina-train-'));
-  const texts = COLOURS.map((colour) => `What colour is it? It is ${colour}.`);
-  await writeTokenizer(at('tokenizer'), trainBpe(texts, { vocabularySize: 300 }));
-  for (const [i, colour] of COLOURS.entries()) {
-    const create = { width: 8, height: 8, channels: 3, background: colour } as const;
-    await sharp({ create })
-      .png()
-      .toFile(at(`${i}.png`));
-  }
-  writeRecords(
-    'one.jsonl',
-    Array.from({ length: 7 }, (_, i) => record(i)),
-  );
-  writeRecords(
-    'two.jsonl',
-    Array.from({ length: 6 }, (_, i) => record(i, i % 2 ? null : `${i % 5}.png`)),
-  );
+  folder = await ColourFolder.make();
 });
-afterAll(() => rmSync(folder, { recursive: true }));
-afterEach(() => rmSync(runs(), { recursive: true, force: true }));
+afterAll(() => folder.remove());
+afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
 
-const CONFIG = {
-  model_type: 'llava',
-  image_token_index: 261,
-  vision_feature_layer: -1,
-  vision_config: {
-    model_type: 'clip_vision_model',
-    hidden_size: 16,
-    intermediate_size: 32,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    image_size: 8,
-    patch_size: 4,
-  },
-  text_config: {
-    model_type: 'llama',
-    vocab_size: 320,
-    hidden_size: 16,
-    intermediate_size: 32,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    num_key_value_heads: 2,
-  },
-};
-
-function recipe(more: Partial<RecipeInput> = {}): RecipeInput {
-  return {
-    name: 'colours',
-    model: { config: CONFIG, tokenizer: at('tokenizer') },
-    train: { vision: 'full', projector: 'full', decoder: 'full' },
-    data: { sources: [at('one.jsonl'), { path: at('two.jsonl'), weight: 0.5 }], workers: 0 },
-    optimizer: { learningRate: 3e-3 },
-    schedule: { epochs: 2 },
-    batchSize: 2,
-    memory: { policy: 'keep' },
-    run: { root: runs(), tensorboard: true },
-    device: 'cpu',
-    ...more,
-  };
-}
+const at = (...path: string[]): string => folder.at(...path);
+const runs = (): string => folder.runs;
+const recipe = (more?: Partial<RecipeInput>): RecipeInput => folder.recipe(more);
+const writeRecords = (name: string, records: readonly unknown[]): string =>
+  folder.writeRecords(name, records);
 
 async function all(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
   const seen: TrainEvent[] = [];
@@ -188,7 +108,11 @@ describe('train', () => {
   });
 
   test('counts, tells and lists bad records where they may be skipped', async () => {
-    const source = writeRecords('bad.jsonl', [record(1), record(2, 'missing.png'), record(3)]);
+    const source = writeRecords('bad.jsonl', [
+      colourRecord(1),
+      colourRecord(2, 'missing.png'),
+      colourRecord(3),
+    ]);
     const events = await run({
       data: { sources: [source], badRecords: 'skip', workers: 0, shuffle: false },
       schedule: { epochs: 1 },
@@ -226,7 +150,7 @@ const broken: [string, () => Partial<RecipeInput>, string, number, boolean][] = 
   ],
   [
     'a missing tokenizer',
-    () => ({ model: { config: CONFIG, tokenizer: at('nowhere') } }),
+    () => ({ model: { config: TINY_CONFIG, tokenizer: at('nowhere') } }),
     'E_PATH_MISSING',
     4,
     false,
@@ -235,7 +159,7 @@ const broken: [string, () => Partial<RecipeInput>, string, number, boolean][] = 
     'a configuration that is none',
     () => ({
       model: {
-        config: { ...CONFIG, text_config: { hidden_size: 'x' } },
+        config: { ...TINY_CONFIG, text_config: { hidden_size: 'x' } },
         tokenizer: at('tokenizer'),
       },
     }),
@@ -254,7 +178,10 @@ const broken: [string, () => Partial<RecipeInput>, string, number, boolean][] = 
   [
     'a picture that cannot be read',
     () => ({
-      data: { sources: [writeRecords('picture.jsonl', [record(1, 'one.jsonl')])], workers: 0 },
+      data: {
+        sources: [writeRecords('picture.jsonl', [colourRecord(1, 'one.jsonl')])],
+        workers: 0,
+      },
     }),
     'E_IMAGE_',
     4,
@@ -263,7 +190,7 @@ const broken: [string, () => Partial<RecipeInput>, string, number, boolean][] = 
   [
     'a record without supervision',
     () => ({
-      data: { sources: [writeRecords('nothing.jsonl', [record(1, null)])], workers: 0 },
+      data: { sources: [writeRecords('nothing.jsonl', [colourRecord(1, null)])], workers: 0 },
       text: { maxLength: 12 },
     }),
     'E_NO_SUPERVISION',
@@ -273,7 +200,7 @@ const broken: [string, () => Partial<RecipeInput>, string, number, boolean][] = 
   [
     'a record over the limit',
     () => ({
-      data: { sources: [writeRecords('long.jsonl', [record(1)])], workers: 0 },
+      data: { sources: [writeRecords('long.jsonl', [colourRecord(1)])], workers: 0 },
       text: { maxLength: 12, overlong: 'stop' },
     }),
     'E_OVERLONG',

@@ -1,0 +1,121 @@
+/** `patina runs`: the runs of a folder, and the curves of one. */
+import { basename, join } from 'node:path';
+import type { Command } from 'commander';
+
+import { formatBytes } from '../base/format.js';
+import { readJsonLines } from '../base/json-lines.js';
+import { lineChart, sparkline } from '../base/sparkline.js';
+import {
+  curve,
+  findRun,
+  listCheckpoints,
+  listRuns,
+  readMetrics,
+  type ProbesEvent,
+  type RunSummary,
+} from '../train/index.js';
+import type { Session } from './commands.js';
+import { jsonLine } from './json-text.js';
+import { columns, eventLines, figures } from './train-view/event-lines.js';
+
+interface RunsFlags {
+  root?: string;
+  json?: boolean;
+}
+
+const ROOT = ['--root <folder>', 'the folder that holds the runs', 'runs'] as const;
+
+export function define(command: Command, session: Session): void {
+  command
+    .option(...ROOT)
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  patina runs
+  patina runs show
+  patina runs show my-recipe-20260131-235959`,
+    )
+    .action(async ({ root, json = false }: RunsFlags) => {
+      const runs = await listRuns(root);
+      session.stdout.write(json ? jsonLine({ runs }) : listText(runs));
+      if (runs.length === 0) session.stderr.write(`There is no run under ${root ?? 'runs'}.\n`);
+    });
+  command
+    .command('show [run]')
+    .description('Show a run with its loss curves; the newest if none is named.')
+    .action(async (name: string | undefined) => {
+      const { root, json = false } = command.opts<RunsFlags>();
+      const path = await findRun(name, root);
+      const run = (await listRuns(join(path, '..'))).find((each) => each.path === path)!;
+      session.stdout.write(json ? jsonLine(run) : await showText(run));
+    });
+}
+
+function listText(runs: readonly RunSummary[]): string {
+  if (runs.length === 0) return '';
+  const head = ['run', 'state', 'updates', 'loss', '', 'size'];
+  const rows = runs.map((run) => [
+    basename(run.path),
+    run.state,
+    progress(run),
+    run.losses.length === 0 ? '-' : figures(run.losses.at(-1)!),
+    sparkline(run.losses, { width: 24 }),
+    formatBytes(run.bytes),
+  ]);
+  return columns([head, ...rows])
+    .map((line) => `${line}\n`)
+    .join('');
+}
+
+function progress({ updates, plannedUpdates }: RunSummary): string {
+  return plannedUpdates === undefined ? String(updates) : `${updates}/${plannedUpdates}`;
+}
+
+async function showText(run: RunSummary): Promise<string> {
+  const metrics = await readMetrics(join(run.path, 'metrics.jsonl')).catch(() => []);
+  const events = await eventsOf(run.path);
+  const losses = curve(metrics, 'loss');
+  const validation = events
+    .filter(({ type }) => type === 'validation')
+    .map((event) => ({ x: Number(event['update']), y: Number(event['loss']) }));
+  const probes = events.filter(({ type }) => type === 'probes') as unknown as ProbesEvent[];
+  const [first, last] = [probes[0], probes.at(-1)];
+  const checkpoints = await listCheckpoints(join(run.path, 'checkpoints'));
+  const lines = [
+    `${run.name}: ${run.state}${run.reason === undefined ? '' : `, ${run.reason}`}`,
+    `recipe ${run.recipe}, ${progress(run)} updates, ${formatBytes(run.bytes)}, begun ${run.created}`,
+    ...(losses.length === 0 ? [] : ['', chart('training loss', losses)]),
+    ...(validation.length < 2 ? [] : ['', chart('validation loss', validation)]),
+    ...(last === undefined
+      ? []
+      : ['', ...eventLines(last, { before: first === last ? [] : first!.answers })]),
+    ...(checkpoints.length === 0 ? [] : ['']),
+    ...checkpoints.map(
+      ({ path, bytes, validationLoss }) =>
+        `checkpoint ${path} (${formatBytes(bytes)}${validationLoss === null ? '' : `, validation loss ${figures(validationLoss)}`})`,
+    ),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function chart(title: string, points: { x: number; y: number }[]): string {
+  return lineChart(points, { title, xLabel: 'updates' });
+}
+
+type LoggedEvent = Readonly<Record<string, unknown>> & { readonly type: string };
+
+async function eventsOf(run: string): Promise<LoggedEvent[]> {
+  const events: LoggedEvent[] = [];
+  try {
+    for await (const { value } of readJsonLines(join(run, 'events.jsonl'))) {
+      if (typeof value === 'object' && value !== null && 'type' in value) {
+        events.push(value as LoggedEvent);
+      }
+    }
+  } catch {
+    // What could be read is shown.
+  }
+  return events;
+}

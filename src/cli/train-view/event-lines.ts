@@ -1,0 +1,186 @@
+/** Events of training as lines for people. Pure functions, text out. */
+import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
+import { describeRejected } from '../../data/index.js';
+import type {
+  EndEvent,
+  ProbeAnswer,
+  StartEvent,
+  TrainableRow,
+  TrainEvent,
+  UpdateEvent,
+} from '../../train/index.js';
+
+/** What the answers to a probe are shown beside. */
+export interface ProbeHistory {
+  /** By question, the answers before the first update. */
+  readonly before: readonly ProbeAnswer[];
+}
+
+/** The lines of any event but an update; none for what need not be said. */
+export function eventLines(
+  event: Exclude<TrainEvent, UpdateEvent>,
+  { before }: ProbeHistory = { before: [] },
+): string[] {
+  switch (event.type) {
+    case 'loading':
+      return [`${event.what} ...`];
+    case 'start':
+      return startLines(event);
+    case 'validation': {
+      const best = event.best ? ', the lowest so far' : '';
+      return [
+        `update ${event.update}: validation loss ${figures(event.loss)}${best} (${formatDuration(event.seconds)})`,
+      ];
+    }
+    case 'probes':
+      return event.answers.flatMap((answer, i) =>
+        probeLines(event.update, answer, event.update === 0 ? undefined : before[i]),
+      );
+    case 'checkpoint':
+      return [
+        `update ${event.update}: saved ${event.path} (${formatBytes(event.bytes)}, ${formatDuration(event.seconds)})`,
+      ];
+    case 'warning':
+      return [`warning: ${event.message} [${event.code}]`];
+    case 'bad-record':
+      return [`left out: ${describeRejected(event.record)} [${event.record.code}]`];
+    case 'end':
+      return endLines(event);
+  }
+}
+
+function startLines(event: StartEvent): string[] {
+  const { recipe, device, statements, table, parameters, data, updates, run, resumedFrom } = event;
+  const { trained, total } = parameters;
+  const share = ((100 * trained) / total).toPrecision(3);
+  const epochs = (updates.planned / updates.perEpoch).toPrecision(3).replace(/\.?0+$/, '');
+  return [
+    `${recipe} on ${device}`,
+    ...statements,
+    ...tableLines(table),
+    `${formatCount(trained)} of ${formatCount(total)} parameters train (${share} %)`,
+    ...data.sources.map(
+      ({ path, train, records, weight }) =>
+        `data: ${path}: ${train} of ${records} records${weight === 1 ? '' : `, weight ${weight}`}`,
+    ),
+    ...(data.validationRecords > 0
+      ? [`validation: ${data.validationRecords} records held out`]
+      : []),
+    `${updates.planned} updates, ${updates.perEpoch} an epoch (${epochs} epochs), ${updates.warmup} of warm-up`,
+    ...(run === null ? [] : [`run: ${run}`]),
+    ...(resumedFrom > 0 ? [`goes on after update ${resumedFrom}`] : []),
+  ];
+}
+
+/** What trains, a row for each kind, columns aligned. */
+function tableLines(table: readonly TrainableRow[]): string[] {
+  const head = ['part', 'trains', 'tensors', 'parameters', 'type', 'learning rate', 'decay'];
+  const rows = table.map((row) => [
+    row.part === 'text' ? 'decoder' : row.part,
+    row.kind,
+    String(row.tensors),
+    formatCount(row.parameters),
+    row.dtype,
+    row.learningRate === null ? '-' : rate(row.learningRate),
+    row.weightDecay === null ? '-' : String(row.weightDecay),
+  ]);
+  return columns([head, ...rows]).map((line) => `  ${line}`);
+}
+
+/** Rows as lines of aligned columns. */
+export function columns(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+function probeLines(
+  update: number,
+  { question, images, answer }: ProbeAnswer,
+  before: ProbeAnswer | undefined,
+): string[] {
+  const pictures = images.map((image) => image.replace(/^.*[/\\]/, '')).join(', ');
+  const asked = `${pictures === '' ? '' : `${pictures}: `}${oneLine(question)}`;
+  const now = oneLine(answer);
+  return before === undefined
+    ? [`update ${update}: ${asked}  ->  ${now}`]
+    : [`update ${update}: ${asked}  ->  ${now}  (before: ${oneLine(before.answer)})`];
+}
+
+const ANSWER_WIDTH = 60;
+
+function oneLine(text: string): string {
+  const line = JSON.stringify(text).slice(1, -1);
+  return line.length > ANSWER_WIDTH ? `${line.slice(0, ANSWER_WIDTH)}...` : line;
+}
+
+const REASONS = {
+  finished: 'finished',
+  'early-stopped': 'stopped early: the validation loss no longer fell',
+  'max-updates': 'stopped as asked for; --resume goes on',
+  interrupted: 'interrupted; --resume goes on',
+  'dry-run': 'nothing was trained (--dry-run)',
+} as const satisfies Record<EndEvent['reason'], string>;
+
+function endLines(event: EndEvent): string[] {
+  if (event.reason === 'dry-run') return [REASONS['dry-run']];
+  const { update, loss, validationLoss, seconds, skipped, badRecords } = event;
+  const parts = [
+    `${REASONS[event.reason]} after ${update} updates and ${formatDuration(seconds)}`,
+    ...(loss === null ? [] : [`loss ${figures(loss)}`]),
+    ...(validationLoss === null ? [] : [`validation loss ${figures(validationLoss)}`]),
+    ...(skipped === 0 ? [] : [`${skipped} updates skipped (gradient not finite)`]),
+    ...(badRecords === 0 ? [] : [`${badRecords} records left out (listed in events.jsonl)`]),
+  ];
+  return [parts.join(', ')];
+}
+
+/** An update on one line. */
+export function updateLine(event: UpdateEvent, planned: number): string {
+  const { update, loss, learningRate, gradientNorm, tokensPerSecond, counts } = event;
+  const width = String(planned).length;
+  const shown = loss === null ? 'none' : figures(loss);
+  return [
+    `update ${String(update).padStart(width)}/${planned}`,
+    `loss ${shown.padEnd(6)}`,
+    `norm ${figures(gradientNorm)}`,
+    `lr ${rate(learningRate)}`,
+    `${formatCount(tokensPerSecond)} tok/s (${formatCount((tokensPerSecond * counts.imageTokens) / counts.tokens || 0)} image)`,
+    ...(event.skipped ? ['SKIPPED: gradient not finite'] : []),
+  ].join('  ');
+}
+
+/** Four figures. */
+export function figures(value: number): string {
+  if (!Number.isFinite(value)) return String(value);
+  return Math.abs(value) >= 1e-3 || value === 0
+    ? value.toPrecision(4).slice(0, 7)
+    : value.toExponential(2);
+}
+
+function rate(value: number): string {
+  return value === 0 ? '0' : value.toExponential(2);
+}
+
+/** Speed, memory and the time that is left, from the last updates. */
+export function speedLine(recent: readonly UpdateEvent[], planned: number): string {
+  const total = (of: (event: UpdateEvent) => number): number =>
+    recent.reduce((sum, event) => sum + of(event), 0);
+  const last = recent.at(-1)!;
+  const seconds = total((event) => event.seconds);
+  const perSecond = (of: (event: UpdateEvent) => number): string =>
+    formatCount(total(of) / seconds);
+  const { peakBytes, totalBytes } = last.memory;
+  const left = ((planned - last.update) * seconds) / recent.length;
+  return [
+    `${perSecond(({ counts }) => counts.tokens)} tok/s (${perSecond(({ counts }) => counts.imageTokens)} image)`,
+    `${perSecond(({ counts }) => counts.sequences)} samples/s`,
+    `waiting ${Math.round((100 * total((event) => event.waiting * event.seconds)) / seconds)} %`,
+    `memory ${formatBytes(peakBytes)}, ${formatBytes(totalBytes - peakBytes)} free`,
+    `${formatDuration(left)} left`,
+  ].join('  ');
+}

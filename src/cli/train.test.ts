@@ -1,0 +1,158 @@
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+
+import { ColourFolder } from '../train/testing-files.js';
+import type { StartEvent, TrainEvent, UpdateEvent } from '../train/index.js';
+import { main } from './main.js';
+import { openTrainView } from './train-view/train-view.js';
+
+let folder: ColourFolder;
+let recipe: string;
+beforeAll(async () => {
+  folder = await ColourFolder.make();
+  recipe = folder.at('colours.json');
+  writeFileSync(recipe, JSON.stringify(folder.recipe()));
+});
+afterAll(() => folder.remove());
+afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
+
+async function patina(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  let [out, err] = ['', ''];
+  const code = await main(args, {
+    stdout: { write: (text) => (out += text) },
+    stderr: { write: (text) => (err += text) },
+  });
+  return { code, out, err };
+}
+
+const eventsIn = (out: string): TrainEvent[] =>
+  out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as TrainEvent);
+
+describe('patina train', () => {
+  test('says on standard error how it goes', async () => {
+    const { code, out, err } = await patina('train', recipe);
+    expect({ code, out }).toEqual({ code: 0, out: '' });
+    expect(err).toMatch(/^loading the model \.\.\.\nopening the data \.\.\.\ncolours on the CPU/);
+    expect(err).toMatch(/decoder {4}full +12 +\S+ +float32 +3\.00e-3 +0/);
+    expect(err).toContain('10 updates, 5 an epoch (2 epochs), 1 of warm-up');
+    expect(err).toMatch(/update 10\/10 {2}loss \d\.\d+ +norm .*\nupdate 10: saved .*\nfinished/);
+  });
+
+  test('with --json prints events alone, stops and goes on', async () => {
+    const first = await patina('train', recipe, '--json', '--max-updates', '4');
+    expect({ code: first.code, err: first.err }).toEqual({ code: 0, err: '' });
+    expect(eventsIn(first.out).at(-1)).toMatchObject({ reason: 'max-updates', update: 4 });
+    const rest = await patina('train', recipe, '--resume', '--json');
+    const events = eventsIn(rest.out);
+    expect(events.find(({ type }) => type === 'start')).toMatchObject({ resumedFrom: 4 });
+    expect(events.at(-1)).toMatchObject({ reason: 'finished', update: 10 });
+
+    const { run } = events.find((event): event is StartEvent => event.type === 'start')!;
+    const listed = await patina('runs', '--root', folder.runs);
+    expect(listed.out).toMatch(/^run .*\ncolours-\S+ +finished +10\/10 +\d\.\d+ +[▁-█]+ /);
+    const shown = await patina('runs', 'show', '--root', folder.runs);
+    expect(shown.out).toContain('training loss\n');
+    expect(shown.out).toContain(`checkpoint ${run!}`);
+    const json = await patina('runs', '--root', folder.runs, '--json');
+    expect(JSON.parse(json.out)).toMatchObject({ runs: [{ state: 'finished', updates: 10 }] });
+  });
+
+  test('on Ctrl-C saves and ends with 130', async () => {
+    const before = process.listenerCount('SIGINT');
+    const running = patina('train', recipe, '--set', 'schedule.updates=5000', '--json');
+    while (!existsSync(folder.runs)) await new Promise(setImmediate);
+    process.emit('SIGINT');
+    const { code, out } = await running;
+    expect(code).toBe(130);
+    expect(eventsIn(out).at(-1)).toMatchObject({ reason: 'interrupted' });
+    expect(process.listenerCount('SIGINT')).toBe(before);
+  });
+
+  test('of a dry run, with other data, makes no run', async () => {
+    const { code, err } = await patina(
+      'train',
+      recipe,
+      '--dry-run',
+      '--data',
+      folder.at('one.jsonl'),
+    );
+    expect(code).toBe(0);
+    expect(err).toContain(`data: ${folder.at('one.jsonl')}: 7 of 7 records`);
+    expect(err).toMatch(/nothing was trained \(--dry-run\)\n$/);
+    expect(existsSync(folder.runs)).toBe(false);
+  });
+
+  test.each<[string[], number, string]>([
+    [['train'], 2, 'no recipe was given'],
+    [['trian'], 2, 'Did you mean train?'],
+    [['train', 'llava-llama-3-8b-lra'], 2, 'Did you mean llava-llama-3-8b-lora?'],
+    [['train', 'no.yaml'], 2, 'E_RECIPE_MISSING'],
+    [['train', '--resume', 'nothing'], 2, 'E_NO_RUN'],
+    [['train', 'x', '--max-updates', '0'], 2, 'whole number from 1'],
+    [['train', 'x', '--resum'], 2, 'Did you mean --resume?'],
+    [['runs', 'show', 'nothing'], 2, 'E_NO_RUN'],
+    [['recipes', 'show', 'nothing'], 2, 'E_RECIPE_UNKNOWN'],
+    [['recipes', 'lst'], 2, 'Did you mean list?'],
+  ])('%j is refused', async (args, exit, text) => {
+    const { code, out, err } = await patina(...args);
+    expect({ code, out }).toEqual({ code: exit, out: '' });
+    expect(err).toContain(text);
+    expect(err).toMatch(/^hint: .+$/m);
+  });
+
+  test.each(['train', 'runs', 'recipes'])('%s has help with examples', async (name) => {
+    const { code, out } = await patina(name, '--help');
+    expect(code).toBe(0);
+    expect(out).toMatch(/Examples:\n {2}patina /);
+  });
+});
+
+test('patina recipes lists, shows and copies', async () => {
+  expect((await patina('recipes', 'list')).out).toContain('llava-llama-3-8b-lora\n    Stage 2');
+  const shown = await patina('recipes', 'show', 'llava-llama-3-8b-lora', '--json');
+  expect(JSON.parse(shown.out)).toMatchObject({ batchSize: 1, optimizer: { betas: [0.9, 0.999] } });
+  const file = folder.at('mine.yaml');
+  expect((await patina('recipes', 'copy', 'llava-llama-3-8b-lora', file)).code).toBe(0);
+  expect((await patina('recipes', 'show', 'llava-llama-3-8b-lora')).out).toBe(
+    readFileSync(file, 'utf8'),
+  );
+});
+
+test('the terminal view draws its block over itself', () => {
+  let screen = '';
+  let time = 0;
+  const output = { isTTY: true, write: (text: string) => (screen += text) };
+  const view = openTrainView(output, { columns: 60, now: () => time });
+  const update = (number: number): UpdateEvent => ({
+    type: 'update',
+    update: number,
+    epoch: 0,
+    loss: 1 / number,
+    gradientNorm: 1,
+    learningRate: 1e-4,
+    counts: { sequences: 2, tokens: 100, imageTokens: 40, images: 2, supervised: 9, truncated: 0 },
+    seconds: 0.5,
+    tokensPerSecond: 200,
+    samplesPerSecond: 4,
+    waiting: 0.25,
+    memory: { peakBytes: 2 ** 30, totalBytes: 2 ** 32 },
+    skipped: false,
+    lossScale: null,
+  });
+  for (const number of [1, 2]) {
+    view.show(update(number));
+    time += 200;
+  }
+  view.say('saved');
+  const block = screen.split('\u001B[J').at(-1)!;
+  expect(screen.match(/\u001B\[2A/g)).toHaveLength(2);
+  expect(block.split('\n')).toEqual([
+    'saved',
+    expect.stringMatching(/^update 2\/0 {2}epoch 1 {2}loss 0\.5000 █▁/) as string,
+    '200 tok/s (80 image)  4 samples/s  waiting 25 %  memory 1.0',
+    '',
+  ]);
+});

@@ -1,0 +1,55 @@
+/** Shows a training run as it goes, and ends it in order on Ctrl-C. */
+import type { EndEvent, TrainEvent } from '../train/index.js';
+import { INTERRUPTED } from './chat-loop.js';
+import type { Session } from './commands.js';
+import { jsonLine } from './json-text.js';
+import { openTrainView, type ViewOptions } from './train-view/train-view.js';
+
+export interface WatchOptions extends ViewOptions {
+  session: Session;
+  /** Print events as lines of JSON to standard output, and nothing else. @default false */
+  json?: boolean;
+  /** Sees each event after it is shown. */
+  onEvent?: (event: TrainEvent) => void;
+}
+
+/**
+ * Runs it to its end. The first Ctrl-C (or SIGTERM) lets it finish its update and save, the second one ends the process.
+ *
+ * @returns the end of the run; `undefined` where it was stopped before it began. Sets the exit code where it was interrupted.
+ */
+export async function watchTraining(
+  open: (signal: AbortSignal) => AsyncIterable<TrainEvent> | Promise<AsyncIterable<TrainEvent>>,
+  { session, json = false, onEvent, ...options }: WatchOptions,
+): Promise<EndEvent | undefined> {
+  const { columns } = process.stderr;
+  const view = openTrainView(session.stderr, { ...(columns > 0 && { columns }), ...options });
+  const stop = new AbortController();
+  const unlisten = (): void => {
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
+  };
+  const interrupt = (): void => {
+    unlisten();
+    if (!json) view.say('finishing the update and saving; Ctrl-C again leaves at once');
+    session.exitCode = INTERRUPTED;
+    stop.abort();
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  let end: EndEvent | undefined;
+  try {
+    for await (const event of await open(stop.signal)) {
+      if (json) session.stdout.write(jsonLine(event));
+      else view.show(event);
+      onEvent?.(event);
+      if (event.type === 'end') end = event;
+    }
+  } catch (error) {
+    if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
+  } finally {
+    unlisten();
+  }
+  if (end?.reason === 'finished' || end?.reason === 'early-stopped') session.exitCode = 0;
+  return end;
+}
