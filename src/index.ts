@@ -1,6 +1,14 @@
 /** Patina's public API. */
 
 export * from './base/errors.js';
+export * from './config/index.js';
+export * from './data/index.js';
+export * from './generate/index.js';
+export * from './models/index.js';
 export * from './nn/index.js';
 export * from './optim/index.js';
+export * from './text/index.js';
 export * from './torch/index.js';
+export * from './train/index.js';
+// Names that two rooms use: the model's stand here, the others are reached through their rooms.
+export { IGNORED_LABEL, type LoadOptions, type Segment } from './models/index.js';
