@@ -159,6 +159,15 @@ FAULTS.push(
     message: /data\.jsonl:2: Record "long" has \d+ tokens, more than the limit of 60/,
   },
   {
+    name: 'what nobody expects',
+    line: image('a.png'),
+    input: { image: { ...INPUT.image!, tokens: 2 ** 33 } },
+    options: { text: { maxLength: 2 ** 40 }, data: { badRecords: 'skip' } },
+    code: 'E_RECORD_FAILED',
+    message: /data\.jsonl:2: loading failed: RangeError/,
+    exitCode: 1,
+  },
+  {
     name: "another model's tokenizer",
     line: record('x'),
     input: { vocabSize: 300 },

@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import { makeBatch } from '../models/batch.js';
+import { scope } from '../torch/index.js';
 import { openDataset, type Dataset, type DataRecipe, type UpdatesOptions } from './dataset.js';
+import { normaliseTable } from './image/normalise.js';
 import type { UpdateData } from './loading/batches.js';
 import { dataRecipe, INPUT, record, TestFolder, TOKENIZER, type RecipeOptions } from './testing.js';
 
@@ -94,13 +97,19 @@ describe('a dataset', () => {
     expect(imageTokens).toHaveLength(INPUT.image!.tokens);
     expect(first!.labels).toHaveLength(first!.inputIds.length);
     const { counts } = value as UpdateData;
-    expect(counts).toMatchObject({ sequences: 2, images: 1, imageTokens: 4, truncated: 0 });
+    expect(counts).toMatchObject({ sequences: 2, images: 1, imageTokens: 4 });
     expect(counts.tokens).toBe(first!.inputIds.length + second!.inputIds.length);
     const learned = [first!, second!].flatMap(({ labels }) =>
       [...labels].filter((id) => id !== -100),
     );
     expect(counts.supervised).toBe(learned.length);
     expect(second!.place).toEqual({ file: folder.at('mixed.jsonl'), record: 2, line: 2 });
+    const { truncated, ...batchCounts } = counts;
+    scope(() => {
+      const batch = makeBatch([first!, second!], INPUT, { normaliseTable: normaliseTable() });
+      expect(batch.counts).toEqual(batchCounts);
+    });
+    expect(truncated).toBe(0);
     await dataset.close();
   });
 

@@ -7,8 +7,9 @@ export {
   type SourceFacts,
   type UpdatesOptions,
 } from './dataset.js';
-export type { DataCounts, MicroBatch, UpdateData } from './loading/batches.js';
+export type { UpdateData } from './loading/batches.js';
 export { loadFormat } from './loading/load-format.js';
+export type { DataCounts, MicroBatch } from './loading/micro-batch.js';
 export type { LoadedSample } from './loading/record-loader.js';
 export type { Batching, Cursor } from './sampling/plan.js';
 export {

@@ -3,23 +3,12 @@
  *
  * While an update is worked on, the next one is loaded: at most two updates (or twice what the threads hold) are in memory.
  */
-import { DataError } from '../../base/errors.js';
-import type { BatchCounts } from '../../models/batch.js';
 import type { Cursor, PlannedUpdate } from '../sampling/plan.js';
-import { rejectionError, describeRejected, type RejectedRecord } from '../sources/place.js';
+import { rejectionError, type RejectedRecord } from '../sources/place.js';
+import { EpochCheck } from './epoch-check.js';
 import type { Executor } from './executor.js';
-import type { LoadedSample, LoadOutcome } from './record-loader.js';
-
-export interface DataCounts extends BatchCounts {
-  /** Samples whose text was cut at `maxLength`. */
-  readonly truncated: number;
-}
-
-export interface MicroBatch {
-  /** Empty if none of its records can be used, or where another rank has more. */
-  readonly samples: readonly LoadedSample[];
-  readonly counts: DataCounts;
-}
+import { microBatch, sumCounts, type DataCounts, type MicroBatch } from './micro-batch.js';
+import type { LoadOutcome } from './record-loader.js';
 
 /** What one update is made of on this rank. */
 export interface UpdateData {
@@ -77,14 +66,15 @@ export async function* loadUpdates(
       const start = performance.now();
       const settled = await abortable(pending.settled, stop);
       const waitedMs = performance.now() - start;
-      const outcomes = settled.flat().map((outcome) => usable(outcome, badRecords));
+      const batches = settled.map((batch) => batch.map((outcome) => passed(outcome, badRecords)));
+      const outcomes = batches.flat();
       const rejected = outcomes.flatMap((o) => (o.status === 'rejected' ? [o.rejected] : []));
       if (needsUsable) epoch.see(plan, outcomes.length, rejected);
-      const microBatches = settled.map(microBatch);
+      const microBatches = batches.map(microBatch);
       yield {
         epoch: plan.epoch,
         microBatches,
-        counts: microBatches.map(({ counts }) => counts).reduce(sumCounts, NOTHING),
+        counts: sumCounts(microBatches.map(({ counts }) => counts)),
         rejected,
         cursor: { epoch: plan.epoch, position: plan.position, order },
         waitedMs,
@@ -115,80 +105,20 @@ function fill(
     const settled = Promise.all(
       plan.microBatches.map((batch) => Promise.all(Array.from(batch, load))),
     );
-    const size = plan.microBatches.reduce((sum, batch) => sum + batch.length, 0);
-    // An empty share of a rank still takes a place.
-    records += Math.max(1, size);
+    // An empty share of a rank takes a place all the same.
+    const size = plan.microBatches.reduce((sum, batch) => sum + batch.length, 0) || 1;
+    records += size;
     ahead.push({ plan, size, settled });
   }
 }
 
-function usable(outcome: Settled, badRecords: LoadOptions['badRecords']): LoadOutcome {
+/** The outcome, unless it is one that stops the run. */
+function passed(outcome: Settled, badRecords: LoadOptions['badRecords']): LoadOutcome {
   if (outcome.status === 'failed') throw outcome.error;
   if (outcome.status === 'rejected' && outcome.rejected.kind === 'bad' && badRecords === 'stop') {
     throw rejectionError(outcome.rejected);
   }
   return outcome;
-}
-
-/** Finds an epoch of which nothing can be used. */
-class EpochCheck {
-  #whole = false;
-  #epoch = -1;
-  #records = 0;
-  #usable = 0;
-  #first: RejectedRecord | undefined;
-
-  see(plan: PlannedUpdate, records: number, rejected: readonly RejectedRecord[]): void {
-    if (plan.epoch !== this.#epoch) {
-      // Of an epoch that is resumed in its middle nothing can be said.
-      this.#whole = plan.startsEpoch;
-      this.#epoch = plan.epoch;
-      [this.#records, this.#usable, this.#first] = [0, 0, undefined];
-    }
-    this.#records += records;
-    this.#usable += records - rejected.length;
-    this.#first ??= rejected[0];
-    if (!plan.endsEpoch || !this.#whole || this.#usable > 0 || !this.#first) return;
-    throw new DataError(
-      `None of the ${this.#records} records can be used. The first: ${describeRejected(this.#first)}.`,
-      { code: 'E_DATA_UNUSABLE', hint: this.#first.hint },
-    );
-  }
-}
-
-const NOTHING: DataCounts = {
-  sequences: 0,
-  tokens: 0,
-  imageTokens: 0,
-  images: 0,
-  supervised: 0,
-  truncated: 0,
-};
-
-function microBatch(outcomes: readonly Settled[]): MicroBatch {
-  const samples = outcomes.flatMap((o) => (o.status === 'sample' ? [o.sample] : []));
-  const counts = samples.map(
-    ({ inputIds, imageTokens, images, supervised, truncated }): DataCounts => ({
-      sequences: 1,
-      tokens: inputIds.length,
-      imageTokens,
-      images: images.length,
-      supervised,
-      truncated: truncated > 0 ? 1 : 0,
-    }),
-  );
-  return { samples, counts: counts.reduce(sumCounts, NOTHING) };
-}
-
-function sumCounts(a: DataCounts, b: DataCounts): DataCounts {
-  return {
-    sequences: a.sequences + b.sequences,
-    tokens: a.tokens + b.tokens,
-    imageTokens: a.imageTokens + b.imageTokens,
-    images: a.images + b.images,
-    supervised: a.supervised + b.supervised,
-    truncated: a.truncated + b.truncated,
-  };
 }
 
 /** The result, or the signal's reason as soon as it is raised. */

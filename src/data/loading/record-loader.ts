@@ -2,7 +2,7 @@
  * From the number of a record to a sample: read, encode, decode its images and fit them. The same in the main thread and in
  * workers; nothing here is random, and nothing depends on what was loaded before.
  */
-import { DataError } from '../../base/errors.js';
+import { DataError, PatinaError } from '../../base/errors.js';
 import type { Recipe } from '../../config/schema/recipe.js';
 import type { Sample } from '../../models/batch.js';
 import type { InputFacts } from '../../models/segment.js';
@@ -74,32 +74,22 @@ export class RecordLoader {
    * Loads a record; what is wrong with it is an outcome.
    *
    * @throws DataError for what is wrong with the run: E_OVERLONG where such records stop it, E_VOCABULARY,
-   *   E_DATA_READ, E_DATA_CHANGED
+   *   E_DATA_READ, E_DATA_CHANGED; PatinaError E_RECORD_FAILED for what nobody expects
    */
   async load(record: number): Promise<LoadOutcome> {
     const { file, index, table } = await this.#find(record);
-    const place = table.place(index);
-    const bad = (id: RecordId, problem: RecordProblem): LoadOutcome => ({
-      status: 'rejected',
-      rejected: rejectedRecord(place, id, problem),
-    });
-    const read = await table.read(index);
-    if (!read.ok) return bad(null, read.problem);
-    const parsed = parseRecord(read.json);
-    if (!parsed.ok) return bad(parsed.id, parsed.problem);
-    const { id } = parsed.record;
-    if (parsed.record.images.length > 0 && !this.#spec.input.image) return bad(id, NO_IMAGES);
-    const outcome = this.#encode(parsed.record, place);
-    if (outcome.status === 'bad') return bad(id, outcome.problem);
-    if (outcome.status === 'overlong') {
-      const problem = overlong(outcome.length, this.#spec.text.maxLength);
-      return { status: 'rejected', rejected: rejectedRecord(place, id, problem, 'overlong') };
-    }
     try {
-      return { status: 'sample', sample: await this.#sample(outcome.sample, file.images, place) };
-    } catch (error) {
-      if (error instanceof ImageError) return bad(id, error);
-      throw error;
+      return await this.#load(table, index, file.images);
+    } catch (cause) {
+      if (cause instanceof PatinaError) throw cause;
+      throw new PatinaError(
+        `${describePlace(table.place(index))}: loading failed: ${String(cause)}.`,
+        {
+          code: 'E_RECORD_FAILED',
+          hint: 'Leave the record out, and report it: this is a fault of Patina.',
+          cause,
+        },
+      );
     }
   }
 
@@ -118,6 +108,32 @@ export class RecordLoader {
     const tables = [...this.#tables.values()];
     this.#tables.clear();
     await Promise.all(tables.map((table) => table.then((open) => open.close()).catch(() => {})));
+  }
+
+  async #load(table: RecordTable, index: number, images: string): Promise<LoadOutcome> {
+    const place = table.place(index);
+    const bad = (id: RecordId, problem: RecordProblem): LoadOutcome => ({
+      status: 'rejected',
+      rejected: rejectedRecord(place, id, problem),
+    });
+    const read = await table.read(index);
+    if (!read.ok) return bad(null, read.problem);
+    const parsed = parseRecord(read.json);
+    if (!parsed.ok) return bad(parsed.id, parsed.problem);
+    const { id } = parsed.record;
+    if (parsed.record.images.length > 0 && !this.#spec.input.image) return bad(id, NO_IMAGES);
+    const outcome = this.#encode(parsed.record, place);
+    if (outcome.status === 'bad') return bad(id, outcome.problem);
+    if (outcome.status === 'overlong') {
+      const problem = overlong(outcome.length, this.#spec.text.maxLength);
+      return { status: 'rejected', rejected: rejectedRecord(place, id, problem, 'overlong') };
+    }
+    try {
+      return { status: 'sample', sample: await this.#sample(outcome.sample, images, place) };
+    } catch (error) {
+      if (error instanceof ImageError) return bad(id, error);
+      throw error;
+    }
   }
 
   async #find(record: number): Promise<{ file: NumberedFile; index: number; table: RecordTable }> {

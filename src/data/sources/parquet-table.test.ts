@@ -169,6 +169,20 @@ describe('a table of Parquet', () => {
     });
   });
 
+  it('refuses a row group that is too large to be read for each record, unless pages can be', async () => {
+    const columns = [
+      { name: 'messages', data: Array.from({ length: 10 }, (_, i) => `${i}`.repeat(200)) },
+    ];
+    for (const offsetIndex of [true, false]) {
+      const name = `group-${offsetIndex}.parquet`;
+      const file = await DataFile.open(write(name, columns, [text('messages')], { offsetIndex }));
+      const indexed = indexParquet(file, 200);
+      if (offsetIndex) expect((await indexed).count).toBe(10);
+      else await expect(indexed).rejects.toMatchObject({ code: 'E_PARQUET_GROUPS' });
+      await file.close();
+    }
+  });
+
   it('takes a broken page for a bad record', async () => {
     const path = write(
       'broken.parquet',

@@ -37,15 +37,18 @@ const unpackers: Compressors = Object.fromEntries(
 
 const TEXT_COLUMNS = ['conversations', 'messages'];
 const IMAGE_COLUMNS = ['image', 'images'];
-/** Bytes that may be read and unpacked for a single row. */
-const LARGEST_GROUP = 2 ** 28;
+const LARGEST_READ = 2 ** 28;
 const ROWS_AT_ONCE = 256;
 
 /**
+ * @param largestRead bytes that may be read and unpacked for a single row
  * @throws DataError E_PARQUET_BROKEN, E_PARQUET_COLUMNS without conversations, E_PARQUET_GROUPS where too
  *   much would have to be read for a row
  */
-export async function indexParquet(file: DataFile): Promise<ParquetTableSpec> {
+export async function indexParquet(
+  file: DataFile,
+  largestRead = LARGEST_READ,
+): Promise<ParquetTableSpec> {
   const { path } = file.identity;
   const metadata = await readMetadata(file);
   const present = parquetSchema(metadata).children.map(({ element }) => element.name);
@@ -58,7 +61,7 @@ export async function indexParquet(file: DataFile): Promise<ParquetTableSpec> {
   const columns = ['id', ...IMAGE_COLUMNS, ...TEXT_COLUMNS].filter((name) =>
     present.includes(name),
   );
-  checkGroups(path, metadata, columns);
+  checkGroups(path, metadata, columns, largestRead);
   return { kind: 'parquet', ...file.identity, count: Number(metadata.num_rows), columns };
 }
 
@@ -145,12 +148,17 @@ async function readMetadata(file: DataFile): Promise<FileMetaData> {
   }
 }
 
-function checkGroups(path: string, { row_groups }: FileMetaData, columns: readonly string[]): void {
+function checkGroups(
+  path: string,
+  { row_groups }: FileMetaData,
+  columns: readonly string[],
+  largestRead: number,
+): void {
   for (const group of row_groups) {
     const bytes = group.columns
       .filter((chunk) => columns.includes(chunk.meta_data?.path_in_schema[0] ?? ''))
       .reduce((sum, chunk) => sum + bytesForOneRow(chunk), 0);
-    if (bytes <= LARGEST_GROUP) continue;
+    if (bytes <= largestRead) continue;
     throw new DataError(
       `${path} has a row group of ${String(group.num_rows)} rows of which ${bytes} bytes would be read for each record.`,
       {
