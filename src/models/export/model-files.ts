@@ -1,0 +1,232 @@
+/**
+ * The files that make a folder of weights a model: configuration, generation configuration, tokenizer, chat template, processor.
+ * What the source holds wins; the parts beside it fill in.
+ */
+import { DataError } from '../../base/errors.js';
+import type { WeightSource } from '../../formats/layouts/inspect.js';
+import type { DType } from '../../torch/index.js';
+import type { LlavaConfig } from '../configs/llava-config.js';
+import type { Assembly, TextAssembly } from '../load/assemble.js';
+import { generationConfig } from './generation-json.js';
+import {
+  hfConfig,
+  type Json,
+  officialConfig,
+  type RawConfigs,
+  rawConfigs,
+  textConfig,
+  visionConfig,
+} from './model-json.js';
+import { imageProcessor, processorConfig, readImageProcessor } from './processor-json.js';
+import { type Companion, configText, readJson } from './small-files.js';
+import { TokenizerFiles } from './tokenizer-files.js';
+
+/** New rows fill the vocabulary up to a multiple of this, which matrix products like. */
+const MULTIPLE = 64;
+/** Where an official LLaVA that Patina writes keeps its tower. */
+export const OFFICIAL_TOWER = 'vision_tower';
+
+export interface FileOptions {
+  /** Type of the weights. */
+  dtype: DType;
+  /** The chat template to write. @default the one of the source, else of the decoder */
+  chatTemplate?: string | undefined;
+  /**
+   * A template in place of one that gives pictures no place, or of none; it can ask for tokens.
+   *
+   * @default none: such a template stays
+   */
+  templateFor?: ((has: (token: string) => boolean) => string | undefined) | undefined;
+}
+
+export interface ModelFiles {
+  readonly files: readonly Companion[];
+  /** Rows of the vocabulary to add. */
+  readonly newRows: number;
+  /** What was decided on the way, a sentence each. */
+  readonly notes: readonly string[];
+}
+
+/** A folder for transformers' `LlavaForConditionalGeneration`. @throws DataError `E_TOKENIZER_MISSING`, `E_IMAGE_TOKEN` */
+export async function hfFiles(assembly: Assembly, options: FileOptions): Promise<ModelFiles> {
+  const notes: string[] = [];
+  const tokenizer = await findTokenizer(assembly.sources);
+  if (tokenizer === undefined) {
+    throw new DataError('None of the folders has a tokenizer.json.', {
+      code: 'E_TOKENIZER_MISSING',
+      hint: 'Name the folder of the decoder with its tokenizer (--llm).',
+    });
+  }
+  const raw = rawConfigs(assembly.configs);
+  const imageToken = addImageToken(tokenizer, assembly.config);
+  addPadding(tokenizer, raw);
+  const { text } = assembly.config;
+  const newRows =
+    tokenizer.rows > text.vocabSize
+      ? Math.ceil(tokenizer.rows / MULTIPLE) * MULTIPLE - text.vocabSize
+      : 0;
+  for (const { token, id } of tokenizer.added) notes.push(`The token ${token} was added as ${id}.`);
+  if (newRows > 0) {
+    notes.push(
+      `The vocabulary grew from ${text.vocabSize} to ${text.vocabSize + newRows} rows; new rows were drawn around the mean of the old ones.`,
+    );
+  }
+  const config: LlavaConfig = {
+    ...assembly.config,
+    imageTokenId: tokenizer.id(imageToken)!,
+    text: { ...text, vocabSize: text.vocabSize + newRows },
+  };
+  const filled = withSpecialTokens(raw, tokenizer);
+  const image = await findImageProcessor(assembly, notes);
+  const template = chatTemplate(tokenizer, imageToken, options, notes);
+  const files: Companion[] = [
+    { name: 'config.json', content: configText(hfConfig(config, filled, options.dtype)) },
+    await generationFile(assembly.sources, filled),
+    {
+      name: 'processor_config.json',
+      content: configText(processorConfig(image, imageToken, config)),
+    },
+    ...tokenizer.companions(template),
+  ];
+  return { files, newRows, notes };
+}
+
+/** A folder for the code of LLaVA's authors; its tower lies in a folder of its own inside. */
+export async function officialFiles(assembly: Assembly, options: FileOptions): Promise<ModelFiles> {
+  const { config, configs, sources } = assembly;
+  const notes: string[] = [];
+  const tokenizer = await findTokenizer(sources);
+  if (tokenizer === undefined) notes.push('No tokenizer was found; readers need one.');
+  const raw = rawConfigs(configs);
+  const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
+  const image = await findImageProcessor(assembly, notes);
+  const inTower = (name: string, json: Json): Companion => ({
+    name: `${OFFICIAL_TOWER}/${name}`,
+    content: configText(json),
+  });
+  const official = officialConfig(config, filled, { dtype: options.dtype, tower: OFFICIAL_TOWER });
+  const files: Companion[] = [
+    { name: 'config.json', content: configText(official) },
+    await generationFile(sources, filled),
+    ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
+    inTower('config.json', visionConfig(config.vision, raw, options.dtype)),
+    inTower('preprocessor_config.json', image),
+  ];
+  return { files, newRows: 0, notes };
+}
+
+/** A folder for transformers' `LlamaForCausalLM` and its like. */
+export async function textFiles(
+  { config, configs, sources }: TextAssembly,
+  options: FileOptions,
+): Promise<ModelFiles> {
+  const notes: string[] = [];
+  const tokenizer = await findTokenizer(sources);
+  if (tokenizer === undefined) notes.push('No tokenizer was found; readers need one.');
+  const raw = rawConfigs(configs);
+  const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
+  const files: Companion[] = [
+    { name: 'config.json', content: configText(textConfig(config, filled, options.dtype)) },
+    await generationFile(sources, filled),
+    ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
+  ];
+  return { files, newRows: 0, notes };
+}
+
+/** CLIP's folder has a tokenizer too, which is not meant. */
+function textFolders(sources: readonly WeightSource[]): string[] {
+  const folders = sources
+    .filter(({ layout }) => layout !== 'projector' && !layout.startsWith('clip'))
+    .map(({ path }) => path);
+  return [...new Set(folders)];
+}
+
+async function findTokenizer(
+  sources: readonly WeightSource[],
+): Promise<TokenizerFiles | undefined> {
+  for (const folder of textFolders(sources)) {
+    const tokenizer = await TokenizerFiles.read(folder);
+    if (tokenizer !== undefined) return tokenizer;
+  }
+  return undefined;
+}
+
+/** The token in whose places features of pictures go. */
+function addImageToken(tokenizer: TokenizerFiles, { imageTokenId: id }: LlavaConfig): string {
+  const known = id < 0 ? undefined : tokenizer.token(id);
+  if (known !== undefined) return known;
+  if (id >= 0) {
+    throw new DataError(`The image token ${id} is not in ${tokenizer.folder}/tokenizer.json.`, {
+      code: 'E_IMAGE_TOKEN',
+      hint: 'Put the tokenizer that the model was trained with beside its weights.',
+    });
+  }
+  const token = tokenizer.role('image_token') ?? '<image>';
+  tokenizer.add(token);
+  return token;
+}
+
+function addPadding(tokenizer: TokenizerFiles, { text }: RawConfigs): void {
+  const role = tokenizer.role('pad_token');
+  if (role !== undefined && tokenizer.id(role) !== undefined) return;
+  const { pad_token_id: id } = text;
+  const known = typeof id === 'number' ? tokenizer.token(id) : undefined;
+  const token = known ?? role ?? '<pad>';
+  tokenizer.add(token);
+  tokenizer.setRole('pad_token', token);
+}
+
+/** Ids of the special tokens, where the configuration does not name them. */
+function withSpecialTokens(raw: RawConfigs, tokenizer: TokenizerFiles): RawConfigs {
+  const text: Json = { ...raw.text };
+  for (const role of ['bos_token', 'eos_token', 'pad_token']) {
+    const token = tokenizer.role(role);
+    const id = token === undefined ? undefined : tokenizer.id(token);
+    if (id !== undefined) text[`${role}_id`] ??= id;
+  }
+  return { ...raw, text };
+}
+
+async function findImageProcessor({ sources, config }: Assembly, notes: string[]): Promise<Json> {
+  const folders = sources.filter(({ layout }) => layout !== 'llama').map(({ path }) => path);
+  for (const folder of new Set(folders)) {
+    const found = await readImageProcessor(folder);
+    if (found !== undefined) return imageProcessor(found, folder, config);
+  }
+  notes.push('No image processor was found: pictures are prepared as CLIP prepares them.');
+  return imageProcessor(undefined, 'CLIP', config);
+}
+
+async function generationFile(
+  sources: readonly WeightSource[],
+  { text }: RawConfigs,
+): Promise<Companion> {
+  let found: Json | undefined;
+  for (const folder of textFolders(sources)) {
+    found ??= await readJson(folder, 'generation_config.json');
+  }
+  return { name: 'generation_config.json', content: configText(generationConfig(found, text)) };
+}
+
+/** A template that gives pictures a place asks for parts of the type `image`. */
+const PLACES_IMAGES = /(['"])image\1/;
+
+function chatTemplate(
+  tokenizer: TokenizerFiles,
+  imageToken: string,
+  { chatTemplate: chosen, templateFor }: FileOptions,
+  notes: string[],
+): string | undefined {
+  const found = chosen ?? tokenizer.template;
+  if (chosen !== undefined || (found !== undefined && PLACES_IMAGES.test(found))) return found;
+  const has = (token: string): boolean => tokenizer.id(token) !== undefined;
+  const other = imageToken === '<image>' ? templateFor?.(has) : undefined;
+  const fault =
+    found === undefined ? 'There is no chat template' : 'The chat template gives pictures no place';
+  if (other === undefined) {
+    notes.push(`${fault}: give one that does (--chat-template).`);
+    return found;
+  }
+  notes.push(`${fault}: one of the same form that does was written instead.`);
+  return other;
+}

@@ -1,0 +1,225 @@
+/**
+ * Configurations as the readers of a layout expect them, from Patina's own: transformers' `config.json` and that of LLaVA's authors.
+ * Every field that Patina computes with is written out, so that nothing depends on a reader's defaults.
+ */
+import { DataError } from '../../base/errors.js';
+import { isJsonObject } from '../../formats/strict-json.js';
+import type { RotaryScaling } from '../../nn/index.js';
+import type { DType } from '../../torch/index.js';
+import type { ClipVisionConfig } from '../configs/clip-vision-config.js';
+import type { DecoderConfig } from '../configs/decoder-config.js';
+import { isOfficialConfig, type LlavaConfig } from '../configs/llava-config.js';
+import type { ConfigFile } from '../load/config-file.js';
+
+/** A JSON object that may still be added to. */
+export type Json = Record<string, unknown>;
+
+/** The version of transformers whose spelling is written; without one its tokenizers suspect an old file. */
+export const TRANSFORMERS_VERSION = '5.17.0';
+
+/** What the files said of the parts, for the fields that Patina does not compute with. */
+export interface RawConfigs {
+  readonly text: Readonly<Json>;
+  readonly vision: Readonly<Json>;
+}
+
+/** Fields of a decoder that are handed on as they were found. */
+const TEXT_FIELDS = ['bos_token_id', 'eos_token_id', 'pad_token_id', 'use_cache'];
+const LLAMA_FIELDS = ['pretraining_tp'];
+const QWEN2_FIELDS = ['use_sliding_window', 'sliding_window', 'max_window_layers', 'layer_types'];
+const VISION_FIELDS = ['initializer_factor', 'initializer_range', 'projection_dim'];
+
+/** The decoder's and the tower's own objects, wherever the files keep them. */
+export function rawConfigs(configs: readonly ConfigFile[]): RawConfigs {
+  const all = configs.map(({ json }) => json);
+  const llava = all.find((json) => json['model_type'] === 'llava' && !isOfficialConfig(json));
+  const clip = all.find(({ model_type: type }) => type === 'clip' || type === 'clip_vision_model');
+  const official = all.find(isOfficialConfig);
+  const other = all.find((json) => json !== clip && json['model_type'] !== 'projector');
+  const inside = (json: Readonly<Json> | undefined, field: string): Readonly<Json> | undefined =>
+    isJsonObject(json?.[field]) ? json[field] : undefined;
+  return {
+    text: (llava === undefined ? (official ?? other) : inside(llava, 'text_config')) ?? {},
+    vision:
+      (llava === undefined
+        ? (inside(clip, 'vision_config_dict') ?? inside(clip, 'vision_config') ?? clip)
+        : inside(llava, 'vision_config')) ?? {},
+  };
+}
+
+/** `config.json` of transformers' `LlavaForConditionalGeneration`. @throws DataError `E_LAYOUT_LIMIT` */
+export function hfConfig(config: LlavaConfig, raw: RawConfigs, dtype: DType): Json {
+  const { vision, projector, text } = config;
+  if (projector.depth !== 2) {
+    throw limit(`a projector of ${projector.depth} layers`, 'transformers computes two');
+  }
+  return {
+    architectures: ['LlavaForConditionalGeneration'],
+    dtype,
+    image_seq_length:
+      Math.floor(vision.imageSize / vision.patchSize) ** 2 + (projector.select === 'full' ? 1 : 0),
+    image_token_index: config.imageTokenId,
+    model_type: 'llava',
+    multimodal_projector_bias: projector.bias,
+    projector_hidden_act: projector.hiddenAct,
+    text_config: { ...decoderConfig(text, raw.text), rope_parameters: rope(text) },
+    tie_word_embeddings: text.tieWordEmbeddings,
+    transformers_version: TRANSFORMERS_VERSION,
+    vision_config: towerConfig(vision, raw.vision),
+    vision_feature_layer: featureLayer(config),
+    vision_feature_select_strategy: projector.select,
+  };
+}
+
+/** `config.json` of a decoder alone. */
+export function textConfig(config: DecoderConfig, raw: RawConfigs, dtype: DType): Json {
+  const json = decoderConfig(config, raw.text);
+  return {
+    ...json,
+    rope_parameters: rope(config),
+    architectures: [`${ARCHITECTURES[json['model_type'] as DecoderConfig['family']]}ForCausalLM`],
+    dtype,
+    transformers_version: TRANSFORMERS_VERSION,
+  };
+}
+
+/** `config.json` of CLIP's tower alone. */
+export function visionConfig(config: ClipVisionConfig, raw: RawConfigs, dtype: DType): Json {
+  return {
+    ...towerConfig(config, raw.vision),
+    architectures: ['CLIPVisionModel'],
+    dtype,
+    transformers_version: TRANSFORMERS_VERSION,
+  };
+}
+
+/**
+ * `config.json` of LLaVA's authors, whose code runs on transformers 4 and so knows the old names alone.
+ *
+ * @param tower where the vision tower lies: a path relative to the folder, or a name on the hub
+ * @throws DataError `E_LAYOUT_LIMIT`
+ */
+export function officialConfig(
+  config: LlavaConfig,
+  raw: RawConfigs,
+  { dtype, tower }: { dtype: DType; tower: string },
+): Json {
+  const { projector, text, vision } = config;
+  if (!projector.bias) throw limit('a projector without bias', 'the official code always adds one');
+  if (projector.hiddenAct !== 'gelu') {
+    throw limit(`a projector with ${projector.hiddenAct}`, 'the official code computes gelu');
+  }
+  const { scaling, theta } = text.rotary;
+  const json = decoderConfig(text, raw.text);
+  const family = json['model_type'] as DecoderConfig['family'];
+  return {
+    ...json,
+    rope_theta: theta,
+    rope_scaling:
+      scaling === undefined || scaling.type === 'default' ? null : scalingFields(scaling),
+    architectures: [`Llava${family === 'qwen2' ? 'Qwen' : ARCHITECTURES[family]}ForCausalLM`],
+    model_type: family === 'qwen2' ? 'llava_qwen' : `llava_${family}`,
+    torch_dtype: dtype,
+    image_aspect_ratio: 'pad',
+    mm_hidden_size: vision.hiddenSize,
+    mm_projector_type: projector.depth === 1 ? 'linear' : `mlp${projector.depth}x_gelu`,
+    mm_use_im_patch_token: false,
+    mm_use_im_start_end: false,
+    mm_vision_select_feature: projector.select === 'full' ? 'cls_patch' : 'patch',
+    mm_vision_select_layer: featureLayer(config),
+    mm_vision_tower: tower,
+    use_mm_proj: true,
+  };
+}
+
+const ARCHITECTURES = { llama: 'Llama', mistral: 'Mistral', qwen2: 'Qwen2' } as const;
+
+function decoderConfig(config: DecoderConfig, raw: Readonly<Json>): Json {
+  const { qkv, out } = config.attentionBias;
+  // The official LLaVA calls a Qwen2 a Llama; transformers has no Llama with biases of queries, keys and values alone.
+  const family = config.family === 'llama' && qkv && !out ? 'qwen2' : config.family;
+  if (family === 'llama' && qkv !== out) {
+    throw limit('a decoder that adds a bias to the output of attention alone', 'none is known');
+  }
+  const json: Json = {
+    attention_dropout: 0,
+    hidden_act: config.hiddenAct,
+    hidden_size: config.hiddenSize,
+    initializer_range: config.initializerRange,
+    intermediate_size: config.intermediateSize,
+    max_position_embeddings: config.maxPositionEmbeddings,
+    model_type: family,
+    num_attention_heads: config.numAttentionHeads,
+    num_hidden_layers: config.numHiddenLayers,
+    num_key_value_heads: config.numKeyValueHeads,
+    rms_norm_eps: config.rmsNormEps,
+    tie_word_embeddings: config.tieWordEmbeddings,
+    vocab_size: config.vocabSize,
+    ...pick(raw, TEXT_FIELDS),
+  };
+  const isUsual = config.headDim * config.numAttentionHeads === config.hiddenSize;
+  if (family !== 'qwen2' || !isUsual) json['head_dim'] = config.headDim;
+  switch (family) {
+    case 'llama':
+      return { ...json, attention_bias: qkv, mlp_bias: config.mlpBias, ...pick(raw, LLAMA_FIELDS) };
+    case 'mistral':
+      return { ...json, sliding_window: config.slidingWindow };
+    case 'qwen2':
+      return { ...json, ...(config.family === 'qwen2' ? pick(raw, QWEN2_FIELDS) : {}) };
+  }
+}
+
+function towerConfig(config: ClipVisionConfig, raw: Readonly<Json>): Json {
+  return {
+    attention_dropout: 0,
+    hidden_act: config.hiddenAct,
+    hidden_size: config.hiddenSize,
+    image_size: config.imageSize,
+    intermediate_size: config.intermediateSize,
+    layer_norm_eps: config.layerNormEps,
+    model_type: 'clip_vision_model',
+    num_attention_heads: config.numAttentionHeads,
+    num_channels: config.numChannels,
+    num_hidden_layers: config.numHiddenLayers,
+    patch_size: config.patchSize,
+    ...pick(raw, VISION_FIELDS),
+  };
+}
+
+function rope({ rotary: { theta, scaling } }: DecoderConfig): Json {
+  return { rope_theta: theta, ...scalingFields(scaling ?? { type: 'default' }) };
+}
+
+function scalingFields(scaling: RotaryScaling): Json {
+  switch (scaling.type) {
+    case 'default':
+      return { rope_type: 'default' };
+    case 'linear':
+      return { rope_type: 'linear', factor: scaling.factor };
+    case 'llama3':
+      return {
+        rope_type: 'llama3',
+        factor: scaling.factor,
+        low_freq_factor: scaling.lowFreqFactor,
+        high_freq_factor: scaling.highFreqFactor,
+        original_max_position_embeddings: scaling.originalMaxPositionEmbeddings,
+      };
+  }
+}
+
+/** Counted from the last hidden state, -1, down: what every reader takes. */
+function featureLayer({ featureLayer: layer, vision }: LlavaConfig): number {
+  return layer - vision.numHiddenLayers - 1;
+}
+
+function pick(json: Readonly<Json>, fields: readonly string[]): Json {
+  const there = fields.filter((field) => (json[field] ?? null) !== null);
+  return Object.fromEntries(there.map((field) => [field, json[field]]));
+}
+
+function limit(what: string, why: string): DataError {
+  return new DataError(`This layout cannot hold ${what}: ${why}.`, {
+    code: 'E_LAYOUT_LIMIT',
+    hint: 'Export to another layout.',
+  });
+}

@@ -1,0 +1,93 @@
+/** The small files of a model's folder: found in the folders that a model is put together from, written in one form. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { DataError } from '../../base/errors.js';
+import { openSource } from '../../formats/source.js';
+import { isJsonObject, parseStrictJson } from '../../formats/strict-json.js';
+import type { Json } from './model-json.js';
+
+/** A file beside the weights: copied from a path, or text. */
+export interface Companion {
+  readonly name: string;
+  readonly content: string | { readonly path: string };
+}
+
+/** A vocabulary of 256,000 tokens takes 34 MB. */
+const MAX_BYTES = 256 * 2 ** 20;
+
+/** What Python prints for "no limit", 10^30 as a float, which JSON here would write as `1e+30`. */
+const NO_LIMIT = /(?<=: )1e\+30(?=,?$)/gm;
+
+/** Fields that Python's strict readers want as floats even where they are whole. */
+const FLOATS =
+  /"(attention_dropout|initializer_(?:factor|range)|(?:rms_norm|layer_norm)_eps|rope_theta|(?:low_freq_|high_freq_)?factor|temperature|(?:top|min|typical)_p|\w+_penalty|\w+_cutoff|guidance_scale|lora_dropout)": (-?\d[\d.e+-]*)/g;
+
+/** A configuration as transformers writes it: keys in order, floats spelt as Python does. */
+export function configText(value: Json): string {
+  return jsonText(sorted(value) as Json).replace(
+    FLOATS,
+    (_, field: string, number: string) => `"${field}": ${pythonFloat(Number(number))}`,
+  );
+}
+
+/** JSON with two blanks, keys in their order. */
+export function jsonText(value: Json): string {
+  return `${JSON.stringify(value, null, 2).replace(NO_LIMIT, String(BigInt(1e30)))}\n`;
+}
+
+/** Python's `repr`: a point in whole numbers, an exponent of two digits below 1e-4. */
+function pythonFloat(value: number): string {
+  const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e16) return `${value}.0`;
+  if (size >= 1e-4 && size < 1e16) return String(value);
+  return value.toExponential().replace(/e([+-])(\d)$/, 'e$10$2');
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isJsonObject(value)) return value;
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sorted(value[key])]),
+  );
+}
+
+/** The text of a folder's file; undefined where there is none. */
+export async function readText(folder: string, name: string): Promise<string | undefined> {
+  const path = join(folder, name);
+  const isFile = await stat(path).then(
+    (status) => status.isFile(),
+    () => false,
+  );
+  if (!isFile) return undefined;
+  const source = await openSource(path);
+  try {
+    if (source.size > MAX_BYTES) {
+      throw new DataError(
+        `${path} has ${source.size} bytes, more than the ${MAX_BYTES} that are read.`,
+        {
+          code: 'E_JSON',
+          hint: 'Fetch the file again from where the model came from.',
+        },
+      );
+    }
+    return new TextDecoder().decode(await source.read(0, source.size));
+  } finally {
+    await source.close();
+  }
+}
+
+/** The object in a folder's file; undefined where there is none. @throws DataError `E_JSON` */
+export async function readJson(folder: string, name: string): Promise<Json | undefined> {
+  const text = await readText(folder, name);
+  if (text === undefined) return undefined;
+  const path = join(folder, name);
+  const value = parseStrictJson(Buffer.from(text), path);
+  if (isJsonObject(value)) return { ...value };
+  throw new DataError(`${path} is not a JSON object.`, {
+    code: 'E_JSON',
+    hint: 'Correct the file, or download it again.',
+  });
+}

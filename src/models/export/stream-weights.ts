@@ -1,0 +1,164 @@
+/**
+ * A model's tensors as the writers of files take them: read from their files one at a time when their turn has come, adapters
+ * folded in, new rows added, converted, checked for NaN and infinities. Nothing else of the model is in memory.
+ */
+import type { TensorSource } from '../../formats/safetensors/write.js';
+import type { StoredTensor } from '../../formats/stored.js';
+import { Linear } from '../../nn/index.js';
+import {
+  type DType,
+  dtypeBytes,
+  Generator,
+  empty,
+  noGrad,
+  scope,
+  type Tensor,
+} from '../../torch/index.js';
+import { alphaOf } from '../load/adapter-config.js';
+import type { AssembledAdapter } from '../load/assemble.js';
+import { FiniteCheck } from '../load/finite-check.js';
+import { placeTensors } from '../load/place.js';
+import { storedDType, torchDType } from '../load/stored-dtype.js';
+
+/** Bytes that are handed to the writer at a time. */
+const PIECE = 32 * 2 ** 20;
+
+/** New rows keep to the old ones: their mean, and this part of their variance. (Hewitt 2021, as transformers does.) */
+const VARIANCE = 1e-5;
+
+export interface StreamOptions {
+  /** What messages call the model. */
+  readonly where: string;
+  readonly dtype: DType;
+  readonly adapters: readonly AssembledAdapter[];
+  /** Rows of the vocabulary to add to these tensors. */
+  readonly grow: ReadonlyMap<string, number>;
+  readonly seed: number;
+  /** Tensors that may hold NaN: names, or beginnings with `*` behind them. */
+  readonly allow: readonly string[];
+  readonly signal: AbortSignal | undefined;
+  /** Called with the bytes written so far. */
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** Tensors to write, by the name they are given: `stored` by Patina's own names, `nameOf` the name in the file. */
+export function streamWeights(
+  stored: ReadonlyMap<string, StoredTensor>,
+  nameOf: (own: string) => string,
+  options: StreamOptions,
+): TensorSource[] {
+  return [...stored].map(([own, tensor]) => {
+    const rows = options.grow.get(own) ?? 0;
+    const [first = 0, ...rest] = tensor.shape;
+    return {
+      name: nameOf(own),
+      dtype: storedDType(options.dtype),
+      shape: rows === 0 ? tensor.shape : [first + rows, ...rest],
+      bytes: () => pieces(own, tensor, rows, options),
+    };
+  });
+}
+
+async function* pieces(
+  own: string,
+  stored: StoredTensor,
+  rows: number,
+  options: StreamOptions,
+): AsyncGenerator<Uint8Array> {
+  const parts = [await finished(own, stored, options)];
+  const finite = new FiniteCheck();
+  try {
+    if (rows > 0) parts.push(newRows(parts[0]!, rows, options.seed));
+    finite.add(own, parts[0]!);
+    finite.check(options.where, options.allow);
+    for (const part of parts) {
+      const size = dtypeBytes(options.dtype);
+      const step = PIECE / size;
+      for (let at = 0; at < part.numel; at += step) {
+        options.signal?.throwIfAborted();
+        const bytes = scope(() =>
+          part
+            .view([-1])
+            .narrow(0, at, Math.min(step, part.numel - at))
+            .toBytes(),
+        );
+        yield bytes;
+        options.onBytes(bytes.length);
+      }
+    }
+  } finally {
+    finite.dispose();
+    for (const part of parts) part.dispose();
+  }
+}
+
+/** The tensor in the type in which it is written, with its adapter folded in. */
+async function finished(
+  own: string,
+  stored: StoredTensor,
+  { adapters, dtype, signal }: StreamOptions,
+): Promise<Tensor> {
+  const module = own.replace(/\.weight$/, '');
+  const adapter = adapters.find(({ tensors }) => tensors.has(`${module}.lora_A.weight`));
+  if (adapter === undefined || module === own) return readTensor(stored, dtype, signal);
+  const { config, file, tensors } = adapter;
+  const [outFeatures = 0, inFeatures = 0] = stored.shape;
+  // The sum is made in fp32 and rounded once.
+  const linear = new Linear(inFeatures, outFeatures, { bias: false, dtype: 'float32' });
+  try {
+    const lora = linear.attachAdapter({
+      rank: tensors.get(`${module}.lora_A.weight`)!.shape[0] ?? 0,
+      alpha: alphaOf(config, module, file),
+      rsLora: config.rsLora,
+      dora: config.dora,
+    });
+    linear.load('weight', await readTensor(stored, 'float32', signal));
+    for (const leaf of lora.namedParameters().keys()) {
+      linear.load(leaf, await readTensor(tensors.get(`${module}.${leaf}`)!, 'float32', signal));
+    }
+    return scope(() => lora.merged().to(dtype)).keep();
+  } finally {
+    linear.dispose();
+  }
+}
+
+/** One tensor from its file. */
+export async function readTensor(
+  stored: StoredTensor,
+  dtype: DType = torchDType(stored),
+  signal?: AbortSignal,
+): Promise<Tensor> {
+  let read: Tensor | undefined;
+  const pieceBytes = Math.max(8, Math.min(PIECE, stored.bytes));
+  const placed = (tensor: Tensor): void => void (read = tensor);
+  await placeTensors([{ stored, dtype }], 'cpu', placed, { signal, pieceBytes });
+  return read!;
+}
+
+/** Rows drawn around the mean of the old ones, column by column; sums are made in fp64, a stretch of rows at a time. */
+function newRows(old: Tensor, rows: number, seed: number): Tensor {
+  const [count = 0, width = 0] = old.shape;
+  const generator = Generator.create(seed);
+  try {
+    return noGrad(() =>
+      scope(() => {
+        const sum = empty([width], { dtype: 'float64' }).zero_();
+        const squares = sum.zerosLike();
+        const step = Math.max(1, Math.floor(PIECE / (8 * width)));
+        for (let at = 0; at < count; at += step) {
+          scope(() => {
+            const part = old.narrow(0, at, Math.min(step, count - at)).to('float64');
+            sum.add_(part.sum([0]));
+            squares.add_(part.square().sum([0]));
+          });
+        }
+        const mean = sum.div(count);
+        const variance = squares.div(count).sub(mean.square()).clamp(0);
+        const noise = empty([rows, width], { dtype: 'float64' }).normal_(0, 1, { generator });
+        return noise.mul(variance.mul(VARIANCE).sqrt()).add(mean).to(old.dtype);
+      }),
+    ).keep();
+  } finally {
+    generator.dispose();
+  }
+}
