@@ -8,9 +8,10 @@ import { readImageFile } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { checkGenerateOptions, Conversation, loadChatModel } from '../generate/index.js';
 import type { DType } from '../torch/index.js';
-import { chooseDevice, collect, countValue, dtypeValue, numberValue } from './arguments.js';
+import { collect, countValue, dtypeValue, numberValue } from './arguments.js';
 import { answer, CHAT_COMMANDS, chatLoop, INTERRUPTED, interruptible } from './chat-loop.js';
 import type { Session } from './commands.js';
+import { chooseDevice } from './device-arguments.js';
 import { LoadProgress } from './load-progress.js';
 import { pipedLines, terminalLines } from './question-lines.js';
 

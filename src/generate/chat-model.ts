@@ -123,7 +123,10 @@ async function endTokens(folder: string): Promise<number[]> {
 }
 
 /** Whether a folder holds a decoder alone, and no tower is named beside it. */
-async function isTextModel(folder: string, { vision }: LoadOptions): Promise<boolean> {
+export async function isTextModel(
+  folder: string,
+  { vision }: Pick<LoadOptions, 'vision'> = {},
+): Promise<boolean> {
   const config = await readJson(join(folder, 'config.json'));
   const type = config?.['model_type'];
   const alone = typeof type === 'string' && TEXT_TYPES.has(type);

@@ -1,0 +1,35 @@
+/** How a model sees records and pictures, from its configuration and the heads of its files: no weight is read. */
+import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
+import type { FitMode } from '../data/image/fit.js';
+import { isTextModel } from '../generate/chat-model.js';
+import { type PictureSettings, readPictureSettings } from '../generate/picture.js';
+import { assemble, Llava } from '../models/index.js';
+
+export interface ModelView {
+  readonly folder: string;
+  /** `null` for a decoder alone. */
+  readonly image: {
+    readonly tokens: number;
+    /** The id that stands for one feature of a picture. */
+    readonly tokenId: number;
+    readonly settings: PictureSettings;
+  } | null;
+}
+
+/** @throws those of `resolveModel` and `assemble` */
+export async function viewModel(
+  source: string,
+  { mode, onDownload }: { mode?: FitMode | undefined; onDownload?: (event: HubEvent) => void } = {},
+): Promise<ModelView> {
+  const resolve = (name: string): Promise<string> => resolveModel(name, { onProgress: onDownload });
+  const folder = await resolve(source);
+  if (await isTextModel(folder)) return { folder, image: null };
+  const { config } = await assemble(folder, { resolve });
+  const model = new Llava(config);
+  const { tokens, tokenId, size } = model.input.image!;
+  model.dispose();
+  return {
+    folder,
+    image: { tokens, tokenId, settings: await readPictureSettings(folder, { size, mode }) },
+  };
+}

@@ -1,0 +1,58 @@
+/** A picture as a vision tower takes it, and as a PNG file to look at. */
+import sharp from 'sharp';
+
+import { UsageError } from '../base/errors.js';
+import { writeError } from '../base/system-error.js';
+import { writeWholeFile } from '../base/whole-file.js';
+import { fitImage, type FitOptions } from '../data/image/fit.js';
+import { readImage } from '../data/image/read-image.js';
+import type { Reading } from '../data/image/rgb-image.js';
+import type { Session } from './commands.js';
+
+export interface ShowPictureOptions extends FitOptions {
+  file: string;
+  reading: Reading;
+  /** Tokens that it becomes, where that is known. */
+  tokens: number | undefined;
+  out: string | undefined;
+  json: boolean;
+  session: Session;
+}
+
+/** @throws ImageError; UsageError `E_OUT`; EnvironmentError for what cannot be written */
+export async function showPicture({
+  file,
+  reading,
+  tokens,
+  out,
+  json,
+  session,
+  ...fit
+}: ShowPictureOptions): Promise<void> {
+  if (out !== undefined && !/\.png$/i.test(out)) {
+    throw new UsageError(`--out ${out} is no name of a PNG file.`, {
+      code: 'E_OUT',
+      hint: 'Let the name end in .png.',
+    });
+  }
+  const image = await readImage(file, { reading });
+  const { width, height } = image;
+  const fitted = fitImage(image, fit);
+  if (out !== undefined) {
+    const raw = { width: fitted.width, height: fitted.height, channels: 3 } as const;
+    const png = await sharp(fitted.data, { raw }).png().toBuffer();
+    await writeWholeFile(out, png).catch((error: unknown) => {
+      throw writeError(error, out, 'write the picture');
+    });
+  }
+  const { size, mode } = fit;
+  if (json) {
+    const line = { file, width, height, size, mode, reading, tokens: tokens ?? null };
+    session.stdout.write(`${JSON.stringify(line)}\n`);
+    return;
+  }
+  const becomes = tokens === undefined ? '' : `, ${tokens} tokens`;
+  session.stdout.write(
+    `${file}: ${width} x ${height} -> ${size} x ${size} (${mode}, ${reading})${becomes}\n`,
+  );
+}

@@ -1,0 +1,164 @@
+/** Records as a model sees them: ids and labels for programs, the rendered prompt for people. */
+import { UsageError } from '../base/errors.js';
+import {
+  encodeJson,
+  type EncodedSample,
+  type EncodeOptions,
+  type EncodeWarning,
+  expandImages,
+  WARNINGS,
+} from '../data/encode.js';
+import type { RecordId, RecordProblem } from '../data/records/record.js';
+import { openCatalog } from '../data/sources/catalog.js';
+import { describePlace, type RecordPlace } from '../data/sources/place.js';
+import { openTable } from '../data/sources/record-table.js';
+import { IMAGE_ID } from '../text/message.js';
+import type { Session } from './commands.js';
+import { type Marks, renderSample } from './render-sample.js';
+
+export interface ShowRecordsOptions {
+  /** File, folder or hub name. */
+  data: string;
+  /** Only this record, from 0. */
+  index?: number | undefined;
+  encode: EncodeOptions;
+  json: boolean;
+  /** What an image's -200 is written as in JSON. */
+  expand?: { imageTokens: number; imageTokenId: number } | undefined;
+  marks: Marks;
+  session: Session;
+}
+
+/** Shows records in the file's order; those that are bad set the exit code to 4. Opens no image. */
+export async function showRecords(options: ShowRecordsOptions): Promise<void> {
+  const { session, json, encode } = options;
+  const write = (text: string): unknown => session.stdout.write(text);
+  const tally = new Tally();
+  for await (const { place, read } of readRecords(options)) {
+    const outcome = read.ok
+      ? encodeJson(read.json, encode)
+      : { status: 'bad' as const, id: null, problem: read.problem };
+    if (outcome.status === 'overlong') continue; // never: records are cut
+    if (outcome.status === 'bad') {
+      tally.bad++;
+      write(json ? badLine(outcome) : `${heading(place, outcome.id)}\n${fault(outcome.problem)}\n`);
+    } else {
+      const { sample } = outcome;
+      tally.add(sample);
+      write(
+        json
+          ? sampleLine(sample, options.expand)
+          : `${heading(place, sample.id)}\n${facts(sample)}\n${renderSample(sample, encode, options.marks)}\n\n`,
+      );
+    }
+  }
+  if (tally.bad > 0) session.exitCode = 4;
+  session.stderr.write(`${tally.summary()}\n`);
+}
+
+interface ShownRecord {
+  readonly place: RecordPlace;
+  readonly read: { ok: true; json: unknown } | { ok: false; problem: RecordProblem };
+}
+
+async function* readRecords({
+  data,
+  index,
+}: Pick<ShowRecordsOptions, 'data' | 'index'>): AsyncGenerator<ShownRecord, void, undefined> {
+  const [source] = await openCatalog([{ path: data, weight: 1 }]);
+  const { files, count } = source!;
+  if (index !== undefined && index >= count) {
+    throw new UsageError(`${data} has ${count} records, and none has the index ${index}.`, {
+      code: 'E_INDEX',
+      hint: `Give an index from 0 to ${count - 1}.`,
+    });
+  }
+  for (const { first, table: spec } of files) {
+    const [from, to] = index === undefined ? [0, spec.count] : [index - first, index - first + 1];
+    if (from < 0 || to > spec.count) continue;
+    const table = await openTable(spec);
+    try {
+      for (let record = from; record < to; record++) {
+        yield { place: table.place(record), read: await table.read(record) };
+      }
+    } finally {
+      await table.close();
+    }
+  }
+}
+
+function badLine({ id, problem }: { id: RecordId; problem: RecordProblem }): string {
+  const { code, message, hint } = problem;
+  return `${JSON.stringify({ id, error: { code, message, hint } })}\n`;
+}
+
+function sampleLine(sample: EncodedSample, expand: ShowRecordsOptions['expand']): string {
+  const { inputIds, labels } = expand === undefined ? sample : expandImages(sample, expand);
+  const line = { id: sample.id, input_ids: Array.from(inputIds), labels: Array.from(labels) };
+  return `${JSON.stringify(line)}\n`;
+}
+
+function heading(place: RecordPlace, id: RecordId): string {
+  return `--- ${describePlace(place)}${id === null ? '' : `, id ${JSON.stringify(id)}`}`;
+}
+
+function fault({ code, message, hint }: RecordProblem): string {
+  return `bad: ${message} [${code}]\n  ${hint}\n`;
+}
+
+function facts({
+  length,
+  supervised,
+  truncated,
+  images,
+  inputIds,
+  warnings,
+}: EncodedSample): string {
+  const kept = inputIds.filter((id) => id === IMAGE_ID).length;
+  const parts = [
+    `${length} tokens`,
+    `${supervised} supervised`,
+    ...(images.length === 0 ? [] : [`${kept} image${kept === 1 ? '' : 's'}`]),
+    ...(truncated === 0 ? [] : [`${truncated} cut off`]),
+  ];
+  const paths = images.map((image, i) => {
+    const path = typeof image === 'string' ? image : (image.path ?? 'in the record');
+    return `\nimage ${i + 1}: ${path.length > 200 ? `${path.slice(0, 200)}...` : path}`;
+  });
+  const odd = warnings.map((warning) => `\nwarning: ${WARNINGS[warning]} [${warning}]`);
+  return [parts.join(', '), ...paths, ...odd].join('');
+}
+
+/** What has been shown, counted. */
+class Tally {
+  bad = 0;
+  #fine = 0;
+  #tokens = 0;
+  #supervised = 0;
+  #truncated = 0;
+  readonly #warnings = new Map<EncodeWarning, number>();
+
+  add({ length, supervised, truncated, warnings }: EncodedSample): void {
+    this.#fine++;
+    this.#tokens += length;
+    this.#supervised += supervised;
+    if (truncated > 0) this.#truncated++;
+    for (const warning of warnings) {
+      this.#warnings.set(warning, (this.#warnings.get(warning) ?? 0) + 1);
+    }
+  }
+
+  summary(): string {
+    const records = this.#fine + this.bad;
+    const counts = [
+      `${records} record${records === 1 ? '' : 's'}`,
+      `${this.bad} bad`,
+      `${this.#truncated} cut`,
+      `${this.#tokens} tokens, ${this.#supervised} of them supervised`,
+    ];
+    const odd = [...this.#warnings].map(
+      ([warning, count]) => `\nwarning: ${WARNINGS[warning]}: ${count} [${warning}]`,
+    );
+    return [counts.join(', '), ...odd].join('');
+  }
+}
