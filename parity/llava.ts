@@ -22,8 +22,8 @@ import { batchOf, type LlavaFolder, readLlavaFolder } from './llava-folder.js';
 import { compareGeneration } from './llava-generation.js';
 import { Report } from './report.js';
 
-/** Of a tensor's largest value (outputs) or norm (gradients). GPUs sum in other orders, and attention in blocks. */
-const TOLERANCE = { cpu: 1e-5, cuda: 5e-5 };
+/** Of a tensor's largest value (outputs) or norm (gradients), on every device. */
+const TOLERANCE = 1e-5;
 /** Of the norm of all gradients together: what a parameter with next to no gradient may be off. */
 const OF_WHOLE_NORM = 1e-7;
 /** How much farther than the reference's own bf16 Patina's may be from the reference's fp32. */
@@ -49,9 +49,8 @@ export async function run(argv: string[]): Promise<boolean> {
     compareGeneration(report, path, { device, out: values.out }),
   );
   for (const name of folder.absent) console.log(`${name} is not there: not compared.`);
-  const tolerance = TOLERANCE[device === 'cpu' ? 'cpu' : 'cuda'];
-  compareOutputs(report, folder, outputs, batch, tolerance);
-  compareGradients(report, folder, gradients, model, tolerance);
+  compareOutputs(report, folder, outputs, batch);
+  compareGradients(report, folder, gradients, model);
   await compareHalf(report, folder, device);
   await compareLayouts(report, folder, outputs, {
     device,
@@ -86,7 +85,6 @@ function compareOutputs(
   { outputs }: LlavaFolder,
   results: Results,
   batch: Batch,
-  tolerance: number,
 ): void {
   for (const [name, expected] of outputs) {
     const actual = results.get(name);
@@ -104,7 +102,7 @@ function compareOutputs(
         stack(each).max().item(),
       ) as [number, number];
     });
-    report.add({ quantity: name, error, tolerance: tolerance * largest });
+    report.add({ quantity: name, error, tolerance: TOLERANCE * largest });
   }
 }
 
@@ -118,7 +116,6 @@ function compareGradients(
   { gradients, facts }: LlavaFolder,
   results: Results,
   model: Llava,
-  tolerance: number,
 ): void {
   const whole = normOf(gradients.values());
   for (const [name, expected] of gradients) {
@@ -129,7 +126,7 @@ function compareGradients(
       continue;
     }
     const error = scope(() => normOf([actual.sub(expected)]));
-    const allowed = tolerance * normOf([expected]) + OF_WHOLE_NORM * whole;
+    const allowed = TOLERANCE * normOf([expected]) + OF_WHOLE_NORM * whole;
     report.add({ quantity, error, tolerance: allowed });
   }
   const { without_gradient: without } = facts;

@@ -80,7 +80,7 @@ test('a file that is cut short, and a type that libtorch lacks, leave nothing be
   const file = join(folder, 'short');
   writeFileSync(file, new Uint8Array(10));
   const stored = { name: 'x', dtype: 'F32', shape: [4], file, offset: 0, bytes: 16 } as const;
-  await expect(place([float(stored)])).rejects.toMatchObject({ code: 'E_TRUNCATED' });
+  await expect(place([float(stored)])).rejects.toMatchObject({ code: 'E_EXTENT' });
   const odd = { ...stored, dtype: 'F8_E8M0', shape: [4], bytes: 4 } as const;
   await expect(place([float(odd)])).rejects.toMatchObject({ code: 'E_STORED_DTYPE' });
   expect(liveTensors()).toBe(before);
