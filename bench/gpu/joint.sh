@@ -10,6 +10,3 @@ python3 -c 'import torch; print("torch", torch.__version__)'
 "$NODE" bin/patina.js doctor || true
 "$NODE" node_modules/vitest/vitest.mjs run --no-color src/torch src/nn src/optim src/train/step.test.ts src/train/update.test.ts 2>&1 | tail -60
 "$NODE" dist/bench/joint.js
-for folder in test/fixtures/llava/llama3 test/fixtures/llava/llama31-tied-small; do
-  [ -d "$folder" ] && "$NODE" dist/parity/main.js llava "$folder" --device cuda 2>&1 | tail -4
-done
