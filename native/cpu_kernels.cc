@@ -1,8 +1,6 @@
 // CPU kernels for operators that libtorch fuses on CUDA alone: composites of ATen operators, computed in fp32 (fp64 for fp64),
 // that make the CPU record the same autograd nodes and saved tensors as the GPU. They are the oracle of the fused kernels.
-#include "common.h"
-
-#include <torch/library.h>
+#include "kernels.h"
 
 namespace patina {
 namespace {
@@ -53,8 +51,8 @@ std::tuple<Tensor, Tensor> rmsNormBackward(const Tensor& grad, const Tensor& x, 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, CPU, m) {
-  m.impl("_fused_rms_norm", rmsNorm);
-  m.impl("_fused_rms_norm_backward", rmsNormBackward);
+  implement<at::_ops::_fused_rms_norm, rmsNorm>(m);
+  implement<at::_ops::_fused_rms_norm_backward, rmsNormBackward>(m);
 }
 
 }  // namespace patina

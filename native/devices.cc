@@ -3,7 +3,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -41,6 +40,13 @@ template <typename F>
 F loaded(const char* library, const char* name) {
   void* handle = dlopen(library, RTLD_LAZY | RTLD_NOLOAD);
   return handle == nullptr ? nullptr : reinterpret_cast<F>(dlsym(handle, name));
+}
+
+// A function of the CUDA runtime, whichever of the two that libtorch has been built with.
+template <typename F>
+F runtimeFunction(const char* name) {
+  if (auto* found = loaded<F>("libcudart.so.13", name)) return found;
+  return loaded<F>("libcudart.so.12", name);
 }
 
 struct Streams {
@@ -110,8 +116,7 @@ static napi_value facts(napi_env env, napi_callback_info) {
     const auto decimal = [](int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); };
     int driver = 0, runtime = 0;
     if (auto* get = loaded<int (*)(int*)>("libcuda.so.1", "cuDriverGetVersion")) get(&driver);
-    for (const char* library : {"libcudart.so.13", "libcudart.so.12"})
-      if (auto* get = loaded<int (*)(int*)>(library, "cudaRuntimeGetVersion")) get(&runtime);
+    if (auto* get = runtimeFunction<int (*)(int*)>("cudaRuntimeGetVersion")) get(&runtime);
     setField(env, cuda, "driver", makeText(env, decimal(driver)));
     setField(env, cuda, "runtime", makeText(env, decimal(runtime)));
     napi_value list;
@@ -128,7 +133,9 @@ static napi_value facts(napi_env env, napi_callback_info) {
         get(&major, 75, i);  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
         get(&minor, 76, i);  // ..._MINOR
       }
-      const auto [free, total] = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getMemoryInfo(static_cast<c10::DeviceIndex>(i));
+      size_t free = 0, total = 0;
+      const c10::DeviceGuard guard(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(i)));
+      if (auto* get = runtimeFunction<int (*)(size_t*, size_t*)>("cudaMemGetInfo")) get(&free, &total);
       setField(env, device, "index", makeNumber(env, i));
       setField(env, device, "name", makeText(env, name));
       setField(env, device, "capability", makeText(env, std::to_string(major) + "." + std::to_string(minor)));

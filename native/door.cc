@@ -96,11 +96,13 @@ static Kind kindOf(const c10::TypePtr& type) {
   throw Failure("schema", "no conversion for an argument of type " + type->str());
 }
 
-// The type as the schema spells it, without alias annotations: "Tensor?", "SymInt[]", "ScalarType?".
+// The type as the schema spells it, without alias annotations: "Tensor?", "int[]", "ScalarType?". SymInt is int here: from one
+// version to the next, operators change from the one to the other.
 static std::string spelling(const c10::Argument& argument) {
   std::string result = argument.real_type()->str();
   if (argument.N() && argument.type()->kind() == c10::TypeKind::ListType)
     result.insert(result.size() - 1, std::to_string(*argument.N()));
+  for (size_t at; (at = result.find("SymInt")) != std::string::npos;) result.replace(at, 6, "int");
   return result;
 }
 

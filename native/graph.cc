@@ -10,8 +10,11 @@
 
 namespace patina {
 
+// A shared_ptr up to libtorch 2.14, an intrusive_ptr from 2.15 on.
+using NodePointer = decltype(torch::autograd::Edge::function);
+
 // The saved tensors of a node, through the visitor that every built-in node has for compiled autograd.
-static std::vector<at::Tensor> savedTensors(const std::shared_ptr<torch::autograd::Node>& node) {
+static std::vector<at::Tensor> savedTensors(const NodePointer& node) {
   using namespace torch::dynamo::autograd;
   AutogradCompilerCall compiler(SizeInput::DYNAMIC);
   CompiledNodeArgs args(compiler, compiler.node_calls.lookup(node));
@@ -28,7 +31,7 @@ static napi_value graph(napi_env env, napi_callback_info info) {
   napi_create_array(env, &list);
   uint32_t count = 0;
   std::unordered_set<torch::autograd::Node*> seen;
-  std::vector<std::shared_ptr<torch::autograd::Node>> pending;
+  std::vector<NodePointer> pending;
   if (auto root = tensorOf(number(env, args[0]), 0).grad_fn()) pending.push_back(root);
   while (!pending.empty()) {
     const auto node = pending.back();

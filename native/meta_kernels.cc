@@ -1,9 +1,7 @@
 // Meta kernels, forward and backward, for the operators that are called by name and that libtorch's C++ side has none for
 // (its Python side registers some of them). They allocate what the device's kernel allocates, in the same layout, so that a
 // ghost run saves the very tensors that the GPU saves. Shapes as in the kernels of ATen/native/{cuda,transformers}.
-#include "common.h"
-
-#include <torch/library.h>
+#include "kernels.h"
 
 namespace patina {
 namespace {
@@ -198,31 +196,31 @@ Tensor& updateScale(Tensor& scale, Tensor&, const Tensor&, double, double, int64
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, Meta, m) {
-  m.impl("_scaled_dot_product_cudnn_attention", sdpaCudnn);
-  m.impl("_scaled_dot_product_cudnn_attention_backward", sdpaCudnnBackward);
-  m.impl("_scaled_dot_product_flash_attention", sdpaFlash);
-  m.impl("_scaled_dot_product_flash_attention_backward", sdpaFlashBackward);
-  m.impl("_scaled_dot_product_efficient_attention", sdpaEfficient);
-  m.impl("_scaled_dot_product_efficient_attention_backward", sdpaEfficientBackward);
-  m.impl("_scaled_dot_product_flash_attention_for_cpu", sdpaCpu);
-  m.impl("_scaled_dot_product_flash_attention_for_cpu_backward", sdpaCpuBackward);
-  m.impl("_flash_attention_forward", flash);
-  m.impl("_flash_attention_backward", flashBackward);
-  m.impl("_cudnn_attention_forward", cudnn);
-  m.impl("_cudnn_attention_backward", cudnnBackward);
-  m.impl("_fused_rms_norm", rmsNorm);
-  m.impl("_fused_rms_norm_backward", rmsNormBackward);
-  m.impl("native_layer_norm", layerNorm);
-  m.impl("native_layer_norm_backward", layerNormBackward);
-  m.impl("convolution", convolution);
-  m.impl("convolution_backward", convolutionBackward);
-  m.impl("index_select", indexSelect);
-  m.impl("embedding_dense_backward", embeddingDenseBackward);
-  m.impl("_scaled_mm", scaledMm);
-  m.impl("_fused_adamw_", fusedAdamw);
-  m.impl("_fused_adamw_.tensor_lr", fusedAdamwTensorLr);
-  m.impl("_amp_foreach_non_finite_check_and_unscale_", unscale);
-  m.impl("_amp_update_scale_", updateScale);
+  implement<at::_ops::_scaled_dot_product_cudnn_attention, sdpaCudnn>(m);
+  implement<at::_ops::_scaled_dot_product_cudnn_attention_backward, sdpaCudnnBackward>(m);
+  implement<at::_ops::_scaled_dot_product_flash_attention, sdpaFlash>(m);
+  implement<at::_ops::_scaled_dot_product_flash_attention_backward, sdpaFlashBackward>(m);
+  implement<at::_ops::_scaled_dot_product_efficient_attention, sdpaEfficient>(m);
+  implement<at::_ops::_scaled_dot_product_efficient_attention_backward, sdpaEfficientBackward>(m);
+  implement<at::_ops::_scaled_dot_product_flash_attention_for_cpu, sdpaCpu>(m);
+  implement<at::_ops::_scaled_dot_product_flash_attention_for_cpu_backward, sdpaCpuBackward>(m);
+  implement<at::_ops::_flash_attention_forward, flash>(m);
+  implement<at::_ops::_flash_attention_backward, flashBackward>(m);
+  implement<at::_ops::_cudnn_attention_forward, cudnn>(m);
+  implement<at::_ops::_cudnn_attention_backward, cudnnBackward>(m);
+  implement<at::_ops::_fused_rms_norm, rmsNorm>(m);
+  implement<at::_ops::_fused_rms_norm_backward, rmsNormBackward>(m);
+  implement<at::_ops::native_layer_norm, layerNorm>(m);
+  implement<at::_ops::native_layer_norm_backward, layerNormBackward>(m);
+  implement<at::_ops::convolution, convolution>(m);
+  implement<at::_ops::convolution_backward, convolutionBackward>(m);
+  implement<at::_ops::index_select, indexSelect>(m);
+  implement<at::_ops::embedding_dense_backward, embeddingDenseBackward>(m);
+  implement<at::_ops::_scaled_mm, scaledMm>(m);
+  implement<at::_ops::_fused_adamw_, fusedAdamw>(m);
+  implement<at::_ops::_fused_adamw__tensor_lr, fusedAdamwTensorLr>(m);
+  implement<at::_ops::_amp_foreach_non_finite_check_and_unscale_, unscale>(m);
+  implement<at::_ops::_amp_update_scale_, updateScale>(m);
 }
 
 }  // namespace patina

@@ -1,9 +1,8 @@
 // Meta kernels of plain operators that libtorch's C++ side has none for: shape and dtype of the result, nothing more. (What is
 // called by name and saves tensors for its backward is in meta_kernels.cc.)
-#include "common.h"
+#include "kernels.h"
 
 #include <ATen/ExpandUtils.h>
-#include <torch/library.h>
 
 namespace patina {
 namespace {
@@ -72,22 +71,22 @@ Tensor multinomial(const Tensor& weights, SymInt count, bool, optional<at::Gener
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, Meta, m) {
-  m.impl("relu", relu);
-  m.impl("isnan", isnan);
-  m.impl("abs.out", unaryOut);
-  m.impl("logical_not.out", unaryOut);
-  m.impl("nan_to_num.out", nanToNumOut);
-  m.impl("logical_and.out", binaryOut);
-  m.impl("logical_or.out", binaryOut);
-  m.impl("where.self", where);
-  m.impl("max", extremum);
-  m.impl("min", extremum);
-  m.impl("prod", prod);
-  m.impl("var.correction", var);
-  m.impl("flip", flip);
-  m.impl("roll", roll);
-  m.impl("randperm.generator_out", randpermOut);
-  m.impl("multinomial", multinomial);
+  implement<at::_ops::relu, relu>(m);
+  implement<at::_ops::isnan, isnan>(m);
+  implement<at::_ops::abs_out, unaryOut>(m);
+  implement<at::_ops::logical_not_out, unaryOut>(m);
+  implement<at::_ops::nan_to_num_out, nanToNumOut>(m);
+  implement<at::_ops::logical_and_out, binaryOut>(m);
+  implement<at::_ops::logical_or_out, binaryOut>(m);
+  implement<at::_ops::where_self, where>(m);
+  implement<at::_ops::max, extremum>(m);
+  implement<at::_ops::min, extremum>(m);
+  implement<at::_ops::prod, prod>(m);
+  implement<at::_ops::var_correction, var>(m);
+  implement<at::_ops::flip, flip>(m);
+  implement<at::_ops::roll, roll>(m);
+  implement<at::_ops::randperm_generator_out, randpermOut>(m);
+  implement<at::_ops::multinomial, multinomial>(m);
 }
 
 }  // namespace patina

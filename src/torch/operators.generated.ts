@@ -143,7 +143,7 @@ const LOGSUMEXP = declare('logsumexp', ['self:Tensor', 'dim:int[1]', 'keepdim:bo
 const SOFTMAX_INT = declare('softmax.int', ['self:Tensor', 'dim:int', 'dtype:ScalarType?']);
 const LOG_SOFTMAX_INT = declare('log_softmax.int', ['self:Tensor', 'dim:int', 'dtype:ScalarType?']);
 const LINALG_VECTOR_NORM = declare('linalg_vector_norm', ['self:Tensor', 'ord:Scalar', 'dim:int[]?', 'keepdim:bool', 'dtype:ScalarType?']);
-const TOPK = declare('topk', ['self:Tensor', 'k:SymInt', 'dim:int', 'largest:bool', 'sorted:bool']);
+const TOPK = declare('topk', ['self:Tensor', 'k:int', 'dim:int', 'largest:bool', 'sorted:bool']);
 const SORT = declare('sort', ['self:Tensor', 'dim:int', 'descending:bool']);
 const SORT_STABLE = declare('sort.stable', ['self:Tensor', 'stable:bool?', 'dim:int', 'descending:bool']);
 const ARGSORT = declare('argsort', ['self:Tensor', 'dim:int', 'descending:bool']);
@@ -155,33 +155,33 @@ const ADDMM_ = declare('addmm_', ['self:Tensor', 'mat1:Tensor', 'mat2:Tensor', '
 const OUTER = declare('outer', ['self:Tensor', 'vec2:Tensor']);
 const LINEAR = declare('linear', ['input:Tensor', 'weight:Tensor', 'bias:Tensor?']);
 const _SCALED_MM = declare('_scaled_mm', ['self:Tensor', 'mat2:Tensor', 'scale_a:Tensor', 'scale_b:Tensor', 'bias:Tensor?', 'scale_result:Tensor?', 'out_dtype:ScalarType?', 'use_fast_accum:bool']);
-const VIEW = declare('view', ['self:Tensor', 'size:SymInt[]']);
+const VIEW = declare('view', ['self:Tensor', 'size:int[]']);
 const VIEW_DTYPE = declare('view.dtype', ['self:Tensor', 'dtype:ScalarType']);
-const RESHAPE = declare('reshape', ['self:Tensor', 'shape:SymInt[]']);
+const RESHAPE = declare('reshape', ['self:Tensor', 'shape:int[]']);
 const FLATTEN_USING_INTS = declare('flatten.using_ints', ['self:Tensor', 'start_dim:int', 'end_dim:int']);
 const TRANSPOSE_INT = declare('transpose.int', ['self:Tensor', 'dim0:int', 'dim1:int']);
 const T = declare('t', ['self:Tensor']);
 const PERMUTE = declare('permute', ['self:Tensor', 'dims:int[]']);
-const EXPAND = declare('expand', ['self:Tensor', 'size:SymInt[]', 'implicit:bool']);
+const EXPAND = declare('expand', ['self:Tensor', 'size:int[]', 'implicit:bool']);
 const CONTIGUOUS = declare('contiguous', ['self:Tensor', 'memory_format:MemoryFormat']);
 const UNSQUEEZE = declare('unsqueeze', ['self:Tensor', 'dim:int']);
 const SQUEEZE_DIM = declare('squeeze.dim', ['self:Tensor', 'dim:int']);
-const AS_STRIDED = declare('as_strided', ['self:Tensor', 'size:SymInt[]', 'stride:SymInt[]', 'storage_offset:SymInt?']);
+const AS_STRIDED = declare('as_strided', ['self:Tensor', 'size:int[]', 'stride:int[]', 'storage_offset:int?']);
 const CAT = declare('cat', ['tensors:Tensor[]', 'dim:int']);
 const STACK = declare('stack', ['tensors:Tensor[]', 'dim:int']);
-const SPLIT_TENSOR = declare('split.Tensor', ['self:Tensor', 'split_size:SymInt', 'dim:int']);
-const SPLIT_WITH_SIZES = declare('split_with_sizes', ['self:Tensor', 'split_sizes:SymInt[]', 'dim:int']);
+const SPLIT_TENSOR = declare('split.Tensor', ['self:Tensor', 'split_size:int', 'dim:int']);
+const SPLIT_WITH_SIZES = declare('split_with_sizes', ['self:Tensor', 'split_sizes:int[]', 'dim:int']);
 const CHUNK = declare('chunk', ['self:Tensor', 'chunks:int', 'dim:int']);
 const UNBIND_INT = declare('unbind.int', ['self:Tensor', 'dim:int']);
-const NARROW = declare('narrow', ['self:Tensor', 'dim:int', 'start:SymInt', 'length:SymInt']);
-const SLICE_TENSOR = declare('slice.Tensor', ['self:Tensor', 'dim:int', 'start:SymInt?', 'end:SymInt?', 'step:SymInt']);
-const SELECT_INT = declare('select.int', ['self:Tensor', 'dim:int', 'index:SymInt']);
-const REPEAT = declare('repeat', ['self:Tensor', 'repeats:SymInt[]']);
-const REPEAT_INTERLEAVE_SELF_INT = declare('repeat_interleave.self_int', ['self:Tensor', 'repeats:SymInt', 'dim:int?', 'output_size:SymInt?']);
+const NARROW = declare('narrow', ['self:Tensor', 'dim:int', 'start:int', 'length:int']);
+const SLICE_TENSOR = declare('slice.Tensor', ['self:Tensor', 'dim:int', 'start:int?', 'end:int?', 'step:int']);
+const SELECT_INT = declare('select.int', ['self:Tensor', 'dim:int', 'index:int']);
+const REPEAT = declare('repeat', ['self:Tensor', 'repeats:int[]']);
+const REPEAT_INTERLEAVE_SELF_INT = declare('repeat_interleave.self_int', ['self:Tensor', 'repeats:int', 'dim:int?', 'output_size:int?']);
 const FLIP = declare('flip', ['self:Tensor', 'dims:int[]']);
-const ROLL = declare('roll', ['self:Tensor', 'shifts:SymInt[1]', 'dims:int[1]']);
-const TRIL = declare('tril', ['self:Tensor', 'diagonal:SymInt']);
-const TRIU = declare('triu', ['self:Tensor', 'diagonal:SymInt']);
+const ROLL = declare('roll', ['self:Tensor', 'shifts:int[1]', 'dims:int[1]']);
+const TRIL = declare('tril', ['self:Tensor', 'diagonal:int']);
+const TRIU = declare('triu', ['self:Tensor', 'diagonal:int']);
 const INDEX_SELECT = declare('index_select', ['self:Tensor', 'dim:int', 'index:Tensor']);
 const INDEX_COPY = declare('index_copy', ['self:Tensor', 'dim:int', 'index:Tensor', 'source:Tensor']);
 const INDEX_COPY_ = declare('index_copy_', ['self:Tensor', 'dim:int', 'index:Tensor', 'source:Tensor'], true);
@@ -195,34 +195,34 @@ const SCATTER_VALUE = declare('scatter.value', ['self:Tensor', 'dim:int', 'index
 const SCATTER__SRC = declare('scatter_.src', ['self:Tensor', 'dim:int', 'index:Tensor', 'src:Tensor'], true);
 const SCATTER__VALUE = declare('scatter_.value', ['self:Tensor', 'dim:int', 'index:Tensor', 'value:Scalar'], true);
 const SCATTER_ADD_ = declare('scatter_add_', ['self:Tensor', 'dim:int', 'index:Tensor', 'src:Tensor'], true);
-const EMBEDDING = declare('embedding', ['weight:Tensor', 'indices:Tensor', 'padding_idx:SymInt', 'scale_grad_by_freq:bool', 'sparse:bool']);
-const EMBEDDING_DENSE_BACKWARD = declare('embedding_dense_backward', ['grad_output:Tensor', 'indices:Tensor', 'num_weights:SymInt', 'padding_idx:SymInt', 'scale_grad_by_freq:bool']);
-const LAYER_NORM = declare('layer_norm', ['input:Tensor', 'normalized_shape:SymInt[]', 'weight:Tensor?', 'bias:Tensor?', 'eps:float', 'cudnn_enable:bool']);
-const NATIVE_LAYER_NORM = declare('native_layer_norm', ['input:Tensor', 'normalized_shape:SymInt[]', 'weight:Tensor?', 'bias:Tensor?', 'eps:float']);
+const EMBEDDING = declare('embedding', ['weight:Tensor', 'indices:Tensor', 'padding_idx:int', 'scale_grad_by_freq:bool', 'sparse:bool']);
+const EMBEDDING_DENSE_BACKWARD = declare('embedding_dense_backward', ['grad_output:Tensor', 'indices:Tensor', 'num_weights:int', 'padding_idx:int', 'scale_grad_by_freq:bool']);
+const LAYER_NORM = declare('layer_norm', ['input:Tensor', 'normalized_shape:int[]', 'weight:Tensor?', 'bias:Tensor?', 'eps:float', 'cudnn_enable:bool']);
+const NATIVE_LAYER_NORM = declare('native_layer_norm', ['input:Tensor', 'normalized_shape:int[]', 'weight:Tensor?', 'bias:Tensor?', 'eps:float']);
 const _FUSED_RMS_NORM = declare('_fused_rms_norm', ['input:Tensor', 'normalized_shape:int[]', 'weight:Tensor?', 'eps:float?']);
 const _FUSED_RMS_NORM_BACKWARD = declare('_fused_rms_norm_backward', ['grad_out:Tensor', 'input:Tensor', 'normalized_shape:int[]', 'rstd:Tensor', 'weight:Tensor?', 'output_mask:bool[2]']);
-const CONVOLUTION = declare('convolution', ['input:Tensor', 'weight:Tensor', 'bias:Tensor?', 'stride:SymInt[]', 'padding:SymInt[]', 'dilation:SymInt[]', 'transposed:bool', 'output_padding:SymInt[]', 'groups:SymInt']);
-const CROSS_ENTROPY_LOSS = declare('cross_entropy_loss', ['self:Tensor', 'target:Tensor', 'weight:Tensor?', 'reduction:int', 'ignore_index:SymInt', 'label_smoothing:float']);
-const NLL_LOSS = declare('nll_loss', ['self:Tensor', 'target:Tensor', 'weight:Tensor?', 'reduction:int', 'ignore_index:SymInt']);
+const CONVOLUTION = declare('convolution', ['input:Tensor', 'weight:Tensor', 'bias:Tensor?', 'stride:int[]', 'padding:int[]', 'dilation:int[]', 'transposed:bool', 'output_padding:int[]', 'groups:int']);
+const CROSS_ENTROPY_LOSS = declare('cross_entropy_loss', ['self:Tensor', 'target:Tensor', 'weight:Tensor?', 'reduction:int', 'ignore_index:int', 'label_smoothing:float']);
+const NLL_LOSS = declare('nll_loss', ['self:Tensor', 'target:Tensor', 'weight:Tensor?', 'reduction:int', 'ignore_index:int']);
 const _SCALED_DOT_PRODUCT_FLASH_ATTENTION_FOR_CPU = declare('_scaled_dot_product_flash_attention_for_cpu', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'dropout_p:float', 'is_causal:bool', 'attn_mask:Tensor?', 'scale:float?']);
 const _SCALED_DOT_PRODUCT_CUDNN_ATTENTION = declare('_scaled_dot_product_cudnn_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
 const _SCALED_DOT_PRODUCT_FLASH_ATTENTION = declare('_scaled_dot_product_flash_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
 const _SCALED_DOT_PRODUCT_EFFICIENT_ATTENTION = declare('_scaled_dot_product_efficient_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'scale:float?']);
-const _FLASH_ATTENTION_FORWARD = declare('_flash_attention_forward', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'cum_seq_q:Tensor?', 'cum_seq_k:Tensor?', 'max_q:SymInt', 'max_k:SymInt', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?', 'window_size_left:SymInt?', 'window_size_right:SymInt?', 'seqused_k:Tensor?', 'alibi_slopes:Tensor?']);
-const _FLASH_ATTENTION_BACKWARD = declare('_flash_attention_backward', ['grad_out:Tensor', 'query:Tensor', 'key:Tensor', 'value:Tensor', 'out:Tensor', 'logsumexp:Tensor', 'cum_seq_q:Tensor', 'cum_seq_k:Tensor', 'max_q:SymInt', 'max_k:SymInt', 'dropout_p:float', 'is_causal:bool', 'rng_state:Tensor', 'unused:Tensor', 'scale:float?', 'window_size_left:SymInt?', 'window_size_right:SymInt?']);
-const _CUDNN_ATTENTION_FORWARD = declare('_cudnn_attention_forward', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'cum_seq_q:Tensor?', 'cum_seq_k:Tensor?', 'max_q:SymInt', 'max_k:SymInt', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
-const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:SymInt[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
-const EMPTY_STRIDED = declare('empty_strided', ['size:SymInt[]', 'stride:SymInt[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const ZEROS = declare('zeros', ['size:SymInt[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const ONES = declare('ones', ['size:SymInt[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const FULL = declare('full', ['size:SymInt[]', 'fill_value:Scalar', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const EYE = declare('eye', ['n:SymInt', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const _FLASH_ATTENTION_FORWARD = declare('_flash_attention_forward', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'cum_seq_q:Tensor?', 'cum_seq_k:Tensor?', 'max_q:int', 'max_k:int', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?', 'window_size_left:int?', 'window_size_right:int?', 'seqused_k:Tensor?', 'alibi_slopes:Tensor?']);
+const _FLASH_ATTENTION_BACKWARD = declare('_flash_attention_backward', ['grad_out:Tensor', 'query:Tensor', 'key:Tensor', 'value:Tensor', 'out:Tensor', 'logsumexp:Tensor', 'cum_seq_q:Tensor', 'cum_seq_k:Tensor', 'max_q:int', 'max_k:int', 'dropout_p:float', 'is_causal:bool', 'rng_state:Tensor', 'unused:Tensor', 'scale:float?', 'window_size_left:int?', 'window_size_right:int?']);
+const _CUDNN_ATTENTION_FORWARD = declare('_cudnn_attention_forward', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'cum_seq_q:Tensor?', 'cum_seq_k:Tensor?', 'max_q:int', 'max_k:int', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
+const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
+const EMPTY_STRIDED = declare('empty_strided', ['size:int[]', 'stride:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const ZEROS = declare('zeros', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const ONES = declare('ones', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const FULL = declare('full', ['size:int[]', 'fill_value:Scalar', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const EYE = declare('eye', ['n:int', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ARANGE_START_STEP = declare('arange.start_step', ['start:Scalar', 'end:Scalar', 'step:Scalar', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const LINSPACE = declare('linspace', ['start:Scalar', 'end:Scalar', 'steps:int', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const RANDN_GENERATOR = declare('randn.generator', ['size:SymInt[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const RAND_GENERATOR = declare('rand.generator', ['size:SymInt[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const RANDINT_LOW_GENERATOR = declare('randint.low_generator', ['low:SymInt', 'high:SymInt', 'size:SymInt[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const RANDPERM_GENERATOR = declare('randperm.generator', ['n:SymInt', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const RANDN_GENERATOR = declare('randn.generator', ['size:int[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const RAND_GENERATOR = declare('rand.generator', ['size:int[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const RANDINT_LOW_GENERATOR = declare('randint.low_generator', ['low:int', 'high:int', 'size:int[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
+const RANDPERM_GENERATOR = declare('randperm.generator', ['n:int', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const EMPTY_LIKE = declare('empty_like', ['self:Tensor', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const ZEROS_LIKE = declare('zeros_like', ['self:Tensor', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const ONES_LIKE = declare('ones_like', ['self:Tensor', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
@@ -238,7 +238,7 @@ const NORMAL_ = declare('normal_', ['self:Tensor', 'mean:float', 'std:float', 'g
 const UNIFORM_ = declare('uniform_', ['self:Tensor', 'from:float', 'to:float', 'generator:Generator?'], true);
 const BERNOULLI__FLOAT = declare('bernoulli_.float', ['self:Tensor', 'p:float', 'generator:Generator?'], true);
 const RANDOM__FROM = declare('random_.from', ['self:Tensor', 'from:int', 'to:int?', 'generator:Generator?'], true);
-const MULTINOMIAL = declare('multinomial', ['self:Tensor', 'num_samples:SymInt', 'replacement:bool', 'generator:Generator?']);
+const MULTINOMIAL = declare('multinomial', ['self:Tensor', 'num_samples:int', 'replacement:bool', 'generator:Generator?']);
 const _FOREACH_ADD__LIST = declare('_foreach_add_.List', ['self:Tensor[]', 'other:Tensor[]', 'alpha:Scalar']);
 const _FOREACH_ADD__SCALAR = declare('_foreach_add_.Scalar', ['self:Tensor[]', 'scalar:Scalar']);
 const _FOREACH_ADD__SCALARLIST = declare('_foreach_add_.ScalarList', ['self:Tensor[]', 'scalars:Scalar[]']);
@@ -1332,7 +1332,7 @@ export abstract class TensorOperators {
   /**
    * k largest (or smallest) elements along a dimension, and where.
    *
-   * `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True)`
+   * `aten::topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True)`
    */
   topk(k: number, dim: number = -1, largest: boolean = true, sorted: boolean = true): [Tensor, Tensor] {
     B[0] = this.handle;
@@ -1476,7 +1476,7 @@ export abstract class TensorOperators {
   /**
    * The same data in another shape.
    *
-   * `aten::view(Tensor self, SymInt[] size)`
+   * `aten::view(Tensor self, int[] size)`
    */
   view(size: readonly number[]): Tensor {
     B[0] = this.handle;
@@ -1498,7 +1498,7 @@ export abstract class TensorOperators {
   /**
    * The same elements in another shape, copied if need be.
    *
-   * `aten::reshape(Tensor self, SymInt[] shape)`
+   * `aten::reshape(Tensor self, int[] shape)`
    */
   reshape(shape: readonly number[]): Tensor {
     B[0] = this.handle;
@@ -1554,7 +1554,7 @@ export abstract class TensorOperators {
   /**
    * Repeats dimensions of length 1 without copying.
    *
-   * `aten::expand(Tensor self, SymInt[] size, *, bool implicit=False)`
+   * `aten::expand(Tensor self, int[] size, *, bool implicit=False)`
    */
   expand(size: readonly number[], { implicit = false }: { implicit?: boolean | undefined } = {}): Tensor {
     B[0] = this.handle;
@@ -1599,7 +1599,7 @@ export abstract class TensorOperators {
   /**
    * A view by size, stride and offset.
    *
-   * `aten::as_strided(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None)`
+   * `aten::as_strided(Tensor self, int[] size, int[] stride, int? storage_offset=None)`
    */
   asStrided(size: readonly number[], stride: readonly number[], storageOffset?: number | null): Tensor {
     B[0] = this.handle;
@@ -1612,7 +1612,7 @@ export abstract class TensorOperators {
   /**
    * Parts of a given length along a dimension.
    *
-   * `aten::split.Tensor(Tensor self, SymInt split_size, int dim=0)`
+   * `aten::split.Tensor(Tensor self, int split_size, int dim=0)`
    */
   split(splitSize: number, dim: number = 0): Tensor[] {
     B[0] = this.handle;
@@ -1625,7 +1625,7 @@ export abstract class TensorOperators {
   /**
    * Parts of given lengths along a dimension.
    *
-   * `aten::split_with_sizes(Tensor self, SymInt[] split_sizes, int dim=0)`
+   * `aten::split_with_sizes(Tensor self, int[] split_sizes, int dim=0)`
    */
   splitWithSizes(splitSizes: readonly number[], dim: number = 0): Tensor[] {
     B[0] = this.handle;
@@ -1663,7 +1663,7 @@ export abstract class TensorOperators {
   /**
    * A range of a dimension.
    *
-   * `aten::narrow(Tensor self, int dim, SymInt start, SymInt length)`
+   * `aten::narrow(Tensor self, int dim, int start, int length)`
    */
   narrow(dim: number, start: number, length: number): Tensor {
     B[0] = this.handle;
@@ -1676,7 +1676,7 @@ export abstract class TensorOperators {
   /**
    * A range of a dimension, with a step.
    *
-   * `aten::slice.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1)`
+   * `aten::slice.Tensor(Tensor self, int dim=0, int? start=None, int? end=None, int step=1)`
    */
   slice(dim: number = 0, start?: number | null, end?: number | null, step: number = 1): Tensor {
     B[0] = this.handle;
@@ -1690,7 +1690,7 @@ export abstract class TensorOperators {
   /**
    * One index of a dimension.
    *
-   * `aten::select.int(Tensor self, int dim, SymInt index)`
+   * `aten::select.int(Tensor self, int dim, int index)`
    */
   select(dim: number, index: number): Tensor {
     B[0] = this.handle;
@@ -1702,7 +1702,7 @@ export abstract class TensorOperators {
   /**
    * Copies along dimensions.
    *
-   * `aten::repeat(Tensor self, SymInt[] repeats)`
+   * `aten::repeat(Tensor self, int[] repeats)`
    */
   repeat(repeats: readonly number[]): Tensor {
     B[0] = this.handle;
@@ -1713,7 +1713,7 @@ export abstract class TensorOperators {
   /**
    * Repeats each element along a dimension.
    *
-   * `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None)`
+   * `aten::repeat_interleave.self_int(Tensor self, int repeats, int? dim=None, *, int? output_size=None)`
    */
   repeatInterleave(repeats: number, dim?: number | null, { outputSize }: { outputSize?: number | null | undefined } = {}): Tensor {
     B[0] = this.handle;
@@ -1737,7 +1737,7 @@ export abstract class TensorOperators {
   /**
    * Rotates dimensions.
    *
-   * `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[])`
+   * `aten::roll(Tensor self, int[1] shifts, int[1] dims=[])`
    */
   roll(shifts: readonly number[], dims: readonly number[] = []): Tensor {
     B[0] = this.handle;
@@ -1749,7 +1749,7 @@ export abstract class TensorOperators {
   /**
    * Lower triangle, zeros elsewhere.
    *
-   * `aten::tril(Tensor self, SymInt diagonal=0)`
+   * `aten::tril(Tensor self, int diagonal=0)`
    */
   tril(diagonal: number = 0): Tensor {
     B[0] = this.handle;
@@ -1760,7 +1760,7 @@ export abstract class TensorOperators {
   /**
    * Upper triangle, zeros elsewhere.
    *
-   * `aten::triu(Tensor self, SymInt diagonal=0)`
+   * `aten::triu(Tensor self, int diagonal=0)`
    */
   triu(diagonal: number = 0): Tensor {
     B[0] = this.handle;
@@ -1935,7 +1935,7 @@ export abstract class TensorOperators {
   /**
    * Negative log likelihood of class indices; reduction 0 none, 1 mean, 2 sum.
    *
-   * `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.)`
+   * `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100, float label_smoothing=0.)`
    */
   crossEntropyLoss(target: Tensor, weight?: Tensor | null, reduction: number = 1, ignoreIndex: number = -100, labelSmoothing: number = 0): Tensor {
     B[0] = this.handle;
@@ -1950,7 +1950,7 @@ export abstract class TensorOperators {
   /**
    * Negative of the chosen log probabilities; reduction 0 none, 1 mean, 2 sum.
    *
-   * `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100)`
+   * `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100)`
    */
   nllLoss(target: Tensor, weight?: Tensor | null, reduction: number = 1, ignoreIndex: number = -100): Tensor {
     B[0] = this.handle;
@@ -2164,7 +2164,7 @@ export abstract class TensorOperators {
   /**
    * Indices drawn by weight.
    *
-   * `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None)`
+   * `aten::multinomial(Tensor self, int num_samples, bool replacement=False, *, Generator? generator=None)`
    */
   multinomial(numSamples: number, replacement: boolean = false, { generator }: { generator?: Generator | null | undefined } = {}): Tensor {
     B[0] = this.handle;
@@ -2263,7 +2263,7 @@ export function stack(tensors: readonly Tensor[], dim: number = 0): Tensor {
 /**
  * Rows of weight by index.
  *
- * `aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False)`
+ * `aten::embedding(Tensor weight, Tensor indices, int padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False)`
  */
 export function embedding(weight: Tensor, indices: Tensor, paddingIdx: number = -1, scaleGradByFreq: boolean = false, sparse: boolean = false): Tensor {
   B[0] = weight?.handle;
@@ -2277,7 +2277,7 @@ export function embedding(weight: Tensor, indices: Tensor, paddingIdx: number = 
 /**
  * Gradient of embedding: rows summed by index.
  *
- * `aten::embedding_dense_backward(Tensor grad_output, Tensor indices, SymInt num_weights, SymInt padding_idx, bool scale_grad_by_freq)`
+ * `aten::embedding_dense_backward(Tensor grad_output, Tensor indices, int num_weights, int padding_idx, bool scale_grad_by_freq)`
  */
 export function embeddingDenseBackward(gradOutput: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean): Tensor {
   B[0] = gradOutput?.handle;
@@ -2291,7 +2291,7 @@ export function embeddingDenseBackward(gradOutput: Tensor, indices: Tensor, numW
 /**
  * (x - mean) / sqrt(variance + eps) * weight + bias over the last dimensions.
  *
- * `aten::layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enable=True)`
+ * `aten::layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enable=True)`
  */
 export function layerNorm(input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null, bias?: Tensor | null, eps: number = 0.00001, cudnnEnable: boolean = true): Tensor {
   B[0] = input?.handle;
@@ -2306,7 +2306,7 @@ export function layerNorm(input: Tensor, normalizedShape: readonly number[], wei
 /**
  * layer_norm, with mean and 1 / standard deviation.
  *
- * `aten::native_layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps)`
+ * `aten::native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, float eps)`
  */
 export function nativeLayerNorm(input: Tensor, normalizedShape: readonly number[], weight: Tensor | null, bias: Tensor | null, eps: number): [Tensor, Tensor, Tensor] {
   B[0] = input?.handle;
@@ -2351,7 +2351,7 @@ export function _fusedRmsNormBackward(gradOut: Tensor, input: Tensor, normalized
 /**
  * Convolution of any dimension.
  *
- * `aten::convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, SymInt[] output_padding, SymInt groups)`
+ * `aten::convolution(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, bool transposed, int[] output_padding, int groups)`
  */
 export function convolution(input: Tensor, weight: Tensor, bias: Tensor | null, stride: readonly number[], padding: readonly number[], dilation: readonly number[], transposed: boolean, outputPadding: readonly number[], groups: number): Tensor {
   B[0] = input?.handle;
@@ -2440,7 +2440,7 @@ export function _scaledDotProductEfficientAttention(query: Tensor, key: Tensor, 
 /**
  * FlashAttention over packed sequences.
  *
- * `aten::_flash_attention_forward(Tensor query, Tensor key, Tensor value, Tensor? cum_seq_q, Tensor? cum_seq_k, SymInt max_q, SymInt max_k, float dropout_p, bool is_causal, bool return_debug_mask, *, float? scale=None, SymInt? window_size_left=None, SymInt? window_size_right=None, Tensor? seqused_k=None, Tensor? alibi_slopes=None)`
+ * `aten::_flash_attention_forward(Tensor query, Tensor key, Tensor value, Tensor? cum_seq_q, Tensor? cum_seq_k, int max_q, int max_k, float dropout_p, bool is_causal, bool return_debug_mask, *, float? scale=None, int? window_size_left=None, int? window_size_right=None, Tensor? seqused_k=None, Tensor? alibi_slopes=None)`
  */
 export function _flashAttentionForward(query: Tensor, key: Tensor, value: Tensor, cumSeqQ: Tensor | null, cumSeqK: Tensor | null, maxQ: number, maxK: number, dropoutP: number, isCausal: boolean, returnDebugMask: boolean, { scale, windowSizeLeft, windowSizeRight, sequsedK, alibiSlopes }: { scale?: number | null | undefined; windowSizeLeft?: number | null | undefined; windowSizeRight?: number | null | undefined; sequsedK?: Tensor | null | undefined; alibiSlopes?: Tensor | null | undefined } = {}): [Tensor | null, Tensor | null, Tensor | null, Tensor | null, Tensor | null] {
   B[0] = query?.handle;
@@ -2465,7 +2465,7 @@ export function _flashAttentionForward(query: Tensor, key: Tensor, value: Tensor
 /**
  * Gradients of _flash_attention_forward.
  *
- * `aten::_flash_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, Tensor cum_seq_q, Tensor cum_seq_k, SymInt max_q, SymInt max_k, float dropout_p, bool is_causal, Tensor rng_state, Tensor unused, *, float? scale=None, SymInt? window_size_left=None, SymInt? window_size_right=None)`
+ * `aten::_flash_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, Tensor cum_seq_q, Tensor cum_seq_k, int max_q, int max_k, float dropout_p, bool is_causal, Tensor rng_state, Tensor unused, *, float? scale=None, int? window_size_left=None, int? window_size_right=None)`
  */
 export function _flashAttentionBackward(gradOut: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, logsumexp: Tensor, cumSeqQ: Tensor, cumSeqK: Tensor, maxQ: number, maxK: number, dropoutP: number, isCausal: boolean, rngState: Tensor, unused: Tensor, { scale, windowSizeLeft, windowSizeRight }: { scale?: number | null | undefined; windowSizeLeft?: number | null | undefined; windowSizeRight?: number | null | undefined } = {}): [Tensor, Tensor, Tensor] {
   B[0] = gradOut?.handle;
@@ -2492,7 +2492,7 @@ export function _flashAttentionBackward(gradOut: Tensor, query: Tensor, key: Ten
 /**
  * cuDNN attention over packed sequences.
  *
- * `aten::_cudnn_attention_forward(Tensor query, Tensor key, Tensor value, Tensor? attn_bias, Tensor? cum_seq_q, Tensor? cum_seq_k, SymInt max_q, SymInt max_k, bool compute_log_sumexp, float dropout_p=0., bool is_causal=False, bool return_debug_mask=False, *, float? scale=None)`
+ * `aten::_cudnn_attention_forward(Tensor query, Tensor key, Tensor value, Tensor? attn_bias, Tensor? cum_seq_q, Tensor? cum_seq_k, int max_q, int max_k, bool compute_log_sumexp, float dropout_p=0., bool is_causal=False, bool return_debug_mask=False, *, float? scale=None)`
  */
 export function _cudnnAttentionForward(query: Tensor, key: Tensor, value: Tensor, attnBias: Tensor | null, cumSeqQ: Tensor | null, cumSeqK: Tensor | null, maxQ: number, maxK: number, computeLogSumexp: boolean, dropoutP: number = 0, isCausal: boolean = false, returnDebugMask: boolean = false, { scale }: { scale?: number | null | undefined } = {}): [Tensor | null, Tensor | null, Tensor | null, Tensor | null, number, number, Tensor | null, Tensor | null, Tensor | null] {
   B[0] = query?.handle;
@@ -2515,7 +2515,7 @@ export function _cudnnAttentionForward(query: Tensor, key: Tensor, value: Tensor
 /**
  * Uninitialised.
  *
- * `aten::empty.memory_format(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None)`
+ * `aten::empty.memory_format(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None)`
  */
 export function empty(size: readonly number[], { dtype, layout, device, pinMemory, memoryFormat }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined; memoryFormat?: MemoryFormat | null | undefined } = {}): Tensor {
   let n = putNumbers(0, size);
@@ -2530,7 +2530,7 @@ export function empty(size: readonly number[], { dtype, layout, device, pinMemor
 /**
  * Uninitialised, with given strides.
  *
- * `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::empty_strided(int[] size, int[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function emptyStrided(size: readonly number[], stride: readonly number[], { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   let n = putNumbers(0, size);
@@ -2545,7 +2545,7 @@ export function emptyStrided(size: readonly number[], stride: readonly number[],
 /**
  * All 0.
  *
- * `aten::zeros(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::zeros(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function zeros(size: readonly number[], { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   let n = putNumbers(0, size);
@@ -2559,7 +2559,7 @@ export function zeros(size: readonly number[], { dtype, layout, device, pinMemor
 /**
  * All 1.
  *
- * `aten::ones(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::ones(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function ones(size: readonly number[], { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   let n = putNumbers(0, size);
@@ -2573,7 +2573,7 @@ export function ones(size: readonly number[], { dtype, layout, device, pinMemory
 /**
  * All of one value.
  *
- * `aten::full(SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::full(int[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function full(size: readonly number[], fillValue: Scalar, { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   let n = putNumbers(0, size);
@@ -2588,7 +2588,7 @@ export function full(size: readonly number[], fillValue: Scalar, { dtype, layout
 /**
  * Identity matrix.
  *
- * `aten::eye(SymInt n, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::eye(int n, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function eye(n: number, { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   B[0] = numberArgument(n);
@@ -2634,7 +2634,7 @@ export function linspace(start: Scalar, end: Scalar, steps: number, { dtype, lay
 /**
  * Drawn from the normal distribution.
  *
- * `aten::randn.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::randn.generator(int[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function randn(size: readonly number[], { generator, dtype, layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   let n = putNumbers(0, size);
@@ -2649,7 +2649,7 @@ export function randn(size: readonly number[], { generator, dtype, layout, devic
 /**
  * Drawn evenly from [0, 1).
  *
- * `aten::rand.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::rand.generator(int[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function rand(size: readonly number[], { generator, dtype, layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   let n = putNumbers(0, size);
@@ -2664,7 +2664,7 @@ export function rand(size: readonly number[], { generator, dtype, layout, device
 /**
  * Integers drawn evenly from [low, high).
  *
- * `aten::randint.low_generator(SymInt low, SymInt high, SymInt[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::randint.low_generator(int low, int high, int[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function randint(low: number, high: number, size: readonly number[], { generator, dtype = 'int64', layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   B[0] = numberArgument(low);
@@ -2681,7 +2681,7 @@ export function randint(low: number, high: number, size: readonly number[], { ge
 /**
  * A permutation of 0 .. n - 1.
  *
- * `aten::randperm.generator(SymInt n, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
+ * `aten::randperm.generator(int n, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
 export function randperm(n: number, { generator, dtype = 'int64', layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   B[0] = numberArgument(n);

@@ -148,7 +148,7 @@ const KINDS: Readonly<Record<string, ArgumentKind>> = {
 };
 
 function kindOf(argument: SchemaArgument): ArgumentKind {
-  const plain = argument.type.replace(/SymInt/g, 'int').replace(/\[\d+\]/, '[]');
+  const plain = argument.type.replace(/\[\d+\]/, '[]');
   const kind = KINDS[plain];
   if (kind === undefined)
     throw new Error(`no conversion for an argument of type '${argument.type}'`);
