@@ -20,7 +20,7 @@ import type { BuildOptions } from './clip.js';
 import type { DecoderConfig } from './configs/decoder-config.js';
 import type { SegmentInputs } from './segment.js';
 
-type Built = Required<BuildOptions>;
+type Built = Required<Pick<BuildOptions, 'dtype'>>;
 
 class DecoderAttention extends Module {
   private readonly q: Linear;
@@ -112,7 +112,7 @@ export class Decoder extends Module {
 
   constructor(
     readonly config: DecoderConfig,
-    { dtype = 'float32', kernel = 'cpu' }: BuildOptions = {},
+    { dtype = 'float32' }: Pick<BuildOptions, 'dtype'> = {},
   ) {
     super();
     const { vocabSize, hiddenSize: C, paddingIndex } = config;
@@ -121,7 +121,7 @@ export class Decoder extends Module {
       new Embedding(vocabSize, C, { paddingIndex, dtype }),
     );
     this.blocks = Array.from({ length: config.numHiddenLayers }, (_, i) =>
-      this.addChild(`layers.${i}`, new DecoderBlock(config, i, { dtype, kernel })),
+      this.addChild(`layers.${i}`, new DecoderBlock(config, i, { dtype })),
     );
     this.norm = this.addChild('norm', new RMSNorm(C, { eps: config.rmsNormEps, dtype }));
     this.rotary = this.addChild('rotary_emb', new RotaryEmbedding(config.headDim, config.rotary));

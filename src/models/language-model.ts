@@ -60,7 +60,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
   ) {
     super();
     this.kernel = kernel;
-    this.decoder = new Decoder(config, { dtype, kernel });
+    this.decoder = new Decoder(config, { dtype });
     this.lmHead = config.tieWordEmbeddings
       ? undefined
       : new Linear(config.hiddenSize, config.vocabSize, { bias: false, dtype });
@@ -153,8 +153,8 @@ function supervisedLosses(
       xLC,
       targets,
       {
-        ...(chunk === undefined ? {} : { chunk }),
-        ...(gradient === undefined ? {} : { gradient }),
+        ...(chunk !== undefined && { chunk }),
+        ...(gradient !== undefined && { gradient }),
       },
     );
     const inputGradient =

@@ -14,7 +14,7 @@ export class Projector extends Module {
   private readonly act: Activation;
   private readonly dropsClassToken: boolean;
 
-  constructor(config: ProjectorConfig, { dtype = 'float32' }: BuildOptions = {}) {
+  constructor(config: ProjectorConfig, { dtype = 'float32' }: Pick<BuildOptions, 'dtype'> = {}) {
     super();
     const { visualHiddenSize: V, textHiddenSize: C, depth, bias, hiddenAct, select } = config;
     this.act = activation(hiddenAct);

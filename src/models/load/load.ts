@@ -99,9 +99,8 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
       allow,
     });
     await place(model, checked, source, options);
-    const generator = Generator.create(seed, device);
+    using generator = Generator.create(seed, device);
     model.initialize(device, { generator, std: model.decoder.config.initializerRange });
-    generator.dispose();
     return { model, assembly, dtype, fresh: checked.missing, unused: checked.unused };
   } catch (error) {
     model.dispose();
