@@ -6,12 +6,12 @@ import { UsageError } from '../base/errors.js';
 import { formatBytes, formatCount } from '../base/format.js';
 import { resolveModel } from '../base/hub/resolve.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
+import { exportModel } from '../models/export/export-model.js';
 import {
   EXPORT_LAYOUTS,
-  exportModel,
   type ExportLayout,
   type ExportReport,
-} from '../models/export/export-model.js';
+} from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
 import { LLAMA3_TEMPLATE } from '../text/llama3-template.js';
 import { collect, indexValue, numberValue } from './arguments.js';
@@ -151,7 +151,7 @@ function layerValue(text: string): number {
 
 function summary({ folder, layout, files, parameters, bytes, dtype, notes }: ExportReport): string {
   const what = { hf: 'transformers', official: "the LLaVA authors' code", peft: 'PEFT' }[layout];
-  const head = `${folder}: for ${what}, ${formatCount(parameters)} parameters in ${dtype}, ${formatBytes(bytes)} in ${files.length} files\n`;
+  const head = `${folder}: for ${what}, ${formatCount(parameters)} parameters in ${dtype}, ${formatBytes(bytes)} in ${count(files.length, 'file')}\n`;
   return head + notes.map((note) => `  ${note}\n`).join('');
 }
 
@@ -161,19 +161,25 @@ export function describe({ path, sources, parts, missing, faults }: SourceDescri
   for (const source of sources) {
     const adapter = source.isAdapter ? 'adapter, ' : '';
     lines.push(`  ${source.path === path ? '' : `${source.path}: `}${source.title}`);
-    lines.push(`    ${adapter}${source.tensors} tensors in ${source.files.length} files`);
-    for (const [why, count] of Object.entries(source.ignored)) {
-      lines.push(`    ignored: ${count} tensors (${why})`);
+    lines.push(
+      `    ${adapter}${count(source.tensors, 'tensor')} in ${count(source.files.length, 'file')}`,
+    );
+    for (const [why, number] of Object.entries(source.ignored)) {
+      lines.push(`    ignored: ${count(number, 'tensor')} (${why})`);
     }
     for (const name of source.unexpected) lines.push(`    unexpected: ${name}`);
   }
   for (const [part, facts] of Object.entries(parts)) {
     const { tensors, parameters, bytes, dtypes, isAdapter } = facts;
     lines.push(
-      `  ${part.padEnd(10)}${formatCount(parameters)} parameters in ${tensors} tensors, ${dtypes.join(', ')}, ${formatBytes(bytes)}${isAdapter ? ', adapter' : ''}`,
+      `  ${part.padEnd(10)}${formatCount(parameters)} parameters in ${count(tensors, 'tensor')}, ${dtypes.join(', ')}, ${formatBytes(bytes)}${isAdapter ? ', adapter' : ''}`,
     );
   }
   if (missing.length > 0) lines.push(`  missing parts: ${missing.join(', ')}`);
   for (const fault of faults) lines.push(`  fault: ${fault}`);
   return `${lines.join('\n')}\n`;
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
 }

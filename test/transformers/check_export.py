@@ -105,8 +105,44 @@ def check_variant(fixture, out):
     export(f("hf"), "--to", "official", f"{out}/to-official")
     export(f"{out}/to-official", "--to", "hf", f"{out}/from-official")
     check_folder(f"{variant} hf to official to hf", f"{out}/from-official", fixture, inputs, expected)
+    check_added_tokens(f"{variant} added tokens", fixture, out, parts, inputs, expected)
     for form in ("lora", "rslora-dora"):
         check_adapter(f"{variant} {form}", f("hf"), f(f"adapter-{form}-final"), f"{out}/{form}", inputs)
+
+
+def without_tokens(fixture, out):
+    """The decoder before anyone added <image> and <pad>, its last two tokens, with a template for text alone."""
+    import shutil
+    from safetensors.torch import save_file
+    shutil.copytree(f"{fixture}/llm", out)
+    os.remove(f"{out}/chat_template.jinja")
+    for name, change in {
+        "config.json": lambda c: c.update(vocab_size=510, pad_token_id=None),
+        "tokenizer.json": lambda c: c.update(added_tokens=[t for t in c["added_tokens"] if t["id"] < 510]),
+        "tokenizer_config.json": lambda c: [c.pop("image_token"), c.pop("pad_token"), c.update(chat_template="{{ messages[0].content | trim }}")],
+    }.items():
+        content = read_json(f"{out}/{name}")
+        change(content)
+        with open(f"{out}/{name}", "w") as file: json.dump(content, file)
+    weights = load_file(f"{out}/model.safetensors")
+    save_file({k: v[:510].clone() if "embed_tokens" in k or "lm_head" in k else v for k, v in weights.items()}, f"{out}/model.safetensors", {"format": "pt"})
+
+
+def check_added_tokens(name, fixture, out, parts, inputs, expected):
+    without_tokens(fixture, f"{out}/bare")
+    export(f"{out}/bare", "--vision", f"{fixture}/clip", "--projector", f"{fixture}/xtuner/projector", *parts, "--to", "hf", f"{out}/grown")
+    said.clear()
+    model, info = load(f"{out}/grown")
+    check(name, "keys", not info, str(info) if info else "")
+    e = error(logits(model, inputs)[..., :510], expected[..., :510], inputs["attention_mask"].bool())
+    check(name, "logits", e <= 1e-5, f"{e:.1e}")
+    processor = transformers.AutoProcessor.from_pretrained(f"{out}/grown")
+    for case in read_json(f"{fixture}/facts.json")["generation"]:
+        content = [{"type": "image"} for _ in case["pictures"]] + [{"type": "text", "text": case["user"]}]
+        check(name, "prompt", processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True) == case["prompt"])
+    ids = processor.tokenizer.convert_tokens_to_ids(["<image>", "<pad>"])
+    check(name, "ids", ids == [510, 511] and processor.tokenizer.pad_token_id == 511 and model.config.image_token_id == 510)
+    check(name, "warnings", not said, "; ".join(said))
 
 
 def check_adapter(name, base, adapter, out, inputs):

@@ -37,8 +37,6 @@ export interface StreamOptions {
   /** Tensors that may hold NaN: names, or beginnings with `*` behind them. */
   readonly allow: readonly string[];
   readonly signal: AbortSignal | undefined;
-  /** Called with the bytes written so far. */
-  readonly onBytes: (bytes: number) => void;
 }
 
 /** Tensors to write, by the name they are given: `stored` by Patina's own names, `nameOf` the name in the file. */
@@ -83,7 +81,6 @@ async function* pieces(
             .toBytes(),
         );
         yield bytes;
-        options.onBytes(bytes.length);
       }
     }
   } finally {

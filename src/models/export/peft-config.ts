@@ -1,6 +1,6 @@
-/** Adapters in PEFT's form: `adapter_config.json` and `adapter_model.safetensors`, with the modules that train fully beside them. */
+/** PEFT's `adapter_config.json` for adapters from any layout. */
 import { DataError } from '../../base/errors.js';
-import { isAdapterTensor, wrapAdapterName } from '../../formats/layouts/adapter-names.js';
+import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { partOf } from '../../formats/layouts/rename.js';
 import { LLAVA_PREFIXES, type Prefixes } from '../../formats/layouts/tables.js';
 import { naturalOrder } from '../../formats/natural-order.js';
@@ -10,9 +10,6 @@ import type { AssembledAdapter } from '../load/assemble.js';
 import type { Json } from './model-json.js';
 
 const LORA_A = /^(.+)\.lora_A\.weight$/;
-
-/** The name in PEFT's file for one of Patina's own. */
-export const peftName = wrapAdapterName;
 
 /**
  * PEFT's settings for these tensors: every module by its full name, with patterns where ranks or alphas differ.

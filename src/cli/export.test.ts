@@ -1,0 +1,100 @@
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, describe, expect, test } from 'vitest';
+
+import { packageRoot } from '../base/native-path.js';
+import { main } from './main.js';
+
+const MODEL = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama3', 'hf');
+const SMALL = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama31-tied-small');
+
+const root = mkdtempSync(join(tmpdir(), 'patina-export-'));
+afterAll(() => rmSync(root, { recursive: true }));
+
+async function patina(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const texts = { out: '', err: '' };
+  const writer = (name: 'out' | 'err') => ({ write: (text: string) => (texts[name] += text) });
+  const code = await main(['export', ...args], { stdout: writer('out'), stderr: writer('err') });
+  return { code, ...texts };
+}
+
+describe('patina export', () => {
+  test('writes a folder and says what it did', async () => {
+    const folder = join(root, 'model');
+    const { code, out, err } = await patina(MODEL, '--to', 'hf', folder, '--dtype', 'bfloat16');
+    expect(code).toBe(0);
+    expect(err).toBe('');
+    expect(out).toBe(
+      `${folder}: for transformers, 203K parameters in bfloat16, 397 KiB in 7 files\n  105 tensors converted from float32 to bfloat16.\n`,
+    );
+    expect(readdirSync(folder)).toHaveLength(7);
+  });
+
+  test('prints one JSON object', async () => {
+    const folder = join(root, 'json');
+    const { out } = await patina(MODEL, '--to', 'official', folder, '--json');
+    expect(JSON.parse(out)).toMatchObject({ folder, layout: 'official', dtype: 'float32' });
+  });
+
+  test("gives Llama 3's template a place for pictures", async () => {
+    const source = join(root, 'without-template');
+    cpSync(MODEL, source, { recursive: true });
+    rmSync(join(source, 'chat_template.jinja'));
+    const { out } = await patina(source, '--to', 'hf', join(root, 'with-template'));
+    expect(out).toContain('There is no chat template: one of the same form');
+    const template = readFileSync(join(root, 'with-template', 'chat_template.jinja'), 'utf8');
+    expect(template).toContain("'image'");
+  });
+
+  test.each([
+    [['x'], 'E_USAGE'],
+    [[MODEL, '--to', 'hf'], 'E_USAGE'],
+    [[MODEL, '--to', 'gguf', 'x'], 'E_USAGE'],
+    [[MODEL, '--to', 'hf', 'x', '--seed', '-1'], 'E_USAGE'],
+  ])('%j is refused', async (args, expected) => {
+    const { code, err } = await patina(...args);
+    expect(code).toBe(2);
+    expect(err).toContain(expected);
+  });
+});
+
+describe('patina export --inspect', () => {
+  test('a whole model', async () => {
+    const { out } = await patina('--inspect', MODEL);
+    expect(out).toBe(
+      [
+        MODEL,
+        '  Hugging Face LLaVA, as transformers 5.6 and later write it',
+        '    105 tensors in 1 file',
+        '  tower     82.5K parameters in 71 tensors, F32, 322 KiB',
+        '  projector 4.32K parameters in 4 tensors, F32, 16.9 KiB',
+        '  decoder   91.7K parameters in 29 tensors, F32, 358 KiB',
+        '  head      24.6K parameters in 1 tensor, F32, 96.0 KiB',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  test('a part with what is ignored, as JSON', async () => {
+    const { out } = await patina('--inspect', join(SMALL, 'clip-full'), '--json');
+    const found = JSON.parse(out) as { sources: { ignored: Record<string, number> }[] };
+    expect(found).toMatchObject({ missing: ['projector', 'decoder', 'head'], faults: [] });
+    expect(found.sources[0]!.ignored).toMatchObject({
+      "CLIP's text tower plays no part in LLaVA": expect.any(Number) as number,
+    });
+  });
+
+  test('what does not fit its configuration', async () => {
+    const source = join(root, 'torn');
+    cpSync(join(SMALL, 'hf'), source, { recursive: true });
+    cpSync(join(MODEL, 'config.json'), join(source, 'config.json'));
+    const { out, code } = await patina('--inspect', source);
+    expect(code).toBe(0);
+    expect(out).toMatch(/missing parts: head/);
+    cpSync(join(SMALL, 'hf'), source, { recursive: true });
+    const { out: whole } = await patina('--inspect', source);
+    expect(whole).not.toContain('fault');
+  });
+});

@@ -1,0 +1,114 @@
+/** Adapters as PEFT keeps them, from any layout: LoRA with what trained beside it. */
+import { join } from 'node:path';
+
+import { DataError } from '../../base/errors.js';
+import { resolveModel } from '../../base/hub/resolve.js';
+import { isAdapterTensor, wrapAdapterName } from '../../formats/layouts/adapter-names.js';
+import { checkTensors } from '../../formats/layouts/check-tensors.js';
+import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
+import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
+import { elementCount, type StoredTensor } from '../../formats/stored.js';
+import { readAdapterConfig } from '../load/adapter-config.js';
+import type { AssembledAdapter } from '../load/assemble.js';
+import { torchDType } from '../load/stored-dtype.js';
+import { conversions } from './export-notes.js';
+import type { ExportOptions, ExportReport } from './export-options.js';
+import { peftConfig } from './peft-config.js';
+import { configText } from './small-files.js';
+import { streamWeights } from './stream-weights.js';
+import { totalBytes, writeExport } from './write-export.js';
+
+/** Adapters as PEFT keeps them: those of the source and of `adapters`, with what trained beside them. */
+export async function exportAdapter(
+  source: string,
+  folder: string,
+  options: ExportOptions,
+): Promise<ExportReport> {
+  const { resolve = resolveModel, verify = true, signal, allow = [] } = options;
+  const sources: WeightSource[] = [];
+  for (const name of [...(options.adapters ?? []).toReversed(), source]) {
+    const inspection = await inspect(await resolve(name), { verify, signal });
+    const holds = inspection.sources.some(({ isAdapter }) => isAdapter);
+    if (holds) sources.push(...inspection.sources);
+  }
+  const isText = sources.every(({ layout }) => layout === 'llama');
+  const own = isText ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const named = (name: string): string =>
+    isText && name.startsWith(LLAVA_PREFIXES.decoder)
+      ? TEXT_PREFIXES.decoder! + name.slice(LLAVA_PREFIXES.decoder.length)
+      : name;
+  const tensors = new Map<string, StoredTensor>();
+  for (const each of sources) {
+    for (const [name, tensor] of each.tensors) {
+      if (!tensors.has(named(name))) tensors.set(named(name), tensor);
+    }
+  }
+  const adapters = sources
+    .filter(({ isAdapter }) => isAdapter)
+    .map((each) => adapterOf(each, named, options));
+  if (adapters.length === 0) {
+    throw new DataError(`${source} holds no adapter.`, {
+      code: 'E_ADAPTER',
+      hint: 'Name a folder that holds one, or use --to hf for a whole model.',
+    });
+  }
+  const unexpected = sources.flatMap((each) => each.unexpected);
+  checkTensors({ where: source, tensors, unexpected, expected: shapes(tensors), allow });
+  const dtype = options.dtype ?? torchDType(firstAdapterTensor(tensors));
+  const stream = streamWeights(tensors, wrapAdapterName, {
+    where: source,
+    dtype,
+    adapters: [],
+    grow: new Map(),
+    seed: 0,
+    allow,
+    signal,
+  });
+  const base = sources.map(({ config }) => config?.['base_model_name_or_path']);
+  const config = peftConfig(adapters, tensors, {
+    own,
+    base: base.find((name): name is string => typeof name === 'string' && name !== '') ?? null,
+  });
+  const files = [{ name: 'adapter_config.json', content: configText(config) }];
+  const contents = [{ inside: '', stem: 'adapter_model', tensors: stream }];
+  // PEFT knows one file.
+  const whole = { ...options, shardBytes: Infinity };
+  const written = await writeExport(folder, 'adapter', { files, contents }, whole);
+  const parameters = stream.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  return {
+    folder,
+    layout: 'peft',
+    files: written,
+    parameters,
+    bytes: totalBytes(contents),
+    dtype,
+    notes: conversions(tensors, dtype),
+  };
+}
+
+function adapterOf(
+  { path, config: json, tensors }: WeightSource,
+  named: (name: string) => string,
+  { adapterConfig }: ExportOptions,
+): AssembledAdapter {
+  const file = join(path, 'adapter_config.json');
+  const config = json === undefined ? adapterConfig : readAdapterConfig({ file, json });
+  if (config === undefined) {
+    throw new DataError(`${path} holds adapters, and nothing says how they are scaled.`, {
+      code: 'E_ADAPTER_CONFIG',
+      hint: 'Give the alpha that they were trained with (--lora-alpha).',
+    });
+  }
+  const own = [...tensors].filter(([name]) => isAdapterTensor(name));
+  return { config, file, tensors: new Map(own.map(([name, tensor]) => [named(name), tensor])) };
+}
+
+function shapes(
+  tensors: ReadonlyMap<string, StoredTensor>,
+): ReadonlyMap<string, readonly number[]> {
+  return new Map([...tensors].map(([name, { shape }]) => [name, shape]));
+}
+
+function firstAdapterTensor(tensors: ReadonlyMap<string, StoredTensor>): StoredTensor {
+  return [...tensors].find(([name]) => isAdapterTensor(name))![1];
+}
