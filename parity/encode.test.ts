@@ -4,6 +4,9 @@ import { join } from 'node:path';
 
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 
+import { encodeJson, type EncodeOutcome } from '../src/data/encode.js';
+import { createFormat } from '../src/text/format.js';
+import { loadTokenizer } from '../src/text/load-tokenizer.js';
 import { fixture } from '../src/text/testing.js';
 import { run } from './encode.js';
 
@@ -53,7 +56,7 @@ describe('the stored cases', () => {
   });
 });
 
-describe('a case that does not hold', () => {
+describe('a case', () => {
   const item = {
     id: 'c',
     tokenizer: 'any name',
@@ -71,7 +74,7 @@ describe('a case that does not hold', () => {
     labels: [-100, -100],
   };
 
-  it('fails, by the number of places that differ', async () => {
+  it('that does not hold fails, by the number of places that differ', async () => {
     const file = join(folder, 'cases.jsonl');
     await writeFile(file, JSON.stringify(item));
     const { ok, text } = await output(file, '--tokenizer', fixture('encode/tokenizer'));
@@ -79,7 +82,32 @@ describe('a case that does not hold', () => {
     expect(text).toMatch(/^c +\d+ +0 +FAIL {2}equal to XTuner$/m);
   });
 
-  it('or cannot be read, is a typed error', async () => {
+  it('that spells a special token holds when parsed, though nothing learned is left of its text', async () => {
+    // Written out, <|eot_id|> takes more tokens than the limit leaves.
+    const [question, answer] = ['<|eot_id|>'.repeat(3), 'Yes'];
+    const conversations = [
+      { from: 'human', value: question },
+      { from: 'gpt', value: answer },
+    ];
+    const tokenizer = await loadTokenizer(fixture('encode/tokenizer'));
+    const format = createFormat(tokenizer, { template: 'llama3_chat' });
+    const parsed = encodeJson({ conversations }, { format, specialTokens: 'parse' });
+    const { inputIds, labels } = (parsed as Extract<EncodeOutcome, { status: 'sample' }>).sample;
+    const spelling = {
+      ...{ ...item, record: { conversations }, max_length: inputIds.length },
+      ...{ input_ids: [...inputIds], labels: [...labels] },
+    };
+    expect(encodeJson({ conversations }, { format, maxLength: inputIds.length })).toMatchObject({
+      problem: { code: 'E_NO_SUPERVISION' },
+    });
+    const file = join(folder, 'spelling.jsonl');
+    await writeFile(file, JSON.stringify(spelling));
+    const { ok, text } = await output(file, '--tokenizer', fixture('encode/tokenizer'));
+    expect(text).toContain('1  spells a special token: equal when parsed');
+    expect(ok).toBe(true);
+  });
+
+  it('that cannot be read is a typed error', async () => {
     const file = join(folder, 'broken.jsonl');
     await writeFile(file, '{"id": 1}\n');
     const tokenizer = ['--tokenizer', fixture('encode/tokenizer')];

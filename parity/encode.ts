@@ -84,21 +84,25 @@ class Comparison {
     if (item.map_fn !== 'llava_map_fn' || !isXtunerFormat(item.template)) {
       return { verdict: 'another map function or template: not compared' };
     }
-    const outcome = this.#encode(item, 'text', item.max_length);
+    if (item.kept === undefined) return { verdict: 'XTuner raises: not compared' };
+    const asText = this.#encode(item, 'text', undefined);
+    const spells =
+      asText.status === 'sample' && asText.sample.warnings.includes('special-tokens-as-text');
+    const outcome = this.#encode(item, spells ? 'parse' : 'text', item.max_length);
     const refusedAs = (code: string): number =>
       outcome.status === 'bad' && outcome.problem.code === code ? 0 : 1;
-    if (item.kept === undefined) return { verdict: 'XTuner raises: not compared' };
-    if (!item.kept) {
+    const whole = this.#encode(item, 'parse', undefined);
+    const { places, images, several } = countImages(item.record);
+    // With one image in the place of several, XTuner's own count decides whether a label is left.
+    if (!item.kept && !(several && whole.status === 'sample')) {
       return { verdict: 'dropped by XTuner: refused', faults: outcome.status === 'bad' ? 0 : 1 };
     }
-    const { places, images, several } = countImages(item.record);
     if (places !== images) {
       return {
         verdict: 'images and placeholders differ in number: refused',
         faults: refusedAs('E_RECORD_IMAGES'),
       };
     }
-    const whole = this.#encode(item, 'parse', undefined);
     const imagesOf = (ids: ArrayLike<number>): number =>
       Array.from(ids).filter((id) => id === IMAGE_ID).length;
     if (several) {
@@ -108,15 +112,12 @@ class Comparison {
     if (whole.status === 'sample' && imagesOf(whole.sample.inputIds) > imagesOf(item.input_ids!)) {
       return { verdict: 'an image beyond max_length: refused', faults: refusedAs('E_IMAGE_CUT') };
     }
-    const spells =
-      outcome.status === 'sample' && outcome.sample.warnings.includes('special-tokens-as-text');
-    const compared = spells ? this.#encode(item, 'parse', item.max_length) : outcome;
     return {
       verdict: spells ? 'spells a special token: equal when parsed' : 'equal to XTuner',
       faults:
-        compared.status === 'sample'
-          ? differences(compared.sample.inputIds, item.input_ids!) +
-            differences(compared.sample.labels, item.labels!)
+        outcome.status === 'sample'
+          ? differences(outcome.sample.inputIds, item.input_ids!) +
+            differences(outcome.sample.labels, item.labels!)
           : Infinity,
     };
   }
