@@ -117,7 +117,9 @@ async function measure(test: Case, device: Device, peer: PythonPeer | null): Pro
     const mine = time(test.run, device);
     const floor = test.cpp === undefined ? null : time(test.cpp, device);
     const theirs =
-      test.python === undefined ? null : ((await peer?.time(device, test.python, CALLS)) ?? null);
+      test.python === undefined || peer === null
+        ? null
+        : Number(await peer.ask(`${device} ${test.python} ${CALLS}`));
     if (turn < 0) continue; // warming up
     patina.push(mine);
     if (floor !== null) cpp.push(floor);
@@ -139,14 +141,14 @@ const { values } = parseArgs({
 });
 const threads = Number(values.threads);
 setThreads(threads);
-const peer = await PythonPeer.start(threads);
+const peer = await PythonPeer.start('joint_peer.py', [String(threads)]);
 const { version, cpuCapability, cuda } = torchFacts();
 const result: Record<string, unknown> = {
   node: process.versions.node,
   libtorch: version,
   cpu_capability: cpuCapability,
   threads,
-  python_torch: peer?.version ?? null,
+  python_torch: peer?.facts ?? null,
   gpu: cuda?.devices[0]?.name ?? null,
 };
 const table = [`microseconds per call ${' '.repeat(14)}  patina   C++ loop  Python  to Python`];

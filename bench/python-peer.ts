@@ -1,4 +1,4 @@
-/** Python's torch in a process of its own, asked for one timing at a time, so that its runs and ours can take turns. */
+/** A Python of its own that answers one line at a time, so that its runs and ours can take turns. */
 
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { join } from 'node:path';
@@ -9,27 +9,31 @@ export class PythonPeer {
   private constructor(
     private readonly child: ChildProcessWithoutNullStreams,
     private readonly lines: AsyncIterator<string, undefined>,
-    /** Version of its torch. */
-    readonly version: string,
+    /** What it says of itself: its first line. */
+    readonly facts: string,
   ) {}
 
-  /** Starts the `python3` on the PATH; `null` where there is none, or it has no torch. */
-  static async start(threads: number): Promise<PythonPeer | null> {
-    const script = join(packageRoot(), 'bench', 'joint_peer.py');
-    const child = spawn('python3', ['-u', script, String(threads)]);
-    child.on('error', () => undefined); // no python3: the lines below end at once
+  /** Starts a script of `bench/`; `null` where there is no such Python, or it lacks what the script imports. */
+  static async start(
+    script: string,
+    args: readonly string[],
+    { python = 'python3' }: { python?: string } = {},
+  ): Promise<PythonPeer | null> {
+    const child = spawn(python, ['-u', join(packageRoot(), 'bench', script), ...args]);
+    child.on('error', () => undefined); // no such Python: the lines below end at once
     child.stdin.on('error', () => undefined);
-    child.stderr.resume();
+    child.stderr.pipe(process.stderr);
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    const version = await lines.next();
-    return version.done === true ? null : new PythonPeer(child, lines, version.value);
+    const facts = await lines.next();
+    return facts.done === true ? null : new PythonPeer(child, lines, facts.value);
   }
 
-  /** Microseconds per call; `null` if Python has ended. */
-  async time(device: string, name: string, calls: number): Promise<number | null> {
-    this.child.stdin.write(`${device} ${name} ${calls}\n`);
+  /** Its answer to one line. */
+  async ask(line: string): Promise<string> {
+    this.child.stdin.write(`${line}\n`);
     const { value, done } = await this.lines.next();
-    return done === true ? null : Number(value);
+    if (done === true) throw new Error('The Python of the peer ended; see its message above.');
+    return value;
   }
 
   stop(): void {
