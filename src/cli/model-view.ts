@@ -24,12 +24,12 @@ export async function viewModel(
   const resolve = (name: string): Promise<string> => resolveModel(name, { onProgress: onDownload });
   const folder = await resolve(source);
   if (await isTextModel(folder)) return { folder, image: null };
-  const { config } = await assemble(folder, { resolve });
-  const model = new Llava(config);
+  const assembly = await assemble(folder, { resolve });
+  const model = new Llava(assembly.config);
   const { tokens, tokenId, size } = model.input.image!;
   model.dispose();
   return {
     folder,
-    image: { tokens, tokenId, settings: await readPictureSettings(folder, { size, mode }) },
+    image: { tokens, tokenId, settings: await readPictureSettings(assembly, { size, mode }) },
   };
 }

@@ -23,7 +23,7 @@ export interface ChatModelOptions extends LoadOptions {
   template?: string | undefined;
   /** Folder or hub name of the tokenizer. @default the first of model, base and decoder that has one */
   tokenizer?: string | undefined;
-  /** How pictures become squares. @default what the model's folder says */
+  /** How pictures become squares. @default what the model's files say */
   imageMode?: FitMode | undefined;
   onDownload?: ((event: HubEvent) => void) | undefined;
 }
@@ -40,7 +40,7 @@ export interface ChatModel {
 /**
  * Loads a LLaVA, or a decoder alone.
  *
- * @throws those of `resolveModel`, `loadLlava`, `loadTokenizer` and `createFormat`; DataError `E_PROCESSOR`,
+ * @throws those of `resolveModel`, `loadLlava`, `loadTokenizer` and `createFormat`; DataError
  *   `E_TOKENIZER_MISSING`
  */
 export async function loadChatModel(
@@ -58,13 +58,13 @@ export async function loadChatModel(
     if (id !== undefined) stopTokens.add(id);
   }
   const load = (await isTextModel(path, options)) ? loadTextModel : loadLlava;
-  const { model } = await load(path, { resolve, ...options });
+  const { model, assembly } = await load(path, { resolve, ...options });
   try {
     const { image } = model.input;
     const pictures =
       image === null
         ? null
-        : await readPictureSettings(path, { size: image.size, mode: imageMode });
+        : await readPictureSettings(assembly, { size: image.size, mode: imageMode });
     return { model, format, pictures, stopTokens: [...stopTokens] };
   } catch (error) {
     model.dispose();

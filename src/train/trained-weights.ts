@@ -1,10 +1,11 @@
 /**
  * What a run has learnt, in the layouts of the field: a PEFT adapter (`adapter_model.safetensors`, with the modules that train
  * fully beside it) where a part trains by LoRA, else the parts that train as `model.safetensors` in Hugging Face's names. A whole
- * model comes with its configuration and tokenizer, so that its folder is a model.
+ * model comes with its configuration and tokenizer, so that its folder is a model. With either lies how pictures were prepared, which
+ * the files of the model that was trained may say otherwise.
  */
 
-import { copyFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { DataError, UsageError } from '../base/errors.js';
 import { wrapAdapterName } from '../formats/layouts/adapter-names.js';
@@ -14,6 +15,7 @@ import { LAYOUTS, LLAVA_PREFIXES, TEXT_PREFIXES } from '../formats/layouts/table
 import { writeShards } from '../formats/safetensors/shards.js';
 import { openWeights } from '../formats/weights.js';
 import type { Recipe } from '../config/index.js';
+import type { PictureSettings } from '../generate/index.js';
 import { tensorSource, type SegmentedModel } from '../models/index.js';
 import { Linear } from '../nn/index.js';
 import type { Tensor } from '../torch/index.js';
@@ -35,7 +37,11 @@ export interface LearntOptions {
   readonly base?: string | undefined;
   /** Written where the whole model is. */
   readonly companions?: readonly Companion[] | undefined;
+  /** How pictures were prepared; `null` for a model without a vision tower. */
+  readonly pictures?: PictureSettings | null | undefined;
 }
+
+const IMAGE_PROCESSOR = 'preprocessor_config.json';
 
 /** Writes and reads back the weights that train. */
 export class TrainedWeights {
@@ -92,12 +98,10 @@ export class TrainedWeights {
     if (isAdapter) {
       await writeFile(join(folder, 'adapter_config.json'), json(this.adapterConfig()));
     } else if (this.tensors.size === this.options.model.namedParameters().size) {
-      for (const { name, content } of this.options.companions ?? []) {
-        const path = join(folder, basename(name));
-        if (typeof content === 'string') await writeFile(path, content);
-        else await copyFile(content.path, path);
-      }
+      for (const each of this.options.companions ?? []) await writeCompanion(folder, each);
     }
+    const { pictures } = this.options;
+    if (pictures) await writeFile(join(folder, IMAGE_PROCESSOR), json(pictures.processor.json));
   }
 
   /**
@@ -165,6 +169,16 @@ export class TrainedWeights {
       use_rslora: rsLora,
     };
   }
+}
+
+async function writeCompanion(folder: string, { name, content }: Companion): Promise<void> {
+  const path = join(folder, basename(name));
+  if (typeof content === 'string') await writeFile(path, content);
+  else if (basename(name) === 'processor_config.json') {
+    const processor = JSON.parse(await readFile(content.path, 'utf8')) as object;
+    // It would count before the file of its own.
+    await writeFile(path, json({ ...processor, image_processor: undefined }));
+  } else await copyFile(content.path, path);
 }
 
 /** The modules whose parameters train without an adapter: whole parts, and those that LoRA saves beside. */

@@ -48,7 +48,7 @@ afterAll(() => {
 
 const out = (): string => join(root, String(number++));
 
-/** The weights of the stored model in a layout, with its tokenizer where there is a decoder. */
+/** The weights of the stored model in a layout, with its tokenizer and its image processor where they belong. */
 async function made(layout: LayoutName, change: LayoutChange = {}): Promise<string> {
   const folder = out();
   const written = await writeLayout(VARIANT, layout, change);
@@ -57,7 +57,18 @@ async function made(layout: LayoutName, change: LayoutChange = {}): Promise<stri
   if (layout.startsWith('hf') || layout === 'llama') {
     for (const name of TEXT_FILES) cpSync(fixture(VARIANT, 'hf', name), join(folder, name));
   }
+  if (layout.startsWith('hf')) {
+    cpSync(fixture(VARIANT, 'hf', 'processor_config.json'), join(folder, 'processor_config.json'));
+  }
+  if (layout.startsWith('clip')) preprocessor(folder);
   return folder;
+}
+
+/** Puts the stored image processor into a file of its own, as CLIP has it. */
+function preprocessor(folder: string, change: object = {}): void {
+  const { image_processor: image } = fixtureJson(VARIANT, 'hf', 'processor_config.json');
+  const content = JSON.stringify({ ...(image as object), ...change });
+  writeFileSync(join(folder, 'preprocessor_config.json'), content);
 }
 
 async function exported(
@@ -123,6 +134,47 @@ describe('every layout becomes the very files that transformers wrote', () => {
   });
 });
 
+describe('how pictures become squares goes along', () => {
+  const processor = (folder: string): unknown =>
+    json(folder, 'processor_config.json')['image_processor'];
+  const padded = { do_pad: true, image_processor_type: 'LlavaImageProcessor' };
+
+  test("padded, as transformers' LLaVA says it; to the official layout and back", async () => {
+    const source = await made('hf');
+    rmSync(join(source, 'processor_config.json'));
+    preprocessor(source, padded);
+    const { folder } = await exported(source);
+    expect(processor(folder)).toMatchObject({ ...padded, crop_size: { height: 56, width: 56 } });
+    const { folder: official } = await exported(folder, { to: 'official' });
+    expect(json(official, 'config.json')['image_aspect_ratio']).toBe('pad');
+    const tower = json(join(official, 'vision_tower'), 'preprocessor_config.json');
+    expect(tower).toMatchObject({ image_processor_type: 'CLIPImageProcessor' });
+    expect(tower).not.toHaveProperty('do_pad');
+    expectSameFolders((await exported(official)).folder, folder);
+  });
+
+  test("cropped, which the authors' configuration says without `pad`", async () => {
+    const { folder } = await exported(fixture(VARIANT, 'hf'), { to: 'official' });
+    expect(json(folder, 'config.json')['image_aspect_ratio']).toBe('square');
+  });
+
+  test("the authors' configuration counts for the tower beneath, an adapter on top for both", async () => {
+    const source = await made('official', { config: { image_aspect_ratio: 'pad' } });
+    const options = { llm: await made('llama'), vision: await made('clip') };
+    const { folder } = await exported(source, options);
+    expect(processor(folder)).toMatchObject(padded);
+    const adapter = out();
+    cpSync(fixture(SMALL, 'adapter-lora-start'), adapter, { recursive: true });
+    preprocessor(adapter, { size: 32, crop_size: 32 });
+    const base = out();
+    cpSync(fixture(SMALL, 'hf'), base, { recursive: true });
+    for (const name of TEXT_FILES) cpSync(fixture(VARIANT, 'hf', name), join(base, name));
+    preprocessor(base, { ...padded, size: 32, crop_size: 32 });
+    const merged = await exported(adapter, { base, merge: true });
+    expect(processor(merged.folder)).not.toHaveProperty('do_pad');
+  });
+});
+
 test('shards and their index, read back', async () => {
   const { folder, report } = await exported(fixture(VARIANT, 'hf'), { shardBytes: 300_000 });
   expect(report.files).toContain('model.safetensors.index.json');
@@ -176,6 +228,7 @@ describe('tokens that are added', () => {
 
   test('rows grow by seed, the old ones stay', async () => {
     const parts = { vision: await made('clip'), projector: await made('projector') };
+    rmSync(join(parts.vision, 'preprocessor_config.json'));
     const templateFor = (has: (token: string) => boolean): string | undefined =>
       has('<|eot_id|>') ? "{% if c['type'] == 'image' %}<image>{% endif %}" : undefined;
     const llm = await bare();
@@ -184,7 +237,7 @@ describe('tokens that are added', () => {
       'The token <image> was added as 510.',
       'The token <pad> was added as 511.',
       'The vocabulary grew from 510 to 512 rows; new rows were drawn around the mean of the old ones.',
-      'No image processor was found: pictures are prepared as CLIP prepares them.',
+      'No image processor was found: pictures are padded to squares and prepared as CLIP prepares them.',
       'The chat template gives pictures no place: one of the same form that does was written instead.',
     ]);
     expect(json(folder, 'config.json')).toMatchObject({
@@ -309,7 +362,8 @@ describe('what cannot be written is refused and leaves nothing', () => {
 
   test('pictures of another size than the tower takes', async () => {
     const source = await made('hf');
-    writeFileSync(join(source, 'preprocessor_config.json'), '{"crop_size":224,"size":224}');
+    rmSync(join(source, 'processor_config.json'));
+    preprocessor(source, { crop_size: 224, size: 224 });
     expect(String(await refused(source))).toContain('56 x 56');
   });
 

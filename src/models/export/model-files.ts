@@ -6,18 +6,20 @@ import { DataError } from '../../base/errors.js';
 import type { WeightSource } from '../../formats/layouts/inspect.js';
 import type { DType } from '../../torch/index.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
+import { type ImageProcessor, inMode } from '../configs/image-processor.js';
 import type { Assembly, TextAssembly } from '../load/assemble.js';
+import { findImageProcessor } from '../load/find-image-processor.js';
 import { generationConfig } from './generation-json.js';
 import {
   hfConfig,
   type Json,
   officialConfig,
+  processorConfig,
   type RawConfigs,
   rawConfigs,
   textConfig,
   visionConfig,
 } from './model-json.js';
-import { imageProcessor, processorConfig, readImageProcessor } from './processor-json.js';
 import { type Companion, configText, readJson } from './small-files.js';
 import { TokenizerFiles } from './tokenizer-files.js';
 
@@ -77,7 +79,7 @@ export async function hfFiles(assembly: Assembly, options: FileOptions): Promise
     text: { ...text, vocabSize: text.vocabSize + newRows },
   };
   const filled = withSpecialTokens(raw, tokenizer);
-  const image = await findImageProcessor(assembly, notes);
+  const image = await pictures(assembly, notes);
   const template = chatTemplate(tokenizer, imageToken, options, notes);
   const files: Companion[] = [
     { name: 'config.json', content: configText(hfConfig(config, filled, options.dtype)) },
@@ -99,18 +101,24 @@ export async function officialFiles(assembly: Assembly, options: FileOptions): P
   if (tokenizer === undefined) notes.push('No tokenizer was found; readers need one.');
   const raw = rawConfigs(configs);
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
-  const image = await findImageProcessor(assembly, notes);
+  const image = await pictures(assembly, notes);
   const inTower = (name: string, json: Json): Companion => ({
     name: `${OFFICIAL_TOWER}/${name}`,
     content: configText(json),
   });
-  const official = officialConfig(config, filled, { dtype: options.dtype, tower: OFFICIAL_TOWER });
+  const { dtype } = options;
+  const official = officialConfig(config, filled, {
+    dtype,
+    tower: OFFICIAL_TOWER,
+    mode: image.mode,
+  });
   const files: Companion[] = [
     { name: 'config.json', content: configText(official) },
     await generationFile(sources, filled),
     ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
-    inTower('config.json', visionConfig(config.vision, raw, options.dtype)),
-    inTower('preprocessor_config.json', image),
+    inTower('config.json', visionConfig(config.vision, raw, dtype)),
+    // Padding is the model's own matter here, not the tower's.
+    inTower('preprocessor_config.json', inMode(image, 'crop').json),
   ];
   return { files, newRows: 0, notes };
 }
@@ -187,14 +195,13 @@ function withSpecialTokens(raw: RawConfigs, tokenizer: TokenizerFiles): RawConfi
   return { ...raw, text };
 }
 
-async function findImageProcessor({ sources, config }: Assembly, notes: string[]): Promise<Json> {
-  const folders = sources.filter(({ layout }) => layout !== 'llama').map(({ path }) => path);
-  for (const folder of new Set(folders)) {
-    const found = await readImageProcessor(folder);
-    if (found !== undefined) return imageProcessor(found, folder, config);
+async function pictures(assembly: Assembly, notes: string[]): Promise<ImageProcessor> {
+  const found = await findImageProcessor(assembly, assembly.config.vision.imageSize);
+  if (!found.isFound) {
+    const how = found.mode === 'pad' ? 'padded to squares and prepared' : 'prepared';
+    notes.push(`No image processor was found: pictures are ${how} as CLIP prepares them.`);
   }
-  notes.push('No image processor was found: pictures are prepared as CLIP prepares them.');
-  return imageProcessor(undefined, 'CLIP', config);
+  return found;
 }
 
 async function generationFile(

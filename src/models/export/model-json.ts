@@ -8,6 +8,7 @@ import type { RotaryScaling } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
 import type { ClipVisionConfig } from '../configs/clip-vision-config.js';
 import type { DecoderConfig } from '../configs/decoder-config.js';
+import type { ImageProcessor } from '../configs/image-processor.js';
 import { isOfficialConfig, type LlavaConfig } from '../configs/llava-config.js';
 import type { ConfigFile } from '../load/config-file.js';
 
@@ -71,6 +72,22 @@ export function hfConfig(config: LlavaConfig, raw: RawConfigs, dtype: DType): Js
   };
 }
 
+/** `processor_config.json`: the number of image tokens follows from patch size and strategy. */
+export function processorConfig(
+  image: ImageProcessor,
+  imageToken: string,
+  { vision, projector }: LlavaConfig,
+): Json {
+  return {
+    image_processor: image.json,
+    image_token: imageToken,
+    num_additional_image_tokens: 1, // the class token, which `default` drops
+    patch_size: vision.patchSize,
+    processor_class: 'LlavaProcessor',
+    vision_feature_select_strategy: projector.select,
+  };
+}
+
 /** `config.json` of a decoder alone. */
 export function textConfig(config: DecoderConfig, raw: RawConfigs, dtype: DType): Json {
   const json = decoderConfig(config, raw.text);
@@ -97,14 +114,18 @@ export function visionConfig(config: ClipVisionConfig, raw: RawConfigs, dtype: D
  * `config.json` of LLaVA's authors, whose code runs on transformers 4 and so knows the old names alone.
  *
  * @param tower where the vision tower lies: a path relative to the folder, or a name on the hub
+ * @param mode how pictures become squares
  * @throws DataError `E_LAYOUT_LIMIT`
  */
 export function officialConfig(
   config: LlavaConfig,
   raw: RawConfigs,
-  { dtype, tower }: { dtype: DType; tower: string },
+  { dtype, tower, mode }: { dtype: DType; tower: string; mode: ImageProcessor['mode'] },
 ): Json {
   const { projector, text, vision } = config;
+  if (mode === 'squeeze') {
+    throw limit('pictures that are squeezed into squares', 'the official code pads or crops them');
+  }
   if (!projector.bias) throw limit('a projector without bias', 'the official code always adds one');
   if (projector.hiddenAct !== 'gelu') {
     throw limit(`a projector with ${projector.hiddenAct}`, 'the official code computes gelu');
@@ -120,7 +141,7 @@ export function officialConfig(
     architectures: [`Llava${family === 'qwen2' ? 'Qwen' : ARCHITECTURES[family]}ForCausalLM`],
     model_type: family === 'qwen2' ? 'llava_qwen' : `llava_${family}`,
     torch_dtype: dtype,
-    image_aspect_ratio: 'pad',
+    image_aspect_ratio: mode === 'pad' ? 'pad' : 'square',
     mm_hidden_size: vision.hiddenSize,
     mm_projector_type: projector.depth === 1 ? 'linear' : `mlp${projector.depth}x_gelu`,
     mm_use_im_patch_token: false,

@@ -1,0 +1,52 @@
+/** How pictures are prepared for a model that is put together from several folders: what lies on top counts. */
+import { dirname, join } from 'node:path';
+
+import { isJsonObject } from '../../formats/strict-json.js';
+import {
+  clipImageProcessor,
+  type ImageProcessor,
+  inMode,
+  readImageProcessor,
+} from '../configs/image-processor.js';
+import { isOfficialConfig } from '../configs/llava-config.js';
+import type { ConfigSource } from '../configs/read-config.js';
+import type { Assembly } from './assemble.js';
+import { readConfigFile } from './config-file.js';
+
+/**
+ * The image processor of a folder, or of the first of a model's folders that has one. LLaVA's authors say in `config.json` whether
+ * pictures are padded (`image_aspect_ratio`), which counts for the tower beneath. Where nothing is said they are padded.
+ *
+ * @param side pixels that the vision tower takes
+ * @throws ConfigError `E_CONFIG`; DataError `E_JSON`
+ */
+export async function findImageProcessor(
+  where: string | Pick<Assembly, 'sources' | 'configs'>,
+  side: number,
+): Promise<ImageProcessor & { readonly isFound: boolean }> {
+  const { sources, configs } =
+    typeof where === 'string' ? { sources: [{ path: where }], configs: [] } : where;
+  const official = configs.find(({ json }) => isOfficialConfig(json));
+  let ratio: unknown;
+  for (const { path } of sources) {
+    // Beside a projector's file lies the configuration of its model.
+    if (official !== undefined && [path, dirname(path)].includes(dirname(official.file))) {
+      ratio = official.json['image_aspect_ratio'] ?? 'square';
+    }
+    const source = await processorOf(path);
+    if (source === undefined) continue;
+    const found = readImageProcessor(source, side);
+    return { ...(ratio === 'pad' ? inMode(found, 'pad') : found), isFound: true };
+  }
+  const usual = clipImageProcessor(side);
+  return { ...(ratio === 'square' ? inMode(usual, 'crop') : usual), isFound: false };
+}
+
+/** In the order of transformers: within the processor's file, then in a file of its own. */
+async function processorOf(folder: string): Promise<ConfigSource | undefined> {
+  const field = 'image_processor';
+  const whole = await readConfigFile(join(folder, 'processor_config.json'));
+  const inside = whole?.json[field];
+  if (whole !== undefined && isJsonObject(inside)) return { file: whole.file, field, json: inside };
+  return readConfigFile(join(folder, 'preprocessor_config.json'));
+}
