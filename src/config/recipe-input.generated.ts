@@ -180,6 +180,8 @@ export interface SourceInput {
   images?: string | undefined;
   /** Patterns of the files to take from a dataset on the hub (`*` in a folder, `**` across). */
   files?: string[] | undefined;
+  /** Where the data can be had, in words; said where `path` or `images` is missing. */
+  origin?: string | undefined;
   /**
    * Passes over this source in an epoch; 0.5 takes a random half, drawn anew each epoch.
    * @default 1

@@ -12,5 +12,6 @@ export { RunFolder } from './run/run-folder.js';
 export type { RunFacts, RunState } from './run/run-state.js';
 export { prepareTrainable, type Trainable, type TrainableRow } from './trainable.js';
 export { resumeRun, train, type ResumeOptions, type TrainOptions } from './train.js';
-export { Trainer, planRun, type Answer, type TrainerParts, type TrainingData } from './trainer.js';
+export { planRun, type RunPlan } from './plan-run.js';
+export { Trainer, type Answer, type TrainerParts, type TrainingData } from './trainer.js';
 export { TrainedWeights } from './trained-weights.js';

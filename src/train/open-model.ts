@@ -16,6 +16,7 @@ import {
 } from '../models/index.js';
 import { Linear } from '../nn/index.js';
 import { Generator, type Device, type DType } from '../torch/index.js';
+import { weightsIn } from './run/run-weights.js';
 import type { Companion } from './trained-weights.js';
 
 export interface OpenedModel extends ChatModel {
@@ -83,7 +84,13 @@ async function loadModel(
   { model, text, image, seed }: Recipe,
   { device, dtype, signal, onProgress }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const { from, llm, vision, projector, adapter } = model;
+  const part = (name: string | undefined): Promise<string | undefined> | undefined =>
+    name === undefined ? undefined : weightsIn(name);
+  const from = await part(model.from);
+  const llm = await part(model.llm);
+  const vision = await part(model.vision);
+  const projector = await part(model.projector);
+  const adapter = await part(model.adapter);
   const resolve = (name: string): Promise<string> =>
     resolveModel(name, {
       signal,

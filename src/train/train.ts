@@ -8,22 +8,17 @@
  */
 
 import { requireFree } from '../base/disk-space.js';
-import { PatinaError, UsageError } from '../base/errors.js';
-import { checkRecipe, effectiveBatch, type Recipe, type RecipeInput } from '../config/index.js';
-import { openDataset } from '../data/index.js';
+import { PatinaError } from '../base/errors.js';
+import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
 import { Conversation, type ChatModel } from '../generate/index.js';
-import { Generator, setThreads, torchFacts } from '../torch/index.js';
-import { chooseDevice } from './device-choice.js';
 import { environmentFacts } from './environment.js';
-import type { EndEvent, LoadingEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
-import { Journal } from './journal.js';
-import { openModel } from './open-model.js';
-import { choosePrecision } from './precision.js';
+import type { EndEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
+import { Journal, type JournalOptions } from './journal.js';
+import { prepareRun, type PreparedRun } from './prepare-run.js';
 import { newestWhole } from './run/checkpoints.js';
 import { RunFolder } from './run/run-folder.js';
-import { prepareTrainable } from './trainable.js';
 import { TrainedWeights } from './trained-weights.js';
-import { planRun, Trainer, type Answer, type RunOptions } from './trainer.js';
+import { Trainer, type Answer, type RunOptions } from './trainer.js';
 
 export interface TrainOptions extends RunOptions {
   /** Do everything up to the first update, and make no run. @default false */
@@ -48,9 +43,11 @@ export interface ResumeOptions extends TrainOptions {
 }
 
 /**
- * Goes on with the run in a folder, from its newest whole checkpoint.
+ * Goes on with the run in a folder, from its newest whole checkpoint. What goes wrong before the first update leaves the run as it
+ * was.
  *
- * @throws what `train` throws; UsageError `E_NO_RUN`; EnvironmentError `E_RUN_IN_USE`
+ * @throws what `train` throws; UsageError `E_NO_RUN`; EnvironmentError `E_RUN_IN_USE`; DataError `E_RUN_BROKEN`,
+ *   `E_CHECKPOINT_BROKEN` where every checkpoint is damaged, `E_CHECKPOINT_TENSORS` where they are of another recipe
  */
 export async function* resumeRun(
   folder: string,
@@ -60,9 +57,6 @@ export async function* resumeRun(
   try {
     const recipe = checkRecipe(await run.recipe(), { set, locate: `${folder}/recipe.json` });
     yield* runRecipe(recipe, options, run);
-  } catch (error) {
-    await run.setState('failed', { reason: reasonOf(error) }).catch(() => undefined);
-    throw error;
   } finally {
     run.close();
   }
@@ -73,120 +67,86 @@ async function* runRecipe(
   { dryRun = false, signal, maxUpdates }: TrainOptions,
   existing?: RunFolder,
 ): AsyncGenerator<TrainEvent, void> {
-  const closers: (() => unknown)[] = [];
+  const prepared = yield* prepareRun(recipe, { signal });
+  const closers: (() => unknown)[] = [() => prepared.close()];
   try {
-    if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
-      setThreads(recipe.threads);
-    }
-    const device = chooseDevice(recipe.device);
-    const precision = choosePrecision(recipe.precision, device);
-    const batching = effectiveBatch(recipe, 1);
-    refuseAccumulation(recipe, batching.accumulate);
-
-    yield loading('loading the model');
-    const opened = await openModel(recipe, {
-      device: device.device,
-      dtype: precision.compute,
-      signal,
-    });
-    closers.push(() => opened.model.dispose());
-    const { model, tokenizer, pictures } = opened;
-
-    yield loading('opening the data');
-    const data = await openDataset(recipe, {
-      tokenizer,
-      input: model.input,
-      // The data set makes the colour of its padding from the mean again.
-      imageMean: pictures ? meanOf(pictures.background) : undefined,
-      signal,
-    });
-    closers.push(() => data.close());
-
-    const generator = Generator.create(recipe.seed, device.device);
-    const trainable = prepareTrainable(model, {
-      ...recipe,
-      dtype: precision.compute,
-      device: device.device,
-      generator,
-      learningRateScale: batching.learningRateScale,
-    });
-    generator.dispose();
-
-    const plan = planRun(recipe, batching, data);
-    const start: Omit<StartEvent, 'run' | 'resumedFrom'> = {
-      type: 'start',
-      recipe: recipe.name,
-      device: device.name,
-      statements: [precision.statement, batching.statement],
-      table: trainable.table,
-      parameters: {
-        trained: sum(trainable.table.filter(({ learningRate }) => learningRate !== null)),
-        total: sum(trainable.table),
-      },
-      data: {
-        sources: data.sources,
-        recordsPerEpoch: data.recordsPerEpoch,
-        validationRecords: data.validationRecords,
-      },
-      updates: plan,
-    };
-    if (dryRun) {
-      yield { ...start, run: null, resumedFrom: 0 };
-      yield NOTHING_TRAINED;
-      return;
-    }
-
-    const weights = new TrainedWeights({ ...opened, trainable, train: recipe.train });
-    const trainer = new Trainer({
-      ...{ recipe, batching, device, precision, model, trainable, weights, data },
-      normaliseTable: pictures?.normaliseTable,
-      answer: answerer(opened, recipe),
-    });
+    const { start, plan, device } = prepared;
+    const trainer = trainerOf(recipe, prepared);
     closers.push(() => trainer.dispose());
     const { keep, keepBest } = recipe.checkpoints;
     // One more while it is written, before the oldest goes.
     const bytes = trainer.checkpointBytes * (keep + Number(keepBest) + 1);
     await requireFree(existing?.path ?? recipe.run.root, bytes, 'the checkpoints of the run');
     signal?.throwIfAborted();
+    if (dryRun) {
+      yield start;
+      yield NOTHING_TRAINED;
+      return;
+    }
 
+    const warnings = existing === undefined ? [] : await restore(trainer, existing, signal);
     const run = existing ?? (await newRun(recipe, environmentFacts(device), plan.planned));
     if (existing === undefined) closers.push(() => run.close());
-    const warnings = existing === undefined ? [] : await restore(trainer, existing, signal);
-    const journal = new Journal(run, {
+    else await run.setState('running');
+    const first: StartEvent = { ...start, run: run.path, resumedFrom: trainer.update };
+    const journal = {
       tensorboard: recipe.run.tensorboard,
       resumedAfter: existing === undefined ? undefined : trainer.update,
-    });
-    closers.push(() => journal.close());
-
-    let ended = false;
-    try {
-      const events = [{ ...start, run: run.path, resumedFrom: trainer.update }, ...warnings];
-      for (const event of events) {
-        journal.keep(event);
-        yield event;
-      }
-      for await (const event of trainer.run(run, { signal, maxUpdates })) {
-        journal.keep(event);
-        if (event.type === 'end') {
-          await endRun(run, event, plan.planned);
-          ended = true;
-        }
-        yield event;
-      }
-    } catch (error) {
-      ended = true;
-      const { code = 'E_UNEXPECTED', hint } = error instanceof PatinaError ? error : {};
-      const reason = reasonOf(error);
-      const time = new Date().toISOString();
-      await run.setState('failed', { updates: trainer.update, reason }).catch(() => undefined);
-      run.events.write({ time, type: 'failed', update: trainer.update, code, reason, hint });
-      throw error;
-    } finally {
-      if (!ended) await run.setState('interrupted', { updates: trainer.update });
-    }
+    };
+    const options = { first: [first, ...warnings], journal, signal, maxUpdates };
+    yield* follow(run, trainer, options);
   } finally {
     for (const close of closers.reverse()) await close();
   }
+}
+
+interface FollowOptions extends RunOptions {
+  /** What is told before the first update. */
+  first: readonly (StartEvent | WarningEvent)[];
+  journal: JournalOptions;
+}
+
+/** Trains, and keeps in the run's folder what happens and how it ends. */
+async function* follow(
+  run: RunFolder,
+  trainer: Trainer,
+  { first, journal: journalOptions, ...options }: FollowOptions,
+): AsyncGenerator<TrainEvent, void> {
+  let journal: Journal | undefined;
+  let ended = false;
+  try {
+    journal = new Journal(run, journalOptions);
+    for (const event of first) {
+      journal.keep(event);
+      yield event;
+    }
+    for await (const event of trainer.run(run, options)) {
+      journal.keep(event);
+      if (event.type === 'end') {
+        await endRun(run, event, trainer.plan.planned);
+        ended = true;
+      }
+      yield event;
+    }
+  } catch (error) {
+    ended = true;
+    await failRun(run, trainer.update, error);
+    throw error;
+  } finally {
+    journal?.close();
+    if (!ended) await run.setState('interrupted', { updates: trainer.update });
+  }
+}
+
+function trainerOf(recipe: Recipe, prepared: PreparedRun): Trainer {
+  const { opened, trainable, batching, device, precision, data, plan } = prepared;
+  return new Trainer({
+    ...{ recipe, batching, device, precision, plan, trainable, data },
+    model: opened.model,
+    weights: new TrainedWeights({ ...opened, trainable, train: recipe.train }),
+    normaliseTable: opened.pictures?.normaliseTable,
+    answer: answerer(opened, recipe),
+  });
 }
 
 function newRun(recipe: Recipe, environment: object, plannedUpdates: number): Promise<RunFolder> {
@@ -201,7 +161,7 @@ function newRun(recipe: Recipe, environment: object, plannedUpdates: number): Pr
   });
 }
 
-/** Goes on from the newest checkpoint that is whole; from the beginning where there is none. */
+/** Goes on from the newest checkpoint that is whole; from the beginning where there never was one. */
 async function restore(
   trainer: Trainer,
   run: RunFolder,
@@ -209,6 +169,7 @@ async function restore(
 ): Promise<WarningEvent[]> {
   const { checkpoint, damaged } = await newestWhole(run.checkpoints, signal);
   if (checkpoint !== undefined) await trainer.restore(checkpoint);
+  else if (damaged[0] !== undefined) throw damaged[0];
   return damaged.map(({ code, message }) => ({
     type: 'warning',
     update: trainer.update,
@@ -227,6 +188,20 @@ async function endRun(run: RunFolder, { reason, update }: EndEvent, planned: num
   });
 }
 
+/** Says in the folder why the run ended, as far as its disk still takes it. */
+async function failRun(run: RunFolder, update: number, error: unknown): Promise<void> {
+  const { code = 'E_UNEXPECTED', hint } = error instanceof PatinaError ? error : {};
+  const message = error instanceof Error ? error.message : String(error);
+  const reason = message.split('\n')[0]!;
+  const time = new Date().toISOString();
+  try {
+    await run.setState('failed', { updates: update, reason });
+    run.events.write({ time, type: 'failed', update, code, reason: message, hint });
+  } catch {
+    // What ended the run says more than that it could not be written down.
+  }
+}
+
 /** Each question on its own, with greedy answers. */
 function answerer(chat: ChatModel, { text, image }: Recipe): Answer {
   return async (question, options) => {
@@ -236,17 +211,6 @@ function answerer(chat: ChatModel, { text, image }: Recipe): Answer {
     for await (const piece of conversation.ask(question.text, options)) answer += piece;
     return answer;
   };
-}
-
-function refuseAccumulation({ optimizer }: Recipe, accumulate: number): void {
-  if (!optimizer.updateInBackward || accumulate === 1) return;
-  throw new UsageError(
-    `optimizer.updateInBackward excludes accumulation, and the recipe accumulates ${accumulate} micro-batches.`,
-    {
-      code: 'E_UPDATE_IN_BACKWARD',
-      hint: 'Set `accumulate` to 1, or `updateInBackward` to false.',
-    },
-  );
 }
 
 const NOTHING_TRAINED: EndEvent = {
@@ -261,21 +225,3 @@ const NOTHING_TRAINED: EndEvent = {
   badRecords: 0,
   seconds: 0,
 };
-
-type Rgb = readonly [number, number, number];
-
-function meanOf([red, green, blue]: Rgb): Rgb {
-  return [(red + 0.5) / 255, (green + 0.5) / 255, (blue + 0.5) / 255];
-}
-
-function loading(what: string): LoadingEvent {
-  return { type: 'loading', what };
-}
-
-function sum(rows: readonly { readonly parameters: number }[]): number {
-  return rows.reduce((total, { parameters }) => total + parameters, 0);
-}
-
-function reasonOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split('\n')[0]!;
-}

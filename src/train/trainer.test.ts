@@ -8,6 +8,7 @@ import type { Sample } from '../models/index.js';
 import { Generator, noGrad } from '../torch/index.js';
 import { chooseDevice } from './device-choice.js';
 import type { TrainEvent, UpdateEvent, ValidationEvent } from './events.js';
+import { planRun } from './plan-run.js';
 import { choosePrecision } from './precision.js';
 import { listCheckpoints, newestWhole } from './run/checkpoints.js';
 import { tinyLlava, tinySample } from './testing.js';
@@ -111,9 +112,11 @@ function tinyTrainer(more: Partial<RecipeInput> = {}, data = tinyData()): Traine
     generator,
   });
   generator.dispose();
+  const batching = effectiveBatch(recipe, 1);
   const trainer = new Trainer({
     recipe,
-    batching: effectiveBatch(recipe, 1),
+    batching,
+    plan: planRun(recipe, batching, data),
     device,
     precision,
     model,

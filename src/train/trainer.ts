@@ -5,44 +5,31 @@
  * model (validation, probes, a checkpoint, the end) it waits for them first.
  */
 
-import { NonFiniteError } from '../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../config/index.js';
 import type { Dataset, UpdateData } from '../data/index.js';
-import { makeBatch, type Batch, type SegmentedModel } from '../models/index.js';
-import { AdamW, LossScale, schedule, type Schedule } from '../optim/index.js';
-import {
-  full,
-  hold,
-  memoryStats,
-  noGrad,
-  resetPeak,
-  scope,
-  type Holding,
-  type Tensor,
-} from '../torch/index.js';
-import type { ChosenDevice } from './device-choice.js';
+import { makeBatch, type Batch } from '../models/index.js';
+import { hold, noGrad, resetPeak, type Holding } from '../torch/index.js';
 import { drive } from './drive.js';
 import { EarlyStopping } from './early-stopping.js';
-import { evaluate } from './evaluate.js';
 import type {
   CheckpointEvent,
   EndEvent,
   EndReason,
   ProbesEvent,
   TrainEvent,
-  UpdateEvent,
   ValidationEvent,
   WarningEvent,
 } from './events.js';
-import { memoryPolicies } from './memory-policy.js';
-import type { ChosenPrecision } from './precision.js';
-import { Randomness } from './randomness.js';
+import { NonFiniteWatch } from './non-finite-watch.js';
+import type { RunPlan } from './plan-run.js';
 import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from './run/checkpoints.js';
 import type { RunFolder } from './run/run-folder.js';
-import type { Trainable } from './trainable.js';
 import type { TrainedWeights } from './trained-weights.js';
 import { optimizerBytes, readTrainerState, writeTrainerState } from './trainer-state.js';
+import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from './update.js';
+import { makeUpdateSetup, type UpdateSetupParts } from './update-setup.js';
+import { validationLoss } from './validate.js';
 
 /** What the loop needs of a data set. */
 export type TrainingData = Pick<
@@ -58,13 +45,8 @@ export type Answer = (
   options: { maxNewTokens: number; signal?: AbortSignal | undefined },
 ) => Promise<string>;
 
-export interface TrainerParts {
-  readonly recipe: Recipe;
+export interface TrainerParts extends UpdateSetupParts {
   readonly batching: EffectiveBatch;
-  readonly device: ChosenDevice;
-  readonly precision: ChosenPrecision;
-  readonly model: SegmentedModel;
-  readonly trainable: Trainable;
   readonly weights: TrainedWeights;
   readonly data: TrainingData;
   /** Normalises pictures that come as bytes. */
@@ -83,28 +65,6 @@ export interface RunOptions {
   maxUpdates?: number | undefined;
 }
 
-export interface Plan {
-  readonly perEpoch: number;
-  readonly planned: number;
-  readonly warmup: number;
-}
-
-/** How many updates a recipe makes of its data. */
-export function planRun(
-  { schedule: { updates, epochs, warmupUpdates, warmupRatio }, batchSize }: Recipe,
-  { accumulate }: Pick<EffectiveBatch, 'accumulate'>,
-  data: Pick<TrainingData, 'updatesPerEpoch'>,
-): Plan {
-  const perEpoch = data.updatesPerEpoch({ batchSize, accumulate });
-  const planned = updates ?? Math.max(1, Math.ceil(epochs * perEpoch));
-  return { perEpoch, planned, warmup: warmupUpdates ?? Math.ceil(warmupRatio * planned) };
-}
-
-/** Updates in a row whose gradient is not finite, after which a run ends. */
-const NON_FINITE_LIMIT = 5;
-/** fp16 sums the losses of many tokens: kept small, they leave its range to the loss scale. */
-const FP16_POWER = -10;
-
 /** An update whose numbers are still on their way. */
 interface Pending {
   readonly result: UpdateResult;
@@ -112,20 +72,16 @@ interface Pending {
 }
 
 export class Trainer {
-  readonly plan: Plan;
+  readonly plan: RunPlan;
   /** Updates done. */
   update = 0;
-  private readonly optimizer: AdamW;
-  private readonly lossScale: LossScale | undefined;
-  private readonly randomness: Randomness;
-  private readonly rate: Schedule;
   private readonly setup: UpdateSetup;
   private readonly stopping: EarlyStopping;
+  private readonly nonFinite: NonFiniteWatch;
   private cursor: unknown;
   private pending: Pending | null = null;
   private mark = 0;
   private skipped = 0;
-  private skippedInRow = 0;
   private badRecords = 0;
   private loss: number | null = null;
   private validated: { update: number; loss: number } | null = null;
@@ -133,56 +89,22 @@ export class Trainer {
   private stopEarly = false;
 
   constructor(private readonly parts: TrainerParts) {
-    const { recipe, batching, device, precision, model, trainable, data } = parts;
-    const { optimizer, memory, validation } = recipe;
-    this.plan = planRun(recipe, batching, data);
-    this.optimizer = new AdamW(trainable.groups, {
-      betas: optimizer.betas,
-      eps: optimizer.epsilon,
-      master: precision.master,
-      states: precision.states,
-    });
-    this.lossScale = precision.scaled
-      ? new LossScale(device.device, recipe.precision.lossScale)
-      : undefined;
-    this.randomness = new Randomness(recipe.seed, device.device);
-    this.rate = schedule({
-      shape: recipe.schedule.decay,
-      updates: this.plan.planned,
-      warmup: this.plan.warmup,
-      floor: recipe.schedule.finalRatio,
-    });
+    const { validation, precision } = parts.recipe;
+    this.plan = parts.plan;
+    this.setup = makeUpdateSetup(parts);
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
-    this.setup = {
-      model,
-      device: device.device,
-      policies: memoryPolicies(model.segments, {
-        policy: memory.policy,
-        keep: Math.min(memory.keepBlocks, model.segments.length),
-      }),
-      chunk: memory.lossChunk,
-      optimizer: this.optimizer,
-      schedule: this.rate,
-      randomness: this.randomness,
-      clipNorm: optimizer.clipNorm,
-      updateInBackward: optimizer.updateInBackward,
-      ...(this.lossScale !== undefined && { lossScale: this.lossScale, power: FP16_POWER }),
-    };
+    this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
   }
 
   /** Bytes of one checkpoint. */
   get checkpointBytes(): number {
-    const { optimizer, lossScale } = this;
-    return this.parts.weights.bytes + optimizerBytes({ optimizer, lossScale });
+    return this.parts.weights.bytes + optimizerBytes(this.setup);
   }
 
   /** Goes on from a checkpoint. @throws DataError where it does not fit */
   async restore({ path }: Pick<Checkpoint, 'path'>): Promise<void> {
     await this.parts.weights.read(path);
-    const counters = await readTrainerState(path, {
-      optimizer: this.optimizer,
-      lossScale: this.lossScale,
-    });
+    const counters = await readTrainerState(path, this.setup);
     this.update = counters.update;
     this.cursor = counters.cursor;
     this.skipped = counters.skipped;
@@ -232,9 +154,9 @@ export class Trainer {
   dispose(): void {
     this.pending?.result.numbers.dispose();
     this.pending = null;
-    this.optimizer.dispose();
-    this.lossScale?.dispose();
-    this.randomness.dispose();
+    this.setup.optimizer.dispose();
+    this.setup.lossScale?.dispose();
+    this.setup.randomness.dispose();
   }
 
   /** One update; its event, or that of the one before. */
@@ -277,48 +199,18 @@ export class Trainer {
     const { recipe, batching, device } = this.parts;
     const numbers = result.numbers.read();
     const now = performance.now();
-    const seconds = (now - this.mark) / 1000;
+    const event = updateEvent({
+      ...{ result, numbers, data, device },
+      seconds: (now - this.mark) / 1000,
+      peakRate: recipe.optimizer.learningRate * batching.learningRateScale,
+      scaled: this.setup.lossScale !== undefined,
+    });
     this.mark = now;
-    const update = result.update + 1;
-    const loss = result.supervised === 0 ? null : numbers.lossSum / result.supervised;
-    const skipped = numbers.foundInf > 0;
-    this.loss = loss ?? this.loss;
-    this.skipped += Number(skipped);
-    this.skippedInRow = skipped ? this.skippedInRow + 1 : 0;
-    const { peakReserved } = memoryStats(device.device);
-    const event: UpdateEvent = {
-      type: 'update',
-      update,
-      epoch: data.epoch,
-      loss,
-      gradientNorm: numbers.gradientNorm,
-      learningRate: recipe.optimizer.learningRate * batching.learningRateScale * result.rate,
-      counts: data.counts,
-      seconds,
-      tokensPerSecond: data.counts.tokens / seconds,
-      samplesPerSecond: data.counts.sequences / seconds,
-      waiting: Math.min(1, data.waitedMs / 1000 / seconds),
-      memory: { peakBytes: peakReserved, totalBytes: device.totalBytes },
-      skipped,
-      lossScale: this.lossScale === undefined ? null : numbers.lossScale,
-    };
+    this.loss = event.loss ?? this.loss;
+    this.skipped += Number(event.skipped);
     yield event;
-    if (loss === null) yield unsupervised(update);
-    this.refuseNonFinite(event);
-  }
-
-  /** A scaled loss has to fall first: only at the smallest scale is the gradient itself at fault. */
-  private refuseNonFinite({ update, lossScale, loss }: UpdateEvent): void {
-    if (this.skippedInRow < NON_FINITE_LIMIT) return;
-    if (lossScale !== null && lossScale > this.parts.recipe.precision.lossScale.minimum) return;
-    throw new NonFiniteError(
-      `The gradient was not finite in ${this.skippedInRow} updates in a row, the last of them update ${update} ` +
-        `with a loss of ${loss ?? 'none'}. Weights are as they were before these updates.`,
-      {
-        code: 'E_NON_FINITE',
-        hint: 'Lower the learning rate, train in bf16 or fp32, or look for a broken picture or weight in the records of these updates.',
-      },
-    );
+    if (event.loss === null) yield unsupervised(event.update);
+    this.nonFinite.add(event);
   }
 
   /** What is due after an update: numbers first, then validation, probes, a checkpoint. */
@@ -347,28 +239,25 @@ export class Trainer {
   }
 
   private async validate(signal: AbortSignal | undefined): Promise<ValidationEvent> {
-    const { recipe, data, model, device } = this.parts;
+    const { recipe, model, device } = this.parts;
     const begun = performance.now();
-    const sum: Tensor = full([], 0, { dtype: 'float32', device: device.device }).keep();
-    let supervised = 0;
-    try {
-      for await (const part of data.validation({ batchSize: recipe.batchSize, signal })) {
-        using batches = this.batches(part);
-        for (const batch of batches.value) {
-          const losses = await drive(evaluate(model, batch, recipe.memory.lossChunk));
-          noGrad(() => scope(() => sum.add_(losses.sum(null))));
-          losses.dispose();
-          supervised += batch.counts.supervised;
-        }
-      }
-      const loss = sum.item() / supervised;
-      this.validated = { update: this.update, loss };
-      const best = this.stopping.add(loss);
-      this.stopEarly = this.stopping.exhausted;
-      const seconds = (performance.now() - begun) / 1000;
-      return { type: 'validation', update: this.update, loss, supervised, best, seconds };
-    } finally {
-      sum.dispose();
+    const { loss, supervised } = await validationLoss(model, this.validationBatches(signal), {
+      device: device.device,
+      chunk: recipe.memory.lossChunk,
+    });
+    this.validated = { update: this.update, loss };
+    const best = this.stopping.add(loss);
+    this.stopEarly = this.stopping.exhausted;
+    const seconds = (performance.now() - begun) / 1000;
+    return { type: 'validation', update: this.update, loss, supervised, best, seconds };
+  }
+
+  private async *validationBatches(
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Holding<Batch[]>, void> {
+    const { recipe, data } = this.parts;
+    for await (const part of data.validation({ batchSize: recipe.batchSize, signal })) {
+      yield this.batches(part);
     }
   }
 
@@ -387,7 +276,7 @@ export class Trainer {
 
   private async checkpoint(run: RunPlace): Promise<CheckpointEvent> {
     const { weights, recipe } = this.parts;
-    const { update, optimizer, lossScale, cursor, skipped, badRecords } = this;
+    const { update, cursor, skipped, badRecords } = this;
     const begun = performance.now();
     const { path, bytes } = await writeCheckpoint(run.checkpoints, {
       update,
@@ -397,7 +286,7 @@ export class Trainer {
         const validation = this.stopping.state();
         const { planned } = this.plan;
         const counters = { update, planned, cursor, validation, skipped, badRecords };
-        await writeTrainerState(folder, { optimizer, lossScale }, counters);
+        await writeTrainerState(folder, this.setup, counters);
       },
     });
     this.saved = { update, path };

@@ -21,6 +21,9 @@ const sourceObject = z
       .describe(
         'Patterns of the files to take from a dataset on the hub (`*` in a folder, `**` across).',
       ),
+    origin: text
+      .optional()
+      .describe('Where the data can be had, in words; said where `path` or `images` is missing.'),
     weight: z
       .number()
       .positive()

@@ -89,7 +89,7 @@ export class RunFolder {
   }
 
   /**
-   * Takes hold of the run in `path` to go on with it.
+   * Takes hold of the run in `path` to go on with it. Its state stays as it is until it is set.
    *
    * @throws UsageError E_NO_RUN if there is none
    * @throws EnvironmentError E_RUN_IN_USE, E_UNWRITABLE
@@ -106,9 +106,7 @@ export class RunFolder {
     let lock: FileLock | undefined;
     try {
       lock = claim(folder);
-      const run = new RunFolder(folder, lock, facts);
-      await run.setState('running');
-      return run;
+      return new RunFolder(folder, lock, facts);
     } catch (error) {
       lock?.release();
       throw writeError(error, folder, 'open the run folder');

@@ -1,0 +1,23 @@
+/** The weights that a run has left, where a run's folder is named as a model or a part of one. */
+import { join } from 'node:path';
+
+import { DataError } from '../../base/errors.js';
+import { bestCheckpoint, listCheckpoints } from './checkpoints.js';
+import { readRunFacts } from './run-state.js';
+
+/**
+ * The checkpoint that the folder of a run stands for: the one with the lowest validation loss, else the newest. Any other
+ * folder or file stands for itself.
+ *
+ * @throws DataError E_NO_CHECKPOINT for a run without any
+ */
+export async function weightsIn(path: string): Promise<string> {
+  if ((await readRunFacts(path)) === undefined) return path;
+  const checkpoints = await listCheckpoints(join(path, 'checkpoints'));
+  const chosen = bestCheckpoint(checkpoints) ?? checkpoints.at(-1);
+  if (chosen !== undefined) return chosen.path;
+  throw new DataError(`The run ${path} has no checkpoint yet.`, {
+    code: 'E_NO_CHECKPOINT',
+    hint: 'Let it train until it has saved, or name another run.',
+  });
+}
