@@ -100,24 +100,29 @@ export class AddedTokens {
     return this.#patterns.some((pattern) => text.search(pattern) >= 0);
   }
 
-  /** Added tokens within `text[from, to)`, in order; blanks that they take may lie outside. */
-  find(text: string, from: number, to: number): AddedMatch[] {
+  /**
+   * Added tokens within `text[from, to)`, in order; blanks that they take may lie outside.
+   *
+   * @param floor Where the blanks before the first may begin.
+   */
+  find(text: string, from: number, to: number, floor = from): AddedMatch[] {
     let found: AddedMatch[] = [];
     for (const pattern of this.#patterns) {
       const all: AddedMatch[] = [];
       let done = from;
+      let end = floor;
       for (const match of found) {
-        all.push(...this.#search(pattern, text, done, match.start), match);
-        done = match.end;
+        all.push(...this.#search(pattern, text, done, match.start, end), match);
+        done = end = match.end;
       }
-      found = [...all, ...this.#search(pattern, text, done, to)];
+      found = [...all, ...this.#search(pattern, text, done, to, end)];
     }
     return found;
   }
 
-  #search(pattern: RegExp, text: string, from: number, to: number): AddedMatch[] {
+  #search(pattern: RegExp, text: string, from: number, to: number, floor: number): AddedMatch[] {
     const found: AddedMatch[] = [];
-    let done = from;
+    let done = floor;
     for (const match of text.slice(from, to).matchAll(pattern)) {
       const token = this.#byContent.get(match[0])!;
       let start = from + match.index;

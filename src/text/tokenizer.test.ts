@@ -174,6 +174,21 @@ describe('names and settings', () => {
     expect(decode(tokenizer, ids, { skipSpecial: false })).toBe('the<new>cat');
   });
 
+  it('takes the blanks of a text for a token of the markup that strips them', () => {
+    const { tokenizer: json } = layout('llama');
+    const both = { id: 501, content: '<both>', lstrip: true, rstrip: true };
+    const tokenizer = new Tokenizer({ tokenizer: { ...json, added_tokens: [both] } });
+    const { ids } = tokenizer.encodeSpans([
+      { kind: 'content', text: 'the \n' },
+      { kind: 'markup', text: '<both>' },
+      { kind: 'content', text: ' \t' },
+      { kind: 'markup', text: '<both>' },
+      { kind: 'content', text: '  cat' },
+    ]);
+    const whole = tokenizer.encode('the<both><both>cat', { specialTokens: 'parse' });
+    expect(ids).toEqual(whole);
+  });
+
   it('finds a token of a single word only by itself', () => {
     const { tokenizer: json } = layout('llama');
     const word = { id: 501, content: 'cat', single_word: true };
