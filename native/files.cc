@@ -49,11 +49,13 @@ const std::shared_ptr<Mapping>& mappingOf(double id) {
   return mappings[static_cast<size_t>(id)];
 }
 
-struct Prefetch {
+// Where a range goes: into a tensor, or nowhere but the page cache.
+struct Read {
   napi_async_work work;
   napi_deferred deferred;
   std::shared_ptr<Mapping> mapping;
   size_t offset, length;
+  at::Tensor target;
   std::string error;
 };
 
@@ -158,59 +160,62 @@ static napi_value checkFile(napi_env env, napi_callback_info info) {
   PATINA_END
 }
 
-// prefetchFile(id, offset, length): a promise; reads the range into the page cache on another thread (by pread: a file cut
-// short meanwhile must not fault).
-static napi_value prefetchFile(napi_env env, napi_callback_info info) {
+// readFile(id, offset, length, handle or 0): a promise; reads the range on another thread into the memory of a dense CPU tensor of
+// as many bytes, without one into the page cache alone. By pread: a file cut short meanwhile must not fault.
+static napi_value readFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
-  Arguments<3> args(env, info);
-  auto* prefetch = new Prefetch();
-  napi_value promise = nullptr, name;
-  try {
-    prefetch->mapping = mappingOf(number(env, args[0]));
-    prefetch->offset = static_cast<size_t>(number(env, args[1]));
-    prefetch->length = static_cast<size_t>(number(env, args[2]));
-    check(env, napi_create_promise(env, &prefetch->deferred, &promise), "a promise");
-    napi_create_string_utf8(env, "patina:prefetch", NAPI_AUTO_LENGTH, &name);
-    napi_create_async_work(
-        env, nullptr, name,
-        [](napi_env, void* data) {
-          auto* job = static_cast<Prefetch*>(data);
-          std::vector<char> scratch(1 << 20);
-          size_t done = 0;
-          while (done < job->length) {
-            const ssize_t count = pread(job->mapping->file, scratch.data(), std::min(scratch.size(), job->length - done),
-                                        static_cast<off_t>(job->offset + done));
-            if (count < 0 && errno == EINTR) continue;
-            if (count <= 0) {
-              job->error = count < 0 ? std::strerror(errno) : "the file ends before the range";
-              return;
-            }
-            done += static_cast<size_t>(count);
-          }
-        },
-        [](napi_env env, napi_status, void* data) {
-          auto* job = static_cast<Prefetch*>(data);
-          napi_value value;
-          if (job->error.empty()) {
-            napi_get_undefined(env, &value);
-            napi_resolve_deferred(env, job->deferred, value);
-          } else {
-            napi_create_object(env, &value);
-            setField(env, value, "kind", makeText(env, "file"));
-            setField(env, value, "message", makeText(env, "cannot read '" + job->mapping->path + "': " + job->error));
-            setField(env, value, "argument", makeNumber(env, -1));
-            napi_reject_deferred(env, job->deferred, value);
-          }
-          napi_delete_async_work(env, job->work);
-          delete job;
-        },
-        prefetch, &prefetch->work);
-    napi_queue_async_work(env, prefetch->work);
-  } catch (...) {
-    delete prefetch;
-    throw;
+  Arguments<4> args(env, info);
+  auto read = std::make_unique<Read>();
+  read->mapping = mappingOf(number(env, args[0]));
+  read->offset = static_cast<size_t>(number(env, args[1]));
+  read->length = static_cast<size_t>(number(env, args[2]));
+  if (const double handle = number(env, args[3]); handle != 0) {
+    read->target = dataOf(handle, 0);
+    if (!read->target.device().is_cpu() || !read->target.is_contiguous() || read->target.nbytes() != read->length)
+      throw Failure("argument", "expected a dense tensor of " + std::to_string(read->length) + " bytes on the CPU", 0);
   }
+  napi_value promise = nullptr, name;
+  check(env, napi_create_promise(env, &read->deferred, &promise), "a promise");
+  napi_create_string_utf8(env, "patina:read", NAPI_AUTO_LENGTH, &name);
+  napi_create_async_work(
+      env, nullptr, name,
+      [](napi_env, void* data) {
+        auto* job = static_cast<Read*>(data);
+        std::vector<char> scratch(job->target.defined() ? 0 : 1 << 20);
+        char* const target = job->target.defined() ? static_cast<char*>(job->target.data_ptr()) : nullptr;
+        size_t done = 0;
+        while (done < job->length) {
+          const size_t rest = job->length - done;
+          const ssize_t count = pread(job->mapping->file, target != nullptr ? target + done : scratch.data(),
+                                      target != nullptr ? rest : std::min(scratch.size(), rest),
+                                      static_cast<off_t>(job->offset + done));
+          if (count < 0 && errno == EINTR) continue;
+          if (count <= 0) {
+            job->error = count < 0 ? std::strerror(errno) : "the file ends before the range";
+            return;
+          }
+          done += static_cast<size_t>(count);
+        }
+      },
+      [](napi_env env, napi_status, void* data) {
+        const std::unique_ptr<Read> job(static_cast<Read*>(data));
+        napi_value value;
+        if (job->error.empty()) {
+          napi_get_undefined(env, &value);
+          napi_resolve_deferred(env, job->deferred, value);
+        } else {
+          napi_create_object(env, &value);
+          setField(env, value, "kind", makeText(env, "file"));
+          setField(env, value, "message", makeText(env, "cannot read '" + job->mapping->path + "': " + job->error));
+          setField(env, value, "argument", makeNumber(env, -1));
+          napi_reject_deferred(env, job->deferred, value);
+        }
+        napi_delete_async_work(env, job->work);
+      },
+      read.get(), &read->work);
+  napi_queue_async_work(env, read->work);
+  read.release();
   return promise;
   PATINA_END
 }
@@ -220,7 +225,7 @@ void registerFiles(napi_env env, napi_value exports) {
   addFunction(env, exports, "closeFile", closeFile);
   addFunction(env, exports, "mappedTensor", mappedTensor);
   addFunction(env, exports, "checkFile", checkFile);
-  addFunction(env, exports, "prefetchFile", prefetchFile);
+  addFunction(env, exports, "readFile", readFile);
 }
 
 }  // namespace patina

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { liveTensors, MappedFile, memoryStats, scope, type DType } from './index.js';
+import { empty, liveTensors, MappedFile, memoryStats, scope, type DType } from './index.js';
 
 const code = (value: string): unknown => expect.objectContaining({ code: value });
 
@@ -200,5 +200,35 @@ describe('prefetch', () => {
     file.dispose();
     await reading;
     await expect(file.prefetch()).rejects.toThrow(code('E_DISPOSED'));
+  });
+});
+
+describe('read', () => {
+  test('fills a tensor on another thread, also one that is disposed meanwhile', async () => {
+    using file = new MappedFile(floats(100_000));
+    const whole = scope(() => empty([99_998]).keep());
+    await file.read(whole, 8);
+    expect(whole.narrow(0, 0, 2).toArray()).toEqual([2, 3]);
+    expect(whole.narrow(0, 99_997, 1).toArray()).toEqual([99_999]);
+    const reading = file.read(whole, 0);
+    whole.dispose();
+    await reading;
+    using nothing = scope(() => empty([0]).keep());
+    await file.read(nothing, file.size);
+  });
+
+  test('refuses what lies beyond the file, what is not dense, and a file that changed', async () => {
+    const path = floats(1000);
+    using file = new MappedFile(path);
+    using small = scope(() => empty([2, 3]).keep());
+    using large = scope(() => empty([1001]).keep());
+    using turned = scope(() => small.t().keep());
+    using shape = scope(() => small.to({ device: 'meta' }).keep());
+    await expect(file.read(small, 3980)).rejects.toThrow(code('E_EXTENT'));
+    await expect(file.read(large, 0)).rejects.toThrow(code('E_EXTENT'));
+    await expect(file.read(turned, 0)).rejects.toThrow(code('E_ARGUMENT'));
+    await expect(file.read(shape, 0)).rejects.toThrow(code('E_ARGUMENT'));
+    truncateSync(path, 100);
+    await expect(file.read(small, 0)).rejects.toThrow(code('E_FILE_CHANGED'));
   });
 });

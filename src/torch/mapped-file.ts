@@ -53,18 +53,29 @@ export class MappedFile {
   }
 
   /** Reads a range into the page cache on another thread, so that using it later does not wait for the disk. */
-  async prefetch(offset = 0, length = this.size - offset): Promise<void> {
+  prefetch(offset = 0, length = this.size - offset): Promise<void> {
+    return this.readRange(offset, length, 0);
+  }
+
+  /**
+   * Reads the bytes from `offset` on into all of a dense tensor on the CPU, on another thread and past the map: a file that is
+   * cut short meanwhile rejects. The tensor's memory lives until then, also when the tensor is disposed before.
+   *
+   * @throws DataError `E_EXTENT`, `E_FILE`, `E_FILE_CHANGED`; UsageError `E_ARGUMENT` for a tensor that is not dense or elsewhere
+   */
+  async read(into: Tensor, offset: number): Promise<void> {
+    this.check();
+    await this.readRange(offset, into.bytes, into.handle);
+  }
+
+  private async readRange(offset: number, length: number, handle: number): Promise<void> {
     this.checkRange(offset, length);
-    const promise = expectValue(
-      native.prefetchFile(this.id, offset, length),
-      `read '${this.path}'`,
-    );
+    const context = `read '${this.path}'`;
+    const promise = expectValue(native.readFile(this.id, offset, length, handle), context);
     try {
       await promise;
     } catch (failure) {
-      throw isFailure(failure)
-        ? failureError(failure, { operator: `read '${this.path}'` })
-        : failure;
+      throw isFailure(failure) ? failureError(failure, { operator: context }) : failure;
     }
   }
 

@@ -107,7 +107,7 @@ export interface Native {
   closeFile(id: number): NativeFailure | undefined;
   checkFile(id: number): NativeFailure | undefined;
   mappedTensor(id: number, byteOffset: number, dtype: number): NativeFailure | undefined;
-  prefetchFile(id: number, offset: number, length: number): Failing<Promise<void>>;
+  readFile(id: number, offset: number, length: number, target: number): Failing<Promise<void>>;
 
   memory(device: string): NativeFailure | undefined;
   resetPeak(device: string): NativeFailure | undefined;

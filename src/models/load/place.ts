@@ -1,28 +1,32 @@
 /**
- * Tensors from files to a device, each placed once. Files are memory-mapped a window at a time, so that what is resident
- * stays small; for a GPU the bytes pass through two page-locked buffers, one being filled while the other is on its way. So
- * host memory holds a window and two buffers, and on the CPU the tensors alone.
+ * Tensors from files to a device, each placed once. Some pieces of the files are read at a time, on other threads: on the CPU
+ * straight into the tensor, else into buffers (page-locked ones for a GPU) from which the device takes them while the next are
+ * read. So host memory holds those buffers, and on the CPU the tensors.
  */
-import { denseStrides, dtypeBytes, elementCount, type StoredTensor } from '../../formats/stored.js';
+import {
+  denseStrides,
+  dtypeBytes as storedBytes,
+  elementCount,
+  type StoredTensor,
+} from '../../formats/stored.js';
 import {
   DeviceEvent,
   type Device,
   type DType,
+  dtypeBytes,
   empty,
   fromTypedArray,
   MappedFile,
-  type MappedTensorOptions,
   noGrad,
   scope,
   type Tensor,
 } from '../../torch/index.js';
 import { torchDType } from './stored-dtype.js';
 
-/** Bytes copied at a time; page-locked buffers have this size. */
-const PIECE = 32 * 2 ** 20;
-/** Bytes of a file that are read before its map is made anew, which gives the pages back. */
-const WINDOW = 512 * 2 ** 20;
-const PINNED_BUFFERS = 2;
+/** Bytes read at a time. */
+const PIECE = 16 * 2 ** 20;
+/** Pieces on their way at a time: as many as Node reads at once, and as many that the device takes meanwhile. */
+const PIECES = 8;
 
 /** A tensor that is to be placed. */
 export interface Placement {
@@ -32,15 +36,15 @@ export interface Placement {
 
 export interface PlaceOptions {
   signal?: AbortSignal | undefined;
-  /** Bytes copied at a time. @default 32 MiB */
+  /** Bytes read at a time. @default 16 MiB */
   pieceBytes?: number;
 }
 
 /**
  * Reads tensors in the order given and hands each to `placed` as soon as it is whole. The tensors belong to nobody's scope.
  *
- * @throws DataError `E_STORED_DTYPE` for an element type that libtorch lacks, `E_EXTENT` or `E_FILE_CHANGED` for a file that is
- *   not what its header was read from
+ * @throws DataError `E_STORED_DTYPE` for an element type that libtorch lacks, `E_EXTENT`, `E_FILE` or `E_FILE_CHANGED` for a file
+ *   that is not what its header was read from; OutOfMemoryError on a GPU before anything is read
  */
 export async function placeTensors(
   placements: readonly Placement[],
@@ -48,155 +52,181 @@ export async function placeTensors(
   placed: (tensor: Tensor, index: number) => void,
   { signal, pieceBytes = PIECE }: PlaceOptions = {},
 ): Promise<void> {
-  const files = new MappedFiles();
-  const transfer = device.startsWith('cuda') ? new PinnedTransfer(device) : directTransfer;
+  if (device.startsWith('cuda')) reserve(placements, device);
+  const files = new OpenFiles();
+  const queue = new ReadQueue(device);
+  const unfinished = new Set<Tensor>();
   try {
     for (const [index, { stored, dtype }] of placements.entries()) {
       const target = empty(stored.shape, { dtype, device }).keep();
-      try {
-        for (const { into, source } of pieces(target, stored, files, pieceBytes)) {
+      unfinished.add(target);
+      const dense = stored.data === undefined && stored.strides === undefined;
+      if (dense) {
+        for (const { start, count } of pieces(stored, pieceBytes)) {
           signal?.throwIfAborted();
-          noGrad(() => scope(() => transfer.copy(into(), source())));
-          await otherWork();
+          await queue.read(files.open(stored.file), stored, target, start, count);
         }
-      } catch (error) {
-        target.dispose();
-        throw error;
+      } else {
+        noGrad(() => scope(() => target.copy_(view(stored, files))));
       }
-      placed(target, index);
+      await queue.whenRead(() => {
+        unfinished.delete(target);
+        placed(target, index);
+      });
     }
+    await queue.drain();
   } finally {
-    transfer.close();
+    await queue.close();
     files.close();
+    for (const tensor of unfinished) tensor.dispose();
   }
 }
 
-/** A stretch of a tensor: where it goes, and its elements in the type in which they are stored. */
-interface Piece {
-  readonly into: () => Tensor;
-  readonly source: () => Tensor;
+/** One allocation, given back to the allocator at once, which serves all tensors from it: hundreds of them take a second. */
+function reserve(placements: readonly Placement[], device: Device): void {
+  const bytes = placements.reduce(
+    (sum, { stored: { shape }, dtype }) =>
+      sum + Math.ceil((elementCount(shape) * dtypeBytes(dtype)) / 512) * 512,
+    0,
+  );
+  if (bytes > 0) empty([bytes], { dtype: 'uint8', device }).dispose();
 }
 
+/** The stretches of a dense tensor, in elements. */
 function* pieces(
-  target: Tensor,
-  stored: StoredTensor,
-  files: MappedFiles,
+  { dtype, shape }: StoredTensor,
   pieceBytes: number,
-): Generator<Piece> {
-  const { shape, strides, data, offset, bytes } = stored;
-  const dtype = torchDType(stored);
-  const size = dtypeBytes(stored.dtype);
+): Generator<{ start: number; count: number }> {
   const total = elementCount(shape);
-  if (total === 0) return;
-  if (data !== undefined) {
-    // A copy is aligned for its type, which bytes within others need not be.
-    const own = data.slice(offset, offset + bytes);
-    const flat = (): Tensor => fromTypedArray(own, [bytes / size], dtype);
-    const source = (): Tensor => flat().asStrided(shape, strides ?? denseStrides(shape));
-    yield { into: () => target, source };
-  } else if (strides !== undefined) {
-    const source = (): Tensor => files.tensor(stored, { dtype, shape, strides, offset });
-    yield { into: () => target, source };
-  } else {
-    const most = Math.max(1, Math.floor(pieceBytes / size));
-    for (let start = 0; start < total; start += most) {
-      const count = Math.min(most, total - start);
-      yield {
-        into: () => target.view([-1]).narrow(0, start, count),
-        source: () =>
-          files.tensor(stored, { dtype, shape: [count], offset: offset + start * size }),
-      };
-    }
+  const most = Math.max(1, Math.floor(pieceBytes / storedBytes(dtype)));
+  for (let start = 0; start < total; start += most) {
+    yield { start, count: Math.min(most, total - start) };
   }
 }
 
-/** Lets timers, signals and input have their turn. */
-function otherWork(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** A tensor that is no stretch of a file: one in memory, or a view by strides on a map of the file. */
+function view(stored: StoredTensor, files: OpenFiles): Tensor {
+  const { shape, data, offset, bytes, strides = denseStrides(shape) } = stored;
+  const dtype = torchDType(stored);
+  if (data === undefined) return files.open(stored.file).tensor({ dtype, shape, strides, offset });
+  // A copy is aligned for its type, which bytes within others need not be.
+  const own = data.slice(offset, offset + bytes);
+  return fromTypedArray(own, [bytes / storedBytes(stored.dtype)], dtype).asStrided(shape, strides);
 }
 
-/** The file that is being read, mapped anew after each window. */
-class MappedFiles {
-  private map: MappedFile | undefined;
-  private used = 0;
+/** The file that is being read; reads that are under way outlive it. */
+class OpenFiles {
+  private file: MappedFile | undefined;
 
-  /** A tensor on the file's own bytes. */
-  tensor({ file, bytes }: StoredTensor, options: MappedTensorOptions): Tensor {
-    if (this.map?.path !== file || this.used > WINDOW) {
+  open(path: string): MappedFile {
+    if (this.file?.path !== path) {
       this.close();
-      this.map = new MappedFile(file);
+      this.file = new MappedFile(path);
     }
-    const tensor = this.map.tensor(options);
-    this.used += options.strides === undefined ? tensor.bytes : bytes;
-    return tensor;
+    return this.file;
   }
 
   close(): void {
-    this.map?.dispose();
-    this.map = undefined;
-    this.used = 0;
+    this.file?.dispose();
+    this.file = undefined;
   }
 }
 
-/** How elements get from where they are read to where they belong. */
-interface Transfer {
-  copy(target: Tensor, source: Tensor): void;
-  close(): void;
+/** A buffer on the host, and the mark that the device sets when it has taken what it holds. */
+interface Buffer {
+  bytes: Tensor;
+  readonly taken: DeviceEvent;
 }
 
-const directTransfer: Transfer = {
-  copy: (target, source) => void target.copy_(source),
-  close: () => undefined,
-};
-
-/** A page-locked buffer, and the mark that the device sets when it has read it. */
-interface Slot {
-  readonly buffer: Tensor;
-  readonly read: DeviceEvent;
-}
-
-/** Copies through page-locked buffers in turn; one is used again when the device has read it. */
-class PinnedTransfer implements Transfer {
-  private readonly slots: Slot[] = [];
+/** Reads under way, and what is to be done when each has come, in their order. */
+class ReadQueue {
+  private readonly waiting: { readonly reading: Promise<void>; readonly act: () => void }[] = [];
+  private readonly buffers: Buffer[] = [];
   private turn = 0;
 
   constructor(private readonly device: Device) {}
 
-  copy(target: Tensor, source: Tensor): void {
-    const { buffer, read } = this.slot(source.bytes);
-    const staged = buffer.narrow(0, 0, source.bytes).viewAs(source.dtype).view(source.shape);
-    staged.copy_(source);
-    if (source.dtype === target.dtype) {
-      target.copy_(staged, true);
-    } else {
+  /** Starts reading elements `start` to `start + count` of a tensor; waits while too much is under way. */
+  async read(
+    file: MappedFile,
+    stored: StoredTensor,
+    target: Tensor,
+    start: number,
+    count: number,
+  ): Promise<void> {
+    while (this.waiting.length >= PIECES) await this.first();
+    const dtype = torchDType(stored);
+    const size = storedBytes(stored.dtype);
+    const from = stored.offset + start * size;
+    const part = (): Tensor => target.view([-1]).narrow(0, start, count);
+    if (this.device === 'cpu' && dtype === target.dtype) {
+      this.add(readInto(file, from, part));
+      return;
+    }
+    const { bytes, taken } = this.buffer(count * size);
+    const staged = (): Tensor => bytes.narrow(0, 0, count * size);
+    this.add(readInto(file, from, staged), () => {
       // The device converts: a copy that moves and converts would convert on the host.
-      target.copy_(staged.to({ device: this.device }, { nonBlocking: true }));
-    }
-    read.record();
-  }
-
-  close(): void {
-    this.slots.forEach(free);
-  }
-
-  private slot(bytes: number): Slot {
-    const place = this.turn++ % PINNED_BUFFERS;
-    const slot = this.slots[place];
-    if (slot !== undefined && slot.buffer.numel >= bytes) {
-      slot.read.synchronize();
-      return slot;
-    }
-    if (slot !== undefined) free(slot);
-    const size = [Math.max(bytes, PIECE)];
-    return (this.slots[place] = {
-      buffer: empty(size, { dtype: 'uint8', pinMemory: true }).keep(),
-      read: new DeviceEvent(this.device),
+      const values = staged().viewAs(dtype).to({ device: this.device }, { nonBlocking: true });
+      part().copy_(values);
+      taken.record();
     });
+  }
+
+  /** Does something when all that is under way has come; waits while too much is. */
+  async whenRead(act: () => void): Promise<void> {
+    while (this.waiting.length >= PIECES) await this.first();
+    this.add(Promise.resolve(), act);
+  }
+
+  async drain(): Promise<void> {
+    while (this.waiting.length > 0) await this.first();
+  }
+
+  /** Waits for what is under way, whatever becomes of it, and frees the buffers. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.waiting.map(({ reading }) => reading));
+    for (const { bytes, taken } of this.buffers) {
+      taken.synchronize();
+      taken.dispose();
+      bytes.dispose();
+    }
+  }
+
+  private add(reading: Promise<void>, act: () => void = () => undefined): void {
+    reading.catch(() => undefined); // is seen when its turn comes
+    this.waiting.push({ reading, act });
+  }
+
+  private async first(): Promise<void> {
+    const { reading, act } = this.waiting.shift()!;
+    await reading;
+    noGrad(() => scope(act));
+  }
+
+  /** The next buffer in turn, once the device has taken what it held. */
+  private buffer(size: number): Buffer {
+    const place = this.turn++ % PIECES;
+    const buffer = (this.buffers[place] ??= {
+      bytes: this.allocate(Math.max(size, PIECE)),
+      taken: new DeviceEvent(this.device),
+    });
+    buffer.taken.synchronize();
+    if (buffer.bytes.numel < size) {
+      buffer.bytes.dispose();
+      buffer.bytes = this.allocate(size);
+    }
+    return buffer;
+  }
+
+  private allocate(bytes: number): Tensor {
+    const pinMemory = this.device.startsWith('cuda');
+    return empty([bytes], { dtype: 'uint8', pinMemory }).keep();
   }
 }
 
-function free({ buffer, read }: Slot): void {
-  read.synchronize();
-  read.dispose();
-  buffer.dispose();
+/** The read keeps the memory of what it reads into. */
+function readInto(file: MappedFile, offset: number, target: () => Tensor): Promise<void> {
+  using into = noGrad(() => scope(() => target().keep()));
+  return file.read(into, offset);
 }
