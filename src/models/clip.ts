@@ -34,13 +34,14 @@ export class ClipEmbeddings extends Module {
   private readonly patch: PatchConv2d;
   private readonly position: Embedding;
 
-  constructor(config: ClipVisionConfig, { dtype }: Built) {
+  constructor(config: ClipVisionConfig, { dtype, kernel }: Built) {
     super();
     const { hiddenSize: C, numChannels, imageSize, patchSize } = config;
+    const patchKernel = kernel === 'cpu' ? 'convolution' : 'product';
     this.addParameter('class_embedding', [C], dtype, normal);
     this.patch = this.addChild(
       'patch_embedding',
-      new PatchConv2d(numChannels, C, patchSize, { bias: false, dtype }),
+      new PatchConv2d(numChannels, C, patchSize, { bias: false, dtype, kernel: patchKernel }),
     );
     const P = Math.floor(imageSize / patchSize) ** 2 + 1;
     this.position = this.addChild('position_embedding', new Embedding(P, C, { dtype }));
