@@ -7,11 +7,10 @@ import type { FitMode } from '../data/image/fit.js';
 import { readImageFile } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { checkGenerateOptions, Conversation, loadChatModel } from '../generate/index.js';
-import type { DType } from '../torch/index.js';
+import { chooseDevice, type DType } from '../torch/index.js';
 import { collect, countValue, dtypeValue, numberValue } from './arguments.js';
 import { answer, CHAT_COMMANDS, chatLoop, INTERRUPTED, interruptible } from './chat-loop.js';
 import type { Session } from './commands.js';
-import { chooseDevice } from './device-arguments.js';
 import { LoadProgress } from './load-progress.js';
 import { pipedLines, terminalLines } from './question-lines.js';
 
@@ -162,7 +161,7 @@ async function load(
     mode,
     dtype,
   } = flags;
-  const device = chooseDevice(flags.device);
+  const { device } = chooseDevice(flags.device ?? 'auto');
   const progress = new LoadProgress(session.stderr);
   return interruptible(async (signal) => {
     try {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { PatinaError } from '../base/errors.js';
 import { call, declare } from './door.js';
+import { failureError } from './errors.js';
 import {
   cat,
   cudaAvailable,
@@ -484,5 +485,38 @@ describe('faults', () => {
 
   test('the door still works after all of them', () => {
     expect(scope(() => ones([2]).add(1).toArray())).toEqual([2, 2]);
+  });
+});
+
+describe('a full GPU, as libtorch tells it', () => {
+  const full = (allocated: string): PatinaError =>
+    failureError(
+      {
+        kind: 'memory',
+        message: `CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.80 GiB of which 300.00 MiB is free. Of the allocated memory ${allocated} is allocated by PyTorch, and 96.50 MiB is reserved by PyTorch but unallocated.`,
+        argument: -1,
+      },
+      { operator: 'empty()' },
+    );
+
+  test('names other processes where they hold the memory, and the batch where they do not', () => {
+    expect(full('12.00 GiB')).toMatchObject({
+      code: 'E_OUT_OF_MEMORY',
+      hint: expect.stringContaining('Other processes') as string,
+    });
+    expect(full('138.50 GiB').hint).toContain('smaller batches');
+    const message = 'CUDA error: out of memory';
+    const context = failureError({ kind: 'operator', message, argument: -1 }, { operator: 'a' });
+    expect(context).toMatchObject({ code: 'E_OUT_OF_MEMORY', name: 'OutOfMemoryError' });
+    expect(context.hint).toContain('Other processes');
+  });
+
+  test('is not one that another process has for itself', () => {
+    const message = 'CUDA error: CUDA-capable device(s) is/are busy or unavailable';
+    const error = failureError(
+      { kind: 'operator', message, argument: -1 },
+      { operator: 'empty()' },
+    );
+    expect(error).toMatchObject({ name: 'EnvironmentError', code: 'E_DEVICE_BUSY' });
   });
 });

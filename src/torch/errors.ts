@@ -57,6 +57,16 @@ const KINDS = {
     code: 'E_OUT_OF_MEMORY',
     hint: 'Use smaller batches or shorter sequences, recompute activations, or raise the limit.',
   },
+  crowded: {
+    type: OutOfMemoryError,
+    code: 'E_OUT_OF_MEMORY',
+    hint: 'Other processes hold much of this GPU: `nvidia-smi` lists them. End them, or choose another GPU.',
+  },
+  busy: {
+    type: EnvironmentError,
+    code: 'E_DEVICE_BUSY',
+    hint: 'Another process has this GPU for itself: `nvidia-smi` shows it. Wait for it, or choose another GPU.',
+  },
   schema: {
     type: EnvironmentError,
     code: 'E_SCHEMA',
@@ -141,6 +151,8 @@ const KINDS = {
 
 /** libtorch tells the kind of most failures in its message alone; the first line that fits decides. */
 const MESSAGES: readonly [RegExp, keyof typeof KINDS][] = [
+  [/busy or unavailable|exclusive/i, 'busy'],
+  [/CUDA error: out of memory/, 'crowded'], // not the allocator: the driver, for the process itself
   [/out of memory/i, 'memory'],
   [/CUDA error|CUDNN_STATUS|CUBLAS_STATUS/, 'cuda'],
   [/Cannot copy out of meta tensor/, 'meta'],
@@ -164,9 +176,25 @@ function kindOf(failure: NativeFailure): Kind {
   const { kind, message } = failure;
   const plain = kind in KINDS ? (kind as keyof typeof KINDS) : 'operator';
   // 'operator' and 'unsupported' are what libtorch says of much: its message may tell more.
-  if (plain !== 'operator' && plain !== 'unsupported') return KINDS[plain];
-  const told = MESSAGES.find(([pattern]) => pattern.test(message))?.[1] ?? plain;
-  return KINDS[plain === 'unsupported' && told === 'dtype' ? plain : told];
+  if (plain === 'operator' || plain === 'unsupported') {
+    const told = MESSAGES.find(([pattern]) => pattern.test(message))?.[1] ?? plain;
+    return KINDS[plain === 'unsupported' && told === 'dtype' ? plain : told];
+  }
+  return KINDS[plain === 'memory' && isCrowded(message) ? 'crowded' : plain];
+}
+
+/** Whether, by what libtorch's allocator says, more than a tenth of a full GPU belongs to others. */
+function isCrowded(message: string): boolean {
+  const bytes = (pattern: RegExp): number => {
+    const [, value, unit] = pattern.exec(message) ?? [];
+    return Number(value) * { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, bytes: 1 }[unit ?? '']!;
+  };
+  const total = bytes(/total capacity of ([\d.]+) (\w+)/);
+  const known =
+    bytes(/of which ([\d.]+) (\w+) is free/) +
+    bytes(/([\d.]+) (\w+) is allocated by PyTorch/) +
+    bytes(/([\d.]+) (\w+) is reserved by PyTorch but unallocated/);
+  return total - known > total / 10;
 }
 
 /** The error class for a native failure. */

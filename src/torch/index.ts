@@ -4,6 +4,7 @@ export * from './autograd.js';
 export * from './create.js';
 export * from './device.js';
 export { checkOperators, type Layout, type MemoryFormat, type Scalar } from './door.js';
+export * from './choose-device.js';
 export * from './dtype.js';
 export { DisposedError, OperatorError, ThreadError } from './errors.js';
 export * from './mapped-file.js';

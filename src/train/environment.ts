@@ -4,8 +4,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../base/native-path.js';
-import { torchFacts } from '../torch/index.js';
-import type { ChosenDevice } from './device-choice.js';
+import { type ChosenDevice, torchFacts } from '../torch/index.js';
 
 export function environmentFacts({ device, name }: ChosenDevice): object {
   const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {

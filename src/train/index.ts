@@ -1,6 +1,5 @@
 /** The room of training: runs as streams of events, the loop, the step program, what trains, run folders. */
 
-export { chooseDevice, type ChosenDevice } from './device-choice.js';
 export type * from './events.js';
 export { memoryPolicies, type MemoryPolicy } from './memory-policy.js';
 export { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';

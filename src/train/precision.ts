@@ -2,8 +2,7 @@
 
 import type { Recipe } from '../config/index.js';
 import type { MasterWeights } from '../optim/index.js';
-import type { DType } from '../torch/index.js';
-import type { ChosenDevice } from './device-choice.js';
+import type { ChosenDevice, DType } from '../torch/index.js';
 
 export interface ChosenPrecision {
   /** Of activations, frozen weights and trained weights. */

@@ -3,8 +3,13 @@
 import { UsageError } from '../base/errors.js';
 import { effectiveBatch, type EffectiveBatch, type Recipe } from '../config/index.js';
 import { openDataset, type Dataset } from '../data/index.js';
-import { Generator, setThreads, torchFacts } from '../torch/index.js';
-import { chooseDevice, type ChosenDevice } from './device-choice.js';
+import {
+  chooseDevice,
+  type ChosenDevice,
+  Generator,
+  setThreads,
+  torchFacts,
+} from '../torch/index.js';
 import type { LoadingEvent, StartEvent } from './events.js';
 import { openModel, type OpenedModel } from './open-model.js';
 import { planRun, type RunPlan } from './plan-run.js';

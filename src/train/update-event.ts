@@ -1,8 +1,7 @@
 /** The event of an update, from what it was made of, what the device has counted, and how long it took. */
 
 import type { UpdateData } from '../data/index.js';
-import { memoryStats } from '../torch/index.js';
-import type { ChosenDevice } from './device-choice.js';
+import { type ChosenDevice, memoryStats } from '../torch/index.js';
 import type { UpdateEvent } from './events.js';
 import type { UpdateNumbers, UpdateResult } from './update.js';
 

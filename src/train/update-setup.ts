@@ -3,7 +3,7 @@
 import type { Recipe } from '../config/index.js';
 import type { SegmentedModel } from '../models/index.js';
 import { AdamW, LossScale, schedule } from '../optim/index.js';
-import type { ChosenDevice } from './device-choice.js';
+import type { ChosenDevice } from '../torch/index.js';
 import { memoryPolicies } from './memory-policy.js';
 import type { RunPlan } from './plan-run.js';
 import type { ChosenPrecision } from './precision.js';

@@ -1,8 +1,9 @@
-/** Which device a run computes on: what the recipe names, checked, or the first GPU, or the CPU. */
+/** Which device a command computes on: the one that is named, checked, or the first GPU, or the CPU. */
 
 import { totalmem } from 'node:os';
-import { EnvironmentError } from '../base/errors.js';
-import { torchFacts, type Device, type TorchFacts } from '../torch/index.js';
+import { EnvironmentError, UsageError } from '../base/errors.js';
+import { type Device, torchFacts } from './device.js';
+import type { TorchFacts } from './native.js';
 
 export interface ChosenDevice {
   readonly device: Device;
@@ -15,10 +16,17 @@ export interface ChosenDevice {
 }
 
 /**
- * @param wanted `auto`, `cpu`, `cuda` or `cuda:<index>`
- * @throws EnvironmentError `E_NO_GPU` where there is none, `E_NO_DEVICE` for an index that there is not.
+ * @param wanted `auto`, `cpu`, `cuda` (the first GPU) or `cuda:<index>`
+ * @throws UsageError `E_DEVICE` for another name; EnvironmentError `E_NO_GPU` where there is none, `E_DEVICE` for an index that
+ *   there is not
  */
 export function chooseDevice(wanted: string, facts: TorchFacts = torchFacts()): ChosenDevice {
+  if (!/^(auto|cpu|cuda(:\d+)?)$/.test(wanted)) {
+    throw new UsageError(`There is no device "${wanted}".`, {
+      code: 'E_DEVICE',
+      hint: 'Use cpu, cuda, or cuda:1 for the second GPU.',
+    });
+  }
   const gpus = facts.cuda?.devices ?? [];
   if (wanted === 'cpu' || (wanted === 'auto' && gpus.length === 0)) {
     const totalBytes = Math.min(totalmem(), process.constrainedMemory() || Infinity);
@@ -27,21 +35,18 @@ export function chooseDevice(wanted: string, facts: TorchFacts = torchFacts()): 
     return { device: 'cpu', name, capability: null, totalBytes };
   }
   if (gpus.length === 0) {
-    throw new EnvironmentError(
-      `The recipe asks for the device ${wanted}, and no GPU is in reach.`,
-      {
-        code: 'E_NO_GPU',
-        hint: 'See `patina doctor` for what is missing, or train with `--set device=cpu`.',
-      },
-    );
+    throw new EnvironmentError(`There is no GPU to use as ${wanted}.`, {
+      code: 'E_NO_GPU',
+      hint: 'Choose the device cpu; `patina doctor` tells what is wrong with a GPU.',
+    });
   }
   const index = Number(/:(\d+)$/.exec(wanted)?.[1] ?? gpus[0]!.index);
   const gpu = gpus.find((each) => each.index === index);
   if (gpu === undefined) {
     const there = gpus.map((each) => `cuda:${each.index} (${each.name})`).join(', ');
     throw new EnvironmentError(`There is no device ${wanted}; there is ${there}.`, {
-      code: 'E_NO_DEVICE',
-      hint: `Choose one of these, for example \`--set device=cuda:${gpus[0]!.index}\`.`,
+      code: 'E_DEVICE',
+      hint: `Choose one that there is, such as cuda:${gpus[0]!.index}.`,
     });
   }
   return {
