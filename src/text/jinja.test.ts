@@ -29,6 +29,21 @@ describe('a template', () => {
     expect(render('{{ [1, 2] | first }}{{ 3 | abs }}')).toBe('13');
   });
 
+  it('compares as Python does', () => {
+    const truth = (expression: string, x: unknown = ''): boolean =>
+      render(`{{ 'yes' if ${expression} else 'no' }}`, { x }) === 'yes';
+    // JavaScript's == holds '', blanks, false and 0 equal; Llama 2's template asks `system_message != false`.
+    for (const x of ['', ' \n', '0']) expect(truth('x == false or x == 0', x)).toBe(false);
+    expect(truth("x != false and '1' != 1 and x != none and nothing != none")).toBe(true);
+    expect(truth('1 == true and 0 == false and 1.0 == 1 and none == none')).toBe(true);
+    expect(truth("[1, 'a'] == [1.0, 'a'] and [1] != [2] and [1] != [1, 2]")).toBe(true);
+    expect(truth("{'a': [1]} == {'a': [1]} and {'a': 1} != {'b': 1} and {} != []")).toBe(true);
+  });
+
+  it('counts the code points of a text', () => {
+    expect(render('{{ x | length }} {{ [x, x] | length }}', { x: '😀a' })).toBe('2 2');
+  });
+
   it('gives blocks the blanks of transformers', () => {
     const source = '{% if true %}\n  a\n  {%- if true %}\nb{% endif %}\n{% endif %}\n';
     expect(render(source)).toBe('  ab');

@@ -2,7 +2,8 @@
  * Runs a Jinja template (@huggingface/jinja) as transformers runs chat templates, and never longer than a
  * budget: a template comes with a model, from anywhere.
  *
- * Mended here: `trim`, `strip`, `lstrip` and `rstrip` are Python's, characters to strip included; the
+ * Mended here: `trim`, `strip`, `lstrip` and `rstrip` are Python's, characters to strip included; so are `==` and `!=`
+ * (`'' != false`, lists by their items) and the length of a text, which counts code points; the
  * generation tags of transformers keep Jinja's rules for blanks and can be made visible; `strftime_now` is
  * there only where a date is given, in English, so that the same record gives the same tokens tomorrow.
  */
@@ -45,11 +46,16 @@ interface Node {
   readonly callee?: Node;
   readonly object?: Node;
   readonly property?: Node;
+  readonly left?: Node;
+  readonly right?: Node;
+  readonly operator?: Node;
   readonly args?: readonly Node[];
 }
 interface Value {
   readonly type: string;
   readonly value: unknown;
+  /** Python's truth of it. */
+  __bool__(): Value;
 }
 interface Scope {
   set(name: string, value: unknown): Value;
@@ -65,6 +71,7 @@ const tokenize = jinja.tokenize as unknown as (
 ) => unknown;
 const parse = jinja.parse as unknown as (tokens: unknown) => Node;
 
+const NUMBERS: readonly string[] = ['IntegerValue', 'FloatValue', 'BooleanValue'];
 const SIDES: Readonly<Record<string, 'both' | 'left' | 'right'>> = {
   strip: 'both',
   lstrip: 'left',
@@ -75,22 +82,69 @@ class Runner extends Interpreter {
   #steps = 0;
 
   override evaluate(node: Node | undefined, scope: Scope): Value {
-    if (++this.#steps > STEP_LIMIT) throw new Error(`it takes more than ${STEP_LIMIT} steps`);
-    const result = (node && this.#pythonStrip(node, scope)) ?? super.evaluate(node, scope);
+    this.#step();
+    const result = (node && this.#asPython(node, scope)) ?? super.evaluate(node, scope);
     if (typeof result.value === 'string' && result.value.length > STRING_LIMIT) {
       throw new Error(`it makes a string of more than ${STRING_LIMIT} characters`);
     }
     return result;
   }
 
-  /** `text | trim` and `text.strip(...)`; undefined where the node is something else. */
-  #pythonStrip(node: Node, scope: Scope): Value | undefined {
-    if (node.type === 'FilterExpression') {
-      if (node.filter?.type !== 'Identifier' || node.filter.value !== 'trim') return undefined;
+  #step(): void {
+    if (++this.#steps > STEP_LIMIT) throw new Error(`it takes more than ${STEP_LIMIT} steps`);
+  }
+
+  /** What the package does otherwise than Python; undefined where the node is something else. */
+  #asPython(node: Node, scope: Scope): Value | undefined {
+    if (node.type === 'BinaryExpression') return this.#equality(node, scope);
+    if (node.type === 'CallExpression') return this.#strip(node, scope);
+    if (node.type !== 'FilterExpression' || node.filter?.type !== 'Identifier') return undefined;
+    if (node.filter.value === 'trim') {
       return stripped(this.evaluate(node.operand, scope), 'both', undefined);
     }
-    if (node.type !== 'CallExpression' || node.callee?.type !== 'MemberExpression')
-      return undefined;
+    return node.filter.value === 'length' ? this.#length(node, scope) : undefined;
+  }
+
+  #equality({ operator, left, right }: Node, scope: Scope): Value | undefined {
+    if (operator?.value !== '==' && operator?.value !== '!=') return undefined;
+    const a = this.evaluate(left, scope);
+    const equal = this.#equals(a, this.evaluate(right, scope));
+    // The package does not export the classes of its values.
+    const Truth = a.__bool__().constructor as new (value: boolean) => Value;
+    return new Truth(equal === (operator.value === '=='));
+  }
+
+  /** Python's `==`: numbers and truths by value, texts by characters, lists and dictionaries by what they hold. */
+  #equals(a: Value, b: Value): boolean {
+    this.#step();
+    if (NUMBERS.includes(a.type) && NUMBERS.includes(b.type)) {
+      return Number(a.value) === Number(b.value);
+    }
+    if (a.type !== b.type) return false;
+    if (Array.isArray(a.value) && Array.isArray(b.value)) {
+      const [items, others] = [a.value as Value[], b.value as Value[]];
+      return items.length === others.length && items.every((x, i) => this.#equals(x, others[i]!));
+    }
+    if (a.value instanceof Map && b.value instanceof Map) {
+      const [items, others] = [a.value as Map<string, Value>, b.value as Map<string, Value>];
+      const isThere = ([key, x]: [string, Value]): boolean =>
+        others.has(key) && this.#equals(x, others.get(key)!);
+      return items.size === others.size && [...items].every(isThere);
+    }
+    return a.value === b.value;
+  }
+
+  /** Code points of a text, items of a list. */
+  #length({ operand }: Node, scope: Scope): Value | undefined {
+    const { type, value } = this.evaluate(operand, scope);
+    const counted = type === 'StringValue' ? Array.from(String(value)) : value;
+    if (!Array.isArray(counted)) return undefined;
+    return super.evaluate({ type: 'IntegerLiteral', value: counted.length }, scope);
+  }
+
+  /** `text.strip(...)` and its kin. */
+  #strip(node: Node, scope: Scope): Value | undefined {
+    if (node.callee?.type !== 'MemberExpression') return undefined;
     const { object, property } = node.callee;
     const side = property?.type === 'Identifier' ? SIDES[String(property.value)] : undefined;
     if (!side || node.args!.length > 1) return undefined;
@@ -108,7 +162,6 @@ function stripped(
   if (text.type !== 'StringValue') return undefined;
   const set = typeof characters === 'string' ? characters : undefined;
   const result = pythonStrip(String(text.value), { side, characters: set });
-  // The package does not export the classes of its values.
   return new (text.constructor as new (value: string) => Value)(result);
 }
 
