@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
 import { ColourFolder } from '../train/testing-files.js';
 import type { StartEvent, TrainEvent, UpdateEvent } from '../train/index.js';
-import { main } from './main.js';
+import { patina } from './testing.js';
 import { openTrainView } from './train-view/train-view.js';
 
 let folder: ColourFolder;
@@ -15,15 +15,6 @@ beforeAll(async () => {
 });
 afterAll(() => folder.remove());
 afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
-
-async function patina(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  let [out, err] = ['', ''];
-  const code = await main(args, {
-    stdout: { write: (text) => (out += text) },
-    stderr: { write: (text) => (err += text) },
-  });
-  return { code, out, err };
-}
 
 const eventsIn = (out: string): TrainEvent[] =>
   out

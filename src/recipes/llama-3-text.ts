@@ -7,7 +7,10 @@ import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
 
 const TEXT = {
   model: { llm: 'meta-llama/Meta-Llama-3-8B-Instruct' },
-  data: { sources: ['./data/train.jsonl'], grouping: 'length' },
+  data: {
+    sources: [{ path: './data/train.jsonl', origin: 'your own conversations, one a line' }],
+    grouping: 'length',
+  },
   schedule: { epochs: 3 },
   effectiveBatch: 16,
 } satisfies Partial<RecipeInput>;

@@ -6,6 +6,7 @@
  * in the `vicuna` format of all later use.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
+import { LLAVA_INSTRUCT, LLAVA_PRETRAIN } from './origins.js';
 
 const LLM = 'lmsys/vicuna-7b-v1.5';
 const VISION = 'openai/clip-vit-large-patch14-336';
@@ -19,6 +20,7 @@ const FINETUNE = {
       {
         path: `${DATA}/LLaVA-Instruct-150K/llava_v1_5_mix665k.json`,
         images: `${DATA}/llava_images`,
+        origin: LLAVA_INSTRUCT,
       },
     ],
     grouping: 'modality',
@@ -38,6 +40,7 @@ export const llava15Pretrain = defineRecipe({
       {
         path: `${DATA}/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json`,
         images: `${DATA}/LLaVA-Pretrain/images`,
+        origin: LLAVA_PRETRAIN,
       },
     ],
   },

@@ -12,6 +12,7 @@
  * the same updates, which is what XTuner's `gpu1` recipes are for.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
+import { INTERNVL_SFT, LLAVA_INSTRUCT, LLAVA_PRETRAIN, SHAREGPT4V_PT } from './origins.js';
 
 const LLM = 'meta-llama/Meta-Llama-3-8B-Instruct';
 const VISION = 'openai/clip-vit-large-patch14-336';
@@ -39,6 +40,7 @@ const FINETUNE = {
       {
         path: `${LLAVA_DATA}/LLaVA-Instruct-150K/llava_v1_5_mix665k.json`,
         images: `${LLAVA_DATA}/llava_images`,
+        origin: LLAVA_INSTRUCT,
       },
     ],
     grouping: 'modality',
@@ -58,6 +60,7 @@ export const llavaLlama3Pretrain = defineRecipe({
       {
         path: `${LLAVA_DATA}/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json`,
         images: `${LLAVA_DATA}/LLaVA-Pretrain/images`,
+        origin: LLAVA_PRETRAIN,
       },
     ],
   },
@@ -74,6 +77,7 @@ export const llavaLlama3PretrainSharegpt4v = defineRecipe({
       {
         path: './data/sharegpt4v/share-captioner_coco_lcs_sam_1246k_1107.json',
         images: './data/sharegpt4v/data',
+        origin: SHAREGPT4V_PT,
       },
     ],
   },
@@ -114,6 +118,7 @@ export const llavaLlama3FinetuneInternvl = defineRecipe({
     ].map(([name, images]) => ({
       path: `${INTERNVL_DATA}/${name!}.jsonl`,
       images: `${INTERNVL_DATA}/${images!}`,
+      origin: INTERNVL_SFT,
     })),
     grouping: 'modality',
     badRecords: 'skip',

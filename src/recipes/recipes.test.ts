@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { effectiveBatch } from '../config/effective-batch.js';
+import { Generator } from '../torch/index.js';
+import { tinyLlava } from '../train/testing.js';
+import { prepareTrainable } from '../train/trainable.js';
 import { recipes } from './built-in.js';
 import { copyRecipe } from './copy-recipe.js';
 import { builtInRecipe, findRecipe } from './find-recipe.js';
@@ -45,6 +48,35 @@ test.each([
 test('one card trains the same updates', async () => {
   const recipe = await findRecipe('llava-llama-3-8b-pretrain', { set: ['batchSize=1'] });
   expect(effectiveBatch(recipe, 1)).toMatchObject({ records: 256, accumulate: 256 });
+});
+
+describe('on the parameters of a LLaVA', () => {
+  const LLAVAS = NAMES.filter((name) => !name.includes('text'));
+
+  test.each(LLAVAS)('every pattern of %s matches, every part learns as it says', async (name) => {
+    const { train, optimizer } = await findRecipe(name);
+    const model = tinyLlava();
+    const generator = Generator.create(1);
+    try {
+      const options = { dtype: 'float32', device: 'cpu', generator } as const;
+      const { table } = prepareTrainable(model, { train, optimizer, ...options });
+      const rates = Object.fromEntries(
+        table.flatMap(({ part, learningRate }) =>
+          learningRate === null ? [] : [[part, learningRate]],
+        ),
+      );
+      const { learningRate } = optimizer;
+      const projector = name === 'llava-1.5-7b-lora' ? 2e-5 : learningRate;
+      expect(rates).toEqual({
+        ...(train.vision !== 'frozen' && { vision: learningRate }),
+        ...(train.projector !== 'frozen' && { projector }),
+        ...(train.decoder !== 'frozen' && { text: learningRate }),
+      });
+    } finally {
+      generator.dispose();
+      model.dispose();
+    }
+  });
 });
 
 describe('findRecipe', () => {
@@ -103,7 +135,15 @@ export default defineRecipe({
     projector: 'frozen',
     decoder: { lora: { rank: 64, alpha: 16, dropout: 0.1 } },
   },
-  data: { sources: ['./data/train.jsonl'], grouping: 'length' },
+  data: {
+    sources: [
+      {
+        path: './data/train.jsonl',
+        origin: 'your own conversations, one a line',
+      },
+    ],
+    grouping: 'length',
+  },
   optimizer: { learningRate: 2e-4 },
   schedule: { epochs: 3 },
   effectiveBatch: 16,

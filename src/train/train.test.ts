@@ -1,12 +1,11 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
 import type { StartEvent, TrainEvent, UpdateEvent } from './events.js';
 import { listRuns } from './run/list-runs.js';
-import { RunFolder } from './run/run-folder.js';
-import { colourRecord, ColourFolder, TINY_CONFIG } from './testing-files.js';
+import { colourRecord, ColourFolder } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
 let folder: ColourFolder;
@@ -129,132 +128,4 @@ describe('train', () => {
     await expect(() => run({ schedule: { updates: 1 } })).toLeakNothing();
     await expect(() => run({}, { dryRun: true })).toLeakNothing();
   });
-});
-
-/** What goes wrong, the code, the exit code, and whether a run is left that says so. */
-const broken: [string, () => Partial<RecipeInput>, string, number, boolean][] = [
-  ['a wrong field', () => ({ optimizer: { learningRate: -1 } }), 'E_RECIPE', 2, false],
-  [
-    'a missing data file',
-    () => ({ data: { sources: [at('none.jsonl')] } }),
-    'E_PATH_MISSING',
-    4,
-    false,
-  ],
-  [
-    'an empty data set',
-    () => ({ data: { sources: [writeRecords('empty.jsonl', [])] } }),
-    'E_DATA_EMPTY',
-    4,
-    false,
-  ],
-  [
-    'a missing tokenizer',
-    () => ({ model: { config: TINY_CONFIG, tokenizer: at('nowhere') } }),
-    'E_PATH_MISSING',
-    4,
-    false,
-  ],
-  [
-    'a configuration that is none',
-    () => ({
-      model: {
-        config: { ...TINY_CONFIG, text_config: { hidden_size: 'x' } },
-        tokenizer: at('tokenizer'),
-      },
-    }),
-    'E_CONFIG',
-    4,
-    false,
-  ],
-  [
-    'a target that matches nothing',
-    () => ({ train: { decoder: { lora: { targets: ['*.nothing'] } } } }),
-    'E_TRAIN_PATTERN',
-    2,
-    false,
-  ],
-  ['a GPU that is not there', () => ({ device: 'cuda:99' }), 'E_NO_', 3, false],
-  [
-    'a picture that cannot be read',
-    () => ({
-      data: {
-        sources: [writeRecords('picture.jsonl', [colourRecord(1, 'one.jsonl')])],
-        workers: 0,
-      },
-    }),
-    'E_IMAGE_',
-    4,
-    true,
-  ],
-  [
-    'a record without supervision',
-    () => ({
-      data: { sources: [writeRecords('nothing.jsonl', [colourRecord(1, null)])], workers: 0 },
-      text: { maxLength: 12 },
-    }),
-    'E_NO_SUPERVISION',
-    4,
-    true,
-  ],
-  [
-    'a record over the limit',
-    () => ({
-      data: { sources: [writeRecords('long.jsonl', [colourRecord(1)])], workers: 0 },
-      text: { maxLength: 12, overlong: 'stop' },
-    }),
-    'E_OVERLONG',
-    4,
-    true,
-  ],
-  [
-    'update-in-backward with accumulation',
-    () => ({
-      optimizer: { learningRate: 1, updateInBackward: true, clipNorm: null },
-      effectiveBatch: 4,
-    }),
-    'E_UPDATE_IN_BACKWARD',
-    2,
-    false,
-  ],
-  [
-    'a folder of runs that is a file',
-    () => ({ run: { root: at('one.jsonl') } }),
-    'E_UNWRITABLE',
-    3,
-    false,
-  ],
-];
-
-test.each(broken)('%s is a typed error', async (_name, more, code, exitCode, leaves) => {
-  const events = all(train(recipe(more())));
-  await expect(events).rejects.toMatchObject({
-    code: expect.stringMatching(`^${code}`) as string,
-    exitCode,
-    hint: expect.stringMatching(/\.$/) as string,
-  });
-  expect(await listRuns(runs())).toMatchObject(leaves ? [{ state: 'failed', updates: 0 }] : []);
-});
-
-test('a run that exists, is in use, or cannot be written is refused', async () => {
-  const named = { run: { root: runs(), name: 'mine' }, schedule: { updates: 1 } };
-  await run(named);
-  await expect(run(named)).rejects.toMatchObject({ code: 'E_RUN_EXISTS', exitCode: 2 });
-  const held = await RunFolder.open(join(runs(), 'mine'));
-  await expect(all(resumeRun(join(runs(), 'mine')))).rejects.toMatchObject({
-    code: 'E_RUN_IN_USE',
-    exitCode: 3,
-  });
-  held.close();
-  await expect(all(resumeRun(at('tokenizer')))).rejects.toMatchObject({ code: 'E_NO_RUN' });
-});
-
-test.skipIf(process.getuid?.() === 0)('a folder without permission is a typed error', async () => {
-  mkdirSync(runs());
-  chmodSync(runs(), 0o500);
-  try {
-    await expect(run()).rejects.toMatchObject({ code: 'E_UNWRITABLE', exitCode: 3 });
-  } finally {
-    chmodSync(runs(), 0o700);
-  }
 });

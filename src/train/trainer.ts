@@ -111,6 +111,15 @@ export class Trainer {
     this.badRecords = counters.badRecords;
     this.stopping.restore(counters.validation);
     this.saved = { update: counters.update, path };
+    this.updates(0); // refuses the place in other data now, before the run changes
+  }
+
+  /** The next updates from where the run stands. @throws DataError `E_CURSOR` */
+  private updates(count: number, signal?: AbortSignal): AsyncGenerator<UpdateData, void> {
+    const { data, recipe, batching } = this.parts;
+    const { batchSize } = recipe;
+    const { accumulate } = batching;
+    return data.updates({ batchSize, accumulate, from: this.cursor, count, signal });
   }
 
   /**
@@ -123,21 +132,14 @@ export class Trainer {
     place: RunPlace,
     { signal, maxUpdates = Infinity }: RunOptions = {},
   ): AsyncGenerator<TrainEvent, void> {
-    const { data, recipe, batching, device } = this.parts;
+    const { device } = this.parts.device;
     const begun = performance.now();
     const target = Math.min(this.plan.planned, maxUpdates);
-    resetPeak(device.device);
+    resetPeak(device);
     try {
       if (this.update === 0) yield* this.probe(signal);
       this.mark = performance.now();
-      const updates = data.updates({
-        batchSize: recipe.batchSize,
-        accumulate: batching.accumulate,
-        from: this.cursor,
-        count: Math.max(0, target - this.update),
-        signal,
-      });
-      for await (const next of updates) {
+      for await (const next of this.updates(Math.max(0, target - this.update), signal)) {
         yield* this.step(next);
         yield* this.regularly(place, signal, target);
         if (this.stopEarly || signal?.aborted === true) break;

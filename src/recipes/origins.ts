@@ -1,0 +1,13 @@
+/** Where the data of the built-in recipes can be had, for whoever starts one without them. */
+
+export const LLAVA_PRETRAIN =
+  'https://huggingface.co/datasets/liuhaotian/LLaVA-Pretrain, with images.zip unpacked into images/';
+
+export const LLAVA_INSTRUCT =
+  'https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K; its pictures are COCO train2017, GQA, OCR-VQA, TextVQA and Visual Genome in the folders that the records name (coco/, gqa/, ocr_vqa/, textvqa/, vg/)';
+
+export const SHAREGPT4V_PT =
+  'https://huggingface.co/datasets/Lin-Chen/ShareGPT4V; its pictures are COCO, LLaVA-Pretrain and SAM in the folders that the records name';
+
+export const INTERNVL_SFT =
+  'https://huggingface.co/datasets/OpenGVLab/InternVL-Chat-V1-2-SFT-Data, with its pictures in data/';
