@@ -2,6 +2,7 @@
 import { DataError } from '../../base/errors.js';
 import { elementCount, type StoredTensor } from '../stored.js';
 import { brief } from '../strict-json.js';
+import { isAllowed } from './is-allowed.js';
 import { listSome } from './list-names.js';
 
 export interface CheckInput {
@@ -88,7 +89,7 @@ export function checkTensors({
   for (const name of [...spare.filter((each) => !tied.has(each)), ...unexpected]) {
     faults.push({ kind: 'unexpected', name, text: brief(name) });
   }
-  const refused = faults.filter(({ name }) => !allow.some((pattern) => covers(pattern, name)));
+  const refused = faults.filter(({ name }) => !isAllowed(name, allow));
   if (refused.length > 0) throw new TensorsError(where, refused);
   const named = (wanted: (fault: TensorFault) => boolean): string[] =>
     faults.filter(wanted).map(({ name }) => name);
@@ -108,9 +109,4 @@ function whyUnfit({ shape, dtype }: StoredTensor, expected: readonly number[]): 
     return `has the shape [${shape.join(', ')}]${hint}, expected [${expected.join(', ')}]`;
   }
   return FLOATING.has(dtype) ? undefined : `has the type ${dtype}`;
-}
-
-/** Whether a pattern, a name or a beginning with `*` behind it, covers a name. */
-function covers(pattern: string, name: string): boolean {
-  return pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }

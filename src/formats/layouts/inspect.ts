@@ -4,10 +4,9 @@
  */
 import { join } from 'node:path';
 
-import { DataError } from '../../base/errors.js';
-import { openSource } from '../source.js';
+import { type JsonObject, readJsonObject } from '../small-file.js';
 import { dtypeBytes, elementCount, type StoredTensor } from '../stored.js';
-import { isJsonObject, parseStrictJson } from '../strict-json.js';
+import { isJsonObject } from '../strict-json.js';
 import {
   filesIn,
   openWeights,
@@ -28,7 +27,7 @@ export interface WeightSource extends NamedTensors {
   /** Whether it holds adapters instead of weights, or beside them. */
   readonly isAdapter: boolean;
   /** `config.json`, or for adapters `adapter_config.json`; undefined where there is none. */
-  readonly config: Readonly<Record<string, unknown>> | undefined;
+  readonly config: JsonObject | undefined;
   /** What a checkpoint holds beside its state dict. */
   readonly rest: Weights['rest'];
 }
@@ -60,7 +59,6 @@ const COMPANIONS = [
   'visual_encoder',
   'non_lora_trainables.bin',
 ];
-const MAX_CONFIG = 16 * 2 ** 20;
 
 /**
  * Looks at a folder or file.
@@ -93,8 +91,7 @@ export async function openWeightSource(
   const named = nameTensors(tensors, { where: path });
   const isAdapter = [...named.tensors.keys()].some(isAdapterTensor);
   const configName = isAdapter ? 'adapter_config.json' : 'config.json';
-  const names = await filesIn(path);
-  const config = names?.includes(configName) ? await readConfig(join(path, configName)) : undefined;
+  const config = await readJsonObject(join(path, configName));
   return { ...named, path, files, rest, isAdapter, config };
 }
 
@@ -125,19 +122,4 @@ function factsOf(tensors: readonly (readonly [string, StoredTensor])[]): PartFac
   const dtypes = [...counts].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);
   const isAdapter = tensors.every(([name]) => isAdapterTensor(name));
   return { tensors: tensors.length, parameters, bytes, dtypes, isAdapter };
-}
-
-async function readConfig(path: string): Promise<Readonly<Record<string, unknown>>> {
-  const source = await openSource(path);
-  try {
-    const size = Math.min(source.size, MAX_CONFIG);
-    const content = parseStrictJson(await source.read(0, size), path);
-    if (isJsonObject(content)) return content;
-  } finally {
-    await source.close();
-  }
-  throw new DataError(`${path} is no configuration: it is not a JSON object.`, {
-    code: 'E_JSON',
-    hint: 'Correct the file, or download it again.',
-  });
 }

@@ -14,7 +14,7 @@ const SAMPLING = [
 ];
 
 /** @param text the decoder's configuration, for the special tokens */
-export function generationConfig(found: Json | undefined, text: Readonly<Json>): Json {
+export function generationConfig(found: Readonly<Json> | undefined, text: Readonly<Json>): Json {
   const ids = Object.fromEntries(
     ['bos_token_id', 'eos_token_id', 'pad_token_id']
       .filter((field) => (text[field] ?? null) !== null)

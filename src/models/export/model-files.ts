@@ -2,8 +2,11 @@
  * The files that make a folder of weights a model: configuration, generation configuration, tokenizer, chat template, processor.
  * What the source holds wins; the parts beside it fill in.
  */
+import { join } from 'node:path';
+
 import { DataError } from '../../base/errors.js';
 import type { WeightSource } from '../../formats/layouts/inspect.js';
+import { type JsonObject, readJsonObject } from '../../formats/small-file.js';
 import type { DType } from '../../torch/index.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
 import { type ImageProcessor, inMode } from '../configs/image-processor.js';
@@ -20,7 +23,7 @@ import {
   textConfig,
   visionConfig,
 } from './model-json.js';
-import { type Companion, configText, readJson } from './small-files.js';
+import { type Companion, configText } from './small-files.js';
 import { TokenizerFiles } from './tokenizer-files.js';
 
 /** New rows fill the vocabulary up to a multiple of this, which matrix products like. */
@@ -208,9 +211,9 @@ async function generationFile(
   sources: readonly WeightSource[],
   { text }: RawConfigs,
 ): Promise<Companion> {
-  let found: Json | undefined;
+  let found: JsonObject | undefined;
   for (const folder of textFolders(sources)) {
-    found ??= await readJson(folder, 'generation_config.json');
+    found ??= await readJsonObject(join(folder, 'generation_config.json'));
   }
   return { name: 'generation_config.json', content: configText(generationConfig(found, text)) };
 }

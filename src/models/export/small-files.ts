@@ -1,10 +1,5 @@
-/** The small files of a model's folder: found in the folders that a model is put together from, written in one form. */
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
-
-import { DataError } from '../../base/errors.js';
-import { openSource } from '../../formats/source.js';
-import { isJsonObject, parseStrictJson } from '../../formats/strict-json.js';
+/** The small files of a model's folder, written in one form. */
+import { isJsonObject } from '../../formats/strict-json.js';
 import type { Json } from './model-json.js';
 
 /** A file beside the weights: copied from a path, or text. */
@@ -12,9 +7,6 @@ export interface Companion {
   readonly name: string;
   readonly content: string | { readonly path: string };
 }
-
-/** A vocabulary of 256,000 tokens takes 34 MB. */
-const MAX_BYTES = 256 * 2 ** 20;
 
 /** What Python prints for "no limit", 10^30 as a float, which JSON here would write as `1e+30`. */
 const NO_LIMIT = /(?<=: )1e\+30(?=,?$)/gm;
@@ -52,42 +44,4 @@ function sorted(value: unknown): unknown {
       .sort()
       .map((key) => [key, sorted(value[key])]),
   );
-}
-
-/** The text of a folder's file; undefined where there is none. */
-export async function readText(folder: string, name: string): Promise<string | undefined> {
-  const path = join(folder, name);
-  const isFile = await stat(path).then(
-    (status) => status.isFile(),
-    () => false,
-  );
-  if (!isFile) return undefined;
-  const source = await openSource(path);
-  try {
-    if (source.size > MAX_BYTES) {
-      throw new DataError(
-        `${path} has ${source.size} bytes, more than the ${MAX_BYTES} that are read.`,
-        {
-          code: 'E_JSON',
-          hint: 'Fetch the file again from where the model came from.',
-        },
-      );
-    }
-    return new TextDecoder().decode(await source.read(0, source.size));
-  } finally {
-    await source.close();
-  }
-}
-
-/** The object in a folder's file; undefined where there is none. @throws DataError `E_JSON` */
-export async function readJson(folder: string, name: string): Promise<Json | undefined> {
-  const text = await readText(folder, name);
-  if (text === undefined) return undefined;
-  const path = join(folder, name);
-  const value = parseStrictJson(Buffer.from(text), path);
-  if (isJsonObject(value)) return { ...value };
-  throw new DataError(`${path} is not a JSON object.`, {
-    code: 'E_JSON',
-    hint: 'Correct the file, or download it again.',
-  });
 }

@@ -2,16 +2,18 @@
  * A tokenizer's files on their way from one folder to another: which tokens there are, tokens added, the chat template in a file
  * of its own. Files that need no change keep their bytes.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
+import { readJsonObject, readSmallText } from '../../formats/small-file.js';
 import { isJsonObject } from '../../formats/strict-json.js';
 import type { Json } from './model-json.js';
-import { jsonText, readJson, readText, type Companion } from './small-files.js';
+import { jsonText, type Companion } from './small-files.js';
 
 /** What goes along with `tokenizer.json`, where it is there. */
-const ALONG = ['special_tokens_map.json', 'added_tokens.json', 'tokenizer.model'];
-const ALSO = ['vocab.json', 'merges.txt'];
+const JSON_ALONG = ['special_tokens_map.json', 'added_tokens.json'];
+const ALONG = ['tokenizer.model', 'vocab.json', 'merges.txt'];
 
 /** A token and the row of the embeddings that is its own. */
 export interface AddedToken {
@@ -53,19 +55,22 @@ export class TokenizerFiles {
 
   /** @returns undefined for a folder without a `tokenizer.json`. @throws DataError `E_JSON`, `E_TOKENIZER_BROKEN` */
   static async read(folder: string): Promise<TokenizerFiles | undefined> {
-    const tokenizer = await readJson(folder, 'tokenizer.json');
+    const file = (name: string): string => join(folder, name);
+    const copy = async (name: string): Promise<Json | undefined> => {
+      const json = await readJsonObject(file(name));
+      return json === undefined ? undefined : { ...json };
+    };
+    const tokenizer = await copy('tokenizer.json');
     if (tokenizer === undefined) return undefined;
-    const config = (await readJson(folder, 'tokenizer_config.json')) ?? {};
+    const config = (await copy('tokenizer_config.json')) ?? {};
     const along = new Map<string, Json | undefined>();
-    for (const name of [...ALONG, ...ALSO]) {
-      if ((await readText(folder, name)) === undefined) continue;
-      along.set(
-        name,
-        name === ALONG[0] || name === ALONG[1] ? await readJson(folder, name) : undefined,
-      );
+    for (const name of JSON_ALONG) {
+      const json = await copy(name);
+      if (json !== undefined) along.set(name, json);
     }
-    const jinja = await readText(folder, 'chat_template.jinja');
-    const json = (await readJson(folder, 'chat_template.json'))?.['chat_template'];
+    for (const name of ALONG) if (existsSync(file(name))) along.set(name, undefined);
+    const jinja = await readSmallText(file('chat_template.jinja'));
+    const json = (await readJsonObject(file('chat_template.json')))?.['chat_template'];
     const template = jinja ?? templateOf(json) ?? templateOf(config['chat_template']);
     return new TokenizerFiles(folder, tokenizer, config, along, template);
   }

@@ -1,5 +1,6 @@
 /** Looks for NaN and infinities in many tensors on their device; the host waits once, at the end. */
 import { DataError } from '../../base/errors.js';
+import { isAllowed } from '../../formats/layouts/is-allowed.js';
 import { listNames } from '../../formats/layouts/list-names.js';
 import { noGrad, scope, stack, type Tensor } from '../../torch/index.js';
 
@@ -23,11 +24,11 @@ export class FiniteCheck {
     const faulty = this.names.filter(
       (name, i) =>
         !(Number.isFinite(values[2 * i]) && Number.isFinite(values[2 * i + 1])) &&
-        !allow.some((pattern) => covers(pattern, name)),
+        !isAllowed(name, allow),
     );
     if (faulty.length === 0) return;
     throw new DataError(
-      `${source}: ${faulty.length} tensors hold NaN or infinity: ${listNames(faulty)}.`,
+      `${source}: ${faulty.length === 1 ? 'a tensor holds' : `${faulty.length} tensors hold`} NaN or infinity: ${listNames(faulty)}.`,
       {
         code: 'E_NON_FINITE_WEIGHTS',
         hint: 'Use weights from before they broke, a type of larger range, or allow these tensors by name.',
@@ -38,9 +39,4 @@ export class FiniteCheck {
   dispose(): void {
     for (const tensor of this.extremes) tensor.dispose();
   }
-}
-
-/** Whether a pattern, a name or a beginning with `*` behind it, covers a name. */
-function covers(pattern: string, name: string): boolean {
-  return pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }
