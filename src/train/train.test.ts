@@ -1,6 +1,10 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../base/native-path.js';
 import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
 import type { StartEvent, TrainEvent, UpdateEvent } from './events.js';
@@ -34,8 +38,9 @@ const losses = (events: readonly TrainEvent[]): (number | null)[] =>
 const started = (events: readonly TrainEvent[]): StartEvent =>
   events.find((event): event is StartEvent => event.type === 'start')!;
 const weightsOf = (events: readonly TrainEvent[]): Buffer => {
-  const end = events.at(-1)!;
-  return readFileSync(join((end as { checkpoint: string }).checkpoint, 'model.safetensors'));
+  const { checkpoint } = events.at(-1) as { checkpoint: string };
+  const [file] = readdirSync(checkpoint).filter((name) => /model\.safetensors$/.test(name));
+  return readFileSync(join(checkpoint, file!));
 };
 
 describe('train', () => {
@@ -74,11 +79,25 @@ describe('train', () => {
     model.dispose();
   });
 
-  test('that is interrupted in an epoch goes on to the bit', async () => {
-    const whole = await run();
+  // Both: shuffled, several sources, stopped in the second epoch.
+  test.each<[string, () => Partial<RecipeInput>]>([
+    ['everything trains', () => ({})],
+    [
+      'LoRA with dropout, accumulated, grouped, on threads',
+      () => ({
+        train: { projector: 'full', decoder: { lora: { rank: 2, alpha: 4, dropout: 0.3 } } },
+        data: { ...recipe().data, workers: 2, grouping: 'modality' },
+        batchSize: 1,
+        accumulate: 2,
+        memory: { policy: 'recompute' },
+      }),
+    ],
+  ])('that is interrupted in an epoch goes on to the bit: %s', async (_name, choose) => {
+    const more = choose();
+    const whole = await run(more);
     const stop = new AbortController();
     const first: TrainEvent[] = [];
-    for await (const event of train(recipe(), { signal: stop.signal })) {
+    for await (const event of train(recipe(more), { signal: stop.signal })) {
       first.push(event);
       if (event.type === 'update' && event.update === 7) stop.abort();
     }
@@ -93,6 +112,41 @@ describe('train', () => {
     expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
     expect(weightsOf(rest).equals(weightsOf(whole))).toBe(true);
     expect((await all(resumeRun(path))).at(-1)).toMatchObject({ reason: 'finished', update: 10 });
+  });
+
+  test('that is killed between checkpoints goes on from the last one to the bit', async () => {
+    const more = { checkpoints: { everyUpdates: 3, keep: 9 }, run: { root: runs(), name: 'mine' } };
+    const whole = await run({ ...more, run: { root: runs(), name: 'whole' } });
+    const script = `
+      import { train } from ${JSON.stringify(pathToFileURL(join(packageRoot(), 'dist/src/index.js')).href)};
+      for await (const event of train(${JSON.stringify(recipe(more))}, {})) {
+        if (event.type === 'update' && event.update === 8) process.kill(process.pid, 'SIGKILL');
+      }`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      env: { ...process.env, OMP_NUM_THREADS: '1' },
+    });
+    const [, signal] = (await once(child, 'exit')) as [unknown, string];
+    expect(signal).toBe('SIGKILL');
+    const path = at('runs', 'mine');
+    expect((await listRuns(runs())).find((each) => each.path === path)).toMatchObject({
+      state: 'crashed',
+      updates: 8,
+    });
+    const rest = await all(resumeRun(path));
+    expect(started(rest)).toMatchObject({ resumedFrom: 6 });
+    expect(losses(rest)).toEqual(losses(whole).slice(6));
+    expect(weightsOf(rest).equals(weightsOf(whole))).toBe(true);
+    // What the dead process had written beyond that is forgotten.
+    const [summary] = (await listRuns(runs())).filter((each) => each.path === path);
+    expect(summary!.losses).toEqual(losses(whole));
+  });
+
+  test('comes to the same with any number of threads that read', async () => {
+    const [none, two] = await Promise.all(
+      [0, 2].map((workers) => run({ data: { ...recipe().data, workers } })),
+    );
+    expect(losses(two!)).toEqual(losses(none!));
+    expect(weightsOf(two!).equals(weightsOf(none!))).toBe(true);
   });
 
   test('of a dry run tells what would happen, and makes nothing', async () => {

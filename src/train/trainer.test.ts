@@ -264,6 +264,44 @@ test('updates without a finite gradient are counted, and several in a row end th
   expect(bytes(trainer)).toEqual(before);
 });
 
+test('an update without a finite gradient leaves the weights; schedule and data go on', async () => {
+  const broken = tinyData();
+  const updates = broken.updates.bind(broken);
+  /** The third update's first picture is not finite. */
+  const data: TrainingData = {
+    ...broken,
+    async *updates(options) {
+      let at = (options.from as { position: number } | undefined)?.position ?? 0;
+      for await (const update of updates(options)) {
+        if (at === 4) {
+          const { samples } = update.microBatches.find(
+            (part) => part.samples[0]!.images.length > 0,
+          )!;
+          samples[0]!.images[0]!.fill(NaN);
+        }
+        at += 2;
+        yield update;
+      }
+    },
+  };
+  const trainer = tinyTrainer({}, data);
+  const seen: { event: UpdateEvent; weights: string[] }[] = [];
+  for await (const event of trainer.run(place())) {
+    if (event.type === 'update') seen.push({ event, weights: bytes(trainer) });
+  }
+  expect(seen.map(({ event }) => event.skipped)).toEqual([false, false, true, false, false, false]);
+  expect(seen[2]!.weights).toEqual(seen[1]!.weights);
+  expect(seen[3]!.weights).not.toEqual(seen[2]!.weights);
+  const { checkpoint } = await newestWhole(folder);
+  const kept: unknown = JSON.parse(readFileSync(join(checkpoint!.path, 'trainer.json'), 'utf8'));
+  expect(kept).toMatchObject({ update: 6, skipped: 1, cursor: { position: 12 } });
+  const plain = (await all(tinyTrainer())).filter((e): e is UpdateEvent => e.type === 'update');
+  for (const [i, { event }] of seen.entries()) {
+    expect(event.learningRate).toBe(plain[i]!.learningRate);
+    expect(event.counts).toEqual(plain[i]!.counts);
+  }
+});
+
 test('an adapter is written as PEFT keeps it, with the projector beside', async () => {
   const decoder = { lora: { rank: 4, alpha: 8, rslora: true, targets: ['*.q_proj'] } };
   await all(tinyTrainer({ train: { projector: 'full', decoder }, schedule: { updates: 1 } }));
