@@ -129,6 +129,14 @@ describe('decodeImage', () => {
     expect(await code('zero_width.png')).toBe('E_IMAGE_BROKEN');
   });
 
+  it('refuses a GIF whose first frame has no pixel', async () => {
+    const gif = Buffer.from('GIF89a\x02\0\x02\0\0\0\0,\0\0\0\0\0\0\0\0\0\x02\x01\x2c\0;', 'latin1');
+    await expect(decodeImage(gif, { name: 'a.gif' })).rejects.toMatchObject({
+      code: 'E_IMAGE_BROKEN',
+      message: expect.stringContaining('0 x 0 pixels') as string,
+    });
+  });
+
   it.each([
     [{ bytes: 100 }, 'bytes, over the limit of 100'],
     [{ pixels: 500 }, '61 x 41 pixels, over the limit of 500'],

@@ -47,8 +47,17 @@ export class Directory {
       const value = entry + size - field;
       const fits = count * (WIDTHS[type] ?? 0) <= field;
       const at = fits ? value : big ? this.#u64(value) : this.#u32(value);
-      this.#entries.set(this.#u16(entry), { type, count, at });
+      const end = at + count * (WIDTHS[type] ?? 0);
+      const tag = this.#u16(entry);
+      // As Pillow: an entry without a value that can be read does not count, and the first of a tag does.
+      if (end > at && end <= block.length && !this.#entries.has(tag)) {
+        this.#entries.set(tag, { type, count, at });
+      }
     }
+  }
+
+  get isLittleEndian(): boolean {
+    return this.#little;
   }
 
   has(tag: number): boolean {
@@ -110,6 +119,10 @@ export class Directory {
         return view.getInt16(at, little);
       case 9:
         return view.getInt32(at, little);
+      case 5:
+        return view.getUint32(at, little) / view.getUint32(at + 4, little);
+      case 10:
+        return view.getInt32(at, little) / view.getInt32(at + 4, little);
       case 11:
         return view.getFloat32(at, little);
       case 12:

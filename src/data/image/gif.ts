@@ -94,6 +94,10 @@ function readFrame(file: Buffer, name: string): Frame {
 
   const [left, top] = [file.readUInt16LE(at + 1), file.readUInt16LE(at + 3)];
   const [frameWidth, frameHeight] = [file.readUInt16LE(at + 5), file.readUInt16LE(at + 7)];
+  if (frameWidth < 1 || frameHeight < 1) {
+    const reason = `the GIF's first frame is ${frameWidth} x ${frameHeight} pixels`;
+    throw new ImageError(name, 'E_IMAGE_BROKEN', reason);
+  }
   const flags = file.readUInt8(at + 9);
   at += 10;
   readPalette(flags);

@@ -40,6 +40,21 @@ describe('orientation', () => {
     expect(orientation(undefined, Buffer.from('<tiff:Orientation>8</tiff:Orientation>'))).toBe(8);
   });
 
+  it('reads a rational, and the first of two tags that has a value', () => {
+    const rational = Buffer.concat([exif(0x112, 5, 1, 26), Buffer.from([6, 0, 0, 0, 1, 0, 0, 0])]);
+    expect(orientation(rational, undefined)).toBe(6);
+    const two = (first: Buffer): Buffer => {
+      const block = Buffer.concat([first.subarray(0, 22), exif(0x112, 3, 1, 3).subarray(10)]);
+      block.writeUInt16LE(2, 8);
+      return block;
+    };
+    expect(orientation(two(exif(0x112, 3, 1, 6)), undefined)).toBe(6);
+    expect(orientation(two(exif(0x112, 3, 0, 6)), undefined)).toBe(3);
+    expect(orientation(two(exif(0x112, 99, 1, 6)), undefined)).toBe(3);
+    expect(orientation(two(exif(0x112, 4, 2, 9999)), undefined)).toBe(3);
+    expect(orientation(exif(0x112, 3, 0, 8), xmp)).toBe(6);
+  });
+
   it('reads what is there of a directory that announces more', () => {
     const block = exif(0x112, 3, 1, 4);
     block.writeUInt16LE(9, 8);

@@ -29,8 +29,10 @@ const PHOTOMETRIC = { whiteIsZero: 0, blackIsZero: 1, rgb: 2, palette: 3, cmyk: 
 const ASSOCIATED_ALPHA = 1;
 const UNASSOCIATED_ALPHA = 2;
 
-/** The sample format of integers without a sign. */
+/** Sample formats: integers without a sign and with one, floats. */
 const UNSIGNED = 1;
+const SIGNED = 2;
+const FLOAT = 3;
 
 export function tiffHeader(file: Buffer, name: string): FormatHeader {
   const directory = new Directory(file);
@@ -48,8 +50,11 @@ export function tiffHeader(file: Buffer, name: string): FormatHeader {
   if (photometric === PHOTOMETRIC.yCbCr && compression !== JPEG_COMPRESSION) {
     throw refuse('a YCbCr TIFF without JPEG compression');
   }
-  if (photometric === PHOTOMETRIC.cmyk && (bits !== 8 || samples !== 4)) {
-    throw refuse(`a CMYK TIFF of ${samples} samples of ${bits} bits`);
+  if (!isKnownArrangement(directory, photometric, bits, samples)) {
+    const what = `samples of ${bits} bits, photometric interpretation ${photometric}`;
+    throw refuse(
+      `a TIFF of ${samples} ${what}, sample format ${first(TAG.sampleFormat, UNSIGNED)}`,
+    );
   }
 
   return {
@@ -67,6 +72,50 @@ export function tiffHeader(file: Buffer, name: string): FormatHeader {
             ? 'premultiplied'
             : 'rgb',
   };
+}
+
+/** Whether Pillow has a mode for these samples, one for which libtiff gives its pixels. */
+function isKnownArrangement(
+  directory: Directory,
+  photometric: number,
+  bits: number,
+  samples: number,
+): boolean {
+  const isLittle = directory.isLittleEndian;
+  const format = directory.numbers(TAG.sampleFormat)[0] ?? UNSIGNED;
+  const extra = directory.numbers(TAG.extraSamples);
+  const isEven = (tag: number): boolean => new Set(directory.numbers(tag)).size <= 1;
+  if (!isEven(TAG.bitsPerSample) || !isEven(TAG.sampleFormat)) return false;
+  const known = (...sets: readonly number[][]): boolean =>
+    sets.some((set) => set[0] === format && set.slice(1).includes(bits));
+  switch (photometric) {
+    case PHOTOMETRIC.whiteIsZero:
+      if (samples !== 1 || extra.length > 0) return false;
+      return known([UNSIGNED, 1, 2, 4, 8, ...(isLittle ? [16] : [])], [FLOAT, 32]);
+    case PHOTOMETRIC.blackIsZero:
+      if (samples === 2) return known([UNSIGNED, 8]) && extra.length === 1 && extra[0]! <= 2;
+      if (samples !== 1 || extra.length > 0) return false;
+      return known(
+        [UNSIGNED, 1, 2, 4, 8, 16, ...(isLittle ? [32] : [])],
+        [SIGNED, 8, 16, 32],
+        [FLOAT, 32],
+      );
+    case PHOTOMETRIC.palette:
+      if (samples === 2) return known([UNSIGNED, 8]) && (extra[0] === 0 || extra[0] === 2);
+      return samples === 1 && extra.length === 0 && known([UNSIGNED, 1, 2, 4, 8]);
+    case PHOTOMETRIC.rgb: {
+      const alone = samples === 3 || samples === 4;
+      if (extra.length === 0) return alone && known([UNSIGNED, 8, 16]);
+      const [alpha = 0, ...more] = extra;
+      const isNamed = samples === 3 + extra.length && more.every((kind) => kind === 0);
+      if (bits === 16 && (samples !== 4 || alpha > 2)) return false;
+      return isNamed && samples <= 6 && [0, 1, 2, 999].includes(alpha) && known([UNSIGNED, 8, 16]);
+    }
+    case PHOTOMETRIC.cmyk:
+      return samples === 4 && extra.length === 0 && known([UNSIGNED, 8]);
+    default:
+      return known([UNSIGNED, 8]) && (samples === 1 || samples === 3) && extra.length === 0;
+  }
 }
 
 /** The file as libtiff should read it: an orientation that does not exist is an error there, and alpha is left alone. */
