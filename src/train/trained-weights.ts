@@ -16,6 +16,8 @@ import { writeShards } from '../formats/safetensors/shards.js';
 import { openWeights } from '../formats/weights.js';
 import type { Recipe } from '../config/index.js';
 import type { PictureSettings } from '../generate/index.js';
+import { adapterJson } from '../models/export/adapter-json.js';
+import { configText } from '../models/export/small-files.js';
 import { tensorSource, type SegmentedModel } from '../models/index.js';
 import { Linear } from '../nn/index.js';
 import type { Tensor } from '../torch/index.js';
@@ -96,7 +98,7 @@ export class TrainedWeights {
       signal,
     });
     if (isAdapter) {
-      await writeFile(join(folder, 'adapter_config.json'), json(this.adapterConfig()));
+      await writeFile(join(folder, 'adapter_config.json'), configText(this.adapterConfig()));
     } else if (this.tensors.size === this.options.model.namedParameters().size) {
       for (const each of this.options.companions ?? []) await writeCompanion(folder, each);
     }
@@ -126,11 +128,11 @@ export class TrainedWeights {
     });
   }
 
-  private adapterConfig(): object {
+  private adapterConfig(): Record<string, unknown> {
     const { train, base } = this.options;
     const facts = this.adapters.map(([name, linear]) => {
       const { a, scaling, dora } = linear.adapter!;
-      return { name, rank: a.shape[0]!, scaling, dora };
+      return { path: name, rank: a.shape[0]!, scaling, dora };
     });
     const forms = Object.values(train).flatMap((part) =>
       typeof part === 'object' ? [part.lora] : [],
@@ -143,31 +145,12 @@ export class TrainedWeights {
       );
     const alphaOf = ({ rank, scaling }: { rank: number; scaling: number }): number =>
       Number((scaling * (rsLora ? Math.sqrt(rank) : rank)).toPrecision(12));
-    const first = facts[0]!;
-    const others = facts.filter(
-      (fact) => fact.rank !== first.rank || alphaOf(fact) !== alphaOf(first),
-    );
-    const pattern = (value: (fact: (typeof facts)[number]) => number): object =>
-      Object.fromEntries(others.map((fact) => [fact.name.replaceAll('.', '\\.'), value(fact)]));
-    return {
-      peft_type: 'LORA',
-      auto_mapping: null,
-      base_model_name_or_path: base ?? null,
-      bias: 'none',
-      fan_in_fan_out: false,
-      inference_mode: true,
-      init_lora_weights: true,
-      lora_alpha: alphaOf(first),
-      lora_dropout: forms[0]?.dropout ?? 0,
-      modules_to_save: this.modules.length > 0 ? this.modules : null,
-      r: first.rank,
-      alpha_pattern: pattern(alphaOf),
-      rank_pattern: pattern(({ rank }) => rank),
-      target_modules: facts.map(({ name }) => name),
-      task_type: null,
-      use_dora: first.dora,
-      use_rslora: rsLora,
-    };
+    return adapterJson({
+      ...{ base: base ?? null, rsLora, saved: this.modules },
+      layers: facts.map((fact) => ({ ...fact, alpha: alphaOf(fact) })),
+      dropout: forms[0]?.dropout ?? 0,
+      dora: facts[0]!.dora,
+    });
   }
 }
 

@@ -1,6 +1,4 @@
 /** Adapters as PEFT keeps them, from any layout: LoRA with what trained beside it. */
-import { join } from 'node:path';
-
 import { DataError } from '../../base/errors.js';
 import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor, wrapAdapterName } from '../../formats/layouts/adapter-names.js';
@@ -8,8 +6,7 @@ import { checkTensors } from '../../formats/layouts/check-tensors.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
 import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
-import { readAdapterConfig } from '../load/adapter-config.js';
-import type { AssembledAdapter } from '../load/assemble.js';
+import { adapterOf, textName } from '../load/assemble.js';
 import { torchDType } from '../load/stored-dtype.js';
 import { conversions } from './export-notes.js';
 import type { ExportOptions, ExportReport } from './export-options.js';
@@ -33,19 +30,18 @@ export async function exportAdapter(
   }
   const isText = sources.every(({ layout }) => layout === 'llama');
   const own = isText ? TEXT_PREFIXES : LLAVA_PREFIXES;
-  const named = (name: string): string =>
-    isText && name.startsWith(LLAVA_PREFIXES.decoder)
-      ? TEXT_PREFIXES.decoder! + name.slice(LLAVA_PREFIXES.decoder.length)
-      : name;
+  const renamed = <T>(each: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
+    isText ? new Map([...each].map(([name, tensor]) => [textName(name), tensor])) : each;
   const tensors = new Map<string, StoredTensor>();
   for (const each of sources) {
-    for (const [name, tensor] of each.tensors) {
-      if (!tensors.has(named(name))) tensors.set(named(name), tensor);
+    for (const [name, tensor] of renamed(each.tensors)) {
+      if (!tensors.has(name)) tensors.set(name, tensor);
     }
   }
   const adapters = sources
     .filter(({ isAdapter }) => isAdapter)
-    .map((each) => adapterOf(each, named, options));
+    .map((each) => adapterOf(each, options))
+    .map((each) => ({ ...each, tensors: renamed(each.tensors) }));
   if (adapters.length === 0) {
     throw new DataError(`${source} holds no adapter.`, {
       code: 'E_ADAPTER',
@@ -84,23 +80,6 @@ export async function exportAdapter(
     dtype,
     notes: conversions(tensors, dtype),
   };
-}
-
-function adapterOf(
-  { path, config: json, tensors }: WeightSource,
-  named: (name: string) => string,
-  { adapterConfig }: ExportOptions,
-): AssembledAdapter {
-  const file = join(path, 'adapter_config.json');
-  const config = json === undefined ? adapterConfig : readAdapterConfig({ file, json });
-  if (config === undefined) {
-    throw new DataError(`${path} holds adapters, and nothing says how they are scaled.`, {
-      code: 'E_ADAPTER_CONFIG',
-      hint: 'Give the alpha that they were trained with (--lora-alpha).',
-    });
-  }
-  const own = [...tensors].filter(([name]) => isAdapterTensor(name));
-  return { config, file, tensors: new Map(own.map(([name, tensor]) => [named(name), tensor])) };
 }
 
 function shapes(

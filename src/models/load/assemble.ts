@@ -102,7 +102,8 @@ export async function assembleText(
 
 type TextOption = 'base' | 'adapters' | 'adapterConfig' | 'resolve' | 'verify' | 'signal';
 
-function textName(name: string): string {
+/** The name in a decoder alone for one in a LLaVA. */
+export function textName(name: string): string {
   const decoder = LLAVA_PREFIXES.decoder;
   return name.startsWith(decoder) ? TEXT_PREFIXES.decoder! + name.slice(decoder.length) : name;
 }
@@ -157,14 +158,18 @@ async function configBeside({ path, layout }: WeightSource): Promise<ConfigFile 
     : inside;
 }
 
-function adapterOf(source: WeightSource, { adapterConfig }: AssembleOptions): AssembledAdapter {
+/** @throws DataError `E_ADAPTER_CONFIG` where nothing says how it is scaled */
+export function adapterOf(
+  source: WeightSource,
+  { adapterConfig }: Pick<AssembleOptions, 'adapterConfig'>,
+): AssembledAdapter {
   const { path, config: json } = source;
   const file = join(path, 'adapter_config.json');
   const config = json === undefined ? adapterConfig : readAdapterConfig({ file, json });
   if (config === undefined) {
     throw new DataError(`${path} holds adapters, and nothing says how they are scaled.`, {
       code: 'E_ADAPTER_CONFIG',
-      hint: 'Give the rank, alpha and form that they were trained with.',
+      hint: 'Give the alpha that they were trained with (--lora-alpha).',
     });
   }
   const tensors = new Map([...source.tensors].filter(([name]) => isAdapterTensor(name)));

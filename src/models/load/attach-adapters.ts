@@ -7,6 +7,23 @@ import type { AssembledAdapter } from './assemble.js';
 
 const LORA_A = /^(.+)\.lora_A\.weight$/;
 
+/** A linear layer that an adapter changes. */
+export interface AdaptedLayer {
+  /** Name of the module. */
+  readonly path: string;
+  readonly rank: number;
+  readonly alpha: number;
+}
+
+/** The linear layers that an adapter changes. @throws ConfigError `E_CONFIG` for a pattern that is no expression */
+export function adaptedLayers({ config, file, tensors }: AssembledAdapter): AdaptedLayer[] {
+  return [...tensors].flatMap(([name, { shape }]) => {
+    const path = LORA_A.exec(name)?.[1];
+    if (path === undefined) return [];
+    return [{ path, rank: shape[0] ?? 0, alpha: alphaOf(config, path, file) }];
+  });
+}
+
 /**
  * Puts an adapter beside every linear layer for which there is one.
  *
@@ -18,10 +35,9 @@ export function attachAdapters(
   dtype: DType,
 ): void {
   const modules = new Map(model.namedModules());
-  for (const { config, file, tensors } of adapters) {
-    for (const [name, { shape }] of tensors) {
-      const path = LORA_A.exec(name)?.[1];
-      if (path === undefined) continue;
+  for (const adapter of adapters) {
+    const { config, file } = adapter;
+    for (const { path, rank, alpha } of adaptedLayers(adapter)) {
       const module = modules.get(path);
       if (!(module instanceof Linear)) {
         throw unfit(file, `${path} is no linear layer of this model`, 'Choose the adapter of it.');
@@ -31,8 +47,8 @@ export function attachAdapters(
         throw unfit(file, `${path} has an adapter already`, hint);
       }
       module.attachAdapter({
-        rank: shape[0] ?? 0,
-        alpha: alphaOf(config, path, file),
+        rank,
+        alpha,
         dropout: config.dropout,
         rsLora: config.rsLora,
         dora: config.dora,
