@@ -31,7 +31,8 @@ export async function main(
     return session.exitCode;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // --help, --version
-    const shown = error instanceof CommanderError ? usageError(error, args) : error;
+    const shown =
+      error instanceof CommanderError ? usageError(error, args, helpFor(args, commands)) : error;
     printError(shown, stderr);
     return exitCodeOf(shown);
   }
@@ -68,8 +69,13 @@ function version(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
+/** How to ask for the help of the command that `args` begin with. */
+function helpFor([first]: readonly string[], commands: readonly CommandEntry[]): string {
+  return commands.some(({ name }) => name === first) ? `patina ${first!} --help` : 'patina --help';
+}
+
 /** Commander's `error: unknown command 'trian'\n(Did you mean train?)` as an error of ours. */
-function usageError(error: CommanderError, args: readonly string[]): UsageError {
+function usageError(error: CommanderError, args: readonly string[], help: string): UsageError {
   if (error.code === 'commander.help') {
     const message =
       args.length === 0 ? 'no command was given' : `unknown command '${args.at(-1)!}'`;
@@ -81,6 +87,6 @@ function usageError(error: CommanderError, args: readonly string[]): UsageError 
   const [message = '', suggestion] = error.message.split('\n');
   return new UsageError(message.replace(/^error: /, ''), {
     code: 'E_USAGE',
-    hint: suggestion?.replace(/^\((.*)\)$/, '$1') ?? 'See `patina --help`.',
+    hint: suggestion?.replace(/^\((.*)\)$/, '$1') ?? `See \`${help}\`.`,
   });
 }

@@ -3,15 +3,16 @@ import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 
 import { formatBytes } from '../base/format.js';
-import { readJsonLines } from '../base/json-lines.js';
+import { number } from '../base/json-lines.js';
 import { lineChart, sparkline } from '../base/sparkline.js';
 import {
   curve,
   findRun,
   listCheckpoints,
   listRuns,
+  ofType,
+  readEvents,
   readMetrics,
-  type ProbesEvent,
   type RunSummary,
 } from '../train/index.js';
 import type { Session } from './commands.js';
@@ -75,12 +76,13 @@ function progress({ updates, plannedUpdates }: RunSummary): string {
 
 async function showText(run: RunSummary): Promise<string> {
   const metrics = await readMetrics(join(run.path, 'metrics.jsonl')).catch(() => []);
-  const events = await eventsOf(run.path);
+  const events = await readEvents(run.path);
   const losses = curve(metrics, 'loss');
-  const validation = events
-    .filter(({ type }) => type === 'validation')
-    .map((event) => ({ x: Number(event['update']), y: Number(event['loss']) }));
-  const probes = events.filter(({ type }) => type === 'probes') as unknown as ProbesEvent[];
+  const validation = ofType(events, 'validation').map(({ update, loss }) => ({
+    x: update,
+    y: number(loss),
+  }));
+  const probes = ofType(events, 'probes');
   const [first, last] = [probes[0], probes.at(-1)];
   const checkpoints = await listCheckpoints(join(run.path, 'checkpoints'));
   const lines = [
@@ -102,20 +104,4 @@ async function showText(run: RunSummary): Promise<string> {
 
 function chart(title: string, points: { x: number; y: number }[]): string {
   return lineChart(points, { title, xLabel: 'updates' });
-}
-
-type LoggedEvent = Readonly<Record<string, unknown>> & { readonly type: string };
-
-async function eventsOf(run: string): Promise<LoggedEvent[]> {
-  const events: LoggedEvent[] = [];
-  try {
-    for await (const { value } of readJsonLines(join(run, 'events.jsonl'))) {
-      if (typeof value === 'object' && value !== null && 'type' in value) {
-        events.push(value as LoggedEvent);
-      }
-    }
-  } catch {
-    // What could be read is shown.
-  }
-  return events;
 }

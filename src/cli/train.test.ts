@@ -56,10 +56,22 @@ describe('patina train', () => {
     const running = patina('train', recipe, '--set', 'schedule.updates=5000', '--json');
     while (!existsSync(folder.runs)) await new Promise(setImmediate);
     process.emit('SIGINT');
+    // A second one finds no listener of ours: the process ends.
+    expect(process.listenerCount('SIGINT')).toBe(before);
     const { code, out } = await running;
     expect(code).toBe(130);
     expect(eventsIn(out).at(-1)).toMatchObject({ reason: 'interrupted' });
-    expect(process.listenerCount('SIGINT')).toBe(before);
+  });
+
+  test('on Ctrl-C before the first update trains nothing', async () => {
+    const before = process.listenerCount('SIGINT');
+    const running = patina('train', recipe);
+    while (process.listenerCount('SIGINT') === before) await new Promise(setImmediate);
+    process.emit('SIGINT');
+    const { code, err } = await running;
+    expect(code).toBe(130);
+    expect(err).toMatch(/stopped before the first update: nothing was trained\n$/);
+    expect(existsSync(folder.runs)).toBe(false);
   });
 
   test('of a dry run, with other data, makes no run', async () => {

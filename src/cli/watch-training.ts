@@ -47,6 +47,7 @@ export async function watchTraining(
     }
   } catch (error) {
     if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
+    if (!json) view.say('stopped before the first update: nothing was trained');
   } finally {
     unlisten();
   }

@@ -90,7 +90,7 @@ export interface ProbeAnswer {
 /** What the model answers to the recipe's probe questions. */
 export interface ProbesEvent {
   readonly type: 'probes';
-  /** 0 for the answers before the first update. */
+  /** 0 for the answers before the first update; a run that goes on tells them again. */
   readonly update: number;
   readonly answers: readonly ProbeAnswer[];
 }

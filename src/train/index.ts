@@ -6,6 +6,7 @@ export { openModel, type OpenedModel, type OpenModelOptions } from './open-model
 export { choosePrecision, type ChosenPrecision } from './precision.js';
 export * from './run/checkpoints.js';
 export * from './run/list-runs.js';
+export { ofType, readEvents, type LoggedEvent } from './run/logged-events.js';
 export * from './run/metrics.js';
 export { RunFolder } from './run/run-folder.js';
 export type { RunFacts, RunState } from './run/run-state.js';

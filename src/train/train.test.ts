@@ -9,6 +9,7 @@ import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
 import type { StartEvent, TrainEvent, UpdateEvent } from './events.js';
 import { listRuns } from './run/list-runs.js';
+import { ofType, readEvents } from './run/logged-events.js';
 import { colourRecord, ColourFolder } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
@@ -112,6 +113,18 @@ describe('train', () => {
     expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
     expect(weightsOf(rest).equals(weightsOf(whole))).toBe(true);
     expect((await all(resumeRun(path))).at(-1)).toMatchObject({ reason: 'finished', update: 10 });
+  });
+
+  test('that goes on tells the answers before the first update again, and keeps them once', async () => {
+    const probes = { questions: [{ text: 'What?', images: [at('0.png')] }], maxNewTokens: 3 };
+    const first = await run({ probes }, { maxUpdates: 2 });
+    const rest = await all(resumeRun(started(first).run!, { maxUpdates: 3 }));
+    const asked = (events: readonly TrainEvent[]): object[] =>
+      events.filter(({ type }) => type === 'probes');
+    expect(asked(rest)).toHaveLength(2);
+    expect(asked(rest)[0]).toMatchObject(asked(first)[0]!);
+    const kept = ofType(await readEvents(started(first).run!), 'probes');
+    expect(kept.map(({ update }) => update)).toEqual([0, 2, 3]);
   });
 
   test('that is killed between checkpoints goes on from the last one to the bit', async () => {

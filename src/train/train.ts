@@ -12,10 +12,11 @@ import { PatinaError } from '../base/errors.js';
 import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
 import { Conversation, type ChatModel } from '../generate/index.js';
 import { environmentFacts } from './environment.js';
-import type { EndEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
+import type { EndEvent, ProbesEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
 import { Journal, type JournalOptions } from './journal.js';
 import { prepareRun, type PreparedRun } from './prepare-run.js';
 import { newestWhole } from './run/checkpoints.js';
+import { ofType, readEvents } from './run/logged-events.js';
 import { RunFolder } from './run/run-folder.js';
 import { TrainedWeights } from './trained-weights.js';
 import { Trainer, type Answer, type RunOptions } from './trainer.js';
@@ -120,6 +121,7 @@ async function* follow(
       journal.keep(event);
       yield event;
     }
+    yield* await firstAnswers(run, trainer);
     for await (const event of trainer.run(run, options)) {
       journal.keep(event);
       if (event.type === 'end') {
@@ -176,6 +178,11 @@ async function restore(
     code,
     message,
   }));
+}
+
+/** The answers before the first update of a run that goes on, for those who show them beside later ones. */
+async function firstAnswers(run: RunFolder, { update }: Trainer): Promise<ProbesEvent[]> {
+  return update === 0 ? [] : ofType(await readEvents(run.path), 'probes').slice(0, 1);
 }
 
 async function endRun(run: RunFolder, { reason, update }: EndEvent, planned: number) {

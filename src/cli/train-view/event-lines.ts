@@ -118,25 +118,28 @@ function oneLine(text: string): string {
   return line.length > ANSWER_WIDTH ? `${line.slice(0, ANSWER_WIDTH)}...` : line;
 }
 
+/** How a run ended, and what there is to know about it. */
 const REASONS = {
-  finished: 'finished',
-  'early-stopped': 'stopped early: the validation loss no longer fell',
-  'max-updates': 'stopped as asked for; --resume goes on',
-  interrupted: 'interrupted; --resume goes on',
-  'dry-run': 'nothing was trained (--dry-run)',
-} as const satisfies Record<EndEvent['reason'], string>;
+  finished: ['finished', ''],
+  'early-stopped': ['stopped early', 'the validation loss no longer fell'],
+  'max-updates': ['stopped as asked for', '`patina train --resume` goes on'],
+  interrupted: ['interrupted', '`patina train --resume` goes on'],
+  'dry-run': ['nothing was trained (--dry-run)', ''],
+} as const satisfies Record<EndEvent['reason'], readonly [string, string]>;
 
 function endLines(event: EndEvent): string[] {
-  if (event.reason === 'dry-run') return [REASONS['dry-run']];
+  const [how, more] = REASONS[event.reason];
+  if (event.reason === 'dry-run') return [how];
   const { update, loss, validationLoss, seconds, skipped, badRecords } = event;
+  const updates = `${update} ${update === 1 ? 'update' : 'updates'}`;
   const parts = [
-    `${REASONS[event.reason]} after ${update} updates and ${formatDuration(seconds)}`,
+    `${how} after ${updates} and ${formatDuration(seconds)}`,
     ...(loss === null ? [] : [`loss ${figures(loss)}`]),
     ...(validationLoss === null ? [] : [`validation loss ${figures(validationLoss)}`]),
     ...(skipped === 0 ? [] : [`${skipped} updates skipped (gradient not finite)`]),
     ...(badRecords === 0 ? [] : [`${badRecords} records left out (listed in events.jsonl)`]),
   ];
-  return [parts.join(', ')];
+  return [`${parts.join(', ')}${more === '' ? '' : `; ${more}`}`];
 }
 
 /** An update on one line. */
