@@ -13,7 +13,7 @@ expect() { # exit-code text command...
   cat /tmp/patina/out
   [ "$status" = "$code" ] && grep -q "$text" /tmp/patina/out || { echo "EXPECTED exit $code with '$text'"; failed=1; }
 }
-chat=(bin/patina.js chat test/fixtures/llava/llama3 --device)
+chat=(bin/patina.js chat test/fixtures/llava/llama3/hf --device)
 # A tensor of so many GiB, its error printed as the command line does.
 allocate='import { empty } from "./dist/src/index.js"; import { printError, exitCodeOf } from "./dist/src/cli/print-error.js";
   try { empty([Number(process.argv[1]) * 2 ** 30], { dtype: "uint8", device: "cuda" }); }
