@@ -35,7 +35,7 @@ Gradients3 sdpaCudnnBackward(const Tensor&, const Tensor& q, const Tensor& k, co
 Attention9 sdpaFlash(const Tensor& q, const Tensor& k, const Tensor& v, double, bool, bool, optional<double>) {
   const Tensor lse = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
   const Tensor rng = at::empty({2}, q.options().dtype(at::kUInt64));
-  return {attentionOutput(q, v), lse, Tensor(), Tensor(), q.size(2), k.size(2), rng, at::empty({}, rng.options()), Tensor()};
+  return {attentionOutput(q, v), lse, Tensor(), Tensor(), q.size(2), k.size(2), rng, at::empty({}, rng.options()), at::empty({0}, q.options())};
 }
 
 Gradients3 sdpaFlashBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,

@@ -9,6 +9,7 @@ import { call, declare } from './door.js';
 import { failureError } from './errors.js';
 import {
   cat,
+  checkOperators,
   cudaAvailable,
   empty,
   fromTypedArray,
@@ -481,6 +482,14 @@ describe('faults', () => {
     expect((error as PatinaError).hint).toMatch(/^[A-Z].*\.$/);
     expect((error as PatinaError).stack).toContain('errors.test.ts');
     expect(liveTensors()).toBe(before);
+  });
+
+  test('the libtorch in use has every declared operator but the ones declared wrongly above', () => {
+    expect(checkOperators().map(({ operator }) => operator)).toEqual([
+      'ad.Tensor',
+      'neg',
+      'unsqueeze',
+    ]);
   });
 
   test('the door still works after all of them', () => {
