@@ -97,7 +97,14 @@ export function define(
     .option('--json', 'print one JSON object for each answer')
     .addHelpText(
       'after',
-      `\nWithout a question, questions are read line by line. In a chat:\n${CHAT_COMMANDS}`,
+      `
+Examples:
+  patina chat MODEL --image photo.jpg "What is in the picture?"
+  patina chat LLM --vision VISION --adapter runs/NAME/checkpoints/update-00000500
+  cat questions.txt | patina chat MODEL --image photo.jpg --json
+
+Without a question, questions are read line by line. In a chat:
+${CHAT_COMMANDS}`,
     )
     .action((model: string, question: string | undefined, flags: ChatFlags) =>
       chat(model, question, flags, session, input),

@@ -8,7 +8,15 @@ import { examine, type Fault, type Health, type Origin } from './health.js';
 export function define(command: Command, session: Session): void {
   command
     .option('--json', 'print one JSON object')
-    .addHelpText('after', '\nExit code: 0 if Patina can work, 3 if a fault prevents it.')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  patina doctor
+  patina doctor --json
+
+Exit code: 0 if Patina can work, 3 if a fault prevents it.`,
+    )
     .action(async ({ json = false }: { json?: boolean }) => {
       const health = await examine();
       session.stdout.write(json ? `${JSON.stringify(health, null, 2)}\n` : describeHealth(health));

@@ -10,16 +10,17 @@ import type { Session } from './commands.js';
 export function define(command: Command, session: Session): void {
   command.addHelpText(
     'after',
-    `
-Examples:
-  patina recipes list
-  patina recipes show llava-llama-3-8b-lora
-  patina recipes copy llava-llama-3-8b-lora my-recipe.ts`,
+    examples(
+      'patina recipes list',
+      'patina recipes show llava-llama-3-8b-lora',
+      'patina recipes copy llava-llama-3-8b-lora my-recipe.ts',
+    ),
   );
   command
     .command('list')
     .description('List the built-in recipes.')
     .option('--json', 'print one JSON object')
+    .addHelpText('after', examples('patina recipes list'))
     .action(({ json = false }: { json?: boolean }) => {
       session.stdout.write(json ? listJson() : listText());
     });
@@ -28,6 +29,7 @@ Examples:
     .description('Print a recipe as it is written, or with --json as it is trained.')
     .option('--set <field=value>', 'set a field; may be repeated', collect)
     .option('--json', 'print the recipe with all its defaults, as one JSON object')
+    .addHelpText('after', examples('patina recipes show llava-llama-3-8b-lora --set batchSize=4'))
     .action(
       async (name: string, { json = false, set = [] }: { json?: boolean; set?: string[] }) => {
         const text =
@@ -40,10 +42,21 @@ Examples:
   command
     .command('copy <recipe> <file>')
     .description('Write a built-in recipe to a new .ts or .yaml file, to change it.')
+    .addHelpText(
+      'after',
+      examples(
+        'patina recipes copy llava-llama-3-8b-lora my-recipe.ts',
+        'patina recipes copy llava-llama-3-8b-lora my-recipe.yaml',
+      ),
+    )
     .action(async (name: string, file: string) => {
       await copyRecipe(builtInRecipe(name), file);
       session.stderr.write(`wrote ${file}; train with: patina train ${file}\n`);
     });
+}
+
+function examples(...lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
 }
 
 function listJson(): string {

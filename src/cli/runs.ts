@@ -46,6 +46,10 @@ Examples:
   command
     .command('show [run]')
     .description('Show a run with its loss curves; the newest if none is named.')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  patina runs show\n  patina runs show my-recipe-20260131-235959',
+    )
     .action(async (name: string | undefined) => {
       const { root, json = false } = command.opts<RunsFlags>();
       const path = await findRun(name, root);

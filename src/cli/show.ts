@@ -81,7 +81,16 @@ export function define(command: Command, session: Session): void {
       '--json',
       'one line for each record: {id, input_ids, labels}, or {id, error}; one object for a picture',
     )
-    .addHelpText('after', '\nExit code: 4 if a record is bad.')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  patina show --model MODEL --data data.json --index 0
+  patina show --tokenizer MODEL --data data.json --json
+  patina show --model MODEL --image photo.jpg --out seen.png
+
+Exit code: 4 if a record is bad.`,
+    )
     .action((flags: ShowFlags) => show(flags, session));
 }
 

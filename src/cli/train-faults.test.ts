@@ -324,7 +324,7 @@ const FAULTS: Fault[] = [
     code: 'E_NO_',
     exit: 3,
     says: ['cuda:7'],
-    hint: /device=/,
+    hint: /device|GPU/,
   },
 
   // --- The data

@@ -106,10 +106,13 @@ describe('patina train', () => {
     expect(err).toMatch(/^hint: .+$/m);
   });
 
-  test.each(['train', 'runs', 'recipes'])('%s has help with examples', async (name) => {
-    const { code, out } = await patina(name, '--help');
+  test.each([
+    ...['train', 'runs', 'runs show', 'recipes', 'recipes list', 'recipes show', 'recipes copy'],
+    ...['doctor', 'show', 'chat'],
+  ])('%s has help with examples', async (name) => {
+    const { code, out } = await patina(...name.split(' '), '--help');
     expect(code).toBe(0);
-    expect(out).toMatch(/Examples:\n {2}patina /);
+    expect(out).toMatch(/Examples:\n(.*\| )? *patina /);
   });
 });
 
