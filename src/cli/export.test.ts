@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -53,11 +53,35 @@ describe('patina export', () => {
     [[MODEL, '--to', 'hf'], 'E_USAGE'],
     [[MODEL, '--to', 'gguf', 'x'], 'E_USAGE'],
     [[MODEL, '--to', 'hf', 'x', '--seed', '-1'], 'E_USAGE'],
+    [[MODEL, '--to', 'hf', 'x', '--shard-gb', '0'], 'E_USAGE'],
+    [[MODEL, '--to', 'hf', 'x', '--dtype', 'int8'], 'E_USAGE'],
+    [[MODEL, '--inspect', 'x'], 'E_USAGE'],
+    [[MODEL, '--inspect', '--to', 'hf'], 'E_USAGE'],
   ])('%j is refused', async (args, expected) => {
     const { code, err } = await patina(...args);
     expect(code).toBe(2);
     expect(err).toContain(expected);
   });
+});
+
+test('a template that is not there, or is none, is refused before anything is written', async () => {
+  const broken = join(root, 'broken.jinja');
+  writeFileSync(broken, '{% for %}');
+  for (const [file, wanted, expected] of [
+    [join(root, 'nowhere.jinja'), 'E_FILE_MISSING', 4],
+    [broken, 'E_TEMPLATE_SYNTAX', 4],
+  ] as const) {
+    const { code, err } = await patina(MODEL, '--to', 'hf', 'x', '--chat-template', file);
+    expect(err).toContain(wanted);
+    expect(code).toBe(expected);
+  }
+});
+
+test('a choice that a file has made already is told', async () => {
+  const choices = ['--feature-layer', '-1', '--select', 'full'];
+  const { out } = await patina(MODEL, '--to', 'hf', join(root, 'chosen'), ...choices);
+  expect(out).toContain('The configuration says layer -2; -1 was not used.');
+  expect(out).toContain('The configuration says default; full was not used.');
 });
 
 describe('patina export --inspect', () => {
@@ -80,7 +104,11 @@ describe('patina export --inspect', () => {
   test('a part with what is ignored, as JSON', async () => {
     const { out } = await patina('--inspect', join(SMALL, 'clip-full'), '--json');
     const found = JSON.parse(out) as { sources: { ignored: Record<string, number> }[] };
-    expect(found).toMatchObject({ missing: ['projector', 'decoder', 'head'], faults: [] });
+    expect(found).toMatchObject({
+      missing: ['projector', 'decoder', 'head'],
+      lacks: ['image processor'],
+      faults: [],
+    });
     expect(found.sources[0]!.ignored).toMatchObject({
       "CLIP's text tower plays no part in LLaVA": expect.any(Number) as number,
     });
@@ -96,5 +124,6 @@ describe('patina export --inspect', () => {
     cpSync(join(SMALL, 'hf'), source, { recursive: true });
     const { out: whole } = await patina('--inspect', source);
     expect(whole).not.toContain('fault');
+    expect(whole).toContain('not beside it: tokenizer, chat template, image processor\n');
   });
 });

@@ -1,10 +1,10 @@
 /** `patina export`: a model in the layout of another tool, and what a folder is. */
-import { readFile } from 'node:fs/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
-import { UsageError } from '../base/errors.js';
+import { DataError, UsageError } from '../base/errors.js';
 import { formatBytes, formatCount } from '../base/format.js';
 import { resolveModel } from '../base/hub/resolve.js';
+import { readSmallText } from '../formats/small-file.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
 import { exportModel } from '../models/export/export-model.js';
 import {
@@ -13,8 +13,10 @@ import {
   type ExportReport,
 } from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
+import { compileTemplate } from '../text/jinja.js';
 import { LLAMA3_TEMPLATE } from '../text/llama3-template.js';
-import { collect, indexValue, numberValue } from './arguments.js';
+import { weightsIn } from '../train/run/run-weights.js';
+import { collect, dtypeValue, indexValue, numberValue } from './arguments.js';
 import type { Session } from './commands.js';
 import { LoadProgress } from './load-progress.js';
 
@@ -40,60 +42,81 @@ interface Flags {
   json?: boolean;
 }
 
+const EXAMPLES = `
+Examples:
+  patina export --inspect MODEL
+  patina export MODEL --to hf OUT
+  patina export runs/NAME --merge --to hf OUT
+  patina export iter_100.pth --llm LLAMA --vision CLIP --to hf OUT
+
+Where OUT exists, nothing is written without --replace. docs/formats.md explains the layouts.`;
+
 export function define(command: Command, session: Session): void {
   command
-    .argument('<source>', 'folder, file or hub name of a model, a part or an adapter')
-    .argument('[out]', 'new folder to write')
+    .argument('<source>', 'folder, file or hub name: a model, a part of one, an adapter, or a run')
+    .argument('[out]', 'folder to write')
     .addOption(
       new Option(
         '--to <layout>',
-        'what to write: transformers, the LLaVA authors’, an adapter',
+        'write a folder for transformers (hf), for the code of LLaVA’s authors (official), or an adapter for PEFT (peft)',
       ).choices(EXPORT_LAYOUTS),
     )
     .option('--inspect', 'say what SOURCE is, and write nothing')
-    .option('--llm <dir>', 'decoder, for what SOURCE lacks')
-    .option('--vision <dir>', 'CLIP vision tower, for what SOURCE lacks')
-    .option('--projector <file>', 'projector, for what SOURCE lacks')
-    .option('--base <dir>', 'model beneath adapters')
-    .option('--adapter <dir>', 'PEFT adapter on top; may be repeated', collect)
+    .option('--llm <model>', 'decoder with its tokenizer, for what SOURCE lacks')
+    .option('--vision <model>', 'CLIP vision tower, for what SOURCE lacks')
+    .option('--projector <model>', 'projector, for what SOURCE lacks')
+    .option('--base <model>', 'model beneath adapters (default: the one that they name)')
+    .option('--adapter <adapter>', 'adapter on top of SOURCE; may be repeated', collect)
     .option('--merge', 'fold adapters into the weights, computed in fp32')
-    .addOption(
-      new Option('--dtype <type>', 'of the weights (default: as the embeddings)').choices([
-        'bfloat16',
-        'float16',
-        'float32',
-      ]),
+    .option(
+      '--dtype <type>',
+      'type of the weights: bf16, fp16 or fp32 (default: that of the embeddings)',
+      dtypeValue,
     )
     .option(
       '--feature-layer <n>',
-      'layer of the tower, where no file says (default: -2)',
+      'layer of the tower that is read, where no file says; -1 is the last (default: -2)',
       layerValue,
     )
     .addOption(
-      new Option('--select <strategy>', 'what the projector sees, where no file says').choices([
-        'default',
-        'full',
-      ]),
+      new Option(
+        '--select <strategy>',
+        'patches (default) or the class token too (full), where no file says',
+      ).choices(['default', 'full']),
     )
-    .option('--image-token <id>', 'id of the image token, where no file says', indexValue)
+    .option(
+      '--image-token <id>',
+      'id of the image token (default: what a file says, else a token is added)',
+      indexValue,
+    )
     .option('--lora-alpha <n>', 'alpha of adapters that come without settings', numberValue)
-    .option('--chat-template <file>', 'Jinja template to write')
+    .option(
+      '--chat-template <file>',
+      'Jinja file to write as chat template (default: the source’s)',
+    )
     .option(
       '--allow <name>',
-      'tensor that may be unexpected or not finite; may be repeated',
+      'tensor that may be unexpected (it is left out) or not finite; a name, or a beginning and *; may be repeated',
       collect,
     )
-    .option('--seed <n>', 'of the rows for added tokens (default: 0)', indexValue)
-    .option('--shard-gb <n>', 'gigabytes per file (default: 5)', numberValue)
-    .option('--replace', 'replace OUT if it exists')
+    .option('--seed <n>', 'seed of the rows for added tokens (default: 0)', indexValue)
+    .option('--shard-gb <n>', 'most gigabytes per file of weights (default: 5)', positiveValue)
+    .option('--replace', 'put the new folder in place of an older one')
     .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
     .action(async (source: string, out: string | undefined, flags: Flags) => {
       const { json = false } = flags;
       const show = (value: object, text: string): void => {
         session.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : text);
       };
       if (flags.inspect === true) {
-        const found = await describeSource(await resolveModel(source));
+        if (out !== undefined || flags.to !== undefined) {
+          throw new UsageError('--inspect writes nothing, and so takes no OUT and no --to.', {
+            code: 'E_USAGE',
+            hint: 'Leave out one or the other.',
+          });
+        }
+        const found = await describeSource(await resolveModel(await weightsIn(source)));
         show(found, describe(found));
         return;
       }
@@ -105,7 +128,19 @@ export function define(command: Command, session: Session): void {
 async function write(
   source: string,
   out: string | undefined,
-  { to, adapter, imageToken, loraAlpha, shardGb, chatTemplate, ...flags }: Flags,
+  {
+    to,
+    llm,
+    vision,
+    projector,
+    base,
+    adapter,
+    imageToken,
+    loraAlpha,
+    shardGb,
+    chatTemplate,
+    ...flags
+  }: Flags,
   session: Session,
 ): Promise<ExportReport> {
   if (to === undefined || out === undefined) {
@@ -115,13 +150,19 @@ async function write(
     });
   }
   const progress = new LoadProgress(session.stderr);
+  const part = (name: string | undefined): Promise<string> | undefined =>
+    name === undefined ? undefined : weightsIn(name);
   try {
-    return await exportModel(source, to, out, {
+    return await exportModel(await weightsIn(source), to, out, {
       ...flags,
-      adapters: adapter,
+      llm: await part(llm),
+      vision: await part(vision),
+      projector: await part(projector),
+      base: await part(base),
+      adapters: await Promise.all((adapter ?? []).map(weightsIn)),
       imageTokenId: imageToken,
       ...(shardGb === undefined ? {} : { shardBytes: shardGb * 1e9 }),
-      ...(chatTemplate === undefined ? {} : { chatTemplate: await readFile(chatTemplate, 'utf8') }),
+      ...(chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(chatTemplate) }),
       ...(loraAlpha === undefined
         ? {}
         : {
@@ -143,6 +184,24 @@ async function write(
   }
 }
 
+async function readTemplate(file: string): Promise<string> {
+  const source = await readSmallText(file);
+  if (source === undefined) {
+    throw new DataError(`${file} does not exist.`, {
+      code: 'E_FILE_MISSING',
+      hint: 'Name a Jinja file (--chat-template).',
+    });
+  }
+  compileTemplate(source, { name: file });
+  return source;
+}
+
+function positiveValue(text: string): number {
+  const value = numberValue(text);
+  if (value > 0) return value;
+  throw new InvalidArgumentError('It is not above 0.');
+}
+
 function layerValue(text: string): number {
   const layer = numberValue(text);
   if (Number.isSafeInteger(layer)) return layer;
@@ -156,7 +215,8 @@ function summary({ folder, layout, files, parameters, bytes, dtype, notes }: Exp
 }
 
 /** The description as text. */
-export function describe({ path, sources, parts, missing, faults }: SourceDescription): string {
+export function describe(found: SourceDescription): string {
+  const { path, sources, parts, missing, lacks, faults } = found;
   const lines = [path];
   for (const source of sources) {
     const adapter = source.isAdapter ? 'adapter, ' : '';
@@ -176,6 +236,7 @@ export function describe({ path, sources, parts, missing, faults }: SourceDescri
     );
   }
   if (missing.length > 0) lines.push(`  missing parts: ${missing.join(', ')}`);
+  if (lacks.length > 0) lines.push(`  not beside it: ${lacks.join(', ')}`);
   for (const fault of faults) lines.push(`  fault: ${fault}`);
   return `${lines.join('\n')}\n`;
 }

@@ -1,12 +1,15 @@
 /** What a folder is, for people and programs: layouts, parts, what would be ignored, what is missing or does not fit. */
 import { checkTensors, TensorsError } from '../../formats/layouts/check-tensors.js';
 import { DataError } from '../../base/errors.js';
-import { inspect, type PartFacts } from '../../formats/layouts/inspect.js';
+import { inspect, type PartFacts, type WeightSource } from '../../formats/layouts/inspect.js';
 import { LAYOUTS, type LayoutName, type PartName } from '../../formats/layouts/tables.js';
+import { isOfficialConfig } from '../configs/llava-config.js';
 import { TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
 import { assemble, assembleText } from '../load/assemble.js';
 import { attachAdapters } from '../load/attach-adapters.js';
+import { imageProcessorIn } from '../load/find-image-processor.js';
+import { TokenizerFiles } from './tokenizer-files.js';
 
 export interface SourceDescription {
   readonly path: string;
@@ -24,9 +27,14 @@ export interface SourceDescription {
   readonly parts: Readonly<Partial<Record<PartName, PartFacts>>>;
   /** Parts of a LLaVA that are not there. */
   readonly missing: readonly PartName[];
+  /** What is not beside the parts that are there, and other folders must bring. */
+  readonly lacks: readonly Companion[];
   /** What does not fit the configuration that is there: a tensor each, or why it cannot be compared. */
   readonly faults: readonly string[];
 }
+
+/** What belongs beside weights. */
+export type Companion = 'configuration' | 'tokenizer' | 'chat template' | 'image processor';
 
 /**
  * Looks at a folder or file; reads configurations and headers, and nothing from the network.
@@ -38,6 +46,7 @@ export async function describeSource(
   { signal }: { signal?: AbortSignal | undefined } = {},
 ): Promise<SourceDescription> {
   const { sources, parts, missing } = await inspect(path, { signal });
+  const lacks = await findLacks(sources, parts);
   return {
     path,
     sources: sources.map(({ ignored, ...source }) => {
@@ -56,8 +65,33 @@ export async function describeSource(
     }),
     parts: Object.fromEntries(parts),
     missing,
-    faults: await findFaults(path, missing, signal),
+    lacks,
+    faults: lacks.includes('configuration') ? [] : await findFaults(path, missing, signal),
   };
+}
+
+async function findLacks(
+  sources: readonly WeightSource[],
+  parts: ReadonlyMap<PartName, PartFacts>,
+): Promise<Companion[]> {
+  // What an adapter stands on has all of it.
+  if (sources.some(({ isAdapter }) => isAdapter)) return [];
+  const there = new Set<Companion>();
+  for (const { path, config } of sources) {
+    if (config !== undefined) there.add('configuration');
+    // The folder that the configuration names has it.
+    const isNamed = config !== undefined && isOfficialConfig(config);
+    if (isNamed || (await imageProcessorIn(path)) !== undefined) there.add('image processor');
+    const tokenizer = await TokenizerFiles.read(path);
+    if (tokenizer === undefined) continue;
+    there.add('tokenizer');
+    if (tokenizer.template !== undefined) there.add('chat template');
+  }
+  const needed: Companion[] = [];
+  if (parts.has('decoder') || parts.has('tower')) needed.push('configuration');
+  if (parts.has('decoder')) needed.push('tokenizer', 'chat template');
+  if (parts.has('tower')) needed.push('image processor');
+  return needed.filter((each) => !there.has(each));
 }
 
 async function findFaults(

@@ -69,7 +69,7 @@ export async function exportAdapter(
   const contents = [{ inside: '', stem: 'adapter_model', tensors: stream }];
   // PEFT knows one file.
   const whole = { ...options, shardBytes: Infinity };
-  const written = await writeExport(folder, 'adapter', { files, contents }, whole);
+  const written = await writeExport(folder, 'adapter', { files, contents, sources }, whole);
   const parameters = stream.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   return {
     folder,

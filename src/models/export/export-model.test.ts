@@ -1,10 +1,12 @@
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -116,6 +118,23 @@ describe('every layout becomes the very files that transformers wrote', () => {
     rmSync(join(checkpoint, 'config.json'));
     const { folder } = await exported(checkpoint, { llm, vision });
     expectSameFolders(folder, fixture(VARIANT, 'hf'));
+  });
+
+  test("XTuner's checkpoint means layer -2 and `default`, whatever its parts say", async () => {
+    const checkpoint = await made('xtuner');
+    rmSync(join(checkpoint, 'config.json'));
+    const change = { vision_feature_layer: -1, vision_feature_select_strategy: 'full' };
+    const llm = await made('hf', { config: change });
+    expectSameFolders((await exported(checkpoint, { llm })).folder, fixture(VARIANT, 'hf'));
+    const chosen = await exported(checkpoint, { llm, featureLayer: -1 });
+    expect(json(chosen.folder, 'config.json')).toMatchObject({ vision_feature_layer: -1 });
+  });
+
+  test('files of a source that may not be written are no such files here', async () => {
+    const source = await made('hf');
+    chmodSync(join(source, 'tokenizer.json'), 0o444);
+    const { folder } = await exported(source);
+    expect(statSync(join(folder, 'tokenizer.json')).mode & 0o200).toBe(0o200);
   });
 
   test('by way of the official layout', async () => {
@@ -394,6 +413,35 @@ describe('what cannot be written is refused and leaves nothing', () => {
     await expect(exportModel(source, 'hf', folder)).rejects.toMatchObject({ code: 'E_EXISTS' });
     await exportModel(source, 'hf', folder, { replace: true });
     expectSameFolders(folder, source);
+  });
+
+  test('a folder whose replacement would lose something', async () => {
+    const folder = await made('hf');
+    const options = { replace: true };
+    const lost = { code: 'E_REPLACE' };
+    await expect(exportModel(folder, 'hf', folder, options)).rejects.toMatchObject(lost);
+    const parent = out();
+    mkdirSync(join(parent, 'models'), { recursive: true });
+    cpSync(folder, join(parent, 'models', 'a'), { recursive: true });
+    const source = join(parent, 'models', 'a');
+    await expect(exportModel(source, 'hf', parent, options)).rejects.toMatchObject(lost);
+    writeFileSync(join(parent, 'config.json'), '{}');
+    await expect(exportModel(source, 'hf', parent, options)).rejects.toMatchObject(lost);
+    expect(existsSync(join(source, 'model.safetensors'))).toBe(true);
+    expect(readdirSync(root).some((name) => name.startsWith('.'))).toBe(false);
+  });
+
+  test('an adapter without what it belongs to', async () => {
+    const adapter = out();
+    cpSync(fixture(SMALL, 'adapter-lora-start'), adapter, { recursive: true });
+    const merge = { merge: true };
+    expect(await refused(adapter, merge)).toMatchObject({ hint: /--base/ });
+    const file = join(adapter, 'adapter_config.json');
+    const config = { ...json(adapter, 'adapter_config.json') };
+    writeFileSync(file, JSON.stringify({ ...config, base_model_name_or_path: '/no/such/model' }));
+    const error = await refused(adapter, merge);
+    expect(error).toMatchObject({ hint: /--base/ });
+    expect(String(error)).toContain('adapter_config.json names /no/such/model');
   });
 
   test('a stop', async () => {

@@ -2,9 +2,12 @@
  * Writing a model as others read it: a folder for transformers, for LLaVA's authors' code, or a PEFT adapter. The same source gives
  * the same bytes; the folder is whole or absent.
  */
+import { dirname } from 'node:path';
+
 import { UsageError } from '../../base/errors.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { checkTensors, TensorsError } from '../../formats/layouts/check-tensors.js';
+import type { WeightSource } from '../../formats/layouts/inspect.js';
 import { toStoredName } from '../../formats/layouts/rename.js';
 import {
   type Layout,
@@ -15,6 +18,7 @@ import {
 } from '../../formats/layouts/tables.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
 import type { DType } from '../../torch/index.js';
+import type { LlavaConfig } from '../configs/llava-config.js';
 import { ConfigError } from '../configs/read-config.js';
 import { type LanguageModel, TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
@@ -27,6 +31,7 @@ import {
 } from '../load/assemble.js';
 import { attachAdapters } from '../load/attach-adapters.js';
 import { torchDType } from '../load/stored-dtype.js';
+import { checkTarget } from './check-target.js';
 import { exportAdapter } from './export-adapter.js';
 import { conversions, plural } from './export-notes.js';
 import type { ExportLayout, ExportOptions, ExportReport } from './export-options.js';
@@ -44,7 +49,7 @@ import { totalBytes, writeExport } from './write-export.js';
  * Writes a model, or with `peft` its adapter, into a new folder.
  *
  * @param source a folder, a file or a name on the hub, in any layout
- * @throws UsageError `E_NOT_MERGED`; DataError `E_TENSORS`, `E_NON_FINITE_WEIGHTS`, `E_TOKENIZER_MISSING`, `E_LAYOUT_LIMIT`, and
+ * @throws UsageError `E_NOT_MERGED`, `E_REPLACE`; DataError `E_TENSORS`, `E_NON_FINITE_WEIGHTS`, `E_TOKENIZER_MISSING`, `E_LAYOUT_LIMIT`, and
  *   those of the readers; EnvironmentError `E_EXISTS`, `E_DISK_FULL`
  */
 export async function exportModel(
@@ -53,6 +58,7 @@ export async function exportModel(
   folder: string,
   options: ExportOptions = {},
 ): Promise<ExportReport> {
+  await checkTarget(folder, options.replace ?? false);
   if (layout === 'peft') return exportAdapter(source, folder, options);
   const found = await assembleAny(source, options);
   if (found.kind === 'text') return exportText(source, layout, folder, options, found.assembly);
@@ -83,17 +89,35 @@ async function exportLlava(
 ): Promise<ExportReport> {
   const plan = planWeights(source, new Llava(assembly.config), assembly, options);
   const { dtype } = plan;
+  const unused = unusedChoices(assembly.config, options);
   const files = await (layout === 'hf' ? hfFiles : officialFiles)(assembly, { ...options, dtype });
   const heads = [`${LLAVA_PREFIXES.decoder}embed_tokens.weight`, `${LLAVA_PREFIXES.head}weight`];
   const main = { layout: LAYOUTS[layout], own: LLAVA_PREFIXES, folder: '' };
   const tower = { layout: LAYOUTS.clip, own: LLAVA_PREFIXES, folder: OFFICIAL_TOWER };
   return write(source, folder, options, {
     ...plan,
+    planNotes: [...plan.planNotes, ...unused],
     to: layout,
     files,
     grow: new Map(heads.map((name) => [name, files.newRows])),
     places: layout === 'hf' ? [main] : [main, tower],
   });
+}
+
+/** What was chosen for the case that no file says it, and one does. */
+function unusedChoices(
+  { featureLayer: layer, vision, projector }: LlavaConfig,
+  { featureLayer = layer, select = projector.select }: ExportOptions,
+): string[] {
+  const fromEnd = (each: number): number => (each < 0 ? each : each - vision.numHiddenLayers - 1);
+  const notes: string[] = [];
+  if (fromEnd(featureLayer) !== fromEnd(layer)) {
+    notes.push(`The configuration says layer ${fromEnd(layer)}; ${featureLayer} was not used.`);
+  }
+  if (select !== projector.select) {
+    notes.push(`The configuration says ${projector.select}; ${select} was not used.`);
+  }
+  return notes;
 }
 
 async function exportText(
@@ -121,6 +145,7 @@ async function exportText(
 
 interface WeightPlan {
   readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly sources: readonly WeightSource[];
   readonly adapters: readonly AssembledAdapter[];
   readonly dtype: DType;
   readonly planNotes: readonly string[];
@@ -135,10 +160,14 @@ function planWeights(
 ): WeightPlan {
   try {
     if (adapters.length > 0 && !merge) {
-      throw new UsageError(`${source} holds adapters that are not part of the weights.`, {
-        code: 'E_NOT_MERGED',
-        hint: 'Fold them in (--merge), or write them alone (--to peft).',
-      });
+      const names = [...new Set(adapters.map(({ file }) => dirname(file)))];
+      throw new UsageError(
+        `A folder of a whole model has no place for adapters: ${names.join(', ')}.`,
+        {
+          code: 'E_NOT_MERGED',
+          hint: 'Fold them into the weights (--merge), or write them alone (--to peft).',
+        },
+      );
     }
     attachAdapters(model, adapters, 'float32');
     const parameters = model.namedParameters();
@@ -163,6 +192,7 @@ function planWeights(
     const chosen = dtype ?? torchDType(embeddings);
     return {
       tensors: weights,
+      sources,
       adapters,
       dtype: chosen,
       planNotes: [
@@ -197,7 +227,7 @@ async function write(
   source: string,
   folder: string,
   options: ExportOptions,
-  { tensors, adapters, dtype, planNotes, to, files, grow, places }: WritePlan,
+  { tensors, sources, adapters, dtype, planNotes, to, files, grow, places }: WritePlan,
 ): Promise<ExportReport> {
   const { seed = 0, allow = [], signal } = options;
   const contents = places.map(({ layout, own, folder: inside }) => {
@@ -208,7 +238,7 @@ async function write(
     const stream = { where: source, dtype, adapters, grow, seed, allow, signal };
     return { inside, tensors: streamWeights(here, (name) => names.get(name)!, stream) };
   });
-  const all = { files: files.files, contents };
+  const all = { files: files.files, contents, sources };
   return {
     folder,
     layout: to,

@@ -1,11 +1,13 @@
 /** The folder that an export makes: small files and weights, whole or absent. */
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { requireFree } from '../../base/disk-space.js';
 import { writeWholeFolder } from '../../base/whole-folder.js';
+import type { WeightSource } from '../../formats/layouts/inspect.js';
 import { writeShards } from '../../formats/safetensors/shards.js';
 import { tensorBytes, type TensorSource } from '../../formats/safetensors/write.js';
+import { checkSources } from './check-target.js';
 import type { ExportOptions } from './export-options.js';
 import type { Companion } from './small-files.js';
 
@@ -18,13 +20,24 @@ export interface Content {
   readonly tensors: readonly TensorSource[];
 }
 
+export interface ExportContents {
+  readonly files: readonly Companion[];
+  readonly contents: readonly Content[];
+  /** Where it all comes from. */
+  readonly sources: readonly Pick<WeightSource, 'files'>[];
+}
+
 /** Writes everything and returns the names of the files, relative to the folder. */
 export async function writeExport(
   folder: string,
   what: string,
-  { files, contents }: { files: readonly Companion[]; contents: readonly Content[] },
+  { files, contents, sources }: ExportContents,
   { signal, shardBytes, replace = false, onProgress }: ExportOptions,
 ): Promise<string[]> {
+  await checkSources(
+    folder,
+    sources.flatMap((source) => source.files),
+  );
   const total = totalBytes(contents);
   let done = 0;
   const count = (bytes: number): void => onProgress?.((done += bytes), total);
@@ -77,8 +90,9 @@ async function writeCompanions(folder: string, files: readonly Companion[]): Pro
   for (const { name, content } of files) {
     const path = join(folder, name);
     await mkdir(dirname(path), { recursive: true });
-    if (typeof content === 'string') await writeFile(path, content, { flag: 'wx' });
-    else await copyFile(content.path, path);
+    // Not a copy of the file, which would have its rights too.
+    const bytes = typeof content === 'string' ? content : await readFile(content.path);
+    await writeFile(path, bytes, { flag: 'wx' });
   }
   return files.map(({ name }) => name);
 }

@@ -23,6 +23,10 @@ export interface PartOptions {
   select?: 'default' | 'full' | undefined;
   projectorDepth?: number | undefined;
   imageTokenId?: number | undefined;
+  /** Whether there are adapters and nothing beneath. */
+  isAdapter?: boolean;
+  /** Whether the weights are XTuner's without a configuration: layer -2, `default`, unless chosen, whatever their parts say. */
+  isXtuner?: boolean;
 }
 
 type ConfigKind = 'llava' | 'official' | 'vision' | 'projector' | 'decoder';
@@ -67,13 +71,25 @@ export function llavaConfigOf(
   options: PartOptions,
 ): LlavaConfig {
   const config = composed(configs, tensors, options);
-  const { imageTokenId = config.imageTokenId } = options;
-  return { ...config, imageTokenId };
+  const { imageTokenId = config.imageTokenId, select = 'default', isXtuner = false } = options;
+  if (!isXtuner) return { ...config, imageTokenId };
+  const { featureLayer = DEFAULT_FEATURE_LAYER, where } = options;
+  return {
+    ...config,
+    imageTokenId,
+    featureLayer: featureLayerIndex(featureLayer, config.vision.numHiddenLayers, (reason) =>
+      configError({ file: where, json: {} }, 'feature layer', reason),
+    ),
+    projector: { ...config.projector, select },
+  };
 }
 
 /** The configuration of a decoder alone. @throws ConfigError `E_CONFIG`, `E_NO_CONFIG` */
-export function decoderConfigOf(configs: readonly ConfigFile[], where: string): DecoderConfig {
-  return readDecoderConfig(firstOf(configs, 'decoder') ?? none(where, 'decoder', 'llm'));
+export function decoderConfigOf(
+  configs: readonly ConfigFile[],
+  options: Pick<PartOptions, 'where' | 'isAdapter'>,
+): DecoderConfig {
+  return readDecoderConfig(firstOf(configs, 'decoder') ?? none(options, 'decoder', 'llm'));
 }
 
 function composed(
@@ -81,19 +97,19 @@ function composed(
   tensors: ReadonlyMap<string, StoredTensor>,
   options: PartOptions,
 ): LlavaConfig {
-  const { where, featureLayer = DEFAULT_FEATURE_LAYER } = options;
+  const { featureLayer = DEFAULT_FEATURE_LAYER } = options;
   const llava = firstOf(configs, 'llava');
   if (llava !== undefined) return readLlavaConfig(llava);
   const official = firstOf(configs, 'official');
   if (official === undefined && firstOf(configs, 'decoder') === undefined) {
-    none(where, 'decoder', 'llm');
+    none(options, 'decoder', 'llm');
   }
-  const visionFile = firstOf(configs, 'vision') ?? none(where, 'vision tower', 'vision');
+  const visionFile = firstOf(configs, 'vision') ?? none(options, 'vision tower', 'vision');
   const vision = readClipVisionConfig(visionFile);
   if (official !== undefined) {
     return readOfficialConfig(official, vision, { attentionBias: attentionBias(tensors) });
   }
-  const text = decoderConfigOf(configs, where);
+  const text = decoderConfigOf(configs, options);
   const file = firstOf(configs, 'projector');
   const projector = file === undefined ? undefined : readProjectorConfig(file);
   for (const [field, size, wanted] of [
@@ -147,7 +163,17 @@ function projectorShape(
   };
 }
 
-function none(where: string, part: string, option: string): never {
+function none(
+  { where, isAdapter = false }: Pick<PartOptions, 'where' | 'isAdapter'>,
+  part: string,
+  option: string,
+): never {
+  if (isAdapter) {
+    throw new ConfigError(`${where} is an adapter, and nothing says what it belongs to.`, {
+      code: 'E_NO_CONFIG',
+      hint: 'Name the model beneath it (--base).',
+    });
+  }
   throw new ConfigError(
     `${where}: nothing describes the ${part}: there is no config.json of one.`,
     {

@@ -77,7 +77,15 @@ export async function assemble(source: string, options: AssembleOptions = {}): P
   const found = await gather(source, options);
   await addTower(found, options);
   const tensors = overlay(found.sources);
-  const config = llavaConfigOf(found.configs, tensors, { ...options, where: source });
+  const config = llavaConfigOf(found.configs, tensors, {
+    ...options,
+    where: source,
+    isAdapter: isAdapter(found),
+    isXtuner: found.sources.some(
+      ({ layout, path }) =>
+        layout === 'xtuner' && !found.configs.some(({ file }) => dirname(file) === path),
+    ),
+  });
   return { ...found, config, tensors };
 }
 
@@ -94,7 +102,7 @@ export async function assembleText(
     new Map([...tensors].map(([name, tensor]) => [textName(name), tensor]));
   return {
     ...found,
-    config: decoderConfigOf(found.configs, source),
+    config: decoderConfigOf(found.configs, { where: source, isAdapter: isAdapter(found) }),
     tensors: own(overlay(found.sources)),
     adapters: found.adapters.map((each) => ({ ...each, tensors: own(each.tensors) })),
   };
@@ -134,9 +142,19 @@ export async function gather(source: string, options: AssembleOptions): Promise<
     const base = isAdapter && config !== undefined ? config['base_model_name_or_path'] : undefined;
     const part: PartName = layout === 'clip' || layout === 'clip-2026' ? 'tower' : 'decoder';
     if (typeof base !== 'string' || base === '' || hasWeights(found, part)) continue;
-    await add(found, await near(path, base, options), options);
+    const beneath = { file: join(path, 'adapter_config.json'), name: base };
+    await add(
+      found,
+      await named(beneath, 'the model beneath the adapter (--base)', options),
+      options,
+    );
   }
   return found;
+}
+
+/** Whether there are adapters and nothing else. */
+function isAdapter({ sources }: Found): boolean {
+  return sources.every((source) => source.isAdapter);
 }
 
 async function add(found: Found, name: string, options: AssembleOptions): Promise<void> {
@@ -180,7 +198,8 @@ export function adapterOf(
 async function addTower(found: Found, options: AssembleOptions): Promise<void> {
   const official = officialTowerOf(found.configs);
   if (official === undefined) return;
-  await add(found, await near(dirname(official.file), official.tower, options), options);
+  const tower = { file: official.file, name: official.tower };
+  await add(found, await named(tower, 'the vision tower (--vision)', options), options);
 }
 
 function hasWeights({ sources }: Found, part: PartName): boolean {
@@ -198,6 +217,24 @@ function overlay(sources: readonly WeightSource[]): ReadonlyMap<string, StoredTe
     for (const [name, tensor] of source.tensors) if (!tensors.has(name)) tensors.set(name, tensor);
   }
   return tensors;
+}
+
+/** What a file names, as a path relative to its folder or on the hub; `what` to name instead. */
+async function named(
+  { file, name }: { file: string; name: string },
+  what: string,
+  options: AssembleOptions,
+): Promise<string> {
+  try {
+    return await near(dirname(file), name, options);
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    throw new DataError(`${file} names ${name}. ${error.message}`, {
+      code: error.code,
+      hint: `Name ${what}.`,
+      cause: error,
+    });
+  }
 }
 
 /** A path relative to a folder if it leads somewhere, else a name on the hub. */

@@ -33,7 +33,7 @@ export async function findImageProcessor(
     if (official !== undefined && [path, dirname(path)].includes(dirname(official.file))) {
       ratio = official.json['image_aspect_ratio'] ?? 'square';
     }
-    const source = await processorOf(path);
+    const source = await imageProcessorIn(path);
     if (source === undefined) continue;
     const found = readImageProcessor(source, side);
     return { ...(ratio === 'pad' ? inMode(found, 'pad') : found), isFound: true };
@@ -43,7 +43,7 @@ export async function findImageProcessor(
 }
 
 /** In the order of transformers: within the processor's file, then in a file of its own. */
-async function processorOf(folder: string): Promise<ConfigSource | undefined> {
+export async function imageProcessorIn(folder: string): Promise<ConfigSource | undefined> {
   const field = 'image_processor';
   const whole = await readConfigFile(join(folder, 'processor_config.json'));
   const inside = whole?.json[field];
