@@ -9,7 +9,7 @@
 
 import { parseArgs } from 'node:util';
 import { generate, type Prompt } from '../src/generate/index.js';
-import { deviceKernel, Llava, readLlavaConfig } from '../src/models/index.js';
+import { deviceKernel, Llava } from '../src/models/index.js';
 import {
   Generator,
   memoryStats,
@@ -18,8 +18,7 @@ import {
   type Device,
   type DType,
 } from '../src/torch/index.js';
-
-const IMAGE_TOKEN = 128257;
+import { IMAGE_TOKEN, llava8b } from './llava-8b.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -39,33 +38,8 @@ const [tokens, question, runs] = [flags.tokens, flags.question, flags.runs].map(
   number,
   number,
 ];
-const hidden = Number(flags.hidden);
 
-const CONFIG = {
-  model_type: 'llava',
-  image_token_index: IMAGE_TOKEN,
-  vision_feature_layer: -2,
-  vision_config: {
-    model_type: 'clip_vision_model',
-    hidden_size: 1024,
-    intermediate_size: 4096,
-    num_hidden_layers: hidden < 4096 ? 3 : 24,
-    num_attention_heads: 16,
-    image_size: 336,
-    patch_size: 14,
-  },
-  text_config: {
-    model_type: 'llama',
-    vocab_size: 128320,
-    hidden_size: hidden,
-    intermediate_size: 3.5 * hidden,
-    num_hidden_layers: Number(flags.layers),
-    num_attention_heads: hidden / 128,
-    num_key_value_heads: hidden / 512,
-    rope_theta: 500000,
-    max_position_embeddings: 8192,
-  },
-};
+const config = llava8b({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
 
 const ids = Array.from({ length: 5 + 576 + question }, (_, i) =>
   i >= 5 && i < 581 ? IMAGE_TOKEN : (Math.imul(i + 1, 2654435761) >>> 0) % 128000,
@@ -76,7 +50,7 @@ const prompt: Prompt = {
 };
 
 const kernel = deviceKernel(device, dtype);
-const model = new Llava(readLlavaConfig({ file: 'bench', json: CONFIG }), { dtype, kernel });
+const model = new Llava(config, { dtype, kernel });
 const generator = Generator.create(1, device);
 model.initialize(device, { generator });
 resetPeak(device);

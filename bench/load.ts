@@ -17,7 +17,7 @@ import { toStoredName } from '../src/formats/layouts/rename.js';
 import { LAYOUTS, LLAVA_PREFIXES } from '../src/formats/layouts/tables.js';
 import { writeShards } from '../src/formats/safetensors/shards.js';
 import { tensorBytes, type TensorSource } from '../src/formats/safetensors/write.js';
-import { Llava, loadLlava, makeBatch, readLlavaConfig } from '../src/models/index.js';
+import { Llava, loadLlava, makeBatch } from '../src/models/index.js';
 import { hfConfig } from '../src/models/export/model-json.js';
 import { configText } from '../src/models/export/small-files.js';
 import {
@@ -30,8 +30,8 @@ import {
   type Tensor,
   tensorsIn,
 } from '../src/torch/index.js';
+import { IMAGE_TOKEN, llava8b } from './llava-8b.js';
 
-const IMAGE_TOKEN = 128257;
 const TEXT_TOKENS = 64;
 
 const { values: flags, positionals } = parseArgs({
@@ -46,36 +46,7 @@ const { values: flags, positionals } = parseArgs({
 
 /** Random bf16 weights; one block of numbers repeats, so that writing is as fast as the disk. */
 async function make(target: string): Promise<void> {
-  const hidden = Number(flags.hidden);
-  const config = readLlavaConfig({
-    file: 'bench',
-    json: {
-      model_type: 'llava',
-      image_token_index: IMAGE_TOKEN,
-      vision_feature_layer: -2,
-      vision_config: {
-        model_type: 'clip_vision_model',
-        hidden_size: hidden / 4,
-        intermediate_size: hidden,
-        num_hidden_layers: hidden < 4096 ? 3 : 24,
-        num_attention_heads: hidden / 256,
-        image_size: 336,
-        patch_size: 14,
-      },
-      text_config: {
-        model_type: 'llama',
-        vocab_size: 128320,
-        hidden_size: hidden,
-        intermediate_size: 3.5 * hidden,
-        num_hidden_layers: Number(flags.layers),
-        num_attention_heads: hidden / 128,
-        num_key_value_heads: hidden / 512,
-        rope_theta: 500000,
-        max_position_embeddings: 8192,
-        rms_norm_eps: 1e-5,
-      },
-    },
-  });
+  const config = llava8b({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
   const block = randomBlock();
   const model = new Llava(config, { dtype: 'bfloat16' });
   const tensors = [...model.namedParameters()].map(([name, { shape }]): TensorSource => {

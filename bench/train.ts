@@ -10,7 +10,7 @@
 
 import { parseArgs } from 'node:util';
 import { checkRecipe } from '../src/config/index.js';
-import { Llava, makeBatch, readLlavaConfig, type Sample } from '../src/models/index.js';
+import { Llava, makeBatch, type Sample } from '../src/models/index.js';
 import { attentionKernel } from '../src/nn/index.js';
 import { AdamW, schedule } from '../src/optim/index.js';
 import {
@@ -27,8 +27,7 @@ import { memoryPolicies, type MemoryPolicy } from '../src/train/memory-policy.js
 import { Randomness } from '../src/train/randomness.js';
 import { prepareTrainable } from '../src/train/trainable.js';
 import { runUpdate } from '../src/train/update.js';
-
-const IMAGE_TOKEN = 128257;
+import { IMAGE_TOKEN, llava8b } from './llava-8b.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -46,33 +45,8 @@ const { values: flags } = parseArgs({
 const device = flags.device as Device;
 const [rows, tokens, steps] = [Number(flags.rows), Number(flags.tokens), Number(flags.steps)];
 const dtype: DType = device === 'cpu' ? 'float32' : 'bfloat16';
-const hidden = Number(flags.hidden);
 
-const CONFIG = {
-  model_type: 'llava',
-  image_token_index: IMAGE_TOKEN,
-  vision_feature_layer: -2,
-  vision_config: {
-    model_type: 'clip_vision_model',
-    hidden_size: 1024,
-    intermediate_size: 4096,
-    num_hidden_layers: hidden < 4096 ? 3 : 24,
-    num_attention_heads: 16,
-    image_size: 336,
-    patch_size: 14,
-  },
-  text_config: {
-    model_type: 'llama',
-    vocab_size: 128320,
-    hidden_size: hidden,
-    intermediate_size: 3.5 * hidden,
-    num_hidden_layers: Number(flags.layers),
-    num_attention_heads: hidden / 128,
-    num_key_value_heads: hidden / 512,
-    rope_theta: 500000,
-    max_position_embeddings: 8192,
-  },
-};
+const config = llava8b({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
 
 /** As the peer's: 576 image tokens from position 5 on, random text, the first 600 labels ignored. */
 function sample(seed: number): Sample {
@@ -97,7 +71,7 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
   });
   const capability = Number(torchFacts().cuda?.devices[0]?.capability ?? 0);
   const kernel = attentionKernel({ device, dtype, computeCapability: capability });
-  const model = new Llava(readLlavaConfig({ file: 'bench', json: CONFIG }), { dtype, kernel });
+  const model = new Llava(config, { dtype, kernel });
   const generator = Generator.create(1, device);
   const trainable = prepareTrainable(model, { ...recipe, dtype, device, generator });
   const optimizer = new AdamW(trainable.groups, { master: 'none', states: dtype });
