@@ -137,6 +137,27 @@ describe('decodeImage', () => {
     });
   });
 
+  it('uses a block of a GIF only where the file holds all of it', async () => {
+    const gif = (length: string) =>
+      Buffer.from(`GIF89a\x01\0\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02${length}\x44\x01`, 'latin1');
+    const { data } = await decodeImage(gif('\x02'), { name: 'a.gif' });
+    expect([...data]).toEqual([0, 0, 0]);
+    await expect(decodeImage(gif('\x05'), { name: 'a.gif' })).rejects.toMatchObject({
+      code: 'E_IMAGE_TRUNCATED',
+    });
+  });
+
+  it('refuses a JPEG in whose data stands a marker that cannot be there', async () => {
+    for (const marker of [0x96, 0xd8, 0xc0, 0xda, 0xf7]) {
+      const bytes = Buffer.from(file('files/jpeg_444.jpg'));
+      bytes.writeUInt16BE(0xff00 + marker, Math.floor(bytes.length * 0.7));
+      await expect(decodeImage(bytes, { name: 'a.jpg' })).rejects.toMatchObject({
+        code: 'E_IMAGE_BROKEN',
+        message: expect.stringContaining(`stray marker 0xff${marker.toString(16)}`) as string,
+      });
+    }
+  });
+
   it.each([
     [{ bytes: 100 }, 'bytes, over the limit of 100'],
     [{ pixels: 500 }, '61 x 41 pixels, over the limit of 500'],

@@ -12,6 +12,7 @@ import { decodeGif } from './gif.js';
 import type { FormatHeader } from './format-header.js';
 import type { ImageHeader } from './header.js';
 import { appliedOrientation, asBuffer, readHeader, withinFile } from './header.js';
+import { refuseStrayMarkers } from './jpeg.js';
 import type { ImageLimits, Reading, RgbImage } from './rgb-image.js';
 import { DEFAULT_LIMITS, ImageError } from './rgb-image.js';
 import { isWhiteZero, tiffForDecoder } from './tiff.js';
@@ -44,6 +45,10 @@ export async function decodeImage(
     case 'tiff':
       return decodeSamples({ ...source, file: tiffForDecoder(file) });
     case 'jpeg':
+      withinFile(name, 'jpeg', () => {
+        refuseStrayMarkers(file, name);
+      });
+      return decodeSamples(source);
     case 'png':
     case 'webp':
       return decodeSamples(source);

@@ -122,7 +122,9 @@ function unpackFrame(file: Buffer, { frameWidth, frameHeight, at }: Frame, name:
     throw new ImageError(name, 'E_IMAGE_BROKEN', `the GIF has a code size of ${bits} bits`);
   }
   const blocks: Buffer[] = [];
-  for (let start = at + 1, size = file[start]; size !== undefined && size > 0; size = file[start]) {
+  // As Pillow: a block that the file cuts off does not count.
+  for (let start = at + 1, size = file[start] ?? 0; size > 0; size = file[start] ?? 0) {
+    if (start + 1 + size > file.length) break;
     blocks.push(file.subarray(start + 1, start + 1 + size));
     start += 1 + size;
   }

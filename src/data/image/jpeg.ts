@@ -62,3 +62,56 @@ function isFrame(marker: number): boolean {
 function startsWith(body: Buffer, text: string): boolean {
   return body.toString('latin1', 0, text.length) === text;
 }
+
+/** Markers that libjpeg passes over behind a scan: a segment with a length (tables, comments, APPn), or none. */
+const SKIPPED = new Set([0xc4, 0xcc, 0xdb, 0xdc, 0xdd, 0xfe, ...range(0xe0, 0xef)]);
+const END = 0xd9;
+
+/**
+ * Refuses a JPEG of one scan in whose data stands a marker that cannot be there: the data are damaged, and libvips would
+ * make the rest of the picture grey. Pillow reads on to the end of the file and refuses it too.
+ *
+ * @throws ImageError
+ */
+export function refuseStrayMarkers(file: Buffer, name: string): void {
+  let at = scanData(file);
+  while (at !== undefined && (at = file.indexOf(0xff, at)) >= 0 && at + 1 < file.length) {
+    const marker = file[at + 1]!;
+    at += marker === 0xff ? 1 : 2;
+    if (marker === 0 || marker === 0xff || marker === 0x01 || isRestart(marker)) continue;
+    if (marker === END) return;
+    if (!SKIPPED.has(marker)) {
+      const shown = `0xff${marker.toString(16).padStart(2, '0')}`;
+      throw new ImageError(name, 'E_IMAGE_BROKEN', `the JPEG's data hold a stray marker ${shown}`);
+    }
+    if (at + 2 > file.length) return;
+    at += Math.max(file.readUInt16BE(at), 2);
+  }
+}
+
+/** Where the data of the only scan begin; undefined in a file of several scans or with restart markers. */
+function scanData(file: Buffer): number | undefined {
+  let components = 0;
+  for (let at = 2; at + 4 <= file.length;) {
+    const marker = file[at + 1]!;
+    if (file[at] !== 0xff || marker === 0xff) {
+      at += 1;
+      continue;
+    }
+    at += 2;
+    if (marker === 0 || STANDALONE.has(marker)) continue;
+    const end = at + Math.max(file.readUInt16BE(at), 2);
+    // Progressive files are read to their end by libjpeg itself, and damage is made up for at restart markers.
+    if (marker === 0xdd && file.readUInt16BE(at + 2) > 0) return undefined;
+    if (isFrame(marker)) components = marker === 0xc2 ? 0 : file[at + 7]!;
+    if (marker === START_OF_SCAN) return file[at + 2] === components ? end : undefined;
+    at = end;
+  }
+  return undefined;
+}
+
+const isRestart = (marker: number): boolean => marker >= 0xd0 && marker <= 0xd7;
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from + 1 }, (_, i) => from + i);
+}

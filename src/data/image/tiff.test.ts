@@ -82,6 +82,13 @@ describe('a TIFF', () => {
     });
   });
 
+  it('whose palette is cut off is refused', async () => {
+    const file = tiff({ photometric: 3, bits: 8 });
+    await expect(decodeImage(file, { name: 'a.tif' })).rejects.toMatchObject({
+      code: 'E_IMAGE_TRUNCATED',
+    });
+  });
+
   it('that Pillow has a mode for is read', async () => {
     const pixels = async (tags: Tags) => [
       ...(await decodeImage(tiff(tags), { name: 'a.tif', reading: 'stored' })).data,

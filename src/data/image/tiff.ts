@@ -14,6 +14,7 @@ const TAG = {
   compression: 259,
   photometric: 262,
   samplesPerPixel: 277,
+  colourMap: 320,
   extraSamples: 338,
   sampleFormat: 339,
   xmp: 700,
@@ -55,6 +56,10 @@ export function tiffHeader(file: Buffer, name: string): FormatHeader {
     throw refuse(
       `a TIFF of ${samples} ${what}, sample format ${first(TAG.sampleFormat, UNSIGNED)}`,
     );
+  }
+  if (photometric === PHOTOMETRIC.palette && !directory.has(TAG.colourMap)) {
+    // libtiff would make every colour black.
+    throw new RangeError('the palette is cut off');
   }
 
   return {
