@@ -149,12 +149,28 @@ function pythonText(key: PickleValue): string {
   if (typeof key === 'boolean') return key ? 'True' : 'False';
   if (typeof key === 'number') return Number.isFinite(key) ? pythonFloat(key) : String(key);
   if (key instanceof PickleTuple) {
-    const [only, ...more] = key.items.map(pythonText);
+    const [only, ...more] = key.items.map((item) =>
+      typeof item === 'string' ? pythonQuoted(item) : pythonText(item),
+    );
     return more.length === 0
       ? `(${only ?? ''}${only === undefined ? '' : ','})`
       : `(${[only, ...more].join(', ')})`;
   }
   return typeof key === 'object' ? key.constructor.name : String(key);
+}
+
+/** A text as Python's `repr` writes it: what cannot be printed is escaped. */
+function pythonQuoted(value: string): string {
+  const quote = value.includes("'") && !value.includes('"') ? '"' : "'";
+  const names: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+  const escaped = Array.from(value, (char) => {
+    if (char === quote || char === '\\') return `\\${char}`;
+    if (char === ' ' || !/[\p{C}\p{Z}]/u.test(char)) return char;
+    const hex = char.codePointAt(0)!.toString(16);
+    const form = hex.length <= 2 ? 'x' : hex.length <= 4 ? 'u' : 'U';
+    return names[char] ?? `\\${form}${hex.padStart({ x: 2, u: 4, U: 8 }[form], '0')}`;
+  });
+  return quote + escaped.join('') + quote;
 }
 
 /** JSON in ASCII, as Python's `json.dumps` writes it. */
