@@ -37,6 +37,8 @@ let pixels: Pixels | undefined;
  *
  * A canvas (the padded square, or the image itself) is resized to `size` along its shorter side and to
  * `trunc(size x long / short)` along the other, of which the middle `size` are made: offset `floor((long - size) / 2)`.
+ * Along x first, as Pillow to version 12 always does; Pillow 13 begins along y with some pictures much taller than
+ * wide, whence in `crop` mode a few bytes of those differ from it.
  * Stateless: any thread may call it.
  *
  * @throws UsageError for a size, background or buffer that does not fit
