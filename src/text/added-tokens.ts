@@ -23,6 +23,8 @@ export interface AddedToken {
 export interface AddedMatch {
   readonly start: number;
   readonly end: number;
+  /** Where its own text begins, behind the blanks that it takes. */
+  readonly at: number;
   readonly id: number;
 }
 
@@ -131,7 +133,7 @@ export class AddedTokens {
       if (token.singleWord && (isWord(text, start - 1) || isWord(text, end))) continue;
       if (token.lstrip) while (start > done && BLANK.test(text[start - 1]!)) start--;
       if (token.rstrip) while (end < text.length && BLANK.test(text[end]!)) end++;
-      found.push({ start, end, id: token.id });
+      found.push({ start, end, at: from + match.index, id: token.id });
       done = end;
     }
     return found;

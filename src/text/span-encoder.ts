@@ -101,10 +101,10 @@ export class SpanEncoder {
     let done = 0;
     for (const [from, to] of stretch.markup) {
       if (done >= to) continue;
-      for (const { start, end, id } of this.#added.find(text, Math.max(from, done), to, done)) {
+      for (const { start, end, at, id } of this.#added.find(text, Math.max(from, done), to, done)) {
         this.#encodeSection(stretch, done, start, atStart && done === 0, out);
         out.ids.push(id);
-        out.labels.push(stretch.supervisedAt(start) ? id : IGNORED_LABEL);
+        out.labels.push(stretch.supervisedAt(at) ? id : IGNORED_LABEL);
         done = end;
       }
     }

@@ -189,6 +189,21 @@ describe('names and settings', () => {
     expect(ids).toEqual(whole);
   });
 
+  it('learns such a token or not by its own text, whatever blanks it takes', () => {
+    const { tokenizer: json } = layout('llama');
+    const both = { id: 501, content: '<both>', lstrip: true, rstrip: true };
+    const tokenizer = new Tokenizer({ tokenizer: { ...json, added_tokens: [both] } });
+    const label = (supervised: boolean): number => {
+      const { ids, labels } = tokenizer.encodeSpans([
+        { kind: 'content', text: 'the ', supervised: !supervised },
+        { kind: 'markup', text: '<both>', supervised },
+        { kind: 'content', text: ' cat', supervised: !supervised },
+      ]);
+      return labels[ids.indexOf(501)]!;
+    };
+    expect([label(true), label(false)]).toEqual([501, -100]);
+  });
+
   it('finds a token of a single word only by itself', () => {
     const { tokenizer: json } = layout('llama');
     const word = { id: 501, content: 'cat', single_word: true };
