@@ -11,7 +11,7 @@ import {
 import type { RecordId, RecordProblem } from '../data/records/record.js';
 import { openCatalog } from '../data/sources/catalog.js';
 import { describePlace, type RecordPlace } from '../data/sources/place.js';
-import { openTable } from '../data/sources/record-table.js';
+import { openTable } from '../data/sources/open-table.js';
 import { IMAGE_ID } from '../text/message.js';
 import type { Session } from './commands.js';
 import { type Marks, renderSample } from './render-sample.js';

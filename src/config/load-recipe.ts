@@ -8,7 +8,8 @@ import { explain, valueAt, type Fault, type Path } from './explain.js';
 import { applyOverride, parseOverride, type Override } from './overrides.js';
 import { absoluteAt, withAbsolutePaths } from './paths.js';
 import { RecipeError } from './recipe-error.js';
-import { recipeSchema, type Recipe } from './schema/recipe.js';
+import { recipeSchema } from './schema/recipe-schema.js';
+import type { Recipe } from './schema/recipe.js';
 import { loadScript } from './script-file.js';
 import { parseYaml, type LocatedRecipe } from './yaml-file.js';
 

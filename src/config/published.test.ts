@@ -7,7 +7,7 @@ import { packageRoot } from '../base/native-path.js';
 import { publishedFiles } from './generate/main.js';
 import { allPaths, schemasAt } from './json-schema.js';
 import type { RecipeInput } from './recipe-input.generated.js';
-import type { recipeSchema } from './schema/recipe.js';
+import type { recipeSchema } from './schema/recipe-schema.js';
 
 test('what is published is what the schema says (else run `npm run generate`)', async () => {
   for (const [path, text] of Object.entries(await publishedFiles())) {

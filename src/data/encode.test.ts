@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { createFormat, type ChatFormat } from '../text/format.js';
+import type { ChatFormat } from '../text/chat-format.js';
+import { createFormat } from '../text/format.js';
 import { fixtureTokenizer, tokensOf } from '../text/testing.js';
 import {
   encodeJson,

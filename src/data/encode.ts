@@ -10,7 +10,7 @@
  * of counting for every record.
  */
 import { DataError, UsageError } from '../base/errors.js';
-import type { ChatFormat } from '../text/format.js';
+import type { ChatFormat } from '../text/chat-format.js';
 import { IGNORED_LABEL, IMAGE_ID } from '../text/message.js';
 import type { SpecialTokens } from '../text/span-encoder.js';
 import { pairTurns, type TurnFault } from '../text/turns.js';

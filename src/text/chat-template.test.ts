@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { PatinaError } from '../base/errors.js';
-import { createFormat, type ChatFormat } from './format.js';
+import type { ChatFormat } from './chat-format.js';
+import { createFormat } from './format.js';
 import { textMessage, type Message, type Role } from './message.js';
 import { dialogue, fixtureTokenizer, readFixture, tokensOf } from './testing.js';
 import { decode } from './token-stream.js';

@@ -1,28 +1,13 @@
 /**
- * How conversations become ids: a chat template (Jinja) or one of XTuner's formats, by one interface.
+ * How conversations become ids: a chat template (Jinja) or one of XTuner's formats, chosen by name.
  */
 import { DataError, UsageError } from '../base/errors.js';
 import { ChatTemplate } from './chat-template.js';
+import type { ChatFormat, Encoding } from './chat-format.js';
 import { textMessage, type Message } from './message.js';
-import type { EncodeTextOptions, Encoded } from './span-encoder.js';
+import type { EncodeTextOptions } from './span-encoder.js';
 import type { Tokenizer } from './tokenizer.js';
 import { isXtunerFormat, XtunerFormat, XTUNER_FORMATS } from './xtuner-format.js';
-
-/** Ids and labels of a conversation: -200 for each image, its number in `images`, -100 for what is not learned. */
-export type Encoding = Readonly<Encoded>;
-
-export interface ChatFormat {
-  readonly name: string;
-  readonly tokenizer: Tokenizer;
-  /** The token that ends an answer, on which generation stops. */
-  readonly endOfTurn: number | undefined;
-  /** Special tokens that the format is known to write and the tokenizer has not: they become text. */
-  readonly missingTokens: readonly string[];
-  /** A whole conversation, its answers learned. */
-  training(messages: readonly Message[], options?: EncodeTextOptions): Encoding;
-  /** A conversation up to where the assistant begins to write. */
-  prompt(messages: readonly Message[], options?: EncodeTextOptions): Encoding;
-}
 
 export interface FormatOptions {
   /** A name of `XTUNER_FORMATS`, or a Jinja template. @default the tokenizer's own chat template */

@@ -1,5 +1,6 @@
 /** The room of text: tokenizers, chat formats and templates, streams of tokens, training a tokenizer. */
 
+export * from './chat-format.js';
 export * from './format.js';
 export * from './llama3-template.js';
 export * from './load-tokenizer.js';

@@ -21,7 +21,6 @@ import {
   precisionSection,
   scheduleSection,
 } from './optimization.js';
-import { contradictions } from './contradictions.js';
 
 const checkpointsSection = z
   .strictObject({
@@ -104,13 +103,6 @@ export const recipeFields = z
       .describe('Threads for computing on the CPU. libtorch decides if left out.'),
   })
   .meta({ id: 'Recipe' });
-
-/** Fields, defaults, and no contradictions. */
-export const recipeSchema = recipeFields.superRefine((recipe, context) => {
-  for (const { path, message } of contradictions(recipe)) {
-    context.addIssue({ code: 'custom', path, message });
-  }
-});
 
 /** A recipe with all its defaults. */
 export type Recipe = z.output<typeof recipeFields>;

@@ -2,7 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 
-import { createFormat, type ChatFormat } from '../../text/format.js';
+import type { ChatFormat } from '../../text/chat-format.js';
+import { createFormat } from '../../text/format.js';
 import { loadTokenizer } from '../../text/load-tokenizer.js';
 import { isXtunerFormat } from '../../text/xtuner-format.js';
 

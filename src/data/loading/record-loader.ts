@@ -6,7 +6,7 @@ import { DataError, PatinaError } from '../../base/errors.js';
 import type { Recipe } from '../../config/schema/recipe.js';
 import type { Sample } from '../../models/batch.js';
 import type { InputFacts } from '../../models/segment.js';
-import type { ChatFormat } from '../../text/format.js';
+import type { ChatFormat } from '../../text/chat-format.js';
 import { IGNORED_LABEL, textMessage } from '../../text/message.js';
 import { encodeRecord, expandImages, type EncodedSample, type EncodeOutcome } from '../encode.js';
 import { ImageError } from '../image/rgb-image.js';
@@ -19,7 +19,8 @@ import {
   type RecordPlace,
   type RejectedRecord,
 } from '../sources/place.js';
-import { fileOf, openTable, type NumberedFile, type RecordTable } from '../sources/record-table.js';
+import { fileOf, openTable, type NumberedFile } from '../sources/open-table.js';
+import type { RecordTable } from '../sources/record-table.js';
 import { loadFormat } from './load-format.js';
 import { loadImage } from './load-image.js';
 import { measureRecord } from './measure.js';

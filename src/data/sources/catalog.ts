@@ -5,7 +5,7 @@ import { DataFile } from './data-file.js';
 import { findFiles, type FindOptions } from './find-files.js';
 import { indexJson } from './json-table.js';
 import { indexParquet } from './parquet-table.js';
-import type { NumberedFile, TableSpec } from './record-table.js';
+import type { NumberedFile, TableSpec } from './open-table.js';
 
 export interface CatalogSource {
   readonly path: string;

@@ -1,13 +1,20 @@
-/** Fields of a recipe that exclude or need each other: what no single field can say. */
-import type { Recipe } from './recipe.js';
+/** The whole schema of a recipe: its fields, and what no single one of them can say, since some exclude or need each other. */
+import { recipeFields, type Recipe } from './recipe.js';
 
-export interface Contradiction {
+interface Contradiction {
   path: string[];
   /** A sentence that says what to do. */
   message: string;
 }
 
-export function contradictions(recipe: Recipe): Contradiction[] {
+/** Fields, defaults, and no contradictions. */
+export const recipeSchema = recipeFields.superRefine((recipe, context) => {
+  for (const { path, message } of contradictions(recipe)) {
+    context.addIssue({ code: 'custom', path, message });
+  }
+});
+
+function contradictions(recipe: Recipe): Contradiction[] {
   return [
     ...modelFaults(recipe),
     ...trainFaults(recipe),
