@@ -30,6 +30,11 @@ export interface CommandEntry {
 
 export const COMMANDS: readonly CommandEntry[] = [
   {
+    name: 'quickstart',
+    summary: 'Train a small model on drawn pictures, from nothing to answers',
+    load: () => import('./quickstart.js'),
+  },
+  {
     name: 'train',
     summary: 'Train a model by a recipe, or go on with a run',
     load: () => import('./train.js'),

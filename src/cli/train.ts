@@ -1,9 +1,12 @@
 /** `patina train`: trains what a recipe says, or goes on with a run. A thin caller of `train` and `resumeRun`. */
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 
 import { UsageError } from '../base/errors.js';
+import type { Recipe } from '../config/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
+import { isPrepared, prepareQuickstart } from '../recipes/quickstart/prepare.js';
+import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
 import { findRun, listRuns, resumeRun, train, type TrainEvent } from '../train/index.js';
 import { collect, countValue } from './arguments.js';
 import type { Session } from './commands.js';
@@ -62,9 +65,19 @@ async function trainCommand(
       return resumeRun(await runToResume(recipe, resume, sets), { ...options, set: sets });
     }
     if (recipe === undefined) throw noRecipe();
-    return train(await findRecipe(recipe, { set: sets }), options);
+    const found = await findRecipe(recipe, { set: sets });
+    await prepareData(found, session);
+    return train(found, options);
   };
   await watchTraining(open, { session, json });
+}
+
+/** The data and the tokenizer of the built-in `quickstart` are drawn when they are first needed. */
+async function prepareData({ model }: Recipe, session: Session): Promise<void> {
+  const folder = resolve(QUICKSTART_DATA);
+  if (model.tokenizer !== join(folder, 'tokenizer') || (await isPrepared(folder))) return;
+  session.stderr.write(`drawing the pictures of the quickstart into ${folder}\n`);
+  await prepareQuickstart(folder);
 }
 
 async function runToResume(

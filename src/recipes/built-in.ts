@@ -10,9 +10,12 @@ import {
   llavaLlama3Pretrain,
   llavaLlama3PretrainSharegpt4v,
 } from './llava-llama-3.js';
+import { quickstart, quickstartQuestions } from './quickstart/recipes.js';
 
 export const recipes: Readonly<Record<string, RecipeInput>> = Object.fromEntries(
   [
+    quickstart,
+    quickstartQuestions,
     llavaLlama3Pretrain,
     llavaLlama3Finetune,
     llavaLlama3FinetuneFrozen,

@@ -1,0 +1,154 @@
+/**
+ * Draws the quickstart's pictures, writes its records as LLaVA JSON, and trains its tokenizer:
+ *
+ *     captions.json    questions.json    heldout.json    unseen.json    pictures/    tokenizer/
+ */
+import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { writeWholeFolder } from '../../base/whole-folder.js';
+import { trainBpe, writeTokenizer } from '../../text/index.js';
+import { drawScene, SIDE, type Scene } from './draw.js';
+import { captions, questions, type QuestionAnswer } from './questions.js';
+import { makeScenes } from './scenes.js';
+
+/** Few enough that the texts fill it: the ids of special tokens, which stand at the end, are known beforehand. */
+export const QUICKSTART_VOCABULARY = 400;
+/** Of the tokenizers that `trainBpe` makes, the image token is the last but one. */
+export const QUICKSTART_IMAGE_TOKEN = QUICKSTART_VOCABULARY - 2;
+
+export interface QuickstartSizes {
+  readonly train: number;
+  readonly heldOut: number;
+  readonly unseen: number;
+}
+
+export const SIZES: QuickstartSizes = { train: 2400, heldOut: 120, unseen: 80 };
+
+const SEED = 1;
+/** Pictures that are drawn at the same time. */
+const AT_ONCE = 64;
+
+/** Whether the folder is there already. */
+export async function isPrepared(folder: string): Promise<boolean> {
+  return (await stat(join(folder, 'tokenizer', 'tokenizer.json')).catch(() => null)) !== null;
+}
+
+/**
+ * Makes the folder, whole or not at all.
+ *
+ * @throws EnvironmentError E_EXISTS, E_DISK_FULL, E_UNWRITABLE
+ */
+export async function prepareQuickstart(
+  folder: string,
+  { sizes = SIZES, signal }: { sizes?: QuickstartSizes; signal?: AbortSignal | undefined } = {},
+): Promise<void> {
+  const scenes = makeScenes(sizes, SEED);
+  await mkdir(join(folder, '..'), { recursive: true });
+  await writeWholeFolder(
+    folder,
+    async (path) => {
+      await mkdir(join(path, 'pictures'));
+      const training = await drawAll(path, 'train', scenes.train, signal);
+      const describing = training.map(({ image, scene }, i) => {
+        const all = captions(scene);
+        return record(image, [all[i % all.length]!]);
+      });
+      const asking = training.flatMap(({ image, scene }) =>
+        questions(scene).map((each) => record(image, [each])),
+      );
+      await writeRecords(join(path, 'captions.json'), describing);
+      await writeRecords(join(path, 'questions.json'), asking);
+      for (const [name, some] of [
+        ['heldout', scenes.heldOut],
+        ['unseen', scenes.unseen],
+      ] as const) {
+        const drawn = await drawAll(path, name, some, signal);
+        const records = drawn.map(({ image, scene }) => record(image, questions(scene)));
+        await writeRecords(join(path, `${name}.json`), records);
+      }
+      const texts = [...describing, ...asking].flatMap(({ conversations }) =>
+        conversations.flatMap(({ from, value }) => [
+          // What the chat template puts before a message.
+          ...[from === 'human' ? 'user' : 'assistant', '\n\n'],
+          value.replace('<image>\n', ''),
+        ]),
+      );
+      await writeTokenizer(
+        join(path, 'tokenizer'),
+        trainBpe(texts, { vocabularySize: QUICKSTART_VOCABULARY }),
+      );
+      await writeProcessor(join(path, 'tokenizer'));
+    },
+    { what: 'quickstart data', signal },
+  );
+}
+
+interface Drawn {
+  readonly image: string;
+  readonly scene: Scene;
+}
+
+async function drawAll(
+  folder: string,
+  name: string,
+  scenes: readonly Scene[],
+  signal: AbortSignal | undefined,
+): Promise<Drawn[]> {
+  const drawn: Drawn[] = [];
+  for (let at = 0; at < scenes.length; at += AT_ONCE) {
+    signal?.throwIfAborted();
+    const batch = scenes.slice(at, at + AT_ONCE).map(async (scene, i): Promise<Drawn> => {
+      const format = (at + i) % 2 === 0 ? 'png' : 'jpeg';
+      const number = String(at + i).padStart(4, '0');
+      const image = `pictures/${name}-${number}.${format === 'png' ? 'png' : 'jpg'}`;
+      await writeFile(join(folder, image), await drawScene(scene, format));
+      return { image, scene };
+    });
+    drawn.push(...(await Promise.all(batch)));
+  }
+  return drawn;
+}
+
+interface LlavaRecord {
+  readonly id: string;
+  readonly image: string;
+  readonly conversations: readonly { readonly from: 'human' | 'gpt'; readonly value: string }[];
+}
+
+function record(image: string, turns: readonly QuestionAnswer[]): LlavaRecord {
+  return {
+    id: image.replace(/^pictures\/|\.\w+$/g, ''),
+    image,
+    conversations: turns.flatMap(({ question, answer }, i) => [
+      { from: 'human' as const, value: `${i === 0 ? '<image>\n' : ''}${question}` },
+      { from: 'gpt' as const, value: answer },
+    ]),
+  };
+}
+
+async function writeRecords(path: string, records: readonly LlavaRecord[]): Promise<void> {
+  await writeFile(path, `[\n${records.map((each) => JSON.stringify(each)).join(',\n')}\n]\n`);
+}
+
+/** What transformers' processors need to know of the pictures; see `readPictureSettings`. */
+async function writeProcessor(folder: string): Promise<void> {
+  const processor = {
+    crop_size: { height: SIDE, width: SIDE },
+    do_center_crop: true,
+    do_convert_rgb: true,
+    do_normalize: true,
+    do_rescale: true,
+    do_resize: true,
+    image_mean: [0.5, 0.5, 0.5],
+    image_processor_type: 'CLIPImageProcessor',
+    image_std: [0.5, 0.5, 0.5],
+    resample: 3,
+    rescale_factor: 1 / 255,
+    size: { shortest_edge: SIDE },
+  };
+  await writeFile(
+    join(folder, 'preprocessor_config.json'),
+    `${JSON.stringify(processor, null, 2)}\n`,
+  );
+}
