@@ -13,12 +13,14 @@ const config = {
   patchSize: 14,
   hiddenAct: 'quick_gelu',
   layerNormEps: 1e-5,
-} as const;
+  initializerRange: 1,
+  initializerFactor: 1,
+};
 
 test('on CPU patches are summed as by the convolution of other implementations, to the bit', () => {
   using generator = Generator.create(1, 'cpu');
   const tower = new ClipVisionTower(config, { kernel: 'cpu' });
-  tower.initialize('cpu', { generator, std: 1 });
+  tower.initialize('cpu', { generator });
   const { embeddings } = tower;
   noGrad(() =>
     scope(() => {
@@ -32,5 +34,39 @@ test('on CPU patches are summed as by the convolution of other implementations, 
       expect(actual.contiguous().toBytes()).toEqual(expected.contiguous().toBytes());
     }),
   );
+  tower.dispose();
+});
+
+test('a tower that is trained from scratch starts as in transformers', () => {
+  using generator = Generator.create(1, 'cpu');
+  const [C, layers, range, factor] = [64, 3, 0.02, 2];
+  const tower = new ClipVisionTower({
+    ...config,
+    hiddenSize: C,
+    intermediateSize: 256,
+    numHiddenLayers: layers,
+    initializerRange: range,
+    initializerFactor: factor,
+  });
+  tower.initialize('cpu', { generator });
+  const deviation = (name: string): number =>
+    noGrad(() => scope(() => tower.namedParameters().get(name)!.square().mean(null).sqrt().item()));
+  const block = 'encoder.layers.2';
+  const inner = factor * C ** -0.5 * (2 * layers) ** -0.5;
+  for (const [name, expected] of [
+    ['embeddings.class_embedding', factor * C ** -0.5],
+    ['embeddings.patch_embedding.weight', factor * range],
+    ['embeddings.position_embedding.weight', factor * range],
+    [`${block}.self_attn.q_proj.weight`, inner],
+    [`${block}.self_attn.k_proj.weight`, inner],
+    [`${block}.self_attn.v_proj.weight`, inner],
+    [`${block}.self_attn.out_proj.weight`, factor * C ** -0.5],
+    [`${block}.mlp.fc1.weight`, factor * (2 * C) ** -0.5],
+    [`${block}.mlp.fc2.weight`, inner],
+  ] as const) {
+    expect(deviation(name) / expected, name).toBeCloseTo(1, name.includes('class') ? 0 : 1);
+  }
+  expect(deviation(`${block}.mlp.fc1.bias`)).toBe(0);
+  expect(deviation(`${block}.layer_norm1.weight`)).toBe(1);
   tower.dispose();
 });

@@ -13,7 +13,7 @@ import {
   LayerNorm,
   Linear,
   Module,
-  normal,
+  normalOf,
   PatchConv2d,
 } from '../nn/index.js';
 import { cat, type DType, type Generator, type Tensor } from '../torch/index.js';
@@ -29,6 +29,20 @@ export interface BuildOptions {
 
 type Built = Required<BuildOptions>;
 
+/** Standard deviations of a tower that is trained from scratch, as transformers draws it. */
+function deviations(config: ClipVisionConfig) {
+  const { hiddenSize: C, numHiddenLayers, initializerRange, initializerFactor: factor } = config;
+  const perLayer = (2 * numHiddenLayers) ** -0.5;
+  return {
+    embedding: initializerRange * factor,
+    classToken: C ** -0.5 * factor,
+    /** Queries, keys, values, and what an MLP adds to the residual stream. */
+    inner: C ** -0.5 * perLayer * factor,
+    attentionOut: C ** -0.5 * factor,
+    mlpUp: (2 * C) ** -0.5 * factor,
+  };
+}
+
 /** Patches and the class token, each with its position. */
 export class ClipEmbeddings extends Module {
   private readonly patch: PatchConv2d;
@@ -37,14 +51,19 @@ export class ClipEmbeddings extends Module {
   constructor(config: ClipVisionConfig, { dtype, kernel }: Built) {
     super();
     const { hiddenSize: C, numChannels, imageSize, patchSize } = config;
-    const patchKernel = kernel === 'cpu' ? 'convolution' : 'product';
-    this.addParameter('class_embedding', [C], dtype, normal);
+    const { classToken, embedding } = deviations(config);
+    const drawn = { dtype, initializer: normalOf(embedding) };
+    this.addParameter('class_embedding', [C], dtype, normalOf(classToken));
     this.patch = this.addChild(
       'patch_embedding',
-      new PatchConv2d(numChannels, C, patchSize, { bias: false, dtype, kernel: patchKernel }),
+      new PatchConv2d(numChannels, C, patchSize, {
+        ...drawn,
+        bias: false,
+        kernel: kernel === 'cpu' ? 'convolution' : 'product',
+      }),
     );
     const P = Math.floor(imageSize / patchSize) ** 2 + 1;
-    this.position = this.addChild('position_embedding', new Embedding(P, C, { dtype }));
+    this.position = this.addChild('position_embedding', new Embedding(P, C, drawn));
   }
 
   /** pixels (I, 3, S, S) -> (I, P, C), the class token first. */
@@ -64,14 +83,17 @@ class ClipAttention extends Module {
   private readonly heads: number;
   private readonly kernel: AttentionKernel;
 
-  constructor({ hiddenSize: C, numAttentionHeads }: ClipVisionConfig, { dtype, kernel }: Built) {
+  constructor(config: ClipVisionConfig, { dtype, kernel }: Built) {
     super();
+    const { hiddenSize: C, numAttentionHeads } = config;
+    const { inner, attentionOut } = deviations(config);
     this.heads = numAttentionHeads;
     this.kernel = kernel;
-    this.q = this.addChild('q_proj', new Linear(C, C, { dtype }));
-    this.k = this.addChild('k_proj', new Linear(C, C, { dtype }));
-    this.v = this.addChild('v_proj', new Linear(C, C, { dtype }));
-    this.out = this.addChild('out_proj', new Linear(C, C, { dtype }));
+    const linear = (std: number): Linear => new Linear(C, C, { dtype, initializer: normalOf(std) });
+    this.q = this.addChild('q_proj', linear(inner));
+    this.k = this.addChild('k_proj', linear(inner));
+    this.v = this.addChild('v_proj', linear(inner));
+    this.out = this.addChild('out_proj', linear(attentionOut));
   }
 
   forward(xIPC: Tensor, generator?: Generator): Tensor {
@@ -94,8 +116,9 @@ class ClipMlp extends Module {
     super();
     const { hiddenSize: C, intermediateSize: F, hiddenAct } = config;
     this.act = activation(hiddenAct);
-    this.up = this.addChild('fc1', new Linear(C, F, { dtype }));
-    this.down = this.addChild('fc2', new Linear(F, C, { dtype }));
+    const { inner, mlpUp } = deviations(config);
+    this.up = this.addChild('fc1', new Linear(C, F, { dtype, initializer: normalOf(mlpUp) }));
+    this.down = this.addChild('fc2', new Linear(F, C, { dtype, initializer: normalOf(inner) }));
   }
 
   forward(xIPC: Tensor, generator?: Generator): Tensor {

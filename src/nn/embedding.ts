@@ -1,6 +1,6 @@
 /** Table of vectors, looked up by index. */
 import { type DType, embedding, type Tensor } from '../torch/index.js';
-import { normal } from './initializers.js';
+import { type Initializer, normal } from './initializers.js';
 import { Module } from './module.js';
 
 export interface EmbeddingOptions {
@@ -8,6 +8,8 @@ export interface EmbeddingOptions {
   paddingIndex?: number | undefined;
   /** @default 'float32' */
   dtype?: DType;
+  /** How the vectors start. @default normal */
+  initializer?: Initializer;
 }
 
 /** Parameter `weight` (count, size). */
@@ -17,11 +19,11 @@ export class Embedding extends Module {
   constructor(
     readonly count: number,
     readonly size: number,
-    { paddingIndex, dtype = 'float32' }: EmbeddingOptions = {},
+    { paddingIndex, dtype = 'float32', initializer = normal }: EmbeddingOptions = {},
   ) {
     super();
     this.paddingIndex = paddingIndex;
-    this.addParameter('weight', [count, size], dtype, normal);
+    this.addParameter('weight', [count, size], dtype, initializer);
   }
 
   get weight(): Tensor {

@@ -20,6 +20,12 @@ export const allOnes: Initializer = (tensor) => void noGrad(() => tensor.fill_(1
 export const normal: Initializer = (tensor, { std, generator }) =>
   void noGrad(() => tensor.normal_(0, std, { generator }));
 
+/** N(0, std²), whatever the model's own standard deviation is. */
+export const normalOf =
+  (std: number): Initializer =>
+  (tensor, { generator }) =>
+    normal(tensor, { std, generator });
+
 /** U(-bound, bound). */
 export const uniform =
   (bound: number): Initializer =>

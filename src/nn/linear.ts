@@ -1,6 +1,6 @@
 /** Linear layer `y = x Wᵀ + b`, with an optional low-rank adapter beside its weight. */
 import { type DType, type Generator, linear, type Tensor } from '../torch/index.js';
-import { normal, allZeros } from './initializers.js';
+import { allZeros, type Initializer, normal } from './initializers.js';
 import { LoraAdapter, type LoraOptions } from './lora.js';
 import { Module } from './module.js';
 
@@ -9,6 +9,8 @@ export interface LinearOptions {
   bias?: boolean;
   /** @default 'float32' */
   dtype?: DType;
+  /** How the weight starts. @default normal */
+  initializer?: Initializer;
 }
 
 /** Parameters `weight` (outFeatures, inFeatures) and `bias` (outFeatures). */
@@ -18,10 +20,10 @@ export class Linear extends Module {
   constructor(
     readonly inFeatures: number,
     readonly outFeatures: number,
-    { bias = true, dtype = 'float32' }: LinearOptions = {},
+    { bias = true, dtype = 'float32', initializer = normal }: LinearOptions = {},
   ) {
     super();
-    this.addParameter('weight', [outFeatures, inFeatures], dtype, normal);
+    this.addParameter('weight', [outFeatures, inFeatures], dtype, initializer);
     if (bias) this.addParameter('bias', [outFeatures], dtype, allZeros);
   }
 

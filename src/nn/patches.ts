@@ -1,6 +1,6 @@
 /** Convolution whose stride is its kernel, as vision transformers embed an image: each patch, flattened, times one matrix. */
 import { convolution, type DType, linear, scope, type Tensor } from '../torch/index.js';
-import { normal, allZeros } from './initializers.js';
+import { allZeros, type Initializer, normal } from './initializers.js';
 import { Module } from './module.js';
 
 /**
@@ -18,6 +18,8 @@ export interface PatchConv2dOptions {
   dtype?: DType;
   /** @default 'product' */
   kernel?: PatchKernel;
+  /** How the weight starts. @default normal */
+  initializer?: Initializer;
 }
 
 /** Parameters `weight` (outChannels, inChannels, patch, patch) and `bias` (outChannels), as of PyTorch's `Conv2d`. */
@@ -28,11 +30,16 @@ export class PatchConv2d extends Module {
     readonly inChannels: number,
     readonly outChannels: number,
     readonly patch: number,
-    { bias = true, dtype = 'float32', kernel = 'product' }: PatchConv2dOptions = {},
+    {
+      bias = true,
+      dtype = 'float32',
+      kernel = 'product',
+      initializer = normal,
+    }: PatchConv2dOptions = {},
   ) {
     super();
     this.kernel = kernel;
-    this.addParameter('weight', [outChannels, inChannels, patch, patch], dtype, normal);
+    this.addParameter('weight', [outChannels, inChannels, patch, patch], dtype, initializer);
     if (bias) this.addParameter('bias', [outChannels], dtype, allZeros);
   }
 

@@ -25,6 +25,10 @@ export interface ClipVisionConfig {
   readonly patchSize: number;
   readonly hiddenAct: string;
   readonly layerNormEps: number;
+  /** Of a tower that is trained from scratch: standard deviation of patches and positions. */
+  readonly initializerRange: number;
+  /** Of all its standard deviations. */
+  readonly initializerFactor: number;
 }
 
 /** A number, or the same number for both sides. */
@@ -40,6 +44,8 @@ const SCHEMA = z.object({
   patch_size: or(side, 32),
   hidden_act: or(activationName, 'quick_gelu'),
   layer_norm_eps: or(z.number().positive(), 1e-5),
+  initializer_range: or(z.number().positive(), 0.02),
+  initializer_factor: or(z.number().positive(), 1),
 });
 
 const WHOLE = z.object({
@@ -93,6 +99,8 @@ function readTower(source: ConfigSource): ClipVisionConfig {
     patchSize,
     hiddenAct: fields.hidden_act,
     layerNormEps: fields.layer_norm_eps,
+    initializerRange: fields.initializer_range,
+    initializerFactor: fields.initializer_factor,
   };
 }
 
