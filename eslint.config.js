@@ -34,9 +34,8 @@ const roomRules = ROOMS.map((room, index) => ({
             message: `The room "${room}" may import only from rooms above it (see CONTRIBUTING.md).`,
           },
           {
-            regex: '^(\\.\\./)+(parity|bench|examples|test)/',
-            message:
-              'Runners, benchmarks and examples import the rooms, never the other way round.',
+            regex: '^(\\.\\./)+(parity|bench|test)/',
+            message: 'Runners and benchmarks import the rooms, never the other way round.',
           },
         ],
       },

@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['{src,parity,setup,test,bench,examples}/**/*.test.ts'],
+    include: ['{src,parity,setup,test,bench}/**/*.test.ts'],
     // Tensor code stays on the main thread of its process, and loading libtorch costs 0.4 s and
     // 150 MB: two processes run all files, without a fresh one for each.
     pool: 'forks',

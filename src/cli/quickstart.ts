@@ -2,18 +2,17 @@
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 
-import { formatDuration } from '../base/format.js';
 import { loadChatModel } from '../generate/index.js';
 import { exportModel } from '../models/export/export-model.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { isPrepared, prepareQuickstart, SIZES } from '../recipes/quickstart/prepare.js';
 import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
-import { scoreRecords, type ScoredAnswer } from '../recipes/quickstart/score.js';
+import { scoreRecords } from '../recipes/quickstart/score.js';
 import { train } from '../train/index.js';
 import { collect } from './arguments.js';
 import type { Session } from './commands.js';
 import { jsonLine } from './json-text.js';
-import { columns } from './train-view/event-lines.js';
+import { countRight, quickstartReport } from './quickstart-report.js';
 import { watchTraining } from './watch-training.js';
 
 interface Flags {
@@ -59,8 +58,12 @@ async function quickstartCommand(session: Session, set: string[], json: boolean)
     const heldOut = await scoreRecords(chat, join(folder, 'heldout.json'));
     const unseen = await scoreRecords(chat, join(folder, 'unseen.json'));
     const seconds = (performance.now() - begun) / 1000;
-    const result = { heldOut: count(heldOut), unseen: count(unseen), model, seconds };
-    session.stdout.write(json ? jsonLine(result) : report(heldOut, result));
+    const counts = { heldOut: countRight(heldOut), unseen: countRight(unseen) };
+    session.stdout.write(
+      json
+        ? jsonLine({ ...counts, model, seconds })
+        : quickstartReport({ heldOut, unseen, model, data: folder, seconds }, typed()),
+    );
   } finally {
     chat.model.dispose();
   }
@@ -89,53 +92,7 @@ async function quickstartCommand(session: Session, set: string[], json: boolean)
   }
 }
 
-interface Count {
-  readonly right: number;
-  readonly asked: number;
-  /** Share of the answers that are right to the letter. */
-  readonly accuracy: number;
-}
-
-function count(answers: readonly ScoredAnswer[]): Count {
-  const right = answers.filter((answer) => answer.right).length;
-  return { right, asked: answers.length, accuracy: right / answers.length };
-}
-
-/** Answers that are shown one by one. */
-const SHOWN = 8;
-
-function report(
-  heldOut: readonly ScoredAnswer[],
-  result: { heldOut: Count; unseen: Count; model: string; seconds: number },
-): string {
-  const every = Math.max(1, Math.floor(heldOut.length / SHOWN));
-  const shown = heldOut.filter((_, i) => i % every === 0).slice(0, SHOWN);
-  const example = heldOut[0]!;
-  const line = (what: string, { right, asked, accuracy }: Count): string[] => [
-    what,
-    `${right} of ${asked}`,
-    `${(100 * accuracy).toFixed(1)} %`,
-  ];
-  return [
-    ...columns(
-      shown.map(({ image, question, answer, wanted, right }) => [
-        image,
-        question,
-        answer,
-        right ? '' : `(wrong: ${wanted})`,
-      ]),
-    ),
-    '',
-    ...columns([
-      line('pictures never shown', result.heldOut),
-      line('shapes in colours never shown together', result.unseen),
-    ]),
-    '',
-    `The model is in ${result.model}; it took ${formatDuration(result.seconds)}. What to type next:`,
-    `  patina chat ${result.model} --image ${join(QUICKSTART_DATA, example.image)} "${example.question}"`,
-    `  patina show ${join(QUICKSTART_DATA, 'questions.json')} --model ${result.model}`,
-    '  patina runs show',
-    '  patina train quickstart --data YOUR.json',
-    '',
-  ].join('\n');
+/** How whoever reads this types the command: `npm start` needs no `patina` on the PATH. */
+function typed(): string {
+  return process.env['npm_lifecycle_event'] === undefined ? 'patina' : 'npx --no-install patina';
 }

@@ -1,4 +1,4 @@
-/** What is said about a scene: a caption, and questions with one right answer each. */
+/** What is said about a scene: descriptions, and questions with one right answer each. */
 import { PLACES, type Scene } from './draw.js';
 
 export interface QuestionAnswer {
@@ -9,21 +9,25 @@ export interface QuestionAnswer {
 const NUMBERS = ['one', 'two', 'three'] as const;
 
 /**
- * What is to be said about a scene: everything, the shapes without their colour, or the colour alone.
+ * Captions: of the whole, and of one property at a time.
  *
  * The shape comes before the colour: a model that names the colour first takes it for a hint at the shape, and fails where it
  * meets the two together for the first time.
  */
 export function captions({ shape, colour, marks }: Scene): QuestionAnswer[] {
-  const shapes = `${NUMBERS[marks.length - 1]!} ${plural(shape, marks.length)}`;
+  const number = NUMBERS[marks.length - 1]!;
   const places = marks.map(({ place }) => PLACES[place]!).join(', ');
+  const all = `${number} ${plural(shape, marks.length)} in ${colour}: ${places}`;
   return [
-    { question: 'Describe the picture.', answer: `${shapes} in ${colour}: ${places}` },
-    { question: 'Describe the shapes.', answer: `${shapes}: ${places}` },
+    { question: 'Describe the picture.', answer: all },
+    { question: 'Describe the shape.', answer: shape },
     { question: 'Describe the colour.', answer: colour },
+    { question: 'Describe the number.', answer: number },
+    { question: 'Describe the places.', answer: places },
   ];
 }
 
+/** What is asked, in words that no caption has. */
 export function questions({ shape, colour, marks }: Scene): QuestionAnswer[] {
   return [
     { question: 'What shape is shown?', answer: shape },
