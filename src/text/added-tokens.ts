@@ -79,7 +79,9 @@ function broken(field: string, value: unknown): DataError {
 }
 
 const escape = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-const WORD = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]/u;
+// What Rust's `\w` holds.
+const WORD_BEFORE = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
+const WORD_AFTER = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
 const BLANK = /\p{White_Space}/u;
 
 export class AddedTokens {
@@ -130,7 +132,7 @@ export class AddedTokens {
       let start = from + match.index;
       let end = start + match[0].length;
       if (start < done) continue;
-      if (token.singleWord && (isWord(text, start - 1) || isWord(text, end))) continue;
+      if (token.singleWord && isInWord(text, start, end)) continue;
       if (token.lstrip) while (start > done && BLANK.test(text[start - 1]!)) start--;
       if (token.rstrip) while (end < text.length && BLANK.test(text[end]!)) end++;
       found.push({ start, end, at: from + match.index, id: token.id });
@@ -140,4 +142,7 @@ export class AddedTokens {
   }
 }
 
-const isWord = (text: string, at: number): boolean => WORD.test(text[at] ?? '');
+/** Whether a character of a word, of one or two UTF-16 units, stands right before or after `text[start, end)`. */
+const isInWord = (text: string, start: number, end: number): boolean =>
+  WORD_BEFORE.test(text.slice(Math.max(start - 2, 0), start)) ||
+  WORD_AFTER.test(text.slice(end, end + 2));

@@ -211,6 +211,11 @@ describe('names and settings', () => {
     const found = (text: string): boolean =>
       tokenizer.encode(text, { specialTokens: 'parse' }).includes(501);
     expect([found('a cat!'), found('cats'), found('concat')]).toEqual([true, false, false]);
+    // A letter of two UTF-16 units, and a joiner, which Rust counts to words.
+    expect(['cat\u{2a6d6}', '\u{2a6d6}cat', 'cat\u200d', 'cat\u{1f600}'].map(found)).toEqual([
+      ...[false, false, false],
+      true,
+    ]);
   });
 
   it('knows the default among named templates', () => {
