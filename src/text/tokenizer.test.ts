@@ -224,7 +224,10 @@ describe('names and settings', () => {
       { name: 'tools', template: 'a' },
       { name: 'default', template: 'b' },
     ];
-    expect(new Tokenizer({ tokenizer: json, config: { chat_template } }).chatTemplate).toBe('b');
+    for (const named of [chat_template, { tools: 'a', default: 'b' }]) {
+      const config = { chat_template: named };
+      expect(new Tokenizer({ tokenizer: json, config }).chatTemplate).toBe('b');
+    }
   });
 
   it('gives no text for an id without a token', async () => {

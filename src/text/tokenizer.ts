@@ -169,9 +169,10 @@ function contentOf(token: unknown): string | undefined {
   return typeof text === 'string' && text !== '' ? text : undefined;
 }
 
-/** `chat_template` is one template or a list of named ones. */
+/** `chat_template` is one template, or named ones: a list of `{name, template}`, or an object. */
 function defaultTemplate(template: unknown): string | undefined {
   if (typeof template === 'string') return template;
+  if (isObject(template)) return defaultTemplate(template['default']);
   if (!Array.isArray(template)) return undefined;
   const named = (template as unknown[]).find(
     (entry) => isObject(entry) && entry['name'] === 'default',
