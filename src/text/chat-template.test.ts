@@ -114,6 +114,14 @@ describe('supervision', () => {
     expect(codeOf(() => format.prompt(messages.slice(0, 1)))).toBeUndefined();
   });
 
+  it('of one turn is clear where a template rewrites turns once they are past', async () => {
+    const format = await formatOf(
+      "{% for m in messages %}{{ '<|start_header_id|>' + m.role + '\\n' + ('<think>\\n\\n</think>\\n\\n' if m.role == 'assistant' and loop.last else '') + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant\\n' }}{% endif %}",
+    );
+    expect(learned(format, dialogue('a', 'b'))).toEqual(['<think>\n\n</think>\n\nb<|eot_id|>']);
+    expect(codeOf(() => format.training(messages))).toBe('E_TEMPLATE_SUPERVISION');
+  });
+
   it('is checked for every conversation, not only for the first', async () => {
     const format = await formatOf(
       "{% for m in messages %}{{ m.role + ':' + m.content + (' of many' if messages | length > 4 else '') + eos_token }}{% endfor %}",

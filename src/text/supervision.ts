@@ -43,16 +43,18 @@ export function findSupervision(probe: Probe): Supervision {
   const { whole, answers } = renderProbe(probe);
   const fits = (header: string): number | undefined =>
     firstMisfit({ render: probe.render, whole, answers, header });
+  const asksForHeader = probe.render(1, { header: true }) !== probe.render(1);
   const misfit = fits('');
   if (misfit === undefined) {
     // Without a header to ask for, a turn begins with the header, which the tags know to leave out.
-    const headless = probe.render(1, { header: true }) === probe.render(1);
-    return headless && probe.hasGenerationTags ? { by: 'tags' } : { by: 'turns', header: '' };
+    return !asksForHeader && probe.hasGenerationTags ? { by: 'tags' } : { by: 'turns', header: '' };
   }
   for (const header of [...headersOfNothing(probe), headerBySymmetry(probe, whole)]) {
     if (header !== '' && fits(header) === undefined) return { by: 'turns', header };
   }
   if (probe.hasGenerationTags) return { by: 'tags' };
+  // One that rewrites turns only once they are past still tells about its last: each conversation is checked.
+  if (asksForHeader) return { by: 'turns', header: '' };
   throw unsupervised(probe.name, misfit);
 }
 
