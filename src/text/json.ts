@@ -8,6 +8,12 @@ export function isObject(value: unknown): value is JsonObject {
 
 /** A value as it stands in an error message: JSON, cut at 60 characters. */
 export function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
+  let text;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    // Nested beyond the stack.
+    text = Array.isArray(value) ? '[[...' : '{...';
+  }
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }

@@ -199,6 +199,16 @@ describe('a bad record says what is wrong', () => {
     expect(parseRecord({ id: true, conversations: [] })).toMatchObject({ ok: false, id: null });
   });
 
+  it('nested deeper than the stack is', () => {
+    const deep: unknown = JSON.parse('['.repeat(100_000) + ']'.repeat(100_000));
+    const message = 'id is [[..., wanted a string or a number';
+    expect(parseRecord({ id: deep })).toMatchObject({ ok: false, problem: { message } });
+    expect(parseRecord({ conversations: [H(deep), G('b')] })).toMatchObject({ ok: false });
+    expect(parseRecord(JSON.parse('{"a":'.repeat(9_000) + '1' + '}'.repeat(9_000)))).toMatchObject({
+      ok: false,
+    });
+  });
+
   it('whatever it is', () => {
     const value = fc.oneof(
       fc.jsonValue(),
