@@ -12,6 +12,7 @@ import type { RecordId, RecordProblem } from '../data/records/record.js';
 import { openCatalog } from '../data/sources/catalog.js';
 import { describePlace, type RecordPlace } from '../data/sources/place.js';
 import { openTable } from '../data/sources/open-table.js';
+import type { ReadRecord } from '../data/sources/record-table.js';
 import { IMAGE_ID } from '../text/message.js';
 import type { Session } from './commands.js';
 import { type Marks, renderSample } from './render-sample.js';
@@ -37,7 +38,7 @@ export async function showRecords(options: ShowRecordsOptions): Promise<void> {
   for await (const { place, read } of readRecords(options)) {
     const outcome = read.ok
       ? encodeJson(read.json, encode)
-      : { status: 'bad' as const, id: null, problem: read.problem };
+      : { status: 'bad' as const, id: read.id, problem: read.problem };
     if (outcome.status === 'overlong') continue; // never: records are cut
     if (outcome.status === 'bad') {
       tally.bad++;
@@ -58,7 +59,7 @@ export async function showRecords(options: ShowRecordsOptions): Promise<void> {
 
 interface ShownRecord {
   readonly place: RecordPlace;
-  readonly read: { ok: true; json: unknown } | { ok: false; problem: RecordProblem };
+  readonly read: ReadRecord;
 }
 
 async function* readRecords({

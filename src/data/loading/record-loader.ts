@@ -118,7 +118,7 @@ export class RecordLoader {
       rejected: rejectedRecord(place, id, problem),
     });
     const read = await table.read(index);
-    if (!read.ok) return bad(null, read.problem);
+    if (!read.ok) return bad(read.id, read.problem);
     const parsed = parseRecord(read.json);
     if (!parsed.ok) return bad(parsed.id, parsed.problem);
     const { id } = parsed.record;

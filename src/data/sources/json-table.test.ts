@@ -52,6 +52,14 @@ describe('a table of JSON', () => {
     expect(await readAll(content)).toEqual(records);
   });
 
+  it('knows the id of a record with a byte too many, unless that is in the id', async () => {
+    const lines = '{"id":"a","b":"\xe9"}\n{"id":7,"b":"\xe9"}\n{"id":"\xe9"}\n{"id":"a\xe9';
+    const table = await JsonTable.open(await index(Buffer.from(lines, 'latin1')));
+    const reads = await Promise.all([0, 1, 2, 3].map((i) => table.read(i)));
+    await table.close();
+    expect(reads).toMatchObject(['a', 7, null, null].map((id) => ({ ok: false, id })));
+  });
+
   it('says where a record stands', async () => {
     const place = async (content: string): Promise<string> => {
       const table = await JsonTable.open(await index(content));

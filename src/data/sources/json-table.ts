@@ -5,7 +5,8 @@
 import { isUtf8 } from 'node:buffer';
 
 import { DataError } from '../../base/errors.js';
-import type { RecordProblem } from '../records/record.js';
+import { isObject } from '../../text/json.js';
+import type { RecordId } from '../records/record.js';
 import { DataFile, type FileIdentity } from './data-file.js';
 import { ArrayScanner, LineScanner, type Scanner, type Span } from './json-scan.js';
 import type { RecordPlace } from './place.js';
@@ -81,7 +82,9 @@ export class JsonTable implements RecordTable {
       return fault('E_RECORD_SIZE', `the record has ${length} bytes, over ${LARGEST_RECORD}`);
     }
     const bytes = await this.#file.read(start, length);
-    if (!isUtf8(bytes)) return fault('E_RECORD_TEXT', 'the record is not text in UTF-8');
+    if (!isUtf8(bytes)) {
+      return fault('E_RECORD_TEXT', 'the record is not text in UTF-8', legibleId(bytes));
+    }
     try {
       return { ok: true, json: JSON.parse(bytes.toString('utf8')) };
     } catch (error) {
@@ -108,8 +111,20 @@ const HINTS = {
     'Mend or remove it: the file has to be one array of objects, or one object a line.',
 } as const;
 
-function fault(code: keyof typeof HINTS, message: string): { ok: false; problem: RecordProblem } {
-  return { ok: false, problem: { code, message, hint: HINTS[code] } };
+function fault(code: keyof typeof HINTS, message: string, id: RecordId = null): ReadRecord {
+  return { ok: false, id, problem: { code, message, hint: HINTS[code] } };
+}
+
+/** The id of a record that is not text in UTF-8, where the fault lies elsewhere in it. */
+function legibleId(bytes: Buffer): RecordId {
+  try {
+    const json: unknown = JSON.parse(bytes.toString('utf8'));
+    const id = isObject(json) ? json['id'] : undefined;
+    const isLegible = typeof id === 'number' || (typeof id === 'string' && !id.includes('\ufffd'));
+    return isLegible ? id : null;
+  } catch {
+    return null;
+  }
 }
 
 function scannerFor(

@@ -93,6 +93,7 @@ export class ParquetTable implements RecordTable {
       if (error instanceof DataError) throw error;
       return {
         ok: false,
+        id: null,
         problem: {
           code: 'E_PARQUET_BROKEN',
           message: `the row cannot be read: ${String(error)}`,

@@ -1,10 +1,10 @@
 /** Records of files, read one at a time in any order. */
-import type { RecordProblem } from '../records/record.js';
+import type { RecordId, RecordProblem } from '../records/record.js';
 import type { RecordPlace } from './place.js';
 
 export type ReadRecord =
   | { readonly ok: true; readonly json: unknown }
-  | { readonly ok: false; readonly problem: RecordProblem };
+  | { readonly ok: false; readonly id: RecordId; readonly problem: RecordProblem };
 
 export interface RecordTable {
   place(index: number): RecordPlace;
