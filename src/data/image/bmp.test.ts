@@ -42,6 +42,14 @@ describe('decodeBmp', () => {
     expect(indices(bitmap(3, -2, 4, 0, rows))).toEqual(['123', '321']);
   });
 
+  it('needs no more colours than its pixels can name, however many are announced', () => {
+    const file = bitmap(3, 1, 4, 0, [0x12, 0x30, 0, 0]);
+    file.writeUInt32LE(53_264, 46);
+    const all = Buffer.concat([file.subarray(0, 70), Buffer.alloc(48), file.subarray(70)]);
+    all.writeUInt32LE(54 + 64, 10);
+    expect(indices(all)).toEqual(['123']);
+  });
+
   it('unpacks runs, literals, ends of lines and jumps of RLE8', () => {
     const bottom = [2, 1, 0, 3, 2, 3, 2, 0]; // 11, then 232 and a byte to fill the word
     const jump = [0, 0, 0, 2, 1, 1, 4, 3, 0, 1]; // end of line; one right, one up; a run of 4

@@ -126,7 +126,7 @@ function readBitmap(file: Buffer, name: string): Bitmap {
   const step = core ? 3 : 4;
   const palette = Buffer.alloc(bits <= 8 ? 768 : 0);
   if (bits <= 8) {
-    for (let i = 0; i < Math.min(colours, 256); i++) {
+    for (let i = 0; i < Math.min(colours, 2 ** bits); i++) {
       for (let c = 0; c < 3; c++) palette[3 * i + c] = file.readUInt8(at + step * i + 2 - c);
     }
   }
