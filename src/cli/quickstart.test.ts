@@ -37,15 +37,29 @@ test('patina quickstart trains in two stages, asks, and says what to type next',
     code: 0,
     err: expect.stringMatching(/quickstart: captions(.|\n)*quickstart-questions: .*LoRA/) as string,
   });
-  expect(out).toMatch(/pictures never shown +\d+ of \d+ +\d+\.\d %/);
+  expect(out).toMatch(/pictures never shown: \d+ of \d+ answers are right \(\d+\.\d %\)/);
+  expect(out).toMatch(/shapes in colours never shown together: \d+ of \d+ /);
+  expect(out).toMatch(/ pictures\/heldout-0000.png +What shape is shown\?/);
   const next = out.split('\n').filter((line) => line.startsWith('  patina '));
-  expect(next.map((line) => line.trim().split(' ')[1])).toEqual(['chat', 'show', 'runs', 'train']);
-  const [model, , image, question] = next[0]!
-    .trim()
-    .split(/ (?=\/|--|runs|")/)
-    .slice(1);
-  const asked = await patina('chat', model!, '--image', image!, JSON.parse(question!) as string);
-  expect(asked.code).toBe(0);
+  const words = next.map((line) =>
+    line.match(/"[^"]+"|\S+/g)!.map((word) => word.replace(/"/g, '')),
+  );
+  expect(words.map(([, command]) => command)).toEqual(['chat', 'show', 'runs', 'train']);
+  for (const [, ...args] of words.slice(0, 3)) {
+    const typed = await patina(...args);
+    expect(typed, args.join(' ')).toMatchObject({ code: 0 });
+    expect(typed.out, args.join(' ')).not.toBe('');
+  }
+});
+
+test('--json prints the counts as one object', async () => {
+  const short = ['--set', 'schedule.updates=1', '--set', 'batchSize=2'];
+  const { code, out } = await patina('quickstart', '--json', ...short);
+  expect(code).toBe(0);
+  const { heldOut, unseen, model } = JSON.parse(out) as Record<string, Record<string, number>>;
+  expect(heldOut!['asked']).toBeGreaterThan(unseen!['asked']!);
+  expect(heldOut!['accuracy']).toBe(heldOut!['right']! / heldOut!['asked']!);
+  expect(model).toBe(join(process.cwd(), QUICKSTART_DATA, 'model'));
 });
 
 /** A picture that is like no other: soft patches of colour and noise, as a photograph has. */
@@ -79,7 +93,7 @@ test('patina train quickstart --data learns a dozen photographs by heart', async
   const probe = JSON.stringify([{ text: 'What is this?', images: [join(folder, '7.jpg')] }]);
   const { code, out } = await patina(
     ...['train', 'quickstart', '--data', file, '--json'],
-    ...['--set', 'schedule.updates=120', '--set', 'batchSize=12'],
+    ...['--set', 'schedule.updates=180', '--set', 'batchSize=12'],
     ...['--set', `probes.questions=${probe}`],
   );
   expect(code).toBe(0);
@@ -91,5 +105,5 @@ test('patina train quickstart --data learns a dozen photographs by heart', async
   expect(end).toMatchObject({ type: 'end', reason: 'finished' });
   expect((end as { loss: number }).loss).toBeLessThan(0.05);
   const probes = events.filter((event) => event.type === 'probes');
-  expect(probes.at(-1)).toMatchObject({ update: 120, answers: [{ answer: captions[7] }] });
+  expect(probes.at(-1)).toMatchObject({ update: 180, answers: [{ answer: captions[7] }] });
 });

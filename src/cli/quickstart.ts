@@ -94,5 +94,5 @@ async function quickstartCommand(session: Session, set: string[], json: boolean)
 
 /** How whoever reads this types the command: `npm start` needs no `patina` on the PATH. */
 function typed(): string {
-  return process.env['npm_lifecycle_event'] === undefined ? 'patina' : 'npx --no-install patina';
+  return process.env['npm_lifecycle_event'] === 'start' ? 'npx --no-install patina' : 'patina';
 }
