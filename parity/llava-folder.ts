@@ -27,7 +27,10 @@ const factsShape = z.object({
     })
     .optional(),
   trajectories: z
-    .object({ runs: z.record(z.string(), z.object({ losses: z.array(z.number()) })) })
+    .object({
+      settings: z.object({ accumulate: z.number().int().positive().default(2) }).prefault({}),
+      runs: z.record(z.string(), z.object({ losses: z.array(z.number()).optional() })).default({}),
+    })
     .optional(),
 });
 

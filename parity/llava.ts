@@ -241,9 +241,13 @@ async function compareLayouts(
 
 /** The first loss of each adapter's training is that of the adapter as given. */
 async function compareAdapters(report: Report, folder: LlavaFolder, device: Device): Promise<void> {
-  for (const [run, { losses }] of Object.entries(folder.facts.trajectories?.runs ?? {})) {
+  const { settings, runs = {} } = folder.facts.trajectories ?? {};
+  // The first update takes the first micro-batches.
+  const indices = Array.from({ length: settings?.accumulate ?? 2 }, (_, i) => i);
+  for (const [run, { losses }] of Object.entries(runs)) {
     const adapter = join(folder.path, `adapter-${run}-start`);
-    if (!existsSync(adapter) || losses[0] === undefined) continue;
+    const first = losses?.[0];
+    if (!existsSync(adapter) || first === undefined) continue;
     const quantity = `loss with adapter ${run}`;
     await guarded(report, quantity, async () => {
       const { model } = await loadLlava(join(folder.path, 'hf'), {
@@ -251,13 +255,12 @@ async function compareAdapters(report: Report, folder: LlavaFolder, device: Devi
         dtype: 'float32',
         adapters: [adapter],
       });
-      // The first update takes the first two micro-batches.
-      const parts = [0, 1].map((i) => computeLoss(model, batchOf(folder, i, model.input, device)));
+      const parts = indices.map((i) => computeLoss(model, batchOf(folder, i, model.input, device)));
       const loss =
         parts.reduce((sum, part) => sum + part.sum, 0) /
         parts.reduce((sum, part) => sum + part.count, 0);
-      const tolerance = 2e-5 * Math.max(losses[0]!, 0.1);
-      report.add({ quantity, error: Math.abs(loss - losses[0]!), tolerance });
+      const tolerance = 2e-5 * Math.max(first, 0.1);
+      report.add({ quantity, error: Math.abs(loss - first), tolerance });
       model.dispose();
     });
   }

@@ -27,9 +27,14 @@ export class Report {
     this.#rows.push({ quantity, error, tolerance, note });
   }
 
+  /** Whether nothing was compared. */
+  get empty(): boolean {
+    return this.#rows.length === 0;
+  }
+
   /** Whether every row is within its tolerance; false where nothing was compared. */
   get ok(): boolean {
-    return this.#rows.length > 0 && this.#rows.every(holds);
+    return !this.empty && this.#rows.every(holds);
   }
 
   /** The table and a last line that counts, without colour. */

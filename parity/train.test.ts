@@ -1,4 +1,12 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
@@ -24,6 +32,47 @@ test('50 updates of full, projector and decoder training follow the reference', 
   expect(written['full']!.losses).toHaveLength(50);
   expect(written['full']!.losses[49]!).toBeLessThan(written['full']!.losses[0]! / 5);
   expect(written['projector']!.learning_rates[0]).toBe(0);
+});
+
+interface Written {
+  losses: number[];
+  gradient_norms: number[];
+  learning_rates: number[];
+}
+
+test('without answers it writes what was asked for, by the settings and learning rates of the facts', async () => {
+  const fixture = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama31-tied-small');
+  const folder = join(out, 'bare');
+  mkdirSync(folder);
+  for (const name of ['hf', 'inputs.safetensors', 'adapter-lora-start']) {
+    cpSync(join(fixture, name), join(folder, name), { recursive: true });
+  }
+  const settings = {
+    updates: 2,
+    warmup_updates: 1,
+    accumulate: 1,
+    clip: null,
+    weight_decay: '0.5 on parameters with 2+ dimensions, 0 on others',
+  };
+  const trajectories = { settings, runs: { full: { lr: 0.25 }, lora: {} } };
+  writeFileSync(join(folder, 'facts.json'), JSON.stringify({ trajectories }));
+  const target = join(out, 'written');
+  expect(await run([folder, '--out', target])).toBe(true);
+  const written = JSON.parse(readFileSync(join(target, 'trajectories.json'), 'utf8')) as Record<
+    string,
+    Written
+  >;
+  expect(Object.keys(written)).toEqual(['full', 'projector', 'decoder', 'lora']);
+  expect(written['full']!.learning_rates).toEqual([0, 0.25]);
+  expect(written['lora']!.learning_rates).toEqual([0, 2e-3]);
+  expect(readdirSync(target).sort()).toEqual([
+    'adapter-lora-final',
+    'final-full.safetensors',
+    'final-projector.safetensors',
+    'trajectories.json',
+  ]);
+  // Nothing was compared and nothing was asked for.
+  expect(await run([folder])).toBe(false);
 });
 
 const originals = process.env['PATINA_FIXTURES'];
