@@ -81,9 +81,11 @@ describe('patina train', () => {
       '--dry-run',
       '--data',
       folder.at('one.jsonl'),
+      '--limit',
+      '3',
     );
     expect(code).toBe(0);
-    expect(err).toContain(`data: ${folder.at('one.jsonl')}: 7 of 7 records`);
+    expect(err).toContain(`data: ${folder.at('one.jsonl')}: 3 of 7 records`);
     expect(err).toMatch(/nothing was trained \(--dry-run\)\n$/);
     expect(existsSync(folder.runs)).toBe(false);
   });

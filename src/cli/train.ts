@@ -15,6 +15,7 @@ import { watchTraining } from './watch-training.js';
 interface TrainFlags {
   set?: string[];
   data?: string;
+  limit?: number;
   resume?: string | true;
   maxUpdates?: number;
   dryRun?: boolean;
@@ -30,6 +31,7 @@ export function define(command: Command, session: Session): void {
       collect,
     )
     .option('--data <file>', "train on this file or data set in place of the recipe's")
+    .option('--limit <n>', 'train on the first n records alone', countValue)
     .option(
       '--resume [run]',
       'go on with a run; default: the newest, of the recipe if one is named',
@@ -42,6 +44,7 @@ export function define(command: Command, session: Session): void {
       `
 Examples:
   patina train llava-llama-3-8b-lora --data photos.jsonl --dry-run
+  patina train my-recipe.yaml --limit 100 --max-updates 10
   patina train my-recipe.ts --set optimizer.learningRate=1e-4 --set device=cuda:1
   patina train --resume
   patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2
@@ -55,10 +58,14 @@ Ctrl-C finishes the update, saves and ends with exit code 130; a second one leav
 
 async function trainCommand(
   recipe: string | undefined,
-  { set = [], data, resume, maxUpdates, dryRun, json = false }: TrainFlags,
+  { set = [], data, limit, resume, maxUpdates, dryRun, json = false }: TrainFlags,
   session: Session,
 ): Promise<void> {
-  const sets = [...set, ...(data === undefined ? [] : [`data.sources=${JSON.stringify([data])}`])];
+  const sets = [
+    ...set,
+    ...(data === undefined ? [] : [`data.sources=${JSON.stringify([data])}`]),
+    ...(limit === undefined ? [] : [`data.limit=${limit}`]),
+  ];
   const open = async (signal: AbortSignal): Promise<AsyncIterable<TrainEvent>> => {
     const options = { maxUpdates, dryRun, signal };
     if (resume !== undefined) {
