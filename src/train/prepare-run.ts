@@ -45,7 +45,7 @@ export async function* prepareRun(
   const device = chooseDevice(recipe.device);
   const precision = choosePrecision(recipe.precision, device);
   const batching = effectiveBatch(recipe, 1);
-  refuseAccumulation(recipe, batching.accumulate);
+  if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
   requireFiles(recipe);
 
   const closers: (() => unknown)[] = [];
@@ -107,15 +107,24 @@ export async function* prepareRun(
   }
 }
 
-function refuseAccumulation({ optimizer }: Recipe, accumulate: number): void {
-  if (!optimizer.updateInBackward || accumulate === 1) return;
-  throw new UsageError(
-    `optimizer.updateInBackward excludes accumulation, and the recipe accumulates ${accumulate} micro-batches.`,
-    {
-      code: 'E_UPDATE_IN_BACKWARD',
-      hint: 'Set `accumulate` to 1, or `updateInBackward` to false.',
-    },
-  );
+/** What the schema cannot see: accumulation that follows from the batch, and fp16 in place of a bf16 that the device lacks. */
+export function refuseLateFactors(
+  { scaled, statement }: Pick<ChosenPrecision, 'scaled' | 'statement'>,
+  { accumulate }: Pick<EffectiveBatch, 'accumulate'>,
+): void {
+  const code = 'E_UPDATE_IN_BACKWARD';
+  if (accumulate > 1) {
+    throw new UsageError(
+      `optimizer.updateInBackward excludes accumulation, and the recipe accumulates ${accumulate} micro-batches.`,
+      { code, hint: 'Set `accumulate` to 1, or `updateInBackward` to false.' },
+    );
+  }
+  if (scaled) {
+    throw new UsageError(`optimizer.updateInBackward excludes fp16, and the run ${statement}.`, {
+      code,
+      hint: 'Set `precision.compute` to fp32, or `updateInBackward` to false.',
+    });
+  }
 }
 
 type Rgb = readonly [number, number, number];
