@@ -39,6 +39,7 @@ export class LoraAdapter extends Module {
   readonly #host: LoraHost;
   readonly dropout: number;
   readonly dora: boolean;
+  readonly rsLora: boolean;
   /** The factor s of the product B A. */
   readonly scaling: number;
 
@@ -56,6 +57,7 @@ export class LoraAdapter extends Module {
     this.#host = host;
     this.dropout = dropout;
     this.dora = dora;
+    this.rsLora = rsLora;
     this.scaling = alpha / (rsLora ? Math.sqrt(rank) : rank);
     const { inFeatures, outFeatures } = host;
     this.addParameter(
@@ -70,6 +72,10 @@ export class LoraAdapter extends Module {
         noGrad(() => scope(() => void magnitude.copy_(this.#rowNorm())));
       });
     }
+  }
+
+  get rank(): number {
+    return this.a.shape[0]!;
   }
 
   get a(): Tensor {

@@ -52,7 +52,7 @@ export type Steps<T> = globalThis.Generator<void, T, void>;
 type Held =
   | { readonly kind: 'graph'; readonly input: Tensor | null; readonly output: Tensor }
   | { readonly kind: 'input'; readonly input: Tensor | null }
-  | { readonly kind: 'host'; readonly input: HostCopy };
+  | { readonly kind: 'host'; readonly input: HostCopy; readonly wanted: boolean };
 
 /** Runs one micro-batch. @returns the sum of its token losses, a device scalar in fp32; the caller owns it. */
 export function* runMicroBatch(step: Step, batch: Batch, place: RandomPlace): Steps<Tensor> {
@@ -94,7 +94,7 @@ export function* runMicroBatch(step: Step, batch: Batch, place: RandomPlace): St
             boundary.own(withoutGraph(segment, input, inputs.value, random(i)));
             held[i] =
               policies[i] === 'offload' && input !== null
-                ? { kind: 'host', input: new HostCopy(input) }
+                ? { kind: 'host', input: new HostCopy(input), wanted }
                 : { kind: 'input', input };
             if (held[i].kind === 'host') input!.dispose();
           }
@@ -133,7 +133,7 @@ export function* runMicroBatch(step: Step, batch: Batch, place: RandomPlace): St
       if (behind !== null && gradient !== null) {
         const upstream = gradient;
         const result = scope(() => {
-          const { input, output } = graphOf(behind, segment, inputs.value, random(i), i > first);
+          const { input, output } = graphOf(behind, segment, inputs.value, random(i));
           const leaves = input?.requiresGrad ? [input] : [];
           const gradients = grad([output], [...leaves, ...trainable[i]!.values()], [upstream]);
           return { below: leaves.length > 0 ? gradients.shift()! : null, own: gradients };
@@ -210,10 +210,10 @@ function graphOf(
   segment: Segment,
   inputs: SegmentInputs,
   random: Generator,
-  wanted: boolean,
 ): { input: Tensor | null; output: Tensor } {
   if (held.kind === 'graph') return held;
-  const input = held.kind === 'input' ? held.input : held.input.restore().requiresGrad_(wanted);
+  const input =
+    held.kind === 'input' ? held.input : held.input.restore().requiresGrad_(held.wanted);
   return { input, output: withGraph(segment, input, inputs, random) };
 }
 

@@ -15,7 +15,7 @@ import { environmentFacts } from './environment.js';
 import type { EndEvent, ProbesEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
 import { Journal, type JournalOptions } from './journal.js';
 import { prepareRun, type PreparedRun } from './prepare-run.js';
-import { newestWhole } from './run/checkpoints.js';
+import { listCheckpoints, newestWhole } from './run/checkpoints.js';
 import { ofType, readEvents } from './run/logged-events.js';
 import { RunFolder } from './run/run-folder.js';
 import { TrainedWeights } from './trained-weights.js';
@@ -75,8 +75,10 @@ async function* runRecipe(
     const trainer = trainerOf(recipe, prepared);
     closers.push(() => trainer.dispose());
     const { keep, keepBest } = recipe.checkpoints;
+    const there = existing === undefined ? 0 : (await listCheckpoints(existing.checkpoints)).length;
     // One more while it is written, before the oldest goes.
-    const bytes = trainer.checkpointBytes * (keep + Number(keepBest) + 1);
+    const more = Math.max(1, keep + Number(keepBest) + 1 - there);
+    const bytes = trainer.checkpointBytes * more;
     await requireFree(existing?.path ?? recipe.run.root, bytes, 'the checkpoints of the run');
     signal?.throwIfAborted();
     if (dryRun) {
@@ -145,7 +147,7 @@ function trainerOf(recipe: Recipe, prepared: PreparedRun): Trainer {
   return new Trainer({
     ...{ recipe, batching, device, precision, plan, trainable, data },
     model: opened.model,
-    weights: new TrainedWeights({ ...opened, trainable, train: recipe.train }),
+    weights: new TrainedWeights({ ...opened, trainable }),
     normaliseTable: opened.pictures?.normaliseTable,
     answer: answerer(opened, recipe),
   });

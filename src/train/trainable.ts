@@ -6,7 +6,7 @@
 import { UsageError } from '../base/errors.js';
 import type { LoraRecipe, PartRecipe, Recipe } from '../config/index.js';
 import type { ModelPart, SegmentedModel } from '../models/index.js';
-import { Linear } from '../nn/index.js';
+import { Linear, type LoraAdapter } from '../nn/index.js';
 import type { ParameterGroup } from '../optim/index.js';
 import type { Device, DType, Generator, Tensor } from '../torch/index.js';
 import { matches } from './patterns.js';
@@ -70,9 +70,10 @@ export function prepareTrainable(
     string,
     { tensor: Tensor; part: ModelPart; kind: string; ratio: number }
   >();
+  const adapters = adaptersOf(model);
   for (const [part, key] of PARTS) {
     for (const [name, tensor] of parametersOf(model, part)) {
-      const kind = kindOf(name, train[key]);
+      const kind = kindOf(name, train[key], adapters);
       if (kind === null || chosen.has(name)) continue;
       const choice = train[key];
       const ratio =
@@ -134,12 +135,28 @@ function parametersOf({ segments, head }: SegmentedModel, part: ModelPart): Map<
 
 const isAdapter = (name: string): boolean => name.includes('.lora_');
 
+/** By the names of the layers that they stand beside. */
+function adaptersOf(model: SegmentedModel): Map<string, LoraAdapter> {
+  return new Map(
+    [...model.namedModules()].flatMap(([name, module]) =>
+      module instanceof Linear && module.adapter !== undefined ? [[name, module.adapter]] : [],
+    ),
+  );
+}
+
 /** How a parameter trains; `null` if it does not. */
-function kindOf(name: string, choice: PartRecipe): string | null {
+function kindOf(
+  name: string,
+  choice: PartRecipe,
+  adapters: ReadonlyMap<string, LoraAdapter>,
+): string | null {
   if (choice === 'frozen') return null;
   if (choice === 'full') return isAdapter(name) ? null : 'full';
-  const { rank, dora, rslora, modulesToSave } = choice.lora;
-  if (isAdapter(name)) return `${dora ? 'DoRA' : rslora ? 'rsLoRA' : 'LoRA'} r ${rank}`;
+  if (isAdapter(name)) {
+    const { rank, dora, rsLora } = adapters.get(name.slice(0, name.indexOf('.lora_')))!;
+    return `${dora ? 'DoRA' : rsLora ? 'rsLoRA' : 'LoRA'} r ${rank}`;
+  }
+  const { modulesToSave } = choice.lora;
   const module = name.slice(0, name.lastIndexOf('.'));
   return modulesToSave.some((pattern) => matchesModule(pattern, module)) ? 'saved module' : null;
 }
@@ -179,10 +196,12 @@ function attachAdapters(
     throw noMatch(pattern, `train.${key}.lora.modulesToSave`, 'module', modules);
   }
   const { rank, alpha, dropout, rslora: rsLora, dora, targets } = lora;
+  // An adapter that the model came with trains on as it is. New ones beside it have to be named.
+  const goesOn = linears.some(([, linear]) => linear.adapter !== undefined);
+  const wants = (name: string): boolean =>
+    targets === 'all-linear' ? !goesOn : targets.some((pattern) => matches(pattern, name));
   for (const [name, linear] of linears) {
-    if (targets !== 'all-linear' && !targets.some((pattern) => matches(pattern, name))) continue;
-    // An adapter that is there already (from a checkpoint) trains on.
-    if (linear.adapter === undefined)
+    if (linear.adapter === undefined && wants(name))
       linear.attachAdapter({ rank, alpha, dropout, rsLora, dora, dtype });
   }
 }

@@ -14,12 +14,11 @@ import { partOf, toStoredName } from '../formats/layouts/rename.js';
 import { LAYOUTS, LLAVA_PREFIXES, TEXT_PREFIXES } from '../formats/layouts/tables.js';
 import { writeShards } from '../formats/safetensors/shards.js';
 import { openWeights } from '../formats/weights.js';
-import type { Recipe } from '../config/index.js';
 import type { PictureSettings } from '../generate/index.js';
 import { adapterJson } from '../models/export/adapter-json.js';
 import { configText } from '../models/export/small-files.js';
 import { tensorSource, type SegmentedModel } from '../models/index.js';
-import { Linear } from '../nn/index.js';
+import { Linear, type LoraAdapter } from '../nn/index.js';
 import type { Tensor } from '../torch/index.js';
 import { restoreTensors } from './restore-tensors.js';
 import type { Trainable } from './trainable.js';
@@ -34,7 +33,6 @@ export interface Companion {
 export interface LearntOptions {
   readonly model: SegmentedModel;
   readonly trainable: Trainable;
-  readonly train: Recipe['train'];
   /** What the adapter stands on, for its configuration. */
   readonly base?: string | undefined;
   /** Written where the whole model is. */
@@ -129,29 +127,23 @@ export class TrainedWeights {
   }
 
   private adapterConfig(): Record<string, unknown> {
-    const { train, base } = this.options;
-    const facts = this.adapters.map(([name, linear]) => {
-      const { a, scaling, dora } = linear.adapter!;
-      return { path: name, rank: a.shape[0]!, scaling, dora };
-    });
-    const forms = Object.values(train).flatMap((part) =>
-      typeof part === 'object' ? [part.lora] : [],
-    );
-    // Only if it explains all scales: an adapter that trains on may have brought another.
-    const rsLora =
-      forms.every(({ rslora }) => rslora) &&
-      facts.every(({ rank, scaling }) =>
-        forms.some(({ alpha }) => scaling === alpha / Math.sqrt(rank)),
-      );
+    const { base } = this.options;
+    const facts = this.adapters.map(([path, linear]) => ({ path, ...formOf(linear.adapter!) }));
+    // PEFT says it once for all layers: where some differ, their alphas make up for it.
+    const rsLora = facts.every((fact) => fact.rsLora);
     const alphaOf = ({ rank, scaling }: { rank: number; scaling: number }): number =>
       Number((scaling * (rsLora ? Math.sqrt(rank) : rank)).toPrecision(12));
     return adapterJson({
       ...{ base: base ?? null, rsLora, saved: this.modules },
       layers: facts.map((fact) => ({ ...fact, alpha: alphaOf(fact) })),
-      dropout: forms[0]?.dropout ?? 0,
+      dropout: facts[0]!.dropout,
       dora: facts[0]!.dora,
     });
   }
+}
+
+function formOf({ rank, scaling, dropout, dora, rsLora }: LoraAdapter) {
+  return { rank, scaling, dropout, dora, rsLora };
 }
 
 async function writeCompanion(folder: string, { name, content }: Companion): Promise<void> {

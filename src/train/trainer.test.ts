@@ -120,7 +120,7 @@ function tinyTrainer(more: Partial<RecipeInput> = {}, data = tinyData()): Traine
     precision,
     model,
     trainable,
-    weights: new TrainedWeights({ model, trainable, train }),
+    weights: new TrainedWeights({ model, trainable }),
     data,
     answer: ({ text }) => Promise.resolve(`you ask ${text}`),
   });
