@@ -159,10 +159,10 @@ describe('faults', () => {
     ]);
   });
 
-  test('of TypeScript name the file and the field', async () => {
+  test('of TypeScript name the file, the line and the field', async () => {
     const path = file('faults.ts', `export default { ...${JSON.stringify(MINIMAL)}, seed: -1 };`);
     expect(await faults(loadRecipe(path))).toEqual([
-      'faults.ts: seed: expected a whole number of at least 0, got -1',
+      'faults.ts:1: seed: expected a whole number of at least 0, got -1',
     ]);
   });
 

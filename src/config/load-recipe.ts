@@ -11,6 +11,7 @@ import { RecipeError } from './recipe-error.js';
 import { recipeSchema } from './schema/recipe-schema.js';
 import type { Recipe } from './schema/recipe.js';
 import { loadScript } from './script-file.js';
+import { locateInScript } from './script-lines.js';
 import { parseYaml, type LocatedRecipe } from './yaml-file.js';
 
 export interface LoadOptions {
@@ -79,7 +80,8 @@ async function readRecipe(
   const text = await readText(path, file);
   if (['.yaml', '.yml', '.json'].includes(extension)) return parseYaml(text, path);
   if (/^\.[cm]?[jt]s$/.test(extension)) {
-    return { value: await loadScript(file, exports), locate: () => path };
+    const value = await loadScript(file, exports);
+    return { value, locate: (place) => locateInScript(text, path, place) };
   }
   throw new UsageError(`${path} is no recipe: its name ends in "${extension}".`, {
     code: 'E_RECIPE_KIND',

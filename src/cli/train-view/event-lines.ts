@@ -136,8 +136,14 @@ function endLines(event: EndEvent): string[] {
     `${how} after ${updates} and ${formatDuration(seconds)}`,
     ...(loss === null ? [] : [`loss ${figures(loss)}`]),
     ...(validationLoss === null ? [] : [`validation loss ${figures(validationLoss)}`]),
-    ...(skipped === 0 ? [] : [`${skipped} updates skipped (gradient not finite)`]),
-    ...(badRecords === 0 ? [] : [`${badRecords} records left out (listed in events.jsonl)`]),
+    ...(skipped === 0
+      ? []
+      : [`${skipped} ${skipped === 1 ? 'update' : 'updates'} skipped (gradient not finite)`]),
+    ...(badRecords === 0
+      ? []
+      : [
+          `${badRecords} ${badRecords === 1 ? 'record' : 'records'} left out (listed in events.jsonl)`,
+        ]),
   ];
   return [`${parts.join(', ')}${more === '' ? '' : `; ${more}`}`];
 }
