@@ -36,7 +36,8 @@ const factsShape = z.object({
 
 export type LlavaFacts = z.infer<typeof factsShape>;
 
-export interface LlavaFolder {
+/** Owns its tensors. */
+export interface LlavaFolder extends Disposable {
   readonly path: string;
   /** By `<micro-batch>.<name>`. */
   readonly inputs: ReadonlyMap<string, Tensor>;
@@ -68,7 +69,16 @@ export async function readLlavaFolder(path: string): Promise<LlavaFolder> {
   const outputs = await optional('outputs.safetensors');
   const gradients = await optional('gradients.safetensors');
   const facts = await readFacts(join(path, 'facts.json'), absent);
-  return { path, inputs, outputs, gradients, facts, absent };
+  return {
+    ...{ path, inputs, outputs, gradients, facts, absent },
+    [Symbol.dispose]: () => {
+      for (const tensors of [inputs, outputs, gradients]) disposeAll(tensors);
+    },
+  };
+}
+
+export function disposeAll(tensors: ReadonlyMap<string, Tensor>): void {
+  for (const tensor of tensors.values()) tensor.dispose();
 }
 
 /** One micro-batch as a model takes it; image tokens become those of the model. */

@@ -29,9 +29,11 @@ async function runner(...argv: string[]): Promise<{ ok: boolean; text: string }>
 }
 
 test.each(['llama3', 'llama31-tied-small'])('%s', async (variant) => {
-  const { ok, text } = await runner(fixture(variant));
-  expect(text).toMatch(/All \d+ quantities are within tolerance/);
-  expect(ok).toBe(true);
+  await expect(async () => {
+    const { ok, text } = await runner(fixture(variant));
+    expect(text).toMatch(/All \d+ quantities are within tolerance/);
+    expect(ok).toBe(true);
+  }).toLeakNothing();
 });
 
 test('without any answer it names what is missing, and --out writes all that was computed', async () => {

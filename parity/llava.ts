@@ -15,7 +15,7 @@ import {
   writeTensorFile,
 } from '../src/models/index.js';
 import type { Device, Tensor } from '../src/torch/index.js';
-import { scope, stack } from '../src/torch/index.js';
+import { scope, scopeAsync, stack } from '../src/torch/index.js';
 import { parityArguments } from './arguments.js';
 import { computeGradients, computeLoss, computeOutputs, type Results } from './llava-compute.js';
 import { batchOf, type LlavaFolder, readLlavaFolder } from './llava-folder.js';
@@ -29,13 +29,17 @@ const OF_WHOLE_NORM = 1e-7;
 /** How much farther than the reference's own bf16 Patina's may be from the reference's fp32. */
 const BF16_FACTOR = 1.5;
 
-export async function run(argv: string[]): Promise<boolean> {
+export function run(argv: string[]): Promise<boolean> {
+  return scopeAsync(() => runLlava(argv));
+}
+
+async function runLlava(argv: string[]): Promise<boolean> {
   const { path, values } = parityArguments(argv, 'llava', {
     out: { type: 'string' },
     device: { type: 'string', default: 'cpu' },
   });
   const device = deviceOf(values.device);
-  const folder = await readLlavaFolder(path);
+  using folder = await readLlavaFolder(path);
   const report = new Report();
   const { model, assembly } = await loadLlava(join(path, 'hf'), { device, dtype: 'float32' });
   const batch = batchOf(folder, 0, model.input, device);

@@ -15,12 +15,12 @@ import { errorCode } from '../src/base/system-error.js';
 import { wrapAdapterName } from '../src/formats/layouts/adapter-names.js';
 import { type Llava, loadLlava, readTensorFile, writeTensorFile } from '../src/models/index.js';
 import { AdamW, schedule } from '../src/optim/index.js';
-import { scope, setThreads, type Tensor } from '../src/torch/index.js';
+import { scope, scopeAsync, setThreads, type Tensor } from '../src/torch/index.js';
 import { memoryPolicies } from '../src/train/memory-policy.js';
 import { Randomness } from '../src/train/randomness.js';
 import { runUpdate } from '../src/train/update.js';
 import { parityArguments } from './arguments.js';
-import { batchOf, type LlavaFolder, readLlavaFolder } from './llava-folder.js';
+import { batchOf, disposeAll, type LlavaFolder, readLlavaFolder } from './llava-folder.js';
 import { Report } from './report.js';
 
 const settingsShape = z.object({
@@ -116,11 +116,15 @@ interface Trajectory {
   readonly learning_rates: number[];
 }
 
-export async function run(argv: string[]): Promise<boolean> {
+export function run(argv: string[]): Promise<boolean> {
+  return scopeAsync(() => runTrain(argv));
+}
+
+async function runTrain(argv: string[]): Promise<boolean> {
   const { path, values } = parityArguments(argv, 'train', { out: { type: 'string' } });
   // As the reference: more threads only wait for each other over tensors of this size.
   setThreads(1);
-  const folder = await readLlavaFolder(path);
+  using folder = await readLlavaFolder(path);
   const facts = await readFacts(join(path, 'facts.json'));
   const settings = facts.trajectories?.settings ?? settingsShape.parse({});
   const report = new Report();
@@ -194,9 +198,7 @@ async function train(
     trajectory.learning_rates.push(learningRate * rates(update));
   }
   const rename = (name: string): string => (adapter === undefined ? name : wrapAdapterName(name));
-  const final = new Map(
-    chosen.map(([name, tensor]) => [rename(name), tensor.detach().clone().keep()]),
-  );
+  const final = new Map(chosen.map(([name, tensor]) => [rename(name), tensor.detach().clone()]));
   optimizer.dispose();
   randomness.dispose();
   model.dispose();
@@ -285,6 +287,7 @@ async function compareFinal(
           const norms = [...answers.values()].map((answer) => answer.linalgVectorNorm(2).item());
           return Math.hypot(...distance) / Math.hypot(...norms);
         });
+  disposeAll(answers);
   const tolerance = Math.max(
     FINAL_TOLERANCE,
     FINAL_NOISE_FACTOR * (expected?.noise_final_relative ?? 0),

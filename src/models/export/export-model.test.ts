@@ -45,7 +45,8 @@ const live = liveTensors();
 let number = 0;
 afterAll(() => {
   rmSync(root, { recursive: true });
-  expect(liveTensors()).toBe(live);
+  // Fewer where the garbage of an earlier file in this process was collected meanwhile.
+  expect(liveTensors()).toBeLessThanOrEqual(live);
 });
 
 const out = (): string => join(root, String(number++));
