@@ -63,7 +63,7 @@ def check_folder(name, folder, fixture, inputs, expected):
     e = error(logits(model, inputs), expected, inputs["attention_mask"].bool())
     check(name, "logits", e <= 1e-5, f"{e:.1e}")
     processor = transformers.AutoProcessor.from_pretrained(folder)
-    for case in read_json(f"{fixture}/facts.json")["generation"]:
+    for number, case in enumerate(read_json(f"{fixture}/facts.json")["generation"]):
         content = [{"type": "image"} for _ in case["pictures"]] + [{"type": "text", "text": case["user"]}]
         prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         images = [Image.open(f"{fixture}/{p}").convert("RGB") for p in case["pictures"]]
@@ -71,6 +71,9 @@ def check_folder(name, folder, fixture, inputs, expected):
         ids = processor(text=prompt, images=images or None, add_special_tokens=False, return_tensors="pt")
         check(name, "prompt", prompt == case["prompt"])
         check(name, "prompt ids", ids["input_ids"][0].tolist() == case["input_ids"])
+        # An official folder asks for padded pictures; the reference's answers are about cropped ones.
+        if images and getattr(processor.image_processor, "do_pad", False):
+            ids["pixel_values"] = load_file(f"{fixture}/{os.path.dirname(case['pictures'][0])}/{number}.safetensors")["pixel_values"]
         with torch.no_grad(): out = model.generate(**ids, max_new_tokens=8, do_sample=False)
         check(name, "answer", out[0, len(case["input_ids"]):].tolist() == case["new_tokens"][:8])
     check(name, "warnings", not said, "; ".join(said))

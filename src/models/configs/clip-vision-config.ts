@@ -5,11 +5,12 @@ import {
   activationName,
   configError,
   type ConfigSource,
-  count,
   expectOneOf,
   jsonObject,
+  layerCount,
   or,
   readFields,
+  size,
   within,
 } from './read-config.js';
 
@@ -32,13 +33,13 @@ export interface ClipVisionConfig {
 }
 
 /** A number, or the same number for both sides. */
-const side = z.union([count, z.tuple([count, count])]);
+const side = z.union([size, z.tuple([size, size])]);
 
 const SCHEMA = z.object({
-  hidden_size: or(count, 768),
-  intermediate_size: or(count, 3072),
-  num_hidden_layers: or(count, 12),
-  num_attention_heads: or(count, 12),
+  hidden_size: or(size, 768),
+  intermediate_size: or(size, 3072),
+  num_hidden_layers: or(layerCount, 12),
+  num_attention_heads: or(size, 12),
   num_channels: or(z.literal(3, 'images have 3 channels here'), 3),
   image_size: or(side, 224),
   patch_size: or(side, 32),

@@ -9,6 +9,11 @@ import { ConfigError } from './read-config.js';
 const decoder = (json: unknown) => readDecoderConfig({ file: 'config.json', json });
 const clip = (json: unknown) => readClipVisionConfig({ file: 'config.json', json });
 const llava = (json: unknown) => readLlavaConfig({ file: 'config.json', json });
+const official = (json: object) =>
+  readOfficialConfig(
+    { file: 'config.json', json: { mm_vision_select_layer: -2, ...json } },
+    clip({}),
+  );
 
 describe('decoders', () => {
   test('missing fields take the defaults of each family', () => {
@@ -199,6 +204,16 @@ describe('LLaVA', () => {
     });
   });
 
+  test('what the weights of the authors show, and a layer written as a list', () => {
+    const json = { mm_vision_select_layer: [-2] };
+    const hints = { projectorBias: false, attentionBias: { qkv: true, out: false } };
+    expect(readOfficialConfig({ file: 'config.json', json }, clip({}), hints)).toMatchObject({
+      featureLayer: 11,
+      projector: { bias: false },
+      text: { attentionBias: { qkv: true, out: false } },
+    });
+  });
+
   test("XTuner's projector", () => {
     const json = { model_type: 'projector', visual_hidden_size: 3, llm_hidden_size: 5, depth: 1 };
     expect(readProjectorConfig({ file: 'config.json', json })).toEqual({
@@ -220,6 +235,23 @@ describe('what cannot be is refused by file and field', () => {
       /config\.json: model_type: "phi3"/,
     ],
     ['text for a number', () => decoder({ hidden_size: 'big' }), /config\.json: hidden_size: /],
+    ['absurd sizes', () => decoder({ hidden_size: 1e12 }), /config\.json: hidden_size: .*1048576/],
+    [
+      'more layers than can be made',
+      () => decoder({ num_hidden_layers: 1e9 }),
+      /config\.json: num_hidden_layers: .*1000/,
+    ],
+    ['more layers of the tower', () => clip({ num_hidden_layers: 1e9 }), /num_hidden_layers/],
+    [
+      'more layers of the projector',
+      () => official({ mm_projector_type: 'mlp9999999999x_gelu' }),
+      /mm_projector_type/,
+    ],
+    [
+      'a quantised LLaVA',
+      () => llava({ model_type: 'llava', quantization_config: { bits: 4 } }),
+      /config\.json: quantization_config/,
+    ],
     [
       'heads that do not divide',
       () => decoder({ num_attention_heads: 7 }),
@@ -270,30 +302,8 @@ describe('what cannot be is refused by file and field', () => {
       () => llava({ model_type: 'llava', vision_feature_layer: [-2, -5] }),
       /vision_feature_layer: \[-2, -5\]/,
     ],
-    [
-      'tiles',
-      () =>
-        readOfficialConfig(
-          {
-            file: 'config.json',
-            json: { mm_vision_select_layer: -2, image_aspect_ratio: 'anyres' },
-          },
-          clip({}),
-        ),
-      /image_aspect_ratio: "anyres"/,
-    ],
-    [
-      'an unknown projector',
-      () =>
-        readOfficialConfig(
-          {
-            file: 'config.json',
-            json: { mm_vision_select_layer: -2, mm_projector_type: 'qformer' },
-          },
-          clip({}),
-        ),
-      /mm_projector_type/,
-    ],
+    ['tiles', () => official({ image_aspect_ratio: 'anyres' }), /image_aspect_ratio: "anyres"/],
+    ['an unknown projector', () => official({ mm_projector_type: 'qformer' }), /mm_projector_type/],
     ['no object', () => decoder([]), /config\.json/],
   ])('%s', (_name, read, message) => {
     expect(read).toThrow(ConfigError);

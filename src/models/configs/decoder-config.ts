@@ -8,8 +8,11 @@ import {
   type ConfigSource,
   count,
   expectOneOf,
+  layerCount,
   or,
   readFields,
+  refuseQuantised,
+  size,
 } from './read-config.js';
 import { readRotary } from './rotary-config.js';
 
@@ -72,14 +75,14 @@ const FAMILIES: Readonly<Record<DecoderFamily, FamilyDefaults>> = {
 
 const schema = (defaults: FamilyDefaults) =>
   z.object({
-    vocab_size: or(count, defaults.vocab_size),
-    hidden_size: or(count, 4096),
-    intermediate_size: or(count, defaults.intermediate_size),
-    num_hidden_layers: or(count, 32),
-    num_attention_heads: or(count, 32),
+    vocab_size: or(size, defaults.vocab_size),
+    hidden_size: or(size, 4096),
+    intermediate_size: or(size, defaults.intermediate_size),
+    num_hidden_layers: or(layerCount, 32),
+    num_attention_heads: or(size, 32),
     // Here null means as many as query heads, and only a missing field the family's default.
-    num_key_value_heads: count.nullable().default(defaults.num_key_value_heads),
-    head_dim: or(count, null),
+    num_key_value_heads: size.nullable().default(defaults.num_key_value_heads),
+    head_dim: or(size, null),
     hidden_act: or(activationName, 'silu'),
     rms_norm_eps: or(z.number().positive(), 1e-6),
     max_position_embeddings: or(count, defaults.max_position_embeddings),
@@ -127,7 +130,8 @@ export function readDecoderConfig(
       `Use a model of one of the types ${Object.keys(FAMILIES).join(', ')}.`,
     );
   }
-  refuseUnsupported(source);
+  expectOneOf(source, 'attention_dropout', [0], 'drops attention weights, which Patina does not');
+  refuseQuantised(source);
   const fields = readFields(source, schema(FAMILIES[family]));
   const heads = headShape(source, fields);
   return {
@@ -167,20 +171,6 @@ function biases(
 
 function isFamily(type: string): type is DecoderFamily {
   return Object.hasOwn(FAMILIES, type);
-}
-
-/** Fields whose presence changes what is computed. */
-function refuseUnsupported(source: ConfigSource): void {
-  expectOneOf(source, 'attention_dropout', [0], 'drops attention weights, which Patina does not');
-  const { quantization_config: quantised } = source.json as Record<string, unknown>;
-  if (quantised !== undefined && quantised !== null) {
-    throw configError(
-      source,
-      'quantization_config',
-      'the weights are quantised',
-      'Use the weights from before the quantisation.',
-    );
-  }
 }
 
 function headShape(

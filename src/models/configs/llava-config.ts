@@ -12,6 +12,7 @@ import {
   jsonObject,
   or,
   readFields,
+  refuseQuantised,
   within,
 } from './read-config.js';
 
@@ -60,6 +61,7 @@ const HF = z.object({
 /** transformers' `config.json` of a `LlavaForConditionalGeneration`. @throws ConfigError `E_CONFIG` */
 export function readLlavaConfig(source: ConfigSource): LlavaConfig {
   const fields = readFields(source, HF);
+  refuseQuantised(source);
   const vision = readClipVisionConfig(within(source, 'vision_config', fields.vision_config));
   const text = readDecoderConfig(within(source, 'text_config', fields.text_config));
   return {
@@ -88,7 +90,7 @@ const OFFICIAL = z.object({
   mm_vision_tower: or(z.string(), null),
   mm_projector_type: or(z.string(), 'linear'),
   mm_hidden_size: or(z.number().int(), null),
-  mm_vision_select_layer: z.number().int(),
+  mm_vision_select_layer: featureLayer,
   mm_vision_select_feature: or(z.enum(['patch', 'cls_patch']), 'patch'),
 });
 
@@ -102,16 +104,22 @@ export function officialVisionTower(source: ConfigSource): string | null {
   return readFields(source, OFFICIAL).mm_vision_tower;
 }
 
+/** What the weights of the authors' LLaVA show and its `config.json` does not say. */
+export interface OfficialHints extends Omit<DecoderHints, 'modelType'> {
+  /** @default true */
+  projectorBias?: boolean;
+}
+
 /**
  * The authors' `config.json`, with the configuration of the tower that it names.
  *
- * @param hints about the decoder, whose fields such files often take from another family
+ * @param hints about the decoder, whose fields such files often take from another family, and the projector
  * @throws ConfigError `E_CONFIG`
  */
 export function readOfficialConfig(
   source: ConfigSource,
   vision: ClipVisionConfig,
-  hints: Omit<DecoderHints, 'modelType'> = {},
+  { projectorBias = true, ...hints }: OfficialHints = {},
 ): LlavaConfig {
   const fields = readFields(source, OFFICIAL);
   // Version 1 called its type `llava` before transformers took the name.
@@ -139,7 +147,7 @@ export function readOfficialConfig(
       visualHiddenSize: vision.hiddenSize,
       textHiddenSize: text.hiddenSize,
       depth: officialProjectorDepth(source, fields.mm_projector_type),
-      bias: true,
+      bias: projectorBias,
       hiddenAct: 'gelu',
       select: fields.mm_vision_select_feature === 'patch' ? 'default' : 'full',
     },

@@ -5,9 +5,10 @@ import {
   activationName,
   configError,
   type ConfigSource,
-  count,
+  layerCount,
   or,
   readFields,
+  size,
 } from './read-config.js';
 
 export interface ProjectorConfig {
@@ -23,9 +24,9 @@ export interface ProjectorConfig {
 
 const SCHEMA = z.object({
   model_type: or(z.literal('projector', 'is no projector of XTuner'), 'projector'),
-  visual_hidden_size: or(count, 4096),
-  llm_hidden_size: or(count, 4096),
-  depth: or(count, 2),
+  visual_hidden_size: or(size, 4096),
+  llm_hidden_size: or(size, 4096),
+  depth: or(layerCount, 2),
   hidden_act: or(activationName, 'gelu'),
   bias: or(z.boolean(), true),
 });
@@ -46,7 +47,7 @@ export function readProjectorConfig(source: ConfigSource): ProjectorConfig {
 /** The depth that an official `mm_projector_type` means: `linear`, `mlp2x_gelu`, ... */
 export function officialProjectorDepth(source: ConfigSource, type: string): number {
   if (type === 'linear') return 1;
-  const depth = /^mlp(\d+)x_gelu$/.exec(type)?.[1];
-  if (depth !== undefined && Number(depth) >= 1) return Number(depth);
+  const depth = layerCount.safeParse(Number(/^mlp(\d+)x_gelu$/.exec(type)?.[1]));
+  if (depth.success) return depth.data;
   throw configError(source, 'mm_projector_type', `there is no projector "${type}" here`);
 }

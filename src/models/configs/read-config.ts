@@ -29,6 +29,12 @@ export function or<S extends z.ZodType, const D>(schema: S, value: D): z.ZodType
 /** A number of things: a whole number from 1. */
 export const count = z.number().int().positive();
 
+/** Elements along one side of a weight; beyond this a product of two of them is no number of bytes. */
+export const size = count.max(2 ** 20);
+
+/** Layers of a stack. */
+export const layerCount = count.max(1000);
+
 /** What transformers calls the activations that Patina computes. */
 export const activationName = z.enum(['gelu', 'quick_gelu', 'silu']);
 
@@ -69,6 +75,18 @@ export function expectOneOf(
   const value = (source.json as Record<string, unknown>)[field] ?? null;
   if (value === null || allowed.includes(value)) return;
   throw configError(source, field, `${JSON.stringify(value)} ${reason}`);
+}
+
+/** Refuses a model whose weights are stored in a form of fewer bits. */
+export function refuseQuantised(source: ConfigSource): void {
+  const { quantization_config: quantised } = source.json as Record<string, unknown>;
+  if (quantised === undefined || quantised === null) return;
+  throw configError(
+    source,
+    'quantization_config',
+    'the weights are quantised',
+    'Use the weights from before the quantisation.',
+  );
 }
 
 function fieldPath({ field = '' }: ConfigSource, inner: string): string {

@@ -107,7 +107,10 @@ function composed(
   const visionFile = firstOf(configs, 'vision') ?? none(options, 'vision tower', 'vision');
   const vision = readClipVisionConfig(visionFile);
   if (official !== undefined) {
-    return readOfficialConfig(official, vision, { attentionBias: attentionBias(tensors) });
+    return readOfficialConfig(official, vision, {
+      attentionBias: attentionBias(tensors),
+      projectorBias: projectorShape(tensors, options).bias,
+    });
   }
   const text = decoderConfigOf(configs, options);
   const file = firstOf(configs, 'projector');

@@ -87,6 +87,19 @@ describe('every layout loads to the same logits', () => {
     await expectSame(folder, { imageTokenId: 510 });
   });
 
+  test('official, whose weights show a projector without bias', async () => {
+    const edit: LayoutChange['edit'] = (tensor) =>
+      /projector.*bias$/.test(tensor.name) ? undefined : tensor;
+    const folder = await made('official', { edit });
+    cpSync(await made('clip'), join(folder, 'tower'), { recursive: true });
+    const config = { multimodal_projector_bias: false };
+    const hf = await loadLlava(await made('hf', { edit, config }));
+    const official = await loadLlava(folder, { imageTokenId: 510 });
+    expect(sameNumbers(logitsOf(official.model, batch), logitsOf(hf.model, batch))).toBe(true);
+    hf.model.dispose();
+    official.model.dispose();
+  });
+
   test.each(['clip', 'clip-2026'] as const)('decoder, %s and projector', async (tower) => {
     const [llm, vision, projector] = [
       await made('llama'),
