@@ -1,11 +1,9 @@
 /** A folder that a reference has written about a LLaVA: its inputs, and the answers that there are. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
 import { DataError } from '../src/base/errors.js';
-import { errorCode } from '../src/base/system-error.js';
 import {
   type Batch,
   type InputFacts,
@@ -14,33 +12,38 @@ import {
   unpadRows,
 } from '../src/models/index.js';
 import type { Device, Tensor } from '../src/torch/index.js';
+import { maybe, readFacts, unexpectedFile } from './facts.js';
 
 const factsShape = z.object({
-  loss: z.number().optional(),
-  without_gradient: z.array(z.string()).optional(),
-  bf16: z
-    .object({
-      loss: z.number(),
-      logits_max_error: z.number(),
-      logits_rms_error: z.number(),
-      gradient_relative_error: z.number(),
-    })
-    .optional(),
-  trajectories: z
-    .object({
-      settings: z.object({ accumulate: z.number().int().positive().default(2) }).prefault({}),
-      runs: z.record(z.string(), z.object({ losses: z.array(z.number()).optional() })).default({}),
-    })
-    .optional(),
+  loss: maybe(z.number()),
+  without_gradient: maybe(z.array(z.string())),
+  bf16: maybe(
+    z.object({
+      loss: maybe(z.number()),
+      logits_max_error: maybe(z.number()),
+      logits_rms_error: maybe(z.number()),
+      gradient_relative_error: maybe(z.number()),
+    }),
+  ),
+  trajectories: maybe(
+    z.object({
+      settings: maybe(z.object({ accumulate: maybe(z.number().int().positive()) })),
+      runs: maybe(z.record(z.string(), z.object({ losses: maybe(z.array(z.number())) }))),
+    }),
+  ),
 });
 
-export type LlavaFacts = z.infer<typeof factsShape>;
+export type LlavaFacts = Partial<z.infer<typeof factsShape>>;
 
 /** Owns its tensors. */
 export interface LlavaFolder extends Disposable {
   readonly path: string;
   /** By `<micro-batch>.<name>`. */
   readonly inputs: ReadonlyMap<string, Tensor>;
+}
+
+/** Owns its tensors. */
+export interface LlavaAnswers extends Disposable {
   /** Empty where the file is absent. */
   readonly outputs: ReadonlyMap<string, Tensor>;
   readonly gradients: ReadonlyMap<string, Tensor>;
@@ -49,8 +52,18 @@ export interface LlavaFolder extends Disposable {
   readonly absent: readonly string[];
 }
 
-/** @throws DataError `E_PARITY_FILES` for inputs or facts that are not of the expected shape */
+/** @throws DataError `E_PARITY_FILES` for inputs that are not of the expected shape */
 export async function readLlavaFolder(path: string): Promise<LlavaFolder> {
+  const inputs = await readTensorFile(join(path, 'inputs.safetensors'));
+  for (const name of ['input_ids', 'attention_mask', 'labels']) {
+    if (inputs.has(`0.${name}`)) continue;
+    throw unexpectedFile(join(path, 'inputs.safetensors'), `there is no "0.${name}"`);
+  }
+  return { path, inputs, [Symbol.dispose]: () => disposeAll(inputs) };
+}
+
+/** What the reference computed, as far as it is there. @throws DataError `E_PARITY_FILES` for facts of another shape */
+export async function readLlavaAnswers(path: string): Promise<LlavaAnswers> {
   const absent: string[] = [];
   const optional = async (name: string): Promise<Map<string, Tensor>> => {
     try {
@@ -61,20 +74,23 @@ export async function readLlavaFolder(path: string): Promise<LlavaFolder> {
       return new Map();
     }
   };
-  const inputs = await readTensorFile(join(path, 'inputs.safetensors'));
-  for (const name of ['input_ids', 'attention_mask', 'labels']) {
-    if (inputs.has(`0.${name}`)) continue;
-    throw unexpected(join(path, 'inputs.safetensors'), `there is no "0.${name}"`);
-  }
   const outputs = await optional('outputs.safetensors');
   const gradients = await optional('gradients.safetensors');
-  const facts = await readFacts(join(path, 'facts.json'), absent);
-  return {
-    ...{ path, inputs, outputs, gradients, facts, absent },
-    [Symbol.dispose]: () => {
-      for (const tensors of [inputs, outputs, gradients]) disposeAll(tensors);
-    },
+  const facts = await readFacts(path, factsShape);
+  if (facts === undefined) absent.push('facts.json');
+  else {
+    const names = ['loss', 'without_gradient', 'bf16', 'trajectories'] as const;
+    for (const name of names) if (facts[name] === undefined) absent.push(`facts.json: ${name}`);
+  }
+  const dispose = (): void => {
+    disposeAll(outputs);
+    disposeAll(gradients);
   };
+  return { outputs, gradients, facts: facts ?? {}, absent, [Symbol.dispose]: dispose };
+}
+
+export function microBatchCount({ inputs }: LlavaFolder): number {
+  return [...inputs.keys()].filter((name) => name.endsWith('.input_ids')).length;
 }
 
 export function disposeAll(tensors: ReadonlyMap<string, Tensor>): void {
@@ -96,26 +112,4 @@ export function batchOf(
     pixelValues: inputs.get(`${index}.pixel_values`) ?? null,
   };
   return makeBatch(unpadRows(rows, input), input, { device });
-}
-
-async function readFacts(file: string, absent: string[]): Promise<LlavaFacts> {
-  let content: unknown;
-  try {
-    content = JSON.parse(await readFile(file, 'utf8'));
-  } catch (cause) {
-    if (errorCode(cause) !== 'ENOENT') throw unexpected(file, 'it is no JSON', cause);
-    absent.push('facts.json');
-    return {};
-  }
-  const parsed = factsShape.safeParse(content);
-  if (!parsed.success) throw unexpected(file, z.prettifyError(parsed.error));
-  return parsed.data;
-}
-
-function unexpected(file: string, reason: string, cause?: unknown): DataError {
-  return new DataError(`${file}: ${reason}.`, {
-    code: 'E_PARITY_FILES',
-    hint: 'Name a folder of the shape of test/fixtures/llava/llama3.',
-    cause,
-  });
 }

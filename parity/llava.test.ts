@@ -1,9 +1,10 @@
-import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
+import { DataError } from '../src/base/errors.js';
 import { packageRoot } from '../src/base/native-path.js';
 import { readSafetensors } from '../src/formats/safetensors/header.js';
 import { run } from './llava.js';
@@ -51,6 +52,48 @@ test('without any answer it names what is missing, and --out writes all that was
   for (const name of readdirSync(out)) {
     expect(await shapes(join(out, name))).toEqual(await shapes(fixture('llama3', name)));
   }
+});
+
+test('facts without their answers: questions are answered, and what is missing is named', async () => {
+  const bare = join(folder, 'questions');
+  cpSync(fixture('llama31-tied-small'), bare, { recursive: true });
+  for (const name of ['outputs.safetensors', 'gradients.safetensors']) rmSync(join(bare, name));
+  const file = join(bare, 'facts.json');
+  const { generation } = JSON.parse(readFileSync(file, 'utf8')) as {
+    generation: { pictures: string[]; user: string; input_ids: number[] }[];
+  };
+  const facts = {
+    loss: null,
+    bf16: {},
+    trajectories: { runs: { full: { lr: 2e-3 } } },
+    // The weights have no tokenizer beside them, so the ids are a part of the question.
+    generation: generation
+      .slice(0, 1)
+      .map(({ pictures, user, input_ids }) => ({ pictures, user, input_ids })),
+  };
+  writeFileSync(file, JSON.stringify(facts));
+  const out = join(folder, 'answers');
+  const { ok, text } = await runner(bare, '--out', out);
+  expect(ok).toBe(true);
+  for (const name of ['loss', 'without_gradient', 'new_tokens of prompt 0']) {
+    expect(text).toContain(`facts.json: ${name} is not there`);
+  }
+  expect(readdirSync(out).sort()).toEqual([
+    'generation.json',
+    'gradients.safetensors',
+    'outputs.safetensors',
+  ]);
+});
+
+test('files are written although the answers cannot be read', async () => {
+  const broken = join(folder, 'broken');
+  for (const name of ['hf', 'inputs.safetensors']) {
+    cpSync(fixture('llama31-tied-small', name), join(broken, name), { recursive: true });
+  }
+  writeFileSync(join(broken, 'outputs.safetensors'), 'broken');
+  const out = join(folder, 'nevertheless');
+  await expect(runner(broken, '--out', out)).rejects.toBeInstanceOf(DataError);
+  expect(readdirSync(out)).toEqual(['gradients.safetensors', 'outputs.safetensors']);
 });
 
 test('a wrong answer and a broken layout fail their rows alone', async () => {

@@ -37,5 +37,9 @@ it('prints to stdout and returns the verdict', () => {
   report.add({ quantity: 'a', error: 0 });
   expect(report.print()).toBe(true);
   expect(log).toHaveBeenCalledOnce();
+  expect(new Report().print()).toBe(false);
+  expect(new Report().print({ mayBeEmpty: true })).toBe(true);
+  report.add({ quantity: 'b', error: 1 });
+  expect(report.print({ mayBeEmpty: true })).toBe(false);
   log.mockRestore();
 });

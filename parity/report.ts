@@ -27,14 +27,9 @@ export class Report {
     this.#rows.push({ quantity, error, tolerance, note });
   }
 
-  /** Whether nothing was compared. */
-  get empty(): boolean {
-    return this.#rows.length === 0;
-  }
-
   /** Whether every row is within its tolerance; false where nothing was compared. */
   get ok(): boolean {
-    return !this.empty && this.#rows.every(holds);
+    return this.#rows.length > 0 && this.#rows.every(holds);
   }
 
   /** The table and a last line that counts, without colour. */
@@ -64,10 +59,13 @@ export class Report {
     ].join('\n');
   }
 
-  /** Prints the table to stdout and says whether all of it holds. */
-  print(options: { brief?: boolean } = {}): boolean {
+  /** Prints the table to stdout and says whether all of it holds; with `mayBeEmpty` an empty one does, too. */
+  print({
+    mayBeEmpty = false,
+    ...options
+  }: { brief?: boolean; mayBeEmpty?: boolean } = {}): boolean {
     console.log(this.toString(options));
-    return this.ok;
+    return this.ok || (mayBeEmpty && this.#rows.length === 0);
   }
 }
 

@@ -5,13 +5,12 @@
  */
 
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { z } from 'zod';
 
 import { DataError } from '../src/base/errors.js';
-import { errorCode } from '../src/base/system-error.js';
 import { wrapAdapterName } from '../src/formats/layouts/adapter-names.js';
 import { type Llava, loadLlava, readTensorFile, writeTensorFile } from '../src/models/index.js';
 import { AdamW, schedule } from '../src/optim/index.js';
@@ -20,7 +19,14 @@ import { memoryPolicies } from '../src/train/memory-policy.js';
 import { Randomness } from '../src/train/randomness.js';
 import { runUpdate } from '../src/train/update.js';
 import { parityArguments } from './arguments.js';
-import { batchOf, disposeAll, type LlavaFolder, readLlavaFolder } from './llava-folder.js';
+import { maybe, readFacts } from './facts.js';
+import {
+  batchOf,
+  disposeAll,
+  type LlavaFolder,
+  microBatchCount,
+  readLlavaFolder,
+} from './llava-folder.js';
 import { Report } from './report.js';
 
 const settingsShape = z.object({
@@ -37,20 +43,17 @@ const settingsShape = z.object({
 });
 
 const runShape = z.object({
-  lr: z.number().optional(),
-  losses: z.array(z.number()).optional(),
-  gradient_norms: z.array(z.number()).optional(),
-  learning_rates: z.array(z.number()).optional(),
-  noise_final_relative: z.number().default(0),
+  lr: maybe(z.number()),
+  losses: maybe(z.array(z.number())),
+  gradient_norms: maybe(z.array(z.number())),
+  learning_rates: maybe(z.array(z.number())),
+  noise_final_relative: maybe(z.number()),
 });
 
 const factsShape = z.object({
-  trajectories: z
-    .object({
-      settings: settingsShape.optional(),
-      runs: z.record(z.string(), runShape).default({}),
-    })
-    .optional(),
+  trajectories: maybe(
+    z.object({ settings: maybe(settingsShape), runs: maybe(z.record(z.string(), runShape)) }),
+  ),
 });
 
 type Settings = z.infer<typeof settingsShape>;
@@ -125,7 +128,7 @@ async function runTrain(argv: string[]): Promise<boolean> {
   // As the reference: more threads only wait for each other over tensors of this size.
   setThreads(1);
   using folder = await readLlavaFolder(path);
-  const facts = await readFacts(join(path, 'facts.json'));
+  const facts = (await readFacts(path, factsShape)) ?? { trajectories: undefined };
   const settings = facts.trajectories?.settings ?? settingsShape.parse({});
   const report = new Report();
   const trajectories: Record<string, Trajectory> = {};
@@ -136,7 +139,7 @@ async function runTrain(argv: string[]): Promise<boolean> {
     return there;
   });
   for (const known of runs) {
-    const { lr = known.learningRate } = facts.trajectories?.runs[known.name] ?? {};
+    const { lr = known.learningRate } = facts.trajectories?.runs?.[known.name] ?? {};
     const each = { ...known, learningRate: lr };
     const { trajectory, final } = await train(folder, each, settings);
     trajectories[each.name] = trajectory;
@@ -144,13 +147,13 @@ async function runTrain(argv: string[]): Promise<boolean> {
     if (values.out !== undefined) await write(values.out, trajectories, each, final);
   }
   for (const each of runs) {
-    const expected = facts.trajectories?.runs[each.name];
+    const expected = facts.trajectories?.runs?.[each.name];
     compareTrajectory(report, each, trajectories[each.name]!, expected);
     const final = finals.get(each.name);
     if (final !== undefined) await compareFinal(report, path, each, final, expected);
   }
   // Without answers there is nothing to hold it against, and what was asked for is written.
-  return report.print() || (report.empty && values.out !== undefined);
+  return report.print({ mayBeEmpty: values.out !== undefined });
 }
 
 /** One run from its start to its last update. */
@@ -206,8 +209,9 @@ async function train(
 }
 
 function microBatches(folder: LlavaFolder, model: Llava) {
-  const count = [...folder.inputs.keys()].filter((name) => name.endsWith('.input_ids')).length;
-  return Array.from({ length: count }, (_, i) => batchOf(folder, i, model.input, 'cpu'));
+  return Array.from({ length: microBatchCount(folder) }, (_, i) =>
+    batchOf(folder, i, model.input, 'cpu'),
+  );
 }
 
 async function write(
@@ -294,20 +298,4 @@ async function compareFinal(
   );
   const note = missing.length > 0 ? `${missing.length} are not there, such as ${missing[0]!}` : '';
   report.add({ quantity: `${name}: final weights`, error, tolerance, note });
-}
-
-async function readFacts(file: string): Promise<z.infer<typeof factsShape>> {
-  let content: unknown;
-  try {
-    content = JSON.parse(await readFile(file, 'utf8'));
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT') return {};
-    throw error;
-  }
-  const parsed = factsShape.safeParse(content);
-  if (parsed.success) return parsed.data;
-  throw new DataError(`${file}: ${z.prettifyError(parsed.error)}.`, {
-    code: 'E_PARITY_FILES',
-    hint: 'Name a folder of the shape of test/fixtures/llava/llama3.',
-  });
 }
