@@ -88,7 +88,9 @@ async function openFile(path: string, options: WeightsOptions): Promise<Weights>
   const head = await source
     .read(0, Math.min(source.size, HEAD_BYTES))
     .finally(() => source.close());
-  if (fileKind(head, source.size) === 'safetensors') {
+  const kind = fileKind(head, source.size);
+  // What is neither is refused as what its name says.
+  if (kind === 'safetensors' || (kind !== 'zip' && path.endsWith('.safetensors'))) {
     const { tensors } = await readSafetensors(path);
     return { files: [path], tensors, rest: new Map() };
   }

@@ -162,6 +162,15 @@ describe('what is nothing', () => {
     });
   });
 
+  test('a damaged file is one of the kind that its name says', async () => {
+    put('model.safetensors', new TextEncoder().encode('damaged'));
+    await refused().toMatchObject({ code: 'E_SAFETENSORS' });
+    put('model.safetensors', new Uint8Array());
+    await refused().toMatchObject({
+      message: expect.stringMatching('not a safetensors file') as string,
+    });
+  });
+
   test('a checkpoint without a state dict', async () => {
     await expect(inspect(join(PICKLES, 'ok/nested_plain.pt'))).rejects.toMatchObject({
       code: 'E_NO_WEIGHTS',
