@@ -1,10 +1,19 @@
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { packageRoot } from '../src/base/native-path.js';
+import { zipOf } from '../src/formats/testing.js';
 import { run } from './pickle.js';
 
 const FIXTURES = join(packageRoot(), 'test', 'fixtures', 'pickle');
@@ -67,4 +76,26 @@ test('a difference, a missing file and a file that should have been refused fail
   expect(printed()).toMatch(/zip_shared\.pt +2 +0 +FAIL +differs from/);
   expect(printed()).toMatch(/exec_eval\.pt +1 +0 +FAIL +loaded/);
   expect(printed()).toMatch(/parameters\.pt +1 +0 +FAIL +E_FILE_MISSING/);
+});
+
+test('what a refused file had made does not count for the next ones', async () => {
+  // A megabyte, copied until the reader's limit of 256 MiB ends it: three such files are over what all may take together.
+  const megabyte = 2 ** 20;
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(megabyte);
+  const copy = 'cbuiltins\nbytearray\nh\0\x85R';
+  const program = [
+    Buffer.from('\x80\x02]B', 'latin1'),
+    length,
+    Buffer.alloc(megabyte),
+    Buffer.from(`q\0a(${copy.repeat(300)}e.`, 'latin1'),
+  ];
+  const bomb = zipOf({ 'a/data.pkl': Buffer.concat(program), 'a/version': Buffer.from('3') });
+  mkdirSync(join(folder, 'refuse'));
+  const names = [1, 2, 3, 4].map((number) => `refuse/${number}.pt`);
+  for (const name of names) writeFileSync(join(folder, name), bomb);
+  const expected = Object.fromEntries(names.map((name) => [name, { kind: 'refuse' }]));
+  writeFileSync(join(folder, 'expected.json'), JSON.stringify({ files: expected }));
+  expect(await run([folder]), printed()).toBe(true);
+  expect(printed()).toContain('E_PICKLE_LIMIT');
 });

@@ -6,6 +6,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 import { z } from 'zod';
 
@@ -37,14 +39,23 @@ type Expected = z.infer<typeof expectedShape>['files'][string];
 interface Outcome {
   /** What was read, where the expectation names content to compare. */
   content?: PickleContent;
-  error?: unknown;
+  refusal?: Refusal;
   seconds: number;
+}
+
+/** What an error says. The error itself would hold on to all that its reader had made so far. */
+interface Refusal {
+  readonly isTyped: boolean;
+  readonly code: string | undefined;
+  readonly message: string;
 }
 
 /** A view may stand for more elements than any disk holds. */
 const MAX_TENSOR_BYTES = 256 * 2 ** 20;
 const MAX_SECONDS = 10;
 const MAX_GROWTH = 512;
+/** Bytes of garbage that are worth the time to collect them. */
+const MUCH = 64 * 2 ** 20;
 
 export async function run(argv: string[]): Promise<boolean> {
   const { path: folder, values } = parityArguments(argv, 'pickle', { out: { type: 'string' } });
@@ -69,11 +80,14 @@ async function readAll(
   const outcomes = new Map<string, Outcome>();
   const before = process.cwd();
   const empty = await mkdtemp(join(tmpdir(), 'patina-pickle-'));
+  const collectGarbage = garbageCollector();
   const memory = process.memoryUsage.rss();
   let highest = memory;
   process.chdir(empty);
   try {
     for (const [file, expected] of files) {
+      // What one file leaves behind is not the growth of the next.
+      if (process.memoryUsage.rss() - memory > MUCH) collectGarbage();
       outcomes.set(file, await readOne(join(root, file), expected));
       highest = Math.max(highest, process.memoryUsage.rss());
     }
@@ -106,10 +120,24 @@ async function readOne(path: string, expected: Expected): Promise<Outcome> {
       outcome.content = describeContent(value, path);
     }
   } catch (error) {
-    outcome.error = error;
+    outcome.refusal = refusalOf(error);
     outcome.seconds = (performance.now() - start) / 1000;
   }
   return outcome;
+}
+
+function refusalOf(error: unknown): Refusal {
+  return {
+    isTyped: error instanceof PatinaError,
+    code: errorCode(error),
+    message: error instanceof Error ? error.message : 'no error object',
+  };
+}
+
+/** Node keeps its collector behind a flag. */
+function garbageCollector(): () => void {
+  setFlagsFromString('--expose-gc');
+  return runInNewContext('gc') as () => void;
 }
 
 /** `results.json`, and for what was loaded the files that the expectation names, in its form. */
@@ -124,8 +152,8 @@ async function writeAll(
     await writeFile(join(out, path), content);
   };
   for (const [file, expected] of files) {
-    const { content, error } = outcomes.get(file)!;
-    results.push([file, { loaded: error === undefined, code: errorCode(error) ?? null }]);
+    const { content, refusal } = outcomes.get(file)!;
+    results.push([file, { loaded: refusal === undefined, code: refusal?.code ?? null }]);
     if (content === undefined) continue;
     if (expected.content !== undefined) await write(expected.content, content.json);
     if (expected.tensors !== undefined) await write(expected.tensors, await encodeTensors(content));
@@ -145,14 +173,14 @@ async function compare(
   root: string,
   file: string,
   expected: Expected,
-  { content, error }: Outcome,
+  { content, refusal }: Outcome,
   report: Report,
 ): Promise<void> {
-  if (error !== undefined) {
-    const isTyped = error instanceof PatinaError && error.code !== 'E_FILE_MISSING';
-    const isRight = isTyped && (expected.kind === 'refuse' || expected.either === true);
-    const text = error instanceof Error ? error.message : 'no error object';
-    const note = `${errorCode(error) ?? 'no code'}: ${text.replaceAll(`${root}/`, '')}`;
+  if (refusal !== undefined) {
+    const { isTyped, code, message } = refusal;
+    const isRefused = isTyped && code !== 'E_FILE_MISSING';
+    const isRight = isRefused && (expected.kind === 'refuse' || expected.either === true);
+    const note = `${code ?? 'no code'}: ${message.replaceAll(`${root}/`, '')}`;
     report.add({ quantity: file, error: isRight ? 0 : 1, note });
     return;
   }
