@@ -31,6 +31,7 @@ import {
 } from '../load/assemble.js';
 import { attachAdapters } from '../load/attach-adapters.js';
 import { torchDType } from '../load/stored-dtype.js';
+import { checkTied } from '../load/tied-check.js';
 import { checkTarget } from './check-target.js';
 import { exportAdapter } from './export-adapter.js';
 import { conversions, plural } from './export-notes.js';
@@ -87,7 +88,7 @@ async function exportLlava(
   options: ExportOptions,
   assembly: Assembly,
 ): Promise<ExportReport> {
-  const plan = planWeights(source, new Llava(assembly.config), assembly, options);
+  const plan = await planWeights(source, new Llava(assembly.config), assembly, options);
   const { dtype } = plan;
   const unused = unusedChoices(assembly.config, options);
   const files = await (layout === 'hf' ? hfFiles : officialFiles)(assembly, { ...options, dtype });
@@ -133,7 +134,7 @@ async function exportText(
       hint: 'Use --to hf, or name the other parts (--vision, --projector).',
     });
   }
-  const plan = planWeights(source, new TextModel(assembly.config), assembly, options);
+  const plan = await planWeights(source, new TextModel(assembly.config), assembly, options);
   return write(source, folder, options, {
     ...plan,
     to: layout,
@@ -152,12 +153,12 @@ interface WeightPlan {
 }
 
 /** Compares what is there with what the model needs; `model` is on meta and is freed. */
-function planWeights(
+async function planWeights(
   source: string,
   model: LanguageModel,
   { tensors, sources, adapters }: Assembly | TextAssembly,
-  { merge = false, dtype, allow = [] }: ExportOptions,
-): WeightPlan {
+  { merge = false, dtype, allow = [], signal }: ExportOptions,
+): Promise<WeightPlan> {
   try {
     if (adapters.length > 0 && !merge) {
       const names = [...new Set(adapters.map(({ file }) => dirname(file)))];
@@ -183,6 +184,7 @@ function planWeights(
       tied: model.tied,
       allow,
     });
+    await checkTied({ where: source, tensors, tied: model.tied, allow, signal });
     if (missing.length > 0) {
       const fault = (name: string) => ({ kind: 'missing', name, text: name }) as const;
       throw new TensorsError(source, missing.map(fault));

@@ -5,6 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { TensorsError } from '../../formats/layouts/check-tensors.js';
 import type { LayoutName } from '../../formats/layouts/tables.js';
+import { readSafetensors } from '../../formats/safetensors/header.js';
+import { readSpan } from '../../formats/stored.js';
 import { Linear } from '../../nn/index.js';
 import { liveTensors, noGrad, scope, tensorsIn } from '../../torch/index.js';
 import type { Batch } from '../batch.js';
@@ -160,16 +162,35 @@ describe('known surplus is ignored, anything else is strict', () => {
     bytes: new Uint8Array(dtype === 'I64' ? 16 : 8),
   });
 
+  /** The embeddings as a head, the last byte changed by so much. */
+  const headLike = async (change: number): Promise<WrittenTensor> => {
+    const name = 'language_model.lm_head.weight';
+    const { tensors } = await readSafetensors(fixture(VARIANT, 'hf', 'model.safetensors'));
+    const embeddings = tensors.find((each) => each.name.includes('embed_tokens'))!;
+    const bytes = Uint8Array.from(await readSpan(embeddings));
+    bytes[bytes.length - 1]! ^= change;
+    return { name, dtype: embeddings.dtype, shape: embeddings.shape, bytes };
+  };
+
   test('buffers that old versions stored, and a head that is tied', async () => {
     const add = [
       tensor('vision_tower.vision_model.embeddings.position_ids', 'I64'),
       tensor('language_model.model.layers.0.self_attn.rotary_emb.inv_freq'),
     ];
     await expectSame(await made('hf-old', { add }));
-    const head = { ...tensor('language_model.lm_head.weight') };
+    const head = await headLike(0);
     const { model, unused } = await loadLlava(await made('hf', { add: [head] }));
     expect(unused).toEqual(['lm_head.weight']);
     model.dispose();
+  });
+
+  test('a head that is tied to the embeddings and differs from them', async () => {
+    const folder = await made('hf', { add: [await headLike(1)] });
+    expect(await failure(folder)).toMatchObject({
+      code: 'E_TIED',
+      message: expect.stringContaining('lm_head.weight') as string,
+    });
+    await expectSame(folder, { allow: ['lm_head.weight'] });
   });
 
   test('missing, unexpected and unfit tensors are all named', async () => {

@@ -21,6 +21,7 @@ import { attachAdapters } from './attach-adapters.js';
 import { deviceKernel } from './device-kernel.js';
 import { FiniteCheck } from './finite-check.js';
 import { placeTensors } from './place.js';
+import { checkTied } from './tied-check.js';
 
 export interface LoadOptions extends AssembleOptions {
   /** @default 'cpu' */
@@ -56,7 +57,7 @@ export interface Loaded<M, A> {
 /**
  * A LLaVA from a folder, a file or a name on the hub, in any layout; parts and adapters by option.
  *
- * @throws ConfigError; TensorsError `E_TENSORS`; DataError `E_NON_FINITE_WEIGHTS`, `E_ADAPTER`, and those of the readers
+ * @throws ConfigError; TensorsError `E_TENSORS`; DataError `E_TIED`, `E_NON_FINITE_WEIGHTS`, `E_ADAPTER`, and those of the readers
  */
 export async function loadLlava(
   source: string,
@@ -87,7 +88,7 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
   source: string,
   options: LoadOptions & { dtype: DType },
 ): Promise<Loaded<M, A>> {
-  const { device = 'cpu', dtype, adapterDtype = 'float32', allow = [], seed = 0 } = options;
+  const { device = 'cpu', dtype, adapterDtype = 'float32', allow = [], seed = 0, signal } = options;
   try {
     attachAdapters(model, assembly.adapters, adapterDtype);
     const checked = checkTensors({
@@ -98,6 +99,8 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
       tied: model.tied,
       allow,
     });
+    const { tied } = model;
+    await checkTied({ where: source, tensors: assembly.tensors, tied, allow, signal });
     await place(model, checked, source, options);
     using generator = Generator.create(seed, device);
     model.initialize(device, { generator, std: model.decoder.config.initializerRange });
