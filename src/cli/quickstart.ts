@@ -29,7 +29,7 @@ export function define(command: Command, session: Session): void {
       `
 Draws pictures of shapes, trains a small LLaVA on them in two stages (captions with everything
 trained; then questions, the decoder by LoRA), and asks it about pictures that it has never seen.
-Everything lies in ${QUICKSTART_DATA} and beside it afterwards. Takes about two minutes on two cores.
+Everything lies in ${QUICKSTART_DATA} and beside it afterwards. Takes a bit over a minute on two cores.
 
 Examples:
   patina quickstart

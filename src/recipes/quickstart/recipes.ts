@@ -66,7 +66,7 @@ export const quickstart = defineRecipe({
   train: { vision: 'full', projector: 'full', decoder: 'full' },
   data: { sources: [`${QUICKSTART_DATA}/captions.json`], workers: 1 },
   optimizer: { learningRate: 1.5e-3, betas: [0.9, 0.98], weightDecay: 0.05 },
-  schedule: { updates: 450, warmupUpdates: 30 },
+  schedule: { updates: 360, warmupUpdates: 30 },
   batchSize: 16,
   checkpoints: { everyUpdates: 5000, keep: 1 },
 });
@@ -91,7 +91,7 @@ export const quickstartQuestions = defineRecipe({
     workers: 1,
   },
   optimizer: { learningRate: 2e-3 },
-  schedule: { updates: 180, warmupUpdates: 10 },
+  schedule: { updates: 150, warmupUpdates: 10 },
   batchSize: 16,
   checkpoints: { everyUpdates: 5000, keep: 1 },
 });
