@@ -14,8 +14,8 @@ import {
   scope,
   type Tensor,
 } from '../../torch/index.js';
-import { alphaOf } from '../load/adapter-config.js';
 import type { AssembledAdapter } from '../load/assemble.js';
+import { adaptedLayer } from '../load/attach-adapters.js';
 import { FiniteCheck } from '../load/finite-check.js';
 import { placeTensors } from '../load/place.js';
 import { storedDType, torchDType } from '../load/stored-dtype.js';
@@ -96,16 +96,17 @@ async function finished(
   { adapters, dtype, signal }: StreamOptions,
 ): Promise<Tensor> {
   const module = own.replace(/\.weight$/, '');
-  const adapter = adapters.find(({ tensors }) => tensors.has(`${module}.lora_A.weight`));
+  const adapter = adapters.find((each) => adaptedLayer(each, module) !== undefined);
   if (adapter === undefined || module === own) return readTensor(stored, dtype, signal);
-  const { config, file, tensors } = adapter;
+  const { config, tensors } = adapter;
+  const { rank, alpha } = adaptedLayer(adapter, module)!;
   const [outFeatures = 0, inFeatures = 0] = stored.shape;
   // The sum is made in fp32 and rounded once.
   const linear = new Linear(inFeatures, outFeatures, { bias: false, dtype: 'float32' });
   try {
     const lora = linear.attachAdapter({
-      rank: tensors.get(`${module}.lora_A.weight`)!.shape[0] ?? 0,
-      alpha: alphaOf(config, module, file),
+      rank,
+      alpha,
       rsLora: config.rsLora,
       dora: config.dora,
     });
@@ -120,7 +121,7 @@ async function finished(
 }
 
 /** One tensor from its file. */
-export async function readTensor(
+async function readTensor(
   stored: StoredTensor,
   dtype: DType = torchDType(stored),
   signal?: AbortSignal,

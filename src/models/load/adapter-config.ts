@@ -55,7 +55,12 @@ export function readAdapterConfig(source: ConfigSource): AdapterConfig {
   };
 }
 
-/** The alpha of a module: PEFT matches a pattern with the end of its name. @throws ConfigError `E_CONFIG` */
+/**
+ * The alpha of a module: PEFT matches a pattern with the end of its name.
+ *
+ * @param module its name in the model that was adapted
+ * @throws ConfigError `E_CONFIG`
+ */
 export function alphaOf(config: AdapterConfig, module: string, file: string): number {
   for (const [pattern, alpha] of config.alphaPattern) {
     let matches: boolean;

@@ -1,5 +1,6 @@
 /** Low-rank adapters on a model that is still on meta, as the names and shapes of their tensors tell. */
 import { DataError } from '../../base/errors.js';
+import { unwrapAdapterName } from '../../formats/layouts/adapter-names.js';
 import { Linear, type Module } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
 import { alphaOf } from './adapter-config.js';
@@ -16,12 +17,23 @@ export interface AdaptedLayer {
 }
 
 /** The linear layers that an adapter changes. @throws ConfigError `E_CONFIG` for a pattern that is no expression */
-export function adaptedLayers({ config, file, tensors }: AssembledAdapter): AdaptedLayer[] {
-  return [...tensors].flatMap(([name, { shape }]) => {
+export function adaptedLayers(adapter: AssembledAdapter): AdaptedLayer[] {
+  return [...adapter.tensors.keys()].flatMap((name) => {
     const path = LORA_A.exec(name)?.[1];
-    if (path === undefined) return [];
-    return [{ path, rank: shape[0] ?? 0, alpha: alphaOf(config, path, file) }];
+    return path === undefined ? [] : [adaptedLayer(adapter, path)!];
   });
+}
+
+/** How an adapter changes the layer `path`; undefined where it does not. @throws ConfigError `E_CONFIG` */
+export function adaptedLayer(
+  { config, file, tensors }: AssembledAdapter,
+  path: string,
+): AdaptedLayer | undefined {
+  const stored = tensors.get(`${path}.lora_A.weight`);
+  if (stored === undefined) return undefined;
+  // Patterns speak of the model that was adapted, which need not call its layers as Patina does.
+  const adapted = LORA_A.exec(unwrapAdapterName(stored.name))![1]!;
+  return { path, rank: stored.shape[0] ?? 0, alpha: alphaOf(config, adapted, file) };
 }
 
 /**
@@ -34,19 +46,24 @@ export function attachAdapters(
   adapters: readonly AssembledAdapter[],
   dtype: DType,
 ): void {
-  const modules = new Map(model.namedModules());
+  // An adapter has the name of its layer, so only layers are looked up.
+  const layers = new Map(
+    [...model.namedModules()].flatMap(([path, module]) =>
+      module instanceof Linear ? [[path, module]] : [],
+    ),
+  );
   for (const adapter of adapters) {
     const { config, file } = adapter;
     for (const { path, rank, alpha } of adaptedLayers(adapter)) {
-      const module = modules.get(path);
-      if (!(module instanceof Linear)) {
+      const layer = layers.get(path);
+      if (layer === undefined) {
         throw unfit(file, `${path} is no linear layer of this model`, 'Choose the adapter of it.');
       }
-      if (module.adapter !== undefined) {
+      if (layer.adapter !== undefined) {
         const hint = 'Merge one of the two into the model first.';
         throw unfit(file, `${path} has an adapter already`, hint);
       }
-      module.attachAdapter({
+      layer.attachAdapter({
         rank,
         alpha,
         dropout: config.dropout,

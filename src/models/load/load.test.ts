@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TensorsError } from '../../formats/layouts/check-tensors.js';
 import type { LayoutName } from '../../formats/layouts/tables.js';
 import { readSafetensors } from '../../formats/safetensors/header.js';
+import { writeSafetensors } from '../../formats/safetensors/write.js';
 import { readSpan } from '../../formats/stored.js';
 import { Linear } from '../../nn/index.js';
 import { liveTensors, noGrad, scope, tensorsIn } from '../../torch/index.js';
@@ -26,6 +27,7 @@ import {
   type LayoutChange,
   type WrittenTensor,
 } from '../testing.js';
+import { attachAdapters } from './attach-adapters.js';
 import { loadLlava, loadTextModel, type LoadOptions } from './load.js';
 
 const VARIANT = 'llama31-tied-small';
@@ -355,11 +357,51 @@ describe('adapters', () => {
     other.model.dispose();
   });
 
+  test('a pattern of alphas goes by the names of the model that was adapted', async () => {
+    const folder = temporary();
+    const { tensors } = await readSafetensors(join(adapter('lora'), 'adapter_model.safetensors'));
+    // As peft writes it for the decoder alone.
+    const written = tensors
+      .filter(({ name }) => name.includes('.lora_'))
+      .map((stored) => ({
+        name: stored.name.replace('.model.language_model.', '.model.'),
+        dtype: stored.dtype,
+        shape: stored.shape,
+        bytes: () => readSpan(stored),
+      }));
+    await writeSafetensors(join(folder, 'adapter_model.safetensors'), written);
+    const config = fixtureJson(VARIANT, 'adapter-lora-start', 'adapter_config.json');
+    const patterns = { 'model.layers.0.self_attn.q_proj': 4, up_proj: 2 };
+    writeFileSync(
+      join(folder, 'adapter_config.json'),
+      JSON.stringify({ ...config, alpha_pattern: patterns }),
+    );
+    const { model } = await loadLlava(fixture(VARIANT, 'hf'), { adapters: [folder] });
+    const layers = [...model.namedModules()].filter(([, module]) => module instanceof Linear);
+    const scaling = (name: string): number | undefined =>
+      (new Map(layers).get(`model.language_model.layers.${name}`) as Linear).adapter?.scaling;
+    const usual = Number(config['lora_alpha']) / Number(config['r']);
+    expect(scaling('0.self_attn.q_proj')).toBe(4 / Number(config['r']));
+    expect(scaling('1.mlp.up_proj')).toBe(2 / Number(config['r']));
+    expect(scaling('1.self_attn.q_proj')).toBe(usual);
+    expect(scaling('0.self_attn.k_proj')).toBe(usual);
+    model.dispose();
+  });
+
   test('XTuner keeps decoder adapter and projector in folders of one', async () => {
     const folder = temporary();
     const [llm, vision] = [await made('llama'), await made('clip')];
     cpSync(await made('projector'), join(folder, 'projector'), { recursive: true });
     await expectSame(folder, { ...PARTS, llm, vision });
+  });
+
+  test('a model that has an adapter is told to have one', async () => {
+    const adapters = [adapter('lora')];
+    const { model, assembly } = await loadLlava(fixture(VARIANT, 'hf'), { adapters });
+    expect(() => attachAdapters(model, assembly.adapters, 'float32')).toThrow(
+      /_proj has an adapter already/,
+    );
+    model.dispose();
   });
 
   test('what does not fit is refused', async () => {
