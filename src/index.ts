@@ -1,8 +1,10 @@
 /** Patina's public API. */
 
 export * from './base/errors.js';
+export { type HubEvent, resolveModel, type ResolveOptions } from './base/hub/resolve.js';
 export * from './config/index.js';
 export * from './data/index.js';
+export * from './formats/index.js';
 export * from './generate/index.js';
 export * from './models/index.js';
 export * from './nn/index.js';

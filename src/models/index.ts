@@ -1,4 +1,7 @@
-/** The room of models: configurations, CLIP, the projector, the decoder, LLaVA as a list of segments, batches. */
+/**
+ * The room of models: configurations, CLIP, the projector, the decoder, LLaVA as a list of segments, batches, loading and
+ * exporting.
+ */
 
 export * from './batch.js';
 export * from './clip.js';
@@ -14,7 +17,22 @@ export * from './llava.js';
 export * from './projector.js';
 export * from './segment.js';
 export * from './padded.js';
-export * from './load/assemble.js';
+export {
+  type Companion,
+  describeSource,
+  type SourceDescription,
+} from './export/describe-source.js';
+export { exportModel } from './export/export-model.js';
+export * from './export/export-options.js';
+export type { AdapterConfig } from './load/adapter-config.js';
+export {
+  assemble,
+  type AssembledAdapter,
+  type AssembleOptions,
+  type Assembly,
+  assembleText,
+  type TextAssembly,
+} from './load/assemble.js';
 export { attachAdapters } from './load/attach-adapters.js';
 export * from './load/device-kernel.js';
 export { findImageProcessor } from './load/find-image-processor.js';

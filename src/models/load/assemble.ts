@@ -117,14 +117,14 @@ export function textName(name: string): string {
 }
 
 /** What was found so far, the first counts first. */
-export interface Found {
+interface Found {
   readonly sources: WeightSource[];
   readonly configs: ConfigFile[];
   readonly adapters: AssembledAdapter[];
 }
 
 /** Everything that is named, and the models beneath adapters. */
-export async function gather(source: string, options: AssembleOptions): Promise<Found> {
+async function gather(source: string, options: AssembleOptions): Promise<Found> {
   const found: Found = { sources: [], configs: [], adapters: [] };
   for (const adapter of (options.adapters ?? []).toReversed()) {
     const before = found.adapters.length;
