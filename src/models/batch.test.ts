@@ -49,6 +49,10 @@ test('bytes are normalised by the table, channel by channel', () => {
     const channel = (c: number) => [0, 3, 6, 9].map((i) => (256 * c + bytes[i + c]!) / 4);
     const values = images!.pixelValues.contiguous().view([3, 4]).toArray();
     expect(values).toEqual([channel(0), channel(1), channel(2)]);
+    // A Buffer, as decoders of images give it, is bytes too.
+    const buffered = { ...sample, images: [Buffer.from(bytes)] };
+    const same = makeBatch([buffered], input, { normaliseTable });
+    expect(same.images!.pixelValues.toArray()).toEqual(images!.pixelValues.toArray());
   });
 });
 

@@ -212,7 +212,7 @@ function pixelValues(
 function joined<A extends ImagePixels>(images: readonly ImagePixels[], into: A): A {
   let at = 0;
   for (const pixels of images) {
-    if (pixels.constructor !== into.constructor) {
+    if (pixels instanceof Uint8Array !== into instanceof Uint8Array) {
       throw new DataError('some images of the batch come as bytes, others as normalised pixels', {
         code: 'E_SAMPLE',
         hint: 'Give all images of a batch in one form.',
