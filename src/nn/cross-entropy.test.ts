@@ -43,6 +43,15 @@ test.each(layerCases('cross-entropy'))('matches PyTorch at any chunk: $name', (l
   }
 });
 
+test.each([0, -1, 2.5, NaN])('refuses chunks of %s rows', (chunk) => {
+  scope(() => {
+    const [hidden, targets] = [zeros([4, 3]), indices([0, 1, 2, 0])];
+    expect(() => chunkedCrossEntropy((part) => part, hidden, targets, { chunk })).toThrow(
+      expect.objectContaining({ code: 'E_ARGUMENT' }),
+    );
+  });
+});
+
 test('equals the plain loss and its gradients, whatever the chunk', () => {
   fc.assert(
     fc.property(

@@ -5,6 +5,7 @@
  * Each chunk is a graph of its own, walked backward as soon as its losses are known. So the function returns gradients beside
  * the losses, and a training step continues from the gradient of the hidden states.
  */
+import { UsageError } from '../base/errors.js';
 import { type DType, empty, enableGrad, grad, noGrad, scope, type Tensor } from '../torch/index.js';
 
 /** The reduction code of `cross_entropy_loss` for a loss per row. */
@@ -41,6 +42,7 @@ export interface CrossEntropyResult {
  * @param head rows of hidden states (n, C) -> logits (n, V)
  * @param hidden states of the supervised positions only (N, C); N may be 0
  * @param targets the token that each position should predict (N), int64
+ * @throws UsageError `E_ARGUMENT` for a chunk that is no number of rows
  */
 export function chunkedCrossEntropy(
   head: (hidden: Tensor) => Tensor,
@@ -48,6 +50,12 @@ export function chunkedCrossEntropy(
   targets: Tensor,
   { chunk = 1024, gradient }: CrossEntropyOptions = {},
 ): CrossEntropyResult {
+  if (!Number.isInteger(chunk) || chunk < 1) {
+    throw new UsageError(`chunkedCrossEntropy(): ${chunk} is no number of rows`, {
+      code: 'E_ARGUMENT',
+      hint: 'Give a whole number from 1.',
+    });
+  }
   const N = hidden.shape[0]!;
   const parameters = gradient?.parameters ?? [];
   return scope(() => {
