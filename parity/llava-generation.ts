@@ -184,5 +184,3 @@ function differing(a: readonly number[], b: readonly number[]): number {
   return Array.from({ length: Math.max(a.length, b.length) }).filter((_, i) => a[i] !== b[i])
     .length;
 }
-
-/** @returns undefined where the facts say nothing of answers */

@@ -10,7 +10,7 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 const MAX_BYTES = 256 * 2 ** 20;
 
 /** @returns undefined where there is no such file. @throws DataError `E_FILE_TOO_LARGE`, `E_NOT_A_FILE` */
-export async function readSmallFile(path: string): Promise<Uint8Array | undefined> {
+async function readSmallFile(path: string): Promise<Uint8Array | undefined> {
   try {
     const source = await openSource(path);
     try {

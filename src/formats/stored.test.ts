@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { isMappable, readDense, type StoredTensor } from './stored.js';
+import { readDense, type StoredTensor } from './stored.js';
 
 const bytes = (values: number[]): Uint8Array => new Uint8Array(new Float32Array(values).buffer);
 const numbers = (data: Uint8Array): number[] => [...new Float32Array(data.slice().buffer)];
@@ -20,18 +20,4 @@ test('gathers strided elements', async () => {
   expect(numbers(await readDense(tensor, 24))).toEqual([0, 3, 1, 4, 2, 5]);
   const expanded = { ...tensor, shape: [2, 3], strides: [1, 0], bytes: 8 };
   expect(numbers(await readDense(expanded, 24))).toEqual([0, 0, 0, 1, 1, 1]);
-});
-
-test('only aligned bytes in a file can be mapped', () => {
-  const inFile: StoredTensor = {
-    name: 'x',
-    dtype: 'F32',
-    shape: [6],
-    file: 'none',
-    offset: 4,
-    bytes: 24,
-  };
-  expect(isMappable(tensor)).toBe(false);
-  expect(isMappable(inFile)).toBe(true);
-  expect(isMappable({ ...inFile, offset: 6 })).toBe(false);
 });

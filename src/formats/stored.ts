@@ -79,11 +79,6 @@ export function denseStrides(shape: readonly number[]): number[] {
   return strides;
 }
 
-/** Whether a memory map of the file can serve the tensor: its bytes are there and its elements are aligned. */
-export function isMappable(tensor: StoredTensor): boolean {
-  return tensor.data === undefined && tensor.offset % Math.min(8, dtypeBytes(tensor.dtype)) === 0;
-}
-
 /** The bytes from the first element to the last, strides and all, as they lie in the file. */
 export async function readSpan(tensor: StoredTensor): Promise<Uint8Array> {
   const { data, offset, bytes } = tensor;

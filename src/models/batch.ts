@@ -103,7 +103,7 @@ export function makeBatch(
 }
 
 /** Which positions of a sample are supervised, and what they predict. */
-export function supervisedPositions(labels: ArrayLike<number>): number[] {
+function supervisedPositions(labels: ArrayLike<number>): number[] {
   const positions: number[] = [];
   for (let t = 0; t + 1 < labels.length; t++)
     if (labels[t + 1] !== IGNORED_LABEL) positions.push(t);

@@ -34,11 +34,6 @@ function kindOfArray(array: ElementArray): (typeof DTYPE_OF)[number] {
   return found;
 }
 
-/** dtype that a TypedArray's elements have. */
-export function dtypeOfArray(array: ElementArray): DType {
-  return kindOfArray(array)[1];
-}
-
 /**
  * A CPU tensor on the memory of a TypedArray or Buffer, without copying: writes are seen on both sides.
  *
@@ -50,7 +45,7 @@ export function dtypeOfArray(array: ElementArray): DType {
 export function fromTypedArray(
   array: ElementArray,
   shape: readonly number[] = [array.length],
-  dtype: DType = dtypeOfArray(array),
+  dtype: DType = kindOfArray(array)[1],
 ): Tensor {
   const code = dtypeArgument(dtype);
   const { buffer, byteOffset, byteLength } = array;

@@ -90,6 +90,6 @@ export function malformed(context: AnswerContext, what: string, cause?: unknown)
 }
 
 /** Where a person reads about the repository and accepts its licence. */
-export function repositoryPage({ endpoint, repository }: AnswerContext): string {
+function repositoryPage({ endpoint, repository }: AnswerContext): string {
   return `${endpoint}/${repository.kind === 'dataset' ? 'datasets/' : ''}${repository.name}`;
 }

@@ -83,10 +83,7 @@ export async function inspect(path: string, options: WeightsOptions = {}): Promi
 }
 
 /** Opens one set of weights and names its tensors. */
-export async function openWeightSource(
-  path: string,
-  options: WeightsOptions = {},
-): Promise<WeightSource> {
+async function openWeightSource(path: string, options: WeightsOptions = {}): Promise<WeightSource> {
   const { tensors, files, rest } = await openWeights(path, options);
   const named = nameTensors(tensors, { where: path });
   const isAdapter = [...named.tensors.keys()].some(isAdapterTensor);

@@ -55,7 +55,7 @@ export function nameTensors(
 }
 
 /** Names the tensors by a given layout. */
-export function nameByLayout(
+function nameByLayout(
   stored: readonly StoredTensor[],
   layoutName: LayoutName,
   { where, own = LLAVA_PREFIXES }: NameOptions,

@@ -162,7 +162,6 @@ function defaultLiteral(argument: SchemaArgument): string | undefined {
   const text = argument.default;
   if (text === undefined || text === 'None') return undefined;
   if (text === 'True' || text === 'False') return text.toLowerCase();
-  if (text === '[]') return '[]';
   if (text.startsWith('[')) return text;
   if (argument.type.startsWith('str')) return `'${text.replace(/^"|"$/g, '')}'`;
   const value = Number(text);
@@ -176,15 +175,8 @@ function defaultLiteral(argument: SchemaArgument): string | undefined {
 const isOptional = (argument: SchemaArgument): boolean =>
   argument.default !== undefined || (argument.keywordOnly && argument.type.endsWith('?'));
 
-/** JavaScript has words that ATen uses as names. */
-const parameterName = (name: string): string => (name === 'self' ? 'self' : camelCase(name));
-
-interface Parameters {
-  readonly signature: string;
-}
-
 /** Positional parameters in ATen's order, keyword-only ones in one object; types of several overloads joined. */
-function parameters(overloads: readonly Overload[], method: boolean): Parameters {
+function parameters(overloads: readonly Overload[], method: boolean): string {
   const first = overloads[0]!.schema.arguments;
   const typesOf = (index: number): string => {
     const name = first[index]!.name;
@@ -200,7 +192,7 @@ function parameters(overloads: readonly Overload[], method: boolean): Parameters
   let keywordRequired = false;
   first.forEach((argument, index) => {
     if (method && index === 0) return;
-    const name = parameterName(argument.name);
+    const name = camelCase(argument.name);
     const literal = defaultLiteral(argument);
     const type = typesOf(index);
     if (argument.keywordOnly) {
@@ -220,7 +212,7 @@ function parameters(overloads: readonly Overload[], method: boolean): Parameters
       `{ ${keywordNames.join(', ')} }: { ${keywordTypes.join('; ')} }${keywordRequired ? '' : ' = {}'}`,
     );
   }
-  return { signature: positional.join(', ') };
+  return positional.join(', ');
 }
 
 /** Statements that write the arguments of one overload, whose names may differ from the first overload's. */
@@ -312,9 +304,9 @@ export function emit(row: OperatorRow, overloads: readonly Overload[]): Emitted 
   const method =
     first.schema.arguments[0]?.name === 'self' && first.schema.arguments[0].type === 'Tensor';
   const name = row.as ?? camelCase(first.operator.split('.')[0]!);
-  const { signature } = parameters(overloads, method);
+  const signature = parameters(overloads, method);
   const result = resultOf(row, first.schema, method);
-  const names = first.schema.arguments.map((argument) => parameterName(argument.name));
+  const names = first.schema.arguments.map((argument) => camelCase(argument.name));
   const body: string[] = [];
   const differing = first.schema.arguments.findIndex(
     (argument, index) =>
@@ -324,7 +316,7 @@ export function emit(row: OperatorRow, overloads: readonly Overload[]): Emitted 
   overloads.forEach((overload, index) => {
     // Arguments of a further overload go by name, or by place where the differing one has another name.
     const own = overload.schema.arguments.map((argument, place) => {
-      const byName = parameterName(argument.name);
+      const byName = camelCase(argument.name);
       return names.includes(byName) && place !== differing ? byName : names[place]!;
     });
     const lines = [
