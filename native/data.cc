@@ -118,7 +118,7 @@ static napi_value item(napi_env env, napi_callback_info info) {
   if (value.isIntegral(false)) {
     constexpr int64_t kSafe = 9007199254740991;
     const bool fits = tensor.scalar_type() == at::kUInt64 ? value.toUInt64() <= static_cast<uint64_t>(kSafe)
-                                                          : std::abs(value.toLong()) <= kSafe;
+                                                          : value.toLong() >= -kSafe && value.toLong() <= kSafe;
     if (!fits) throw Failure("unsafe", "the integer is beyond 2^53");
   }
   buffer[0] = value.toDouble();

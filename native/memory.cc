@@ -178,7 +178,7 @@ static napi_value emptyCache(napi_env env, napi_callback_info info) {
 
 bool setCudaLimit(int index, double bytes);
 
-// setMemoryLimit(device, bytes): NaN lifts it.
+// setMemoryLimit(device, bytes): NaN lifts it, and so does what no 64 bits hold.
 static napi_value setMemoryLimit(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
@@ -186,7 +186,8 @@ static napi_value setMemoryLimit(napi_env env, napi_callback_info info) {
   const c10::Device device = deviceOf(text(env, args[0]));
   const double bytes = number(env, args[1]);
   if (Counter* counter = counterOf(device)) {
-    counter->limit = bytes != bytes ? std::numeric_limits<int64_t>::max() : static_cast<int64_t>(bytes);
+    constexpr auto kNone = std::numeric_limits<int64_t>::max();
+    counter->limit = bytes < static_cast<double>(kNone) ? static_cast<int64_t>(bytes) : kNone;
   } else if (!setCudaLimit(device.index(), bytes)) {
     throw Failure("unsupported", "this build has no memory limit for '" + device.str() + "': the CUDA headers were missing when it was built");
   }

@@ -54,6 +54,9 @@ describe.each(devices)('memory of %s', (device) => {
       expect(ones([4], { device }).numel).toBe(4);
       setMemoryLimit(device, null);
       expect(x.repeat([2, 1]).numel).toBe(64 * MiB);
+      setMemoryLimit(device, Infinity);
+      expect(x.repeat([2, 1]).numel).toBe(64 * MiB);
+      expect(memoryStats(device).limit).toBeNull();
     });
   });
 });

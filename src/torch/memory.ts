@@ -46,7 +46,7 @@ export function emptyCache(device: Device): void {
   expectDone(native.emptyCache(device), 'emptyCache()');
 }
 
-/** Limits what may be allocated; `null` lifts the limit. Beyond it, operators throw `OutOfMemoryError`. */
+/** Limits the bytes that may be allocated; `null` or Infinity lifts the limit. Beyond it, operators throw `OutOfMemoryError`. */
 export function setMemoryLimit(device: Device, bytes: number | null): void {
   if (bytes !== null && !(bytes >= 0)) {
     throw new UsageError(`setMemoryLimit(): ${bytes} is no number of bytes`, {

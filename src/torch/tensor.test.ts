@@ -150,6 +150,9 @@ describe('reading back', () => {
       const large = tensor(new BigInt64Array([2n ** 60n]));
       expect(() => large.item()).toThrow(code('E_UNSAFE_INTEGER'));
       expect(large.toTypedArray()[0]).toBe(2n ** 60n);
+      const least = tensor(new BigInt64Array([-(2n ** 63n)]));
+      expect(() => least.item()).toThrow(code('E_UNSAFE_INTEGER'));
+      expect(tensor([1 - 2 ** 53], { dtype: 'int64' }).item()).toBe(1 - 2 ** 53);
       expect(() => tensor(new BigUint64Array([2n ** 63n])).item()).toThrow(
         code('E_UNSAFE_INTEGER'),
       );
