@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -117,11 +117,15 @@ describe('refuses', () => {
   test('bytes that do not fit the shape', async () => {
     const short = { ...zeros('a', 'F32', [2]), bytes: () => new Uint8Array(4) };
     await expect(write(short)).rejects.toMatchObject({ code: 'E_TENSOR_BYTES' });
+    // What is half there would be in the way of the next attempt.
+    expect(existsSync(join(folder, 'x'))).toBe(false);
   });
 
   test('to write over a file', async () => {
     await write(zeros('a', 'F32', []));
-    await expect(write(zeros('a', 'F32', []))).rejects.toThrow('EEXIST');
+    const before = readFileSync(join(folder, 'x'));
+    await expect(write(zeros('b', 'F32', []))).rejects.toMatchObject({ code: 'E_EXISTS' });
+    expect(readFileSync(join(folder, 'x')).equals(before)).toBe(true);
   });
 });
 

@@ -2,9 +2,10 @@
  * Writing safetensors: the same tensors give the same bytes, whatever their order, and the bytes are those of the
  * reference writer: tensors by descending alignment of their type, then by name; header padded to a multiple of 8.
  */
-import { open } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 
-import { DataError } from '../../base/errors.js';
+import { DataError, EnvironmentError } from '../../base/errors.js';
+import { errorCode } from '../../base/system-error.js';
 import {
   dtypeBytes,
   elementCount,
@@ -39,9 +40,10 @@ export function tensorBytes({ dtype, shape }: Pick<StoredTensor, 'dtype' | 'shap
 }
 
 /**
- * Writes a new file and returns its length in bytes. One tensor at a time is in memory.
+ * Writes a new file and returns its length in bytes. One tensor at a time is in memory. A file that cannot be finished is removed.
  *
- * @throws DataError E_TENSOR_NAMES, E_TENSOR_BYTES when a source gives another number of bytes than its shape asks for
+ * @throws DataError E_TENSOR_NAMES, E_TENSOR_BYTES when a source gives another number of bytes than its shape asks for;
+ *   EnvironmentError E_EXISTS; other errors of the file system are passed on
  */
 export async function writeSafetensors(
   path: string,
@@ -50,7 +52,9 @@ export async function writeSafetensors(
 ): Promise<number> {
   const ordered = inFileOrder(path, tensors);
   const header = encodeHeader(ordered, metadata);
-  const file = await open(path, 'wx');
+  const file = await open(path, 'wx').catch((error: unknown) => {
+    throw errorCode(error) === 'EEXIST' ? exists(path, error) : error;
+  });
   try {
     await file.writeFile(header);
     let total = header.length;
@@ -65,9 +69,20 @@ export async function writeSafetensors(
       total += written;
     }
     return total;
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
   } finally {
     await file.close();
   }
+}
+
+function exists(path: string, cause: unknown): EnvironmentError {
+  return new EnvironmentError(`${path} exists already.`, {
+    code: 'E_EXISTS',
+    hint: 'Choose another name, or remove the file first.',
+    cause,
+  });
 }
 
 /** The same file in memory, for small ones. */
