@@ -23,7 +23,7 @@ const SCHEMA = z.object({
   peft_type: or(z.literal('LORA', 'is no adapter that Patina knows'), 'LORA'),
   lora_alpha: or(z.number(), 8),
   alpha_pattern: or(z.record(z.string(), z.number()), {}),
-  lora_dropout: or(z.number().min(0).max(1), 0),
+  lora_dropout: or(z.number().min(0).lt(1), 0),
   use_rslora: or(z.boolean(), false),
   use_dora: or(z.boolean(), false),
 });

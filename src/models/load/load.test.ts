@@ -414,7 +414,12 @@ describe('adapters', () => {
     rmSync(join(folder, 'adapter_config.json'));
     const bare = { adapters: [folder] };
     expect(await failure(fixture(VARIANT, 'hf'), bare)).toMatchObject({ code: 'E_ADAPTER_CONFIG' });
-    for (const fields of [{ peft_type: 'IA3' }, { use_qalora: true }, { lora_alpha: 'much' }]) {
+    for (const fields of [
+      { peft_type: 'IA3' },
+      { use_qalora: true },
+      { lora_alpha: 'much' },
+      { lora_dropout: 1 },
+    ]) {
       writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(fields));
       expect(await failure(fixture(VARIANT, 'hf'), bare)).toMatchObject({ code: 'E_CONFIG' });
     }
