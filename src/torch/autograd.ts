@@ -5,6 +5,7 @@ import { dtypeName, type DType } from './dtype.js';
 import { B, room } from './door.js';
 import { expectDone, expectValue } from './errors.js';
 import { native } from './native.js';
+import { refusePromise } from './refuse-promise.js';
 import { Tensor } from './tensor.js';
 
 export interface GradOptions {
@@ -49,13 +50,11 @@ function withGradMode<T>(enabled: boolean, run: () => T, name: string): T {
   const before = expectValue(native.setGradMode(enabled), name);
   try {
     const result = run();
-    if (result instanceof Promise) {
-      result.catch(() => undefined);
-      throw new UsageError(`the function given to ${name}() returned a promise`, {
-        code: 'E_SCOPE_ASYNC',
-        hint: `Grad mode belongs to the thread: call ${name}() around each synchronous part.`,
-      });
-    }
+    refusePromise(
+      result,
+      name,
+      `Grad mode belongs to the thread: call ${name}() around each synchronous part.`,
+    );
     return result;
   } finally {
     native.setGradMode(before);

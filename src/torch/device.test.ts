@@ -61,6 +61,8 @@ describe.each(devices)('streams and events on %s', (device) => {
       }),
     ).toThrow('stop');
     expect(Stream.current(device).id).toBe(before);
+    expect(() => Stream.create(device).run(() => Promise.resolve())).toThrow(code('E_SCOPE_ASYNC'));
+    expect(Stream.current(device).id).toBe(before);
   });
 
   test('timed events measure', () => {

@@ -3,6 +3,7 @@
 import { UsageError } from '../base/errors.js';
 import { expectDone, expectValue, isFailure, failureError } from './errors.js';
 import { native, type TorchFacts } from './native.js';
+import { refusePromise } from './refuse-promise.js';
 import type { Tensor } from './tensor.js';
 
 /** Where a tensor lies. `cuda` alone is `cuda:0`. */
@@ -80,14 +81,19 @@ export class Stream {
     );
   }
 
-  /** Runs a synchronous function whose operators go to this stream. */
+  /**
+   * Runs a synchronous function whose operators go to this stream.
+   *
+   * @throws UsageError `E_SCOPE_ASYNC` if the function returns a promise.
+   */
   run<T>(body: () => T): T {
-    if (this.id < 0) return body();
-    const before = expectValue(native.setStream(this.id), 'stream');
+    const before = this.id < 0 ? null : expectValue(native.setStream(this.id), 'stream');
     try {
-      return body();
+      const result = body();
+      refusePromise(result, 'Stream.run', 'Call run() around each synchronous part.');
+      return result;
     } finally {
-      native.setStream(before);
+      if (before !== null) native.setStream(before);
     }
   }
 

@@ -7,10 +7,10 @@
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { UsageError } from '../base/errors.js';
 import { B, room } from './door.js';
 import { expectDone } from './errors.js';
 import { native } from './native.js';
+import { refusePromise } from './refuse-promise.js';
 import type { Tensor } from './tensor.js';
 
 /** Objects that hold tensors implement this, so that scopes can keep what they hold. */
@@ -120,14 +120,7 @@ function handOver(value: unknown, from: Scope, to: Scope | null): void {
   }
 }
 
-function refusePromise(result: unknown, name: string): void {
-  if (!(result instanceof Promise)) return;
-  result.catch(() => undefined); // its outcome no longer matters
-  throw new UsageError(`the function given to ${name}() returned a promise`, {
-    code: 'E_SCOPE_ASYNC',
-    hint: 'Use scopeAsync() for asynchronous functions.',
-  });
-}
+const ASYNC_HINT = 'Use scopeAsync() for asynchronous functions.';
 
 /**
  * Runs a function and frees every tensor made inside except what it returns (tensors in arrays, maps, plain objects too).
@@ -141,7 +134,7 @@ export function scope<T>(run: () => T): T {
   current = inner;
   try {
     const result = run();
-    refusePromise(result, 'scope');
+    refusePromise(result, 'scope', ASYNC_HINT);
     handOver(result, inner, around);
     return result;
   } finally {
@@ -168,7 +161,7 @@ export function hold<T>(run: () => T): Holding<T> {
   let value: T;
   try {
     value = run();
-    refusePromise(value, 'hold');
+    refusePromise(value, 'hold', ASYNC_HINT);
   } catch (error) {
     inner.close();
     throw error;
