@@ -95,10 +95,14 @@ bool setCudaLimit(int index, double bytes) {
   return true;
 }
 
-// facts(): {version, cpuCapability, threads, cuda: null | {driver, runtime, devices: [...]}, cudaError?: text}.
-static napi_value facts(napi_env env, napi_callback_info) {
+// facts(freeMemory): {version, cpuCapability, threads, cuda: null | {driver, runtime, devices: [...]}, cudaError?: text}. The driver tells
+// them all but the free memory of a GPU, which takes a context there: some hundred MiB of each card that is asked.
+static napi_value facts(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
+  Arguments<1> args(env, info);
+  bool freeMemory = false;
+  napi_get_value_bool(env, args[0], &freeMemory);
   napi_value object, cuda;
   napi_create_object(env, &object);
   setField(env, object, "version", makeText(env, TORCH_VERSION));
@@ -134,13 +138,16 @@ static napi_value facts(napi_env env, napi_callback_info) {
         get(&minor, 76, i);  // ..._MINOR
       }
       size_t free = 0, total = 0;
-      const c10::DeviceGuard guard(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(i)));
-      if (auto* get = runtimeFunction<int (*)(size_t*, size_t*)>("cudaMemGetInfo")) get(&free, &total);
+      if (auto* get = loaded<int (*)(size_t*, int)>("libcuda.so.1", "cuDeviceTotalMem_v2")) get(&total, i);
       setField(env, device, "index", makeNumber(env, i));
       setField(env, device, "name", makeText(env, name));
       setField(env, device, "capability", makeText(env, std::to_string(major) + "." + std::to_string(minor)));
       setField(env, device, "totalBytes", makeNumber(env, static_cast<double>(total)));
-      setField(env, device, "freeBytes", makeNumber(env, static_cast<double>(free)));
+      if (freeMemory) {
+        const c10::DeviceGuard guard(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(i)));
+        if (auto* get = runtimeFunction<int (*)(size_t*, size_t*)>("cudaMemGetInfo")) get(&free, &total);
+        setField(env, device, "freeBytes", makeNumber(env, static_cast<double>(free)));
+      }
       napi_set_element(env, list, i, device);
     }
     setField(env, cuda, "devices", list);

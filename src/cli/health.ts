@@ -121,7 +121,7 @@ export async function examine({
 /** GPUs as libtorch sees them, else as the system tells of them. */
 function gpusOf(check: SetupCheck, facts: TorchFacts | null): Health['gpus'] {
   if (facts?.cuda != null) {
-    return facts.cuda.devices.map(({ name, capability, totalBytes, freeBytes }) => {
+    return facts.cuda.devices.map(({ name, capability, totalBytes, freeBytes = null }) => {
       return { name, capability, totalBytes, freeBytes };
     });
   }
@@ -223,7 +223,7 @@ async function runSetupCheck(root: string): Promise<SetupCheck> {
 
 const PRINT_FACTS = `
   const print = (answer) => process.stdout.write(JSON.stringify(answer));
-  import(process.argv[1]).then((torch) => print(torch.torchFacts())).catch((error) =>
+  import(process.argv[1]).then((torch) => print(torch.torchFacts({ freeMemory: true }))).catch((error) =>
     print({ code: error.code ?? 'E_ADDON', message: error.message, hint: error.hint ?? 'Build it anew.',
       command: 'npm run setup -- --again' }));
 `;

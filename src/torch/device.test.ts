@@ -29,8 +29,16 @@ test('facts name the version, the CPU and the GPUs', () => {
   expect(facts.cpuCapability).not.toBe('');
   expect(facts.cuda !== null).toBe(cudaAvailable());
   for (const gpu of facts.cuda?.devices ?? []) {
-    expect(gpu.totalBytes).toBeGreaterThan(gpu.freeBytes);
+    expect(gpu.totalBytes).toBeGreaterThan(0);
+    expect(gpu).not.toHaveProperty('freeBytes');
     expect(gpu.capability).toMatch(/^\d+\.\d$/);
+  }
+});
+
+test('free memory of GPUs is measured where it is asked for', () => {
+  for (const gpu of torchFacts({ freeMemory: true }).cuda?.devices ?? []) {
+    expect(gpu.freeBytes).toBeGreaterThan(0);
+    expect(gpu.freeBytes).toBeLessThan(gpu.totalBytes);
   }
 });
 

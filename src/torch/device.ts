@@ -9,9 +9,14 @@ import type { Tensor } from './tensor.js';
 /** Where a tensor lies. `cuda` alone is `cuda:0`. */
 export type Device = 'cpu' | 'meta' | 'cuda' | `cuda:${number}`;
 
-/** Version, CPU capability, threads and GPUs of the libtorch in use. */
-export function torchFacts(): TorchFacts {
-  return expectValue(native.facts(), 'facts');
+/**
+ * Version, CPU capability, threads and GPUs of the libtorch in use.
+ *
+ * @param options.freeMemory ask each GPU for its free memory, which opens a context there, with some hundred MiB of it.
+ *   @default false
+ */
+export function torchFacts({ freeMemory = false }: { freeMemory?: boolean } = {}): TorchFacts {
+  return expectValue(native.facts(freeMemory), 'facts');
 }
 
 /** Whether a GPU can be used. */

@@ -48,7 +48,8 @@ export interface TorchFacts {
       /** Compute capability, for example `9.0`. */
       readonly capability: string;
       readonly totalBytes: number;
-      readonly freeBytes: number;
+      /** Where it was asked for. */
+      readonly freeBytes?: number;
     }[];
   };
   /** Why the CUDA libraries could not be opened although there is a driver. */
@@ -114,7 +115,7 @@ export interface Native {
   emptyCache(device: string): NativeFailure | undefined;
   setMemoryLimit(device: string, bytes: number): NativeFailure | undefined;
 
-  facts(): Failing<TorchFacts>;
+  facts(freeMemory: boolean): Failing<TorchFacts>;
   threads(): number;
   setThreads(count: number): NativeFailure | undefined;
   synchronize(device: string): NativeFailure | undefined;
