@@ -25,7 +25,8 @@ export function formatCount(count: number): string {
     value /= 1000;
     unit++;
   }
-  const digits = unit === 0 ? String(Math.round(value * 100) / 100) : figures(value);
+  // Below 1000 there may be fewer than three figures to show: 4 is not 4.00.
+  const digits = unit === 0 ? String(Number(figures(value))) : figures(value);
   return `${count < 0 ? '-' : ''}${digits}${['', 'K', 'M', 'B', 'T'][unit]!}`;
 }
 

@@ -53,7 +53,7 @@ function startLines(event: StartEvent): string[] {
   const { recipe, device, statements, table, parameters, data, updates, run, resumedFrom } = event;
   const { trained, total } = parameters;
   const share = ((100 * trained) / total).toPrecision(3);
-  const epochs = (updates.planned / updates.perEpoch).toPrecision(3).replace(/\.?0+$/, '');
+  const epochs = Number((updates.planned / updates.perEpoch).toPrecision(3));
   return [
     `${recipe} on ${device}`,
     ...statements,
@@ -163,10 +163,11 @@ export function updateLine(event: UpdateEvent, planned: number): string {
   ].join('  ');
 }
 
-/** Four figures. */
+/** Four figures; three where a number is so small or large that it takes an exponent. */
 export function figures(value: number): string {
   if (!Number.isFinite(value)) return String(value);
-  return Math.abs(value) >= 1e-3 || value === 0
+  const size = Math.abs(value);
+  return size === 0 || (size >= 1e-3 && size < 9999.5)
     ? value.toPrecision(4).slice(0, 7)
     : value.toExponential(2);
 }
