@@ -1,5 +1,16 @@
 import { expect, test } from 'vitest';
-import { full, Generator, liveTensors, scope, tensor, zeros, type Tensor } from '../torch/index.js';
+import {
+  empty,
+  full,
+  Generator,
+  liveTensors,
+  memoryStats,
+  resetPeak,
+  scope,
+  tensor,
+  zeros,
+  type Tensor,
+} from '../torch/index.js';
 import { AdamW, type AdamWOptions, type AdamWUpdate } from './adamw.js';
 
 const scalar = (value: number): Tensor => full([], value, { dtype: 'float32' });
@@ -114,6 +125,55 @@ test('stochastic rounding keeps small updates on average, plain bf16 loses them'
     expect(run('none')).toBe(1);
     const expected = reference(1, new Array<number>(40).fill(1), 1e-3, 0.5);
     expect(Math.abs(run('stochastic') - expected)).toBeLessThan(2e-3);
+  });
+});
+
+test.each(['float32', 'bfloat16'] as const)(
+  'moments in bf16 stand beside fp32 weights of %s parameters, and follow the formula about',
+  (dtype) => {
+    scope(() => {
+      const w = full([4096], 1, { dtype });
+      const optimizer = optimizerOf(w, { states: 'bfloat16' });
+      const generator = Generator.create(7);
+      const gradient = full([4096], 1, { dtype: 'float32' });
+      for (let i = 0; i < 40; i++) optimizer.update(update(gradient, { rate: 1e-2, generator }));
+      const state = optimizer.state();
+      expect(state.get('w.exp_avg')!.dtype).toBe('bfloat16');
+      expect(state.get('w.step')!.item()).toBe(40);
+      const master = state.get('w.master') ?? w;
+      expect(master.dtype).toBe('float32');
+      const expected = reference(1, new Array<number>(40).fill(1), 1e-3, 0.5);
+      expect(Math.abs(master.mean(null).item() - expected)).toBeLessThan(2e-3);
+      expect(w.toArray()).toEqual(master.to(dtype).toArray());
+
+      // The gate holds here too.
+      const read = () =>
+        [w, ...state.values()].map((t) => Buffer.from(t.toBytes()).toString('base64'));
+      const before = read();
+      const broken = full([4096], NaN, { dtype: 'float32' });
+      optimizer.update(update(broken, { foundInf: scalar(1), generator }));
+      expect(read()).toEqual(before);
+      generator.dispose();
+      optimizer.dispose();
+    });
+  },
+);
+
+test('gradients in 16 bits are copied part by part, not all at once', () => {
+  scope(() => {
+    const device = 'meta';
+    const names = ['a', 'b', 'c', 'd'];
+    const make = () =>
+      new Map(names.map((name) => [name, empty([2 ** 28], { dtype: 'bfloat16', device })]));
+    const optimizer = new AdamW([{ name: 'all', parameters: make(), learningRate: 0.1 }]);
+    const gradients = make();
+    const one = full([], 1, { dtype: 'float32', device });
+    resetPeak(device);
+    const { allocated } = memoryStats(device);
+    optimizer.update({ gradients, rate: 1, divisor: one, foundInf: one });
+    // The fp32 copy of one gradient, and numbers.
+    expect(memoryStats(device).peakAllocated - allocated).toBeLessThan(1.1 * 2 ** 30);
+    optimizer.dispose();
   });
 });
 

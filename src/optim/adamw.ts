@@ -140,8 +140,10 @@ export class AdamW {
             foundInf,
           };
           const sums = names.map((name) => gradients.get(name)!);
-          if (this.master === 'stochastic')
-            this.updateStochastic(states, sums, settings, generator);
+          // The fused kernel wants one dtype for a parameter, its gradient and its moments.
+          const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
+          if (this.master === 'stochastic' || mixed)
+            this.updateInCopies(states, sums, settings, generator);
           else this.updateFused(states, sums, settings);
         }
       }),
@@ -153,38 +155,40 @@ export class AdamW {
     sums: readonly Tensor[],
     settings: Parameters<typeof _fusedAdamw_>[6],
   ): void {
-    // The kernel wants one dtype for a parameter, its gradient and its moments.
-    const gradients = sums.map((sum, i) => sum.to(states[i]!.master.dtype));
-    const list = (key: 'master' | 'moment' | 'square' | 'step') =>
-      states.map((state) => state[key]);
-    _fusedAdamw_(
-      list('master'),
-      gradients,
-      list('moment'),
-      list('square'),
-      [],
-      list('step'),
-      settings,
-    );
-    const copied = states.filter(({ parameter, master }) => master !== parameter);
-    if (copied.length > 0) {
-      _foreachCopy_(
-        copied.map(({ parameter }) => parameter),
-        copied.map(({ master }) => master),
-      );
+    // In parts, since gradients in 16 bits are copied: all copies at once would be as large as a moment.
+    for (const [from, to] of parts(sums)) {
+      scope(() => {
+        const part = states.slice(from, to);
+        const list = (key: 'master' | 'moment' | 'square' | 'step') =>
+          part.map((state) => state[key]);
+        const gradients = part.map(({ master }, i) => sums[from + i]!.to(master.dtype));
+        _fusedAdamw_(
+          list('master'),
+          gradients,
+          list('moment'),
+          list('square'),
+          [],
+          list('step'),
+          settings,
+        );
+        roundMasters(part);
+      });
     }
   }
 
-  /** One parameter at a time, in fp32 copies that live for that parameter only. */
-  private updateStochastic(
+  /**
+   * One parameter at a time, in fp32 copies that live for that parameter only. What is kept in bf16 is rounded at random where
+   * there is a generator.
+   */
+  private updateInCopies(
     states: readonly ParameterState[],
     sums: readonly Tensor[],
     settings: Parameters<typeof _fusedAdamw_>[6],
     generator: Generator | undefined,
   ): void {
-    states.forEach(({ parameter, moment, square, step }, i) => {
+    states.forEach(({ master, moment, square, step }, i) => {
       scope(() => {
-        const [w, g, m, v] = [parameter, sums[i]!, moment, square].map((x) => x.to('float32')) as [
+        const [w, g, m, v] = [master, sums[i]!, moment, square].map((x) => x.to('float32')) as [
           Tensor,
           Tensor,
           Tensor,
@@ -192,7 +196,7 @@ export class AdamW {
         ];
         _fusedAdamw_([w], [g], [m], [v], [], [step], settings);
         for (const [target, source] of [
-          [parameter, w],
+          [master, w],
           [moment, m],
           [square, v],
         ] as const) {
@@ -203,6 +207,7 @@ export class AdamW {
         }
       });
     });
+    roundMasters(states);
   }
 
   /** What a checkpoint must hold, by name: `<parameter>.exp_avg` and so on. */
@@ -220,4 +225,31 @@ export class AdamW {
   dispose(): void {
     for (const tensor of this.state().values()) tensor.dispose();
   }
+}
+
+/** Rounds parameters from the copies that are kept beside them. */
+function roundMasters(states: readonly ParameterState[]): void {
+  const copied = states.filter(({ parameter, master }) => master !== parameter);
+  if (copied.length === 0) return;
+  _foreachCopy_(
+    copied.map(({ parameter }) => parameter),
+    copied.map(({ master }) => master),
+  );
+}
+
+/** Elements that are updated together: 1 GiB in fp32. */
+const PART = 2 ** 28;
+
+/** Ranges of neighbouring tensors, each with at most so many elements or of one tensor. */
+function parts(tensors: readonly Tensor[]): (readonly [from: number, to: number])[] {
+  const starts: number[] = [];
+  let elements = Infinity;
+  for (const [i, { numel }] of tensors.entries()) {
+    if (elements + numel > PART) {
+      starts.push(i);
+      elements = 0;
+    }
+    elements += numel;
+  }
+  return starts.map((from, i) => [from, starts[i + 1] ?? tensors.length]);
 }
