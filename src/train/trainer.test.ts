@@ -1,7 +1,14 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  DataError,
+  EnvironmentError,
+  NonFiniteError,
+  OutOfMemoryError,
+  type PatinaError,
+} from '../base/errors.js';
 import { checkRecipe, effectiveBatch, type RecipeInput } from '../config/index.js';
 import type { DataCounts, LoadedSample, UpdateData } from '../data/index.js';
 import type { Sample } from '../models/index.js';
@@ -231,6 +238,95 @@ describe('a run that goes on', () => {
     await expect(other.restore(checkpoint!)).rejects.toMatchObject({
       code: 'E_CHECKPOINT_TENSORS',
     });
+  });
+});
+
+describe('a run that an error ends', () => {
+  type Kind = new (...options: ConstructorParameters<typeof PatinaError>) => PatinaError;
+  const fault = (Kind: Kind): PatinaError => new Kind('fault', { code: 'E_FAULT', hint: 'Mend.' });
+  /** Data that fail at the fourth update. */
+  const failing = (error: Error): TrainingData =>
+    tinyData((update) => {
+      if (update === 3) throw error;
+    });
+  const ended = async (trainer: Trainer, at = place()): Promise<[TrainEvent[], unknown]> => {
+    const events: TrainEvent[] = [];
+    try {
+      for await (const event of trainer.run(at)) events.push(event);
+    } catch (error) {
+      return [events, error];
+    }
+    return [events, undefined];
+  };
+
+  test('between two updates is saved first, and goes on to the bit', async () => {
+    const whole = tinyTrainer();
+    const expected = await all(whole);
+    rmSync(folder, { recursive: true });
+    const error = fault(DataError);
+    const [events, thrown] = await ended(tinyTrainer({}, failing(error)));
+    expect(thrown).toBe(error);
+    expect(types(events)).toEqual(['update', 'update', 'update', 'checkpoint']);
+    const { checkpoint } = await newestWhole(folder);
+    expect(checkpoint).toMatchObject({ update: 3 });
+    const second = tinyTrainer();
+    await second.restore(checkpoint!);
+    const rest = await all(second);
+    expect([...losses(events), ...losses(rest)]).toEqual(losses(expected));
+    expect(bytes(second)).toEqual(bytes(whole));
+  });
+
+  test('is not saved twice, nor before there is anything to save', async () => {
+    const error = fault(DataError);
+    const [events] = await ended(tinyTrainer({ checkpoints: { everyUpdates: 3 } }, failing(error)));
+    expect(types(events)).toEqual(['update', 'update', 'update', 'checkpoint']);
+    const atOnce = tinyData(() => {
+      throw error;
+    });
+    expect(await ended(tinyTrainer({}, atOnce))).toEqual([[], error]);
+  });
+
+  test.each<[string, Kind]>([
+    ['memory', OutOfMemoryError],
+    ['disk or device', EnvironmentError],
+    ['numbers that are not finite', NonFiniteError],
+  ])('is not saved where %s ended it', async (_name, Kind) => {
+    const error = fault(Kind);
+    const [events, thrown] = await ended(tinyTrainer({}, failing(error)));
+    expect(thrown).toBe(error);
+    expect(types(events)).toEqual(['update', 'update', 'update']);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test('within an update or a checkpoint is not saved', async () => {
+    const torn = new Error('torn');
+    const trainer = tinyTrainer();
+    const events: TrainEvent[] = [];
+    await expect(async () => {
+      for await (const event of trainer.run(place())) {
+        if (events.push(event) < 2) continue;
+        vi.spyOn(modelOf(trainer).decoder.embedTokens, 'forward').mockImplementation(() => {
+          throw torn;
+        });
+      }
+    }).rejects.toBe(torn);
+    expect(types(events)).toEqual(['update', 'update']);
+    expect(readdirSync(folder)).toEqual([]);
+
+    const state = new Error('the state cannot be written');
+    const at = { ...place(), setState: () => Promise.reject(state) };
+    const [seen, thrown] = await ended(tinyTrainer({ checkpoints: { everyUpdates: 2 } }), at);
+    expect(thrown).toBe(state);
+    expect(types(seen)).toEqual(['update', 'update']);
+  });
+
+  test('tells of that error, not of one in saving', async () => {
+    const error = fault(DataError);
+    const at = { ...place(), checkpoints: join(folder, 'file', 'checkpoints') };
+    writeFileSync(join(folder, 'file'), '');
+    const [events, thrown] = await ended(tinyTrainer({}, failing(error)), at);
+    expect(thrown).toBe(error);
+    expect(types(events)).toEqual(['update', 'update', 'update']);
   });
 });
 

@@ -5,6 +5,7 @@
  * model (validation, probes, a checkpoint, the end) it waits for them first.
  */
 
+import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../config/index.js';
 import type { Dataset, UpdateData } from '../data/index.js';
 import { makeBatch, type Batch } from '../models/index.js';
@@ -87,6 +88,8 @@ export class Trainer {
   private validated: { update: number; loss: number } | null = null;
   private saved: { update: number; path: string } | null = null;
   private stopEarly = false;
+  /** Nothing is half done, neither an update nor a checkpoint. */
+  private steady = true;
 
   constructor(private readonly parts: TrainerParts) {
     const { validation, precision } = parts.recipe;
@@ -123,7 +126,8 @@ export class Trainer {
   }
 
   /**
-   * Trains to the end, or until the signal is raised.
+   * Trains to the end, or until the signal is raised. What ends it between two updates, such as a bad record, loses none of them:
+   * a checkpoint comes first.
    *
    * @throws NonFiniteError `E_NON_FINITE`; OutOfMemoryError; DataError of the data; EnvironmentError where nothing can be
    *   written
@@ -145,7 +149,10 @@ export class Trainer {
         if (this.stopEarly || signal?.aborted === true) break;
       }
     } catch (error) {
-      if (!isAbort(error, signal)) throw error;
+      if (!isAbort(error, signal)) {
+        yield* this.saveBefore(error, place);
+        throw error;
+      }
     }
     yield* this.flush();
     const reason = this.endReason(signal);
@@ -164,13 +171,15 @@ export class Trainer {
   /** One update; its event, or that of the one before. */
   private async *step(data: UpdateData): AsyncGenerator<TrainEvent, void> {
     for (const record of data.rejected) {
-      this.badRecords++;
       yield { type: 'bad-record', update: this.update + 1, record };
     }
     using batches = this.batches(data);
+    this.steady = false;
     const result = await drive(runUpdate(this.setup, this.update, batches.value));
     this.update++;
     this.cursor = data.cursor;
+    this.badRecords += data.rejected.length;
+    this.steady = true;
     const before = this.pending;
     this.pending = { result, data };
     if (before !== null) yield* this.report(before);
@@ -280,6 +289,7 @@ export class Trainer {
     const { weights, recipe } = this.parts;
     const { update, cursor, skipped, badRecords } = this;
     const begun = performance.now();
+    this.steady = false;
     const { path, bytes } = await writeCheckpoint(run.checkpoints, {
       update,
       validationLoss: this.validated?.update === update ? this.validated.loss : undefined,
@@ -292,10 +302,25 @@ export class Trainer {
       },
     });
     this.saved = { update, path };
-    await pruneCheckpoints(run.checkpoints, recipe.checkpoints);
+    await pruneCheckpoints(run.checkpoints, { ...recipe.checkpoints, update });
     await run.setState('running', { updates: update, plannedUpdates: this.plan.planned });
+    this.steady = true;
     const seconds = (performance.now() - begun) / 1000;
     return { type: 'checkpoint', update, path, bytes, seconds };
+  }
+
+  /** A checkpoint for a run that an error ends, unless there is one or should be none. */
+  private async *saveBefore(error: unknown, place: RunPlace): AsyncGenerator<TrainEvent, void> {
+    if (!this.steady || this.update === 0 || UNSAVED.some((kind) => error instanceof kind)) return;
+    try {
+      yield* this.flush();
+    } catch {
+      return; // The last updates are not finite, or the device fails: nothing that is worth a checkpoint.
+    }
+    if (this.saved?.update === this.update) return;
+    // What ends the run says more than that it could not be saved.
+    const event = await this.checkpoint(place).catch(() => undefined);
+    if (event !== undefined) yield event;
   }
 
   private endReason(signal: AbortSignal | undefined): EndReason {
@@ -320,6 +345,9 @@ export class Trainer {
     };
   }
 }
+
+/** After these there is no memory or disk for a checkpoint, or no weights that are worth one. */
+const UNSAVED = [OutOfMemoryError, EnvironmentError, NonFiniteError];
 
 function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true && error === signal.reason;

@@ -143,9 +143,21 @@ test('the newest and the best are kept, the rest and leftovers are removed', asy
   mkdirSync(join(folder, '.update-00000009.partial-1-abc'));
   const best = bestCheckpoint(await listCheckpoints(folder));
   expect(best).toMatchObject({ update: 2 });
-  const removed = await pruneCheckpoints(folder, { keep: 2, keepBest: true });
+  const removed = await pruneCheckpoints(folder, { keep: 2, keepBest: true, update: 5 });
   expect(removed).toEqual([1, 3].map((update) => join(folder, `update-0000000${update}`)));
   expect(readdirSync(folder)).toEqual(['update-00000002', 'update-00000004', 'update-00000005']);
-  await pruneCheckpoints(folder, { keep: 1, keepBest: false });
+  await pruneCheckpoints(folder, { keep: 1, keepBest: false, update: 5 });
   expect(await updates()).toEqual([5]);
+});
+
+test('later ones, before which a damaged run went back, take the place of none', async () => {
+  for (const [update, loss] of [
+    [2, 3],
+    [4, 1],
+    [3, 2],
+  ] as const) {
+    await save(update, loss);
+  }
+  await pruneCheckpoints(folder, { keep: 1, keepBest: true, update: 3 });
+  expect(await updates()).toEqual([3]);
 });

@@ -120,17 +120,26 @@ export function bestCheckpoint(checkpoints: readonly Checkpoint[]): Checkpoint |
   return best;
 }
 
+export interface PruneOptions {
+  keep: number;
+  keepBest: boolean;
+  /** Updates of the checkpoint that was written last. */
+  update: number;
+}
+
 /**
  * Removes all but the newest `keep` checkpoints and, with `keepBest`, the best one; and what writers that died have
  * left. Only for who holds the run. Returns the paths removed.
  */
 export async function pruneCheckpoints(
   folder: string,
-  { keep, keepBest }: { keep: number; keepBest: boolean },
+  { keep, keepBest, update }: PruneOptions,
 ): Promise<string[]> {
   const checkpoints = await listCheckpoints(folder);
-  const kept = new Set(checkpoints.slice(-keep));
-  const best = keepBest ? bestCheckpoint(checkpoints) : undefined;
+  // Later ones were damaged, and the run has gone back before them: they must not take the place of whole ones.
+  const valid = checkpoints.filter((checkpoint) => checkpoint.update <= update);
+  const kept = new Set(valid.slice(-keep));
+  const best = keepBest ? bestCheckpoint(valid) : undefined;
   if (best !== undefined) kept.add(best);
   const removed: string[] = [];
   for (const checkpoint of checkpoints) {
