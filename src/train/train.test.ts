@@ -191,6 +191,35 @@ describe('train', () => {
     );
   });
 
+  test('that a bad record stops is saved before, and goes on without it', async () => {
+    const records = [1, 2, 3, 4, 5].map((i) =>
+      colourRecord(i, i === 4 ? 'missing.png' : undefined),
+    );
+    const source = writeRecords('stops.jsonl', records);
+    const more = { data: { sources: [source], shuffle: false }, batchSize: 1 };
+    const events: TrainEvent[] = [];
+    await expect(async () => {
+      for await (const event of train(recipe(more))) events.push(event);
+    }).rejects.toMatchObject({ code: 'E_IMAGE_UNREADABLE', exitCode: 4 });
+    expect(events.at(-1)).toMatchObject({ type: 'checkpoint', update: 3 });
+    const path = started(events).run!;
+    expect(await listRuns(runs())).toMatchObject([{ state: 'failed', updates: 3 }]);
+    const rest = await all(resumeRun(path, { set: ['data.badRecords=skip'] }));
+    expect(started(rest)).toMatchObject({ resumedFrom: 3 });
+    expect(rest.at(-1)).toMatchObject({ reason: 'finished', update: 10, badRecords: 2 });
+  });
+
+  test('that goes on with a changed recipe keeps the change', async () => {
+    const first = await run({ schedule: { epochs: 1 } });
+    const path = started(first).run!;
+    const set = ['schedule.epochs=2'];
+    const second = await all(resumeRun(path, { set, maxUpdates: 7 }));
+    expect(second.at(-1)).toMatchObject({ reason: 'max-updates', update: 7 });
+    expect(await listRuns(runs())).toMatchObject([{ updates: 7, plannedUpdates: 10 }]);
+    const third = await all(resumeRun(path));
+    expect(third.at(-1)).toMatchObject({ reason: 'finished', update: 10 });
+  });
+
   test('leaves no tensor behind', async () => {
     await expect(() => run({ schedule: { updates: 1 } })).toLeakNothing();
     await expect(() => run({}, { dryRun: true })).toLeakNothing();

@@ -39,7 +39,7 @@ export async function* train(
 }
 
 export interface ResumeOptions extends TrainOptions {
-  /** Assignments such as `schedule.epochs=2` over the recipe that the run was made with. */
+  /** Assignments such as `schedule.epochs=2` over the recipe of the run, which they change from then on. */
   set?: readonly string[] | undefined;
 }
 
@@ -90,7 +90,7 @@ async function* runRecipe(
     const warnings = existing === undefined ? [] : await restore(trainer, existing, signal);
     const run = existing ?? (await newRun(recipe, environmentFacts(device), plan.planned));
     if (existing === undefined) closers.push(() => run.close());
-    else await run.setState('running');
+    else await existing.goOn(recipe, plan.planned);
     const first: StartEvent = { ...start, run: run.path, resumedFrom: trainer.update };
     const journal = {
       tensorboard: recipe.run.tensorboard,

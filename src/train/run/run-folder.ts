@@ -77,7 +77,7 @@ export class RunFolder {
         ...(plannedUpdates !== undefined && { plannedUpdates }),
       };
       await mkdir(join(path, 'checkpoints'));
-      await writeWholeFile(join(path, 'recipe.json'), pretty(resolved));
+      await writeWholeFile(join(path, RECIPE), pretty(resolved));
       await writeWholeFile(join(path, 'environment.json'), pretty(environment));
       await writeRunFacts(path, facts);
       return new RunFolder(path, lock, facts);
@@ -127,7 +127,7 @@ export class RunFolder {
 
   /** The resolved recipe that the run was made with, not yet checked. */
   async recipe(): Promise<unknown> {
-    const path = join(this.path, 'recipe.json');
+    const path = join(this.path, RECIPE);
     try {
       return JSON.parse(await readFile(path, 'utf8'));
     } catch (cause) {
@@ -137,6 +137,20 @@ export class RunFolder {
         cause,
       });
     }
+  }
+
+  /**
+   * Begins to train on. The recipe takes the place of the one before, so that going on once more follows what was changed.
+   *
+   * @throws EnvironmentError E_UNWRITABLE, E_DISK_FULL
+   */
+  async goOn(resolved: object, plannedUpdates: number): Promise<void> {
+    try {
+      await writeWholeFile(join(this.path, RECIPE), pretty(resolved));
+    } catch (error) {
+      throw writeError(error, this.path, 'write the recipe of the run');
+    }
+    await this.setState('running', { plannedUpdates });
   }
 
   /** Tells everybody else how the run stands. */
@@ -179,6 +193,7 @@ export function isRunInUse(path: string): boolean {
 }
 
 const LOCK = 'run.lock';
+const RECIPE = 'recipe.json';
 
 function claim(path: string): FileLock {
   const lock = tryLock(join(path, LOCK));
