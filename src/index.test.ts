@@ -1,26 +1,41 @@
-/** The public API alone, as a program uses it: a model is looked at, loaded, run, written, and loaded again. */
+/** What the commands do can be done by the public API alone. */
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import sharp from 'sharp';
 import { afterAll, expect, test } from 'vitest';
 
 import {
+  createFormat,
+  decode,
+  decodeImage,
   describeSource,
+  encodeJson,
+  expandImages,
   exportModel,
+  findRecipe,
+  fitImage,
+  IMAGE_ID,
   type Llava,
   loadLlava,
+  loadTokenizer,
   makeBatch,
   noGrad,
   openWeights,
   placeTensors,
   readTensorFile,
+  recipes,
+  resolveModel,
   scope,
   type Tensor,
   TensorsError,
   torchDType,
+  trainBpe,
+  weightsIn,
   writeTensorFile,
+  writeTokenizer,
 } from './index.js';
 
 const SOURCE = fileURLToPath(new URL('../test/fixtures/llava/llama3/hf', import.meta.url));
@@ -96,4 +111,43 @@ test('what does not fit is told by name, in a class that a program can catch', a
   expect(error).toBeInstanceOf(TensorsError);
   const { faults } = error as TensorsError;
   expect(faults).toEqual([expect.objectContaining({ kind: 'missing', name: 'lm_head.weight' })]);
+});
+
+test('a record is encoded, and its tokens are read again', async () => {
+  const folder = temporary();
+  await writeTokenizer(folder, trainBpe(['It is red. What colour?'], { vocabularySize: 300 }));
+  const tokenizer = await loadTokenizer(await resolveModel(await weightsIn(folder)));
+  const outcome = encodeJson(
+    {
+      image: 'a.png',
+      conversations: [
+        { from: 'human', value: '<image>\nWhat colour?' },
+        { from: 'gpt', value: 'It is red.' },
+      ],
+    },
+    { format: createFormat(tokenizer) },
+  );
+  if (outcome.status !== 'sample') throw new Error(outcome.status);
+  const { sample } = outcome;
+  expect(sample.images).toEqual(['a.png']);
+  const learned = sample.labels.filter((id) => id >= 0);
+  expect(decode(tokenizer, learned)).toBe('It is red.');
+  const expanded = expandImages(sample, { imageTokens: 4, imageTokenId: 7 });
+  expect(expanded.inputIds).toHaveLength(sample.inputIds.length + 3);
+  expect(expanded.inputIds).not.toContain(IMAGE_ID);
+});
+
+test('a picture is decoded and fitted', async () => {
+  const create = { width: 6, height: 2, channels: 3, background: '#c80000' } as const;
+  const file = await sharp({ create }).png().toBuffer();
+  const image = await decodeImage(file, { name: 'red' });
+  expect(fitImage(image, { size: 2, mode: 'crop' }).data).toEqual(
+    Uint8Array.from([200, 0, 0, 200, 0, 0, 200, 0, 0, 200, 0, 0]),
+  );
+});
+
+test('a built-in recipe is found, and changed', async () => {
+  const name = 'llava-llama-3-8b-lora';
+  expect(Object.keys(recipes)).toContain(name);
+  expect(await findRecipe(name, { set: ['batchSize=4'] })).toMatchObject({ name, batchSize: 4 });
 });

@@ -1,7 +1,13 @@
 /** Patina's public API. */
 
 export * from './base/errors.js';
-export { type HubEvent, resolveModel, type ResolveOptions } from './base/hub/resolve.js';
+export {
+  resolveModel,
+  type HubEvent,
+  type HubNotice,
+  type HubProgress,
+  type ResolveOptions,
+} from './base/hub/resolve.js';
 export * from './config/index.js';
 export * from './data/index.js';
 export * from './formats/index.js';
@@ -9,8 +15,9 @@ export * from './generate/index.js';
 export * from './models/index.js';
 export * from './nn/index.js';
 export * from './optim/index.js';
+export * from './recipes/index.js';
 export * from './text/index.js';
 export * from './torch/index.js';
 export * from './train/index.js';
 // Names that two rooms use: the model's stand here, the others are reached through their rooms.
-export { IGNORED_LABEL, type LoadOptions, type Segment } from './models/index.js';
+export { IGNORED_LABEL, type LoadOptions } from './models/index.js';

@@ -7,10 +7,26 @@ export {
   type SourceFacts,
   type UpdatesOptions,
 } from './dataset.js';
+export {
+  encodeJson,
+  encodeRecord,
+  expandImages,
+  WARNINGS,
+  type EncodedSample,
+  type EncodeOptions,
+  type EncodeOutcome,
+  type EncodeWarning,
+} from './encode.js';
+export { decodeImage, type DecodeOptions } from './image/decode.js';
+export { fitImage, type FitMode, type FitOptions } from './image/fit.js';
+export { readImage } from './image/read-image.js';
+export { ImageError, type ImageLimits, type Reading, type RgbImage } from './image/rgb-image.js';
 export type { UpdateData } from './loading/batches.js';
 export { loadFormat } from './loading/load-format.js';
 export type { DataCounts, MicroBatch } from './loading/micro-batch.js';
 export type { LoadedSample } from './loading/record-loader.js';
+export { parseRecord, type ParsedRecord } from './records/parse-record.js';
+export type { ChatRecord, ImageSource, RecordId, RecordProblem } from './records/record.js';
 export type { Batching, Cursor } from './sampling/plan.js';
 export {
   describePlace,

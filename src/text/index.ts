@@ -5,7 +5,6 @@ export * from './format.js';
 export * from './llama3-template.js';
 export * from './load-tokenizer.js';
 export * from './message.js';
-export * from './segments.js';
 export * from './span-encoder.js';
 export * from './token-stream.js';
 export * from './tokenizer.js';

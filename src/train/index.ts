@@ -10,6 +10,7 @@ export { ofType, readEvents, type LoggedEvent } from './run/logged-events.js';
 export * from './run/metrics.js';
 export { RunFolder } from './run/run-folder.js';
 export type { RunFacts, RunState } from './run/run-state.js';
+export { weightsIn } from './run/run-weights.js';
 export { prepareTrainable, type Trainable, type TrainableRow } from './trainable.js';
 export { resumeRun, train, type ResumeOptions, type TrainOptions } from './train.js';
 export { planRun, type RunPlan } from './plan-run.js';
