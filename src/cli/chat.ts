@@ -8,6 +8,7 @@ import { readImageFile } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { checkGenerateOptions, Conversation, loadChatModel } from '../generate/index.js';
 import { chooseDevice, type DType } from '../torch/index.js';
+import { weightsIn } from '../train/run/run-weights.js';
 import { collect, countValue, dtypeValue, numberValue } from './arguments.js';
 import { answer, CHAT_COMMANDS, chatLoop, INTERRUPTED, interruptible } from './chat-loop.js';
 import type { Session } from './commands.js';
@@ -46,7 +47,7 @@ export function define(
   input: NodeJS.ReadableStream & { isTTY?: boolean } = process.stdin,
 ): void {
   command
-    .argument('<model>', 'folder, file or hub name of a model, in any layout')
+    .argument('<model>', 'folder, file or hub name of a model, in any layout, or a run')
     .argument('[question]', 'ask this and end')
     .option('--image <file>', 'show a picture with the first question; may be repeated', collect)
     .option('--adapter <adapter>', 'load a PEFT adapter over it; may be repeated', collect)
@@ -100,7 +101,8 @@ export function define(
       `
 Examples:
   patina chat MODEL --image photo.jpg "What is in the picture?"
-  patina chat LLM --vision VISION --adapter runs/NAME/checkpoints/update-00000500
+  patina chat runs/NAME
+  patina chat LLM --vision VISION --adapter runs/NAME
   cat questions.txt | patina chat MODEL --image photo.jpg --json
 
 Without a question, questions are read line by line. In a chat:
@@ -157,23 +159,18 @@ async function load(
   flags: ChatFlags,
   session: Session,
 ): Promise<Awaited<ReturnType<typeof loadChatModel>> | undefined> {
-  const {
-    adapter: adapters,
-    base,
-    llm,
-    vision,
-    projector,
-    template,
-    tokenizer,
-    mode,
-    dtype,
-  } = flags;
+  const { adapter = [], base, llm, vision, projector, template, tokenizer, mode, dtype } = flags;
   const { device } = chooseDevice(flags.device ?? 'auto');
   const progress = new LoadProgress(session.stderr);
   return interruptible(async (signal) => {
     try {
-      return await loadChatModel(source, {
-        ...{ adapters, base, llm, vision, projector, template, tokenizer, signal, device },
+      return await loadChatModel(await weightsIn(source), {
+        adapters: await Promise.all(adapter.map((each) => weightsIn(each))),
+        base: await weightsIn(base),
+        llm: await weightsIn(llm),
+        vision: await weightsIn(vision),
+        projector: await weightsIn(projector),
+        ...{ template, tokenizer, signal, device },
         ...(dtype === undefined ? {} : { dtype }),
         imageMode: mode,
         onDownload: (event) => progress.download(event),

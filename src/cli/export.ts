@@ -150,16 +150,14 @@ async function write(
     });
   }
   const progress = new LoadProgress(session.stderr);
-  const part = (name: string | undefined): Promise<string> | undefined =>
-    name === undefined ? undefined : weightsIn(name);
   try {
     return await exportModel(await weightsIn(source), to, out, {
       ...flags,
-      llm: await part(llm),
-      vision: await part(vision),
-      projector: await part(projector),
-      base: await part(base),
-      adapters: await Promise.all((adapter ?? []).map(weightsIn)),
+      llm: await weightsIn(llm),
+      vision: await weightsIn(vision),
+      projector: await weightsIn(projector),
+      base: await weightsIn(base),
+      adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each))),
       imageTokenId: imageToken,
       ...(shardGb === undefined ? {} : { shardBytes: shardGb * 1e9 }),
       ...(chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(chatTemplate) }),

@@ -8,6 +8,7 @@ import { CLIP_BACKGROUND } from '../data/image/normalise.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { loadFormat } from '../data/loading/load-format.js';
 import type { ChatFormat, SpecialTokens } from '../text/index.js';
+import { weightsIn } from '../train/run/run-weights.js';
 import { countValue, indexValue } from './arguments.js';
 import type { Session } from './commands.js';
 import { LoadProgress } from './load-progress.js';
@@ -36,7 +37,7 @@ interface ShowFlags {
 
 export function define(command: Command, session: Session): void {
   command
-    .option('--model <model>', 'folder or hub name of the model')
+    .option('--model <model>', 'folder or hub name of the model, or a run')
     .option(
       '--tokenizer <model>',
       'folder or hub name of the tokenizer; then --data needs no model',
@@ -147,7 +148,10 @@ async function viewOf(model: string, { mode }: ShowFlags, session: Session): Pro
   const { viewModel } = await import('./model-view.js');
   const progress = new LoadProgress(session.stderr);
   try {
-    return await viewModel(model, { mode, onDownload: (event) => progress.download(event) });
+    return await viewModel(await weightsIn(model), {
+      mode,
+      onDownload: (event) => progress.download(event),
+    });
   } finally {
     progress.end();
   }

@@ -78,8 +78,8 @@ test('pre-training leaves the projector that fine-tuning starts from', async () 
     expect(await tensors(stage, 'projector')).toEqual(learnt);
   }
 
-  const adapter = at('runs/llava-llama-3-8b-lora/checkpoints/update-00000001');
-  const full = at('runs/llava-1.5-7b-finetune/checkpoints/update-00000001');
+  const adapter = at('runs/llava-llama-3-8b-lora');
+  const full = at('runs/llava-1.5-7b-finetune');
   const ask = ['--image', at('0.png'), '--max-new-tokens', '4', 'What colour is it?'];
   for (const named of [
     [at('llm'), '--vision', VISION, '--adapter', adapter],

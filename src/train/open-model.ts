@@ -84,13 +84,11 @@ async function loadModel(
   { model, text, image, seed }: Recipe,
   { device, dtype, signal, onProgress }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const part = (name: string | undefined): Promise<string | undefined> | undefined =>
-    name === undefined ? undefined : weightsIn(name);
-  const from = await part(model.from);
-  const llm = await part(model.llm);
-  const vision = await part(model.vision);
-  const projector = await part(model.projector);
-  const adapter = await part(model.adapter);
+  const from = await weightsIn(model.from);
+  const llm = await weightsIn(model.llm);
+  const vision = await weightsIn(model.vision);
+  const projector = await weightsIn(model.projector);
+  const adapter = await weightsIn(model.adapter);
   const resolve = (name: string): Promise<string> =>
     resolveModel(name, {
       signal,

@@ -28,5 +28,6 @@ test("a run's folder stands for its best checkpoint, else the newest; other name
   const best = await save(3, 1.5);
   await save(4, 1.7);
   expect(await weightsIn(run.path)).toBe(best);
-  for (const name of [best, root, 'organisation/name']) expect(await weightsIn(name)).toBe(name);
+  for (const name of [best, root, 'organisation/name', undefined])
+    expect(await weightsIn(name)).toBe(name);
 });

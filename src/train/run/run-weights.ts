@@ -7,12 +7,14 @@ import { readRunFacts } from './run-state.js';
 
 /**
  * The checkpoint that the folder of a run stands for: the one with the lowest validation loss, else the newest. Any other
- * folder or file stands for itself.
+ * folder, file or name stands for itself, and so does none.
  *
  * @throws DataError E_NO_CHECKPOINT for a run without any
  */
-export async function weightsIn(path: string): Promise<string> {
-  if ((await readRunFacts(path)) === undefined) return path;
+export async function weightsIn<Path extends string | undefined>(
+  path: Path,
+): Promise<string | Path> {
+  if (path === undefined || (await readRunFacts(path)) === undefined) return path;
   const checkpoints = await listCheckpoints(join(path, 'checkpoints'));
   const chosen = bestCheckpoint(checkpoints) ?? checkpoints.at(-1);
   if (chosen !== undefined) return chosen.path;
