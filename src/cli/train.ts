@@ -7,7 +7,14 @@ import type { Recipe } from '../config/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { isPrepared, prepareQuickstart } from '../recipes/quickstart/prepare.js';
 import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
-import { findRun, listRuns, resumeRun, train, type TrainEvent } from '../train/index.js';
+import {
+  findRun,
+  listRuns,
+  resumeRun,
+  train,
+  type TrainEvent,
+  type TrainOptions,
+} from '../train/index.js';
 import { collect, countValue } from './arguments.js';
 import type { Session } from './commands.js';
 import { watchTraining } from './watch-training.js';
@@ -66,8 +73,11 @@ async function trainCommand(
     ...(data === undefined ? [] : [`data.sources=${JSON.stringify([data])}`]),
     ...(limit === undefined ? [] : [`data.limit=${limit}`]),
   ];
-  const open = async (signal: AbortSignal): Promise<AsyncIterable<TrainEvent>> => {
-    const options = { maxUpdates, dryRun, signal };
+  const open = async (
+    signal: AbortSignal,
+    onDownload: TrainOptions['onDownload'],
+  ): Promise<AsyncIterable<TrainEvent>> => {
+    const options = { maxUpdates, dryRun, signal, onDownload };
     if (resume !== undefined) {
       return resumeRun(await runToResume(recipe, resume, sets), { ...options, set: sets });
     }

@@ -1,8 +1,10 @@
 /** Shows a training run as it goes, and ends it in order on Ctrl-C. */
+import type { HubEvent } from '../base/hub/resolve.js';
 import type { EndEvent, TrainEvent } from '../train/index.js';
 import { INTERRUPTED } from './chat-loop.js';
 import type { Session } from './commands.js';
 import { jsonLine } from './json-text.js';
+import { LoadProgress } from './load-progress.js';
 import { openTrainView, type ViewOptions } from './train-view/train-view.js';
 
 export interface WatchOptions extends ViewOptions {
@@ -19,11 +21,15 @@ export interface WatchOptions extends ViewOptions {
  * @returns the end of the run; `undefined` where it was stopped before it began. Sets the exit code where it was interrupted.
  */
 export async function watchTraining(
-  open: (signal: AbortSignal) => AsyncIterable<TrainEvent> | Promise<AsyncIterable<TrainEvent>>,
+  open: (
+    signal: AbortSignal,
+    onDownload: (event: HubEvent) => void,
+  ) => AsyncIterable<TrainEvent> | Promise<AsyncIterable<TrainEvent>>,
   { session, json = false, onEvent, ...options }: WatchOptions,
 ): Promise<EndEvent | undefined> {
   const { columns } = process.stderr;
   const view = openTrainView(session.stderr, { ...(columns > 0 && { columns }), ...options });
+  const progress = new LoadProgress(session.stderr);
   const stop = new AbortController();
   const unlisten = (): void => {
     process.off('SIGINT', interrupt);
@@ -31,6 +37,7 @@ export async function watchTraining(
   };
   const interrupt = (): void => {
     unlisten();
+    progress.end();
     if (!json) view.say('finishing the update and saving; Ctrl-C again leaves at once');
     session.exitCode = INTERRUPTED;
     stop.abort();
@@ -39,7 +46,9 @@ export async function watchTraining(
   process.on('SIGTERM', interrupt);
   let end: EndEvent | undefined;
   try {
-    for await (const event of await open(stop.signal)) {
+    const onDownload = (event: HubEvent): void => progress.download(event);
+    for await (const event of await open(stop.signal, onDownload)) {
+      progress.end();
       if (json) session.stdout.write(jsonLine(event));
       else view.show(event);
       onEvent?.(event);
@@ -49,6 +58,7 @@ export async function watchTraining(
     if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
     if (!json) view.say('stopped before the first update: nothing was trained');
   } finally {
+    progress.end();
     unlisten();
   }
   if (end?.reason === 'finished' || end?.reason === 'early-stopped') session.exitCode = 0;

@@ -2,7 +2,7 @@
 
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { resolveModel } from '../base/hub/resolve.js';
+import { resolveModel, type HubEvent } from '../base/hub/resolve.js';
 import type { Recipe } from '../config/index.js';
 import { loadFormat } from '../data/index.js';
 import { loadChatModel, readPictureSettings, type ChatModel } from '../generate/index.js';
@@ -32,8 +32,8 @@ export interface OpenModelOptions {
   readonly device: Device;
   readonly dtype: DType;
   readonly signal?: AbortSignal | undefined;
-  /** Progress of downloads and of loading, in words. */
-  readonly onProgress?: ((what: string) => void) | undefined;
+  /** Is told how far downloads from the hub are. */
+  readonly onDownload?: ((event: HubEvent) => void) | undefined;
 }
 
 /**
@@ -51,9 +51,9 @@ export async function openModel(recipe: Recipe, options: OpenModelOptions): Prom
 async function newModel(
   { model, text, image, seed }: Recipe,
   json: Record<string, unknown>,
-  { device, dtype, signal }: OpenModelOptions,
+  { device, dtype, signal, onDownload }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const tokenizer = await resolveModel(model.tokenizer!, { signal });
+  const tokenizer = await resolveModel(model.tokenizer!, { signal, onProgress: onDownload });
   const format = await loadFormat(tokenizer, text.template);
   const source = { file: 'model.config', json };
   const build = { dtype, kernel: deviceKernel(device, dtype) };
@@ -82,7 +82,7 @@ async function newModel(
 
 async function loadModel(
   { model, text, image, seed }: Recipe,
-  { device, dtype, signal, onProgress }: OpenModelOptions,
+  { device, dtype, signal, onDownload }: OpenModelOptions,
 ): Promise<OpenedModel> {
   const from = await weightsIn(model.from);
   const llm = await weightsIn(model.llm);
@@ -90,12 +90,7 @@ async function loadModel(
   const projector = await weightsIn(model.projector);
   const adapter = await weightsIn(model.adapter);
   const resolve = (name: string): Promise<string> =>
-    resolveModel(name, {
-      signal,
-      onProgress: (event) => {
-        if (event.type === 'notice') onProgress?.(event.message);
-      },
-    });
+    resolveModel(name, { signal, onProgress: onDownload });
   const source = await resolve((from ?? llm)!);
   const tokenizer = await tokenizerFolder([model.tokenizer, source, llm], resolve);
   const chat = await loadChatModel(source, {

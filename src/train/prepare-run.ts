@@ -11,7 +11,7 @@ import {
   torchFacts,
 } from '../torch/index.js';
 import type { LoadingEvent, StartEvent } from './events.js';
-import { openModel, type OpenedModel } from './open-model.js';
+import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
 import { planRun, type RunPlan } from './plan-run.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
@@ -37,7 +37,7 @@ export interface PreparedRun {
  */
 export async function* prepareRun(
   recipe: Recipe,
-  { signal }: { signal?: AbortSignal | undefined } = {},
+  { signal, onDownload }: Pick<OpenModelOptions, 'signal' | 'onDownload'> = {},
 ): AsyncGenerator<LoadingEvent, PreparedRun> {
   if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
     setThreads(recipe.threads);
@@ -56,7 +56,7 @@ export async function* prepareRun(
   try {
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
-    const opened = await openModel(recipe, { device: device.device, dtype, signal });
+    const opened = await openModel(recipe, { device: device.device, dtype, signal, onDownload });
     closers.push(() => opened.model.dispose());
 
     yield { type: 'loading', what: 'opening the data' };
@@ -67,6 +67,7 @@ export async function* prepareRun(
       // The data set makes the colour of its padding from the mean again.
       imageMean: pictures ? meanOf(pictures.background) : undefined,
       signal,
+      onProgress: onDownload,
     });
     closers.push(() => data.close());
 

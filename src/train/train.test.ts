@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { LoopbackHub } from '../base/hub/loopback-hub.js';
+import type { HubEvent } from '../base/hub/resolve.js';
 import { packageRoot } from '../base/native-path.js';
 import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
@@ -166,6 +168,31 @@ describe('train', () => {
     const events = await run({}, { dryRun: true });
     expect(events.map(({ type }) => type)).toEqual(['loading', 'loading', 'start', 'end']);
     expect(existsSync(runs())).toBe(false);
+  });
+
+  test('tells how far downloads are', async () => {
+    const hub = await LoopbackHub.start();
+    const files = { 'train.jsonl': readFileSync(at('one.jsonl'), 'utf8') };
+    const commit = 'c'.repeat(40);
+    hub.repositories.set('datasets/org/colours', { kind: 'dataset', commit, files });
+    vi.stubEnv('HF_ENDPOINT', hub.endpoint);
+    vi.stubEnv('HF_HOME', at('hub'));
+    try {
+      const told: HubEvent[] = [];
+      await run(
+        { data: { sources: [{ path: 'org/colours', images: folder.path }], workers: 0 } },
+        { dryRun: true, onDownload: (event) => told.push(event) },
+      );
+      expect(told.at(-1)).toMatchObject({
+        type: 'progress',
+        repository: 'org/colours',
+        files: 1,
+        totalFiles: 1,
+      });
+    } finally {
+      vi.unstubAllEnvs();
+      await hub.stop();
+    }
   });
 
   test('left early is a run that was interrupted', async () => {

@@ -9,6 +9,7 @@
 
 import { requireFree } from '../base/disk-space.js';
 import { PatinaError } from '../base/errors.js';
+import type { HubEvent } from '../base/hub/resolve.js';
 import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
 import { Conversation, type ChatModel } from '../generate/index.js';
 import { environmentFacts } from './environment.js';
@@ -24,6 +25,8 @@ import { Trainer, type Answer, type RunOptions } from './trainer.js';
 export interface TrainOptions extends RunOptions {
   /** Do everything up to the first update, and make no run. @default false */
   dryRun?: boolean | undefined;
+  /** Is told how far downloads from the hub are. */
+  onDownload?: ((event: HubEvent) => void) | undefined;
 }
 
 /**
@@ -65,10 +68,10 @@ export async function* resumeRun(
 
 async function* runRecipe(
   recipe: Recipe,
-  { dryRun = false, signal, maxUpdates }: TrainOptions,
+  { dryRun = false, signal, maxUpdates, onDownload }: TrainOptions,
   existing?: RunFolder,
 ): AsyncGenerator<TrainEvent, void> {
-  const prepared = yield* prepareRun(recipe, { signal });
+  const prepared = yield* prepareRun(recipe, { signal, onDownload });
   const closers: (() => unknown)[] = [() => prepared.close()];
   try {
     const { start, plan, device } = prepared;
