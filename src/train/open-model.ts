@@ -61,23 +61,28 @@ async function newModel(
     json['vision_config'] === undefined
       ? new TextModel(readDecoderConfig(source), build)
       : new Llava(readLlavaConfig(source), build);
-  const generator = Generator.create(seed, device);
-  made.initialize(device, { generator, std: made.decoder.config.initializerRange });
-  generator.dispose();
-  const { image: facts } = made.input;
-  return {
-    model: made,
-    format,
-    pictures:
-      facts && (await readPictureSettings(tokenizer, { size: facts.size, mode: image.mode })),
-    stopTokens: endsOf(format),
-    tokenizer,
-    base: undefined,
-    companions: [
-      { name: 'config.json', content: `${JSON.stringify(json, null, 2)}\n` },
-      ...(await companionsIn(tokenizer, ['config.json'])),
-    ],
-  };
+  try {
+    const generator = Generator.create(seed, device);
+    made.initialize(device, { generator, std: made.decoder.config.initializerRange });
+    generator.dispose();
+    const { image: facts } = made.input;
+    return {
+      model: made,
+      format,
+      pictures:
+        facts && (await readPictureSettings(tokenizer, { size: facts.size, mode: image.mode })),
+      stopTokens: endsOf(format),
+      tokenizer,
+      base: undefined,
+      companions: [
+        { name: 'config.json', content: `${JSON.stringify(json, null, 2)}\n` },
+        ...(await companionsIn(tokenizer, ['config.json'])),
+      ],
+    };
+  } catch (error) {
+    made.dispose();
+    throw error;
+  }
 }
 
 async function loadModel(
@@ -113,19 +118,24 @@ async function loadModel(
     signal,
     resolve,
   });
-  const size = chat.model.input.image?.size;
-  const pictures =
-    size !== undefined && vision !== undefined
-      ? await readPictureSettings(await resolve(vision), { size, mode: image.mode })
-      : chat.pictures;
-  const isWhole = vision === undefined && projector === undefined;
-  return {
-    ...chat,
-    pictures,
-    tokenizer,
-    base: from ?? llm,
-    companions: isWhole ? await companionsIn(source) : await companionsIn(tokenizer, CONFIGS),
-  };
+  try {
+    const size = chat.model.input.image?.size;
+    const pictures =
+      size !== undefined && vision !== undefined
+        ? await readPictureSettings(await resolve(vision), { size, mode: image.mode })
+        : chat.pictures;
+    const isWhole = vision === undefined && projector === undefined;
+    return {
+      ...chat,
+      pictures,
+      tokenizer,
+      base: from ?? llm,
+      companions: isWhole ? await companionsIn(source) : await companionsIn(tokenizer, CONFIGS),
+    };
+  } catch (error) {
+    chat.model.dispose();
+    throw error;
+  }
 }
 
 const CONFIGS = ['config.json', 'generation_config.json'];

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -250,5 +250,17 @@ describe('train', () => {
   test('leaves no tensor behind', async () => {
     await expect(() => run({ schedule: { updates: 1 } })).toLeakNothing();
     await expect(() => run({}, { dryRun: true })).toLeakNothing();
+  });
+
+  test('leaves no tensor behind where pictures are prepared in an unknown way', async () => {
+    const tokenizer = at('odd');
+    cpSync(at('tokenizer'), tokenizer, { recursive: true });
+    writeFileSync(join(tokenizer, 'preprocessor_config.json'), '{"do_resize": false}');
+    const { model } = recipe();
+    await expect(async () => {
+      await expect(run({ model: { ...model, tokenizer } })).rejects.toMatchObject({
+        code: 'E_CONFIG',
+      });
+    }).toLeakNothing();
   });
 });
