@@ -1,4 +1,7 @@
 /** Adapters as PEFT keeps them, from any layout: LoRA with what trained beside it. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
 import { DataError } from '../../base/errors.js';
 import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor, wrapAdapterName } from '../../formats/layouts/adapter-names.js';
@@ -11,9 +14,12 @@ import { torchDType } from '../load/stored-dtype.js';
 import { conversions } from './export-notes.js';
 import type { ExportOptions, ExportReport } from './export-options.js';
 import { peftConfig } from './peft-config.js';
-import { configText } from './small-files.js';
+import { type Companion, configText } from './small-files.js';
 import { streamWeights } from './stream-weights.js';
 import { totalBytes, writeExport } from './write-export.js';
+
+/** How the adapter's pictures were made into squares, which the model beneath may do otherwise. PEFT passes it over. */
+const PICTURES = 'preprocessor_config.json';
 
 /** Adapters as PEFT keeps them: those of the source and of `adapters`, with what trained beside them. */
 export async function exportAdapter(
@@ -65,7 +71,9 @@ export async function exportAdapter(
     own,
     base: base.find((name): name is string => typeof name === 'string' && name !== '') ?? null,
   });
-  const files = [{ name: 'adapter_config.json', content: configText(config) }];
+  const files: Companion[] = [{ name: 'adapter_config.json', content: configText(config) }];
+  const pictures = sources.map(({ path }) => join(path, PICTURES)).find((file) => existsSync(file));
+  if (pictures !== undefined) files.push({ name: PICTURES, content: { path: pictures } });
   const contents = [{ inside: '', stem: 'adapter_model', tensors: stream }];
   // PEFT knows one file.
   const whole = { ...options, shardBytes: Infinity };

@@ -347,6 +347,16 @@ describe('adapters', () => {
     expectSameFolders((await exported(folder, { to: 'peft' })).folder, folder);
   });
 
+  test("its pictures are made into squares as in training, whatever the model's own files say", async () => {
+    const trained = out();
+    cpSync(adapter('lora'), trained, { recursive: true });
+    const file = 'preprocessor_config.json';
+    writeFileSync(join(trained, file), '{ "do_pad": true }\n');
+    const { folder, report } = await exported(trained, { to: 'peft' });
+    expect(report.files).toContain(file);
+    expect(readFileSync(join(folder, file), 'utf8')).toBe('{ "do_pad": true }\n');
+  });
+
   test('a model without one has none to write', async () => {
     await expect(exported(base, { to: 'peft' })).rejects.toMatchObject({ code: 'E_ADAPTER' });
   });
