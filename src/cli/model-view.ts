@@ -3,10 +3,12 @@ import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import type { FitMode } from '../data/image/fit.js';
 import { isTextModel } from '../generate/chat-model.js';
 import { type PictureSettings, readPictureSettings } from '../generate/picture.js';
+import { modelBeneath, tokenizerFolder } from '../generate/tokenizer-folder.js';
 import { assemble, Llava } from '../models/index.js';
 
 export interface ModelView {
-  readonly folder: string;
+  /** Folder of the tokenizer. */
+  readonly tokenizer: string;
   /** `null` for a decoder alone. */
   readonly image: {
     readonly tokens: number;
@@ -23,13 +25,14 @@ export async function viewModel(
 ): Promise<ModelView> {
   const resolve = (name: string): Promise<string> => resolveModel(name, { onProgress: onDownload });
   const folder = await resolve(source);
-  if (await isTextModel(folder)) return { folder, image: null };
+  const tokenizer = await tokenizerFolder([folder, await modelBeneath(folder)], resolve);
+  if (await isTextModel(folder)) return { tokenizer, image: null };
   const assembly = await assemble(folder, { resolve });
   const model = new Llava(assembly.config);
   const { tokens, tokenId, size } = model.input.image!;
   model.dispose();
   return {
-    folder,
+    tokenizer,
     image: { tokens, tokenId, settings: await readPictureSettings(assembly, { size, mode }) },
   };
 }

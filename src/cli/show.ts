@@ -163,11 +163,11 @@ async function formatOf(
   session: Session,
 ): Promise<ChatFormat> {
   if (tokenizer === undefined) {
-    if (view !== undefined) return loadFormat(view.folder, template);
+    if (view !== undefined) return loadFormat(view.tokenizer, template);
     throw misuse('Records need a tokenizer.', 'Give --model or --tokenizer.');
   }
   const progress = new LoadProgress(session.stderr);
-  const folder = await resolveModel(tokenizer, {
+  const folder = await resolveModel(await weightsIn(tokenizer), {
     files: ['*.json', '*.jinja'],
     onProgress: (event) => progress.download(event),
   }).finally(() => progress.end());

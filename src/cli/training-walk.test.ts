@@ -84,9 +84,45 @@ test('pre-training leaves the projector that fine-tuning starts from', async () 
   for (const named of [
     [at('llm'), '--vision', VISION, '--adapter', adapter],
     [full, '--llm', at('llm'), '--vision', VISION],
+    // A run stands for its checkpoint, and an adapter knows what it lies on.
+    [at('llm'), '--vision', VISION, '--adapter', at('runs/llava-llama-3-8b-lora')],
+    [at('runs/llava-llama-3-8b-lora'), '--vision', VISION],
+    [at('runs/llava-1.5-7b-finetune'), '--llm', at('llm'), '--vision', VISION],
   ]) {
     const { code, err } = await patina('chat', ...named, ...ask);
     expect(code, err).toBe(0);
+  }
+});
+
+test('the run of an adapter is talked to and shown without naming what it lies on', async () => {
+  const records = folder.writeRecords('text.jsonl', [TEXT]);
+  const train1 = { data: { sources: [records], workers: 0 }, schedule: { updates: 1 } };
+  const text = folder.recipe({
+    name: 'text-base',
+    model: { config: TINY_CONFIG.text_config, tokenizer: at('tokenizer') },
+    train: { projector: 'frozen', decoder: 'full' },
+    ...train1,
+    run: { root: folder.runs, name: 'text-base' },
+  });
+  writeFileSync(at('text-base.json'), JSON.stringify(text));
+  await train(at('text-base.json'));
+  const adapter = folder.recipe({
+    name: 'text-lora',
+    model: { from: at('runs/text-base') },
+    train: { projector: 'frozen', decoder: { lora: {} } },
+    ...train1,
+    run: { root: folder.runs, name: 'text-lora' },
+  });
+  writeFileSync(at('text-lora.json'), JSON.stringify(adapter));
+  await train(at('text-lora.json'));
+  const run = at('runs/text-lora');
+  const answer = await patina('chat', run, '--max-new-tokens', '4', 'What colour is it?');
+  expect(answer.code, answer.err).toBe(0);
+  for (const option of ['--model', '--tokenizer']) {
+    const named = option === '--model' ? run : at('runs/text-base');
+    const shown = await patina('show', option, named, '--data', records, '--index', '0');
+    expect(shown.code, shown.err).toBe(0);
+    expect(shown.out).toContain('It is red.');
   }
 });
 

@@ -1,5 +1,4 @@
 /** A model with everything that speaking to it takes: its chat format, how it sees pictures, which tokens end an answer. */
-import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { DataError } from '../base/errors.js';
@@ -7,6 +6,7 @@ import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import { loadFormat } from '../data/loading/load-format.js';
 import { expandImages } from '../data/encode.js';
 import type { FitMode } from '../data/image/fit.js';
+import { inspect } from '../formats/layouts/inspect.js';
 import {
   type ImagePixels,
   type LanguageModel,
@@ -17,11 +17,12 @@ import {
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
 import { type PictureSettings, readPictureSettings } from './picture.js';
 import type { Prompt } from './prompt.js';
+import { modelBeneath, readJson, tokenizerFolder } from './tokenizer-folder.js';
 
 export interface ChatModelOptions extends LoadOptions {
   /** A name, or the path of a Jinja file. @default the tokenizer's own */
   template?: string | undefined;
-  /** Folder or hub name of the tokenizer. @default the first of model, base and decoder that has one */
+  /** Folder or hub name of the tokenizer. @default the first of model, base (given, or named by an adapter) and decoder that has one */
   tokenizer?: string | undefined;
   /** How pictures become squares. @default what the model's files say */
   imageMode?: FitMode | undefined;
@@ -50,10 +51,11 @@ export async function loadChatModel(
   const resolve = (name: string): Promise<string> =>
     resolveModel(name, { signal: options.signal, onProgress: onDownload });
   const path = await resolve(source);
-  const others = tokenizer === undefined ? [options.base, options.llm] : [];
+  const base = options.base ?? (options.llm === undefined ? await modelBeneath(path) : undefined);
+  const others = tokenizer === undefined ? [base, options.llm] : [];
   const folder = await tokenizerFolder([tokenizer ?? path, ...others], resolve);
   const format = await loadFormat(folder, template);
-  const stopTokens = new Set(await endTokens(path));
+  const stopTokens = new Set(await endTokens(base === undefined ? path : await resolve(base)));
   for (const id of [format.endOfTurn, format.tokenizer.eosId]) {
     if (id !== undefined) stopTokens.add(id);
   }
@@ -100,21 +102,6 @@ export function noPictures(): DataError {
   });
 }
 
-async function tokenizerFolder(
-  names: readonly (string | undefined)[],
-  resolve: (name: string) => Promise<string>,
-): Promise<string> {
-  let first: string | undefined;
-  for (const name of names) {
-    if (name === undefined) continue;
-    const folder = await resolve(name);
-    first ??= folder;
-    const found = await stat(join(folder, 'tokenizer.json')).catch(() => undefined);
-    if (found?.isFile() === true) return folder;
-  }
-  return first!; // its loader says what is missing
-}
-
 /** The `eos_token_id` of `generation_config.json`: one id or several. */
 async function endTokens(folder: string): Promise<number[]> {
   const config = await readJson(join(folder, 'generation_config.json'));
@@ -122,25 +109,19 @@ async function endTokens(folder: string): Promise<number[]> {
   return [ids].flat().filter((id) => typeof id === 'number');
 }
 
-/** Whether a folder holds a decoder alone, and no tower is named beside it. */
+/** Whether a folder holds a decoder alone, or an adapter of one, and no tower is named beside it. */
 export async function isTextModel(
   folder: string,
   { vision }: Pick<LoadOptions, 'vision'> = {},
 ): Promise<boolean> {
+  if (vision !== undefined) return false;
   const config = await readJson(join(folder, 'config.json'));
+  if (config === undefined && (await readJson(join(folder, 'adapter_config.json'))) !== undefined) {
+    return (await inspect(folder)).sources.every(({ layout }) => layout === 'llama');
+  }
   const type = config?.['model_type'];
   const alone = typeof type === 'string' && TEXT_TYPES.has(type);
-  return alone && vision === undefined && config?.['mm_vision_tower'] === undefined;
+  return alone && config?.['mm_vision_tower'] === undefined;
 }
 
 const TEXT_TYPES: ReadonlySet<string> = new Set(['llama', 'mistral', 'qwen2']);
-
-/** A JSON object of the folder; whoever needs the file complains about a broken one. */
-async function readJson(file: string): Promise<Record<string, unknown> | undefined> {
-  try {
-    const json = JSON.parse(await readFile(file, 'utf8')) as unknown;
-    return typeof json === 'object' && json !== null ? { ...json } : undefined;
-  } catch {
-    return undefined;
-  }
-}
