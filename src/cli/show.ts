@@ -7,6 +7,7 @@ import type { FitMode } from '../data/image/fit.js';
 import { CLIP_BACKGROUND } from '../data/image/normalise.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { loadFormat } from '../data/loading/load-format.js';
+import { modelBeneath, tokenizerFolder } from '../generate/tokenizer-folder.js';
 import type { ChatFormat, SpecialTokens } from '../text/index.js';
 import { weightsIn } from '../train/run/run-weights.js';
 import { countValue, indexValue } from './arguments.js';
@@ -167,11 +168,18 @@ async function formatOf(
     throw misuse('Records need a tokenizer.', 'Give --model or --tokenizer.');
   }
   const progress = new LoadProgress(session.stderr);
-  const folder = await resolveModel(await weightsIn(tokenizer), {
-    files: ['*.json', '*.jinja'],
-    onProgress: (event) => progress.download(event),
-  }).finally(() => progress.end());
-  return loadFormat(folder, template);
+  const resolve = (name: string): Promise<string> =>
+    resolveModel(name, {
+      files: ['*.json', '*.jinja'],
+      onProgress: (event) => progress.download(event),
+    });
+  try {
+    const named = await resolve(await weightsIn(tokenizer));
+    const folder = await tokenizerFolder([named, await modelBeneath(named)], resolve);
+    return await loadFormat(folder, template);
+  } finally {
+    progress.end();
+  }
 }
 
 function expansion(

@@ -119,8 +119,7 @@ test('the run of an adapter is talked to and shown without naming what it lies o
   const answer = await patina('chat', run, '--max-new-tokens', '4', 'What colour is it?');
   expect(answer.code, answer.err).toBe(0);
   for (const option of ['--model', '--tokenizer']) {
-    const named = option === '--model' ? run : at('runs/text-base');
-    const shown = await patina('show', option, named, '--data', records, '--index', '0');
+    const shown = await patina('show', option, run, '--data', records, '--index', '0');
     expect(shown.code, shown.err).toBe(0);
     expect(shown.out).toContain('It is red.');
   }

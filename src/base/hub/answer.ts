@@ -70,12 +70,15 @@ export function refusal(response: Response, context: AnswerContext): PatinaError
     });
   }
   if (status === 401 || status === 404) {
-    return new DataError(`The hub has no ${kind} ${name}, or it is private.`, {
-      code: 'E_HUB_NOT_FOUND',
-      hint: withToken
-        ? `Check the name, and that the token may read it; if ${page} asks for a licence to be accepted, accept it.`
-        : `Check the name; if it is private or asks for a licence to be accepted, do so at ${page} and set HF_TOKEN.`,
-    });
+    return new DataError(
+      `The hub has no ${kind} ${name}, or it is private; and no folder here has that name.`,
+      {
+        code: 'E_HUB_NOT_FOUND',
+        hint: withToken
+          ? `Check the name, and that the token may read it; if ${page} asks for a licence to be accepted, accept it.`
+          : `Check the name; if it is private or asks for a licence to be accepted, do so at ${page} and set HF_TOKEN.`,
+      },
+    );
   }
   return malformed(context, `it answered ${status} for ${response.url}`);
 }

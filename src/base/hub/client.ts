@@ -177,8 +177,9 @@ export class HubClient {
   /** `fetch` for the library: whole answers only, so that a retry covers the body too. */
   readonly #fetch: typeof fetch = (input, init = {}) => {
     const url = input instanceof Request ? input.url : String(input);
+    const { kind, name } = this.context.repository;
     return this.persist(
-      `Asking ${new URL(url).host}`,
+      `Asking ${new URL(url).host} for the ${kind} ${name} (no folder here has that name)`,
       () =>
         this.once(url, init, async (response) => {
           const { status, headers } = response;

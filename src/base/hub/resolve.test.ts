@@ -356,7 +356,9 @@ describe('refusals', () => {
     await gone.stop();
     await expect(resolveModel('org/model', env(endpoint))).rejects.toMatchObject({
       code: 'E_HUB_UNREACHABLE',
-      message: expect.stringContaining('ECONNREFUSED') as string,
+      message: expect.stringMatching(
+        /for the model org\/model \(no folder here has that name\) failed: .*ECONNREFUSED/,
+      ) as string,
     });
   });
 });
