@@ -220,6 +220,16 @@ describe('faults', () => {
     expect(await code(file('import.ts', 'import "not-there";'))).toBe('E_RECIPE_LOAD');
     expect(await code(file('nothing.ts', 'export const a = 1;'))).toBe('E_RECIPE_EXPORT');
   });
+
+  test('of scripts that cannot be parsed name the line', async () => {
+    const broken = file('spelling.ts', 'export default {\n  name: "a",\n');
+    const message = /spelling\.ts:3 does not run: .*Unexpected token$/;
+    await expect(loadRecipe(broken)).rejects.toThrow(message);
+  });
+
+  test('of a folder in place of a file say so', async () => {
+    await expect(loadRecipe(folder)).rejects.toThrow(/is a folder\.$/);
+  });
 });
 
 describe('--set', () => {

@@ -93,8 +93,8 @@ async function readText(path: string, file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (cause) {
-    const missing = errorCode(cause) === 'ENOENT';
-    throw new UsageError(`The recipe ${path} ${missing ? 'does not exist' : 'cannot be read'}.`, {
+    const why = { ENOENT: 'does not exist', EISDIR: 'is a folder' }[errorCode(cause) ?? ''];
+    throw new UsageError(`The recipe ${path} ${why ?? 'cannot be read'}.`, {
       code: 'E_RECIPE_MISSING',
       hint: `Looked for ${file}. List the built-in recipes with \`patina recipes list\`.`,
       cause,

@@ -29,7 +29,7 @@ export async function loadScript(
     module = await jiti.import(file);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new UsageError(`${file} does not run: ${reason.split('\n')[0]!}`, {
+    throw new UsageError(`${file}${lineOf(file, reason)} does not run: ${firstLine(reason)}`, {
       code: 'E_RECIPE_LOAD',
       hint: 'Mend the file; what it imports must lie beside it or be "patina".',
       cause,
@@ -46,4 +46,15 @@ export async function loadScript(
     });
   }
   return recipe;
+}
+
+/** `:7` where the message names line 7 of the file, as it does for what cannot be parsed. */
+function lineOf(file: string, message: string): string {
+  const [, after = ''] = message.split(`${file}:`, 2);
+  const line = /^\d+/.exec(after)?.[0];
+  return line === undefined ? '' : `:${line}`;
+}
+
+function firstLine(text: string): string {
+  return text.split('\n')[0]!.trim();
 }
