@@ -16,6 +16,6 @@ test('requireFree is silent when there is room and typed when there is none', as
   await expect(requireFree(tmpdir(), 2 ** 60, 'two checkpoints')).rejects.toMatchObject({
     code: 'E_DISK_FULL',
     exitCode: 3,
-    message: expect.stringContaining('two checkpoints needs 1024 PiB') as string,
+    message: expect.stringContaining('1024 PiB are needed for two checkpoints') as string,
   });
 });

@@ -28,7 +28,7 @@ export async function requireFree(path: string, bytes: number, purpose: string):
   const free = await freeBytes(path);
   if (free >= bytes) return;
   throw new EnvironmentError(
-    `Too little disk space at ${path}: ${purpose} needs ${formatBytes(bytes)}, ${formatBytes(free)} are free.`,
+    `Too little disk space at ${path}: ${formatBytes(bytes)} are needed for ${purpose}, ${formatBytes(free)} are free.`,
     {
       code: 'E_DISK_FULL',
       hint: `Free at least ${formatBytes(bytes - free)}, or choose a folder on another disk.`,

@@ -77,11 +77,14 @@ function helpFor([first]: readonly string[], commands: readonly CommandEntry[]):
 /** Commander's `error: unknown command 'trian'\n(Did you mean train?)` as an error of ours. */
 function usageError(error: CommanderError, args: readonly string[], help: string): UsageError {
   if (error.code === 'commander.help') {
-    const message =
-      args.length === 0 ? 'no command was given' : `unknown command '${args.at(-1)!}'`;
+    const isUnknown = args[0] === 'help';
+    const after = args.length === 0 ? '' : ` after ${args.join(' ')}`;
+    const message = isUnknown
+      ? `unknown command '${args.at(-1)!}'`
+      : `no command was given${after}`;
     return new UsageError(message, {
       code: 'E_USAGE',
-      hint: 'Choose a command; `patina --help` lists them.',
+      hint: `Choose a command; \`${isUnknown ? 'patina --help' : help}\` lists them.`,
     });
   }
   const [message = '', suggestion] = error.message.split('\n');

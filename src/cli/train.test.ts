@@ -101,6 +101,8 @@ describe('patina train', () => {
     [['runs', 'show', 'nothing'], 2, 'E_NO_RUN'],
     [['recipes', 'show', 'nothing'], 2, 'E_RECIPE_UNKNOWN'],
     [['recipes', 'lst'], 2, 'Did you mean list?'],
+    [['recipes'], 2, 'no command was given after recipes'],
+    [['recipes'], 2, 'hint: Choose a command; `patina recipes --help` lists them.'],
   ])('%j is refused', async (args, exit, text) => {
     const { code, out, err } = await patina(...args);
     expect({ code, out }).toEqual({ code: exit, out: '' });
