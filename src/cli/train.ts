@@ -44,7 +44,10 @@ export function define(command: Command, session: Session): void {
       'go on with a run; default: the newest, of the recipe if one is named',
     )
     .option('--max-updates <n>', 'stop after so many updates, with a checkpoint', countValue)
-    .option('--dry-run', 'load and check everything, show what would train, and train nothing')
+    .option(
+      '--dry-run',
+      'load model and data, show what would train, and train nothing; records are checked by `patina show --data`',
+    )
     .option('--json', 'print each event as a line of JSON')
     .addHelpText(
       'after',
