@@ -51,6 +51,15 @@ describe('patina train', () => {
     expect(JSON.parse(json.out)).toMatchObject({ runs: [{ state: 'finished', updates: 10 }] });
   });
 
+  test('what it says to type goes on with this run, wherever it lies', async () => {
+    const { err } = await patina('train', recipe, '--max-updates', '4');
+    const [, said = ''] = /; `patina (.+)` goes on\n$/.exec(err) ?? [];
+    expect(said).toContain(folder.runs);
+    const rest = await patina(...said.split(' '));
+    expect(rest.code, rest.err).toBe(0);
+    expect(rest.err).toContain('goes on after update 4');
+  });
+
   test('on Ctrl-C saves and ends with 130', async () => {
     const before = process.listenerCount('SIGINT');
     const running = patina('train', recipe, '--set', 'schedule.updates=5000', '--json');

@@ -1,4 +1,6 @@
 /** Events of training as lines for people. Pure functions, text out. */
+import { relative } from 'node:path';
+
 import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
 import { describeRejected } from '../../data/index.js';
 import type {
@@ -118,12 +120,14 @@ function oneLine(text: string): string {
   return line.length > ANSWER_WIDTH ? `${line.slice(0, ANSWER_WIDTH)}...` : line;
 }
 
+const RESUME = 'patina train --resume';
+
 /** How a run ended, and what there is to know about it. */
 const REASONS = {
   finished: ['finished', ''],
   'early-stopped': ['stopped early', 'the validation loss no longer fell'],
-  'max-updates': ['stopped as asked for', '`patina train --resume` goes on'],
-  interrupted: ['interrupted', '`patina train --resume` goes on'],
+  'max-updates': ['stopped as asked for', RESUME],
+  interrupted: ['interrupted', RESUME],
   'dry-run': ['nothing was trained (--dry-run)', ''],
 } as const satisfies Record<EndEvent['reason'], readonly [string, string]>;
 
@@ -145,7 +149,15 @@ function endLines(event: EndEvent): string[] {
           `${badRecords} ${badRecords === 1 ? 'record' : 'records'} left out (listed in events.jsonl)`,
         ]),
   ];
-  return [`${parts.join(', ')}${more === '' ? '' : `; ${more}`}`];
+  const next = more === RESUME ? `\`${RESUME}${runName(event.run)}\` goes on` : more;
+  return [`${parts.join(', ')}${next === '' ? '' : `; ${next}`}`];
+}
+
+/** The run as it may be typed from here: the newest under `runs` need not be this one. */
+function runName(run: string | null): string {
+  if (run === null) return '';
+  const path = relative('', run);
+  return ` ${path.startsWith('..') ? run : path}`;
 }
 
 /** An update on one line. */
