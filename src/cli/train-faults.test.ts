@@ -155,7 +155,7 @@ const FAULTS: Fault[] = [
     args: () => [file('bad.ts', 'export default {')],
     code: 'E_RECIPE_LOAD',
     exit: 2,
-    says: ['bad.ts does not run'],
+    says: ['bad.ts:1 does not run'],
     hint: /Mend the file/,
   },
   {
