@@ -98,8 +98,10 @@ test('packed sequences see what each would see alone', () => {
           });
           const expected = cat(alone, 1);
           expectClose(packed, expected, 1e-12);
-          const gradients = grad([expected], qkv, [upstream]);
-          grad([packed], qkv, [upstream]).forEach((g, i) => expectClose(g, gradients[i]!, 1e-12));
+          // Together: those of q and k alone are 0 but for rounding where every sequence is one position.
+          const gradient = (of: Tensor): Tensor =>
+            cat(grad([of], qkv, [upstream]).map((g) => g!.flatten()));
+          expectClose(gradient(packed), gradient(expected), 1e-12);
           generator.dispose();
         });
       },
