@@ -6,3 +6,4 @@ export * from './generate.js';
 export * from './picture.js';
 export { contextLength, type Prompt } from './prompt.js';
 export type { SamplingOptions } from './sampling.js';
+export { modelBeneath, tokenizerFolder } from './tokenizer-folder.js';

@@ -1,11 +1,17 @@
 /** The model that a recipe starts from, with its tokenizer, chat format and picture settings: loaded from files, or new. */
 
-import { readdir, stat } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { resolveModel, type HubEvent } from '../base/hub/resolve.js';
 import type { Recipe } from '../config/index.js';
 import { loadFormat } from '../data/index.js';
-import { loadChatModel, readPictureSettings, type ChatModel } from '../generate/index.js';
+import {
+  loadChatModel,
+  modelBeneath,
+  readPictureSettings,
+  tokenizerFolder,
+  type ChatModel,
+} from '../generate/index.js';
 import {
   deviceKernel,
   Llava,
@@ -97,7 +103,11 @@ async function loadModel(
   const resolve = (name: string): Promise<string> =>
     resolveModel(name, { signal, onProgress: onDownload });
   const source = await resolve((from ?? llm)!);
-  const tokenizer = await tokenizerFolder([model.tokenizer, source, llm], resolve);
+  const tokenizer = await tokenizerFolder(
+    // One that is named on purpose stands for itself.
+    model.tokenizer === undefined ? [source, llm, await modelBeneath(source)] : [model.tokenizer],
+    resolve,
+  );
   const chat = await loadChatModel(source, {
     device,
     dtype,
@@ -160,22 +170,6 @@ async function companionsIn(folder: string, but: readonly string[] = []): Promis
     name,
     content: { path: join(folder, name) },
   }));
-}
-
-/** The first of these that has a tokenizer; the first of all if none has, whose loader says what is missing. */
-async function tokenizerFolder(
-  names: readonly (string | undefined)[],
-  resolve: (name: string) => Promise<string>,
-): Promise<string> {
-  let first: string | undefined;
-  for (const name of names) {
-    if (name === undefined) continue;
-    const folder = await resolve(name);
-    first ??= folder;
-    if (await stat(join(folder, 'tokenizer.json')).catch(() => undefined)) return folder;
-    if (name === names[0]) break; // named on purpose
-  }
-  return first!;
 }
 
 function endsOf({ endOfTurn, tokenizer }: ChatModel['format']): number[] {
