@@ -2,6 +2,8 @@
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 
+import { didYouMean } from '../base/did-you-mean.js';
+import { UsageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { number } from '../base/json-lines.js';
 import { lineChart, sparkline } from '../base/sparkline.js';
@@ -38,7 +40,10 @@ Examples:
   patina runs show
   patina runs show my-recipe-20260131-235959`,
     )
+    .allowExcessArguments()
     .action(async ({ root, json = false }: RunsFlags) => {
+      const [stranger] = command.args;
+      if (stranger !== undefined) throw unknownCommand(stranger);
       const runs = await listRuns(root);
       session.stdout.write(json ? jsonLine({ runs }) : listText(runs));
       if (runs.length === 0) session.stderr.write(`There is no run under ${root ?? 'runs'}.\n`);
@@ -56,6 +61,14 @@ Examples:
       const run = (await listRuns(join(path, '..'))).find((each) => each.path === path)!;
       session.stdout.write(json ? jsonLine(run) : await showText(run));
     });
+}
+
+function unknownCommand(name: string): UsageError {
+  const isTypo = didYouMean(name, ['show']) !== undefined;
+  return new UsageError(`unknown command '${name}'`, {
+    code: 'E_USAGE',
+    hint: isTypo ? 'Did you mean show?' : `\`patina runs show ${name}\` shows a run of that name.`,
+  });
 }
 
 function listText(runs: readonly RunSummary[]): string {

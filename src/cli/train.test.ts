@@ -110,6 +110,8 @@ describe('patina train', () => {
     [['runs', 'show', 'nothing'], 2, 'E_NO_RUN'],
     [['recipes', 'show', 'nothing'], 2, 'E_RECIPE_UNKNOWN'],
     [['recipes', 'lst'], 2, 'Did you mean list?'],
+    [['runs', 'shw'], 2, 'Did you mean show?'],
+    [['runs', 'mine'], 2, '`patina runs show mine` shows a run of that name.'],
     [['recipes'], 2, 'no command was given after recipes'],
     [['recipes'], 2, 'hint: Choose a command; `patina recipes --help` lists them.'],
   ])('%j is refused', async (args, exit, text) => {
