@@ -72,17 +72,20 @@ async function newModel(
     made.initialize(device, { generator, std: made.decoder.config.initializerRange });
     generator.dispose();
     const { image: facts } = made.input;
+    const stopTokens = endsOf(format);
     return {
       model: made,
       format,
       pictures:
         facts && (await readPictureSettings(tokenizer, { size: facts.size, mode: image.mode })),
-      stopTokens: endsOf(format),
+      stopTokens,
       tokenizer,
       base: undefined,
       companions: [
-        { name: 'config.json', content: `${JSON.stringify(json, null, 2)}\n` },
-        ...(await companionsIn(tokenizer, ['config.json'])),
+        { name: 'config.json', content: jsonText(json) },
+        // Whoever loads a checkpoint elsewhere is to know where an answer ends.
+        { name: 'generation_config.json', content: jsonText({ eos_token_id: stopTokens }) },
+        ...(await companionsIn(tokenizer, CONFIGS)),
       ],
     };
   } catch (error) {
@@ -163,6 +166,10 @@ const COMPANIONS = [
   'preprocessor_config.json',
   'processor_config.json',
 ];
+
+function jsonText(json: object): string {
+  return `${JSON.stringify(json, null, 2)}\n`;
+}
 
 async function companionsIn(folder: string, but: readonly string[] = []): Promise<Companion[]> {
   const there = new Set(await readdir(folder).catch(() => []));

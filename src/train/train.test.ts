@@ -77,9 +77,11 @@ describe('train', () => {
       ].sort(),
     );
     const end = events.at(-1) as { checkpoint: string };
-    const { model } = await loadChatModel(end.checkpoint);
+    const { model, stopTokens } = await loadChatModel(end.checkpoint);
     expect(model.input.image?.tokens).toBe(4);
     model.dispose();
+    const said = readFileSync(join(end.checkpoint, 'generation_config.json'), 'utf8');
+    expect(JSON.parse(said)).toEqual({ eos_token_id: stopTokens });
   });
 
   // Both: shuffled, several sources, stopped in the second epoch.
