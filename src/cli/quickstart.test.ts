@@ -62,6 +62,27 @@ test('--json prints the counts as one object', async () => {
   expect(model).toBe(join(process.cwd(), QUICKSTART_DATA, 'model'));
 });
 
+test('wrong settings and places that cannot be written are told at once', async () => {
+  const wrong = await patina('quickstart', '--set', 'schedule.update=3');
+  expect(wrong).toMatchObject({ code: 2, out: '' });
+  expect(wrong.err).toMatch(/unknown key\. Did you mean "updates"\?/);
+  expect(wrong.err).not.toContain('drawing');
+  const elsewhere = mkdtempSync(join(tmpdir(), 'patina-quickstart-'));
+  process.chdir(elsewhere);
+  try {
+    const first = await patina('train', 'quickstart-questions');
+    expect(first.code).toBe(4);
+    expect(first.err).toContain('to be had: run `patina quickstart`');
+    writeFileSync('runs', 'a file');
+    const blocked = await patina('quickstart');
+    expect(blocked.code).toBe(3);
+    expect(blocked.err).toContain('code: E_UNWRITABLE');
+  } finally {
+    process.chdir(folder);
+    rmSync(elsewhere, { recursive: true });
+  }
+});
+
 /** A picture that is like no other: soft patches of colour and noise, as a photograph has. */
 async function photograph(name: string, seed: number): Promise<string> {
   const [width, height] = [48 + (seed % 3) * 8, 40];

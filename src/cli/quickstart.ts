@@ -42,6 +42,8 @@ async function quickstartCommand(session: Session, set: string[], json: boolean)
   const begun = performance.now();
   const folder = resolve(QUICKSTART_DATA);
   const say = (line: string): void => void session.stderr.write(`${line}\n`);
+  // A wrong setting is told before anything is drawn.
+  for (const name of ['quickstart', 'quickstart-questions']) await findRecipe(name, { set });
   if (!(await isPrepared(folder))) {
     say(`drawing ${SIZES.train + SIZES.heldOut + SIZES.unseen} pictures and training a tokenizer`);
     await prepareQuickstart(folder);

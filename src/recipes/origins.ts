@@ -11,3 +11,5 @@ export const SHAREGPT4V_PT =
 
 export const INTERNVL_SFT =
   'https://huggingface.co/datasets/OpenGVLab/InternVL-Chat-V1-2-SFT-Data, with its pictures in data/';
+
+export const QUICKSTART = 'run `patina quickstart`, which draws it and trains the first stage';

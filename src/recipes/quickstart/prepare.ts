@@ -45,7 +45,6 @@ export async function prepareQuickstart(
   { sizes = SIZES, signal }: { sizes?: QuickstartSizes; signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
   const scenes = makeScenes(sizes, SEED);
-  await mkdir(join(folder, '..'), { recursive: true });
   await writeWholeFolder(
     folder,
     async (path) => {

@@ -4,6 +4,7 @@
  * by LoRA. Numbers are our own, found by some seventy runs.
  */
 import { defineRecipe, type RecipeInput } from '../../config/define-recipe.js';
+import { QUICKSTART } from '../origins.js';
 import { SIDE } from './draw.js';
 import { QUICKSTART_IMAGE_TOKEN, QUICKSTART_VOCABULARY } from './prepare.js';
 
@@ -85,8 +86,8 @@ export const quickstartQuestions = defineRecipe({
   data: {
     // Some captions among them: a model that sees questions alone forgets how to describe.
     sources: [
-      `${QUICKSTART_DATA}/questions.json`,
-      { path: `${QUICKSTART_DATA}/captions.json`, weight: 0.25 },
+      { path: `${QUICKSTART_DATA}/questions.json`, origin: QUICKSTART },
+      { path: `${QUICKSTART_DATA}/captions.json`, weight: 0.25, origin: QUICKSTART },
     ],
     workers: 1,
   },
