@@ -5,13 +5,13 @@ import type { Command } from 'commander';
 import { loadChatModel } from '../generate/index.js';
 import { exportModel } from '../models/export/export-model.js';
 import { findRecipe } from '../recipes/find-recipe.js';
-import { isPrepared, prepareQuickstart, SIZES } from '../recipes/quickstart/prepare.js';
 import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
 import { scoreRecords } from '../recipes/quickstart/score.js';
-import { train } from '../train/index.js';
+import { train, type TrainEvent } from '../train/index.js';
 import { collect } from './arguments.js';
 import type { Session } from './commands.js';
 import { jsonLine } from './json-text.js';
+import { drawIfNeeded } from './quickstart-data.js';
 import { countRight, quickstartReport } from './quickstart-report.js';
 import { watchTraining } from './watch-training.js';
 
@@ -44,12 +44,9 @@ async function quickstartCommand(session: Session, set: string[], json: boolean)
   const say = (line: string): void => void session.stderr.write(`${line}\n`);
   // A wrong setting is told before anything is drawn.
   for (const name of ['quickstart', 'quickstart-questions']) await findRecipe(name, { set });
-  if (!(await isPrepared(folder))) {
-    say(`drawing ${SIZES.train + SIZES.heldOut + SIZES.unseen} pictures and training a tokenizer`);
-    await prepareQuickstart(folder);
-  }
   const describer = await stage('quickstart', [], 'describer', 'captions, everything trains');
   if (describer === undefined) return;
+  say('');
   const from = `model.from=${describer}`;
   const model = await stage('quickstart-questions', [from], 'model', 'questions, by LoRA');
   if (model === undefined) return;
@@ -77,9 +74,13 @@ async function quickstartCommand(session: Session, set: string[], json: boolean)
     target: string,
     what: string,
   ): Promise<string | undefined> {
-    say(`\n${name}: ${what}`);
+    say(`${name}: ${what}`);
     const recipe = await findRecipe(name, { set: [...more, ...set] });
-    const end = await watchTraining((signal) => train(recipe, { signal }), {
+    const open = async (signal: AbortSignal): Promise<AsyncIterable<TrainEvent>> => {
+      await drawIfNeeded(recipe, session, signal);
+      return train(recipe, { signal });
+    };
+    const end = await watchTraining(open, {
       session,
       ...(session.stderr.isTTY !== true && { interval: 3000 }),
     });

@@ -1,12 +1,9 @@
 /** `patina train`: trains what a recipe says, or goes on with a run. A thin caller of `train` and `resumeRun`. */
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 
 import { UsageError } from '../base/errors.js';
-import type { Recipe } from '../config/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
-import { isPrepared, prepareQuickstart } from '../recipes/quickstart/prepare.js';
-import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
 import {
   findRun,
   listRuns,
@@ -17,6 +14,7 @@ import {
 } from '../train/index.js';
 import { collect, countValue } from './arguments.js';
 import type { Session } from './commands.js';
+import { drawIfNeeded } from './quickstart-data.js';
 import { watchTraining } from './watch-training.js';
 
 interface TrainFlags {
@@ -86,18 +84,10 @@ async function trainCommand(
     }
     if (recipe === undefined) throw noRecipe();
     const found = await findRecipe(recipe, { set: sets });
-    await prepareData(found, session);
+    await drawIfNeeded(found, session, signal);
     return train(found, options);
   };
   await watchTraining(open, { session, json });
-}
-
-/** The data and the tokenizer of the built-in `quickstart` are drawn when they are first needed. */
-async function prepareData({ model }: Recipe, session: Session): Promise<void> {
-  const folder = resolve(QUICKSTART_DATA);
-  if (model.tokenizer !== join(folder, 'tokenizer') || (await isPrepared(folder))) return;
-  session.stderr.write(`drawing the pictures of the quickstart into ${folder}\n`);
-  await prepareQuickstart(folder);
 }
 
 async function runToResume(
