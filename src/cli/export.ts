@@ -49,7 +49,8 @@ Examples:
   patina export runs/NAME --merge --to hf OUT
   patina export iter_100.pth --llm LLAMA --vision CLIP --to hf OUT
 
-Where OUT exists, nothing is written without --replace. docs/formats.md explains the layouts.`;
+Where OUT exists, nothing is written without --replace. docs/formats.md explains
+the layouts.`;
 
 export function define(command: Command, session: Session): void {
   command

@@ -16,7 +16,7 @@ export interface QuickstartResult {
   readonly seconds: number;
 }
 
-export interface Count {
+interface Count {
   readonly right: number;
   readonly asked: number;
   /** Share of the answers that are right to the letter. */

@@ -27,9 +27,10 @@ export function define(command: Command, session: Session): void {
     .addHelpText(
       'after',
       `
-Draws pictures of shapes, trains a small LLaVA on them in two stages (captions with everything
-trained; then questions, the decoder by LoRA), and asks it about pictures that it has never seen.
-Everything lies in ${QUICKSTART_DATA} and beside it afterwards. Takes a bit over a minute on two cores.
+Draws pictures of shapes, trains a small LLaVA on them in two stages (captions
+with everything trained; then questions, the decoder by LoRA), and asks it about
+pictures that it has never seen. Everything lies in ${QUICKSTART_DATA} and beside
+it afterwards. Takes a bit over a minute on two cores.
 
 Examples:
   patina quickstart

@@ -57,7 +57,8 @@ Examples:
   patina train --resume
   patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2
 
-Ctrl-C finishes the update, saves and ends with exit code 130; a second one leaves at once.`,
+Ctrl-C finishes the update, saves and ends with exit code 130; a second one
+leaves at once.`,
     )
     .action((recipe: string | undefined, flags: TrainFlags) =>
       trainCommand(recipe, flags, session),

@@ -11,8 +11,6 @@ export interface WatchOptions extends ViewOptions {
   session: Session;
   /** Print events as lines of JSON to standard output, and nothing else. @default false */
   json?: boolean;
-  /** Sees each event after it is shown. */
-  onEvent?: (event: TrainEvent) => void;
 }
 
 /**
@@ -25,7 +23,7 @@ export async function watchTraining(
     signal: AbortSignal,
     onDownload: (event: HubEvent) => void,
   ) => AsyncIterable<TrainEvent> | Promise<AsyncIterable<TrainEvent>>,
-  { session, json = false, onEvent, ...options }: WatchOptions,
+  { session, json = false, ...options }: WatchOptions,
 ): Promise<EndEvent | undefined> {
   const { columns } = process.stderr;
   const view = openTrainView(session.stderr, { ...(columns > 0 && { columns }), ...options });
@@ -51,7 +49,6 @@ export async function watchTraining(
       progress.end();
       if (json) session.stdout.write(jsonLine(event));
       else view.show(event);
-      onEvent?.(event);
       if (event.type === 'end') end = event;
     }
   } catch (error) {
