@@ -23,10 +23,10 @@ import {
   type Device,
   type DType,
 } from '../src/torch/index.js';
-import { memoryPolicies, type MemoryPolicy } from '../src/train/memory-policy.js';
-import { Randomness } from '../src/train/randomness.js';
-import { prepareTrainable } from '../src/train/trainable.js';
-import { runUpdate } from '../src/train/update.js';
+import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
+import { Randomness } from '../src/train/step/randomness.js';
+import { prepareTrainable } from '../src/train/prepare/trainable.js';
+import { runUpdate } from '../src/train/step/update.js';
 import { IMAGE_TOKEN, llava8b } from './llava-8b.js';
 
 const { values: flags } = parseArgs({

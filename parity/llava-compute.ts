@@ -4,10 +4,10 @@
  */
 import type { Batch, Llava } from '../src/models/index.js';
 import { cat, full, noGrad, scope, type Tensor, zeros } from '../src/torch/index.js';
-import { GradientAccumulator } from '../src/train/accumulator.js';
-import { memoryPolicies } from '../src/train/memory-policy.js';
-import { Randomness } from '../src/train/randomness.js';
-import { runMicroBatch } from '../src/train/step.js';
+import { GradientAccumulator } from '../src/train/step/accumulator.js';
+import { memoryPolicies } from '../src/train/step/memory-policy.js';
+import { Randomness } from '../src/train/step/randomness.js';
+import { runMicroBatch } from '../src/train/step/step.js';
 
 /** Tensors on the CPU in fp32, owned by the caller. */
 export type Results = Map<string, Tensor>;

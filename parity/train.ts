@@ -15,9 +15,9 @@ import { wrapAdapterName } from '../src/formats/layouts/adapter-names.js';
 import { type Llava, loadLlava, readTensorFile, writeTensorFile } from '../src/models/index.js';
 import { AdamW, schedule } from '../src/optim/index.js';
 import { scope, scopeAsync, setThreads, type Tensor } from '../src/torch/index.js';
-import { memoryPolicies } from '../src/train/memory-policy.js';
-import { Randomness } from '../src/train/randomness.js';
-import { runUpdate } from '../src/train/update.js';
+import { memoryPolicies } from '../src/train/step/memory-policy.js';
+import { Randomness } from '../src/train/step/randomness.js';
+import { runUpdate } from '../src/train/step/update.js';
 import { parityArguments } from './arguments.js';
 import { maybe, readFacts } from './facts.js';
 import {

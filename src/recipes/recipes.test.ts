@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { effectiveBatch } from '../config/effective-batch.js';
 import { Generator } from '../torch/index.js';
-import { tinyLlava } from '../train/testing.js';
-import { prepareTrainable } from '../train/trainable.js';
+import { tinyLlava } from '../train/step/testing.js';
+import { prepareTrainable } from '../train/prepare/trainable.js';
 import { recipes } from './built-in.js';
 import { copyRecipe } from './copy-recipe.js';
 import { builtInRecipe, findRecipe } from './find-recipe.js';

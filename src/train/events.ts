@@ -4,7 +4,7 @@
  */
 
 import type { DataCounts, RejectedRecord, SourceFacts } from '../data/index.js';
-import type { TrainableRow } from './trainable.js';
+import type { TrainableRow } from './prepare/trainable.js';
 
 /** Something that takes time before the run begins. */
 export interface LoadingEvent {

@@ -12,15 +12,15 @@ import { PatinaError } from '../base/errors.js';
 import type { HubEvent } from '../base/hub/resolve.js';
 import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
 import { Conversation, type ChatModel } from '../generate/index.js';
-import { environmentFacts } from './environment.js';
+import { environmentFacts } from './run/environment.js';
 import type { EndEvent, ProbesEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
-import { Journal, type JournalOptions } from './journal.js';
-import { prepareRun, type PreparedRun } from './prepare-run.js';
-import { listCheckpoints, newestWhole } from './run/checkpoints.js';
+import { Journal, type JournalOptions } from './run/journal.js';
+import { prepareRun, type PreparedRun } from './prepare/prepare-run.js';
+import { listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logged-events.js';
 import { RunFolder } from './run/run-folder.js';
-import { TrainedWeights } from './trained-weights.js';
-import { Trainer, type Answer, type RunOptions } from './trainer.js';
+import { TrainedWeights } from './checkpoint/trained-weights.js';
+import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
 
 export interface TrainOptions extends RunOptions {
   /** Do everything up to the first update, and make no run. @default false */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
-import { writeCheckpoint } from './checkpoints.js';
+import { writeCheckpoint } from '../checkpoint/checkpoints.js';
 import { RunFolder } from './run-folder.js';
 import { weightsIn } from './run-weights.js';
 

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
-import { bestCheckpoint, listCheckpoints } from './checkpoints.js';
+import { bestCheckpoint, listCheckpoints } from '../checkpoint/checkpoints.js';
 import { readRunFacts } from './run-state.js';
 
 /**

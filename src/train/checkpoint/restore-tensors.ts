@@ -1,0 +1,43 @@
+/** Values from a file into tensors that are there already: one at a time, so that nothing is held twice. */
+
+import { DataError } from '../../base/errors.js';
+import type { StoredTensor } from '../../formats/stored.js';
+import { placeTensors, torchDType } from '../../models/index.js';
+import { noGrad, type Tensor } from '../../torch/index.js';
+
+/**
+ * Copies stored values into the targets of the same names.
+ *
+ * @throws DataError `E_CHECKPOINT_TENSORS` where one is missing, or of another shape or type
+ */
+export async function restoreTensors(
+  where: string,
+  stored: ReadonlyMap<string, StoredTensor>,
+  targets: ReadonlyMap<string, Tensor>,
+): Promise<void> {
+  const names = [...targets.keys()];
+  const placements = names.map((name) => {
+    const found = stored.get(name);
+    const target = targets.get(name)!;
+    if (found === undefined) throw misfit(where, `${name} is missing`);
+    const dtype = torchDType(found);
+    const shapes = [found.shape, target.shape].map((shape) => `[${shape.join(', ')}]`);
+    if (shapes[0] !== shapes[1] || dtype !== target.dtype) {
+      const [was, is] = [`${dtype} ${shapes[0]!}`, `${target.dtype} ${shapes[1]!}`];
+      throw misfit(where, `${name} is ${was}, and the run needs ${is}`);
+    }
+    return { stored: found, dtype };
+  });
+  const device = targets.values().next().value?.device ?? 'cpu';
+  await placeTensors(placements, device, (tensor, i) => {
+    noGrad(() => targets.get(names[i]!)!.copy_(tensor));
+    tensor.dispose();
+  });
+}
+
+function misfit(where: string, what: string): DataError {
+  return new DataError(`${where} does not fit the recipe: ${what}.`, {
+    code: 'E_CHECKPOINT_TENSORS',
+    hint: 'Go on with the recipe that the run was begun with, or begin a new run.',
+  });
+}

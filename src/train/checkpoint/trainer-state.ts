@@ -1,0 +1,96 @@
+/**
+ * What a checkpoint holds beside the weights: the optimizer with the loss scale (`optimizer.safetensors`), and counters, the
+ * place in the data and the best validation loss (`trainer.json`). Random streams follow from the seed, so nothing of them
+ * is kept.
+ */
+
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DataError } from '../../base/errors.js';
+import { readSafetensors } from '../../formats/safetensors/header.js';
+import { writeTensorFile } from '../../models/index.js';
+import type { AdamW, LossScale } from '../../optim/index.js';
+import type { Tensor } from '../../torch/index.js';
+import type { EarlyStoppingState } from '../loop/early-stopping.js';
+import { restoreTensors } from './restore-tensors.js';
+
+/** Where a run stands; plain JSON. */
+export interface TrainerCounters {
+  /** Updates done. */
+  readonly update: number;
+  readonly planned: number;
+  /** Where the data go on; see `Dataset.updates`. */
+  readonly cursor: unknown;
+  readonly validation: EarlyStoppingState;
+  readonly skipped: number;
+  readonly badRecords: number;
+}
+
+const TENSORS = 'optimizer.safetensors';
+const COUNTERS = 'trainer.json';
+const FORMAT = 1;
+
+export interface OptimizerState {
+  readonly optimizer: AdamW;
+  readonly lossScale?: LossScale | undefined;
+}
+
+function tensorsOf({ optimizer, lossScale }: OptimizerState): Map<string, Tensor> {
+  return new Map([...optimizer.state(), ...(lossScale?.state() ?? [])]);
+}
+
+/** Bytes of the state on disk. */
+export function optimizerBytes(state: OptimizerState): number {
+  return [...tensorsOf(state).values()].reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+export async function writeTrainerState(
+  folder: string,
+  state: OptimizerState,
+  counters: TrainerCounters,
+): Promise<void> {
+  await writeTensorFile(join(folder, TENSORS), tensorsOf(state));
+  const text = JSON.stringify({ format: FORMAT, ...counters }, null, 2);
+  await writeFile(join(folder, COUNTERS), `${text}\n`);
+}
+
+/**
+ * Reads the state back into the optimizer.
+ *
+ * @throws DataError `E_CHECKPOINT_TENSORS`, `E_CHECKPOINT_STATE`
+ */
+export async function readTrainerState(
+  folder: string,
+  state: OptimizerState,
+): Promise<TrainerCounters> {
+  const { tensors } = await readSafetensors(join(folder, TENSORS));
+  const stored = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  await restoreTensors(join(folder, TENSORS), stored, tensorsOf(state));
+  return readCounters(join(folder, COUNTERS));
+}
+
+async function readCounters(path: string): Promise<TrainerCounters> {
+  const { value, cause } = await readFile(path, 'utf8').then(parse, (error: unknown) => ({
+    value: null,
+    cause: error,
+  }));
+  const counters = (value ?? {}) as Partial<TrainerCounters & { format: number }>;
+  const { format, update, planned, skipped, badRecords, validation } = counters;
+  const valid =
+    format === FORMAT &&
+    [update, planned, skipped, badRecords, validation?.since].every(Number.isSafeInteger);
+  if (valid) return counters as TrainerCounters;
+  throw new DataError(`${path} does not say where the run stands.`, {
+    code: 'E_CHECKPOINT_STATE',
+    hint: 'Go on from an earlier checkpoint.',
+    cause,
+  });
+}
+
+function parse(text: string): { value: unknown; cause?: unknown } {
+  try {
+    return { value: JSON.parse(text) };
+  } catch (cause) {
+    return { value: null, cause };
+  }
+}

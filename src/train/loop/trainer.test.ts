@@ -1,0 +1,417 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  DataError,
+  EnvironmentError,
+  NonFiniteError,
+  OutOfMemoryError,
+  type PatinaError,
+} from '../../base/errors.js';
+import { checkRecipe, effectiveBatch, type RecipeInput } from '../../config/index.js';
+import type { DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
+import type { Sample } from '../../models/index.js';
+import { chooseDevice, Generator, noGrad } from '../../torch/index.js';
+import type { TrainEvent, UpdateEvent, ValidationEvent } from '../events.js';
+import { planRun } from '../prepare/plan-run.js';
+import { choosePrecision } from '../prepare/precision.js';
+import { listCheckpoints, newestWhole } from '../checkpoint/checkpoints.js';
+import { tinyLlava, tinySample } from '../step/testing.js';
+import { prepareTrainable } from '../prepare/trainable.js';
+import { TrainedWeights } from '../checkpoint/trained-weights.js';
+import { Trainer, type RunOptions, type TrainingData } from './trainer.js';
+
+let folder: string;
+const open: (() => void)[] = [];
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'patina-trainer-'));
+});
+afterEach(() => {
+  for (const close of open.splice(0).reverse()) close();
+  rmSync(folder, { recursive: true });
+});
+
+const place = () => ({
+  path: folder,
+  checkpoints: folder,
+  setState: () => Promise.resolve(),
+});
+
+const RECORDS = 12;
+
+function microBatch(samples: readonly Sample[]) {
+  const sum = (f: (s: Sample) => number): number => samples.reduce((n, s) => n + f(s), 0);
+  const counts: DataCounts = {
+    sequences: samples.length,
+    tokens: sum(({ inputIds }) => inputIds.length),
+    imageTokens: sum(({ images }) => 4 * images.length),
+    images: sum(({ images }) => images.length),
+    supervised: sum(({ labels }) => Array.from(labels).filter((id) => id >= 0).length),
+    truncated: 0,
+  };
+  return { samples: samples as LoadedSample[], counts };
+}
+
+/** Data of a dozen samples, in order, epoch after epoch; the cursor is the number of records seen. */
+function tinyData(onUpdate: (update: number) => void = () => undefined): TrainingData {
+  const sample = (i: number): Sample => tinySample(i % 3, 6 + (i % 4), i);
+  async function* updates(from: number, step: number, batchSize: number, count: number) {
+    for (let k = 0; k < count; k++) {
+      await Promise.resolve();
+      const start = from + k * step;
+      onUpdate(start / step);
+      const numbers = Array.from({ length: step }, (_, i) => (start + i) % RECORDS);
+      const parts = [];
+      for (let at = 0; at < step; at += batchSize)
+        parts.push(microBatch(numbers.slice(at, at + batchSize).map(sample)));
+      const { counts } = microBatch(numbers.map(sample));
+      const cursor = { epoch: 0, position: start + step, order: 'tiny' };
+      const epoch = Math.floor(start / RECORDS);
+      const update: UpdateData = {
+        epoch,
+        microBatches: parts,
+        counts,
+        rejected: [],
+        cursor,
+        waitedMs: 0,
+      };
+      yield update;
+    }
+  }
+  return {
+    recordsPerEpoch: RECORDS,
+    validationRecords: 2,
+    updatesPerEpoch: ({ batchSize, accumulate = 1 }) => RECORDS / (batchSize * accumulate),
+    updates: ({ batchSize, accumulate = 1, from, count = Infinity }) => {
+      const start = (from as { position: number } | undefined)?.position ?? 0;
+      return updates(start, batchSize * accumulate, batchSize, count);
+    },
+    validation: ({ batchSize }) => updates(3, 3, batchSize, 1),
+  };
+}
+
+const BASE: RecipeInput = {
+  name: 'tiny',
+  model: { from: 'nowhere' },
+  data: { sources: ['nowhere'] },
+  train: { vision: 'full', projector: 'full', decoder: 'full' },
+  optimizer: { learningRate: 3e-3 },
+  schedule: { updates: 6, warmupUpdates: 1 },
+  batchSize: 1,
+  accumulate: 2,
+  device: 'cpu',
+};
+
+function tinyTrainer(more: Partial<RecipeInput> = {}, data = tinyData()): Trainer {
+  const recipe = checkRecipe({ ...BASE, ...more });
+  const model = tinyLlava();
+  const device = chooseDevice(recipe.device);
+  const precision = choosePrecision(recipe.precision, device);
+  const generator = Generator.create(5);
+  const { train, optimizer } = recipe;
+  const trainable = prepareTrainable(model, {
+    train,
+    optimizer,
+    dtype: precision.compute,
+    device: 'cpu',
+    generator,
+  });
+  generator.dispose();
+  const batching = effectiveBatch(recipe, 1);
+  const trainer = new Trainer({
+    recipe,
+    batching,
+    plan: planRun(recipe, batching, data),
+    device,
+    precision,
+    model,
+    trainable,
+    weights: new TrainedWeights({ model, trainable }),
+    data,
+    answer: ({ text }) => Promise.resolve(`you ask ${text}`),
+  });
+  open.push(() => model.dispose());
+  open.push(() => trainer.dispose());
+  trainers.set(trainer, model);
+  return trainer;
+}
+const trainers = new WeakMap<Trainer, ReturnType<typeof tinyLlava>>();
+const modelOf = (trainer: Trainer) => trainers.get(trainer)!;
+
+async function all(trainer: Trainer, options?: RunOptions): Promise<TrainEvent[]> {
+  const events: TrainEvent[] = [];
+  for await (const event of trainer.run(place(), options)) events.push(event);
+  return events;
+}
+
+const types = (events: readonly TrainEvent[]): string[] => events.map(({ type }) => type);
+const losses = (events: readonly TrainEvent[]): (number | null)[] =>
+  events.filter((event): event is UpdateEvent => event.type === 'update').map(({ loss }) => loss);
+const bytes = (trainer: Trainer): string[] =>
+  modelOf(trainer)
+    .parameters()
+    .map((tensor) => Buffer.from(tensor.toBytes()).toString('base64'));
+
+test('a run tells of its updates, validations, probes and checkpoints in order', async () => {
+  const events = await all(
+    tinyTrainer({
+      validation: { sources: ['v'], everyUpdates: 4 },
+      probes: { questions: [{ text: 'What?', images: ['a.png'] }], everyUpdates: 3 },
+      checkpoints: { everyUpdates: 4 },
+    }),
+  );
+  expect(types(events)).toEqual([
+    'probes',
+    ...['update', 'update', 'update', 'probes'],
+    ...['update', 'validation', 'checkpoint'],
+    ...['update', 'update', 'validation', 'probes', 'checkpoint'],
+    'end',
+  ]);
+  expect(events[0]).toEqual({
+    type: 'probes',
+    update: 0,
+    answers: [{ question: 'What?', images: ['a.png'], answer: 'you ask What?' }],
+  });
+  const updates = events.filter((event): event is UpdateEvent => event.type === 'update');
+  expect(updates.map(({ update }) => update)).toEqual([1, 2, 3, 4, 5, 6]);
+  expect(updates[0]).toMatchObject({ epoch: 0, learningRate: 0, skipped: false, lossScale: null });
+  expect(updates[1]).toMatchObject({ learningRate: 3e-3, counts: { sequences: 2, images: 2 } });
+  expect(updates[5]!.loss!).toBeLessThan(updates[0]!.loss!);
+  expect(events.at(-1)).toMatchObject({
+    type: 'end',
+    reason: 'finished',
+    update: 6,
+    loss: updates[5]!.loss,
+    skipped: 0,
+  });
+  expect(await listCheckpoints(folder)).toMatchObject([{ update: 4 }, { update: 6 }]);
+});
+
+test('a run leaves no tensor behind', async () => {
+  await all(tinyTrainer());
+  for (const close of open.splice(0).reverse()) close();
+  await expect(async () => {
+    await all(tinyTrainer({ validation: { sources: ['v'] } }));
+    for (const close of open.splice(0).reverse()) close();
+  }).toLeakNothing();
+});
+
+describe('a run that goes on', () => {
+  const decoder = { lora: { rank: 2, alpha: 4, dropout: 0.2 } };
+  test.each<[string, Partial<RecipeInput>, string]>([
+    ['full', {}, 'model.safetensors'],
+    [
+      'LoRA with dropout',
+      { train: { vision: 'frozen', projector: 'full', decoder } },
+      'adapter_model.safetensors',
+    ],
+  ])('is the uninterrupted one to the bit: %s', async (_name, more, file) => {
+    const recipe = { ...more, validation: { sources: ['v'], everyUpdates: 2 } };
+    const whole = tinyTrainer(recipe);
+    const expected = await all(whole);
+    rmSync(folder, { recursive: true });
+
+    const stop = new AbortController();
+    const first = tinyTrainer(
+      recipe,
+      tinyData((update) => update === 2 && stop.abort(new Error('stop'))),
+    );
+    const events = await all(first, { signal: stop.signal });
+    expect(types(events).slice(-2)).toEqual(['checkpoint', 'end']);
+    expect(events.at(-1)).toMatchObject({ reason: 'interrupted', update: 3 });
+    const { checkpoint } = await newestWhole(folder);
+    expect(readdirSync(checkpoint!.path)).toContain(file);
+
+    const second = tinyTrainer(recipe);
+    await second.restore(checkpoint!);
+    const rest = await all(second);
+    expect([...losses(events), ...losses(rest)]).toEqual(losses(expected));
+    expect(rest.at(-1)).toMatchObject({ reason: 'finished', update: 6 });
+    expect(bytes(second)).toEqual(bytes(whole));
+  });
+
+  test('is refused where the checkpoint is of another recipe', async () => {
+    await all(tinyTrainer());
+    const { checkpoint } = await newestWhole(folder);
+    const other = tinyTrainer({ train: { vision: 'frozen', projector: 'full', decoder } });
+    await expect(other.restore(checkpoint!)).rejects.toMatchObject({
+      code: 'E_CHECKPOINT_TENSORS',
+    });
+  });
+});
+
+describe('a run that an error ends', () => {
+  type Kind = new (...options: ConstructorParameters<typeof PatinaError>) => PatinaError;
+  const fault = (Kind: Kind): PatinaError => new Kind('fault', { code: 'E_FAULT', hint: 'Mend.' });
+  /** Data that fail at the fourth update. */
+  const failing = (error: Error): TrainingData =>
+    tinyData((update) => {
+      if (update === 3) throw error;
+    });
+  const ended = async (trainer: Trainer, at = place()): Promise<[TrainEvent[], unknown]> => {
+    const events: TrainEvent[] = [];
+    try {
+      for await (const event of trainer.run(at)) events.push(event);
+    } catch (error) {
+      return [events, error];
+    }
+    return [events, undefined];
+  };
+
+  test('between two updates is saved first, and goes on to the bit', async () => {
+    const whole = tinyTrainer();
+    const expected = await all(whole);
+    rmSync(folder, { recursive: true });
+    const error = fault(DataError);
+    const [events, thrown] = await ended(tinyTrainer({}, failing(error)));
+    expect(thrown).toBe(error);
+    expect(types(events)).toEqual(['update', 'update', 'update', 'checkpoint']);
+    const { checkpoint } = await newestWhole(folder);
+    expect(checkpoint).toMatchObject({ update: 3 });
+    const second = tinyTrainer();
+    await second.restore(checkpoint!);
+    const rest = await all(second);
+    expect([...losses(events), ...losses(rest)]).toEqual(losses(expected));
+    expect(bytes(second)).toEqual(bytes(whole));
+  });
+
+  test('is not saved twice, nor before there is anything to save', async () => {
+    const error = fault(DataError);
+    const [events] = await ended(tinyTrainer({ checkpoints: { everyUpdates: 3 } }, failing(error)));
+    expect(types(events)).toEqual(['update', 'update', 'update', 'checkpoint']);
+    const atOnce = tinyData(() => {
+      throw error;
+    });
+    expect(await ended(tinyTrainer({}, atOnce))).toEqual([[], error]);
+  });
+
+  test.each<[string, Kind]>([
+    ['memory', OutOfMemoryError],
+    ['disk or device', EnvironmentError],
+    ['numbers that are not finite', NonFiniteError],
+  ])('is not saved where %s ended it', async (_name, Kind) => {
+    const error = fault(Kind);
+    const [events, thrown] = await ended(tinyTrainer({}, failing(error)));
+    expect(thrown).toBe(error);
+    expect(types(events)).toEqual(['update', 'update', 'update']);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test('within an update or a checkpoint is not saved', async () => {
+    const torn = new Error('torn');
+    const trainer = tinyTrainer();
+    const events: TrainEvent[] = [];
+    await expect(async () => {
+      for await (const event of trainer.run(place())) {
+        if (events.push(event) < 2) continue;
+        vi.spyOn(modelOf(trainer).decoder.embedTokens, 'forward').mockImplementation(() => {
+          throw torn;
+        });
+      }
+    }).rejects.toBe(torn);
+    expect(types(events)).toEqual(['update', 'update']);
+    expect(readdirSync(folder)).toEqual([]);
+
+    const state = new Error('the state cannot be written');
+    const at = { ...place(), setState: () => Promise.reject(state) };
+    const [seen, thrown] = await ended(tinyTrainer({ checkpoints: { everyUpdates: 2 } }), at);
+    expect(thrown).toBe(state);
+    expect(types(seen)).toEqual(['update', 'update']);
+  });
+
+  test('tells of that error, not of one in saving', async () => {
+    const error = fault(DataError);
+    const at = { ...place(), checkpoints: join(folder, 'file', 'checkpoints') };
+    writeFileSync(join(folder, 'file'), '');
+    const [events, thrown] = await ended(tinyTrainer({}, failing(error)), at);
+    expect(thrown).toBe(error);
+    expect(types(events)).toEqual(['update', 'update', 'update']);
+  });
+});
+
+test('a run stops after the updates asked for, and early when validation does not improve', async () => {
+  expect((await all(tinyTrainer(), { maxUpdates: 2 })).at(-1)).toMatchObject({
+    reason: 'max-updates',
+    update: 2,
+  });
+  const events = await all(
+    tinyTrainer({
+      schedule: { updates: 50 },
+      validation: { sources: ['v'], everyUpdates: 1, patience: 2, minimumImprovement: 100 },
+    }),
+  );
+  const validations = events.filter((e): e is ValidationEvent => e.type === 'validation');
+  expect(validations).toHaveLength(3);
+  expect(events.at(-1)).toMatchObject({ reason: 'early-stopped', update: 3 });
+});
+
+test('updates without a finite gradient are counted, and several in a row end the run', async () => {
+  const trainer = tinyTrainer({ schedule: { updates: 20 } });
+  const name = 'model.language_model.norm.weight';
+  noGrad(() => modelOf(trainer).namedParameters().get(name)!.fill_(NaN));
+  const before = bytes(trainer);
+  const seen: TrainEvent[] = [];
+  await expect(async () => {
+    for await (const event of trainer.run(place())) seen.push(event);
+  }).rejects.toMatchObject({ code: 'E_NON_FINITE', exitCode: 6 });
+  expect(seen).toHaveLength(5);
+  expect(seen.every((event) => event.type === 'update' && event.skipped)).toBe(true);
+  expect(bytes(trainer)).toEqual(before);
+});
+
+test('an update without a finite gradient leaves the weights; schedule and data go on', async () => {
+  const broken = tinyData();
+  const updates = broken.updates.bind(broken);
+  /** The third update's first picture is not finite. */
+  const data: TrainingData = {
+    ...broken,
+    async *updates(options) {
+      let at = (options.from as { position: number } | undefined)?.position ?? 0;
+      for await (const update of updates(options)) {
+        if (at === 4) {
+          const { samples } = update.microBatches.find(
+            (part) => part.samples[0]!.images.length > 0,
+          )!;
+          samples[0]!.images[0]!.fill(NaN);
+        }
+        at += 2;
+        yield update;
+      }
+    },
+  };
+  const trainer = tinyTrainer({}, data);
+  const seen: { event: UpdateEvent; weights: string[] }[] = [];
+  for await (const event of trainer.run(place())) {
+    if (event.type === 'update') seen.push({ event, weights: bytes(trainer) });
+  }
+  expect(seen.map(({ event }) => event.skipped)).toEqual([false, false, true, false, false, false]);
+  expect(seen[2]!.weights).toEqual(seen[1]!.weights);
+  expect(seen[3]!.weights).not.toEqual(seen[2]!.weights);
+  const { checkpoint } = await newestWhole(folder);
+  const kept: unknown = JSON.parse(readFileSync(join(checkpoint!.path, 'trainer.json'), 'utf8'));
+  expect(kept).toMatchObject({ update: 6, skipped: 1, cursor: { position: 12 } });
+  const plain = (await all(tinyTrainer())).filter((e): e is UpdateEvent => e.type === 'update');
+  for (const [i, { event }] of seen.entries()) {
+    expect(event.learningRate).toBe(plain[i]!.learningRate);
+    expect(event.counts).toEqual(plain[i]!.counts);
+  }
+});
+
+test('an adapter is written as PEFT keeps it, with the projector beside', async () => {
+  const decoder = { lora: { rank: 4, alpha: 8, rslora: true, targets: ['*.q_proj'] } };
+  await all(tinyTrainer({ train: { projector: 'full', decoder }, schedule: { updates: 1 } }));
+  const { checkpoint } = await newestWhole(folder);
+  const config: unknown = JSON.parse(
+    readFileSync(join(checkpoint!.path, 'adapter_config.json'), 'utf8'),
+  );
+  expect(config).toMatchObject({
+    peft_type: 'LORA',
+    r: 4,
+    lora_alpha: 8,
+    use_rslora: true,
+    use_dora: false,
+    modules_to_save: ['model.multi_modal_projector'],
+    target_modules: [0, 1].map((i) => `model.language_model.layers.${i}.self_attn.q_proj`),
+  });
+});

@@ -1,0 +1,367 @@
+/**
+ * The loop of a run: updates from the data, validation, probe questions, checkpoints; everything that happens comes as an event.
+ *
+ * On a GPU an update's numbers are read one update late, so that the device always has work; wherever the loop looks at the
+ * model (validation, probes, a checkpoint, the end) it waits for them first.
+ */
+
+import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
+import type { EffectiveBatch, Recipe } from '../../config/index.js';
+import type { Dataset, UpdateData } from '../../data/index.js';
+import { makeBatch, type Batch } from '../../models/index.js';
+import { hold, noGrad, resetPeak, type Holding } from '../../torch/index.js';
+import { drive } from '../step/drive.js';
+import { EarlyStopping } from './early-stopping.js';
+import type {
+  CheckpointEvent,
+  EndEvent,
+  EndReason,
+  ProbesEvent,
+  TrainEvent,
+  ValidationEvent,
+  WarningEvent,
+} from '../events.js';
+import { NonFiniteWatch } from './non-finite-watch.js';
+import type { RunPlan } from '../prepare/plan-run.js';
+import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoints.js';
+import type { RunFolder } from '../run/run-folder.js';
+import type { TrainedWeights } from '../checkpoint/trained-weights.js';
+import {
+  optimizerBytes,
+  readTrainerState,
+  writeTrainerState,
+} from '../checkpoint/trainer-state.js';
+import { updateEvent } from './update-event.js';
+import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
+import { makeUpdateSetup, type UpdateSetupParts } from '../prepare/update-setup.js';
+import { validationLoss } from './validate.js';
+
+/** What the loop needs of a data set. */
+export type TrainingData = Pick<
+  Dataset,
+  'recordsPerEpoch' | 'validationRecords' | 'updatesPerEpoch' | 'updates' | 'validation'
+>;
+
+export type Question = Recipe['probes']['questions'][number];
+
+/** Answers a question with the model as it is now. */
+export type Answer = (
+  question: Question,
+  options: { maxNewTokens: number; signal?: AbortSignal | undefined },
+) => Promise<string>;
+
+export interface TrainerParts extends UpdateSetupParts {
+  readonly batching: EffectiveBatch;
+  readonly weights: TrainedWeights;
+  readonly data: TrainingData;
+  /** Normalises pictures that come as bytes. */
+  readonly normaliseTable?: Float32Array | undefined;
+  /** Needed where the recipe has probe questions. */
+  readonly answer?: Answer | undefined;
+}
+
+/** Where checkpoints go, and who is told how the run stands. */
+export type RunPlace = Pick<RunFolder, 'path' | 'checkpoints' | 'setState'>;
+
+export interface RunOptions {
+  /** Raised once: finish the update, save, end. */
+  signal?: AbortSignal | undefined;
+  /** Stop once so many updates are done, with a checkpoint. */
+  maxUpdates?: number | undefined;
+}
+
+/** An update whose numbers are still on their way. */
+interface Pending {
+  readonly result: UpdateResult;
+  readonly data: UpdateData;
+}
+
+export class Trainer {
+  readonly plan: RunPlan;
+  /** Updates done. */
+  update = 0;
+  private readonly setup: UpdateSetup;
+  private readonly stopping: EarlyStopping;
+  private readonly nonFinite: NonFiniteWatch;
+  private cursor: unknown;
+  private pending: Pending | null = null;
+  private mark = 0;
+  private skipped = 0;
+  private badRecords = 0;
+  private loss: number | null = null;
+  private validated: { update: number; loss: number } | null = null;
+  private saved: { update: number; path: string } | null = null;
+  private stopEarly = false;
+  /** Nothing is half done, neither an update nor a checkpoint. */
+  private steady = true;
+
+  constructor(private readonly parts: TrainerParts) {
+    const { validation, precision } = parts.recipe;
+    this.plan = parts.plan;
+    this.setup = makeUpdateSetup(parts);
+    this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
+    this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
+  }
+
+  /** Bytes of one checkpoint. */
+  get checkpointBytes(): number {
+    return this.parts.weights.bytes + optimizerBytes(this.setup);
+  }
+
+  /** Goes on from a checkpoint. @throws DataError where it does not fit */
+  async restore({ path }: Pick<Checkpoint, 'path'>): Promise<void> {
+    await this.parts.weights.read(path);
+    const counters = await readTrainerState(path, this.setup);
+    this.update = counters.update;
+    this.cursor = counters.cursor;
+    this.skipped = counters.skipped;
+    this.badRecords = counters.badRecords;
+    this.stopping.restore(counters.validation);
+    this.saved = { update: counters.update, path };
+    this.updates(0); // refuses the place in other data now, before the run changes
+  }
+
+  /** The next updates from where the run stands. @throws DataError `E_CURSOR` */
+  private updates(count: number, signal?: AbortSignal): AsyncGenerator<UpdateData, void> {
+    const { data, recipe, batching } = this.parts;
+    const { batchSize } = recipe;
+    const { accumulate } = batching;
+    return data.updates({ batchSize, accumulate, from: this.cursor, count, signal });
+  }
+
+  /**
+   * Trains to the end, or until the signal is raised. What ends it between two updates, such as a bad record, loses none of them:
+   * a checkpoint comes first.
+   *
+   * @throws NonFiniteError `E_NON_FINITE`; OutOfMemoryError; DataError of the data; EnvironmentError where nothing can be
+   *   written
+   */
+  async *run(
+    place: RunPlace,
+    { signal, maxUpdates = Infinity }: RunOptions = {},
+  ): AsyncGenerator<TrainEvent, void> {
+    const { device } = this.parts.device;
+    const begun = performance.now();
+    const target = Math.min(this.plan.planned, maxUpdates);
+    resetPeak(device);
+    try {
+      if (this.update === 0) yield* this.probe(signal);
+      this.mark = performance.now();
+      for await (const next of this.updates(Math.max(0, target - this.update), signal)) {
+        yield* this.step(next);
+        yield* this.regularly(place, signal, target);
+        if (this.stopEarly || signal?.aborted === true) break;
+      }
+    } catch (error) {
+      if (!isAbort(error, signal)) {
+        yield* this.saveBefore(error, place);
+        throw error;
+      }
+    }
+    yield* this.flush();
+    const reason = this.endReason(signal);
+    if (this.saved?.update !== this.update && this.update > 0) yield await this.checkpoint(place);
+    yield this.end(place, reason, (performance.now() - begun) / 1000);
+  }
+
+  dispose(): void {
+    this.pending?.result.numbers.dispose();
+    this.pending = null;
+    this.setup.optimizer.dispose();
+    this.setup.lossScale?.dispose();
+    this.setup.randomness.dispose();
+  }
+
+  /** One update; its event, or that of the one before. */
+  private async *step(data: UpdateData): AsyncGenerator<TrainEvent, void> {
+    for (const record of data.rejected) {
+      yield { type: 'bad-record', update: this.update + 1, record };
+    }
+    using batches = this.batches(data);
+    this.steady = false;
+    const result = await drive(runUpdate(this.setup, this.update, batches.value));
+    this.update++;
+    this.cursor = data.cursor;
+    this.badRecords += data.rejected.length;
+    this.steady = true;
+    const before = this.pending;
+    this.pending = { result, data };
+    if (before !== null) yield* this.report(before);
+    // A CPU has done its work by now.
+    if (!this.setup.device.startsWith('cuda')) yield* this.flush();
+  }
+
+  private batches(data: UpdateData): Holding<Batch[]> {
+    const { model, device, normaliseTable } = this.parts;
+    const options = {
+      device: device.device,
+      ...(normaliseTable !== undefined && { normaliseTable }),
+    };
+    const filled = data.microBatches.filter(({ samples }) => samples.length > 0);
+    return hold(() =>
+      noGrad(() => filled.map(({ samples }) => makeBatch(samples, model.input, options))),
+    );
+  }
+
+  /** Waits for the numbers of the last update. */
+  private *flush(): Generator<TrainEvent, void> {
+    const last = this.pending;
+    this.pending = null;
+    if (last !== null) yield* this.report(last);
+  }
+
+  private *report({ result, data }: Pending): Generator<TrainEvent, void> {
+    const { recipe, batching, device } = this.parts;
+    const numbers = result.numbers.read();
+    const now = performance.now();
+    const event = updateEvent({
+      ...{ result, numbers, data, device },
+      seconds: (now - this.mark) / 1000,
+      peakRate: recipe.optimizer.learningRate * batching.learningRateScale,
+      scaled: this.setup.lossScale !== undefined,
+    });
+    this.mark = now;
+    this.loss = event.loss ?? this.loss;
+    this.skipped += Number(event.skipped);
+    yield event;
+    if (event.loss === null) yield unsupervised(event.update);
+    this.nonFinite.add(event);
+  }
+
+  /** What is due after an update: numbers first, then validation, probes, a checkpoint. */
+  private async *regularly(
+    place: RunPlace,
+    signal: AbortSignal | undefined,
+    target: number,
+  ): AsyncGenerator<TrainEvent, void> {
+    const { validation, probes, checkpoints } = this.parts.recipe;
+    const last = this.update === target;
+    const due = (every: number | undefined): boolean =>
+      every !== undefined && (last || this.update % every === 0);
+    const validates = this.parts.data.validationRecords > 0 && due(validation?.everyUpdates);
+    const asks = probes.questions.length > 0 && due(probes.everyUpdates);
+    let saves = due(checkpoints.everyUpdates);
+    if (!validates && !asks && !saves) return;
+    yield* this.flush();
+    if (validates && signal?.aborted !== true) {
+      const event = await this.validate(signal);
+      saves ||= event.best && checkpoints.keepBest;
+      yield event;
+    }
+    if (asks && signal?.aborted !== true) yield* this.probe(signal);
+    if (saves) yield await this.checkpoint(place);
+    this.mark = performance.now();
+  }
+
+  private async validate(signal: AbortSignal | undefined): Promise<ValidationEvent> {
+    const { recipe, model, device } = this.parts;
+    const begun = performance.now();
+    const { loss, supervised } = await validationLoss(model, this.validationBatches(signal), {
+      device: device.device,
+      chunk: recipe.memory.lossChunk,
+    });
+    this.validated = { update: this.update, loss };
+    const best = this.stopping.add(loss);
+    this.stopEarly = this.stopping.exhausted;
+    const seconds = (performance.now() - begun) / 1000;
+    return { type: 'validation', update: this.update, loss, supervised, best, seconds };
+  }
+
+  private async *validationBatches(
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Holding<Batch[]>, void> {
+    const { recipe, data } = this.parts;
+    for await (const part of data.validation({ batchSize: recipe.batchSize, signal })) {
+      yield this.batches(part);
+    }
+  }
+
+  private async *probe(signal: AbortSignal | undefined): AsyncGenerator<ProbesEvent, void> {
+    const { answer, recipe } = this.parts;
+    const { questions, maxNewTokens } = recipe.probes;
+    if (answer === undefined || questions.length === 0) return;
+    const answers = [];
+    for (const question of questions) {
+      signal?.throwIfAborted();
+      const text = await answer(question, { maxNewTokens, signal });
+      answers.push({ question: question.text, images: question.images, answer: text });
+    }
+    yield { type: 'probes', update: this.update, answers };
+  }
+
+  private async checkpoint(run: RunPlace): Promise<CheckpointEvent> {
+    const { weights, recipe } = this.parts;
+    const { update, cursor, skipped, badRecords } = this;
+    const begun = performance.now();
+    this.steady = false;
+    const { path, bytes } = await writeCheckpoint(run.checkpoints, {
+      update,
+      validationLoss: this.validated?.update === update ? this.validated.loss : undefined,
+      write: async (folder) => {
+        await weights.write(folder);
+        const validation = this.stopping.state();
+        const { planned } = this.plan;
+        const counters = { update, planned, cursor, validation, skipped, badRecords };
+        await writeTrainerState(folder, this.setup, counters);
+      },
+    });
+    this.saved = { update, path };
+    await pruneCheckpoints(run.checkpoints, { ...recipe.checkpoints, update });
+    await run.setState('running', { updates: update, plannedUpdates: this.plan.planned });
+    this.steady = true;
+    const seconds = (performance.now() - begun) / 1000;
+    return { type: 'checkpoint', update, path, bytes, seconds };
+  }
+
+  /** A checkpoint for a run that an error ends, unless there is one or should be none. */
+  private async *saveBefore(error: unknown, place: RunPlace): AsyncGenerator<TrainEvent, void> {
+    if (!this.steady || this.update === 0 || UNSAVED.some((kind) => error instanceof kind)) return;
+    try {
+      yield* this.flush();
+    } catch {
+      return; // The last updates are not finite, or the device fails: nothing that is worth a checkpoint.
+    }
+    if (this.saved?.update === this.update) return;
+    // What ends the run says more than that it could not be saved.
+    const event = await this.checkpoint(place).catch(() => undefined);
+    if (event !== undefined) yield event;
+  }
+
+  private endReason(signal: AbortSignal | undefined): EndReason {
+    if (this.stopEarly) return 'early-stopped';
+    if (this.update >= this.plan.planned) return 'finished';
+    return signal?.aborted === true ? 'interrupted' : 'max-updates';
+  }
+
+  private end({ path }: RunPlace, reason: EndReason, seconds: number): EndEvent {
+    const { update, skipped, badRecords, loss } = this;
+    return {
+      type: 'end',
+      reason,
+      update,
+      run: path,
+      checkpoint: this.saved?.path ?? null,
+      loss,
+      validationLoss: this.validated?.loss ?? null,
+      skipped,
+      badRecords,
+      seconds,
+    };
+  }
+}
+
+/** After these there is no memory or disk for a checkpoint, or no weights that are worth one. */
+const UNSAVED = [OutOfMemoryError, EnvironmentError, NonFiniteError];
+
+function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true && error === signal.reason;
+}
+
+function unsupervised(update: number): WarningEvent {
+  return {
+    type: 'warning',
+    update,
+    code: 'E_NO_SUPERVISION',
+    message: `update ${update} had no token to learn: its gradient is 0`,
+  };
+}

@@ -1,0 +1,39 @@
+/** The event of an update, from what it was made of, what the device has counted, and how long it took. */
+
+import type { UpdateData } from '../../data/index.js';
+import { type ChosenDevice, memoryStats } from '../../torch/index.js';
+import type { UpdateEvent } from '../events.js';
+import type { UpdateNumbers, UpdateResult } from '../step/update.js';
+
+export interface UpdateFacts {
+  readonly result: Omit<UpdateResult, 'numbers'>;
+  readonly numbers: Readonly<Record<UpdateNumbers, number>>;
+  readonly data: UpdateData;
+  readonly seconds: number;
+  /** Learning rate at the schedule's peak. */
+  readonly peakRate: number;
+  /** Whether losses are scaled. */
+  readonly scaled: boolean;
+  readonly device: Pick<ChosenDevice, 'device' | 'totalBytes'>;
+}
+
+export function updateEvent(facts: UpdateFacts): UpdateEvent {
+  const { result, numbers, data, seconds, peakRate, scaled, device } = facts;
+  const { peakReserved } = memoryStats(device.device);
+  return {
+    type: 'update',
+    update: result.update + 1,
+    epoch: data.epoch,
+    loss: result.supervised === 0 ? null : numbers.lossSum / result.supervised,
+    gradientNorm: numbers.gradientNorm,
+    learningRate: peakRate * result.rate,
+    counts: data.counts,
+    seconds,
+    tokensPerSecond: data.counts.tokens / seconds,
+    samplesPerSecond: data.counts.sequences / seconds,
+    waiting: Math.min(1, data.waitedMs / 1000 / seconds),
+    memory: { peakBytes: peakReserved, totalBytes: device.totalBytes },
+    skipped: numbers.foundInf > 0,
+    lossScale: scaled ? numbers.lossScale : null,
+  };
+}

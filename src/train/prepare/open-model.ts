@@ -1,0 +1,197 @@
+/** The model that a recipe starts from, with its tokenizer, chat format and picture settings: loaded from files, or new. */
+
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { resolveModel, type HubEvent } from '../../base/hub/resolve.js';
+import type { Recipe } from '../../config/index.js';
+import { loadFormat } from '../../data/index.js';
+import {
+  loadChatModel,
+  modelBeneath,
+  readPictureSettings,
+  tokenizerFolder,
+  type ChatModel,
+} from '../../generate/index.js';
+import {
+  deviceKernel,
+  Llava,
+  readDecoderConfig,
+  readLlavaConfig,
+  TextModel,
+  type LanguageModel,
+} from '../../models/index.js';
+import { Linear } from '../../nn/index.js';
+import { Generator, type Device, type DType } from '../../torch/index.js';
+import { weightsIn } from '../run/run-weights.js';
+import type { Companion } from '../checkpoint/trained-weights.js';
+
+export interface OpenedModel extends ChatModel {
+  /** Folder of the tokenizer. */
+  readonly tokenizer: string;
+  /** What an adapter that is trained here stands on; `undefined` for a new model. */
+  readonly base: string | undefined;
+  /** Files that make the weights of the whole model a folder that can be loaded. */
+  readonly companions: readonly Companion[];
+}
+
+export interface OpenModelOptions {
+  readonly device: Device;
+  readonly dtype: DType;
+  readonly signal?: AbortSignal | undefined;
+  /** Is told how far downloads from the hub are. */
+  readonly onDownload?: ((event: HubEvent) => void) | undefined;
+}
+
+/**
+ * @throws those of `loadChatModel`; ConfigError `E_CONFIG` for `model.config`
+ */
+export async function openModel(recipe: Recipe, options: OpenModelOptions): Promise<OpenedModel> {
+  const opened =
+    recipe.model.config === undefined
+      ? await loadModel(recipe, options)
+      : await newModel(recipe, recipe.model.config, options);
+  foldAdapters(opened.model, recipe.train);
+  return opened;
+}
+
+async function newModel(
+  { model, text, image, seed }: Recipe,
+  json: Record<string, unknown>,
+  { device, dtype, signal, onDownload }: OpenModelOptions,
+): Promise<OpenedModel> {
+  const tokenizer = await resolveModel(model.tokenizer!, { signal, onProgress: onDownload });
+  const format = await loadFormat(tokenizer, text.template);
+  const source = { file: 'model.config', json };
+  const build = { dtype, kernel: deviceKernel(device, dtype) };
+  const made: LanguageModel =
+    json['vision_config'] === undefined
+      ? new TextModel(readDecoderConfig(source), build)
+      : new Llava(readLlavaConfig(source), build);
+  try {
+    const generator = Generator.create(seed, device);
+    made.initialize(device, { generator, std: made.decoder.config.initializerRange });
+    generator.dispose();
+    const { image: facts } = made.input;
+    const stopTokens = endsOf(format);
+    return {
+      model: made,
+      format,
+      pictures:
+        facts && (await readPictureSettings(tokenizer, { size: facts.size, mode: image.mode })),
+      stopTokens,
+      tokenizer,
+      base: undefined,
+      companions: [
+        { name: 'config.json', content: jsonText(json) },
+        // Whoever loads a checkpoint elsewhere is to know where an answer ends.
+        { name: 'generation_config.json', content: jsonText({ eos_token_id: stopTokens }) },
+        ...(await companionsIn(tokenizer, CONFIGS)),
+      ],
+    };
+  } catch (error) {
+    made.dispose();
+    throw error;
+  }
+}
+
+async function loadModel(
+  { model, text, image, seed }: Recipe,
+  { device, dtype, signal, onDownload }: OpenModelOptions,
+): Promise<OpenedModel> {
+  const from = await weightsIn(model.from);
+  const llm = await weightsIn(model.llm);
+  const vision = await weightsIn(model.vision);
+  const projector = await weightsIn(model.projector);
+  const adapter = await weightsIn(model.adapter);
+  const resolve = (name: string): Promise<string> =>
+    resolveModel(name, { signal, onProgress: onDownload });
+  const source = await resolve((from ?? llm)!);
+  const tokenizer = await tokenizerFolder(
+    // One that is named on purpose stands for itself.
+    model.tokenizer === undefined ? [source, llm, await modelBeneath(source)] : [model.tokenizer],
+    resolve,
+  );
+  const chat = await loadChatModel(source, {
+    device,
+    dtype,
+    adapterDtype: dtype,
+    tokenizer,
+    template: text.template,
+    imageMode: image.mode,
+    llm: from === undefined ? undefined : llm,
+    vision,
+    projector,
+    adapters: adapter === undefined ? [] : [adapter],
+    featureLayer: model.featureLayer,
+    select: model.featureSelect,
+    projectorDepth: model.projectorDepth,
+    // Parts that are put together have no projector yet.
+    allow: vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : [],
+    seed,
+    signal,
+    resolve,
+  });
+  try {
+    const size = chat.model.input.image?.size;
+    const pictures =
+      size !== undefined && vision !== undefined
+        ? await readPictureSettings(await resolve(vision), { size, mode: image.mode })
+        : chat.pictures;
+    const isWhole = vision === undefined && projector === undefined;
+    return {
+      ...chat,
+      pictures,
+      tokenizer,
+      base: from ?? llm,
+      companions: isWhole ? await companionsIn(source) : await companionsIn(tokenizer, CONFIGS),
+    };
+  } catch (error) {
+    chat.model.dispose();
+    throw error;
+  }
+}
+
+const CONFIGS = ['config.json', 'generation_config.json'];
+
+/** What lies beside a model's weights. */
+const COMPANIONS = [
+  ...CONFIGS,
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'tokenizer.model',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+  'chat_template.json',
+  'preprocessor_config.json',
+  'processor_config.json',
+];
+
+function jsonText(json: object): string {
+  return `${JSON.stringify(json, null, 2)}\n`;
+}
+
+async function companionsIn(folder: string, but: readonly string[] = []): Promise<Companion[]> {
+  const there = new Set(await readdir(folder).catch(() => []));
+  return COMPANIONS.filter((name) => there.has(name) && !but.includes(name)).map((name) => ({
+    name,
+    content: { path: join(folder, name) },
+  }));
+}
+
+function endsOf({ endOfTurn, tokenizer }: ChatModel['format']): number[] {
+  return [...new Set([endOfTurn, tokenizer.eosId].filter((id) => id !== undefined))];
+}
+
+/** Adapters that came with the model become part of the weights where their part does not train by LoRA. */
+function foldAdapters(model: LanguageModel, train: Recipe['train']): void {
+  const byLora = new Set<string>();
+  const parts = { vision: train.vision, projector: train.projector, text: train.decoder };
+  for (const segment of [...model.segments, model.head]) {
+    if (typeof parts[segment.part] !== 'object') continue;
+    for (const name of segment.parameters().keys()) byLora.add(name);
+  }
+  for (const [name, module] of model.namedModules()) {
+    if (module instanceof Linear && !byLora.has(`${name}.weight`)) module.mergeAdapter();
+  }
+}

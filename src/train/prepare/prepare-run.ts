@@ -1,0 +1,139 @@
+/** Everything between a recipe and the first update: device, batch, model, data, what trains; and what to say about it. */
+
+import { UsageError } from '../../base/errors.js';
+import { effectiveBatch, type EffectiveBatch, type Recipe } from '../../config/index.js';
+import { openDataset, type Dataset } from '../../data/index.js';
+import {
+  chooseDevice,
+  type ChosenDevice,
+  Generator,
+  setThreads,
+  torchFacts,
+} from '../../torch/index.js';
+import type { LoadingEvent, StartEvent } from '../events.js';
+import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
+import { planRun, type RunPlan } from './plan-run.js';
+import { choosePrecision, type ChosenPrecision } from './precision.js';
+import { requireFiles } from './required-files.js';
+import { prepareTrainable, type Trainable } from './trainable.js';
+
+export interface PreparedRun {
+  readonly device: ChosenDevice;
+  readonly precision: ChosenPrecision;
+  readonly batching: EffectiveBatch;
+  readonly opened: OpenedModel;
+  readonly data: Dataset;
+  readonly trainable: Trainable;
+  readonly plan: RunPlan;
+  /** What the run will tell at its start; it has no folder yet. */
+  readonly start: StartEvent;
+  close(): Promise<void>;
+}
+
+/**
+ * What costs nothing is checked first, then the model is loaded and the data opened.
+ *
+ * @throws UsageError for a recipe that cannot be followed; DataError, EnvironmentError; the signal's reason
+ */
+export async function* prepareRun(
+  recipe: Recipe,
+  { signal, onDownload }: Pick<OpenModelOptions, 'signal' | 'onDownload'> = {},
+): AsyncGenerator<LoadingEvent, PreparedRun> {
+  if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
+    setThreads(recipe.threads);
+  }
+  const device = chooseDevice(recipe.device);
+  const precision = choosePrecision(recipe.precision, device);
+  const batching = effectiveBatch(recipe, 1);
+  if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
+  requireFiles(recipe);
+
+  const closers: (() => unknown)[] = [];
+  const close = async (): Promise<void> => {
+    for (const each of closers.splice(0).reverse()) await each();
+  };
+  let ready = false;
+  try {
+    yield { type: 'loading', what: 'loading the model' };
+    const dtype = precision.compute;
+    const opened = await openModel(recipe, { device: device.device, dtype, signal, onDownload });
+    closers.push(() => opened.model.dispose());
+
+    yield { type: 'loading', what: 'opening the data' };
+    const { model, tokenizer, pictures } = opened;
+    const data = await openDataset(recipe, {
+      tokenizer,
+      input: model.input,
+      // The data set makes the colour of its padding from the mean again.
+      imageMean: pictures ? meanOf(pictures.background) : undefined,
+      signal,
+      onProgress: onDownload,
+    });
+    closers.push(() => data.close());
+
+    const generator = Generator.create(recipe.seed, device.device);
+    closers.push(() => generator.dispose());
+    const trainable = prepareTrainable(model, {
+      ...recipe,
+      dtype,
+      device: device.device,
+      generator,
+      learningRateScale: batching.learningRateScale,
+    });
+
+    const plan = planRun(recipe, batching, data);
+    const start: StartEvent = {
+      type: 'start',
+      recipe: recipe.name,
+      run: null,
+      resumedFrom: 0,
+      device: device.name,
+      statements: [precision.statement, batching.statement],
+      table: trainable.table,
+      parameters: {
+        trained: sum(trainable.table.filter(({ learningRate }) => learningRate !== null)),
+        total: sum(trainable.table),
+      },
+      data: {
+        sources: data.sources,
+        recordsPerEpoch: data.recordsPerEpoch,
+        validationRecords: data.validationRecords,
+      },
+      updates: plan,
+    };
+    ready = true;
+    return { device, precision, batching, opened, data, trainable, plan, start, close };
+  } finally {
+    if (!ready) await close();
+  }
+}
+
+/** What the schema cannot see: accumulation that follows from the batch, and fp16 in place of a bf16 that the device lacks. */
+export function refuseLateFactors(
+  { scaled, statement }: Pick<ChosenPrecision, 'scaled' | 'statement'>,
+  { accumulate }: Pick<EffectiveBatch, 'accumulate'>,
+): void {
+  const code = 'E_UPDATE_IN_BACKWARD';
+  if (accumulate > 1) {
+    throw new UsageError(
+      `optimizer.updateInBackward excludes accumulation, and the recipe accumulates ${accumulate} micro-batches.`,
+      { code, hint: 'Set `accumulate` to 1, or `updateInBackward` to false.' },
+    );
+  }
+  if (scaled) {
+    throw new UsageError(`optimizer.updateInBackward excludes fp16, and the run ${statement}.`, {
+      code,
+      hint: 'Set `precision.compute` to fp32, or `updateInBackward` to false.',
+    });
+  }
+}
+
+type Rgb = readonly [number, number, number];
+
+function meanOf([red, green, blue]: Rgb): Rgb {
+  return [(red + 0.5) / 255, (green + 0.5) / 255, (blue + 0.5) / 255];
+}
+
+function sum(rows: readonly { readonly parameters: number }[]): number {
+  return rows.reduce((total, { parameters }) => total + parameters, 0);
+}

@@ -1,0 +1,264 @@
+/**
+ * What trains: each part of the model is frozen, trained fully, or adapted by LoRA. Sets `requiresGrad` on what trains, attaches
+ * adapters, and says which learning rate and decay each parameter gets.
+ */
+
+import { UsageError } from '../../base/errors.js';
+import type { LoraRecipe, PartRecipe, Recipe } from '../../config/index.js';
+import type { ModelPart, SegmentedModel } from '../../models/index.js';
+import { Linear, type LoraAdapter } from '../../nn/index.js';
+import type { ParameterGroup } from '../../optim/index.js';
+import type { Device, DType, Generator, Tensor } from '../../torch/index.js';
+import { matches } from './patterns.js';
+
+/** One line of the table that is shown before the first update. */
+export interface TrainableRow {
+  readonly part: ModelPart;
+  /** `full`, `LoRA r 16`, `saved module` or `frozen`. */
+  readonly kind: string;
+  readonly tensors: number;
+  readonly parameters: number;
+  readonly dtype: string;
+  readonly learningRate: number | null;
+  readonly weightDecay: number | null;
+}
+
+export interface Trainable {
+  /** By full name; every one is a leaf that asks for a gradient. */
+  readonly parameters: ReadonlyMap<string, Tensor>;
+  readonly groups: readonly ParameterGroup[];
+  readonly table: readonly TrainableRow[];
+}
+
+export interface TrainableOptions {
+  readonly train: Recipe['train'];
+  readonly optimizer: Recipe['optimizer'];
+  /** dtype of new adapters. */
+  readonly dtype: DType;
+  readonly device: Device;
+  /** Draws new adapters. */
+  readonly generator: Generator;
+  /** Factor on all learning rates. @default 1 */
+  readonly learningRateScale?: number;
+}
+
+const PARTS: readonly (readonly [ModelPart, keyof Recipe['train']])[] = [
+  ['vision', 'vision'],
+  ['projector', 'projector'],
+  ['text', 'decoder'],
+];
+
+/**
+ * Prepares a model for training.
+ *
+ * @throws UsageError `E_TRAIN_PATTERN` for a target, module or group pattern that matches nothing, `E_TRAIN_NOTHING` if nothing
+ *   would learn.
+ */
+export function prepareTrainable(
+  model: SegmentedModel,
+  { train, optimizer, dtype, device, generator, learningRateScale = 1 }: TrainableOptions,
+): Trainable {
+  for (const parameter of model.parameters()) parameter.requiresGrad_(false);
+  for (const [part, key] of PARTS) {
+    const choice = train[key];
+    if (typeof choice !== 'object') continue;
+    attachAdapters(model, part, key, choice.lora, dtype);
+  }
+  model.initialize(device, { generator });
+
+  const chosen = new Map<
+    string,
+    { tensor: Tensor; part: ModelPart; kind: string; ratio: number }
+  >();
+  const adapters = adaptersOf(model);
+  for (const [part, key] of PARTS) {
+    for (const [name, tensor] of parametersOf(model, part)) {
+      const kind = kindOf(name, train[key], adapters);
+      if (kind === null || chosen.has(name)) continue;
+      const choice = train[key];
+      const ratio =
+        typeof choice === 'object' && name.endsWith('lora_B.weight')
+          ? choice.lora.loraPlusRatio
+          : 1;
+      chosen.set(name, { tensor: tensor.requiresGrad_(), part, kind, ratio });
+    }
+  }
+  if (chosen.size === 0) {
+    throw new UsageError('nothing would learn: the parts that are to train have no parameters', {
+      code: 'E_TRAIN_NOTHING',
+      hint: 'Set a part that the model has to full, or give it a LoRA.',
+    });
+  }
+  for (const { parameters } of optimizer.groups) {
+    requireMatch([...chosen.keys()], parameters, 'optimizer.groups', 'parameter that trains');
+  }
+
+  const groups = new Map<
+    string,
+    { rate: number; decay: number; parameters: Map<string, Tensor> }
+  >();
+  const rows = new Map<string, TrainableRow>();
+  for (const [name, { tensor, part, kind, ratio }] of chosen) {
+    const group = optimizer.groups.find(({ parameters }) => matches(parameters, name));
+    const rate = (group?.learningRate ?? optimizer.learningRate) * ratio * learningRateScale;
+    const decays = optimizer.decayNormsAndBiases || tensor.ndim > 1;
+    const decay = decays ? (group?.weightDecay ?? optimizer.weightDecay) : 0;
+    const id = `${rate}/${decay}`;
+    const found = groups.get(id) ?? { rate, decay, parameters: new Map<string, Tensor>() };
+    groups.set(id, found);
+    found.parameters.set(name, tensor);
+    addRow(rows, { part, kind, tensor, rate, decay });
+  }
+  for (const [part] of PARTS) addFrozen(rows, part, parametersOf(model, part), chosen);
+  return {
+    parameters: new Map([...chosen].map(([name, { tensor }]) => [name, tensor])),
+    groups: [...groups].map(([id, { rate, decay, parameters }]) => ({
+      name: id,
+      parameters,
+      learningRate: rate,
+      weightDecay: decay,
+    })),
+    table: [...rows.values()].sort((a, b) => order(a.part) - order(b.part)),
+  };
+}
+
+const order = (part: ModelPart): number => PARTS.findIndex(([name]) => name === part);
+
+/** The parameters that the segments of a part read: nothing above the selected layer of the tower. */
+function parametersOf({ segments, head }: SegmentedModel, part: ModelPart): Map<string, Tensor> {
+  return new Map(
+    [...segments, head]
+      .filter((segment) => segment.part === part)
+      .flatMap((segment) => [...segment.parameters()]),
+  );
+}
+
+const isAdapter = (name: string): boolean => name.includes('.lora_');
+
+/** By the names of the layers that they stand beside. */
+function adaptersOf(model: SegmentedModel): Map<string, LoraAdapter> {
+  return new Map(
+    [...model.namedModules()].flatMap(([name, module]) =>
+      module instanceof Linear && module.adapter !== undefined ? [[name, module.adapter]] : [],
+    ),
+  );
+}
+
+/** How a parameter trains; `null` if it does not. */
+function kindOf(
+  name: string,
+  choice: PartRecipe,
+  adapters: ReadonlyMap<string, LoraAdapter>,
+): string | null {
+  if (choice === 'frozen') return null;
+  if (choice === 'full') return isAdapter(name) ? null : 'full';
+  if (isAdapter(name)) {
+    const { rank, dora, rsLora } = adapters.get(name.slice(0, name.indexOf('.lora_')))!;
+    return `${dora ? 'DoRA' : rsLora ? 'rsLoRA' : 'LoRA'} r ${rank}`;
+  }
+  const { modulesToSave } = choice.lora;
+  const module = name.slice(0, name.lastIndexOf('.'));
+  return modulesToSave.some((pattern) => matchesModule(pattern, module)) ? 'saved module' : null;
+}
+
+/** A pattern names a module, or one above it. */
+function matchesModule(pattern: string, module: string): boolean {
+  return (
+    matches(pattern, module) || matches(`${pattern}.*`, module) || matches(`*.${pattern}`, module)
+  );
+}
+
+function attachAdapters(
+  model: SegmentedModel,
+  part: ModelPart,
+  key: string,
+  lora: LoraRecipe,
+  dtype: DType,
+): void {
+  const names = parametersOf(model, part);
+  const linears = [...model.namedModules()].filter(
+    (entry): entry is [string, Linear] =>
+      entry[1] instanceof Linear && names.has(`${entry[0]}.weight`) && entry[0] !== 'lm_head',
+  );
+  if (lora.targets !== 'all-linear') {
+    for (const pattern of lora.targets) {
+      requireMatch(
+        linears.map(([name]) => name),
+        pattern,
+        `train.${key}.lora.targets`,
+        'linear layer',
+      );
+    }
+  }
+  for (const pattern of lora.modulesToSave) {
+    const modules = [...names.keys()].map((name) => name.slice(0, name.lastIndexOf('.')));
+    if (modules.some((module) => matchesModule(pattern, module))) continue;
+    throw noMatch(pattern, `train.${key}.lora.modulesToSave`, 'module', modules);
+  }
+  const { rank, alpha, dropout, rslora: rsLora, dora, targets } = lora;
+  // An adapter that the model came with trains on as it is. New ones beside it have to be named.
+  const goesOn = linears.some(([, linear]) => linear.adapter !== undefined);
+  const wants = (name: string): boolean =>
+    targets === 'all-linear' ? !goesOn : targets.some((pattern) => matches(pattern, name));
+  for (const [name, linear] of linears) {
+    if (linear.adapter === undefined && wants(name))
+      linear.attachAdapter({ rank, alpha, dropout, rsLora, dora, dtype });
+  }
+}
+
+function requireMatch(
+  names: readonly string[],
+  pattern: string,
+  field: string,
+  what: string,
+): void {
+  if (!names.some((name) => matches(pattern, name))) throw noMatch(pattern, field, what, names);
+}
+
+function noMatch(
+  pattern: string,
+  field: string,
+  what: string,
+  names: readonly string[],
+): UsageError {
+  return new UsageError(`${field}: '${pattern}' matches no ${what}`, {
+    code: 'E_TRAIN_PATTERN',
+    hint: `Use names such as '${names[0] ?? 'none'}'; '*' stands for anything.`,
+  });
+}
+
+interface RowParts {
+  readonly part: ModelPart;
+  readonly kind: string;
+  readonly tensor: Tensor;
+  readonly rate: number | null;
+  readonly decay: number | null;
+}
+
+function addRow(
+  rows: Map<string, TrainableRow>,
+  { part, kind, tensor, rate, decay }: RowParts,
+): void {
+  const id = [part, kind, tensor.dtype, rate, decay].join();
+  const before = rows.get(id);
+  rows.set(id, {
+    part,
+    kind,
+    tensors: (before?.tensors ?? 0) + 1,
+    parameters: (before?.parameters ?? 0) + tensor.numel,
+    dtype: tensor.dtype,
+    learningRate: rate,
+    weightDecay: decay,
+  });
+}
+
+function addFrozen(
+  rows: Map<string, TrainableRow>,
+  part: ModelPart,
+  parameters: ReadonlyMap<string, Tensor>,
+  chosen: ReadonlyMap<string, unknown>,
+): void {
+  for (const [name, tensor] of parameters) {
+    if (!chosen.has(name)) addRow(rows, { part, kind: 'frozen', tensor, rate: null, decay: null });
+  }
+}

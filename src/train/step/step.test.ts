@@ -1,0 +1,262 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { Linear } from '../../nn/index.js';
+import type { Batch, Llava, SegmentBase } from '../../models/index.js';
+import {
+  enableGrad,
+  full,
+  Generator,
+  grad,
+  liveTensors,
+  noGrad,
+  scope,
+  type Tensor,
+} from '../../torch/index.js';
+import { GradientAccumulator } from './accumulator.js';
+import { memoryPolicies, type MemoryPolicy } from './memory-policy.js';
+import type { ParameterStore } from './parameter-store.js';
+import { Randomness } from './randomness.js';
+import { runMicroBatch } from './step.js';
+import { tinyBatch, tinyLlava, tinyTextBatch } from './testing.js';
+
+const POLICIES: readonly MemoryPolicy[] = ['keep', 'recompute', 'offload'];
+const open: { dispose(): void }[] = [];
+afterEach(() => {
+  for (const item of open.splice(0)) item.dispose();
+});
+
+/** Gradients of one micro-batch, as bytes, and its loss. */
+function step(
+  model: Llava,
+  batch: Batch,
+  policy: MemoryPolicy,
+  store: ParameterStore & {
+    gradients: ReadonlyMap<string, Tensor>;
+    clear(): void;
+  } = new GradientAccumulator(),
+): { loss: number; gradients: Record<string, string> } {
+  const randomness = new Randomness(5, 'cpu');
+  const seed = full([], 0.25, { dtype: 'float32' });
+  const run = runMicroBatch(
+    { model, store, policies: memoryPolicies(model.segments, { policy }), seed, randomness },
+    batch,
+    { update: 3, microBatch: 1 },
+  );
+  let state = run.next();
+  while (state.done !== true) state = run.next();
+  const gradients = Object.fromEntries(
+    [...store.gradients].map(([name, g]) => [name, Buffer.from(g.toBytes()).toString('hex')]),
+  );
+  const loss = state.value.item();
+  state.value.dispose();
+  store.clear();
+  seed.dispose();
+  randomness.dispose();
+  return { loss, gradients };
+}
+
+function build(tied: boolean, trains: (name: string) => boolean, dropout = 0): Llava {
+  const model = tinyLlava({ tied });
+  if (dropout > 0) {
+    const generator = Generator.create(9);
+    for (const [name, module] of model.namedModules()) {
+      if (module instanceof Linear && name.includes('self_attn')) {
+        module.attachAdapter({ rank: 2, alpha: 4, dropout });
+      }
+    }
+    model.initialize('cpu', { generator, std: 0.2 });
+    for (const [name, parameter] of model.namedParameters()) {
+      if (name.includes('lora_')) noGrad(() => parameter.normal_(0, 0.2, { generator }));
+    }
+    generator.dispose();
+  }
+  for (const [name, parameter] of model.namedParameters()) {
+    if (trains(name)) parameter.requiresGrad_();
+  }
+  open.push(model);
+  return model;
+}
+
+/** One graph over all segments and a plain loss: the oracle. */
+function whole(model: Llava, batch: Batch): { loss: number; gradients: Record<string, string> } {
+  return scope(() => {
+    const parameters = [...model.namedParameters()].filter(([, p]) => p.requiresGrad);
+    const inputs = noGrad(() => model.inputs(batch));
+    const loss = enableGrad(() => {
+      let x: Tensor | null = null;
+      for (const segment of model.segments) {
+        if (segment.visual && batch.images === null) continue;
+        x = segment.forward(x, inputs);
+      }
+      const rows = x!.flatten(0, 1).indexSelect(0, batch.supervised.positions);
+      return model.head.logits(rows).crossEntropyLoss(batch.supervised.targets, undefined, 2);
+    });
+    const all = grad(
+      [loss.mul(0.25)],
+      parameters.map(([, p]) => p),
+    );
+    return {
+      loss: loss.item(),
+      gradients: Object.fromEntries(
+        parameters.flatMap(([name], i) =>
+          all[i] == null ? [] : [[name, Buffer.from(all[i].toBytes()).toString('hex')]],
+        ),
+      ),
+    };
+  });
+}
+
+const floats = (hex: string): Float32Array =>
+  new Float32Array(new Uint8Array(Buffer.from(hex, 'hex')).buffer);
+
+describe.each([false, true])('tied embeddings: %s', (tied) => {
+  test('the gradients of one whole backward, under every policy', () => {
+    const model = build(tied, () => true);
+    const batch = tinyBatch();
+    const expected = whole(model, batch);
+    for (const policy of POLICIES) {
+      const actual = step(model, batch, policy);
+      expect(actual.loss).toBeCloseTo(expected.loss, 4);
+      expect(Object.keys(actual.gradients).sort()).toEqual(Object.keys(expected.gradients).sort());
+      for (const [name, bytes] of Object.entries(actual.gradients)) {
+        const [a, b] = [floats(bytes), floats(expected.gradients[name]!)];
+        const norm = Math.hypot(...b);
+        const distance = Math.hypot(...a.map((value, i) => value - b[i]!));
+        expect(distance, name).toBeLessThanOrEqual(1e-6 * norm + 1e-8);
+      }
+    }
+  });
+});
+
+test('keep, recompute and offload agree to the bit, with dropout on', () => {
+  const model = build(false, (name) => name.includes('lora_'), 0.3);
+  const batch = tinyBatch();
+  const kept = step(model, batch, 'keep');
+  expect(Object.keys(kept.gradients).length).toBeGreaterThan(10);
+  expect(step(model, batch, 'recompute')).toEqual(kept);
+  expect(step(model, batch, 'offload')).toEqual(kept);
+});
+
+test('a store that destroys what is released gives the same gradients', () => {
+  /** Frees a storage on release (and fills it with NaN before), restores its values on acquire. */
+  class NanStore extends GradientAccumulator {
+    private readonly values = new Map<Tensor, Tensor>();
+    private readonly held = new Map<Tensor, number>();
+
+    constructor(private readonly model: Llava) {
+      super();
+      for (const segment of [...model.segments, model.head])
+        this.drop(segment.parameters().values());
+    }
+
+    override acquire(segment: SegmentBase): void {
+      for (const p of segment.parameters().values()) {
+        const count = this.held.get(p) ?? 0;
+        this.held.set(p, count + 1);
+        const value = this.values.get(p);
+        if (count > 0 || value === undefined) continue;
+        p.resizeStorage(value.bytes).overwrite(value);
+      }
+    }
+
+    override release(segment: SegmentBase): void {
+      this.drop(segment.parameters().values());
+    }
+
+    private drop(parameters: Iterable<Tensor>): void {
+      for (const p of parameters) {
+        const count = Math.max(0, (this.held.get(p) ?? 0) - 1);
+        this.held.set(p, count);
+        if (count > 0) continue;
+        if (!this.values.has(p)) this.values.set(p, noGrad(() => p.detach().clone()).keep());
+        if (p.storageBytes === 0) continue;
+        const nan = scope(() => p.detach().fullLike(NaN));
+        p.overwrite(nan).resizeStorage(0);
+        nan.dispose();
+      }
+    }
+
+    restore(): void {
+      for (const segment of [...this.model.segments, this.model.head]) this.acquire(segment);
+      for (const value of this.values.values()) value.dispose();
+    }
+  }
+
+  for (const tied of [false, true]) {
+    const model = build(tied, () => true);
+    const batch = tinyBatch();
+    const expected = step(model, batch, 'recompute');
+    for (const policy of POLICIES) {
+      const store = new NanStore(model);
+      const actual = step(model, batch, policy, store);
+      store.restore();
+      expect(actual).toEqual(expected);
+    }
+  }
+});
+
+test('the calls to the store depend on the recipe, never on the batch', () => {
+  const record = (batch: Batch, trains: (name: string) => boolean): string[] => {
+    const model = build(false, trains);
+    const calls: string[] = [];
+    const inner = new GradientAccumulator();
+    step(model, batch, 'recompute', {
+      acquire: (segment, phase) => calls.push(`acquire ${segment.name} ${phase}`),
+      prefetch: (segment) => calls.push(`prefetch ${segment.name}`),
+      release: (segment) => calls.push(`release ${segment.name}`),
+      accept: (segment, gradients) => {
+        calls.push(`accept ${segment.name} ${[...gradients.keys()].join()}`);
+        inner.accept(segment, gradients);
+      },
+      get gradients() {
+        return inner.gradients;
+      },
+      clear: () => inner.clear(),
+    });
+    return calls;
+  };
+  for (const trains of [() => true, (name: string) => name.includes('projector')]) {
+    expect(record(tinyTextBatch(), trains)).toEqual(record(tinyBatch(), trains));
+  }
+});
+
+test('no gradient enters a frozen part', () => {
+  const model = build(false, (name) => name.includes('multi_modal_projector'));
+  const { gradients } = step(model, tinyBatch(), 'keep');
+  expect(Object.keys(gradients).every((name) => name.includes('multi_modal_projector'))).toBe(true);
+  expect(Object.keys(gradients)).toHaveLength(4);
+});
+
+test('a micro-batch that reaches no trainable parameter has no backward, and its loss counts', () => {
+  const model = build(false, (name) => name.includes('multi_modal_projector'));
+  const { loss, gradients } = step(model, tinyTextBatch(), 'recompute');
+  expect(gradients).toEqual({});
+  expect(loss).toBeGreaterThan(1);
+});
+
+test('nothing leaks, not even when a step is abandoned', () => {
+  const model = build(true, () => true);
+  const batch = tinyBatch();
+  for (const policy of POLICIES) {
+    step(model, batch, policy);
+    const before = liveTensors();
+    step(model, batch, policy);
+    expect(liveTensors()).toBe(before);
+    const randomness = new Randomness(1, 'cpu');
+    const seed = full([], 1, { dtype: 'float32' });
+    for (let stop = 1; stop < 14; stop++) {
+      const store = new GradientAccumulator();
+      const policies = memoryPolicies(model.segments, { policy });
+      const run = runMicroBatch({ model, store, policies, seed, randomness }, batch, {
+        update: 0,
+        microBatch: 0,
+      });
+      for (let i = 0; i < stop; i++) run.next();
+      const { value } = run.return(seed);
+      expect(value).toBe(seed);
+      store.clear();
+    }
+    seed.dispose();
+    randomness.dispose();
+    expect(liveTensors()).toBe(before);
+  }
+});

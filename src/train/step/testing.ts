@@ -1,0 +1,90 @@
+/** For tests of the training step: a tiny LLaVA with random weights, and batches for it. */
+
+import { Llava, makeBatch, readLlavaConfig, type Batch, type Sample } from '../../models/index.js';
+import { Generator, type DType } from '../../torch/index.js';
+
+export interface TinyOptions {
+  tied?: boolean;
+  dtype?: DType;
+  seed?: number;
+}
+
+export const TINY_VOCABULARY = 40;
+const IMAGE_TOKEN = 39;
+const SIDE = 8;
+
+const configOf = (tied: boolean) =>
+  readLlavaConfig({
+    file: 'tiny',
+    json: {
+      model_type: 'llava',
+      image_token_index: IMAGE_TOKEN,
+      vision_feature_layer: -2,
+      tie_word_embeddings: tied,
+      vision_config: {
+        model_type: 'clip_vision_model',
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 3,
+        num_attention_heads: 2,
+        image_size: SIDE,
+        patch_size: 4,
+      },
+      text_config: {
+        model_type: 'llama',
+        vocab_size: TINY_VOCABULARY,
+        hidden_size: 24,
+        intermediate_size: 40,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        tie_word_embeddings: tied,
+      },
+    },
+  });
+
+/** A LLaVA of some thousand parameters, frozen, on the CPU. */
+export function tinyLlava({ tied = false, dtype = 'float32', seed = 1 }: TinyOptions = {}): Llava {
+  const model = new Llava(configOf(tied), { dtype });
+  const generator = Generator.create(seed);
+  model.initialize('cpu', { generator, std: 0.2 });
+  generator.dispose();
+  return model;
+}
+
+/** The same model on the meta device. */
+export function ghostLlava({ tied = false, dtype = 'float32' }: TinyOptions = {}): Llava {
+  return new Llava(configOf(tied), { dtype });
+}
+
+/** A sample with so many pictures in front of so many words, the last half of them supervised. */
+export function tinySample(images: number, words: number, seed = 0): Sample {
+  const word = (i: number): number => (7 * i + 13 * seed + 5) % (TINY_VOCABULARY - 1);
+  const pictures = new Array<number>(images * 4).fill(IMAGE_TOKEN);
+  const text = Array.from({ length: words }, (_, i) => word(i));
+  const half = Math.floor(words / 2);
+  return {
+    inputIds: [...pictures, ...text],
+    labels: [...pictures.map(() => -100), ...text.map((id, i) => (i < half ? -100 : id))],
+    images: Array.from({ length: images }, (_, k) =>
+      Float32Array.from({ length: 3 * SIDE * SIDE }, (_, i) => Math.sin(i * 0.7 + 3 * k + seed)),
+    ),
+  };
+}
+
+/** Two samples with pictures and one without, of different lengths. */
+export function tinyBatch(seed = 0): Batch {
+  const samples = [tinySample(1, 6, seed), tinySample(2, 9, seed + 1), tinySample(0, 7, seed + 2)];
+  return makeBatch(samples, {
+    vocabSize: TINY_VOCABULARY,
+    image: { tokenId: IMAGE_TOKEN, tokens: 4, size: SIDE },
+  });
+}
+
+/** Samples without any picture. */
+export function tinyTextBatch(seed = 0): Batch {
+  return makeBatch([tinySample(0, 8, seed), tinySample(0, 5, seed + 1)], {
+    vocabSize: TINY_VOCABULARY,
+    image: { tokenId: IMAGE_TOKEN, tokens: 4, size: SIDE },
+  });
+}

@@ -1,0 +1,209 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { makeBatch, type Batch, type Llava } from '../../models/index.js';
+import { Linear } from '../../nn/index.js';
+import { AdamW, LossScale, schedule } from '../../optim/index.js';
+import { liveTensors, noGrad, type Tensor } from '../../torch/index.js';
+import { memoryPolicies } from './memory-policy.js';
+import { Randomness } from './randomness.js';
+import { ghostLlava, tinyBatch, tinyLlava, tinySample, tinyTextBatch } from './testing.js';
+import { runUpdate, type UpdateSetup } from './update.js';
+
+const open: { dispose(): void }[] = [];
+afterEach(() => {
+  for (const item of open.splice(0)) item.dispose();
+});
+
+function setup(model: Llava, more: Partial<UpdateSetup> = {}): UpdateSetup {
+  if (!model.parameters().some(({ requiresGrad }) => requiresGrad)) {
+    RECIPES['all of it']!(model);
+  }
+  const parameters = new Map([...model.namedParameters()].filter(([, p]) => p.requiresGrad));
+  // A large epsilon: Adam would turn the rounding of gradients that are nearly 0 into whole steps.
+  const optimizer = new AdamW([{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }], {
+    eps: 1e-2,
+  });
+  const randomness = new Randomness(1, 'cpu');
+  open.push(model, optimizer, randomness);
+  return {
+    model,
+    device: 'cpu',
+    policies: memoryPolicies(model.segments, { policy: 'keep' }),
+    optimizer,
+    schedule: schedule({ shape: 'constant', updates: 100 }),
+    randomness,
+    ...more,
+  };
+}
+
+function run(given: UpdateSetup, update: number, batches: readonly Batch[]) {
+  const steps = runUpdate(given, update, batches);
+  let state = steps.next();
+  while (state.done !== true) state = steps.next();
+  const { numbers, supervised } = state.value;
+  return { ...numbers.read(), supervised };
+}
+
+const bytesOf = (tensors: Iterable<Tensor>): string[] =>
+  [...tensors].map((t) => Buffer.from(t.toBytes()).toString('base64'));
+
+function distance({ model: a }: UpdateSetup, { model: b }: UpdateSetup): number {
+  const [p, q] = [a, b].map((model) =>
+    model.parameters().map((t) => t.toTypedArray() as Float32Array),
+  );
+  const square = (f: (i: number, j: number) => number) =>
+    p!.reduce((sum, values, i) => sum + values.reduce((s, _, j) => s + f(i, j) ** 2, 0), 0);
+  return Math.sqrt(square((i, j) => p![i]![j]! - q![i]![j]!) / square((i, j) => q![i]![j]!));
+}
+
+test('two micro-batches with other numbers of tokens are one batch of both', () => {
+  const [together, apart] = [setup(tinyLlava()), setup(tinyLlava())];
+  const samples = [
+    tinySample(1, 4),
+    tinySample(2, 14, 1),
+    tinySample(0, 9, 2),
+    tinySample(1, 3, 3),
+  ];
+  const input = together.model.input;
+  const whole = makeBatch(samples, input);
+  const parts = [makeBatch(samples.slice(0, 1), input), makeBatch(samples.slice(1), input)];
+  for (let update = 0; update < 3; update++) {
+    const a = run(together, update, [whole]);
+    const b = run(apart, update, parts);
+    expect(b.supervised).toBe(a.supervised);
+    expect(Math.abs(b.lossSum / a.lossSum - 1)).toBeLessThan(1e-6);
+    expect(Math.abs(b.gradientNorm / a.gradientNorm - 1)).toBeLessThan(1e-6);
+  }
+  expect(distance(together, apart)).toBeLessThan(1e-6);
+});
+
+test('the power of two on the losses changes nothing but rounding', () => {
+  const [plain, scaled] = [setup(tinyLlava()), setup(tinyLlava(), { power: -9 })];
+  const batches = [tinyBatch(), tinyBatch(4)];
+  for (let update = 0; update < 2; update++) {
+    expect(run(scaled, update, batches)).toMatchObject({
+      supervised: run(plain, update, batches).supervised,
+    });
+  }
+  expect(distance(plain, scaled)).toBeLessThan(1e-6);
+});
+
+test.each([false, true])('update-in-backward is the plain update (tied embeddings: %s)', (tied) => {
+  const [plain, immediate] = [
+    setup(tinyLlava({ tied })),
+    setup(tinyLlava({ tied }), { updateInBackward: true }),
+  ];
+  for (let update = 0; update < 3; update++) {
+    const a = run(plain, update, [tinyBatch(update)]);
+    const b = run(immediate, update, [tinyBatch(update)]);
+    expect(b.gradientNorm).toBeCloseTo(a.gradientNorm, 4);
+  }
+  expect(distance(plain, immediate)).toBeLessThan(1e-6);
+});
+
+test('a non-finite update leaves weights, moments and steps to the bit, and backs the loss scale off', () => {
+  const lossScale = new LossScale('cpu', { initial: 4, hysteresis: 1 });
+  open.push(lossScale);
+  const given = setup(tinyLlava(), { lossScale });
+  run(given, 0, [tinyBatch()]);
+  const norm = given.model.namedParameters().get('model.language_model.norm.weight')!;
+  const kept = norm.toTypedArray();
+  noGrad(() => norm.fill_(Infinity));
+  const state = () => bytesOf([...given.model.parameters(), ...given.optimizer.state().values()]);
+  const before = state();
+  expect(run(given, 1, [tinyBatch()]).foundInf).toBe(1);
+  expect(state()).toEqual(before);
+  expect(lossScale.scale.item()).toBe(2);
+  expect(kept.length).toBeGreaterThan(0);
+});
+
+test('clipping limits the norm that is applied, not the one that is reported', () => {
+  const [free, clipped] = [setup(tinyLlava()), setup(tinyLlava(), { clipNorm: 1e-3 })];
+  const [a, b] = [run(free, 0, [tinyBatch()]), run(clipped, 0, [tinyBatch()])];
+  expect(b.gradientNorm).toBe(a.gradientNorm);
+  expect(a.gradientNorm).toBeGreaterThan(1e-2);
+});
+
+/** What trains, each on the ghost of a model. */
+const RECIPES: Record<string, (model: Llava) => void> = {
+  'all of it': (model) => {
+    for (const parameter of model.parameters()) parameter.requiresGrad_();
+  },
+  'LoRA with dropout, and the projector': (model) => {
+    for (const [name, module] of model.namedModules()) {
+      if (module instanceof Linear && name.includes('layers')) {
+        module.attachAdapter({ rank: 2, alpha: 4, dropout: 0.2, dora: name.includes('mlp') });
+      }
+    }
+    for (const [name, parameter] of model.namedParameters()) {
+      parameter.requiresGrad_(/lora_|projector/.test(name));
+    }
+  },
+  'the projector': (model) => {
+    for (const [name, parameter] of model.namedParameters()) {
+      parameter.requiresGrad_(name.includes('projector'));
+    }
+  },
+};
+
+describe('one whole update runs on meta tensors, optimizer included', () => {
+  const policies = ['keep', 'recompute', 'offload'] as const;
+  test.each(
+    Object.keys(RECIPES).flatMap((trains) => policies.map((policy) => [trains, policy] as const)),
+  )('%s, %s: pictures, mixed, text alone', (trains, policy) => {
+    const [pictures, text] = [ghostOf(tinyBatch()), ghostOf(tinyTextBatch())];
+    for (const batches of [[pictures], [pictures, text], [text]]) {
+      const model = ghostLlava();
+      RECIPES[trains]!(model);
+      const given = setup(model, {
+        policies: memoryPolicies(model.segments, { policy }),
+        device: 'meta',
+        clipNorm: 1,
+      });
+      const steps = runUpdate(given, 0, batches);
+      let state = steps.next();
+      while (state.done !== true) state = steps.next();
+      state.value.numbers.dispose();
+    }
+  });
+});
+
+function ghostOf(batch: Batch): Batch {
+  return {
+    ...batch,
+    inputIds: batch.inputIds.to('meta'),
+    positions: batch.positions.to('meta'),
+    sequences: { ...batch.sequences, starts: batch.sequences.starts.to('meta') },
+    images: batch.images && {
+      pixelValues: batch.images.pixelValues.to('meta'),
+      positions: batch.images.positions.to('meta'),
+    },
+    supervised: {
+      positions: batch.supervised.positions.to('meta'),
+      targets: batch.supervised.targets.to('meta'),
+    },
+  };
+}
+
+test('the tokens of a micro-batch that reaches nothing that trains count', () => {
+  const [alone, both] = [tinyLlava(), tinyLlava()].map((model) => {
+    RECIPES['the projector']!(model);
+    return setup(model);
+  });
+  const [pictures, text] = [tinyBatch(), tinyTextBatch()];
+  const a = run(alone!, 0, [pictures]);
+  const b = run(both!, 0, [pictures, text]);
+  const [tokens, more] = [pictures.counts.supervised, text.counts.supervised];
+  expect(b.supervised).toBe(tokens + more);
+  expect(b.lossSum).toBeGreaterThan(a.lossSum);
+  const ratio = b.gradientNorm / (a.gradientNorm * (tokens / (tokens + more)));
+  expect(Math.abs(ratio - 1)).toBeLessThan(1e-6);
+});
+
+test('nothing leaks', () => {
+  const given = setup(tinyLlava());
+  const batches = [tinyBatch(), tinyTextBatch()];
+  run(given, 0, batches);
+  const before = liveTensors();
+  run(given, 1, batches);
+  expect(liveTensors()).toBe(before);
+});
