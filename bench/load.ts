@@ -17,7 +17,7 @@ import { toStoredName } from '../src/formats/layouts/rename.js';
 import { LAYOUTS, LLAVA_PREFIXES } from '../src/formats/layouts/tables.js';
 import { writeShards } from '../src/formats/safetensors/shards.js';
 import { tensorBytes, type TensorSource } from '../src/formats/safetensors/write.js';
-import { Llava, loadLlava, makeBatch } from '../src/models/index.js';
+import { finish, forward, Llava, loadLlava, makeBatch } from '../src/models/index.js';
 import { hfConfig } from '../src/models/export/model-json.js';
 import { configText } from '../src/models/export/small-files.js';
 import {
@@ -96,17 +96,15 @@ async function load(source: string, device: Device): Promise<void> {
   const logits = noGrad(() =>
     scope(() => {
       const inputs = model.inputs(batch);
-      let x: Tensor | null = null;
-      for (const segment of model.segments) x = segment.forward(x, inputs);
-      return model.head.logits(x!.flatten(0, 1)).amax([]);
+      return model.head.logits(finish(forward(model, inputs)).flatten(0, 1)).amax([]);
     }),
   );
   const peak = logits.item();
-  const forward = (performance.now() - start) / 1000;
+  const first = (performance.now() - start) / 1000;
   if (!Number.isFinite(peak)) throw new Error(`the largest logit is ${peak}`);
   const { anonymous, resident } = await memory.stop();
   const whole = Date.now() / 1000 - Number(process.env['START'] ?? NaN);
-  const figures = [loaded, forward, whole, anonymous / 2 ** 20, resident / 2 ** 20];
+  const figures = [loaded, first, whole, anonymous / 2 ** 20, resident / 2 ** 20];
   console.log(`LOAD Patina ${figures.map((figure) => figure.toFixed(2)).join(' ')}`);
   for (const tensor of tensorsIn(batch)) tensor.dispose();
   logits.dispose();

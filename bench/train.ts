@@ -10,9 +10,9 @@
 
 import { parseArgs } from 'node:util';
 import { checkRecipe } from '../src/config/index.js';
-import { Llava, makeBatch, type Sample } from '../src/models/index.js';
+import { finish, Llava, makeBatch, type Sample } from '../src/models/index.js';
 import { attentionKernel } from '../src/nn/index.js';
-import { AdamW, schedule } from '../src/optim/index.js';
+import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import {
   emptyCache,
   Generator,
@@ -23,9 +23,11 @@ import {
   type Device,
   type DType,
 } from '../src/torch/index.js';
+import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
 import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
 import { prepareTrainable } from '../src/train/prepare/trainable.js';
+import { UpdateInBackward } from '../src/train/step/update-in-backward.js';
 import { runUpdate } from '../src/train/step/update.js';
 import { IMAGE_TOKEN, llava8b } from './llava-8b.js';
 
@@ -81,14 +83,14 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
     { device },
   );
   const randomness = new Randomness(1, device);
+  const parts = { model, optimizer, gate: new Gate(device), randomness };
   const setup = {
     model,
     device,
-    optimizer,
+    store: mode === 'full-ub' ? new UpdateInBackward(parts) : new AccumulatingStore(parts),
     randomness,
     policies: memoryPolicies(model.segments, { policy }),
     schedule: schedule({ shape: 'constant', updates: steps }),
-    updateInBackward: mode === 'full-ub',
   };
   resetPeak(device);
   const weights = memoryStats(device).allocated;
@@ -97,20 +99,18 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
   for (let update = 0; update < steps; update++) {
     synchronize(device);
     const start = performance.now();
-    const run = runUpdate(setup, update, [batch]);
-    let state = run.next();
-    while (state.done !== true) state = run.next();
+    const { numbers, supervised } = finish(runUpdate(setup, update, [batch]));
     const queued = performance.now() - start;
-    const { lossSum } = state.value.numbers.read();
+    const { lossSum } = numbers.read();
     synchronize(device);
-    loss = lossSum / state.value.supervised;
+    loss = lossSum[0]! / supervised;
     seconds.push((performance.now() - start) / 1000);
     process.stderr.write(
       `${mode} ${policy} step ${update} loss ${loss.toFixed(4)} s ${seconds.at(-1)!.toFixed(4)} queued ${queued.toFixed(0)} ms\n`,
     );
   }
   const peak = memoryStats(device).peakAllocated;
-  optimizer.dispose();
+  setup.store.dispose();
   model.dispose();
   randomness.dispose();
   generator.dispose();

@@ -2,9 +2,10 @@
  * What Patina computes of a micro-batch, under the names of the reference: features, hidden states, logits, loss, gradients.
  * Gradients come from the very step program that trains.
  */
-import type { Batch, Llava } from '../src/models/index.js';
+import { finish, forward, type Batch, type Llava, type Segment } from '../src/models/index.js';
+import { AdamW, Gate } from '../src/optim/index.js';
 import { cat, full, noGrad, scope, type Tensor, zeros } from '../src/torch/index.js';
-import { GradientAccumulator } from '../src/train/step/accumulator.js';
+import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
 import { memoryPolicies } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
 import { runMicroBatch } from '../src/train/step/step.js';
@@ -23,21 +24,19 @@ export function computeOutputs(model: Llava, batch: Batch): Results {
         results.set(name, x.to({ dtype: 'float32', device: 'cpu' }).contiguous());
       };
       const inputs = model.inputs(batch);
-      let x: Tensor | null = null;
-      for (const segment of model.segments) {
-        if (segment.visual && batch.images === null) continue;
-        x = segment.forward(x, inputs);
-        if (segment.name === 'projector') keep('image_features', x.flatten(0, 1));
-        const state = stateNumber(segment.name, 'vision', 'vision.embeddings');
+      const seen = ({ name }: Segment, x: Tensor): void => {
+        if (name === 'projector') keep('image_features', x.flatten(0, 1));
+        const state = stateNumber(name, 'vision', 'vision.embeddings');
         if (state !== undefined) keep(`tower_hidden.${state}`, x);
         if (state === model.config.featureLayer) aboveSelected(model, x, state, keep);
-        const hidden = stateNumber(segment.name, 'decoder', 'embedding');
-        if (hidden === undefined) continue;
+        const hidden = stateNumber(name, 'decoder', 'embedding');
+        if (hidden === undefined) return;
         const isLast = hidden === model.config.text.numHiddenLayers;
         keep(`hidden.${hidden}`, padded(isLast ? model.decoder.norm.forward(x) : x, batch));
-      }
-      keep('logits', padded(model.head.logits(x!.flatten(0, 1)).unsqueeze(0), batch));
-      const { losses } = model.head.losses(x!, batch.supervised);
+      };
+      const x = finish(forward(model, inputs, { seen }));
+      keep('logits', padded(model.head.logits(x.flatten(0, 1)).unsqueeze(0), batch));
+      const { losses } = model.head.losses(x, batch.supervised);
       keep('loss', losses.sum(null).div(batch.counts.supervised));
       return results;
     }),
@@ -46,18 +45,17 @@ export function computeOutputs(model: Llava, batch: Batch): Results {
 
 /** d loss / d parameter for every parameter that the loss depends on. */
 export function computeGradients(model: Llava, batch: Batch): Results {
-  const store = new GradientAccumulator();
-  const randomness = new Randomness(0, batch.inputIds.device);
+  const { device } = batch.inputIds;
+  const randomness = new Randomness(0, device);
+  const gate = new Gate(device);
+  const store = new AccumulatingStore({ model, optimizer: new AdamW([]), gate, randomness });
   for (const parameter of model.parameters()) parameter.requiresGrad_();
   try {
     return scope(() => {
-      const seed = full([], 1, { device: batch.inputIds.device });
-      const policies = memoryPolicies(model.segments, { keep: model.segments.length });
-      const step = { model, store, policies, seed, randomness };
-      const steps = runMicroBatch(step, batch, { update: 0, microBatch: 0 });
-      let state = steps.next();
-      while (state.done !== true) state = steps.next();
-      state.value.dispose();
+      const lossFactor = full([], 1, { device });
+      const policies = memoryPolicies(model.segments, { policy: 'keep' });
+      const step = { model, store, policies, lossFactor, randomness };
+      finish(runMicroBatch(step, batch, { update: 0, microBatch: 0 }))!.dispose();
       const count = batch.counts.supervised;
       return new Map(
         [...store.gradients].map(([name, sum]) => [
@@ -68,7 +66,7 @@ export function computeGradients(model: Llava, batch: Batch): Results {
     });
   } finally {
     for (const parameter of model.parameters()) parameter.requiresGrad_(false);
-    store.clear();
+    store.dispose();
     randomness.dispose();
   }
 }
@@ -78,11 +76,7 @@ export function computeLoss(model: Llava, batch: Batch): { sum: number; count: n
   return noGrad(() =>
     scope(() => {
       const inputs = model.inputs(batch);
-      let x: Tensor | null = null;
-      for (const segment of model.segments) {
-        if (!segment.visual || batch.images !== null) x = segment.forward(x, inputs);
-      }
-      const { losses } = model.head.losses(x!, batch.supervised);
+      const { losses } = model.head.losses(finish(forward(model, inputs)), batch.supervised);
       return { sum: losses.sum(null).item(), count: batch.counts.supervised };
     }),
   );

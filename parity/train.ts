@@ -12,9 +12,16 @@ import { z } from 'zod';
 
 import { DataError } from '../src/base/errors.js';
 import { wrapAdapterName } from '../src/formats/layouts/adapter-names.js';
-import { type Llava, loadLlava, readTensorFile, writeTensorFile } from '../src/models/index.js';
-import { AdamW, schedule } from '../src/optim/index.js';
+import {
+  finish,
+  type Llava,
+  loadLlava,
+  readTensorFile,
+  writeTensorFile,
+} from '../src/models/index.js';
+import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import { scope, scopeAsync, setThreads, type Tensor } from '../src/torch/index.js';
+import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
 import { memoryPolicies } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
 import { runUpdate } from '../src/train/step/update.js';
@@ -176,33 +183,31 @@ async function train(
   const randomness = new Randomness(0, 'cpu');
   const { updates, warmup_updates: warmup, accumulate } = settings;
   const rates = schedule({ updates, warmup });
+  const parts = { model, optimizer, gate: new Gate('cpu'), randomness };
   const setup = {
     model,
     device: 'cpu' as const,
-    optimizer,
+    store: new AccumulatingStore({ ...parts, clipNorm: settings.clip }),
     randomness,
     policies: memoryPolicies(model.segments, { policy: 'keep' }),
     schedule: rates,
-    clipNorm: settings.clip,
   };
   const batches = microBatches(folder, model);
   const trajectory: Trajectory = { losses: [], gradient_norms: [], learning_rates: [] };
   for (let update = 0; update < updates; update++) {
-    const parts = Array.from(
+    const filled = Array.from(
       { length: accumulate },
       (_, k) => batches[(update * accumulate + k) % batches.length]!,
     );
-    const steps = runUpdate(setup, update, parts);
-    let state = steps.next();
-    while (state.done !== true) state = steps.next();
-    const { lossSum, gradientNorm } = state.value.numbers.read();
-    trajectory.losses.push(lossSum / state.value.supervised);
-    trajectory.gradient_norms.push(gradientNorm);
+    const { numbers, supervised } = finish(runUpdate(setup, update, filled));
+    const { lossSum, norm } = numbers.read();
+    trajectory.losses.push(lossSum[0]! / supervised);
+    trajectory.gradient_norms.push(norm[0]!);
     trajectory.learning_rates.push(learningRate * rates(update));
   }
   const rename = (name: string): string => (adapter === undefined ? name : wrapAdapterName(name));
   const final = new Map(chosen.map(([name, tensor]) => [rename(name), tensor.detach().clone()]));
-  optimizer.dispose();
+  setup.store.dispose();
   randomness.dispose();
   model.dispose();
   return { trajectory, final };

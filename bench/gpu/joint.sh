@@ -8,5 +8,5 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 "$NODE" --version
 python3 -c 'import torch; print("torch", torch.__version__)'
 "$NODE" bin/patina.js doctor || true
-"$NODE" node_modules/vitest/vitest.mjs run --no-color src/torch src/nn src/optim src/train/step.test.ts src/train/update.test.ts 2>&1 | tail -60
+"$NODE" node_modules/vitest/vitest.mjs run --no-color src/torch src/nn src/optim src/train/step/step.test.ts src/train/step/update.test.ts 2>&1 | tail -60
 "$NODE" dist/bench/joint.js

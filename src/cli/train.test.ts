@@ -161,6 +161,7 @@ test('the terminal view draws its block over itself', () => {
     waiting: 0.25,
     memory: { peakBytes: 2 ** 30, totalBytes: 2 ** 32 },
     skipped: false,
+    skippedSegments: null,
     lossScale: null,
   });
   for (const number of [1, 2]) {

@@ -4,4 +4,5 @@ export * from './define-recipe.js';
 export * from './effective-batch.js';
 export * from './load-recipe.js';
 export * from './recipe-error.js';
+export type { MemoryPolicy } from './schema/optimization.js';
 export type { LoraRecipe, PartRecipe, Recipe, SourceRecipe } from './schema/recipe.js';

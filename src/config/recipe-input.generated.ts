@@ -385,16 +385,37 @@ export interface ScheduleInput {
 export interface MemoryInput {
   /**
    * What a block leaves for its backward pass: its graph, its input, or its input in pinned
-   * host memory.
+   * host memory. One for all parts of the model, or one for each; a part that is left out
+   * recomputes.
    * @default "recompute"
    */
-  policy?: 'keep' | 'recompute' | 'offload' | undefined;
+  policy?:
+    | 'keep'
+    | 'recompute'
+    | 'offload'
+    | {
+        /** Of the vision tower. */
+        vision?: 'keep' | 'recompute' | 'offload' | undefined;
+        /** Of the projector. */
+        projector?: 'keep' | 'recompute' | 'offload' | undefined;
+        /** Of the embeddings and the decoder. */
+        decoder?: 'keep' | 'recompute' | 'offload' | undefined;
+      }
+    | undefined;
   /**
-   * Blocks of the decoder that keep their graph whatever the policy says, counted from the
-   * top.
+   * Blocks that keep their graph whatever the policy says, counted from the top: a number for
+   * the decoder, or one for each part.
    * @default 0
    */
-  keepBlocks?: number | undefined;
+  keepBlocks?:
+    | number
+    | {
+        /** Of the vision tower. */
+        vision?: number | undefined;
+        /** Of the decoder. */
+        decoder?: number | undefined;
+      }
+    | undefined;
   /**
    * Supervised tokens for which logits are held at the same time.
    * @default 1024

@@ -6,6 +6,8 @@
  */
 import {
   type Batch,
+  finish,
+  forward,
   IGNORED_LABEL,
   type LanguageModel,
   makeBatch,
@@ -100,7 +102,7 @@ export class CachedContinuation implements Continuation {
       const slots = cache.rowStarts().add(this.#positions.flatten());
       const mask = this.#sameLength ? undefined : placeMask(this.#positions, length, dtype);
       const kernel = decodeKernel(this.#model.kernel, mask !== undefined);
-      const hiddenB1C = hiddenStates(this.#model, {
+      const inputs: SegmentInputs = {
         inputIds: tokensB.unsqueeze(1),
         images: null,
         rotation: decoder.rotary.forward(this.#positions, dtype),
@@ -108,7 +110,8 @@ export class CachedContinuation implements Continuation {
           cache.store(layer, slots, k, v);
           return cache.attend(layer, q, { kernel, length, mask });
         },
-      });
+      };
+      const hiddenB1C = finish(forward(this.#model, inputs));
       this.#positions.add_(1);
       return head.logits(hiddenB1C.flatten(0, 1));
     });
@@ -187,19 +190,7 @@ function lastLogits(
 ): Tensor {
   let end = 0;
   const last = lengths.map((length) => (end += length) - 1);
-  const hiddenTC = hiddenStates(model, inputs).flatten(0, 1);
+  const hiddenTC = finish(forward(model, inputs)).flatten(0, 1);
   const rows = tensor(last, { dtype: 'int64', device: hiddenTC.device });
   return model.head.logits(hiddenTC.indexSelect(0, rows));
-}
-
-/** What the last decoder block gives, (rows, positions, C). */
-function hiddenStates(model: LanguageModel, inputs: SegmentInputs): Tensor {
-  let x: Tensor | null = null;
-  for (const segment of model.segments) {
-    if (segment.visual && inputs.images === null) continue;
-    const before: Tensor | null = x;
-    x = scope(() => segment.forward(before, inputs));
-    before?.dispose();
-  }
-  return x!;
 }

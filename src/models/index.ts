@@ -16,6 +16,8 @@ export * from './language-model.js';
 export * from './llava.js';
 export * from './projector.js';
 export * from './segment.js';
+export * from './steps.js';
+export * from './walk.js';
 export * from './padded.js';
 export {
   type Companion,

@@ -103,8 +103,9 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
   protected embeddingSegment(): Segment {
     const { embedTokens } = this.decoder;
     return {
-      ...segmentBase('embedding', 'text', { [`${this.path}.embed_tokens`]: embedTokens }),
+      ...segmentBase('embedding', 'decoder', { [`${this.path}.embed_tokens`]: embedTokens }),
       visual: false,
+      isBlock: false,
       forward(features, { inputIds, images }) {
         const xBTC = embedTokens.forward(inputIds);
         if (features === null || images === null) return xBTC;
@@ -116,8 +117,9 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
 
   protected blockSegments(): Segment[] {
     return this.decoder.blocks.map((block, i) => ({
-      ...segmentBase(`decoder.${i}`, 'text', { [`${this.path}.layers.${i}`]: block }),
+      ...segmentBase(`decoder.${i}`, 'decoder', { [`${this.path}.layers.${i}`]: block }),
       visual: false,
+      isBlock: true,
       forward: (x, inputs, generator) => block.forward(x!, inputs, generator),
     }));
   }
@@ -132,7 +134,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
         ? linear(norm.forward(xNC), embedTokens.weight)
         : lmHead.forward(norm.forward(xNC));
     return {
-      ...segmentBase('head', 'text', { [`${this.path}.norm`]: norm, ...owned }),
+      ...segmentBase('head', 'decoder', { [`${this.path}.norm`]: norm, ...owned }),
       logits,
       losses: (xBTC, supervised, options) => supervisedLosses(logits, xBTC, supervised, options),
     };

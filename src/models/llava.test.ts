@@ -177,7 +177,7 @@ function normOf(tensor: Tensor): number {
 }
 
 /** Each segment's graph alone, from the boundary before it; gradients of shared parameters are summed. */
-function segmentGradients(model: Llava, batch: Batch, seed: Tensor): Map<string, Tensor> {
+function segmentGradients(model: Llava, batch: Batch, factor: Tensor): Map<string, Tensor> {
   const sums = new Map<string, Tensor>();
   const add = (names: Iterable<string>, gradients: readonly (Tensor | null)[]): void => {
     [...names].forEach((name, i) => {
@@ -194,7 +194,7 @@ function segmentGradients(model: Llava, batch: Batch, seed: Tensor): Map<string,
   const { inputGradient, parameterGradients } = model.head.losses(
     boundaries.at(-1)!,
     batch.supervised,
-    { gradient: { seed, hidden: true, parameters: [...head.values()] } },
+    { gradient: { factor, hidden: true, parameters: [...head.values()] } },
   );
   add(head.keys(), parameterGradients);
   model.segments.reduceRight<Tensor | null>((upstream, segment, i) => {

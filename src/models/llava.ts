@@ -54,11 +54,13 @@ export class Llava extends LanguageModel {
       {
         ...segmentBase('vision.embeddings', 'vision', owned),
         visual: true,
+        isBlock: false,
         forward: (_none, { images }) => tower.embed(images!.pixelValues),
       },
       ...tower.blocks.slice(0, this.config.featureLayer).map<Segment>((block, i) => ({
         ...segmentBase(`vision.${i}`, 'vision', { [`${TOWER}.encoder.layers.${i}`]: block }),
         visual: true,
+        isBlock: true,
         forward: (x, _inputs, generator) => block.forward(x!, generator),
       })),
     ];
@@ -69,6 +71,7 @@ export class Llava extends LanguageModel {
     return {
       ...segmentBase('projector', 'projector', { [PROJECTOR]: projector }),
       visual: true,
+      isBlock: false,
       forward: (x, _inputs, generator) => projector.forward(x!, generator),
     };
   }

@@ -15,7 +15,7 @@ import type { Generator, Tensor } from '../torch/index.js';
 import type { Batch } from './batch.js';
 
 /** The part of the model that a segment belongs to. */
-export type ModelPart = 'vision' | 'projector' | 'text';
+export type ModelPart = 'vision' | 'projector' | 'decoder';
 
 /** How queries find their keys and values; generation puts its cache here. */
 export type Attend = (layer: number, qBTHD: Tensor, kBTGD: Tensor, vBTGD: Tensor) => Tensor;
@@ -47,6 +47,8 @@ export interface SegmentBase {
 export interface Segment extends SegmentBase {
   /** It works on pictures and does not run for a batch without any. */
   readonly visual: boolean;
+  /** One of the equal blocks that the part is made of. */
+  readonly isBlock: boolean;
   /**
    * @param x what the segment before gave; `null` for the first one, and for the splice where there are no pictures
    * @param generator turns on dropout

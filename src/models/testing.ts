@@ -15,6 +15,8 @@ import { type Batch, makeBatch } from './batch.js';
 import { readTensorFile } from './load/tensor-file.js';
 import type { Llava } from './llava.js';
 import { unpadRows } from './padded.js';
+import { finish } from './steps.js';
+import { hasWork, RESIDENT, walk } from './walk.js';
 import type { InputFacts, SegmentedModel } from './segment.js';
 
 /** A stored folder. */
@@ -46,14 +48,16 @@ export async function storedBatch(
   return batch;
 }
 
-/** Result of the last decoder block (1, T, C). */
+/** Result of the last decoder block (1, T, C), with its graph. */
 export function lastHidden(model: SegmentedModel, batch: Batch): Tensor {
   return scope(() => {
     const inputs = model.inputs(batch);
     let x: Tensor | null = null;
-    for (const segment of model.segments) {
-      if (!segment.visual || batch.images !== null) x = segment.forward(x, inputs);
-    }
+    const options = { phase: 'forward', residency: RESIDENT } as const;
+    const steps = walk(model.segments, options, (segment) => {
+      if (hasWork(segment, batch)) x = segment.forward(x, inputs);
+    });
+    finish(steps);
     return x!;
   });
 }

@@ -32,7 +32,7 @@ test.each(layerCases('cross-entropy'))('matches PyTorch at any chunk: $name', (l
         indices(supervised.map((i) => labels[i]!)),
         {
           chunk,
-          gradient: { seed: layerCase.tensor('grad.y'), hidden: true, parameters: [weight] },
+          gradient: { factor: layerCase.tensor('grad.y'), hidden: true, parameters: [weight] },
         },
       );
       expectClose(result.losses.sum(null), layerCase.tensor('y'));
@@ -71,7 +71,7 @@ test('equals the plain loss and its gradients, whatever the chunk', () => {
           const expected = grad([plain.sum(null)], [hidden, weight, bias], [upstream]);
           const result = chunkedCrossEntropy(head, hidden, targets, {
             chunk,
-            gradient: { seed: upstream, hidden: true, parameters: [weight, bias] },
+            gradient: { factor: upstream, hidden: true, parameters: [weight, bias] },
           });
           expectClose(result.losses, plain, 1e-14);
           [result.hiddenGradient, ...result.parameterGradients].forEach((gradient, i) => {
@@ -91,10 +91,10 @@ test('has the gradients of finite differences', () => {
     const weight = randn([11, 3], { dtype: 'float64' }).requiresGrad_();
     const targets = indices([0, 10, 3, 3, 7]);
     const head = (part: Tensor) => linear(part, weight);
-    const seed = tensor(1, { dtype: 'float64' });
+    const factor = tensor(1, { dtype: 'float64' });
     const result = chunkedCrossEntropy(head, hidden, targets, {
       chunk: 2,
-      gradient: { seed, hidden: true, parameters: [weight] },
+      gradient: { factor, hidden: true, parameters: [weight] },
     });
     const sum = () =>
       chunkedCrossEntropy(head, hidden, targets, { chunk: 3 }).losses.sum(null).item();
@@ -109,18 +109,18 @@ test('gradients come only where they are asked for', () => {
     const [weight, unused] = [randn([6, 3]).requiresGrad_(), randn([2]).requiresGrad_()];
     const head = (part: Tensor) => linear(part, weight);
     const targets = indices([0, 5, 2, 2]);
-    const seed = tensor(2);
-    const only = (gradient?: { seed: Tensor; hidden: boolean; parameters: Tensor[] }) =>
+    const factor = tensor(2);
+    const only = (gradient?: { factor: Tensor; hidden: boolean; parameters: Tensor[] }) =>
       chunkedCrossEntropy(head, hidden, targets, gradient ? { chunk: 3, gradient } : { chunk: 3 });
 
     const losses = only();
     expect([losses.hiddenGradient, losses.parameterGradients]).toEqual([null, []]);
     expect(losses.losses.requiresGrad).toBe(false);
-    const states = only({ seed, hidden: true, parameters: [] });
+    const states = only({ factor, hidden: true, parameters: [] });
     expect(states.parameterGradients).toEqual([]);
-    const parameters = only({ seed, hidden: false, parameters: [unused, weight] });
+    const parameters = only({ factor, hidden: false, parameters: [unused, weight] });
     expect([parameters.hiddenGradient, parameters.parameterGradients[0]]).toEqual([null, null]);
-    const both = only({ seed, hidden: true, parameters: [weight] });
+    const both = only({ factor, hidden: true, parameters: [weight] });
     expectClose(states.hiddenGradient, both.hiddenGradient!, 0);
     expectClose(parameters.parameterGradients[1]!, both.parameterGradients[0]!, 0);
   });
@@ -130,7 +130,7 @@ test('no supervised position at all', () => {
   scope(() => {
     const weight = randn([6, 3]).requiresGrad_();
     const result = chunkedCrossEntropy((part) => linear(part, weight), zeros([0, 3]), indices([]), {
-      gradient: { seed: tensor(1), hidden: true, parameters: [weight] },
+      gradient: { factor: tensor(1), hidden: true, parameters: [weight] },
     });
     expect([result.losses.shape, result.hiddenGradient!.shape]).toEqual([[0], [0, 3]]);
     expect(result.parameterGradients).toEqual([null]);
@@ -144,7 +144,7 @@ test('bf16: many chunks are as accurate as one', () => {
     const run = (dtype: 'float32' | 'bfloat16', chunk: number) => {
       const weight = exact.to(dtype).detach().requiresGrad_();
       const head = (part: Tensor) => linear(part, weight);
-      const gradient = { seed: tensor(1), hidden: true, parameters: [weight] };
+      const gradient = { factor: tensor(1), hidden: true, parameters: [weight] };
       return chunkedCrossEntropy(head, hidden.to(dtype), targets, { chunk, gradient });
     };
     const reference = run('float32', 96);
@@ -171,7 +171,7 @@ test('on meta tensors: never more than a chunk of logits is alive', () => {
         empty([N], { device: 'meta', dtype: 'int64' }),
         {
           chunk,
-          gradient: { seed: empty([], { device: 'meta' }), hidden: true, parameters: [weight] },
+          gradient: { factor: empty([], { device: 'meta' }), hidden: true, parameters: [weight] },
         },
       );
       expect(result.hiddenGradient!.shape).toEqual([N, C]);

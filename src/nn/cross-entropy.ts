@@ -20,7 +20,7 @@ export interface CrossEntropyOptions {
 
 export interface CrossEntropyGradient {
   /** Gradient of the whole with respect to the sum of the losses: a scalar tensor in the dtype of the losses. */
-  seed: Tensor;
+  factor: Tensor;
   /** Whether the gradient of the hidden states is wanted. */
   hidden: boolean;
   /** Parameters that the head reads and whose gradients are wanted. */
@@ -73,7 +73,7 @@ export function chunkedCrossEntropy(
         const partLosses = inputs.length === 0 ? noGrad(forward) : enableGrad(forward);
         rows(losses).copy_(partLosses.detach());
         if (gradient === undefined || inputs.length === 0) return sums;
-        const gradients = grad([partLosses], inputs, [gradient.seed.expand(partLosses.shape)]);
+        const gradients = grad([partLosses], inputs, [gradient.factor.expand(partLosses.shape)]);
         if (hiddenGradient !== null) rows(hiddenGradient).copy_(gradients.shift()!);
         return sums.map((sum, i) => added(sum, gradients[i]!));
       });

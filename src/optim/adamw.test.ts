@@ -44,7 +44,7 @@ function optimizerOf(parameter: Tensor, options: AdamWOptions = {}): AdamW {
 
 const update = (gradient: Tensor, more: Partial<AdamWUpdate> = {}): AdamWUpdate => ({
   gradients: new Map([['w', gradient]]),
-  rate: 1,
+  scheduleFactor: 1,
   divisor: scalar(1),
   foundInf: scalar(0),
   ...more,
@@ -57,7 +57,7 @@ test('follows the formula, with decay, the schedule and the divisor', () => {
     const gradients = [0.5, -0.25, 2, 1e-3];
     for (const g of gradients) {
       optimizer.update(
-        update(full([3], g * 8, { dtype: 'float32' }), { rate: 0.5, divisor: scalar(8) }),
+        update(full([3], g * 8, { dtype: 'float32' }), { scheduleFactor: 0.5, divisor: scalar(8) }),
       );
     }
     const expected = [1, -2, 3].map((start) => reference(start, gradients, 0.05, 0.5));
@@ -100,7 +100,7 @@ test('a bf16 parameter follows its fp32 master copy', () => {
     // Each step is far below the spacing of bf16 at 1 (1/128), yet the master moves.
     const group = optimizer.groups[0]!;
     for (let i = 0; i < 64; i++)
-      optimizer.update(update(tensor([1, 1]), { rate: 1e-3 / group.learningRate }));
+      optimizer.update(update(tensor([1, 1]), { scheduleFactor: 1e-3 / group.learningRate }));
     const master = optimizer.state().get('w.master')!;
     expect(master.dtype).toBe('float32');
     expect((master.toArray() as number[])[0]).toBeLessThan(0.95);
@@ -117,7 +117,7 @@ test('stochastic rounding keeps small updates on average, plain bf16 loses them'
       const generator = Generator.create(7);
       const gradient = full([4096], 1, { dtype: 'float32' });
       for (let i = 0; i < 40; i++)
-        optimizer.update(update(gradient.clone(), { rate: 1e-2, generator }));
+        optimizer.update(update(gradient.clone(), { scheduleFactor: 1e-2, generator }));
       optimizer.dispose();
       generator.dispose();
       return w.mean(null, false, { dtype: 'float32' }).item();
@@ -136,7 +136,8 @@ test.each(['float32', 'bfloat16'] as const)(
       const optimizer = optimizerOf(w, { states: 'bfloat16' });
       const generator = Generator.create(7);
       const gradient = full([4096], 1, { dtype: 'float32' });
-      for (let i = 0; i < 40; i++) optimizer.update(update(gradient, { rate: 1e-2, generator }));
+      for (let i = 0; i < 40; i++)
+        optimizer.update(update(gradient, { scheduleFactor: 1e-2, generator }));
       const state = optimizer.state();
       expect(state.get('w.exp_avg')!.dtype).toBe('bfloat16');
       expect(state.get('w.step')!.item()).toBe(40);
@@ -170,7 +171,7 @@ test('gradients in 16 bits are copied part by part, not all at once', () => {
     const one = full([], 1, { dtype: 'float32', device });
     resetPeak(device);
     const { allocated } = memoryStats(device);
-    optimizer.update({ gradients, rate: 1, divisor: one, foundInf: one });
+    optimizer.update({ gradients, scheduleFactor: 1, divisor: one, foundInf: one });
     // The fp32 copy of one gradient, and numbers.
     expect(memoryStats(device).peakAllocated - allocated).toBeLessThan(1.1 * 2 ** 30);
     optimizer.dispose();

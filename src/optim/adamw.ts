@@ -55,8 +55,8 @@ export interface AdamWOptions {
 export interface AdamWUpdate {
   /** Accumulated sums by parameter name; parameters that are missing here are left alone. */
   readonly gradients: ReadonlyMap<string, Tensor>;
-  /** Factor of the schedule. */
-  readonly rate: number;
+  /** What the schedule multiplies learning rates by. */
+  readonly scheduleFactor: number;
   /** What the sums are divided by; a device scalar, fp32. */
   readonly divisor: Tensor;
   /** 1 to leave everything as it is; a device scalar, fp32. */
@@ -115,7 +115,7 @@ export class AdamW {
   }
 
   /** Applies one update to every parameter that has a gradient. */
-  update({ gradients, rate, divisor, foundInf, generator }: AdamWUpdate): void {
+  update({ gradients, scheduleFactor, divisor, foundInf, generator }: AdamWUpdate): void {
     noGrad(() =>
       scope(() => {
         const taken = foundInf.neg().add(1);
@@ -129,7 +129,7 @@ export class AdamW {
             steps.map(() => taken),
           );
           const settings = {
-            lr: group.learningRate * rate,
+            lr: group.learningRate * scheduleFactor,
             beta1: this.betas[0],
             beta2: this.betas[1],
             weightDecay: group.weightDecay ?? 0,

@@ -11,7 +11,7 @@
  * (Clipping as in `torch.nn.utils.clip_grad_norm_`.)
  */
 
-import { _foreachNorm, scope, stack, type Tensor } from '../torch/index.js';
+import { _foreachNorm, empty, scope, stack, type Tensor } from '../torch/index.js';
 
 export interface GradientFactor {
   /** What the accumulated sums are divided by: 1 / factor; a device scalar, fp32. */
@@ -22,13 +22,15 @@ export interface GradientFactor {
   readonly foundInf: Tensor;
 }
 
+/** Norm of each of many tensors (n), fp32, on the device of `like`. */
+export function tensorNorms(gradients: readonly Tensor[], like: Tensor): Tensor {
+  if (gradients.length === 0) return empty([0], { dtype: 'float32', device: like.device });
+  return scope(() => stack(_foreachNorm(gradients, 2, 'float32')));
+}
+
 /** Sum of squares of many tensors; a device scalar, fp32. Reduced over ranks by addition. */
 export function squaredNorm(gradients: readonly Tensor[], like: Tensor): Tensor {
-  return scope(() => {
-    if (gradients.length === 0) return like.zerosLike();
-    const norms = _foreachNorm(gradients, 2, 'float32');
-    return stack(norms).square().sum(null);
-  });
+  return scope(() => tensorNorms(gradients, like).square().sum(null));
 }
 
 /**

@@ -64,8 +64,13 @@ export interface UpdateEvent {
     /** Bytes that the device has. */
     readonly totalBytes: number;
   };
-  /** The gradient was not finite: weights and moments are as before. */
+  /**
+   * The gradient was not finite. Weights and moments are as before, but with `optimizer.updateInBackward`, where only the
+   * segments named in `skippedSegments` are.
+   */
   readonly skipped: boolean;
+  /** Segments whose part of the update was left out; `null` where an update is applied or left out as a whole. */
+  readonly skippedSegments: readonly string[] | null;
   /** `null` where losses are not scaled. */
   readonly lossScale: number | null;
 }

@@ -13,6 +13,6 @@ export type { RunFacts, RunState } from './run/run-state.js';
 export { weightsIn } from './run/run-weights.js';
 export { prepareTrainable, type Trainable, type TrainableRow } from './prepare/trainable.js';
 export { resumeRun, train, type ResumeOptions, type TrainOptions } from './train.js';
-export { planRun, type RunPlan } from './prepare/plan-run.js';
+export { planRun, type RunPlan } from './prepare/run-setup.js';
 export { Trainer, type Answer, type TrainerParts, type TrainingData } from './loop/trainer.js';
 export { TrainedWeights } from './checkpoint/trained-weights.js';

@@ -78,7 +78,7 @@ function startLines(event: StartEvent): string[] {
 function tableLines(table: readonly TrainableRow[]): string[] {
   const head = ['part', 'trains', 'tensors', 'parameters', 'type', 'learning rate', 'decay'];
   const rows = table.map((row) => [
-    row.part === 'text' ? 'decoder' : row.part,
+    row.part,
     row.kind,
     String(row.tensors),
     formatCount(row.parameters),
@@ -171,8 +171,14 @@ export function updateLine(event: UpdateEvent, planned: number): string {
     `norm ${figures(gradientNorm)}`,
     `lr ${rate(learningRate)}`,
     `${formatCount(tokensPerSecond)} tok/s (${formatCount((tokensPerSecond * counts.imageTokens) / counts.tokens || 0)} image)`,
-    ...(event.skipped ? ['SKIPPED: gradient not finite'] : []),
+    ...(event.skipped ? [skippedText(event)] : []),
   ].join('  ');
+}
+
+function skippedText({ skippedSegments }: UpdateEvent): string {
+  const what =
+    skippedSegments === null ? '' : ` in ${skippedSegments.join(', ')}, the rest was applied`;
+  return `SKIPPED: gradient not finite${what}`;
 }
 
 /** Four figures; three where a number is so small or large that it takes an exponent. */

@@ -103,18 +103,37 @@ export const scheduleSection = z
   })
   .meta({ id: 'Schedule' });
 
+const memoryPolicy = z.enum(['keep', 'recompute', 'offload']);
+export type MemoryPolicy = z.infer<typeof memoryPolicy>;
+
 export const memorySection = z
   .strictObject({
     policy: z
-      .enum(['keep', 'recompute', 'offload'])
+      .union([
+        memoryPolicy,
+        z.strictObject({
+          vision: memoryPolicy.optional().describe('Of the vision tower.'),
+          projector: memoryPolicy.optional().describe('Of the projector.'),
+          decoder: memoryPolicy.optional().describe('Of the embeddings and the decoder.'),
+        }),
+      ])
       .default('recompute')
       .describe(
-        'What a block leaves for its backward pass: its graph, its input, or its input in pinned host memory.',
+        'What a block leaves for its backward pass: its graph, its input, or its input in pinned host memory. One for all ' +
+          'parts of the model, or one for each; a part that is left out recomputes.',
       ),
-    keepBlocks: countOrZero
+    keepBlocks: z
+      .union([
+        countOrZero,
+        z.strictObject({
+          vision: countOrZero.optional().describe('Of the vision tower.'),
+          decoder: countOrZero.optional().describe('Of the decoder.'),
+        }),
+      ])
       .default(0)
       .describe(
-        'Blocks of the decoder that keep their graph whatever the policy says, counted from the top.',
+        'Blocks that keep their graph whatever the policy says, counted from the top: a number for the decoder, or one for ' +
+          'each part.',
       ),
     lossChunk: count
       .default(1024)

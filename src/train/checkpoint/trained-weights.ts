@@ -164,7 +164,7 @@ function fullModules(model: SegmentedModel, { parameters, table }: Trainable): s
   for (const name of parameters.keys()) {
     if (name.includes('.lora_')) continue;
     const part = partOf(name, own)!;
-    const modelPart = part === 'tower' ? 'vision' : part === 'projector' ? 'projector' : 'text';
+    const modelPart = part === 'tower' ? 'vision' : part === 'projector' ? 'projector' : 'decoder';
     modules.add(
       whole.has(modelPart) ? own[part]!.slice(0, -1) : name.slice(0, name.lastIndexOf('.')),
     );

@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { DataError } from '../../base/errors.js';
 import { readSafetensors } from '../../formats/safetensors/header.js';
 import { writeTensorFile } from '../../models/index.js';
-import type { AdamW, LossScale } from '../../optim/index.js';
+import type { LossScale } from '../../optim/index.js';
 import type { Tensor } from '../../torch/index.js';
-import type { EarlyStoppingState } from '../loop/early-stopping.js';
+import type { EarlyStoppingState } from '../loop/validation.js';
+import type { ParameterStore } from '../step/parameter-store.js';
 import { restoreTensors } from './restore-tensors.js';
 
 /** Where a run stands; plain JSON. */
@@ -31,12 +32,12 @@ const COUNTERS = 'trainer.json';
 const FORMAT = 1;
 
 export interface OptimizerState {
-  readonly optimizer: AdamW;
+  readonly store: Pick<ParameterStore, 'state'>;
   readonly lossScale?: LossScale | undefined;
 }
 
-function tensorsOf({ optimizer, lossScale }: OptimizerState): Map<string, Tensor> {
-  return new Map([...optimizer.state(), ...(lossScale?.state() ?? [])]);
+function tensorsOf({ store, lossScale }: OptimizerState): Map<string, Tensor> {
+  return new Map([...store.state(), ...(lossScale?.state() ?? [])]);
 }
 
 /** Bytes of the state on disk. */

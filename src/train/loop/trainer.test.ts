@@ -11,10 +11,10 @@ import {
 } from '../../base/errors.js';
 import { checkRecipe, effectiveBatch, type RecipeInput } from '../../config/index.js';
 import type { DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
-import type { Sample } from '../../models/index.js';
+import type { Sample, SegmentedModel } from '../../models/index.js';
 import { chooseDevice, Generator, noGrad } from '../../torch/index.js';
 import type { TrainEvent, UpdateEvent, ValidationEvent } from '../events.js';
-import { planRun } from '../prepare/plan-run.js';
+import { planRun } from '../prepare/run-setup.js';
 import { choosePrecision } from '../prepare/precision.js';
 import { listCheckpoints, newestWhole } from '../checkpoint/checkpoints.js';
 import { tinyLlava, tinySample } from '../step/testing.js';
@@ -358,6 +358,47 @@ test('updates without a finite gradient are counted, and several in a row end th
   expect(seen).toHaveLength(5);
   expect(seen.every((event) => event.type === 'update' && event.skipped)).toBe(true);
   expect(bytes(trainer)).toEqual(before);
+});
+
+/** One block's gradient is too large for its norm, while what it computes and what flows on below stay finite. */
+function spoilFirstBlock(model: SegmentedModel): void {
+  const mlp = 'model.language_model.layers.0.mlp';
+  const named = model.namedParameters();
+  noGrad(() => named.get(`${mlp}.up_proj.weight`)!.zero_());
+  noGrad(() => named.get(`${mlp}.down_proj.weight`)!.fill_(1e35));
+}
+
+test('with update in backward the error names the segments that were left out, and says that others were applied', async () => {
+  const trainer = tinyTrainer({
+    schedule: { updates: 20 },
+    accumulate: 1,
+    optimizer: { learningRate: 1e-3, clipNorm: null, updateInBackward: true },
+  });
+  spoilFirstBlock(modelOf(trainer));
+  const named = modelOf(trainer).namedParameters();
+  const bytesOf = (name: string): string => Buffer.from(named.get(name)!.toBytes()).toString('hex');
+  const [out, applied] = ['layers.0.self_attn.q_proj', 'layers.1.self_attn.q_proj'].map(
+    (name) => `model.language_model.${name}.weight`,
+  ) as [string, string];
+  const before = [bytesOf(out), bytesOf(applied)];
+  const seen: TrainEvent[] = [];
+  await expect(async () => {
+    for await (const event of trainer.run(place())) seen.push(event);
+  }).rejects.toMatchObject({
+    code: 'E_NON_FINITE',
+    message: expect.stringMatching(
+      /left out were those of decoder\.0; the others were applied/,
+    ) as string,
+  });
+  expect(seen.at(-1)).toMatchObject({ skipped: true, skippedSegments: ['decoder.0'] });
+  expect(bytesOf(out)).toBe(before[0]);
+  expect(bytesOf(applied)).not.toBe(before[1]);
+});
+
+test('more blocks to keep than the decoder has are refused', () => {
+  expect(() => tinyTrainer({ memory: { keepBlocks: 3 } })).toThrow(
+    expect.objectContaining({ code: 'E_POLICY' }) as Error,
+  );
 });
 
 test('an update without a finite gradient leaves the weights; schedule and data go on', async () => {

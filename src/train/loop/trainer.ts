@@ -8,10 +8,8 @@
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, UpdateData } from '../../data/index.js';
-import { makeBatch, type Batch } from '../../models/index.js';
+import { drive, makeBatch, type Batch } from '../../models/index.js';
 import { hold, noGrad, resetPeak, type Holding } from '../../torch/index.js';
-import { drive } from '../step/drive.js';
-import { EarlyStopping } from './early-stopping.js';
 import type {
   CheckpointEvent,
   EndEvent,
@@ -22,7 +20,6 @@ import type {
   WarningEvent,
 } from '../events.js';
 import { NonFiniteWatch } from './non-finite-watch.js';
-import type { RunPlan } from '../prepare/plan-run.js';
 import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoints.js';
 import type { RunFolder } from '../run/run-folder.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
@@ -33,8 +30,8 @@ import {
 } from '../checkpoint/trainer-state.js';
 import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
-import { makeUpdateSetup, type UpdateSetupParts } from '../prepare/update-setup.js';
-import { validationLoss } from './validate.js';
+import { makeUpdateSetup, type RunPlan, type UpdateSetupParts } from '../prepare/run-setup.js';
+import { EarlyStopping, validationLoss } from './validation.js';
 
 /** What the loop needs of a data set. */
 export type TrainingData = Pick<
@@ -167,7 +164,7 @@ export class Trainer {
   dispose(): void {
     this.pending?.result.numbers.dispose();
     this.pending = null;
-    this.setup.optimizer.dispose();
+    this.setup.store.dispose();
     this.setup.lossScale?.dispose();
     this.setup.randomness.dispose();
   }
@@ -191,15 +188,18 @@ export class Trainer {
     if (!this.setup.device.startsWith('cuda')) yield* this.flush();
   }
 
-  private batches(data: UpdateData): Holding<Batch[]> {
+  private batches(data: UpdateData): Holding<(Batch | null)[]> {
     const { model, device, normaliseTable } = this.parts;
     const options = {
       device: device.device,
       ...(normaliseTable !== undefined && { normaliseTable }),
     };
-    const filled = data.microBatches.filter(({ samples }) => samples.length > 0);
     return hold(() =>
-      noGrad(() => filled.map(({ samples }) => makeBatch(samples, model.input, options))),
+      noGrad(() =>
+        data.microBatches.map(({ samples }) =>
+          samples.length === 0 ? null : makeBatch(samples, model.input, options),
+        ),
+      ),
     );
   }
 
@@ -216,6 +216,7 @@ export class Trainer {
     const now = performance.now();
     const event = updateEvent({
       ...{ result, numbers, data, device },
+      gates: this.setup.store.gates,
       seconds: (now - this.mark) / 1000,
       peakRate: recipe.optimizer.learningRate * batching.learningRateScale,
       scaled: this.setup.lossScale !== undefined,
@@ -259,6 +260,7 @@ export class Trainer {
     const { loss, supervised } = await validationLoss(model, this.validationBatches(signal), {
       device: device.device,
       chunk: recipe.memory.lossChunk,
+      residency: this.setup.store,
     });
     this.validated = { update: this.update, loss };
     const best = this.stopping.add(loss);
@@ -269,7 +271,7 @@ export class Trainer {
 
   private async *validationBatches(
     signal: AbortSignal | undefined,
-  ): AsyncGenerator<Holding<Batch[]>, void> {
+  ): AsyncGenerator<Holding<(Batch | null)[]>, void> {
     const { recipe, data } = this.parts;
     for await (const part of data.validation({ batchSize: recipe.batchSize, signal })) {
       yield this.batches(part);

@@ -7,7 +7,9 @@ import type { UpdateNumbers, UpdateResult } from '../step/update.js';
 
 export interface UpdateFacts {
   readonly result: Omit<UpdateResult, 'numbers'>;
-  readonly numbers: Readonly<Record<UpdateNumbers, number>>;
+  readonly numbers: Readonly<Record<UpdateNumbers, Float32Array>>;
+  /** Names of the store's gates. */
+  readonly gates: readonly string[];
   readonly data: UpdateData;
   readonly seconds: number;
   /** Learning rate at the schedule's peak. */
@@ -18,22 +20,24 @@ export interface UpdateFacts {
 }
 
 export function updateEvent(facts: UpdateFacts): UpdateEvent {
-  const { result, numbers, data, seconds, peakRate, scaled, device } = facts;
+  const { result, numbers, gates, data, seconds, peakRate, scaled, device } = facts;
+  const foundInf = [...numbers.foundInf];
   const { peakReserved } = memoryStats(device.device);
   return {
     type: 'update',
     update: result.update + 1,
     epoch: data.epoch,
-    loss: result.supervised === 0 ? null : numbers.lossSum / result.supervised,
-    gradientNorm: numbers.gradientNorm,
-    learningRate: peakRate * result.rate,
+    loss: result.supervised === 0 ? null : numbers.lossSum[0]! / result.supervised,
+    gradientNorm: numbers.norm[0]!,
+    learningRate: peakRate * result.scheduleFactor,
     counts: data.counts,
     seconds,
     tokensPerSecond: data.counts.tokens / seconds,
     samplesPerSecond: data.counts.sequences / seconds,
     waiting: Math.min(1, data.waitedMs / 1000 / seconds),
     memory: { peakBytes: peakReserved, totalBytes: device.totalBytes },
-    skipped: numbers.foundInf > 0,
-    lossScale: scaled ? numbers.lossScale : null,
+    skipped: foundInf.some((flag) => flag > 0),
+    skippedSegments: gates.length > 0 ? gates.filter((_, i) => foundInf[i]! > 0) : null,
+    lossScale: scaled ? numbers.lossScale[0]! : null,
   };
 }

@@ -12,7 +12,7 @@ import {
 } from '../../torch/index.js';
 import type { LoadingEvent, StartEvent } from '../events.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
-import { planRun, type RunPlan } from './plan-run.js';
+import { planRun, type RunPlan } from './run-setup.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { prepareTrainable, type Trainable } from './trainable.js';

@@ -45,7 +45,7 @@ export interface TrainableOptions {
 const PARTS: readonly (readonly [ModelPart, keyof Recipe['train']])[] = [
   ['vision', 'vision'],
   ['projector', 'projector'],
-  ['text', 'decoder'],
+  ['decoder', 'decoder'],
 ];
 
 /**

@@ -1,29 +1,52 @@
 /**
- * How the step program gets at parameters and gives away gradients.
- *
- * The calls come for every segment in an order that depends on the recipe alone, never on the batch: sharding gathers and
- * frees inside of them, and all ranks must do so in step. A trainable parameter is one leaf tensor for the whole run;
- * a store may free and refill its storage in place.
+ * How the step program gets at parameters and what becomes of their gradients. A store lives as long as the run; a strategy
+ * (sums until the end of the update, updates within the backward, later sharding) is a store.
  */
 
-import type { SegmentBase } from '../../models/index.js';
+import type { Residency, SegmentBase } from '../../models/index.js';
 import type { Tensor } from '../../torch/index.js';
-
-export type Phase = 'forward' | 'backward';
 
 /** Gradients of one segment's trainable parameters by name; `null` where the segment gave none in this micro-batch. */
 export type SegmentGradients = ReadonlyMap<string, Tensor | null>;
 
-export interface ParameterStore {
-  /** The segment is about to run: its parameters must be in place. */
-  acquire(segment: SegmentBase, phase: Phase): void;
-  /** The segment will run next but one: its parameters may begin to travel. */
-  prefetch(segment: SegmentBase): void;
-  /** The segment has run: its parameters may go until it is acquired again. */
-  release(segment: SegmentBase): void;
+/** What is known when an update begins. */
+export interface UpdateStart {
+  /** Counts from 0. */
+  readonly update: number;
+  readonly microBatches: number;
+  /** What the schedule multiplies learning rates by. */
+  readonly scheduleFactor: number;
+  /** Supervised tokens of the effective batch; a device scalar, fp32. */
+  readonly tokens: Tensor;
+  /** What the sum of the losses is multiplied by before its backward; a device scalar, fp32. */
+  readonly lossFactor: Tensor;
+}
+
+/** What an update did, as the device knows it. Tensors of the scope in which `finish` was called, fp32. */
+export interface UpdateOutcome {
+  /** Global norm of the gradient before clipping; a scalar. */
+  readonly norm: Tensor;
+  /** For each gate (G), or (1) where there is one: 1 where what it guards was not finite and was left out. */
+  readonly foundInf: Tensor;
+  /** Norms of the gradients of single tensors before clipping (n), for the parameters that got one. */
+  readonly tensorNorms: Tensor;
+  readonly tensorNames: readonly string[];
+}
+
+export interface ParameterStore extends Residency {
+  /** Segments that are applied or left out on their own; none where an update is applied as a whole, by one gate. */
+  readonly gates: readonly string[];
+  begin(start: UpdateStart): void;
   /**
-   * The gradients of the sum of the losses, times the seed. The store owns these tensors from now on.
-   * A parameter that several segments share comes once for each of them.
+   * The gradients of the sum of the losses, times `lossFactor`. The store owns these tensors from now on. A parameter that
+   * several segments share comes once for each of them.
    */
   accept(segment: SegmentBase, gradients: SegmentGradients): void;
+  /** All micro-batches are done: applies what is not applied yet. */
+  finish(): UpdateOutcome;
+  /** Frees what the update held, also after one that was abandoned. */
+  clear(): void;
+  /** What a checkpoint must hold of the optimizer, by name. */
+  state(): Map<string, Tensor>;
+  dispose(): void;
 }

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { Linear } from '../../nn/index.js';
-import type { Batch, Llava, SegmentBase } from '../../models/index.js';
+import { finish, type Batch, type Llava, type SegmentBase } from '../../models/index.js';
+import { AdamW, Gate } from '../../optim/index.js';
 import {
   enableGrad,
   full,
@@ -11,9 +12,9 @@ import {
   scope,
   type Tensor,
 } from '../../torch/index.js';
-import { GradientAccumulator } from './accumulator.js';
+import { AccumulatingStore } from './accumulating-store.js';
 import { memoryPolicies, type MemoryPolicy } from './memory-policy.js';
-import type { ParameterStore } from './parameter-store.js';
+import type { ParameterStore, SegmentGradients } from './parameter-store.js';
 import { Randomness } from './randomness.js';
 import { runMicroBatch } from './step.js';
 import { tinyBatch, tinyLlava, tinyTextBatch } from './testing.js';
@@ -24,32 +25,40 @@ afterEach(() => {
   for (const item of open.splice(0)) item.dispose();
 });
 
+type SummingStore = ParameterStore & { readonly gradients: ReadonlyMap<string, Tensor> };
+
+const parts = (model: Llava) => {
+  const randomness = new Randomness(5, 'cpu');
+  open.push(randomness);
+  return { model, optimizer: new AdamW([]), gate: new Gate('cpu'), randomness };
+};
+
+/** A store that sums gradients and optimizes nothing. */
+const summing = (model: Llava): AccumulatingStore => new AccumulatingStore(parts(model));
+
 /** Gradients of one micro-batch, as bytes, and its loss. */
 function step(
   model: Llava,
-  batch: Batch,
+  batch: Batch | null,
   policy: MemoryPolicy,
-  store: ParameterStore & {
-    gradients: ReadonlyMap<string, Tensor>;
-    clear(): void;
-  } = new GradientAccumulator(),
-): { loss: number; gradients: Record<string, string> } {
+  store: SummingStore = summing(model),
+): { loss: number | null; gradients: Record<string, string> } {
   const randomness = new Randomness(5, 'cpu');
-  const seed = full([], 0.25, { dtype: 'float32' });
-  const run = runMicroBatch(
-    { model, store, policies: memoryPolicies(model.segments, { policy }), seed, randomness },
-    batch,
-    { update: 3, microBatch: 1 },
+  const lossFactor = full([], 0.25, { dtype: 'float32' });
+  const policies = memoryPolicies(model.segments, { policy });
+  const sum = finish(
+    runMicroBatch({ model, store, policies, lossFactor, randomness }, batch, {
+      update: 3,
+      microBatch: 1,
+    }),
   );
-  let state = run.next();
-  while (state.done !== true) state = run.next();
   const gradients = Object.fromEntries(
     [...store.gradients].map(([name, g]) => [name, Buffer.from(g.toBytes()).toString('hex')]),
   );
-  const loss = state.value.item();
-  state.value.dispose();
+  const loss = sum?.item() ?? null;
+  sum?.dispose();
   store.clear();
-  seed.dispose();
+  lossFactor.dispose();
   randomness.dispose();
   return { loss, gradients };
 }
@@ -138,17 +147,17 @@ test('keep, recompute and offload agree to the bit, with dropout on', () => {
 
 test('a store that destroys what is released gives the same gradients', () => {
   /** Frees a storage on release (and fills it with NaN before), restores its values on acquire. */
-  class NanStore extends GradientAccumulator {
+  class NanStore extends AccumulatingStore {
     private readonly values = new Map<Tensor, Tensor>();
     private readonly held = new Map<Tensor, number>();
 
     constructor(private readonly model: Llava) {
-      super();
+      super(parts(model));
       for (const segment of [...model.segments, model.head])
         this.drop(segment.parameters().values());
     }
 
-    override acquire(segment: SegmentBase): void {
+    override readonly acquire = (segment: SegmentBase): void => {
       for (const p of segment.parameters().values()) {
         const count = this.held.get(p) ?? 0;
         this.held.set(p, count + 1);
@@ -156,11 +165,11 @@ test('a store that destroys what is released gives the same gradients', () => {
         if (count > 0 || value === undefined) continue;
         p.resizeStorage(value.bytes).overwrite(value);
       }
-    }
+    };
 
-    override release(segment: SegmentBase): void {
+    override readonly release = (segment: SegmentBase): void => {
       this.drop(segment.parameters().values());
-    }
+    };
 
     private drop(parameters: Iterable<Tensor>): void {
       for (const p of parameters) {
@@ -194,29 +203,48 @@ test('a store that destroys what is released gives the same gradients', () => {
   }
 });
 
-test('the calls to the store depend on the recipe, never on the batch', () => {
-  const record = (batch: Batch, trains: (name: string) => boolean): string[] => {
+test('the calls to the store depend on the recipe, never on the batch, not even on there being one', () => {
+  const record = (batch: Batch | null, trains: (name: string) => boolean): string[] => {
     const model = build(false, trains);
     const calls: string[] = [];
-    const inner = new GradientAccumulator();
-    step(model, batch, 'recompute', {
-      acquire: (segment, phase) => calls.push(`acquire ${segment.name} ${phase}`),
-      prefetch: (segment) => calls.push(`prefetch ${segment.name}`),
-      release: (segment) => calls.push(`release ${segment.name}`),
-      accept: (segment, gradients) => {
+    const inner = summing(model);
+    const store = Object.assign(Object.create(inner) as AccumulatingStore, {
+      acquire: (segment: SegmentBase, phase: string) =>
+        calls.push(`acquire ${segment.name} ${phase}`),
+      prefetch: (segment: SegmentBase) => calls.push(`prefetch ${segment.name}`),
+      release: (segment: SegmentBase) => calls.push(`release ${segment.name}`),
+      accept: (segment: SegmentBase, gradients: SegmentGradients) => {
         calls.push(`accept ${segment.name} ${[...gradients.keys()].join()}`);
         inner.accept(segment, gradients);
       },
-      get gradients() {
-        return inner.gradients;
-      },
-      clear: () => inner.clear(),
     });
+    step(model, batch, 'recompute', store);
     return calls;
   };
   for (const trains of [() => true, (name: string) => name.includes('projector')]) {
-    expect(record(tinyTextBatch(), trains)).toEqual(record(tinyBatch(), trains));
+    const calls = record(tinyBatch(), trains);
+    expect(calls).toContain('acquire head forward');
+    expect(calls).toContain('acquire projector backward');
+    expect(record(tinyTextBatch(), trains)).toEqual(calls);
+    expect(record(null, trains)).toEqual(calls);
   }
+});
+
+test('each visit prepares the next one, across the turn at the head', () => {
+  const model = build(false, () => true);
+  const visits: string[] = [];
+  const announced: string[] = [];
+  const store = Object.assign(Object.create(summing(model)) as AccumulatingStore, {
+    acquire: (segment: SegmentBase) => visits.push(segment.name),
+    prefetch: (segment: SegmentBase) => announced.push(segment.name),
+  });
+  step(model, tinyBatch(), 'keep', store);
+  expect(announced).toEqual(visits.slice(1));
+});
+
+test('an empty micro-batch has no loss and no gradient', () => {
+  const model = build(false, () => true);
+  expect(step(model, null, 'keep')).toEqual({ loss: null, gradients: {} });
 });
 
 test('no gradient enters a frozen part', () => {
@@ -242,20 +270,19 @@ test('nothing leaks, not even when a step is abandoned', () => {
     step(model, batch, policy);
     expect(liveTensors()).toBe(before);
     const randomness = new Randomness(1, 'cpu');
-    const seed = full([], 1, { dtype: 'float32' });
+    const lossFactor = full([], 1, { dtype: 'float32' });
     for (let stop = 1; stop < 14; stop++) {
-      const store = new GradientAccumulator();
+      const store = summing(model);
       const policies = memoryPolicies(model.segments, { policy });
-      const run = runMicroBatch({ model, store, policies, seed, randomness }, batch, {
+      const run = runMicroBatch({ model, store, policies, lossFactor, randomness }, batch, {
         update: 0,
         microBatch: 0,
       });
       for (let i = 0; i < stop; i++) run.next();
-      const { value } = run.return(seed);
-      expect(value).toBe(seed);
+      run.return(null);
       store.clear();
     }
-    seed.dispose();
+    lossFactor.dispose();
     randomness.dispose();
     expect(liveTensors()).toBe(before);
   }

@@ -1,60 +1,87 @@
 /**
- * A parameter store that applies each segment's gradients at once and holds none (LOMO; Lv et al. 2023, here with AdamW).
+ * A store that applies each segment's gradients at once and holds none (LOMO; Lv et al. 2023, here with AdamW).
  *
  * The factor must be known before the backward ends: the number of tokens is, the global norm is not. So this excludes accumulation,
- * global clipping and fp16 scaling; a finiteness gate per segment stands in. A parameter that several segments share is updated
- * once, after its last gradient was added.
+ * global clipping and fp16 scaling; a finiteness gate per segment stands in: of an update whose gradient is not finite some segments
+ * may be applied and others left out. A parameter that several segments share is updated once, after its last gradient was added.
  */
 
-import type { SegmentBase, SegmentedModel } from '../../models/index.js';
-import { squaredNorm, type AdamW, type GradientFactor } from '../../optim/index.js';
-import { noGrad, scope, type Tensor } from '../../torch/index.js';
-import type { ParameterStore, Phase, SegmentGradients } from './parameter-store.js';
+import { RESIDENT, type SegmentBase, type SegmentedModel } from '../../models/index.js';
+import { tensorNorms, type AdamW, type Gate } from '../../optim/index.js';
+import { cat, empty, noGrad, scope, zeros, type Tensor } from '../../torch/index.js';
+import type {
+  ParameterStore,
+  SegmentGradients,
+  UpdateOutcome,
+  UpdateStart,
+} from './parameter-store.js';
 import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
+import { trainableOf } from './step.js';
 
-export interface ImmediateUpdate {
+export interface UpdateInBackwardOptions {
+  readonly model: SegmentedModel;
   readonly optimizer: AdamW;
-  readonly rate: number;
-  readonly tokens: Tensor;
-  readonly seed: Tensor;
+  readonly gate: Gate;
+  /** Draws the stochastic rounding. */
   readonly randomness: Randomness;
-  readonly update: number;
+}
+
+/** What one update gathers on its way. */
+interface Progress extends UpdateStart {
+  /** tokens · lossFactor, what the sums are divided by. */
+  readonly divisor: Tensor;
+  /** For each gate (G), fp32. */
+  readonly foundInf: Tensor;
+  /** Norms of what was applied so far, segment by segment, and the names that belong to them. */
+  readonly norms: Tensor[];
+  readonly names: string[];
+  /** Segments whose gradient each parameter still waits for. */
+  readonly missing: Map<string, number>;
 }
 
 export class UpdateInBackward implements ParameterStore {
+  readonly gates: readonly string[];
+  readonly acquire = RESIDENT.acquire;
+  readonly prefetch = RESIDENT.prefetch;
+  readonly release = RESIDENT.release;
   /** Sums of parameters that wait for a further segment. */
   private readonly waiting = new Map<string, Tensor>();
-  /** Segments whose gradient each parameter still waits for. */
-  private readonly missing = new Map<string, number>();
-  private readonly divisor: Tensor;
-  private readonly squares: Tensor;
-  private readonly foundInf: Tensor;
-  private segment = 0;
+  private readonly segmentsOf = new Map<string, number>();
+  private progress: Progress | undefined;
+  private applied = 0;
 
-  constructor(
-    model: SegmentedModel,
-    private readonly context: ImmediateUpdate,
-  ) {
-    for (const segment of [...model.segments, model.head]) {
-      for (const name of segment.parameters().keys())
-        this.missing.set(name, (this.missing.get(name) ?? 0) + 1);
+  constructor(private readonly options: UpdateInBackwardOptions) {
+    const { segments, head } = options.model;
+    const trained = [...segments, head].filter((segment) => trainableOf(segment).size > 0);
+    this.gates = trained.map(({ name }) => name);
+    for (const segment of trained) {
+      for (const name of trainableOf(segment).keys()) {
+        this.segmentsOf.set(name, (this.segmentsOf.get(name) ?? 0) + 1);
+      }
     }
-    const { tokens, seed } = context;
-    this.divisor = noGrad(() => scope(() => tokens.clamp(1).mul(seed))).keep();
-    this.squares = tokens.zerosLike().keep();
-    this.foundInf = tokens.zerosLike().keep();
   }
 
-  acquire(_segment: SegmentBase, _phase: Phase): void {}
-  prefetch(_segment: SegmentBase): void {}
-  release(_segment: SegmentBase): void {}
+  begin(start: UpdateStart): void {
+    this.clear();
+    const { tokens, lossFactor } = start;
+    this.applied = 0;
+    this.progress = {
+      ...start,
+      divisor: noGrad(() => scope(() => tokens.clamp(1).mul(lossFactor))).keep(),
+      foundInf: zeros([this.gates.length], { dtype: 'float32', device: tokens.device }).keep(),
+      norms: [],
+      names: [],
+      missing: new Map(this.segmentsOf),
+    };
+  }
 
-  accept(_segment: SegmentBase, gradients: SegmentGradients): void {
+  accept(segment: SegmentBase, gradients: SegmentGradients): void {
+    const { missing } = this.progress!;
     const ready = new Map<string, Tensor>();
     for (const [name, gradient] of gradients) {
-      const left = this.missing.get(name)! - 1;
-      this.missing.set(name, left);
-      const sum = this.added(this.waiting.get(name), gradient);
+      const left = missing.get(name)! - 1;
+      missing.set(name, left);
+      const sum = added(this.waiting.get(name), gradient);
       if (sum === null) continue;
       if (left > 0) {
         this.waiting.set(name, sum.keep());
@@ -63,44 +90,69 @@ export class UpdateInBackward implements ParameterStore {
         ready.set(name, sum);
       }
     }
-    if (ready.size > 0) this.apply(ready);
+    if (ready.size > 0) this.apply(this.gates.indexOf(segment.name), ready);
     for (const gradient of ready.values()) gradient.dispose();
   }
 
-  private added(sum: Tensor | undefined, gradient: Tensor | null): Tensor | null {
-    if (sum === undefined || gradient === null) return sum ?? gradient;
-    const total = noGrad(() => scope(() => sum.to('float32').add(gradient)));
-    sum.dispose();
-    gradient.dispose();
-    return total;
-  }
-
-  private apply(gradients: ReadonlyMap<string, Tensor>): void {
-    const { optimizer, rate, randomness, update, tokens } = this.context;
+  private apply(gateIndex: number, gradients: ReadonlyMap<string, Tensor>): void {
+    const { optimizer, gate, randomness } = this.options;
+    const { scheduleFactor, divisor, foundInf, update, norms, names } = this.progress!;
     noGrad(() =>
       scope(() => {
-        const squares = squaredNorm([...gradients.values()], tokens);
-        const foundInf = squares.isfinite().logicalNot().to('float32');
-        const generator = randomness.of(OPTIMIZER_STREAM + this.segment++, {
-          update,
-          microBatch: 0,
+        const own = tensorNorms([...gradients.values()], divisor);
+        const isBad = own.square().sum(null).isfinite().logicalNot().to('float32');
+        const flag = gate.flag(isBad);
+        const stream = OPTIMIZER_STREAM + this.applied++;
+        optimizer.update({
+          ...{ gradients, scheduleFactor, divisor },
+          foundInf: flag,
+          generator: randomness.of(stream, { update, microBatch: 0 }),
         });
-        optimizer.update({ gradients, rate, divisor: this.divisor, foundInf, generator });
-        this.squares.add_(squares);
-        this.foundInf.copy_(this.foundInf.maximum(foundInf));
+        foundInf.narrow(0, gateIndex, 1).copy_(flag);
+        norms.push(own.keep());
+        names.push(...gradients.keys());
       }),
     );
   }
 
-  /** The norm over all segments, and whether any of them was left out. */
-  outcome(): GradientFactor {
-    const { divisor, foundInf } = this;
-    return noGrad(() => ({ divisor, foundInf, norm: this.squares.sqrt().div(divisor) }));
+  finish(): UpdateOutcome {
+    const { divisor, foundInf, norms, names } = this.progress!;
+    this.options.gate.take(foundInf);
+    return noGrad(() => {
+      const none = empty([0], { dtype: 'float32', device: divisor.device });
+      const tensorNorms = cat([none, ...norms]).div(divisor);
+      return {
+        norm: tensorNorms.square().sum(null).sqrt(),
+        foundInf: foundInf.clone(),
+        ...{ tensorNorms, tensorNames: names },
+      };
+    });
   }
 
   clear(): void {
-    for (const tensor of [...this.waiting.values(), this.divisor, this.squares, this.foundInf])
-      tensor.dispose();
+    const { divisor, foundInf, norms = [] } = this.progress ?? {};
+    for (const tensor of [...this.waiting.values(), ...norms]) tensor.dispose();
+    divisor?.dispose();
+    foundInf?.dispose();
     this.waiting.clear();
+    this.progress = undefined;
   }
+
+  state(): Map<string, Tensor> {
+    return this.options.optimizer.state();
+  }
+
+  dispose(): void {
+    this.clear();
+    this.options.optimizer.dispose();
+    this.options.gate.dispose();
+  }
+}
+
+function added(sum: Tensor | undefined, gradient: Tensor | null): Tensor | null {
+  if (sum === undefined || gradient === null) return sum ?? gradient;
+  const total = noGrad(() => scope(() => sum.to('float32').add(gradient)));
+  sum.dispose();
+  gradient.dispose();
+  return total;
 }

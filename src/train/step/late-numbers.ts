@@ -3,40 +3,43 @@
  * reading waits for that copy alone, never for work given to the device since.
  */
 
-import { DeviceEvent, empty, noGrad, scope, stack, type Tensor } from '../../torch/index.js';
+import { cat, DeviceEvent, empty, noGrad, scope, type Tensor } from '../../torch/index.js';
 
-export class LateMetrics<Name extends string> {
-  private readonly names: readonly Name[];
+export class LateNumbers<Name extends string> {
+  private readonly lengths: readonly (readonly [Name, number])[];
   private readonly host: Tensor;
   private readonly copied: DeviceEvent;
 
-  /** @param values device scalars */
+  /** @param values device tensors of any shape, joined into one vector in fp32 */
   constructor(values: Readonly<Record<Name, Tensor>>) {
-    this.names = Object.keys(values) as Name[];
-    const tensors = this.names.map((name) => values[name]);
-    const { device } = tensors[0]!;
+    const named = Object.entries<Tensor>(values) as [Name, Tensor][];
+    this.lengths = named.map(([name, { numel }]) => [name, numel]);
+    const { device } = named[0]![1];
     const onGpu = device.startsWith('cuda');
     this.host = noGrad(() =>
       scope(() => {
-        const together = stack(tensors.map((value) => value.to('float32')));
+        const together = cat(named.map(([, value]) => value.to('float32').reshape([-1])));
         const target = {
           dtype: 'float32',
           device: device === 'meta' ? device : 'cpu',
           pinMemory: onGpu,
         } as const;
-        return empty([tensors.length], target).copy_(together, onGpu);
+        return empty(together.shape, target).copy_(together, onGpu);
       }),
     ).keep();
     this.copied = new DeviceEvent(device).record();
   }
 
   /** Waits for the copy, reads it and frees it. */
-  read(): Record<Name, number> {
+  read(): Record<Name, Float32Array> {
     this.copied.synchronize();
     const values = this.host.toTypedArray() as Float32Array;
-    const read = Object.fromEntries(this.names.map((name, i) => [name, values[i]!]));
+    let at = 0;
+    const read = Object.fromEntries(
+      this.lengths.map(([name, length]) => [name, values.slice(at, (at += length))]),
+    );
     this.dispose();
-    return read as Record<Name, number>;
+    return read as Record<Name, Float32Array>;
   }
 
   dispose(): void {

@@ -1,0 +1,115 @@
+/** Validation: the mean loss of the supervised tokens of data that are not trained on, and when to stop waiting for a better one. */
+
+import {
+  forward,
+  walk,
+  drive,
+  type Batch,
+  type Residency,
+  type SegmentedModel,
+  type Steps,
+} from '../../models/index.js';
+import {
+  full,
+  hold,
+  noGrad,
+  scope,
+  type Device,
+  type Holding,
+  type Tensor,
+} from '../../torch/index.js';
+
+export interface ValidationLoss {
+  /** NaN where no token was supervised. */
+  readonly loss: number;
+  readonly supervised: number;
+}
+
+export interface ValidationOptions {
+  readonly device: Device;
+  /** Rows of logits that are held at once. */
+  readonly chunk: number;
+  readonly residency: Residency;
+}
+
+/** @param parts batches on the device, `null` for empty ones; freed after their use */
+export async function validationLoss(
+  model: SegmentedModel,
+  parts: AsyncIterable<Holding<readonly (Batch | null)[]>>,
+  { device, ...options }: ValidationOptions,
+): Promise<ValidationLoss> {
+  const sum = full([], 0, { dtype: 'float32', device }).keep();
+  let supervised = 0;
+  try {
+    for await (const part of parts) {
+      using batches = part;
+      for (const batch of batches.value) {
+        if (batch === null) continue;
+        const losses = await drive(evaluate(model, batch, options));
+        noGrad(() => scope(() => sum.add_(losses.sum(null))));
+        losses.dispose();
+        supervised += batch.counts.supervised;
+      }
+    }
+    return { loss: sum.item() / supervised, supervised };
+  } finally {
+    sum.dispose();
+  }
+}
+
+/** @returns the losses of the supervised tokens (L), fp32, without dropout; the caller owns them. Yields after each segment. */
+function* evaluate(
+  model: SegmentedModel,
+  batch: Batch,
+  { chunk, residency }: Omit<ValidationOptions, 'device'>,
+): Steps<Tensor> {
+  using inputs = hold(() => noGrad(() => model.inputs(batch)));
+  const { head } = model;
+  using last = yield* forward(model, inputs.value, { residency });
+  let losses: Tensor | null = null;
+  yield* walk([head], { phase: 'forward', residency }, () => {
+    losses = noGrad(() => scope(() => head.losses(last, batch.supervised, { chunk }).losses));
+  });
+  return losses!;
+}
+
+export interface EarlyStoppingState {
+  readonly best: number | null;
+  /** Validations since the best. */
+  readonly since: number;
+}
+
+/** The best validation loss so far, and whether there were too many without a better one. */
+export class EarlyStopping {
+  best: number | null = null;
+  private since = 0;
+
+  constructor(
+    private readonly patience = Infinity,
+    private readonly minimumImprovement = 0,
+  ) {}
+
+  /** @returns whether the loss is the lowest so far */
+  add(loss: number): boolean {
+    const { best } = this;
+    const improved = Number.isFinite(loss) && (best === null || loss < best);
+    const counts = improved && (best === null || loss < best - this.minimumImprovement);
+    if (improved) this.best = loss;
+    this.since = counts ? 0 : this.since + 1;
+    return improved;
+  }
+
+  /** Whether there were as many validations without an improvement as the patience allows. */
+  get exhausted(): boolean {
+    return this.since >= this.patience;
+  }
+
+  state(): EarlyStoppingState {
+    return { best: this.best, since: this.since };
+  }
+
+  restore({ best, since }: EarlyStoppingState): void {
+    this.best = best;
+    this.since = since;
+  }
+}
