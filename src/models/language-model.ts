@@ -4,6 +4,7 @@
  *
  * B: rows, T: positions, C: hidden size, N: image features of the batch, L: supervised positions, V: vocabulary.
  */
+import type { ModelPart } from '../formats/index.js';
 import {
   attention,
   type AttentionKernel,
@@ -22,7 +23,6 @@ import type {
   HeadOptions,
   HeadResult,
   InputFacts,
-  ModelPart,
   Segment,
   SegmentBase,
   SegmentedModel,

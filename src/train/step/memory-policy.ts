@@ -6,7 +6,8 @@
 
 import { UsageError } from '../../base/errors.js';
 import type { MemoryPolicy, Recipe } from '../../config/index.js';
-import type { ModelPart, Segment } from '../../models/index.js';
+import type { ModelPart } from '../../formats/index.js';
+import type { Segment } from '../../models/index.js';
 
 export type { MemoryPolicy };
 
