@@ -287,7 +287,7 @@ static void decode(const Operator& op) {
       }
       case Kind::Generator: {
         const double handle = reader.next();
-        if (handle == 0) stack.emplace_back(); else stack.emplace_back(generatorOf(handle));
+        if (handle == 0) stack.emplace_back(); else stack.emplace_back(generatorOf(handle, reader.argument));
         break;
       }
       case Kind::Default: stack.push_back(step.fallback); break;
