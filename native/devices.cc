@@ -1,5 +1,4 @@
 // Devices: opening the CUDA libraries, facts, streams, events, synchronisation, threads.
-#include "common.h"
 #include "table.h"
 
 #include <ATen/Parallel.h>

@@ -1,6 +1,5 @@
 // Memory-mapped files as tensors: private copy-on-write maps, every extent checked against the file's size, misaligned
 // offsets copied, a file that changed since it was mapped refused where that can be seen.
-#include "common.h"
 #include "table.h"
 
 #include <fcntl.h>

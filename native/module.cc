@@ -1,5 +1,4 @@
 // The module's entry: the table of tensors, N-API helpers, work on other threads, the table of exported functions.
-#include "common.h"
 #include "table.h"
 
 #include <atomic>

@@ -1,5 +1,4 @@
 // Random state: generators with seeds of their own, and the default generator of each device.
-#include "common.h"
 #include "table.h"
 
 #include <ATen/CPUGeneratorImpl.h>

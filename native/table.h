@@ -1,6 +1,8 @@
 // Tables of what TypeScript holds by a number: tensors, generators, events and the like.
 #pragma once
 
+#include "common.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
