@@ -1,4 +1,4 @@
-// Shared by all files of the addon: N-API helpers, the slot table of tensors, the shared buffer, failures.
+// Shared by all files of the addon: N-API helpers, the table of tensors, the shared buffer, failures.
 //
 // The addon is thin and dumb: it checks only what memory safety needs (handles, kinds, extents). Everything else is validated
 // in TypeScript, which also turns a failure into an error class with a hint.
@@ -11,6 +11,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -46,10 +47,7 @@ extern double* buffer;
 extern size_t capacity;
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Slots: a tensor handle is generation * 2^24 + index, exact in a double; 0 means "no tensor". A stale handle is caught
-// because its generation differs from the slot's.
-
-constexpr double kSlots = 16777216.0;  // 2^24
+// Tensors live in a table (table.h); 0 means "no tensor".
 
 // Keeps the tensor and returns its handle (0 for an undefined tensor).
 double keep(at::Tensor tensor);
@@ -59,14 +57,16 @@ at::Tensor& tensorOf(double handle, int argument = -1);
 at::Tensor& dataOf(double handle, int argument = -1);
 // Whether resizeStorage() has freed any storage so far.
 extern bool storagesFreed;
-// Frees a slot; false if the handle is stale.
-bool drop(double handle);
-size_t liveTensors();
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Threads: tensor code stays on the thread that made the first call.
 
 void checkThread(napi_env env);
+
+// A promise for what runs on another thread: `work` there, then `done` on this one, whose value resolves it (undefined without one).
+// What either throws rejects it with the object of failure(). Both are destroyed on this thread. There are few such threads (four,
+// unless UV_THREADPOOL_SIZE says otherwise), so work that waits for other such work can wait for ever.
+napi_value asyncWork(napi_env env, const char* name, std::function<void()> work, std::function<napi_value(napi_env)> done = nullptr);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // N-API helpers.
@@ -106,8 +106,8 @@ void registerDevices(napi_env env, napi_value exports);
 void registerRandom(napi_env env, napi_value exports);
 void registerGraph(napi_env env, napi_value exports);
 
-// Generators live in a table of their own; 0 is "none" (the device's default generator).
-at::Generator& generatorOf(double handle);
+// The generator of a handle; 0 is "none" (the device's default generator).
+at::Generator& generatorOf(double handle, int argument = -1);
 
 void installAllocators();
 

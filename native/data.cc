@@ -186,18 +186,6 @@ static napi_value resizeStorage(napi_env env, napi_callback_info info) {
   PATINA_END
 }
 
-// overwrite(handle, source): copies values without moving the version counter, for whoever refills a storage that it freed:
-// the graphs that saved the tensor stay valid because the values are those that they saw.
-static napi_value overwrite(napi_env env, napi_callback_info info) {
-  PATINA_TRY
-  checkThread(env);
-  Arguments<2> args(env, info);
-  at::AutoDispatchBelowADInplaceOrView guard;
-  dataOf(number(env, args[0]), 0).copy_(dataOf(number(env, args[1]), 1));
-  return nullptr;
-  PATINA_END
-}
-
 void registerData(napi_env env, napi_value exports) {
   addFunction(env, exports, "fromBuffer", fromBuffer);
   addFunction(env, exports, "read", read);
@@ -205,7 +193,6 @@ void registerData(napi_env env, napi_value exports) {
   addFunction(env, exports, "metadata", metadata);
   addFunction(env, exports, "storage", storage);
   addFunction(env, exports, "resizeStorage", resizeStorage);
-  addFunction(env, exports, "overwrite", overwrite);
 }
 
 }  // namespace patina

@@ -1,5 +1,5 @@
 // Devices: opening the CUDA libraries, facts, streams, events, synchronisation, threads.
-#include "common.h"
+#include "table.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
@@ -10,7 +10,7 @@
 #include <torch/version.h>
 
 #include <filesystem>
-#include <memory>
+#include <unordered_map>
 
 namespace patina {
 
@@ -49,36 +49,16 @@ F runtimeFunction(const char* name) {
   return loaded<F>("libcudart.so.12", name);
 }
 
-struct Streams {
-  std::vector<c10::Stream> list;
-  double add(c10::Stream stream) {
-    for (size_t i = 0; i < list.size(); i++)
-      if (list[i] == stream) return static_cast<double>(i);
-    list.push_back(stream);
-    return static_cast<double>(list.size() - 1);
-  }
-  c10::Stream at(double id) const {
-    if (!(id >= 0) || id >= static_cast<double>(list.size())) throw Failure("argument", "no such stream");
-    return list[static_cast<size_t>(id)];
-  }
-};
+Table<c10::Event> events{"DeviceEvent", "event"};
+Table<c10::Stream> streams{"Stream", "stream"};
 
-Streams streams;
-std::vector<std::unique_ptr<c10::Event>>& events = *new std::vector<std::unique_ptr<c10::Event>>();  // never destroyed
-std::vector<size_t> freeEvents;
-
-c10::Event& eventOf(double id) {
-  if (!(id >= 0) || id >= static_cast<double>(events.size()) || !events[static_cast<size_t>(id)])
-    throw Failure("stale", "the event was disposed");
-  return *events[static_cast<size_t>(id)];
+// Streams live as long as the process, so each has one handle for good.
+double handleOf(c10::Stream stream) {
+  static auto& handles = *new std::unordered_map<c10::Stream, double>();
+  const auto [at, isNew] = handles.try_emplace(stream, 0);
+  if (isNew) at->second = streams.keep(stream);
+  return at->second;
 }
-
-struct Wait {
-  napi_async_work work;
-  napi_deferred deferred;
-  c10::Device device{c10::DeviceType::CPU};
-  std::string error;
-};
 
 }  // namespace
 
@@ -169,13 +149,16 @@ static napi_value setThreads(napi_env env, napi_callback_info info) {
 
 static napi_value threads(napi_env env, napi_callback_info) { return makeNumber(env, at::get_num_threads()); }
 
+static void waitFor(c10::Device device) {
+  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+}
+
 // synchronize(device): waits until the device has done all work given to it.
 static napi_value synchronize(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  const c10::Device device = deviceOf(text(env, args[0]));
-  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+  waitFor(deviceOf(text(env, args[0])));
   return nullptr;
   PATINA_END
 }
@@ -185,55 +168,18 @@ static napi_value synchronizeAsync(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  auto* wait = new Wait();
-  napi_value promise = nullptr, name;
-  try {
-    wait->device = deviceOf(text(env, args[0]));
-    check(env, napi_create_promise(env, &wait->deferred, &promise), "a promise");
-    napi_create_string_utf8(env, "patina:synchronize", NAPI_AUTO_LENGTH, &name);
-    napi_create_async_work(
-        env, nullptr, name,
-        [](napi_env, void* data) {
-          auto* job = static_cast<Wait*>(data);
-          try {
-            if (job->device.is_cuda()) c10::impl::VirtualGuardImpl(job->device.type()).synchronizeDevice(job->device.index());
-          } catch (const c10::Error& error) {
-            job->error = error.what_without_backtrace();
-          }
-        },
-        [](napi_env env, napi_status, void* data) {
-          auto* job = static_cast<Wait*>(data);
-          napi_value value;
-          if (job->error.empty()) {
-            napi_get_undefined(env, &value);
-            napi_resolve_deferred(env, job->deferred, value);
-          } else {
-            napi_create_object(env, &value);
-            setField(env, value, "kind", makeText(env, "operator"));
-            setField(env, value, "message", makeText(env, job->error));
-            setField(env, value, "argument", makeNumber(env, -1));
-            napi_reject_deferred(env, job->deferred, value);
-          }
-          napi_delete_async_work(env, job->work);
-          delete job;
-        },
-        wait, &wait->work);
-    napi_queue_async_work(env, wait->work);
-  } catch (...) {
-    delete wait;
-    throw;
-  }
-  return promise;
+  const c10::Device device = deviceOf(text(env, args[0]));
+  return asyncWork(env, "patina:synchronize", [device] { waitFor(device); });
   PATINA_END
 }
 
-// newStream(device), currentStream(device): its number. setStream(stream): the number of the one before.
+// newStream(device), currentStream(device): its handle. setStream(stream): the handle of the one before.
 static napi_value newStream(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
-  return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device)));
+  return makeNumber(env, handleOf(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device)));
   PATINA_END
 }
 
@@ -242,7 +188,7 @@ static napi_value currentStream(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
-  return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(device.type()).getStream(device)));
+  return makeNumber(env, handleOf(c10::impl::VirtualGuardImpl(device.type()).getStream(device)));
   PATINA_END
 }
 
@@ -251,7 +197,7 @@ static napi_value setStream(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<1> args(env, info);
   const c10::Stream stream = streams.at(number(env, args[0]));
-  return makeNumber(env, streams.add(c10::impl::VirtualGuardImpl(stream.device_type()).exchangeStream(stream)));
+  return makeNumber(env, handleOf(c10::impl::VirtualGuardImpl(stream.device_type()).exchangeStream(stream)));
   PATINA_END
 }
 
@@ -265,7 +211,7 @@ static napi_value recordStream(napi_env env, napi_callback_info info) {
   PATINA_END
 }
 
-// newEvent(device, timed): its number.
+// newEvent(device, timed): its handle.
 static napi_value newEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
@@ -273,17 +219,7 @@ static napi_value newEvent(napi_env env, napi_callback_info info) {
   const c10::Device device = deviceOf(text(env, args[0]));
   bool timed = false;
   napi_get_value_bool(env, args[1], &timed);
-  auto event = std::make_unique<c10::Event>(device.type(), timed ? c10::EventFlag::BACKEND_DEFAULT : c10::EventFlag::PYTORCH_DEFAULT);
-  size_t id;
-  if (freeEvents.empty()) {
-    id = events.size();
-    events.push_back(std::move(event));
-  } else {
-    id = freeEvents.back();
-    freeEvents.pop_back();
-    events[id] = std::move(event);
-  }
-  return makeNumber(env, static_cast<double>(id));
+  return makeNumber(env, events.keep(c10::Event(device.type(), timed ? c10::EventFlag::BACKEND_DEFAULT : c10::EventFlag::PYTORCH_DEFAULT)));
   PATINA_END
 }
 
@@ -291,10 +227,7 @@ static napi_value dropEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  const double id = number(env, args[0]);
-  eventOf(id);
-  events[static_cast<size_t>(id)].reset();
-  freeEvents.push_back(static_cast<size_t>(id));
+  events.drop(number(env, args[0]));
   return nullptr;
   PATINA_END
 }
@@ -303,7 +236,7 @@ static napi_value recordEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<2> args(env, info);
-  eventOf(number(env, args[0])).record(streams.at(number(env, args[1])));
+  events.at(number(env, args[0])).record(streams.at(number(env, args[1])));
   return nullptr;
   PATINA_END
 }
@@ -313,7 +246,7 @@ static napi_value waitEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<2> args(env, info);
-  eventOf(number(env, args[0])).block(streams.at(number(env, args[1])));
+  events.at(number(env, args[0])).block(streams.at(number(env, args[1])));
   return nullptr;
   PATINA_END
 }
@@ -322,7 +255,7 @@ static napi_value queryEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  return makeBool(env, eventOf(number(env, args[0])).query());
+  return makeBool(env, events.at(number(env, args[0])).query());
   PATINA_END
 }
 
@@ -330,7 +263,7 @@ static napi_value synchronizeEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  eventOf(number(env, args[0])).synchronize();
+  events.at(number(env, args[0])).synchronize();
   return nullptr;
   PATINA_END
 }
@@ -340,7 +273,7 @@ static napi_value elapsed(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<2> args(env, info);
-  return makeNumber(env, eventOf(number(env, args[0])).elapsedTime(eventOf(number(env, args[1]))));
+  return makeNumber(env, events.at(number(env, args[0])).elapsedTime(events.at(number(env, args[1]))));
   PATINA_END
 }
 

@@ -1,7 +1,7 @@
-// The one generic door to every ATen operator: the dispatcher finds it by name, its schema says how to convert what lies in
+// The one generic door to every operator, of ATen or of another namespace: the dispatcher finds it by name, its schema says how to convert what lies in
 // the shared buffer, callBoxed runs it. No C++ per operator.
 //
-// An operator is declared once as [name, overload, arguments, mode]: the arguments that TypeScript will write, as
+// An operator is declared once as [name, overload, arguments, mode], its name with a namespace unless that is aten: the arguments that TypeScript will write, as
 // "name:type" in schema order. The plan made from it and from the schema of the libtorch in use survives additions: arguments
 // that the schema has beyond the declared ones take their defaults; anything else is a 'schema' failure.
 //
@@ -106,13 +106,19 @@ static std::string spelling(const c10::Argument& argument) {
   return result;
 }
 
+static c10::OperatorHandle find(const std::string& name, const std::string& overload) {
+  const c10::OperatorName full(name.find("::") == std::string::npos ? "aten::" + name : name, overload);
+  const auto handle = c10::Dispatcher::singleton().findSchema(full);
+  if (!handle) throw Failure("schema", "libtorch has no operator '" + c10::toString(full) + "'");
+  return *handle;
+}
+
 static void resolve(Operator& op) {
-  const std::string full = "aten::" + op.name + (op.overload.empty() ? "" : "." + op.overload);
-  auto handle = c10::Dispatcher::singleton().findSchema({"aten::" + op.name, op.overload});
-  if (!handle) throw Failure("schema", "libtorch has no operator '" + full + "'");
+  const auto handle = find(op.name, op.overload);
+  const std::string full = c10::toString(handle.operator_name());
   std::vector<Step> plan;
   size_t next = 0;
-  for (const auto& argument : handle->schema().arguments()) {
+  for (const auto& argument : handle.schema().arguments()) {
     if (argument.real_type()->str().rfind("ScalarType", 0) == 0 && argument.name() == "dtype") op.dtypeAt = static_cast<int>(plan.size());
     const std::string declared = argument.name() + ":" + spelling(argument);
     if (next < op.declared.size() && op.declared[next] == declared) {
@@ -126,11 +132,11 @@ static void resolve(Operator& op) {
   }
   if (next < op.declared.size())
     throw Failure("schema", "operator '" + full + "' of this libtorch has no argument '" + op.declared[next] + "'");
-  const auto& returns = handle->schema().returns();
+  const auto& returns = handle.schema().returns();
   op.view = !returns.empty() && returns[0].alias_info() && !returns[0].alias_info()->isWrite() &&
-            !handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
+            !handle.hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
   op.plan = std::move(plan);
-  op.handle = *handle;
+  op.handle = handle;
 }
 
 // --- decoding --------------------------------------------------------------------------------------------------------
@@ -287,7 +293,7 @@ static void decode(const Operator& op) {
       }
       case Kind::Generator: {
         const double handle = reader.next();
-        if (handle == 0) stack.emplace_back(); else stack.emplace_back(generatorOf(handle));
+        if (handle == 0) stack.emplace_back(); else stack.emplace_back(generatorOf(handle, reader.argument));
         break;
       }
       case Kind::Default: stack.push_back(step.fallback); break;
@@ -418,9 +424,7 @@ static napi_value device(napi_env env, napi_callback_info info) {
 static napi_value schema(napi_env env, napi_callback_info info) {
   PATINA_TRY
   Arguments<2> args(env, info);
-  const std::string name = "aten::" + text(env, args[0]), overload = text(env, args[1]);
-  const auto handle = c10::Dispatcher::singleton().findSchema({name, overload});
-  if (!handle) throw Failure("schema", "libtorch has no operator '" + name + (overload.empty() ? "" : "." + overload) + "'");
+  const auto handle = find(text(env, args[0]), text(env, args[1]));
   const auto describe = [&](const std::vector<c10::Argument>& from) {
     napi_value list;
     napi_create_array(env, &list);
@@ -443,8 +447,8 @@ static napi_value schema(napi_env env, napi_callback_info info) {
   };
   napi_value object;
   napi_create_object(env, &object);
-  setField(env, object, "arguments", describe(handle->schema().arguments()));
-  setField(env, object, "returns", describe(handle->schema().returns()));
+  setField(env, object, "arguments", describe(handle.schema().arguments()));
+  setField(env, object, "returns", describe(handle.schema().returns()));
   return object;
   PATINA_END
 }

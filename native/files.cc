@@ -1,6 +1,6 @@
 // Memory-mapped files as tensors: private copy-on-write maps, every extent checked against the file's size, misaligned
 // offsets copied, a file that changed since it was mapped refused where that can be seen.
-#include "common.h"
+#include "table.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -40,28 +40,27 @@ struct Mapping {
   }
 };
 
-std::vector<std::shared_ptr<Mapping>>& mappings = *new std::vector<std::shared_ptr<Mapping>>();  // never destroyed
-std::vector<size_t> freeMappings;
+// Shared with the tensors made of it and with reads that are under way.
+Table<std::shared_ptr<Mapping>> mappings{"MappedFile", "mapped file"};
 
-const std::shared_ptr<Mapping>& mappingOf(double id) {
-  if (!(id >= 0) || id >= static_cast<double>(mappings.size()) || !mappings[static_cast<size_t>(id)])
-    throw Failure("stale", "the mapped file was closed");
-  return mappings[static_cast<size_t>(id)];
+// Reads a range into `target`, or without one into the page cache alone. By pread: a file cut short meanwhile must not fault.
+void readRange(const Mapping& mapping, size_t offset, size_t length, char* target) {
+  std::vector<char> scratch(target == nullptr ? 1 << 20 : 0);
+  size_t done = 0;
+  while (done < length) {
+    const size_t rest = length - done;
+    const ssize_t count = pread(mapping.file, target != nullptr ? target + done : scratch.data(),
+                                target != nullptr ? rest : std::min(scratch.size(), rest), static_cast<off_t>(offset + done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0)
+      throw Failure("file", "cannot read '" + mapping.path + "': " + (count < 0 ? std::strerror(errno) : "the file ends before the range"));
+    done += static_cast<size_t>(count);
+  }
 }
-
-// Where a range goes: into a tensor, or nowhere but the page cache.
-struct Read {
-  napi_async_work work;
-  napi_deferred deferred;
-  std::shared_ptr<Mapping> mapping;
-  size_t offset, length;
-  at::Tensor target;
-  std::string error;
-};
 
 }  // namespace
 
-// mapFile(path): buffer = [id, size].
+// mapFile(path): buffer = [handle, size].
 static napi_value mapFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
@@ -79,40 +78,28 @@ static napi_value mapFile(napi_env env, napi_callback_info info) {
     mapping->data = static_cast<char*>(data);
   }
   const double size = static_cast<double>(mapping->size);
-  size_t id;
-  if (freeMappings.empty()) {
-    id = mappings.size();
-    mappings.push_back(std::move(mapping));
-  } else {
-    id = freeMappings.back();
-    freeMappings.pop_back();
-    mappings[id] = std::move(mapping);
-  }
-  buffer[0] = static_cast<double>(id);
+  buffer[0] = mappings.keep(std::move(mapping));
   buffer[1] = size;
   return nullptr;
   PATINA_END
 }
 
-// closeFile(id): tensors made of the map stay valid, the map goes with the last of them.
+// closeFile(file): tensors made of the map stay valid, the map goes with the last of them.
 static napi_value closeFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  const double id = number(env, args[0]);
-  mappingOf(id);
-  mappings[static_cast<size_t>(id)].reset();
-  freeMappings.push_back(static_cast<size_t>(id));
+  mappings.drop(number(env, args[0]));
   return nullptr;
   PATINA_END
 }
 
-// mappedTensor(id, byteOffset, dtype): geometry in the buffer as for fromBuffer; buffer = [handle, copied].
+// mappedTensor(file, byteOffset, dtype): geometry in the buffer as for fromBuffer; buffer = [handle, copied].
 static napi_value mappedTensor(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<3> args(env, info);
-  const std::shared_ptr<Mapping> mapping = mappingOf(number(env, args[0]));
+  const std::shared_ptr<Mapping> mapping = mappings.at(number(env, args[0]));
   const double position = number(env, args[1]);
   const auto dtype = static_cast<c10::ScalarType>(static_cast<int8_t>(number(env, args[2])));
   mapping->checkUnchanged();
@@ -150,73 +137,33 @@ static napi_value mappedTensor(napi_env env, napi_callback_info info) {
   PATINA_END
 }
 
-// checkFile(id): fails with 'changed' if the file is no longer what was mapped.
+// checkFile(file): fails with 'changed' if the file is no longer what was mapped.
 static napi_value checkFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  mappingOf(number(env, args[0]))->checkUnchanged();
+  mappings.at(number(env, args[0]))->checkUnchanged();
   return nullptr;
   PATINA_END
 }
 
-// readFile(id, offset, length, handle or 0): a promise; reads the range on another thread into the memory of a dense CPU tensor of
-// as many bytes, without one into the page cache alone. By pread: a file cut short meanwhile must not fault.
+// readFile(file, offset, length, handle or 0): a promise; reads the range on another thread into the memory of a dense CPU tensor of
+// as many bytes, without one into the page cache alone.
 static napi_value readFile(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<4> args(env, info);
-  auto read = std::make_unique<Read>();
-  read->mapping = mappingOf(number(env, args[0]));
-  read->offset = static_cast<size_t>(number(env, args[1]));
-  read->length = static_cast<size_t>(number(env, args[2]));
+  const std::shared_ptr<Mapping> mapping = mappings.at(number(env, args[0]));
+  const auto offset = static_cast<size_t>(number(env, args[1])), length = static_cast<size_t>(number(env, args[2]));
+  at::Tensor target;
   if (const double handle = number(env, args[3]); handle != 0) {
-    read->target = dataOf(handle, 0);
-    if (!read->target.device().is_cpu() || !read->target.is_contiguous() || read->target.nbytes() != read->length)
-      throw Failure("argument", "expected a dense tensor of " + std::to_string(read->length) + " bytes on the CPU", 0);
+    target = dataOf(handle, 0);
+    if (!target.device().is_cpu() || !target.is_contiguous() || target.nbytes() != length)
+      throw Failure("argument", "expected a dense tensor of " + std::to_string(length) + " bytes on the CPU", 0);
   }
-  napi_value promise = nullptr, name;
-  check(env, napi_create_promise(env, &read->deferred, &promise), "a promise");
-  napi_create_string_utf8(env, "patina:read", NAPI_AUTO_LENGTH, &name);
-  napi_create_async_work(
-      env, nullptr, name,
-      [](napi_env, void* data) {
-        auto* job = static_cast<Read*>(data);
-        std::vector<char> scratch(job->target.defined() ? 0 : 1 << 20);
-        char* const target = job->target.defined() ? static_cast<char*>(job->target.data_ptr()) : nullptr;
-        size_t done = 0;
-        while (done < job->length) {
-          const size_t rest = job->length - done;
-          const ssize_t count = pread(job->mapping->file, target != nullptr ? target + done : scratch.data(),
-                                      target != nullptr ? rest : std::min(scratch.size(), rest),
-                                      static_cast<off_t>(job->offset + done));
-          if (count < 0 && errno == EINTR) continue;
-          if (count <= 0) {
-            job->error = count < 0 ? std::strerror(errno) : "the file ends before the range";
-            return;
-          }
-          done += static_cast<size_t>(count);
-        }
-      },
-      [](napi_env env, napi_status, void* data) {
-        const std::unique_ptr<Read> job(static_cast<Read*>(data));
-        napi_value value;
-        if (job->error.empty()) {
-          napi_get_undefined(env, &value);
-          napi_resolve_deferred(env, job->deferred, value);
-        } else {
-          napi_create_object(env, &value);
-          setField(env, value, "kind", makeText(env, "file"));
-          setField(env, value, "message", makeText(env, "cannot read '" + job->mapping->path + "': " + job->error));
-          setField(env, value, "argument", makeNumber(env, -1));
-          napi_reject_deferred(env, job->deferred, value);
-        }
-        napi_delete_async_work(env, job->work);
-      },
-      read.get(), &read->work);
-  napi_queue_async_work(env, read->work);
-  read.release();
-  return promise;
+  return asyncWork(env, "patina:read", [mapping, offset, length, target] {
+    readRange(*mapping, offset, length, target.defined() ? static_cast<char*>(target.data_ptr()) : nullptr);
+  });
   PATINA_END
 }
 

@@ -1,7 +1,9 @@
-// The module's entry: the slot table, N-API helpers, the table of exported functions.
-#include "common.h"
+// The module's entry: the table of tensors, N-API helpers, work on other threads, the table of exported functions.
+#include "table.h"
 
 #include <atomic>
+#include <exception>
+#include <memory>
 
 namespace patina {
 
@@ -9,53 +11,11 @@ double* buffer = nullptr;
 size_t capacity = 0;
 bool storagesFreed = false;
 
-struct Slot {
-  at::Tensor tensor;
-  uint32_t generation = 1;
-  bool used = false;
-};
+static Table<at::Tensor> tensors{"Tensor", "tensor"};
 
-// Never destroyed: freeing tensors while the process ends would reach a device driver that is gone already.
-static std::vector<Slot>& slots = *new std::vector<Slot>();
-static std::vector<uint32_t> freeSlots;
-static size_t live = 0;
+double keep(at::Tensor tensor) { return tensor.defined() ? tensors.keep(std::move(tensor)) : 0; }
 
-double keep(at::Tensor tensor) {
-  if (!tensor.defined()) return 0;
-  uint32_t index;
-  if (freeSlots.empty()) {
-    if (slots.size() >= kSlots) throw Failure("memory", "more than 16,777,216 tensors are alive at once");
-    index = static_cast<uint32_t>(slots.size());
-    slots.emplace_back();
-  } else {
-    index = freeSlots.back();
-    freeSlots.pop_back();
-  }
-  Slot& slot = slots[index];
-  slot.tensor = std::move(tensor);
-  slot.used = true;
-  live++;
-  return static_cast<double>(slot.generation) * kSlots + index;
-}
-
-static Slot* find(double handle) {
-  if (!(handle >= kSlots) || handle > 9007199254740991.0) return nullptr;
-  const auto whole = static_cast<uint64_t>(handle);
-  const auto index = static_cast<uint32_t>(whole & 0xFFFFFF);
-  if (index >= slots.size()) return nullptr;
-  Slot& slot = slots[index];
-  return slot.used && slot.generation == static_cast<uint32_t>(whole >> 24) ? &slot : nullptr;
-}
-
-at::Tensor& tensorOf(double handle, int argument) {
-  Slot* slot = find(handle);
-  if (slot == nullptr) {
-    if (handle < 0) throw Failure("stale", "the tensor was disposed", argument);
-    if (handle >= kSlots) throw Failure("stale", "the tensor's slot was given to another tensor", argument);
-    throw Failure("argument", "expected a Tensor", argument);
-  }
-  return slot->tensor;
-}
+at::Tensor& tensorOf(double handle, int argument) { return tensors.at(handle, argument); }
 
 at::Tensor& dataOf(double handle, int argument) {
   at::Tensor& tensor = tensorOf(handle, argument);
@@ -63,22 +23,6 @@ at::Tensor& dataOf(double handle, int argument) {
     throw Failure("storage", "the tensor's memory was freed by resizeStorage()", argument);
   return tensor;
 }
-
-bool drop(double handle) {
-  Slot* slot = find(handle);
-  if (slot == nullptr) return false;
-  slot->used = false;
-  // 29 bits of generation fit beside the index in a double; a slot that used them all up is retired.
-  const bool reusable = ++slot->generation < (1u << 29);
-  live--;
-  const auto index = static_cast<uint32_t>(slot - slots.data());
-  // Move out first: freeing a tensor may run deleters.
-  at::Tensor gone = std::move(slot->tensor);
-  if (reusable) freeSlots.push_back(index);
-  return true;
-}
-
-size_t liveTensors() { return live; }
 
 // Each thread of JavaScript has an environment of its own.
 static std::atomic<napi_env> owner{nullptr};
@@ -167,6 +111,49 @@ void setField(napi_env env, napi_value object, const char* name, napi_value valu
   napi_set_named_property(env, object, name, value);
 }
 
+namespace {
+
+struct Job {
+  std::function<void()> work;
+  std::function<napi_value(napi_env)> done;
+  std::exception_ptr error;
+  napi_deferred deferred = nullptr;
+  napi_async_work handle = nullptr;
+};
+
+}  // namespace
+
+napi_value asyncWork(napi_env env, const char* name, std::function<void()> work, std::function<napi_value(napi_env)> done) {
+  auto job = std::make_unique<Job>(Job{std::move(work), std::move(done)});
+  napi_value promise;
+  check(env, napi_create_promise(env, &job->deferred, &promise), "a promise");
+  const auto execute = [](napi_env, void* data) {
+    auto* job = static_cast<Job*>(data);
+    try {
+      job->work();
+    } catch (...) {
+      job->error = std::current_exception();
+    }
+  };
+  const auto complete = [](napi_env env, napi_status, void* data) {
+    const std::unique_ptr<Job> job(static_cast<Job*>(data));
+    try {
+      if (job->error) std::rethrow_exception(job->error);
+      napi_value value;
+      if (job->done) value = job->done(env);
+      else napi_get_undefined(env, &value);
+      napi_resolve_deferred(env, job->deferred, value);
+    } catch (...) {
+      napi_reject_deferred(env, job->deferred, failure(env));
+    }
+    napi_delete_async_work(env, job->handle);
+  };
+  napi_create_async_work(env, nullptr, makeText(env, name), execute, complete, job.get(), &job->handle);
+  napi_queue_async_work(env, job->handle);
+  job.release();
+  return promise;
+}
+
 c10::Device deviceOf(const std::string& text) {
   c10::Device device(c10::DeviceType::CPU);
   try {
@@ -216,14 +203,14 @@ static napi_value release(napi_env env, napi_callback_info info) {
   Arguments<1> args(env, info);
   const auto count = static_cast<size_t>(number(env, args[0]));
   if (count > capacity) throw Failure("argument", "more handles than the buffer holds");
-  for (size_t i = 0; i < count; i++) drop(buffer[i]);
+  for (size_t i = 0; i < count; i++) tensors.take(buffer[i]);
   dropRetired(env);
   return nullptr;
   PATINA_END
 }
 
 static napi_value liveCount(napi_env env, napi_callback_info) {
-  return makeNumber(env, static_cast<double>(liveTensors()));
+  return makeNumber(env, static_cast<double>(tensors.live()));
 }
 
 }  // namespace patina
@@ -232,7 +219,7 @@ NAPI_MODULE_INIT() {
   using namespace patina;
   static std::once_flag once;
   std::call_once(once, [] {
-    slots.reserve(1 << 16);
+    tensors.reserve(1 << 16);
     installAllocators();
   });
   addFunction(env, exports, "setBuffer", setBuffer);

@@ -1,32 +1,13 @@
 // Random state: generators with seeds of their own, and the default generator of each device.
-#include "common.h"
+#include "table.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 
-#include <cmath>
-
 namespace patina {
 
-// 0 is none. Never destroyed, like the tensors.
-static std::vector<at::Generator>& generators = *new std::vector<at::Generator>{at::Generator()};
-static std::vector<size_t> freeGenerators;
+static Table<at::Generator> generators{"Generator", "generator"};
 
-at::Generator& generatorOf(double handle) {
-  if (!(std::abs(handle) >= 1) || handle >= static_cast<double>(generators.size())) throw Failure("argument", "expected a Generator");
-  if (handle < 0 || !generators[static_cast<size_t>(handle)].defined()) throw Failure("stale", "the generator was disposed");
-  return generators[static_cast<size_t>(handle)];
-}
-
-static double add(at::Generator generator) {
-  if (freeGenerators.empty()) {
-    generators.push_back(std::move(generator));
-    return static_cast<double>(generators.size() - 1);
-  }
-  const size_t id = freeGenerators.back();
-  freeGenerators.pop_back();
-  generators[id] = std::move(generator);
-  return static_cast<double>(id);
-}
+at::Generator& generatorOf(double handle, int argument) { return generators.at(handle, argument); }
 
 static uint64_t seedOf(napi_env env, napi_value value) {
   uint64_t seed = 0;
@@ -46,7 +27,7 @@ static napi_value newGenerator(napi_env env, napi_callback_info info) {
       ? at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator(device.index())
       : at::detail::createCPUGenerator();
   generator.set_current_seed(seedOf(env, args[1]));
-  return makeNumber(env, add(std::move(generator)));
+  return makeNumber(env, generators.keep(std::move(generator)));
   PATINA_END
 }
 
@@ -56,7 +37,7 @@ static napi_value defaultGenerator(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
-  return makeNumber(env, add(device.is_cuda() ? at::globalContext().defaultGenerator(device) : at::detail::getDefaultCPUGenerator()));
+  return makeNumber(env, generators.keep(device.is_cuda() ? at::globalContext().defaultGenerator(device) : at::detail::getDefaultCPUGenerator()));
   PATINA_END
 }
 
@@ -64,9 +45,7 @@ static napi_value dropGenerator(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  const double handle = number(env, args[0]);
-  generatorOf(handle) = at::Generator();
-  freeGenerators.push_back(static_cast<size_t>(handle));
+  generators.drop(number(env, args[0]));
   return nullptr;
   PATINA_END
 }

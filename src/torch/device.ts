@@ -66,23 +66,20 @@ const isCuda = (device: Device): boolean => device.startsWith('cuda');
 export class Stream {
   private constructor(
     readonly device: Device,
-    /** Number in the native table; -1 for the only stream of a CPU or meta device. */
+    /** Its handle; 0 for the only stream of a CPU or meta device. */
     readonly id: number,
   ) {}
 
   /** A stream beside the current one. */
   static create(device: Device): Stream {
-    return new Stream(
-      device,
-      isCuda(device) ? expectValue(native.newStream(device), 'stream') : -1,
-    );
+    return new Stream(device, isCuda(device) ? expectValue(native.newStream(device), 'stream') : 0);
   }
 
   /** The stream that operators go to now. */
   static current(device: Device): Stream {
     return new Stream(
       device,
-      isCuda(device) ? expectValue(native.currentStream(device), 'stream') : -1,
+      isCuda(device) ? expectValue(native.currentStream(device), 'stream') : 0,
     );
   }
 
@@ -92,7 +89,7 @@ export class Stream {
    * @throws UsageError `E_SCOPE_ASYNC` if the function returns a promise.
    */
   run<T>(body: () => T): T {
-    const before = this.id < 0 ? null : expectValue(native.setStream(this.id), 'stream');
+    const before = this.id === 0 ? null : expectValue(native.setStream(this.id), 'stream');
     try {
       const result = body();
       refusePromise(result, 'Stream.run', 'Call run() around each synchronous part.');
@@ -104,17 +101,18 @@ export class Stream {
 
   /** Keeps a tensor's memory from being given out again before this stream has passed this point. */
   protect(tensor: Tensor): void {
-    if (this.id >= 0) expectDone(native.recordStream(tensor.handle, this.id), 'protect()');
+    if (this.id !== 0) expectDone(native.recordStream(tensor.handle, this.id), 'protect()');
   }
 
   /** Makes later work in this stream wait for an event; the host does not wait. */
   wait(event: DeviceEvent): void {
-    if (this.id >= 0) expectDone(native.waitEvent(event.id, this.id), 'wait()');
+    if (event.id !== 0) expectDone(native.waitEvent(event.id, this.id), 'wait()');
   }
 }
 
 /** A mark in a stream. */
 export class DeviceEvent {
+  /** Its handle; 0 on the CPU and the meta device, negative once disposed. */
   id: number;
   private hostTime = NaN;
 
@@ -123,34 +121,34 @@ export class DeviceEvent {
     readonly device: Device,
     { timed = false }: { timed?: boolean } = {},
   ) {
-    this.id = isCuda(device) ? expectValue(native.newEvent(device, timed), 'event') : -1;
+    this.id = isCuda(device) ? expectValue(native.newEvent(device, timed), 'event') : 0;
   }
 
   /** Puts the mark at the end of a stream. */
   record(stream: Stream = Stream.current(this.device)): this {
-    if (this.id >= 0) expectDone(native.recordEvent(this.id, stream.id), 'record()');
+    if (this.id !== 0) expectDone(native.recordEvent(this.id, stream.id), 'record()');
     else this.hostTime = performance.now();
     return this;
   }
 
   /** Whether the device has reached the mark. */
   reached(): boolean {
-    return this.id < 0 || expectValue(native.queryEvent(this.id), 'reached()');
+    return this.id === 0 || expectValue(native.queryEvent(this.id), 'reached()');
   }
 
   /** Waits until the device has reached the mark. */
   synchronize(): void {
-    if (this.id >= 0) expectDone(native.synchronizeEvent(this.id), 'synchronize()');
+    if (this.id !== 0) expectDone(native.synchronizeEvent(this.id), 'synchronize()');
   }
 
   /** Milliseconds from another timed event to this one. */
   elapsedSince(earlier: DeviceEvent): number {
-    if (this.id < 0) return this.hostTime - earlier.hostTime;
+    if (this.id === 0 && earlier.id === 0) return this.hostTime - earlier.hostTime;
     return expectValue(native.elapsed(earlier.id, this.id), 'elapsedSince()');
   }
 
   dispose(): void {
-    if (this.id >= 0) expectDone(native.dropEvent(this.id), 'dispose()');
+    if (this.id > 0) expectDone(native.dropEvent(this.id), 'dispose()');
     this.id = -1;
   }
 

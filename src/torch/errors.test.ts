@@ -58,6 +58,27 @@ const FAULTS: readonly Fault[] = [
     message: /ad\.Tensor\(\): libtorch has no operator 'aten::ad\.Tensor'/,
   },
   {
+    name: 'an operator of our own that does not exist',
+    run: () => call(declare('patina::overwrit_.Tensor', ['self:Tensor'])),
+    type: 'EnvironmentError',
+    code: 'E_SCHEMA',
+    message: /libtorch has no operator 'patina::overwrit_\.Tensor'/,
+  },
+  {
+    name: 'null where an operator of our own takes a tensor',
+    run: () => ones([2]).overwrite(wrong(null)),
+    type: 'UsageError',
+    code: 'E_ARGUMENT',
+    message: /patina::overwrite_\(\): argument 'source': expected a Tensor/,
+  },
+  {
+    name: 'shapes that an operator of our own refuses',
+    run: () => ones([2]).overwrite(ones([3])),
+    type: 'OperatorError',
+    code: 'E_SHAPE',
+    message: /patina::overwrite_\(\): .*must match the size/,
+  },
+  {
     name: 'an argument that libtorch’s operator does not have',
     run: () => call(declare('neg', ['self:Tensor', 'times:int'])),
     type: 'EnvironmentError',
@@ -487,6 +508,7 @@ describe('faults', () => {
   test('the libtorch in use has every declared operator but the ones declared wrongly above', () => {
     expect(checkOperators().map(({ operator }) => operator)).toEqual([
       'ad.Tensor',
+      'patina::overwrit_.Tensor',
       'neg',
       'unsqueeze',
     ]);

@@ -40,7 +40,7 @@ const KINDS = {
   stale: {
     type: DisposedError,
     code: 'E_DISPOSED',
-    hint: 'Return it from its scope or keep() it; PATINA_TRACE_TENSORS=1 names where it was made.',
+    hint: 'Keep it: return a tensor from its scope or keep() it; PATINA_TRACE_TENSORS=1 names where it was made.',
   },
   argument: {
     type: UsageError,

@@ -102,7 +102,6 @@ export interface Native {
   metadata(handle: number): NativeFailure | undefined;
   storage(handle: number): Failing<number>;
   resizeStorage(handle: number, bytes: number): NativeFailure | undefined;
-  overwrite(handle: number, source: number): NativeFailure | undefined;
 
   mapFile(path: string): NativeFailure | undefined;
   closeFile(id: number): NativeFailure | undefined;

@@ -230,6 +230,7 @@ const FULL_LIKE = declare('full_like', ['self:Tensor', 'fill_value:Scalar', 'dty
 const CLONE = declare('clone', ['self:Tensor', 'memory_format:MemoryFormat?']);
 const DETACH = declare('detach', ['self:Tensor']);
 const COPY_ = declare('copy_', ['self:Tensor', 'src:Tensor', 'non_blocking:bool'], true);
+const PATINA__OVERWRITE_ = declare('patina::overwrite_', ['self:Tensor', 'source:Tensor'], true);
 const FILL__SCALAR = declare('fill_.Scalar', ['self:Tensor', 'value:Scalar'], true);
 const ZERO_ = declare('zero_', ['self:Tensor'], true);
 const _TO_COPY = declare('_to_copy', ['self:Tensor', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'non_blocking:bool', 'memory_format:MemoryFormat?']);
@@ -2053,6 +2054,18 @@ export abstract class TensorOperators {
     B[1] = src?.handle;
     B[2] = booleanArgument(nonBlocking);
     call(COPY_);
+    return this;
+  }
+
+  /**
+   * Copies values without moving autograd's version counter, to refill freed storage with what it held.
+   *
+   * `patina::overwrite_(Tensor self, Tensor source)`
+   */
+  overwrite(source: Tensor): this {
+    B[0] = this.handle;
+    B[1] = source?.handle;
+    call(PATINA__OVERWRITE_);
     return this;
   }
 

@@ -1,13 +1,10 @@
 /** Every operator of the table runs: on CPU, on meta with the same result shapes and dtypes, and on the GPU where there is one. */
 
 import { describe, expect, test } from 'vitest';
-import { camelCase } from './generate/emit.js';
+import { surfaceName } from './generate/emit.js';
 import { cudaAvailable, scope, tensorsIn, type Device } from './index.js';
 import { OPERATORS } from './table.js';
 import { CUDA_ONLY, maker, NOT_ON, SAMPLES } from './testing.js';
-
-const nameOf = (row: (typeof OPERATORS)[number]): string =>
-  row.as ?? camelCase(row.operator.split(/[.|]/)[0]!);
 
 /** dtypes and shapes of the results on a device, in order. */
 function outcome(name: string, device: Device): string[] {
@@ -18,7 +15,7 @@ function outcome(name: string, device: Device): string[] {
   );
 }
 
-const names = OPERATORS.map(nameOf);
+const names = OPERATORS.map(surfaceName);
 const devices: Device[] = cudaAvailable() ? ['cpu', 'cuda:0'] : ['cpu'];
 
 test('every operator of the table has a sample', () => {

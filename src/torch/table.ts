@@ -4,11 +4,11 @@
  * This table is written by hand; `npm run generate` makes the typed methods and functions of `operators.generated.ts` from it and
  * from libtorch's schemas. Overloads joined by `|` become one method that takes a tensor or a number; `as` names a method
  * whose overload would clash with another; `nullable` marks results that may be missing. The schemas are ATen's
- * (`aten/src/ATen/native/native_functions.yaml` in PyTorch).
+ * (`aten/src/ATen/native/native_functions.yaml` in PyTorch) and those of our own operators (`native/operators.cc`).
  */
 
 export interface OperatorRow {
-  /** ATen name and overloads: `add.Tensor|Scalar`, `neg`, `sum.dim_IntList`. */
+  /** Name and overloads: `add.Tensor|Scalar`, `neg`; with its namespace where that is not ATen's: `patina::overwrite_`. */
   readonly operator: string;
   /** One line: what it computes. */
   readonly doc: string;
@@ -230,6 +230,11 @@ const CREATION = [
   row('clone', 'A copy.'),
   row('detach', 'The same data without history.'),
   row('copy_', 'Copies from another tensor, converting dtype and device.'),
+  row(
+    'patina::overwrite_',
+    "Copies values without moving autograd's version counter, to refill freed storage with what it held.",
+    { as: 'overwrite' },
+  ),
   row('fill_.Scalar', 'Fills with a value.'),
   row('zero_', 'Fills with 0.'),
   row('_to_copy', 'A copy with another dtype, device or layout.'),

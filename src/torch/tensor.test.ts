@@ -280,7 +280,7 @@ describe('life', () => {
     x.dispose();
     const y = ones([2]);
     x.handle = handle;
-    expect(() => x.add(1)).toThrow(/given to another tensor/);
+    expect(() => x.add(1)).toThrow(/the tensor was disposed/);
     x.handle = -1;
     y.dispose();
   });

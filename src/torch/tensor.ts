@@ -298,15 +298,6 @@ export class Tensor extends TensorOperators {
     return this;
   }
 
-  /**
-   * Copies values in without moving autograd's version counter: graphs that saved this tensor stay valid. For refilling a
-   * storage with the values that it had.
-   */
-  overwrite(source: Tensor): this {
-    expectDone(native.overwrite(this.handle, source.handle), 'overwrite()');
-    return this;
-  }
-
   // --- reading ------------------------------------------------------------------------------------------------------------
 
   /** The only element as a number. @throws UsageError `E_UNSAFE_INTEGER` if it is an integer beyond 2^53. */

@@ -321,6 +321,7 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
   randperm: ({ device }) => torch.randperm(4, { device }),
   fullLike: (make) => make([2]).fullLike(7),
   copy_: (make) => make([2]).copy_(make([2], 'int32')),
+  overwrite: (make) => make([2, 3]).overwrite(make([3])),
   fill_: (make) => make([2]).fill_(7),
   _toCopy: (make) => make([2])._toCopy({ dtype: 'float16' }),
   pinMemory: () => torch.ones([2]).pinMemory(),

@@ -34,6 +34,11 @@ export function camelCase(name: string): string {
   );
 }
 
+/** What a row is called in TypeScript: a namespace does not show. */
+export function surfaceName({ operator, as }: OperatorRow): string {
+  return as ?? camelCase(operator.replace(/^\w+::/, '').split(/[.|]/)[0]!);
+}
+
 interface ArgumentKind {
   readonly type: string;
   /** Numbers it takes in the buffer; 0 if that depends on the value. */
@@ -289,21 +294,21 @@ function declaration({ operator, schema }: Overload): string {
   return `const ${constantName(operator)} = declare('${operator}', [${args}]${inPlace ? ', true' : ''});`;
 }
 
-/** The schema as ATen writes it, for the documentation. */
+/** The schema as libtorch writes it, for the documentation. */
 function schemaText({ operator, schema }: Overload): string {
   let starred = false;
   const args = schema.arguments.map((argument) => {
     const star = argument.keywordOnly && !starred ? ((starred = true), '*, ') : '';
     return `${star}${argument.type} ${argument.name}${argument.default === undefined ? '' : `=${argument.default}`}`;
   });
-  return `aten::${operator}(${args.join(', ')})`;
+  return `${operator.includes('::') ? '' : 'aten::'}${operator}(${args.join(', ')})`;
 }
 
 export function emit(row: OperatorRow, overloads: readonly Overload[]): Emitted {
   const first = overloads[0]!;
   const method =
     first.schema.arguments[0]?.name === 'self' && first.schema.arguments[0].type === 'Tensor';
-  const name = row.as ?? camelCase(first.operator.split('.')[0]!);
+  const name = surfaceName(row);
   const signature = parameters(overloads, method);
   const result = resultOf(row, first.schema, method);
   const names = first.schema.arguments.map((argument) => camelCase(argument.name));

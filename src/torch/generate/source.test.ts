@@ -53,6 +53,14 @@ describe('emit', () => {
     expect(emitted('cat').code).toContain('export function cat(');
   });
 
+  test('a namespace is part of what is called and documented, not of the name', () => {
+    const { code, declarations, method } = emitted('patina::overwrite_');
+    expect(method).toBe(true);
+    expect(code).toContain('overwrite_(source: Tensor): this {');
+    expect(code).toContain('`patina::overwrite_(Tensor self, Tensor source)`');
+    expect(declarations).toContain("declare('patina::overwrite_', ");
+  });
+
   test('keyword-only arguments go into one object, optional ones with their defaults', () => {
     expect(emitted('addmm').code).toContain(
       'addmm(mat1: Tensor, mat2: Tensor, { beta = 1, alpha = 1 }: { beta?: Scalar | undefined; alpha?: Scalar | undefined } = {}): Tensor {',
