@@ -60,7 +60,7 @@ export async function setUp({
  */
 export function isCurrent(root, env) {
   const record = readRecord(root);
-  const libtorch = stillChosen(root, record?.libtorch, env);
+  const libtorch = stillChosen(record?.libtorch, env);
   if (record === undefined || libtorch === undefined || !packagesAreCurrent(root)) return false;
   const addon = wantedAddon(root, libtorch, record.addon, env);
   return (
@@ -79,7 +79,7 @@ async function steps({ root, report, again, cpu, env, downloads }) {
     await report.step('installing the npm packages', () => installPackages(root, env));
   }
 
-  let libtorch = again ? undefined : stillChosen(root, record?.libtorch, env);
+  let libtorch = again ? undefined : stillChosen(record?.libtorch, env);
   if (libtorch === undefined) {
     libtorch = await choose({ root, env, cpu, report, downloads });
     report.note(`libtorch ${libtorch.version} from ${libtorch.folder} (${ORIGIN[libtorch.from]})`);
