@@ -1,10 +1,10 @@
 /** The native addon: compiled with CMake, kept by a hash of its sources, the compiler and libtorch. */
 import { readdirSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
 import { availableParallelism, freemem } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 
 import { SetupError } from './errors.js';
-import { exists, hashFiles, list, makeWhole, writeWhole } from './files.js';
+import { exists, hashFiles, list, makeWhole, projectPath, writeWhole } from './files.js';
 import { packageVersion } from './packages.js';
 import { find, installCommand, isAtLeast, run, tail } from './tools.js';
 
@@ -19,7 +19,7 @@ import { find, installCommand, isAtLeast, run, tail } from './tools.js';
  */
 
 /** Rises when the way of building below changes, so that everybody builds anew. */
-const RECIPE = 1;
+const RECIPE = 2;
 const OLDEST_CMAKE = '3.18';
 /** What one compiler process takes at most with libtorch's headers. */
 const COMPILER_BYTES = 1.5e9;
@@ -41,7 +41,8 @@ export function wantedAddon(root, libtorch, recorded, env) {
   const compiler = path === undefined ? (recorded?.compiler ?? '') : identity(path);
   const { folder, version, fingerprint } = libtorch;
   const headers = packageVersion(root, 'node-api-headers');
-  const words = [`${RECIPE}`, compiler, folder, version, fingerprint, headers];
+  const torch = projectPath(root, folder);
+  const words = [`${RECIPE}`, compiler, torch, version, fingerprint, headers];
   const hash = hashFiles(join(root, 'native'), list(join(root, 'native')), words);
   return { folder: join(root, '.patina', 'addon', hash), hash, compiler };
 }
@@ -84,6 +85,7 @@ export async function buildAddon({ root, libtorch, addon, env, report }) {
       const build = join(folder, 'build');
       const configure = ['-S', join(root, 'native'), '-B', build, '-DCMAKE_BUILD_TYPE=Release'];
       configure.push(`-DCMAKE_CXX_COMPILER=${compiler}`, `-DPATINA_LIBTORCH=${libtorch.folder}`);
+      configure.push(`-DPATINA_RPATH=${rpath(root, libtorch, addon)}`);
       configure.push(`-DNODE_API_HEADERS=${join(root, 'node_modules/node-api-headers/include')}`);
       if (!env['CMAKE_GENERATOR'] && find('ninja', env)) configure.push('-G', 'Ninja');
       const jobs = Math.min(availableParallelism(), Math.floor(freemem() / COMPILER_BYTES));
@@ -102,6 +104,20 @@ export async function buildAddon({ root, libtorch, addon, env, report }) {
   );
   rmSync(log, { force: true });
   removeOldBuilds(join(root, '.patina', 'addon'), addon.hash);
+}
+
+/**
+ * Where the addon looks for libtorch: from its own folder to one within the project, so that they are moved and copied together.
+ *
+ * @param {string} root
+ * @param {ChosenLibtorch} libtorch
+ * @param {Addon} addon
+ */
+function rpath(root, libtorch, addon) {
+  const lib = join(libtorch.folder, 'lib');
+  if (projectPath(root, lib) === lib) return lib;
+  const here = process.platform === 'darwin' ? '@loader_path' : '$ORIGIN';
+  return `${here}/${relative(addon.folder, lib)}`;
 }
 
 const CXX20 = `

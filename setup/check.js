@@ -1,8 +1,9 @@
 /** What a set-up would find, without changing anything; `patina doctor` asks for it with `setup.js --check`. */
+import { fingerprint } from '../src/base/fingerprint.js';
 import { requireCmake, requireCompiler } from './addon.js';
 import { SetupError } from './errors.js';
 import { findGpus, requireDriver } from './gpu.js';
-import { fingerprint, stillChosen } from './libtorch.js';
+import { stillChosen } from './libtorch.js';
 import { isCurrent } from './main.js';
 import { findPip } from './python.js';
 import { readRecord } from './record.js';
@@ -39,7 +40,7 @@ export async function check(root, env) {
   return {
     record: record ?? null,
     current: isCurrent(root, env),
-    libtorch: record === undefined ? null : stateOf(root, record.libtorch, env),
+    libtorch: record === undefined ? null : stateOf(record.libtorch, env),
     gpus: gpus ?? null,
     driver: driver ?? null,
     tools: tools.filter((fault) => fault !== undefined),
@@ -47,12 +48,11 @@ export async function check(root, env) {
 }
 
 /**
- * @param {string} root
  * @param {import('./libtorch.js').ChosenLibtorch} libtorch
  * @param {NodeJS.ProcessEnv} env
  */
-function stateOf(root, libtorch, env) {
-  if (stillChosen(root, libtorch, env) !== undefined) return 'standing';
+function stateOf(libtorch, env) {
+  if (stillChosen(libtorch, env) !== undefined) return 'standing';
   const print = fingerprint(libtorch.folder);
   if (print === undefined) return 'gone';
   return print === libtorch.fingerprint ? 'renamed' : 'changed';

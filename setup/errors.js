@@ -2,6 +2,7 @@
  * The one error class of the set-up, with the fields of the classes in src/base/errors.ts, which do not exist yet when
  * the set-up runs.
  */
+import { errorCode } from '../src/base/error-code.js';
 
 /** A fault that ends the set-up: what happened, a stable code, what to do about it, and the command that does it. */
 export class SetupError extends Error {
@@ -30,7 +31,7 @@ const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EISDIR']);
  * @returns {unknown}
  */
 export function asSetupError(error) {
-  const code = errorCode(error);
+  const code = errorCode(error) ?? '';
   const message = error instanceof Error ? error.message : String(error);
   if (FULL.has(code)) {
     return new SetupError(`The disk is full: ${message}`, {
@@ -47,15 +48,4 @@ export function asSetupError(error) {
     });
   }
   return error;
-}
-
-/**
- * The code of a system error such as `ENOENT`; empty if it has none.
- *
- * @param {unknown} error
- */
-export function errorCode(error) {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string'
-    ? error.code
-    : '';
 }

@@ -10,6 +10,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -101,9 +102,16 @@ export class FakeProject {
     return this.path(path);
   }
 
-  /** Copies the real set-up into the project, to be run as a program. */
+  /** Copies the real set-up into the project, to be run as a program, with what it shares with the sources. */
   addSetup(): void {
     cpSync(import.meta.dirname, this.path('setup'), { recursive: true });
+    for (const file of readdirSync(join(import.meta.dirname, '../src/base'))) {
+      if (!file.endsWith('.js')) continue;
+      this.write(
+        `src/base/${file}`,
+        readFileSync(join(import.meta.dirname, '../src/base', file), 'utf8'),
+      );
+    }
   }
 
   remove(): void {
@@ -187,7 +195,10 @@ const TOOLS: Record<Tool, string> = {
   cmake: `
     const build = process.env.FAKE_BUILD ?? '';
     if (args[0] === '--version') console.log('cmake version ' + (process.env.FAKE_CMAKE ?? '3.25.1'));
-    else if (args[0] === '-S') write(join(after('-B'), 'CMakeCache.txt'), '');
+    else if (args[0] === '-S') {
+      if (process.env.FAKE_CMAKE_LOG) fs.writeFileSync(process.env.FAKE_CMAKE_LOG, args.join('\\n'));
+      write(join(after('-B'), 'CMakeCache.txt'), '');
+    }
     else if (build.startsWith('fail: ')) fail(build.slice(6));
     else {
       for (const name of ['patina.node', 'pixels.node']) {
@@ -204,8 +215,8 @@ const TOOLS: Record<Tool, string> = {
       const fs = require('node:fs');
       const source = fs.readFileSync('src/cli/main.ts', 'utf8');
       if (source.includes('wrong')) { console.log('src/cli/main.ts(1,1): error TS1005'); process.exit(2); }
-      fs.mkdirSync('dist/src/cli', { recursive: true });
-      fs.writeFileSync('dist/src/cli/main.js', source);
+      fs.cpSync('src', 'dist/src', { recursive: true });
+      fs.renameSync('dist/src/cli/main.ts', 'dist/src/cli/main.js');
     \`);
     write('node_modules/.package-lock.json', JSON.stringify({ packages }));
     process.stderr.write(process.env.FAKE_NPM_WARNING ?? '');`,

@@ -73,6 +73,18 @@ export function readIfThere(path) {
 }
 
 /**
+ * A path as it stands in what belongs to the project: relative if it lies within, so that it holds wherever the project is moved
+ * or copied to.
+ *
+ * @param {string} root The project's folder.
+ * @param {string} path Absolute.
+ */
+export function projectPath(root, path) {
+  const within = relative(root, path);
+  return within === '..' || within.startsWith(`..${sep}`) ? path : within;
+}
+
+/**
  * Writes a file so that it is either the old one or the whole new one.
  *
  * @param {string} path

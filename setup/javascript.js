@@ -11,7 +11,7 @@ const CONFIGURATION = ['package-lock.json', 'tsconfig.json', 'tsconfig.build.jso
 /** @param {string} root */
 function sources(root) {
   return FOLDERS.flatMap((folder) =>
-    list(join(root, folder), (path) => path.endsWith('.ts') && !path.endsWith('.test.ts')).map(
+    list(join(root, folder), (path) => /\.[tj]s$/.test(path) && !path.endsWith('.test.ts')).map(
       (path) => `${folder}/${path}`,
     ),
   );

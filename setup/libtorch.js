@@ -1,7 +1,8 @@
 /** Which libtorch: looking at one, and walking the order PATINA_LIBTORCH, the active Python's torch, a private copy. */
-import { readFileSync, statSync } from 'node:fs';
-import { join, resolve, sep } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 
+import { fingerprint, libraryFile } from '../src/base/fingerprint.js';
 import { SetupError } from './errors.js';
 import { exists, readIfThere } from './files.js';
 import { findGpus, requireDriver } from './gpu.js';
@@ -22,20 +23,6 @@ const OLDEST = 9;
 const NEWEST = 15;
 const RANGE = `2.${OLDEST} to 2.${NEWEST}`;
 
-/** @param {string} name */
-const library = (name) => `lib${name}.${process.platform === 'darwin' ? 'dylib' : 'so'}`;
-
-/**
- * Size and time of the main library; the loader in src/base/native-path.ts compares the same.
- *
- * @param {string} folder
- * @returns {string | undefined} Undefined if the library is gone.
- */
-export function fingerprint(folder) {
-  const file = statSync(join(folder, 'lib', library('torch_cpu')), { throwIfNoEntry: false });
-  return file === undefined ? undefined : `${file.size}-${Math.floor(file.mtimeMs)}`;
-}
-
 /**
  * What libtorch a folder holds. Throws E_LIBTORCH_MISSING, E_LIBTORCH_UNSUITABLE, E_LIBTORCH_OLD or E_LIBTORCH_NEW.
  *
@@ -47,7 +34,7 @@ export function inspect(folder) {
   if (!exists(folder)) {
     throw new SetupError(`There is no folder ${folder}.`, { code: 'E_LIBTORCH_MISSING', hint });
   }
-  const needed = ['include/ATen', `lib/${library('torch_cpu')}`, `lib/${library('c10')}`];
+  const needed = ['include/ATen', `lib/${libraryFile('torch_cpu')}`, `lib/${libraryFile('c10')}`];
   const missing = needed.find((part) => !exists(join(folder, part)));
   if (missing !== undefined) {
     throw new SetupError(`${folder} is no libtorch: it has no ${missing}.`, {
@@ -77,7 +64,7 @@ export function inspect(folder) {
   return {
     folder,
     version,
-    cuda: exists(join(folder, 'lib', library('torch_cuda'))),
+    cuda: exists(join(folder, 'lib', libraryFile('torch_cuda'))),
     fingerprint: fingerprint(folder) ?? '',
   };
 }
@@ -99,24 +86,20 @@ function versionOf(folder) {
  * @param {string} folder
  */
 function hasNewStringAbi(folder) {
-  return readFileSync(join(folder, 'lib', library('c10'))).includes('NSt7__cxx11');
+  return readFileSync(join(folder, 'lib', libraryFile('c10'))).includes('NSt7__cxx11');
 }
 
 /**
  * The recorded choice, if it still stands: the library is as it was, and PATINA_LIBTORCH names no other.
  *
- * @param {string} root
  * @param {ChosenLibtorch | undefined} recorded
  * @param {NodeJS.ProcessEnv} env
  * @returns {ChosenLibtorch | undefined}
  */
-export function stillChosen(root, recorded, env) {
+export function stillChosen(recorded, env) {
   if (recorded === undefined || fingerprint(recorded.folder) !== recorded.fingerprint) {
     return undefined;
   }
-  // A clone that was copied with its record does not lean on the clone that it was copied from.
-  const own = join(root, '.patina', sep);
-  if (recorded.from === 'private' && !recorded.folder.startsWith(own)) return undefined;
   const named = env['PATINA_LIBTORCH'] || undefined;
   return named === undefined || resolve(named) === recorded.folder ? recorded : undefined;
 }

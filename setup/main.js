@@ -2,14 +2,16 @@
  * The set-up, step by step: npm packages, libtorch, the native addon, the compiled TypeScript, and the record of it all.
  * Each step looks first whether there is anything to do, so that a second set-up takes a fraction of a second.
  */
+import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 
+import { waitForLock } from '../src/base/lock-file.js';
 import { addonIsThere, buildAddon, wantedAddon } from './addon.js';
 import { DOWNLOADS } from './downloads.js';
 import { SetupError } from './errors.js';
 import { compileJavascript, javascriptHash, javascriptIsThere } from './javascript.js';
 import { choose, stillChosen } from './libtorch.js';
-import { withLock } from './lock.js';
 import { installPackages, packagesAreCurrent } from './packages.js';
 import { readRecord, writeRecord } from './record.js';
 
@@ -46,10 +48,22 @@ export async function setUp({
     report.note('nothing to do');
     return;
   }
-  /** @param {string} holder */
-  const onWait = (holder) => report.note(`waiting for another set-up (${holder})`);
-  const lock = join(root, '.patina', 'setup.lock');
-  await withLock(lock, () => steps({ root, report, again, cpu, env, downloads }), { onWait });
+  const folder = join(root, '.patina');
+  mkdirSync(folder, { recursive: true });
+  // One at a time, which saves double work; that nothing is half used rests on renaming (see files.js).
+  const lock = await waitForLock(join(folder, 'setup.lock'), {
+    onWait: (holder) => report.note(`waiting for another set-up (${describe(holder)})`),
+  });
+  try {
+    await steps({ root, report, again, cpu, env, downloads });
+  } finally {
+    lock.release();
+  }
+}
+
+/** @param {import('../src/base/lock-file.js').LockHolder} holder */
+function describe({ host, pid }) {
+  return host === hostname() ? `process ${pid}` : `process ${pid} on ${host}`;
 }
 
 /**
@@ -60,7 +74,7 @@ export async function setUp({
  */
 export function isCurrent(root, env) {
   const record = readRecord(root);
-  const libtorch = stillChosen(root, record?.libtorch, env);
+  const libtorch = stillChosen(record?.libtorch, env);
   if (record === undefined || libtorch === undefined || !packagesAreCurrent(root)) return false;
   const addon = wantedAddon(root, libtorch, record.addon, env);
   return (
@@ -79,7 +93,7 @@ async function steps({ root, report, again, cpu, env, downloads }) {
     await report.step('installing the npm packages', () => installPackages(root, env));
   }
 
-  let libtorch = again ? undefined : stillChosen(root, record?.libtorch, env);
+  let libtorch = again ? undefined : stillChosen(record?.libtorch, env);
   if (libtorch === undefined) {
     libtorch = await choose({ root, env, cpu, report, downloads });
     report.note(`libtorch ${libtorch.version} from ${libtorch.folder} (${ORIGIN[libtorch.from]})`);

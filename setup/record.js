@@ -1,11 +1,14 @@
-/** The record of what the set-up did, `.patina/setup.json`; src/base/native-path.ts reads it. */
-import { join } from 'node:path';
+/**
+ * The record of what the set-up did, `.patina/setup.json`; src/base/native-path.ts reads it. In the file, folders within the
+ * project are relative to it, so that a project that was moved or copied is set up; here they are absolute.
+ */
+import { join, resolve } from 'node:path';
 
-import { readIfThere, writeWhole } from './files.js';
+import { projectPath, readIfThere, writeWhole } from './files.js';
 
 /**
  * @typedef {object} SetupRecord
- * @property {1} version
+ * @property {2} version
  * @property {import('./libtorch.js').ChosenLibtorch} libtorch
  * @property {import('./addon.js').Addon} addon
  * @property {string} javascript Hash of the sources that were compiled.
@@ -24,10 +27,11 @@ export function readRecord(root) {
   try {
     const record = JSON.parse(readIfThere(recordPath(root)) ?? 'null');
     const whole =
-      record?.version === 1 &&
+      record?.version === 2 &&
       typeof record.libtorch?.folder === 'string' &&
+      typeof record.addon?.folder === 'string' &&
       typeof record.addon?.hash === 'string';
-    return whole ? record : undefined;
+    return whole ? withFolders(record, (folder) => resolve(root, folder)) : undefined;
   } catch (error) {
     // A record that was broken by hand is made again.
     if (error instanceof SyntaxError) return undefined;
@@ -42,6 +46,21 @@ export function readRecord(root) {
 export function writeRecord(root, facts) {
   const at = new Date().toISOString();
   /** @type {SetupRecord} */
-  const record = { version: 1, ...facts, node: process.version, at };
-  writeWhole(recordPath(root), `${JSON.stringify(record, null, 2)}\n`);
+  const record = { version: 2, ...facts, node: process.version, at };
+  const portable = withFolders(record, (folder) => projectPath(root, folder));
+  writeWhole(recordPath(root), `${JSON.stringify(portable, null, 2)}\n`);
+}
+
+/**
+ * @param {SetupRecord} record
+ * @param {(folder: string) => string} change
+ * @returns {SetupRecord}
+ */
+function withFolders(record, change) {
+  const { libtorch, addon } = record;
+  return {
+    ...record,
+    libtorch: { ...libtorch, folder: change(libtorch.folder) },
+    addon: { ...addon, folder: change(addon.folder) },
+  };
 }

@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process';
-import { readdirSync, rmSync, utimesSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, sep } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { check } from './check.js';
 import { FakeProject, fakeDownloads, library } from './fake-project.js';
 import { isCurrent, setUp } from './main.js';
 import type { SetupRecord } from './record.js';
@@ -35,10 +37,10 @@ describe('the set-up', () => {
       /npm packages(.|\n)*downloading torch(.|\n)*addon(.|\n)*TypeScript(.|\n)*ready/,
     );
     const { version, libtorch, addon, node } = record();
-    expect({ version, node }).toEqual({ version: 1, node: process.version });
+    expect({ version, node }).toEqual({ version: 2, node: process.version });
     expect(libtorch).toMatchObject({ from: 'private', version: '2.11.0+cu130', cuda: false });
-    expect(libtorch.folder).toBe(project.path('.patina/libtorch/2.11.0-lean/torch'));
-    expect(readdirSync(addon.folder).sort()).toEqual(['patina.node', 'pixels.node']);
+    expect(libtorch.folder).toBe('.patina/libtorch/2.11.0-lean/torch');
+    expect(readdirSync(project.path(addon.folder)).sort()).toEqual(['patina.node', 'pixels.node']);
     expect(project.has('.patina/downloads')).toBe(false);
     expect(isCurrent(project.root, project.env())).toBe(true);
 
@@ -66,8 +68,9 @@ describe('the set-up', () => {
     project.write('native/addon.cc', 'int answer() { return 42; }\n');
     expect(await steps({ FAKE_BUILD: 'broken' })).toEqual([]);
     rmSync(project.path('.patina/libtorch/2.11.0-lean/torch/lib'), { recursive: true });
-    expect(await steps()).toEqual(['downloading', 'downloading', 'unpacking', 'building']);
-    for (const broken of ['not JSON', '{ "version": 1 }', '[]']) {
+    // The same libtorch again: the addon fits it.
+    expect(await steps()).toEqual(['downloading', 'downloading', 'unpacking']);
+    for (const broken of ['not JSON', '{ "version": 2 }', '[]']) {
       project.write('.patina/setup.json', broken);
       expect(await steps()).toEqual(['compiling']);
     }
@@ -88,6 +91,65 @@ describe('the set-up', () => {
   });
 });
 
+describe('a project that is set up', () => {
+  let elsewhere: string;
+  beforeEach(() => {
+    elsewhere = join(mkdtempSync(join(tmpdir(), 'patina-elsewhere-')), 'project');
+  });
+  afterEach(() => rmSync(join(elsewhere, '..'), { recursive: true }));
+
+  const WAYS = {
+    moved: () => renameSync(project.root, elsewhere),
+    copied: () => {
+      cpSync(project.root, elsewhere, { recursive: true });
+      rmSync(project.root, { recursive: true });
+    },
+  };
+  const LIBTORCHES = {
+    'the private copy': () => ({}),
+    'a libtorch within the project': () => ({ PATINA_LIBTORCH: project.addLibtorch('torch') }),
+  };
+  const cases = Object.entries(WAYS).flatMap(([way, go]) =>
+    Object.entries(LIBTORCHES).map(([name, add]) => [way, name, go, add] as const),
+  );
+  it.each(cases)('%s with %s, is set up there', async (_way, _name, go, add) => {
+    await run(add());
+    const { hash } = record().addon;
+    go();
+    expect(isCurrent(elsewhere, project.env())).toBe(true);
+    const found = await check(elsewhere, project.env());
+    expect(found).toMatchObject({
+      current: true,
+      libtorch: 'standing',
+      record: { addon: { hash } },
+    });
+    expect(found.record!.libtorch.folder.startsWith(join(elsewhere, sep))).toBe(true);
+    expect(readFileSync(join(elsewhere, '.patina/setup.json'), 'utf8')).not.toContain(project.root);
+  });
+
+  it('copied with a libtorch outside of it, goes on using that one', async () => {
+    const outside = new FakeProject();
+    try {
+      const torch = outside.addLibtorch('torch');
+      await run({ PATINA_LIBTORCH: torch });
+      WAYS.copied();
+      expect(await check(elsewhere, project.env())).toMatchObject({
+        current: true,
+        record: { libtorch: { folder: torch } },
+      });
+    } finally {
+      outside.remove();
+    }
+  });
+
+  it('has an addon that looks for libtorch within the project from its own folder', async () => {
+    await run({ FAKE_CMAKE_LOG: project.path('log') });
+    expect(project.read('log')).toMatch(
+      /^-DPATINA_RPATH=(\$ORIGIN|@loader_path)\/\.\.\/\.\.\/libtorch\/2\.11\.0-lean\/torch\/lib$/m,
+    );
+  });
+});
+
 describe('the choice of libtorch', () => {
   it('takes PATINA_LIBTORCH first, then the active Python, then a private copy', async () => {
     const named = project.addLibtorch('named', { version: '2.12.0' });
@@ -95,11 +157,11 @@ describe('the choice of libtorch', () => {
     await run({ PATINA_LIBTORCH: named, FAKE_TORCH: ofPython });
     expect(record().libtorch).toMatchObject({
       from: 'PATINA_LIBTORCH',
-      folder: named,
+      folder: 'named',
       cuda: false,
     });
     await run({ FAKE_TORCH: ofPython }, { again: true });
-    expect(record().libtorch).toMatchObject({ from: 'python', folder: ofPython, cuda: true });
+    expect(record().libtorch).toMatchObject({ from: 'python', folder: 'venv/torch', cuda: true });
     await run({}, { again: true });
     expect(record().libtorch).toMatchObject({ from: 'private', version: '2.11.0+cu130' });
   });
@@ -110,11 +172,12 @@ describe('the choice of libtorch', () => {
     expect(await run({ FAKE_TORCH: ofPython })).toBe('setup: nothing to do\n');
     const named = project.addLibtorch('named');
     await run({ PATINA_LIBTORCH: named });
-    expect(record().libtorch.folder).toBe(named);
+    expect(record().libtorch.folder).toBe('named');
     expect(await run({ FAKE_TORCH: ofPython })).toBe('setup: nothing to do\n');
-    utimesSync(join(named, 'lib', library('torch_cpu')), 1, 1);
+    // Another build of the same size.
+    project.write(join('named/lib', library('torch_cpu')), 'lybrary');
     await run({ FAKE_TORCH: ofPython });
-    expect(record().libtorch.folder).toBe(ofPython);
+    expect(record().libtorch.folder).toBe('venv/torch');
     rmSync(ofPython, { recursive: true });
     await run();
     expect(record().libtorch.from).toBe('private');

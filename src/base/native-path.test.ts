@@ -1,8 +1,9 @@
-import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { fingerprint, libraryFile } from './fingerprint.js';
 import { nativeLibrary, packageRoot } from './native-path.js';
 
 const override = process.env['PATINA_ADDON'];
@@ -48,22 +49,21 @@ describe('nativeLibrary', () => {
 
   it('refuses a libtorch that is gone or not the one that the addon was built for', () => {
     const lib = join(folder, 'torch', 'lib');
-    const main = join(
-      lib,
-      process.platform === 'darwin' ? 'libtorch_cpu.dylib' : 'libtorch_cpu.so',
-    );
-    const libtorch = { folder: join(folder, 'torch'), fingerprint: '7-1000' };
+    const main = join(lib, libraryFile('torch_cpu'));
+    mkdirSync(lib, { recursive: true });
+    writeFileSync(main, 'the one');
+    // Recorded relative to the package.
+    const libtorch = { folder: 'torch', fingerprint: fingerprint(join(folder, 'torch')) };
     const from = packageWith(JSON.stringify({ addon: { folder: '.patina' }, libtorch }));
     writeFileSync(join(folder, '.patina', 'patina.node'), '');
     writeFileSync(join(folder, '.patina', 'pixels.node'), '');
+    expect(nativeLibrary('patina', from)).toBe(join(folder, '.patina', 'patina.node'));
+    rmSync(main);
     const gone = { code: 'E_LIBTORCH_GONE', exitCode: 3 };
     expect(() => nativeLibrary('patina', from)).toThrow(expect.objectContaining(gone));
-    mkdirSync(lib, { recursive: true });
     writeFileSync(main, 'another');
     const changed = { code: 'E_LIBTORCH_CHANGED', exitCode: 3 };
     expect(() => nativeLibrary('patina', from)).toThrow(expect.objectContaining(changed));
-    utimesSync(main, 1, 1);
-    expect(nativeLibrary('patina', from)).toBe(join(folder, '.patina', 'patina.node'));
     // The addon for pixels has nothing to do with libtorch.
     rmSync(main);
     expect(nativeLibrary('pixels', from)).toBe(join(folder, '.patina', 'pixels.node'));

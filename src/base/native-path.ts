@@ -2,11 +2,12 @@
  * Where the native addons of this package lie: `npm run setup` builds them and records their folder in
  * `.patina/setup.json` beside the package's own `package.json`.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { EnvironmentError } from './errors.js';
+import { fingerprint } from './fingerprint.js';
 
 /** `patina` is bound to libtorch; `pixels` needs nothing and may be loaded in any worker thread. */
 export type NativeLibrary = 'patina' | 'pixels';
@@ -23,7 +24,9 @@ export function nativeLibrary(name: NativeLibrary, from?: string): string {
   if (override !== undefined && override !== '') return existing(resolve(override), name);
   const root = packageRoot(from);
   const { addon, libtorch } = readRecord(root);
-  if (name === 'patina' && libtorch !== undefined) requireUnchanged(libtorch);
+  if (name === 'patina' && libtorch !== undefined) {
+    requireUnchanged(resolve(root, libtorch.folder), libtorch.fingerprint);
+  }
   return existing(resolve(root, addon.folder), name);
 }
 
@@ -43,7 +46,7 @@ export function packageRoot(from = dirname(fileURLToPath(import.meta.url))): str
   }
 }
 
-/** What is used here of the record that setup/record.js writes. */
+/** What is used here of the record that setup/record.js writes; folders may be relative to the package. */
 interface SetupRecord {
   addon: { folder: string };
   libtorch: { folder: string; fingerprint: string } | undefined;
@@ -63,16 +66,10 @@ function readRecord(root: string): SetupRecord {
   return { addon, libtorch: texts(field(record, 'libtorch'), ['folder', 'fingerprint']) };
 }
 
-/** Size and time of the main library against the record: the addon's calls fit one libtorch only. */
-function requireUnchanged({ folder, fingerprint }: { folder: string; fingerprint: string }): void {
-  const path = join(
-    folder,
-    'lib',
-    `libtorch_cpu.${process.platform === 'darwin' ? 'dylib' : 'so'}`,
-  );
-  const file = statSync(path, { throwIfNoEntry: false });
-  const found = file === undefined ? undefined : `${file.size}-${Math.floor(file.mtimeMs)}`;
-  if (found === fingerprint) return;
+/** The addon's calls fit one libtorch only. */
+function requireUnchanged(folder: string, recorded: string): void {
+  const found = fingerprint(folder);
+  if (found === recorded) return;
   throw new EnvironmentError(
     `The libtorch in ${folder} is ${found === undefined ? 'gone' : 'not the one that the addon was built for'}.`,
     {

@@ -1,14 +1,11 @@
 /** Faults of the file system (`ENOSPC`, `EACCES`, ...) and what they mean for the person at the keyboard. */
+import { errorCode } from './error-code.js';
 import { EnvironmentError } from './errors.js';
+
+export { errorCode };
 
 const FULL = new Set(['ENOSPC', 'EDQUOT']);
 const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR']);
-
-/** The `code` of a system error such as `ENOENT`, or undefined. */
-export function errorCode(error: unknown): string | undefined {
-  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' ? code : undefined;
-}
 
 /**
  * The typed error for a write that failed, or `error` itself when it is no fault of disk or rights:

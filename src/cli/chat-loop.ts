@@ -1,7 +1,7 @@
 /** Questions in, answers out: what `patina chat` does once the model is loaded. */
 import { PatinaError } from '../base/errors.js';
 import type { AnswerSummary, AskOptions, Conversation } from '../generate/index.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 import { describe, exitCodeOf, printError } from './print-error.js';
 
 export interface AnswerOptions {

@@ -3,9 +3,9 @@ import { PassThrough, Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 
 import { CHAT_FOLDER, greedyFacts, LLAVA, PICTURE } from '../generate/testing.js';
-import { define } from './chat.js';
 import type { CommandEntry } from './commands.js';
 import { main } from './main.js';
+import { define } from './usage/chat.js';
 
 interface Screen {
   code: number;

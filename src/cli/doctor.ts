@@ -1,27 +1,19 @@
 /** `patina doctor`: what Patina runs on, and for each fault the command that mends it. */
-import type { Command } from 'commander';
-
 import { formatBytes } from '../base/format.js';
-import type { Session } from './commands.js';
 import { examine, type Fault, type Health, type Origin } from './health.js';
+import type { Session } from './session.js';
 
-export function define(command: Command, session: Session): void {
-  command
-    .option('--json', 'print one JSON object')
-    .addHelpText(
-      'after',
-      `
-Examples:
-  patina doctor
-  patina doctor --json
+export interface DoctorFlags {
+  json?: boolean;
+}
 
-Exit code: 0 if Patina can work, 3 if a fault prevents it.`,
-    )
-    .action(async ({ json = false }: { json?: boolean }) => {
-      const health = await examine();
-      session.stdout.write(json ? `${JSON.stringify(health, null, 2)}\n` : describeHealth(health));
-      if (!health.ok) session.exitCode = 3;
-    });
+export async function doctorCommand(
+  { json = false }: DoctorFlags,
+  session: Session,
+): Promise<void> {
+  const health = await examine();
+  session.stdout.write(json ? `${JSON.stringify(health, null, 2)}\n` : describeHealth(health));
+  if (!health.ok) session.exitCode = 3;
 }
 
 /** The report as text: a line for each fact, then the faults. */

@@ -1,26 +1,19 @@
 /** `patina export`: a model in the layout of another tool, and what a folder is. */
-import { type Command, InvalidArgumentError, Option } from 'commander';
-
 import { DataError, UsageError } from '../base/errors.js';
 import { formatBytes, formatCount } from '../base/format.js';
 import { resolveModel } from '../base/hub/resolve.js';
 import { readSmallText } from '../formats/small-file.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
 import { exportModel } from '../models/export/export-model.js';
-import {
-  EXPORT_LAYOUTS,
-  type ExportLayout,
-  type ExportReport,
-} from '../models/export/export-options.js';
+import type { ExportLayout, ExportReport } from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
 import { compileTemplate } from '../text/jinja.js';
 import { LLAMA3_TEMPLATE } from '../text/llama3-template.js';
 import { weightsIn } from '../train/run/run-weights.js';
-import { collect, dtypeValue, indexValue, numberValue } from './arguments.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 import { LoadProgress } from './load-progress.js';
 
-interface Flags {
+export interface ExportFlags {
   to?: ExportLayout;
   inspect?: boolean;
   llm?: string;
@@ -42,88 +35,29 @@ interface Flags {
   json?: boolean;
 }
 
-const EXAMPLES = `
-Examples:
-  patina export --inspect MODEL
-  patina export MODEL --to hf OUT
-  patina export runs/NAME --merge --to hf OUT
-  patina export iter_100.pth --llm LLAMA --vision CLIP --to hf OUT
-
-Where OUT exists, nothing is written without --replace. docs/formats.md explains
-the layouts.`;
-
-export function define(command: Command, session: Session): void {
-  command
-    .argument('<source>', 'folder, file or hub name: a model, a part of one, an adapter, or a run')
-    .argument('[out]', 'folder to write')
-    .addOption(
-      new Option(
-        '--to <layout>',
-        'write a folder for transformers (hf), for the code of LLaVA’s authors (official), or an adapter for PEFT (peft)',
-      ).choices(EXPORT_LAYOUTS),
-    )
-    .option('--inspect', 'say what SOURCE is, and write nothing')
-    .option('--llm <model>', 'decoder with its tokenizer, for what SOURCE lacks')
-    .option('--vision <model>', 'CLIP vision tower, for what SOURCE lacks')
-    .option('--projector <model>', 'projector, for what SOURCE lacks')
-    .option('--base <model>', 'model beneath adapters (default: the one that they name)')
-    .option('--adapter <adapter>', 'adapter on top of SOURCE; may be repeated', collect)
-    .option('--merge', 'fold adapters into the weights, computed in fp32')
-    .option(
-      '--dtype <type>',
-      'type of the weights: bf16, fp16 or fp32 (default: that of the embeddings)',
-      dtypeValue,
-    )
-    .option(
-      '--feature-layer <n>',
-      'layer of the tower that is read, where no file says; -1 is the last (default: -2)',
-      layerValue,
-    )
-    .addOption(
-      new Option(
-        '--select <strategy>',
-        'patches (default) or the class token too (full), where no file says',
-      ).choices(['default', 'full']),
-    )
-    .option(
-      '--image-token <id>',
-      'id of the image token (default: what a file says, else a token is added)',
-      indexValue,
-    )
-    .option('--lora-alpha <n>', 'alpha of adapters that come without settings', numberValue)
-    .option(
-      '--chat-template <file>',
-      'Jinja file to write as chat template (default: the source’s)',
-    )
-    .option(
-      '--allow <name>',
-      'tensor that may be unexpected (it is left out) or not finite; a name, or a beginning and *; may be repeated',
-      collect,
-    )
-    .option('--seed <n>', 'seed of the rows for added tokens (default: 0)', indexValue)
-    .option('--shard-gb <n>', 'most gigabytes per file of weights (default: 5)', positiveValue)
-    .option('--replace', 'put the new folder in place of an older one')
-    .option('--json', 'print one JSON object')
-    .addHelpText('after', EXAMPLES)
-    .action(async (source: string, out: string | undefined, flags: Flags) => {
-      const { json = false } = flags;
-      const show = (value: object, text: string): void => {
-        session.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : text);
-      };
-      if (flags.inspect === true) {
-        if (out !== undefined || flags.to !== undefined) {
-          throw new UsageError('--inspect writes nothing, and so takes no OUT and no --to.', {
-            code: 'E_USAGE',
-            hint: 'Leave out one or the other.',
-          });
-        }
-        const found = await describeSource(await resolveModel(await weightsIn(source)));
-        show(found, describe(found));
-        return;
-      }
-      const report = await write(source, out, flags, session);
-      show(report, summary(report));
-    });
+export async function exportCommand(
+  source: string,
+  out: string | undefined,
+  flags: ExportFlags,
+  session: Session,
+): Promise<void> {
+  const { json = false } = flags;
+  const show = (value: object, text: string): void => {
+    session.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : text);
+  };
+  if (flags.inspect === true) {
+    if (out !== undefined || flags.to !== undefined) {
+      throw new UsageError('--inspect writes nothing, and so takes no OUT and no --to.', {
+        code: 'E_USAGE',
+        hint: 'Leave out one or the other.',
+      });
+    }
+    const found = await describeSource(await resolveModel(await weightsIn(source)));
+    show(found, describe(found));
+    return;
+  }
+  const report = await write(source, out, flags, session);
+  show(report, summary(report));
 }
 
 async function write(
@@ -141,7 +75,7 @@ async function write(
     shardGb,
     chatTemplate,
     ...flags
-  }: Flags,
+  }: ExportFlags,
   session: Session,
 ): Promise<ExportReport> {
   if (to === undefined || out === undefined) {
@@ -193,18 +127,6 @@ async function readTemplate(file: string): Promise<string> {
   }
   compileTemplate(source, { name: file });
   return source;
-}
-
-function positiveValue(text: string): number {
-  const value = numberValue(text);
-  if (value > 0) return value;
-  throw new InvalidArgumentError('It is not above 0.');
-}
-
-function layerValue(text: string): number {
-  const layer = numberValue(text);
-  if (Number.isSafeInteger(layer)) return layer;
-  throw new InvalidArgumentError('It is not a whole number.');
 }
 
 function summary({ folder, layout, files, parameters, bytes, dtype, notes }: ExportReport): string {

@@ -1,7 +1,7 @@
 /** How far loading a model is, on one line of a terminal; elsewhere only notices. */
 import { formatBytes } from '../base/format.js';
 import type { HubEvent } from '../base/hub/resolve.js';
-import type { Output } from './commands.js';
+import type { Output } from './session.js';
 
 const CLEAR = '\r\u001b[K';
 

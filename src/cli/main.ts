@@ -9,8 +9,9 @@ import { Command, CommanderError } from 'commander';
 
 import { UsageError } from '../base/errors.js';
 import { packageRoot } from '../base/native-path.js';
-import { COMMANDS, type CommandEntry, type Output, type Session } from './commands.js';
+import { COMMANDS, type CommandEntry } from './commands.js';
 import { exitCodeOf, printError } from './print-error.js';
+import type { Output, Session } from './session.js';
 
 /**
  * Runs `patina` with these arguments and returns its exit code: 0 ok, 1 unexpected, 2 usage or recipe, 3 environment,

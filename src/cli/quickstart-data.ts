@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import type { Recipe } from '../config/index.js';
 import { isPrepared, prepareQuickstart, SIZES } from '../recipes/quickstart/prepare.js';
 import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 
 /**
  * Draws what the recipe lacks of the quickstart's; nothing for any other recipe.

@@ -1,6 +1,5 @@
 /** `patina quickstart`: the whole story on pictures that it draws: data, tokenizer, two stages of training, answers, a model's folder. */
 import { join, resolve } from 'node:path';
-import type { Command } from 'commander';
 
 import { loadChatModel } from '../generate/index.js';
 import { exportModel } from '../models/export/export-model.js';
@@ -8,38 +7,21 @@ import { findRecipe } from '../recipes/find-recipe.js';
 import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
 import { scoreRecords } from '../recipes/quickstart/score.js';
 import { train, type TrainEvent } from '../train/index.js';
-import { collect } from './arguments.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 import { jsonLine } from './json-text.js';
 import { drawIfNeeded } from './quickstart-data.js';
 import { countRight, quickstartReport } from './quickstart-report.js';
 import { watchTraining } from './watch-training.js';
 
-interface Flags {
+export interface QuickstartFlags {
   set?: string[];
   json?: boolean;
 }
 
-export function define(command: Command, session: Session): void {
-  command
-    .option('--set <field=value>', 'set a field of both recipes; may be repeated', collect)
-    .option('--json', 'print the result as one JSON object')
-    .addHelpText(
-      'after',
-      `
-Draws pictures of shapes, trains a small LLaVA on them in two stages (captions
-with everything trained; then questions, the decoder by LoRA), and asks it about
-pictures that it has never seen. Everything lies in ${QUICKSTART_DATA} and beside
-it afterwards. Takes a bit over a minute on two cores.
-
-Examples:
-  patina quickstart
-  patina quickstart --set schedule.updates=100`,
-    )
-    .action(({ set = [], json = false }: Flags) => quickstartCommand(session, set, json));
-}
-
-async function quickstartCommand(session: Session, set: string[], json: boolean): Promise<void> {
+export async function quickstartCommand(
+  { set = [], json = false }: QuickstartFlags,
+  session: Session,
+): Promise<void> {
   const begun = performance.now();
   const folder = resolve(QUICKSTART_DATA);
   const say = (line: string): void => void session.stderr.write(`${line}\n`);

@@ -1,74 +1,41 @@
-/** `patina runs`: the runs of a folder, and the curves of one. */
+/** `patina runs`: the runs of a folder, and the curves of one. Both are files alone: nothing here loads libtorch. */
 import { basename, join } from 'node:path';
-import type { Command } from 'commander';
 
-import { didYouMean } from '../base/did-you-mean.js';
-import { UsageError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { number } from '../base/json-lines.js';
 import { lineChart, sparkline } from '../base/sparkline.js';
-import {
-  curve,
-  findRun,
-  listCheckpoints,
-  listRuns,
-  ofType,
-  readEvents,
-  readMetrics,
-  type RunSummary,
-} from '../train/index.js';
-import type { Session } from './commands.js';
+import { listCheckpoints } from '../train/run/checkpoints.js';
+import { findRun, listRuns, type RunSummary } from '../train/run/list-runs.js';
+import { ofType, readEvents } from '../train/run/logged-events.js';
+import { curve, readMetrics } from '../train/run/metrics.js';
 import { jsonLine } from './json-text.js';
+import type { Session } from './session.js';
 import { columns, eventLines, figures } from './train-view/event-lines.js';
 
-interface RunsFlags {
+export interface RunsFlags {
   root?: string;
   json?: boolean;
 }
 
-const ROOT = ['--root <folder>', 'the folder that holds the runs', 'runs'] as const;
-
-export function define(command: Command, session: Session): void {
-  command
-    .option(...ROOT)
-    .option('--json', 'print one JSON object')
-    .addHelpText(
-      'after',
-      `
-Examples:
-  patina runs
-  patina runs show
-  patina runs show my-recipe-20260131-235959`,
-    )
-    .allowExcessArguments()
-    .action(async ({ root, json = false }: RunsFlags) => {
-      const [stranger] = command.args;
-      if (stranger !== undefined) throw unknownCommand(stranger);
-      const runs = await listRuns(root);
-      session.stdout.write(json ? jsonLine({ runs }) : listText(runs));
-      if (runs.length === 0) session.stderr.write(`There is no run under ${root ?? 'runs'}.\n`);
-    });
-  command
-    .command('show [run]')
-    .description('Show a run with its loss curves; the newest if none is named.')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  patina runs show\n  patina runs show my-recipe-20260131-235959',
-    )
-    .action(async (name: string | undefined) => {
-      const { root, json = false } = command.opts<RunsFlags>();
-      const path = await findRun(name, root);
-      const run = (await listRuns(join(path, '..'))).find((each) => each.path === path)!;
-      session.stdout.write(json ? jsonLine(run) : await showText(run));
-    });
+/** Lists runs. */
+export async function runsCommand(
+  { root, json = false }: RunsFlags,
+  session: Session,
+): Promise<void> {
+  const runs = await listRuns(root);
+  session.stdout.write(json ? jsonLine({ runs }) : listText(runs));
+  if (runs.length === 0) session.stderr.write(`There is no run under ${root ?? 'runs'}.\n`);
 }
 
-function unknownCommand(name: string): UsageError {
-  const isTypo = didYouMean(name, ['show']) !== undefined;
-  return new UsageError(`unknown command '${name}'`, {
-    code: 'E_USAGE',
-    hint: isTypo ? 'Did you mean show?' : `\`patina runs show ${name}\` shows a run of that name.`,
-  });
+/** Shows one run. */
+export async function showRun(
+  name: string | undefined,
+  { root, json = false }: RunsFlags,
+  session: Session,
+): Promise<void> {
+  const path = await findRun(name, root);
+  const run = (await listRuns(join(path, '..'))).find((each) => each.path === path)!;
+  session.stdout.write(json ? jsonLine(run) : await showText(run));
 }
 
 function listText(runs: readonly RunSummary[]): string {

@@ -7,7 +7,7 @@ import { writeWholeFile } from '../base/whole-file.js';
 import { fitImage, type FitOptions } from '../data/image/fit.js';
 import { readImage } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 
 export interface ShowPictureOptions extends FitOptions {
   file: string;

@@ -14,7 +14,7 @@ import { describePlace, type RecordPlace } from '../data/sources/place.js';
 import { openTable } from '../data/sources/open-table.js';
 import type { ReadRecord } from '../data/sources/record-table.js';
 import { IMAGE_ID } from '../text/message.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 import { type Marks, renderSample } from './render-sample.js';
 
 export interface ShowRecordsOptions {

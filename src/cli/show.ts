@@ -1,6 +1,4 @@
 /** `patina show`: what the model sees of the records of a data file, or of a picture. */
-import { type Command, Option } from 'commander';
-
 import { UsageError } from '../base/errors.js';
 import { resolveModel } from '../base/hub/resolve.js';
 import type { FitMode } from '../data/image/fit.js';
@@ -10,15 +8,14 @@ import { loadFormat } from '../data/loading/load-format.js';
 import { modelBeneath, tokenizerFolder } from '../generate/tokenizer-folder.js';
 import type { ChatFormat, SpecialTokens } from '../text/index.js';
 import { weightsIn } from '../train/run/run-weights.js';
-import { countValue, indexValue } from './arguments.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 import { LoadProgress } from './load-progress.js';
 import type { ModelView } from './model-view.js';
 import { COLOUR_MARKS, PLAIN_MARKS } from './render-sample.js';
 import { showPicture } from './show-picture.js';
 import { showRecords, type ShowRecordsOptions } from './show-records.js';
 
-interface ShowFlags {
+export interface ShowFlags {
   model?: string;
   tokenizer?: string;
   data?: string;
@@ -36,67 +33,7 @@ interface ShowFlags {
   json?: boolean;
 }
 
-export function define(command: Command, session: Session): void {
-  command
-    .option('--model <model>', 'folder or hub name of the model, or a run')
-    .option(
-      '--tokenizer <model>',
-      'folder or hub name of the tokenizer; then --data needs no model',
-    )
-    .option('--data <file>', 'show records of this file, folder or hub name')
-    .option('--index <n>', 'only this record, from 0', indexValue)
-    .option('--image <file>', 'show a picture; with --size it needs no model')
-    .option('--out <file.png>', 'write the pixels of the picture after resizing')
-    .option(
-      '--template <name>',
-      "chat template: llama3_chat, vicuna, or a Jinja file; default: the tokenizer's own",
-    )
-    .option('--max-length <n>', 'cut records after so many tokens', countValue)
-    .option(
-      '--image-tokens <n>',
-      "count a picture as so many tokens; default: the model's, 1 without one",
-      countValue,
-    )
-    .option(
-      '--size <pixels>',
-      "side of the square that pictures become; default: the model's",
-      countValue,
-    )
-    .addOption(
-      new Option(
-        '--mode <mode>',
-        'how pictures become squares; default: as the model says, else pad',
-      ).choices(['pad', 'crop']),
-    )
-    .addOption(
-      new Option('--reading <reading>', 'turn pictures upright by their EXIF, or not')
-        .choices(['turned', 'stored'])
-        .default('turned'),
-    )
-    .addOption(
-      new Option('--special-tokens <what>', 'what text that spells a special token is')
-        .choices(['text', 'parse'])
-        .default('text'),
-    )
-    .option('--expand', 'with --json: write a picture as its tokens, not as one -200')
-    .option(
-      '--json',
-      'one line for each record: {id, input_ids, labels}, or {id, error}; one object for a picture',
-    )
-    .addHelpText(
-      'after',
-      `
-Examples:
-  patina show --model MODEL --data data.json --index 0
-  patina show --tokenizer MODEL --data data.json --json
-  patina show --model MODEL --image photo.jpg --out seen.png
-
-Exit code: 4 if a record is bad.`,
-    )
-    .action((flags: ShowFlags) => show(flags, session));
-}
-
-async function show(flags: ShowFlags, session: Session): Promise<void> {
+export async function showCommand(flags: ShowFlags, session: Session): Promise<void> {
   const { data, image, json = false } = flags;
   if ((data === undefined) === (image === undefined)) {
     throw misuse('Either --data or --image is to be shown.', 'Give one of them.');

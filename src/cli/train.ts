@@ -1,6 +1,5 @@
 /** `patina train`: trains what a recipe says, or goes on with a run. A thin caller of `train` and `resumeRun`. */
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
 
 import { UsageError } from '../base/errors.js';
 import { findRecipe } from '../recipes/find-recipe.js';
@@ -12,12 +11,11 @@ import {
   type TrainEvent,
   type TrainOptions,
 } from '../train/index.js';
-import { collect, countValue } from './arguments.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 import { drawIfNeeded } from './quickstart-data.js';
 import { watchTraining } from './watch-training.js';
 
-interface TrainFlags {
+export interface TrainFlags {
   set?: string[];
   data?: string;
   limit?: number;
@@ -27,45 +25,7 @@ interface TrainFlags {
   json?: boolean;
 }
 
-export function define(command: Command, session: Session): void {
-  command
-    .argument('[recipe]', 'name of a built-in recipe, or a .ts, .yaml or .json file')
-    .option(
-      '--set <field=value>',
-      'set a field of the recipe, such as optimizer.learningRate=2e-5; may be repeated',
-      collect,
-    )
-    .option('--data <file>', "train on this file or data set in place of the recipe's")
-    .option('--limit <n>', 'train on the first n records alone', countValue)
-    .option(
-      '--resume [run]',
-      'go on with a run; default: the newest, of the recipe if one is named',
-    )
-    .option('--max-updates <n>', 'stop after so many updates, with a checkpoint', countValue)
-    .option(
-      '--dry-run',
-      'load model and data, show what would train, and train nothing; records are checked by `patina show --data`',
-    )
-    .option('--json', 'print each event as a line of JSON')
-    .addHelpText(
-      'after',
-      `
-Examples:
-  patina train llava-llama-3-8b-lora --data photos.jsonl --dry-run
-  patina train my-recipe.yaml --limit 100 --max-updates 10
-  patina train my-recipe.ts --set optimizer.learningRate=1e-4 --set device=cuda:1
-  patina train --resume
-  patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2
-
-Ctrl-C finishes the update, saves and ends with exit code 130; a second one
-leaves at once.`,
-    )
-    .action((recipe: string | undefined, flags: TrainFlags) =>
-      trainCommand(recipe, flags, session),
-    );
-}
-
-async function trainCommand(
+export async function trainCommand(
   recipe: string | undefined,
   { set = [], data, limit, resume, maxUpdates, dryRun, json = false }: TrainFlags,
   session: Session,

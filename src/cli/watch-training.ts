@@ -2,7 +2,7 @@
 import type { HubEvent } from '../base/hub/resolve.js';
 import type { EndEvent, TrainEvent } from '../train/index.js';
 import { INTERRUPTED } from './chat-loop.js';
-import type { Session } from './commands.js';
+import type { Session } from './session.js';
 import { jsonLine } from './json-text.js';
 import { LoadProgress } from './load-progress.js';
 import { openTrainView, type ViewOptions } from './train-view/train-view.js';

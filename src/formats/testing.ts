@@ -14,6 +14,28 @@ export function filesIn(folder: string): Uint8Array[] {
   return readdirSync(folder).map((name) => readFileSync(join(folder, name)));
 }
 
+/** How often `run` calls methods of a class, by name: work that is counted, not timed. */
+export async function callsIn<Name extends string>(
+  run: () => Promise<unknown>,
+  owner: Record<Name, (...args: never[]) => unknown>,
+  ...names: Name[]
+): Promise<Record<Name, number>> {
+  const calls = Object.fromEntries(names.map((name) => [name, 0])) as Record<Name, number>;
+  const methods = names.map((name) => [name, owner[name]] as const);
+  for (const [name, method] of methods) {
+    owner[name] = function (this: unknown, ...args) {
+      calls[name]++;
+      return method.apply(this, args);
+    };
+  }
+  try {
+    await run();
+  } finally {
+    for (const [name, method] of methods) owner[name] = method;
+  }
+  return calls;
+}
+
 /** Ways to damage a file of any length: places are fractions of it. */
 const edit = fc.record({
   kind: fc.constantFrom('set', 'flip', 'insert', 'remove', 'cut', 'repeat'),

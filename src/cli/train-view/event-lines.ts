@@ -2,7 +2,7 @@
 import { relative } from 'node:path';
 
 import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
-import { describeRejected } from '../../data/index.js';
+import { describeRejected } from '../../data/sources/place.js';
 import type {
   EndEvent,
   ProbeAnswer,

@@ -4,7 +4,7 @@
  */
 import { sparkline } from '../../base/sparkline.js';
 import type { ProbeAnswer, TrainEvent, UpdateEvent } from '../../train/index.js';
-import type { Output } from '../commands.js';
+import type { Output } from '../session.js';
 import { eventLines, figures, speedLine, updateLine } from './event-lines.js';
 
 export interface TrainView {

@@ -4,6 +4,8 @@
  * Node has no `flock`, so a lock can outlive its process. The file therefore names its holder (host, process, and on
  * Linux the moment the process began, since numbers are reused), and a lock whose holder is gone is taken over. A
  * holder on another host cannot be looked at; its sign of life is the file's time, renewed every few seconds.
+ *
+ * Plain JavaScript, since the set-up, which runs before anything is compiled, takes the same lock.
  */
 import {
   closeSync,
@@ -17,17 +19,17 @@ import {
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { errorCode } from './system-error.js';
+import { errorCode } from './error-code.js';
 
-/** Who holds a lock. */
-export interface LockHolder {
-  host: string;
-  pid: number;
-  /** When the process began, as Linux tells it; empty elsewhere. */
-  started: string;
-  /** When the lock was taken, ISO 8601. */
-  since: string;
-}
+/**
+ * Who holds a lock.
+ *
+ * @typedef {object} LockHolder
+ * @property {string} host
+ * @property {number} pid
+ * @property {string} started When the process began, as Linux tells it; empty elsewhere.
+ * @property {string} since When the lock was taken, ISO 8601.
+ */
 
 const HEARTBEAT = 15_000;
 const FOREIGN_LIMIT = 600_000;
@@ -36,27 +38,34 @@ const SETTLE_LIMIT = 10_000;
 
 /** A held lock; `release` gives it back. */
 export class FileLock {
-  readonly #path: string;
-  readonly #content: string;
-  readonly #heartbeat: NodeJS.Timeout;
+  /** @readonly @type {string} */
+  #path;
+  /** @readonly @type {string} */
+  #content;
+  /** @readonly @type {NodeJS.Timeout} */
+  #heartbeat;
 
-  constructor(path: string, content: string) {
+  /**
+   * @param {string} path
+   * @param {string} content
+   */
+  constructor(path, content) {
     this.#path = path;
     this.#content = content;
     this.#heartbeat = setInterval(() => this.#renew(), HEARTBEAT).unref();
   }
 
   /** Gives the lock back; harmless when repeated or when the file is gone. */
-  release(): void {
+  release() {
     clearInterval(this.#heartbeat);
     if (read(this.#path) === this.#content) rmSync(this.#path, { force: true });
   }
 
-  [Symbol.dispose](): void {
+  [Symbol.dispose]() {
     this.release();
   }
 
-  #renew(): void {
+  #renew() {
     const now = new Date();
     try {
       utimesSync(this.#path, now, now);
@@ -66,8 +75,13 @@ export class FileLock {
   }
 }
 
-/** Takes the lock at `path`, or tells who holds it. The folder must exist; errors of the file system are passed on. */
-export function tryLock(path: string): FileLock | LockHolder {
+/**
+ * Takes the lock at `path`, or tells who holds it. The folder must exist; errors of the file system are passed on.
+ *
+ * @param {string} path
+ * @returns {FileLock | LockHolder}
+ */
+export function tryLock(path) {
   for (let attempt = 0; attempt < 3; attempt++) {
     const lock = create(path);
     if (lock !== undefined) return lock;
@@ -80,26 +94,28 @@ export function tryLock(path: string): FileLock | LockHolder {
   return parse(read(path) ?? '') ?? UNKNOWN;
 }
 
-/** Who holds the lock at `path` now, or undefined if nobody who is alive does; takes nothing. */
-export function lockHolder(path: string): LockHolder | undefined {
+/**
+ * Who holds the lock at `path` now, or undefined if nobody who is alive does; takes nothing.
+ *
+ * @param {string} path
+ * @returns {LockHolder | undefined}
+ */
+export function lockHolder(path) {
   const content = read(path);
   return content === undefined ? undefined : livingHolder(content, path);
 }
 
-/** Waits for the lock at `path`. `onWait` is told once who holds it. */
-export async function waitForLock(
-  path: string,
-  {
-    signal,
-    onWait,
-    interval = 500,
-  }: {
-    signal?: AbortSignal | undefined;
-    onWait?: (holder: LockHolder) => void;
-    /** Milliseconds between looks. @default 500 */
-    interval?: number;
-  } = {},
-): Promise<FileLock> {
+/**
+ * Waits for the lock at `path`.
+ *
+ * @param {string} path
+ * @param {object} [options]
+ * @param {AbortSignal | undefined} [options.signal]
+ * @param {(holder: LockHolder) => void} [options.onWait] Told once who holds it.
+ * @param {number} [options.interval] Milliseconds between looks. @default 500
+ * @returns {Promise<FileLock>}
+ */
+export async function waitForLock(path, { signal, onWait, interval = 500 } = {}) {
   for (let told = false; ;) {
     signal?.throwIfAborted();
     const lock = tryLock(path);
@@ -110,10 +126,16 @@ export async function waitForLock(
   }
 }
 
-const UNKNOWN: LockHolder = { host: 'unknown', pid: 0, started: '', since: '' };
+/** @type {LockHolder} */
+const UNKNOWN = { host: 'unknown', pid: 0, started: '', since: '' };
 
-function create(path: string): FileLock | undefined {
-  const holder: LockHolder = {
+/**
+ * @param {string} path
+ * @returns {FileLock | undefined}
+ */
+function create(path) {
+  /** @type {LockHolder} */
+  const holder = {
     host: hostname(),
     pid: process.pid,
     started: startOf(process.pid),
@@ -130,8 +152,13 @@ function create(path: string): FileLock | undefined {
   }
 }
 
-/** Removes a lock whose holder is gone; of several processes that see this, one at a time. */
-function takeAway(path: string, staleContent: string): void {
+/**
+ * Removes a lock whose holder is gone; of several processes that see this, one at a time.
+ *
+ * @param {string} path
+ * @param {string} staleContent
+ */
+function takeAway(path, staleContent) {
   const guard = `${path}.takeover`;
   try {
     closeSync(openSync(guard, 'wx'));
@@ -147,13 +174,22 @@ function takeAway(path: string, staleContent: string): void {
   }
 }
 
-function livingHolder(content: string, path: string): LockHolder | undefined {
+/**
+ * @param {string} content
+ * @param {string} path
+ * @returns {LockHolder | undefined}
+ */
+function livingHolder(content, path) {
   const holder = parse(content);
   if (holder === undefined) return isOlderThan(path, SETTLE_LIMIT) ? undefined : UNKNOWN;
   return isAlive(holder, path) ? holder : undefined;
 }
 
-function isAlive(holder: LockHolder, path: string): boolean {
+/**
+ * @param {LockHolder} holder
+ * @param {string} path
+ */
+function isAlive(holder, path) {
   if (holder.host !== hostname()) return !isOlderThan(path, FOREIGN_LIMIT);
   try {
     process.kill(holder.pid, 0);
@@ -163,17 +199,25 @@ function isAlive(holder: LockHolder, path: string): boolean {
   return holder.started === '' || holder.started === startOf(holder.pid);
 }
 
-/** Boot and start time of a process from `/proc` (field 22 of `stat`, after the name in brackets), or nothing. */
-function startOf(pid: number): string {
+/**
+ * Boot and start time of a process from `/proc` (field 22 of `stat`, after the name in brackets), or nothing.
+ *
+ * @param {number} pid
+ */
+function startOf(pid) {
   const stat = read(`/proc/${pid}/stat`);
   const ticks = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
   const boot = read('/proc/sys/kernel/random/boot_id')?.trim() ?? '';
   return ticks === undefined ? '' : `${boot}/${ticks}`;
 }
 
-function parse(content: string): LockHolder | undefined {
+/**
+ * @param {string} content
+ * @returns {LockHolder | undefined}
+ */
+function parse(content) {
   try {
-    const { host, pid, started, since } = JSON.parse(content) as Record<string, unknown>;
+    const { host, pid, started, since } = JSON.parse(content);
     if (typeof host !== 'string' || typeof pid !== 'number' || !(pid > 0)) return undefined;
     return { host, pid, started: String(started), since: String(since) };
   } catch {
@@ -181,7 +225,11 @@ function parse(content: string): LockHolder | undefined {
   }
 }
 
-function isOlderThan(path: string, milliseconds: number): boolean {
+/**
+ * @param {string} path
+ * @param {number} milliseconds
+ */
+function isOlderThan(path, milliseconds) {
   try {
     return Date.now() - statSync(path).mtimeMs > milliseconds;
   } catch {
@@ -189,7 +237,11 @@ function isOlderThan(path: string, milliseconds: number): boolean {
   }
 }
 
-function read(path: string): string | undefined {
+/**
+ * @param {string} path
+ * @returns {string | undefined}
+ */
+function read(path) {
   try {
     return readFileSync(path, 'utf8');
   } catch {

@@ -1,0 +1,88 @@
+/** How `patina export` is used. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+
+import { EXPORT_LAYOUTS } from '../../models/export/export-options.js';
+import { collect, dtypeValue, indexValue, numberValue } from '../arguments.js';
+import type { ExportFlags } from '../export.js';
+import type { Session } from '../session.js';
+
+const EXAMPLES = `
+Examples:
+  patina export --inspect MODEL
+  patina export MODEL --to hf OUT
+  patina export runs/NAME --merge --to hf OUT
+  patina export iter_100.pth --llm LLAMA --vision CLIP --to hf OUT
+
+Where OUT exists, nothing is written without --replace. docs/formats.md explains
+the layouts.`;
+
+export function define(command: Command, session: Session): void {
+  command
+    .argument('<source>', 'folder, file or hub name: a model, a part of one, an adapter, or a run')
+    .argument('[out]', 'folder to write')
+    .addOption(
+      new Option(
+        '--to <layout>',
+        'write a folder for transformers (hf), for the code of LLaVA’s authors (official), or an adapter for PEFT (peft)',
+      ).choices(EXPORT_LAYOUTS),
+    )
+    .option('--inspect', 'say what SOURCE is, and write nothing')
+    .option('--llm <model>', 'decoder with its tokenizer, for what SOURCE lacks')
+    .option('--vision <model>', 'CLIP vision tower, for what SOURCE lacks')
+    .option('--projector <model>', 'projector, for what SOURCE lacks')
+    .option('--base <model>', 'model beneath adapters (default: the one that they name)')
+    .option('--adapter <adapter>', 'adapter on top of SOURCE; may be repeated', collect)
+    .option('--merge', 'fold adapters into the weights, computed in fp32')
+    .option(
+      '--dtype <type>',
+      'type of the weights: bf16, fp16 or fp32 (default: that of the embeddings)',
+      dtypeValue,
+    )
+    .option(
+      '--feature-layer <n>',
+      'layer of the tower that is read, where no file says; -1 is the last (default: -2)',
+      layerValue,
+    )
+    .addOption(
+      new Option(
+        '--select <strategy>',
+        'patches (default) or the class token too (full), where no file says',
+      ).choices(['default', 'full']),
+    )
+    .option(
+      '--image-token <id>',
+      'id of the image token (default: what a file says, else a token is added)',
+      indexValue,
+    )
+    .option('--lora-alpha <n>', 'alpha of adapters that come without settings', numberValue)
+    .option(
+      '--chat-template <file>',
+      'Jinja file to write as chat template (default: the source’s)',
+    )
+    .option(
+      '--allow <name>',
+      'tensor that may be unexpected (it is left out) or not finite; a name, or a beginning and *; may be repeated',
+      collect,
+    )
+    .option('--seed <n>', 'seed of the rows for added tokens (default: 0)', indexValue)
+    .option('--shard-gb <n>', 'most gigabytes per file of weights (default: 5)', positiveValue)
+    .option('--replace', 'put the new folder in place of an older one')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action(async (source: string, out: string | undefined, flags: ExportFlags) => {
+      const { exportCommand } = await import('../export.js');
+      await exportCommand(source, out, flags, session);
+    });
+}
+
+function positiveValue(text: string): number {
+  const value = numberValue(text);
+  if (value > 0) return value;
+  throw new InvalidArgumentError('It is not above 0.');
+}
+
+function layerValue(text: string): number {
+  const layer = numberValue(text);
+  if (Number.isSafeInteger(layer)) return layer;
+  throw new InvalidArgumentError('It is not a whole number.');
+}
