@@ -71,7 +71,8 @@ export class DataFile {
   }
 }
 
-function readError(path: string, cause: unknown): DataError {
+/** The error of a file or folder that cannot be read. */
+export function readError(path: string, cause: unknown): DataError {
   // The system's own message repeats the path.
   const reason = (cause instanceof Error ? cause.message : String(cause)).replace(
     /, \w+ '.*$/s,
