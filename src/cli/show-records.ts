@@ -8,7 +8,9 @@ import {
   expandImages,
   WARNINGS,
 } from '../data/encode.js';
-import type { RecordId, RecordProblem } from '../data/records/record.js';
+import { unreadFields } from '../data/records/fields.js';
+import { type RecordId, type RecordProblem, shownId } from '../data/records/record.js';
+import { shortText } from '../base/short-text.js';
 import { openCatalog } from '../data/sources/catalog.js';
 import { describePlace, type RecordPlace } from '../data/sources/place.js';
 import { openTable } from '../data/sources/open-table.js';
@@ -40,15 +42,22 @@ export async function showRecords(options: ShowRecordsOptions): Promise<void> {
       ? encodeJson(read.json, encode)
       : { status: 'bad' as const, id: read.id, problem: read.problem };
     if (outcome.status === 'overlong') continue; // never: records are cut
+    const { id: known } = outcome.status === 'sample' ? outcome.sample : outcome;
+    const id = (read.ok ? read.idText : undefined) ?? JSON.stringify(known);
+    if (read.ok) tally.addUnread(unreadFields(read.json));
     if (outcome.status === 'bad') {
       tally.bad++;
-      write(json ? badLine(outcome) : `${heading(place, outcome.id)}\n${fault(outcome.problem)}\n`);
+      write(
+        json
+          ? badLine(id, outcome.problem)
+          : `${heading(place, outcome.id)}\n${fault(outcome.problem)}\n`,
+      );
     } else {
       const { sample } = outcome;
       tally.add(sample);
       write(
         json
-          ? sampleLine(sample, options.expand)
+          ? sampleLine(id, sample, options.expand)
           : `${heading(place, sample.id)}\n${facts(sample)}\n${renderSample(sample, encode, options.marks)}\n\n`,
       );
     }
@@ -88,19 +97,23 @@ async function* readRecords({
   }
 }
 
-function badLine({ id, problem }: { id: RecordId; problem: RecordProblem }): string {
-  const { code, message, hint } = problem;
-  return `${JSON.stringify({ id, error: { code, message, hint } })}\n`;
+/** @param id JSON, to the letter */
+function badLine(id: string, { code, message, hint }: RecordProblem): string {
+  return `{"id":${id},"error":${JSON.stringify({ code, message, hint })}}\n`;
 }
 
-function sampleLine(sample: EncodedSample, expand: ShowRecordsOptions['expand']): string {
+function sampleLine(
+  id: string,
+  sample: EncodedSample,
+  expand: ShowRecordsOptions['expand'],
+): string {
   const { inputIds, labels } = expand === undefined ? sample : expandImages(sample, expand);
-  const line = { id: sample.id, input_ids: Array.from(inputIds), labels: Array.from(labels) };
-  return `${JSON.stringify(line)}\n`;
+  const line = { input_ids: Array.from(inputIds), labels: Array.from(labels) };
+  return `{"id":${id},${JSON.stringify(line).slice(1)}\n`;
 }
 
 function heading(place: RecordPlace, id: RecordId): string {
-  return `--- ${describePlace(place)}${id === null ? '' : `, id ${JSON.stringify(id)}`}`;
+  return `--- ${describePlace(place)}${id === null ? '' : `, id ${shownId(id)}`}`;
 }
 
 function fault({ code, message, hint }: RecordProblem): string {
@@ -124,11 +137,14 @@ function facts({
   ];
   const paths = images.map((image, i) => {
     const path = typeof image === 'string' ? image : (image.path ?? 'in the record');
-    return `\nimage ${i + 1}: ${path.length > 200 ? `${path.slice(0, 200)}...` : path}`;
+    return `\nimage ${i + 1}: ${shortText(path)}`;
   });
   const odd = warnings.map((warning) => `\nwarning: ${WARNINGS[warning]} [${warning}]`);
   return [parts.join(', '), ...paths, ...odd].join('');
 }
+
+/** Names of fields that are told. */
+const MOST_NAMES = 12;
 
 /** What has been shown, counted. */
 class Tally {
@@ -138,6 +154,11 @@ class Tally {
   #supervised = 0;
   #truncated = 0;
   readonly #warnings = new Map<EncodeWarning, number>();
+  readonly #unread = new Map<string, number>();
+
+  addUnread(fields: readonly string[]): void {
+    for (const field of fields) this.#unread.set(field, (this.#unread.get(field) ?? 0) + 1);
+  }
 
   add({ length, supervised, truncated, warnings }: EncodedSample): void {
     this.#fine++;
@@ -160,6 +181,10 @@ class Tally {
     const odd = [...this.#warnings].map(
       ([warning, count]) => `\nwarning: ${WARNINGS[warning]}: ${count} [${warning}]`,
     );
-    return [counts.join(', '), ...odd].join('');
+    const names = [...this.#unread].map(([field, count]) => `${shortText(field, 60)} (${count})`);
+    const more = names.length > MOST_NAMES ? `, and ${names.length - MOST_NAMES} more` : '';
+    const unread =
+      names.length === 0 ? [] : [`\nnot read: ${names.slice(0, MOST_NAMES).join(', ')}${more}`];
+    return [counts.join(', '), ...odd, ...unread].join('');
   }
 }

@@ -83,6 +83,24 @@ describe('patina show', () => {
     expect(err).toContain('1 [trailing-question]');
   });
 
+  it('keeps ids to the letter, shortens them for people, and tells which fields are not read', async () => {
+    const ids = ['12345678901234567890', '1.0', '{"a": [9007199254740993]}', 'true', '"x\\n"'];
+    const rest = JSON.stringify({ score: 1, conversations: talk('a', 'b') }).slice(1);
+    const long = `{"id":"${'long '.repeat(1e4)}",${rest}`;
+    const lines = [...ids.map((id) => `{"id": ${id}, ${rest}`), long];
+    const file = join(folder, 'ids.jsonl');
+    await writeFile(file, lines.join('\n'));
+    const args = [...TOKENIZER, '--data', file];
+    const { out, err } = await show([...args, '--json']);
+    const written = out.split('\n').map((line) => /^\{"id":(.*),"input_ids"/.exec(line)?.[1]);
+    expect(written.slice(0, ids.length)).toEqual(ids);
+    expect(written[ids.length]).toHaveLength(5e4 + 2);
+    expect(err).toContain('not read: score (6)');
+    const headings = (await show(args)).out.split('\n').filter((line) => line.startsWith('---'));
+    expect(headings[0]).toContain('12345678901234567890');
+    expect(headings.at(-1)!.length).toBeLessThan(file.length + 120);
+  });
+
   it('shows the prompt with what is learned in brackets, or in colour at a terminal', async () => {
     const args = [...TOKENIZER, '--data', data];
     const { out } = await show(args);

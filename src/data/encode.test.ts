@@ -132,6 +132,13 @@ describe('differences from XTuner', () => {
     expect(Object.keys(WARNINGS)).toEqual(expect.arrayContaining([...warnings('gghhggh')]));
   });
 
+  it('a system text beside another is told', async () => {
+    const format = await vicuna();
+    const json = { ...(record(null, 'a', 'b') as object), system: 'S', system_prompt: 'P' };
+    expect(sample(json, { format }).warnings).toEqual(['two-systems']);
+    expect(sample({ ...json, system_prompt: 'S' }, { format }).warnings).toEqual([]);
+  });
+
   it('an image of a question that is dropped is dropped with it', async () => {
     const format = await vicuna();
     const json = record(['a', 'b'], '<image>', 'x', 'And <image>?');

@@ -15,7 +15,13 @@ import { IGNORED_LABEL, IMAGE_ID } from '../text/message.js';
 import type { SpecialTokens } from '../text/span-encoder.js';
 import { pairTurns, type TurnFault } from '../text/turns.js';
 import { parseRecord } from './records/parse-record.js';
-import type { ChatRecord, ImageSource, RecordId, RecordProblem } from './records/record.js';
+import {
+  type ChatRecord,
+  type ImageSource,
+  type RecordId,
+  type RecordProblem,
+  shownId,
+} from './records/record.js';
 
 export interface EncodeOptions {
   format: ChatFormat;
@@ -47,7 +53,8 @@ export interface EncodedSample {
 }
 
 /** What is odd about a record that was encoded all the same. */
-export type EncodeWarning = TurnFault | 'special-tokens-as-text' | 'format-tokens-missing';
+export type EncodeWarning =
+  TurnFault | 'two-systems' | 'special-tokens-as-text' | 'format-tokens-missing';
 
 /** Sentences for warnings, for people. */
 export const WARNINGS: Readonly<Record<EncodeWarning, string>> = {
@@ -55,6 +62,8 @@ export const WARNINGS: Readonly<Record<EncodeWarning, string>> = {
   'trailing-question': 'a question after the last answer is of no use',
   'consecutive-questions': 'questions without an answer between them are joined',
   'consecutive-answers': 'an answer follows an answer',
+  'two-systems':
+    'of system texts that differ the message counts, then `system`, then `system_prompt`',
   'special-tokens-as-text': 'text that spells a special token stays text',
   'format-tokens-missing': 'the tokenizer lacks special tokens of the format, which become text',
 };
@@ -173,7 +182,7 @@ function limits({ maxLength = Infinity, imageTokens = 1 }: EncodeOptions): {
 }
 
 function overlongError(id: RecordId, length: number, maxLength: number): DataError {
-  const name = id === null ? 'A record' : `Record ${JSON.stringify(id)}`;
+  const name = id === null ? 'A record' : `Record ${shownId(id)}`;
   return new DataError(`${name} has ${length} tokens, more than the limit of ${maxLength}.`, {
     code: 'E_OVERLONG',
     hint: "Raise `maxLength`, or set `overlong` to 'truncate' or 'skip'.",
@@ -181,7 +190,7 @@ function overlongError(id: RecordId, length: number, maxLength: number): DataErr
 }
 
 function warningsOf(
-  { messages }: ChatRecord,
+  { messages, twoSystems }: ChatRecord,
   { tokenizer, missingTokens }: ChatFormat,
   specialTokens: SpecialTokens,
 ): EncodeWarning[] {
@@ -192,6 +201,7 @@ function warningsOf(
     );
   return [
     ...pairTurns(messages).faults,
+    ...(twoSystems === true ? (['two-systems'] as const) : []),
     ...(spelled ? (['special-tokens-as-text'] as const) : []),
     ...(missingTokens.length > 0 ? (['format-tokens-missing'] as const) : []),
   ];

@@ -1,6 +1,8 @@
 /** Where the tokenizer of a model lies, also that of an adapter, which has none beside it. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
+
+import { type JsonObject, readJsonObject } from '../formats/small-file.js';
 
 /** The first of these that has a tokenizer; the first of all if none has, whose loader says what is missing. */
 export async function tokenizerFolder(
@@ -28,11 +30,6 @@ export async function modelBeneath(folder: string): Promise<string | undefined> 
 }
 
 /** A JSON object of the folder; whoever needs the file complains about a broken one. */
-export async function readJson(file: string): Promise<Record<string, unknown> | undefined> {
-  try {
-    const json = JSON.parse(await readFile(file, 'utf8')) as unknown;
-    return typeof json === 'object' && json !== null ? { ...json } : undefined;
-  } catch {
-    return undefined;
-  }
+export async function readJson(file: string): Promise<JsonObject | undefined> {
+  return readJsonObject(file).catch(() => undefined);
 }

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -64,5 +65,8 @@ describe('a folder', () => {
       'chat_template.jinja': 'x'.repeat(2 ** 20 + 1),
     });
     await expect(loadTokenizer(huge)).rejects.toMatchObject({ code: 'E_TOKENIZER_BROKEN' });
+    const pipe = await folderOf({});
+    execFileSync('mkfifo', [join(pipe, 'tokenizer.json')]);
+    await expect(loadTokenizer(pipe)).rejects.toMatchObject({ code: 'E_TOKENIZER_BROKEN' });
   });
 });

@@ -64,7 +64,9 @@ async function readJson(path: string): Promise<unknown> {
 /** A file's text, undefined where there is none. */
 async function readText(path: string, largest: number): Promise<string | undefined> {
   try {
-    const { size } = await stat(path);
+    const file = await stat(path);
+    const { size } = file;
+    if (!file.isFile()) throw new Error('it is no regular file'); // a pipe would be waited for
     if (size > largest) {
       throw new DataError(`${path} has ${size} bytes, more than the ${largest} that are read.`, {
         code: 'E_TOKENIZER_BROKEN',

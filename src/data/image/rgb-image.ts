@@ -2,6 +2,7 @@
  * An image in memory, the limits on reading one, and the errors of a file that cannot become one.
  */
 import { DataError } from '../../base/errors.js';
+import { shortText } from '../../base/short-text.js';
 
 /** 8-bit RGB without alpha. */
 export interface RgbImage {
@@ -61,6 +62,6 @@ export class ImageError extends DataError {
     reason: string,
     { hint = HINTS[code], cause }: { hint?: string; cause?: unknown } = {},
   ) {
-    super(`${name}: ${reason}.`, { code, hint, cause });
+    super(`${shortText(name)}: ${reason}.`, { code, hint, cause });
   }
 }

@@ -1,7 +1,7 @@
 /** The chat format that a recipe names: of the tokenizer, by name, or from a Jinja file. */
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 
+import { readSmallText } from '../../formats/small-file.js';
 import type { ChatFormat } from '../../text/chat-format.js';
 import { createFormat } from '../../text/format.js';
 import { loadTokenizer } from '../../text/load-tokenizer.js';
@@ -16,7 +16,7 @@ export async function loadFormat(folder: string, template: string): Promise<Chat
   const tokenizer = await loadTokenizer(folder);
   if (template === 'auto') return createFormat(tokenizer);
   if (isXtunerFormat(template)) return createFormat(tokenizer, { template });
-  const source = await readFile(template, 'utf8').catch(() => undefined);
+  const source = await readSmallText(template);
   if (source === undefined) return createFormat(tokenizer, { template });
   return createFormat(tokenizer, { template: { source, name: basename(template) } });
 }

@@ -18,6 +18,7 @@ export function measureRecord(json: unknown, imageTokens: number): number {
     bytes += Buffer.byteLength(value) - places * PLACEHOLDER.length;
     images += places;
   };
+  if (isObject(json)) text(json['system'] ?? json['system_prompt']);
   for (const message of messagesOf(json)) {
     const content = message['value'] ?? message['content'];
     for (const part of Array.isArray(content) ? (content as unknown[]) : [content]) {

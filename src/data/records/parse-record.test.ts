@@ -111,6 +111,94 @@ describe("OpenAI's form", () => {
   });
 });
 
+describe('null', () => {
+  const nulls = (fields: object, ...names: string[]) => ({
+    ...Object.fromEntries(names.map((name) => [name, null])),
+    ...fields,
+  });
+  const all = ['from', 'value', 'role', 'content', 'weight', 'tool_calls', 'name', 'images'];
+
+  it('is absent in a table of both forms', () => {
+    const top = ['id', 'image', 'images', 'messages', 'conversations', 'system', 'tools', 'video'];
+    const forms = [
+      { conversations: [nulls(H('a'), ...all), nulls(G('b'), ...all)] },
+      {
+        messages: [
+          nulls({ role: 'user', content: 'a' }, ...all),
+          nulls({ role: 'assistant', content: 'b' }, ...all),
+        ],
+      },
+    ];
+    const [one, other] = forms.map((form) => record(nulls(form, ...top)));
+    expect(one).toEqual(other);
+    expect(one!.messages.map(({ content }) => content)).toEqual([[text('a')], [text('b')]]);
+  });
+
+  it('is absent in parts and in images', () => {
+    const part = (fields: object) =>
+      nulls(fields, 'text', 'image', 'image_url', 'url', 'path', 'video', 'cache_control');
+    const content = [
+      part({ type: 'image', image_url: { url: null, detail: null } }),
+      part({ type: 'text', text: '\nb' }),
+      part({ type: 'image_url', image_url: { url: 'own.png', detail: 'low' } }),
+      part({ type: 'image', image: { bytes: null, path: null } }),
+      part({ type: 'image', image: { bytes: null, path: 'c.png' } }),
+    ];
+    const { images } = record({
+      images: [{ bytes: null, path: 'a.png' }, 'b.png'],
+      messages: [
+        { role: 'user', content, value: null },
+        { role: 'assistant', content: [part({ type: 'text', text: 'x' })] },
+      ],
+    });
+    expect(images).toEqual(['a.png', 'own.png', 'b.png', 'c.png']);
+  });
+
+  it('is an image that is not there, of which a struct of nulls is a form', () => {
+    const conversations = [H('a'), G('b')];
+    expect(record({ image: { bytes: null, path: null }, conversations }).images).toEqual([]);
+    const one = record({ image: null, images: ['x'], conversations: [H('<image>'), G('b')] });
+    expect(one.images).toEqual(['x']);
+  });
+
+  it('is missing where a field is needed', () => {
+    const message = { from: null, role: null, value: 'a', content: null };
+    const parsed = parseRecord({ conversations: [message, G('b')] });
+    expect(parsed).toMatchObject({ ok: false, problem: { code: 'E_RECORD_SHAPE' } });
+    expect(
+      parseRecord({ conversations: [H('a'), { from: 'gpt', value: null, content: null }] }),
+    ).toMatchObject({
+      ok: false,
+      problem: { message: 'conversations[1].content is null, wanted a text or a list of parts' },
+    });
+  });
+});
+
+describe('a system text of the record', () => {
+  const conversations = [H('a'), G('b')];
+  const systemOf = (json: object) => {
+    const { messages, twoSystems } = record(json);
+    const [first] = messages;
+    return [first?.role === 'system' ? first.content : undefined, twoSystems];
+  };
+
+  it('is its system message', () => {
+    expect(systemOf({ system: 'S', conversations })).toEqual([[text('S')], undefined]);
+    expect(systemOf({ system_prompt: 'S', conversations })).toEqual([[text('S')], undefined]);
+    expect(systemOf({ system: '', conversations })).toEqual([undefined, undefined]);
+  });
+
+  it('counts after a message, and one that differs is told', () => {
+    const said = [{ from: 'system', value: 'M' }, ...conversations];
+    expect(systemOf({ system: 'S', conversations: said })).toEqual([[text('M')], true]);
+    expect(systemOf({ system: 'M', conversations: said })).toEqual([[text('M')], undefined]);
+    expect(systemOf({ system: 'S', system_prompt: 'P', conversations })).toEqual([
+      [text('S')],
+      true,
+    ]);
+  });
+});
+
 describe('a bad record says what is wrong', () => {
   const two = [H('a'), G('b')];
   const parts = (...content: unknown[]) => ({
@@ -122,7 +210,6 @@ describe('a bad record says what is wrong', () => {
   it.each<[string, unknown, string]>([
     ['E_RECORD_SHAPE', null, 'the record is null'],
     ['E_RECORD_SHAPE', [], 'the record is []'],
-    ['E_RECORD_SHAPE', { id: {}, conversations: two }, 'id is {}'],
     ['E_RECORD_SHAPE', {}, 'messages is missing'],
     ['E_RECORD_SHAPE', { conversations: 'x' }, 'conversations is "x"'],
     ['E_RECORD_SHAPE', { conversations: [1] }, 'conversations[0] is 1'],
@@ -196,12 +283,13 @@ describe('a bad record says what is wrong', () => {
 
   it('with its id, if that can be read', () => {
     expect(parseRecord({ id: 'x', conversations: [] })).toMatchObject({ ok: false, id: 'x' });
-    expect(parseRecord({ id: true, conversations: [] })).toMatchObject({ ok: false, id: null });
+    expect(parseRecord({ id: true, conversations: [] })).toMatchObject({ ok: false, id: 'true' });
+    expect(parseRecord({ id: { a: [1] } })).toMatchObject({ ok: false, id: '{"a":[1]}' });
   });
 
   it('nested deeper than the stack is', () => {
     const deep: unknown = JSON.parse('['.repeat(100_000) + ']'.repeat(100_000));
-    const message = 'id is [[..., wanted a string or a number';
+    const message = 'id is [[..., wanted no more than a few levels';
     expect(parseRecord({ id: deep })).toMatchObject({ ok: false, problem: { message } });
     expect(parseRecord({ conversations: [H(deep), G('b')] })).toMatchObject({ ok: false });
     expect(parseRecord(JSON.parse('{"a":'.repeat(9_000) + '1' + '}'.repeat(9_000)))).toMatchObject({

@@ -1,11 +1,19 @@
 /**
  * Reads one record, either form: LLaVA's `{id, image, conversations: [{from, value}]}` or OpenAI's
- * `{messages: [{role, content}], images}`, whose contents are texts or lists of parts. In a text of the user
- * `<image>` stands for an image; there have to be as many as there are images.
+ * `{messages: [{role, content}], images}`, whose contents are texts or lists of parts, with a `system` text or none. In a
+ * text of the user `<image>` stands for an image; there have to be as many as there are images. A field that is null is
+ * absent.
  */
 import { isObject, shown, type JsonObject } from '../../text/json.js';
-import type { Message, Part, Role } from '../../text/message.js';
+import { joinTexts, textMessage, type Message, type Part, type Role } from '../../text/message.js';
 import { pairTurns } from '../../text/turns.js';
+import {
+  refusedInImage,
+  refusedInMessage,
+  refusedInPart,
+  refusedInRecord,
+  type RefusedField,
+} from './fields.js';
 import type { ChatRecord, ImageSource, RecordId, RecordProblem } from './record.js';
 
 export type ParsedRecord =
@@ -14,6 +22,9 @@ export type ParsedRecord =
 
 /** Stands for an image in the text of a record. */
 export const PLACEHOLDER = '<image>';
+
+/** What stands for a video or a sound in data for other models. */
+const OTHER_PLACEHOLDER = /<\|?(?:video|audio)(?:_pad)?\|?>/;
 
 const ROLES: Readonly<Record<string, Role>> = {
   human: 'user',
@@ -26,7 +37,8 @@ const ROLES: Readonly<Record<string, Role>> = {
 /**
  * Reads a record; never throws. Problems:
  *
- * - E_RECORD_SHAPE: not an object, a field missing or of another type;
+ * - E_RECORD_SHAPE: not an object, a field missing, of another type, or one that changes what the record teaches and is not
+ *   understood;
  * - E_RECORD_ROLE: an unknown role, or a system message that is not the first;
  * - E_RECORD_TURNS: no question with an answer;
  * - E_RECORD_IMAGES: more or fewer placeholders than images;
@@ -60,15 +72,44 @@ function shape(field: string, value: unknown, wanted: string): Fault {
   });
 }
 
+/** Refuses a field that is not read, unless there is none. */
+function refuse(at: string, refused: RefusedField | undefined): void {
+  if (refused === undefined) return;
+  const { name, value, why } = refused;
+  throw new Fault({
+    code: 'E_RECORD_SHAPE',
+    message: `${at}${name} is ${shown(value)}, which changes what the record teaches: ${why}`,
+    hint: `Take ${name} out where the record is right without it, else leave the record out.`,
+  });
+}
+
+/** What two fields say that mean the same; the first is given back where both are there. */
+function oneOf(
+  json: JsonObject,
+  [first, second]: readonly [string, string],
+  at: string,
+  same: (a: unknown, b: unknown) => boolean = (a, b) => a === b,
+): string {
+  const [a, b] = [json[first] ?? undefined, json[second] ?? undefined];
+  if (a === undefined) return second;
+  if (b === undefined || same(a, b)) return first;
+  throw shape(`${at}${second}`, b, `none beside \`${first}\``);
+}
+
 function readId(id: unknown): RecordId {
   if (id === undefined || id === null) return null;
   if (typeof id === 'string' || typeof id === 'number') return id;
-  throw shape('id', id, 'a string or a number');
+  try {
+    return JSON.stringify(id);
+  } catch {
+    throw shape('id', id, 'no more than a few levels'); // nested beyond the stack
+  }
 }
 
 function read(json: JsonObject, id: RecordId): ChatRecord {
-  const list = json['conversations'] ?? json['messages'];
-  const field = json['conversations'] === undefined ? 'messages' : 'conversations';
+  refuse('', refusedInRecord(json));
+  const field = oneOf(json, ['conversations', 'messages'], '');
+  const list = json[field];
   if (!Array.isArray(list)) throw shape(field, list, 'a list of messages');
   const waiting = readImages(json);
   const images: ImageSource[] = [];
@@ -87,6 +128,7 @@ function read(json: JsonObject, id: RecordId): ChatRecord {
     const at = `${field}[${i}]`;
     if (!isObject(entry)) throw shape(at, entry, 'an object');
     const role = readRole(entry, at);
+    refuse(`${at}.`, refusedInMessage(entry, role === 'assistant'));
     if (role === 'system' && i > 0) {
       throw new Fault({
         code: 'E_RECORD_ROLE',
@@ -97,6 +139,7 @@ function read(json: JsonObject, id: RecordId): ChatRecord {
     return { role, content: readContent(entry, at, { role, withParts, place }) };
   });
   if (places !== waiting.length) throw imageCount(places, waiting.length);
+  const system = addSystem(messages, readSystem(json));
   if (pairTurns(messages).turns.length === 0) {
     throw new Fault({
       code: 'E_RECORD_TURNS',
@@ -104,7 +147,32 @@ function read(json: JsonObject, id: RecordId): ChatRecord {
       hint: 'Give the record a message of the user and an answer to it.',
     });
   }
-  return { id, images, messages };
+  return { id, images, messages, ...(system === 'two' && { twoSystems: true }) };
+}
+
+const SYSTEM_FIELDS = ['system', 'system_prompt'] as const;
+
+/** The record's own system texts, the one that counts first. */
+function readSystem(json: JsonObject): string[] {
+  return SYSTEM_FIELDS.flatMap((field) => {
+    const text = json[field] ?? '';
+    if (typeof text !== 'string') throw shape(field, text, 'a text');
+    return text === '' ? [] : [wellFormed(text, field)];
+  });
+}
+
+/** Puts the record's system text before messages that have none, and tells whether there are two that differ. */
+function addSystem(messages: Message[], texts: readonly string[]): 'one' | 'two' {
+  const [first] = messages;
+  const said = first?.role === 'system' ? plainText(first.content) : texts[0];
+  if (said !== undefined && first?.role !== 'system') messages.unshift(textMessage('system', said));
+  return texts.some((text) => text !== said) ? 'two' : 'one';
+}
+
+function plainText(content: readonly Part[]): string {
+  return joinTexts(content)
+    .map((part) => (part.type === 'text' ? part.text : ''))
+    .join('');
 }
 
 function imageCount(places: number, images: number): Fault {
@@ -117,8 +185,8 @@ function imageCount(places: number, images: number): Fault {
 }
 
 function readImages(json: JsonObject): ImageSource[] {
-  const one = json['image'] ?? undefined;
-  const many = json['images'] ?? undefined;
+  const [one] = present(json['image']);
+  const [many] = present(json['images']);
   if (one !== undefined && many !== undefined) {
     throw shape('images', many, 'none beside `image`');
   }
@@ -134,6 +202,7 @@ function readImage(image: unknown, field: string): ImageSource {
   if (typeof image === 'string' && image !== '') return wellFormed(image, field);
   if (image instanceof Uint8Array) return { bytes: image, path: undefined };
   if (isObject(image)) {
+    refuse(`${field}.`, refusedInImage(image));
     const { bytes, path } = image;
     const name =
       typeof path === 'string' && path !== '' ? wellFormed(path, `${field}.path`) : undefined;
@@ -143,11 +212,15 @@ function readImage(image: unknown, field: string): ImageSource {
   throw shape(field, image, 'a path or the bytes of an image');
 }
 
+const roleOf = (name: unknown): Role | undefined =>
+  typeof name === 'string' && Object.hasOwn(ROLES, name) ? ROLES[name] : undefined;
+
 function readRole(entry: JsonObject, at: string): Role {
-  const name = entry['from'] ?? entry['role'];
+  const same = (a: unknown, b: unknown): boolean => a === b || roleOf(a) === roleOf(b);
+  const name = entry[oneOf(entry, ['from', 'role'], `${at}.`, same)];
   if (typeof name !== 'string')
     throw shape(`${at}.${'from' in entry ? 'from' : 'role'}`, name, 'a role');
-  const role = Object.hasOwn(ROLES, name) ? ROLES[name] : undefined;
+  const role = roleOf(name);
   if (role) return role;
   throw new Fault({
     code: 'E_RECORD_ROLE',
@@ -164,7 +237,8 @@ interface ContentOptions {
 }
 
 function readContent(entry: JsonObject, at: string, options: ContentOptions): Part[] {
-  const key = entry['value'] === undefined && 'content' in entry ? 'content' : 'value';
+  const given = oneOf(entry, ['value', 'content'], `${at}.`);
+  const key = 'content' in entry ? given : 'value'; // what is missing is called a value
   const content = entry[key] ?? undefined;
   const field = `${at}.${key}`;
   if (typeof content === 'string') return readText(content, field, options);
@@ -178,6 +252,8 @@ function readContent(entry: JsonObject, at: string, options: ContentOptions): Pa
 
 function readText(text: string, field: string, { role, withParts, place }: ContentOptions): Part[] {
   wellFormed(text, field);
+  const [other] = (role === 'user' && OTHER_PLACEHOLDER.exec(text)) || [];
+  if (other !== undefined) throw shape(field, other, 'text and images');
   if (role !== 'user' || withParts) return [{ type: 'text', text }];
   return text
     .split(PLACEHOLDER)
@@ -193,16 +269,32 @@ function readPart(part: unknown, field: string, options: ContentOptions): Part[]
   if (part['type'] === 'text') {
     const { text } = part;
     if (typeof text !== 'string') throw shape(`${field}.text`, text, 'a text');
+    refuse(`${field}.`, refusedInPart(part, 'text'));
     return readText(text, `${field}.text`, options);
   }
   if (!isImage(part)) throw shape(`${field}.type`, part['type'], '"text", "image" or "image_url"');
   if (options.role !== 'user') {
     throw shape(`${field}.type`, part['type'], 'text: only the user shows images');
   }
-  const url = part['image_url'] ?? part['image'] ?? part['url'] ?? part['path'] ?? undefined;
-  if (url === undefined) return [options.place()];
-  const source: unknown = isObject(url) && 'url' in url ? url['url'] : url;
+  refuse(`${field}.`, refusedInPart(part, 'image'));
+  const named = ['image_url', 'image', 'url', 'path'].flatMap((name) => {
+    const value = part[name];
+    return present(isObject(value) && 'url' in value ? value['url'] : value);
+  });
+  const [source, another] = named;
+  if (source === undefined) return [options.place()];
+  if (another !== undefined && another !== source) {
+    throw shape(field, part, 'one image: two of its fields differ');
+  }
   return [options.place(readImage(source, field))];
+}
+
+/** A value that may be an image; none where it is null, or an object of nulls, as Arrow fills in what is absent. */
+function present(value: unknown): unknown[] {
+  const isAbsent = (each: unknown): boolean => each === null || each === undefined;
+  const isEmpty =
+    isObject(value) && !(value instanceof Uint8Array) && Object.values(value).every(isAbsent);
+  return isAbsent(value) || isEmpty ? [] : [value];
 }
 
 /** Parts carry no line ends between them: an image is followed by one, as after a placeholder. */

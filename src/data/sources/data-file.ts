@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 
 import { DataError } from '../../base/errors.js';
+import { shortText } from '../../base/short-text.js';
 
 export interface FileIdentity {
   readonly path: string;
@@ -70,9 +71,14 @@ export class DataFile {
   }
 }
 
-function readError(path: string, cause: unknown): DataError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new DataError(`${path} cannot be read: ${reason}.`, {
+/** The error of a file or folder that cannot be read. */
+export function readError(path: string, cause: unknown): DataError {
+  // The system's own message repeats the path.
+  const reason = (cause instanceof Error ? cause.message : String(cause)).replace(
+    /, \w+ '.*$/s,
+    '',
+  );
+  return new DataError(`${shortText(path)} cannot be read: ${reason}.`, {
     code: 'E_DATA_READ',
     hint: 'Check the path, the permissions and the disk.',
     cause,
@@ -80,7 +86,7 @@ function readError(path: string, cause: unknown): DataError {
 }
 
 function changed(path: string): DataError {
-  return new DataError(`${path} has changed while it is in use.`, {
+  return new DataError(`${shortText(path)} has changed while it is in use.`, {
     code: 'E_DATA_CHANGED',
     hint: 'Leave data files as they are until the run has ended, then start again.',
   });

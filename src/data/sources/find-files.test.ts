@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { TestFolder } from '../testing.js';
@@ -60,6 +61,14 @@ describe('the files of a source', () => {
       code,
       message: expect.stringContaining(message) as string,
     });
+  });
+
+  it('are neither pipes nor devices, which would be waited for', async () => {
+    const pipe = folder.at('pipe.jsonl');
+    execFileSync('mkfifo', [pipe]);
+    for (const path of [pipe, '/dev/zero']) {
+      await expect(findFiles({ path, weight: 1 })).rejects.toMatchObject({ code: 'E_DATA_READ' });
+    }
   });
 
   it('need their folder of images', async () => {

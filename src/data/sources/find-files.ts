@@ -1,5 +1,5 @@
 /** From a source of a recipe to the files that hold its records, and the folder that its images lie in. */
-import { existsSync } from 'node:fs';
+import { type Dirent, existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 
@@ -8,6 +8,7 @@ import { matchFiles, sample } from '../../base/hub/pick.js';
 import { resolveModel, type ResolveOptions } from '../../base/hub/resolve.js';
 import type { SourceRecipe } from '../../config/schema/recipe.js';
 import { naturalOrder } from '../../formats/natural-order.js';
+import { readError } from './data-file.js';
 
 export interface SourceFiles {
   readonly files: readonly string[];
@@ -40,16 +41,26 @@ export async function findFiles(
       hint: "Set the source's `images` to the folder that its records' image paths start from.",
     });
   }
-  if ((await stat(resolved)).isFile()) {
-    return { files: [resolved], images: images ?? dirname(resolved) };
-  }
-  const entries = await readdir(resolved, { recursive: true, withFileTypes: true });
-  const inside = entries
+  const found = await look(resolved);
+  if (found === 'file') return { files: [resolved], images: images ?? dirname(resolved) };
+  const inside = found
     .filter((entry) => !entry.isDirectory())
     .map((entry) => relative(resolved, join(entry.parentPath, entry.name)).split(sep).join('/'))
     .sort(naturalOrder);
   const chosen = patterns ? matching(inside, patterns, path) : chooseFiles(inside, path);
   return { files: chosen.map((file) => join(resolved, file)), images: images ?? resolved };
+}
+
+/** The entries of a folder. @throws DataError E_DATA_READ for what is neither file nor folder, or may not be read */
+async function look(path: string): Promise<'file' | Dirent[]> {
+  try {
+    const status = await stat(path);
+    if (status.isFile()) return 'file';
+    if (!status.isDirectory()) throw new Error('it is no regular file and no folder');
+    return await readdir(path, { recursive: true, withFileTypes: true });
+  } catch (cause) {
+    throw readError(path, cause);
+  }
 }
 
 function matching(inside: readonly string[], patterns: readonly string[], path: string): string[] {

@@ -8,6 +8,7 @@ import { DataError } from '../../base/errors.js';
 import { isObject } from '../../text/json.js';
 import type { RecordId } from '../records/record.js';
 import { DataFile, type FileIdentity } from './data-file.js';
+import { withExactId } from './exact-id.js';
 import { ArrayScanner, LineScanner, type Scanner, type Span } from './json-scan.js';
 import type { RecordPlace } from './place.js';
 import type { ReadRecord, RecordTable } from './record-table.js';
@@ -85,8 +86,9 @@ export class JsonTable implements RecordTable {
     if (!isUtf8(bytes)) {
       return fault('E_RECORD_TEXT', 'the record is not text in UTF-8', legibleId(bytes));
     }
+    const text = bytes.toString('utf8');
     try {
-      return { ok: true, json: JSON.parse(bytes.toString('utf8')) };
+      return { ok: true, ...withExactId(JSON.parse(text), text) };
     } catch (error) {
       return fault('E_RECORD_JSON', `the record is not JSON: ${(error as Error).message}`);
     }
@@ -118,7 +120,8 @@ function fault(code: keyof typeof HINTS, message: string, id: RecordId = null): 
 /** The id of a record that is not text in UTF-8, where the fault lies elsewhere in it. */
 function legibleId(bytes: Buffer): RecordId {
   try {
-    const json: unknown = JSON.parse(bytes.toString('utf8'));
+    const text = bytes.toString('utf8');
+    const { json } = withExactId(JSON.parse(text), text);
     const id = isObject(json) ? json['id'] : undefined;
     const isLegible = typeof id === 'number' || (typeof id === 'string' && !id.includes('\ufffd'));
     return isLegible ? id : null;

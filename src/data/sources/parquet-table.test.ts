@@ -143,6 +143,48 @@ describe('a table of Parquet', () => {
     await table.close();
   });
 
+  it('reads tables of both forms, the fields that matter, and ids to the letter', async () => {
+    const nulls = { from: null, value: null, role: null, content: null };
+    const forms = [
+      [
+        { ...nulls, from: 'human', value: 'a' },
+        { ...nulls, from: 'gpt', value: 'b' },
+      ],
+      [
+        { ...nulls, role: 'user', content: 'a' },
+        { ...nulls, role: 'assistant', content: 'b' },
+      ],
+    ];
+    const path = write(
+      'forms.parquet',
+      [
+        { name: 'id', data: BigInt64Array.of(2n ** 53n + 1n, 7n) },
+        { name: 'system', data: ['S', null] },
+        { name: 'video', data: [null, 'a.mp4'] },
+        { name: 'score', data: ['1', '2'] },
+        { name: 'conversations', data: forms },
+      ],
+      [
+        { name: 'id', type: 'INT64', repetition_type: 'REQUIRED' },
+        ...['system', 'video', 'score'].map(text),
+        ...group('conversations', ['from', 'value', 'role', 'content'].map(text), true),
+      ],
+    );
+    const table = await open(path);
+    const [one, other] = [await table.read(0), await table.read(1)];
+    expect(one).toMatchObject({ ok: true, idText: '9007199254740993' });
+    expect(parseRecord(one.ok ? one.json : undefined)).toMatchObject({
+      record: { id: '9007199254740993', messages: [{ role: 'system' }, {}, {}] },
+    });
+    expect(other).toMatchObject({ ok: true, json: { id: 7, video: 'a.mp4' } });
+    expect(other.ok && other.json).not.toHaveProperty('score');
+    expect(parseRecord(other.ok ? { ...(other.json as object), video: null } : 0)).toMatchObject({
+      ok: true,
+      record: { messages: [{ role: 'user' }, { role: 'assistant' }] },
+    });
+    await table.close();
+  });
+
   it('reads plain paths', async () => {
     const path = write(
       'paths.parquet',

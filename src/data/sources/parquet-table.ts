@@ -1,6 +1,6 @@
 /**
  * Records of a Hugging Face dataset in Parquet: columns `conversations` or `messages`, `image` or `images` (paths, or
- * structs of `bytes` and `path`), and `id`; other columns are not read.
+ * structs of `bytes` and `path`), `id`, and what else a record is read or refused by; other columns are not read.
  *
  * A row is read by the pages that hold it where the file has an index of pages, else with its whole row group: 10 MB take
  * about 10 ms.
@@ -18,6 +18,8 @@ import { compressors } from 'hyparquet-compressors';
 
 import { DataError } from '../../base/errors.js';
 import { DataFile, type FileIdentity } from './data-file.js';
+import { concernsRecord } from '../records/fields.js';
+import type { ExactId } from './exact-id.js';
 import type { RecordPlace } from './place.js';
 import type { ReadRecord, RecordTable } from './record-table.js';
 
@@ -36,7 +38,8 @@ const unpackers: Compressors = Object.fromEntries(
 );
 
 const TEXT_COLUMNS = ['conversations', 'messages'];
-const IMAGE_COLUMNS = ['image', 'images'];
+/** What the length of a record is estimated from, and its id. */
+const LENGTH_COLUMNS = ['id', ...TEXT_COLUMNS, 'system', 'system_prompt'];
 const LARGEST_READ = 2 ** 28;
 const ROWS_AT_ONCE = 256;
 
@@ -58,9 +61,7 @@ export async function indexParquet(
       { code: 'E_PARQUET_COLUMNS', hint: 'Rename the column of the conversations.' },
     );
   }
-  const columns = ['id', ...IMAGE_COLUMNS, ...TEXT_COLUMNS].filter((name) =>
-    present.includes(name),
-  );
+  const columns = present.filter(concernsRecord);
   checkGroups(path, metadata, columns, largestRead);
   return { kind: 'parquet', ...file.identity, count: Number(metadata.num_rows), columns };
 }
@@ -88,7 +89,7 @@ export class ParquetTable implements RecordTable {
   async read(index: number): Promise<ReadRecord> {
     try {
       const [row] = await this.#rows(index, index + 1, this.#spec.columns);
-      return { ok: true, json: row };
+      return { ok: true, ...row! };
     } catch (error) {
       if (error instanceof DataError) throw error;
       return {
@@ -104,11 +105,11 @@ export class ParquetTable implements RecordTable {
   }
 
   async *readTexts(from: number, to: number): AsyncGenerator {
-    const columns = this.#spec.columns.filter((name) => !IMAGE_COLUMNS.includes(name));
+    const columns = this.#spec.columns.filter((name) => LENGTH_COLUMNS.includes(name));
     for (let start = from; start < to; start += ROWS_AT_ONCE) {
       const end = Math.min(to, start + ROWS_AT_ONCE);
       try {
-        yield* await this.#rows(start, end, columns);
+        for (const { json } of await this.#rows(start, end, columns)) yield json;
       } catch (error) {
         if (error instanceof DataError) throw error;
         yield* Array.from({ length: end - start }, () => undefined);
@@ -120,7 +121,7 @@ export class ParquetTable implements RecordTable {
     return this.#file.close();
   }
 
-  async #rows(rowStart: number, rowEnd: number, columns: readonly string[]): Promise<unknown[]> {
+  async #rows(rowStart: number, rowEnd: number, columns: readonly string[]): Promise<ExactId[]> {
     const rows = await parquetReadObjects({
       file: asyncBuffer(this.#file),
       metadata: this.#metadata,
@@ -132,7 +133,7 @@ export class ParquetTable implements RecordTable {
       utf8: false,
       useOffsetIndex: true,
     });
-    return rows.map(asJson);
+    return rows.map(asRecord);
   }
 }
 
@@ -189,7 +190,18 @@ function asyncBuffer(file: DataFile): AsyncBuffer {
   };
 }
 
-/** A row as JSON would have it: 64-bit integers as numbers or, if too large, as text. */
+/** A row as `withExactId` leaves a record. */
+function asRecord(row: Record<string, unknown>): ExactId {
+  const json = asJson(row) as Record<string, unknown>;
+  const id = json['id'] ?? null;
+  if (id === null || typeof id === 'number') return { json };
+  if (typeof id === 'string')
+    return { json, idText: typeof row['id'] === 'bigint' ? id : undefined };
+  const idText = JSON.stringify(id);
+  return { json: { ...json, id: idText }, idText };
+}
+
+/** As JSON would have it: 64-bit integers as numbers or, if too large, as text. */
 function asJson(value: unknown): unknown {
   if (typeof value === 'bigint') {
     const number = Number(value);

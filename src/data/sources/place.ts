@@ -1,6 +1,7 @@
 /** Where a record stands and why it is left out, for people: plain data, since it travels between threads and into logs. */
 import { DataError } from '../../base/errors.js';
-import type { RecordId, RecordProblem } from '../records/record.js';
+import { shortText } from '../../base/short-text.js';
+import { type RecordId, type RecordProblem, shownId } from '../records/record.js';
 
 export interface RecordPlace {
   readonly file: string;
@@ -24,13 +25,14 @@ export interface RejectedRecord extends RecordPlace {
 /** `train.jsonl:17`, `train.json:102 (record 9)`, `train.parquet (record 9)`. */
 export function describePlace({ file, record, line }: RecordPlace): string {
   const number = line === record ? '' : ` (record ${record})`;
-  return line === null ? `${file}${number}` : `${file}:${line}${number}`;
+  const name = shortText(file);
+  return line === null ? `${name}${number}` : `${name}:${line}${number}`;
 }
 
 /** `train.jsonl:17, id "7": no token of the record is learned` */
 export function describeRejected(rejected: RejectedRecord): string {
   const { id, reason } = rejected;
-  const name = id === null ? '' : `, id ${JSON.stringify(id)}`;
+  const name = id === null ? '' : `, id ${shownId(id)}`;
   return `${describePlace(rejected)}${name}: ${reason.replace(/\.$/, '')}`;
 }
 

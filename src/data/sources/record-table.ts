@@ -1,9 +1,10 @@
 /** Records of files, read one at a time in any order. */
 import type { RecordId, RecordProblem } from '../records/record.js';
+import type { ExactId } from './exact-id.js';
 import type { RecordPlace } from './place.js';
 
 export type ReadRecord =
-  | { readonly ok: true; readonly json: unknown }
+  | ({ readonly ok: true } & ExactId)
   | { readonly ok: false; readonly id: RecordId; readonly problem: RecordProblem };
 
 export interface RecordTable {
