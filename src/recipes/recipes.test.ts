@@ -70,7 +70,7 @@ describe('on the parameters of a LLaVA', () => {
       expect(rates).toEqual({
         ...(train.vision !== 'frozen' && { vision: learningRate }),
         ...(train.projector !== 'frozen' && { projector }),
-        ...(train.decoder !== 'frozen' && { text: learningRate }),
+        ...(train.decoder !== 'frozen' && { decoder: learningRate }),
       });
     } finally {
       generator.dispose();
