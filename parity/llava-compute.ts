@@ -97,12 +97,12 @@ function stateNumber(segment: string, stack: string, first: string): number | un
 
 /** The states that the model itself never computes. */
 function aboveSelected(
-  { tower }: Llava,
+  { vision }: Llava,
   x: Tensor,
   state: number,
   keep: (name: string, x: Tensor) => void,
 ): void {
-  tower.blocks.slice(state).reduce((below, block, i) => {
+  vision.blocks.slice(state).reduce((below, block, i) => {
     const above = block.forward(below);
     keep(`tower_hidden.${state + i + 1}`, above);
     return above;

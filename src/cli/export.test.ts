@@ -92,7 +92,7 @@ describe('patina export --inspect', () => {
         MODEL,
         '  Hugging Face LLaVA, as transformers 5.6 and later write it',
         '    105 tensors in 1 file',
-        '  tower     82.5K parameters in 71 tensors, F32, 322 KiB',
+        '  vision    82.5K parameters in 71 tensors, F32, 322 KiB',
         '  projector 4.32K parameters in 4 tensors, F32, 16.9 KiB',
         '  decoder   91.7K parameters in 29 tensors, F32, 358 KiB',
         '  head      24.6K parameters in 1 tensor, F32, 96.0 KiB',

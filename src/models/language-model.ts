@@ -4,6 +4,7 @@
  *
  * B: rows, T: positions, C: hidden size, N: image features of the batch, L: supervised positions, V: vocabulary.
  */
+import type { ModelPart } from '../formats/index.js';
 import {
   attention,
   type AttentionKernel,
@@ -22,7 +23,6 @@ import type {
   HeadOptions,
   HeadResult,
   InputFacts,
-  ModelPart,
   Segment,
   SegmentBase,
   SegmentedModel,
@@ -103,7 +103,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
   protected embeddingSegment(): Segment {
     const { embedTokens } = this.decoder;
     return {
-      ...segmentBase('embedding', 'text', { [`${this.path}.embed_tokens`]: embedTokens }),
+      ...segmentBase('embedding', 'decoder', { [`${this.path}.embed_tokens`]: embedTokens }),
       visual: false,
       forward(features, { inputIds, images }) {
         const xBTC = embedTokens.forward(inputIds);
@@ -116,7 +116,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
 
   protected blockSegments(): Segment[] {
     return this.decoder.blocks.map((block, i) => ({
-      ...segmentBase(`decoder.${i}`, 'text', { [`${this.path}.layers.${i}`]: block }),
+      ...segmentBase(`decoder.${i}`, 'decoder', { [`${this.path}.layers.${i}`]: block }),
       visual: false,
       forward: (x, inputs, generator) => block.forward(x!, inputs, generator),
     }));
@@ -132,7 +132,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
         ? linear(norm.forward(xNC), embedTokens.weight)
         : lmHead.forward(norm.forward(xNC));
     return {
-      ...segmentBase('head', 'text', { [`${this.path}.norm`]: norm, ...owned }),
+      ...segmentBase('head', 'decoder', { [`${this.path}.norm`]: norm, ...owned }),
       logits,
       losses: (xBTC, supervised, options) => supervisedLosses(logits, xBTC, supervised, options),
     };

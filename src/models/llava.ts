@@ -22,7 +22,7 @@ export class Llava extends LanguageModel {
   readonly segments: readonly Segment[];
   readonly head: Head;
   readonly input: InputFacts;
-  readonly tower: ClipVisionTower;
+  readonly vision: ClipVisionTower;
   readonly projector: Projector;
 
   constructor(
@@ -30,12 +30,12 @@ export class Llava extends LanguageModel {
     options: BuildOptions = {},
   ) {
     super(config.text, DECODER, options);
-    this.tower = this.addChild(TOWER, new ClipVisionTower(config.vision, options));
+    this.vision = this.addChild(TOWER, new ClipVisionTower(config.vision, options));
     this.projector = this.addChild(PROJECTOR, new Projector(config.projector, options));
     this.addLanguageModel();
     this.input = inputFacts(config);
     this.segments = [
-      ...this.towerSegments(),
+      ...this.visionSegments(),
       this.projectorSegment(),
       this.embeddingSegment(),
       ...this.blockSegments(),
@@ -44,19 +44,19 @@ export class Llava extends LanguageModel {
   }
 
   /** Nothing above the selected layer. */
-  private towerSegments(): Segment[] {
-    const { tower } = this;
+  private visionSegments(): Segment[] {
+    const { vision } = this;
     const owned = {
-      [`${TOWER}.embeddings`]: tower.embeddings,
-      [`${TOWER}.pre_layrnorm`]: tower.preNorm,
+      [`${TOWER}.embeddings`]: vision.embeddings,
+      [`${TOWER}.pre_layrnorm`]: vision.preNorm,
     };
     return [
       {
         ...segmentBase('vision.embeddings', 'vision', owned),
         visual: true,
-        forward: (_none, { images }) => tower.embed(images!.pixelValues),
+        forward: (_none, { images }) => vision.embed(images!.pixelValues),
       },
-      ...tower.blocks.slice(0, this.config.featureLayer).map<Segment>((block, i) => ({
+      ...vision.blocks.slice(0, this.config.featureLayer).map<Segment>((block, i) => ({
         ...segmentBase(`vision.${i}`, 'vision', { [`${TOWER}.encoder.layers.${i}`]: block }),
         visual: true,
         forward: (x, _inputs, generator) => block.forward(x!, generator),

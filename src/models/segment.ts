@@ -10,12 +10,10 @@
  * walks the list (trainer, planner, sharding, generation) holds boundaries and nothing else. For a batch without pictures the
  * `visual` segments do not run, and the splice gets `null`.
  */
+import type { ModelPart } from '../formats/index.js';
 import type { AttentionKernel, CrossEntropyGradient, Module, Rotation } from '../nn/index.js';
 import type { Generator, Tensor } from '../torch/index.js';
 import type { Batch } from './batch.js';
-
-/** The part of the model that a segment belongs to. */
-export type ModelPart = 'vision' | 'projector' | 'text';
 
 /** How queries find their keys and values; generation puts its cache here. */
 export type Attend = (layer: number, qBTHD: Tensor, kBTGD: Tensor, vBTGD: Tensor) => Tensor;
@@ -39,6 +37,7 @@ export interface SegmentInputs {
 export interface SegmentBase {
   /** For example `decoder.3`. */
   readonly name: string;
+  /** The part of the model that it belongs to. */
   readonly part: ModelPart;
   /** The parameters that it reads, by their names in the model. Tied ones appear in several segments. */
   parameters(): Map<string, Tensor>;

@@ -186,9 +186,8 @@ function endsOf({ endOfTurn, tokenizer }: ChatModel['format']): number[] {
 /** Adapters that came with the model become part of the weights where their part does not train by LoRA. */
 function foldAdapters(model: LanguageModel, train: Recipe['train']): void {
   const byLora = new Set<string>();
-  const parts = { vision: train.vision, projector: train.projector, text: train.decoder };
   for (const segment of [...model.segments, model.head]) {
-    if (typeof parts[segment.part] !== 'object') continue;
+    if (typeof train[segment.part] !== 'object') continue;
     for (const name of segment.parameters().keys()) byLora.add(name);
   }
   for (const [name, module] of model.namedModules()) {

@@ -52,7 +52,7 @@ test('LoRA on all linear layers of the decoder but the head; the base stays froz
   ).toBe(true);
   expect(model.namedParameters().get('lm_head.weight')!.requiresGrad).toBe(false);
   expect(table.find(({ kind }) => kind === 'LoRA r 2')).toMatchObject({
-    part: 'text',
+    part: 'decoder',
     tensors: 28,
   });
   expect(

@@ -5,7 +5,8 @@
 
 import { UsageError } from '../base/errors.js';
 import type { LoraRecipe, PartRecipe, Recipe } from '../config/index.js';
-import type { ModelPart, SegmentedModel } from '../models/index.js';
+import { MODEL_PARTS, type ModelPart } from '../formats/index.js';
+import type { SegmentedModel } from '../models/index.js';
 import { Linear, type LoraAdapter } from '../nn/index.js';
 import type { ParameterGroup } from '../optim/index.js';
 import type { Device, DType, Generator, Tensor } from '../torch/index.js';
@@ -42,12 +43,6 @@ export interface TrainableOptions {
   readonly learningRateScale?: number;
 }
 
-const PARTS: readonly (readonly [ModelPart, keyof Recipe['train']])[] = [
-  ['vision', 'vision'],
-  ['projector', 'projector'],
-  ['text', 'decoder'],
-];
-
 /**
  * Prepares a model for training.
  *
@@ -59,10 +54,10 @@ export function prepareTrainable(
   { train, optimizer, dtype, device, generator, learningRateScale = 1 }: TrainableOptions,
 ): Trainable {
   for (const parameter of model.parameters()) parameter.requiresGrad_(false);
-  for (const [part, key] of PARTS) {
-    const choice = train[key];
+  for (const part of MODEL_PARTS) {
+    const choice = train[part];
     if (typeof choice !== 'object') continue;
-    attachAdapters(model, part, key, choice.lora, dtype);
+    attachAdapters(model, part, choice.lora, dtype);
   }
   model.initialize(device, { generator });
 
@@ -71,11 +66,11 @@ export function prepareTrainable(
     { tensor: Tensor; part: ModelPart; kind: string; ratio: number }
   >();
   const adapters = adaptersOf(model);
-  for (const [part, key] of PARTS) {
+  for (const part of MODEL_PARTS) {
+    const choice = train[part];
     for (const [name, tensor] of parametersOf(model, part)) {
-      const kind = kindOf(name, train[key], adapters);
+      const kind = kindOf(name, choice, adapters);
       if (kind === null || chosen.has(name)) continue;
-      const choice = train[key];
       const ratio =
         typeof choice === 'object' && name.endsWith('lora_B.weight')
           ? choice.lora.loraPlusRatio
@@ -109,7 +104,7 @@ export function prepareTrainable(
     found.parameters.set(name, tensor);
     addRow(rows, { part, kind, tensor, rate, decay });
   }
-  for (const [part] of PARTS) addFrozen(rows, part, parametersOf(model, part), chosen);
+  for (const part of MODEL_PARTS) addFrozen(rows, part, parametersOf(model, part), chosen);
   return {
     parameters: new Map([...chosen].map(([name, { tensor }]) => [name, tensor])),
     groups: [...groups].map(([id, { rate, decay, parameters }]) => ({
@@ -122,7 +117,7 @@ export function prepareTrainable(
   };
 }
 
-const order = (part: ModelPart): number => PARTS.findIndex(([name]) => name === part);
+const order = (part: ModelPart): number => MODEL_PARTS.indexOf(part);
 
 /** The parameters that the segments of a part read: nothing above the selected layer of the tower. */
 function parametersOf({ segments, head }: SegmentedModel, part: ModelPart): Map<string, Tensor> {
@@ -171,7 +166,6 @@ function matchesModule(pattern: string, module: string): boolean {
 function attachAdapters(
   model: SegmentedModel,
   part: ModelPart,
-  key: string,
   lora: LoraRecipe,
   dtype: DType,
 ): void {
@@ -185,7 +179,7 @@ function attachAdapters(
       requireMatch(
         linears.map(([name]) => name),
         pattern,
-        `train.${key}.lora.targets`,
+        `train.${part}.lora.targets`,
         'linear layer',
       );
     }
@@ -193,7 +187,7 @@ function attachAdapters(
   for (const pattern of lora.modulesToSave) {
     const modules = [...names.keys()].map((name) => name.slice(0, name.lastIndexOf('.')));
     if (modules.some((module) => matchesModule(pattern, module))) continue;
-    throw noMatch(pattern, `train.${key}.lora.modulesToSave`, 'module', modules);
+    throw noMatch(pattern, `train.${part}.lora.modulesToSave`, 'module', modules);
   }
   const { rank, alpha, dropout, rslora: rsLora, dora, targets } = lora;
   // An adapter that the model came with trains on as it is. New ones beside it have to be named.

@@ -164,10 +164,8 @@ function fullModules(model: SegmentedModel, { parameters, table }: Trainable): s
   for (const name of parameters.keys()) {
     if (name.includes('.lora_')) continue;
     const part = partOf(name, own)!;
-    const modelPart = part === 'tower' ? 'vision' : part === 'projector' ? 'projector' : 'text';
-    modules.add(
-      whole.has(modelPart) ? own[part]!.slice(0, -1) : name.slice(0, name.lastIndexOf('.')),
-    );
+    const isWhole = whole.has(part === 'head' ? 'decoder' : part);
+    modules.add(isWhole ? own[part]!.slice(0, -1) : name.slice(0, name.lastIndexOf('.')));
   }
   return [...modules];
 }

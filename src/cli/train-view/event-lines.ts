@@ -78,7 +78,7 @@ function startLines(event: StartEvent): string[] {
 function tableLines(table: readonly TrainableRow[]): string[] {
   const head = ['part', 'trains', 'tensors', 'parameters', 'type', 'learning rate', 'decay'];
   const rows = table.map((row) => [
-    row.part === 'text' ? 'decoder' : row.part,
+    row.part,
     row.kind,
     String(row.tensors),
     formatCount(row.parameters),

@@ -53,9 +53,9 @@ test('a stored LLaVA', async () => {
 
 test('a decoder with tied embeddings lacks no head', async () => {
   put('model.safetensors', LLM.slice(0, 2));
-  expect((await look()).missing).toEqual(['tower', 'projector', 'head']);
+  expect((await look()).missing).toEqual(['vision', 'projector', 'head']);
   put('config.json', { model_type: 'llama', tie_word_embeddings: true });
-  expect((await look()).missing).toEqual(['tower', 'projector']);
+  expect((await look()).missing).toEqual(['vision', 'projector']);
 });
 
 test("XTuner's checkpoint, as a file and in its work folder", async () => {
@@ -96,7 +96,7 @@ test("XTuner's converted folder is put together from its parts", async () => {
   expect(sources.map(({ layout }) => layout)).toEqual(['llama', 'projector', 'clip']);
   expect(sources[2]!.config).toEqual({ r: 64, lora_alpha: 16 });
   expect(missing).toEqual([]);
-  expect(parts.get('tower')!.isAdapter).toBe(true);
+  expect(parts.get('vision')!.isAdapter).toBe(true);
   expect(parts.get('decoder')!.isAdapter).toBe(false);
 });
 

@@ -43,15 +43,15 @@ const inParts = (...parts: string[]): string[] =>
 
 /** Stored folder, layout that it is in, parts that it holds. */
 const STORED: [string, LayoutName, string[]][] = [
-  ['hf', 'hf', ['tower', 'projector', 'decoder', 'head']],
-  ['hf-old', 'hf-old', ['tower', 'projector', 'decoder', 'head']],
-  ['hf-2025', 'hf-2025', ['tower', 'projector', 'decoder', 'head']],
-  ['hf-2026', 'hf-2026', ['tower', 'projector', 'decoder', 'head']],
-  ['official', 'official', ['tower', 'projector', 'decoder', 'head']],
-  ['xtuner', 'xtuner', ['tower', 'projector', 'decoder', 'head']],
+  ['hf', 'hf', ['vision', 'projector', 'decoder', 'head']],
+  ['hf-old', 'hf-old', ['vision', 'projector', 'decoder', 'head']],
+  ['hf-2025', 'hf-2025', ['vision', 'projector', 'decoder', 'head']],
+  ['hf-2026', 'hf-2026', ['vision', 'projector', 'decoder', 'head']],
+  ['official', 'official', ['vision', 'projector', 'decoder', 'head']],
+  ['xtuner', 'xtuner', ['vision', 'projector', 'decoder', 'head']],
   ['llm', 'llama', ['decoder', 'head']],
-  ['clip', 'clip', ['tower']],
-  ['clip-full', 'clip', ['tower']],
+  ['clip', 'clip', ['vision']],
+  ['clip-full', 'clip', ['vision']],
   ['projector', 'projector', ['projector']],
 ];
 

@@ -3,7 +3,7 @@ import { PART_NAMES, type Layout, type PartName, type Prefixes } from './tables.
 
 /** What a name inside a part begins with, where a prefix alone would not tell parts apart. */
 const INSIDE: Readonly<Record<PartName, RegExp>> = {
-  tower:
+  vision:
     /^(embeddings\.(class|patch|position)_embedding|pre_layrnorm|encoder\.layers\.\d+|post_layernorm)(\.|$)/,
   decoder: /^(embed_tokens|layers\.\d+|norm)\./,
   projector: /^linear_[1-9]\d{0,3}\./,

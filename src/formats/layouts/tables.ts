@@ -6,18 +6,22 @@
  * each of them; a part without a prefix is not in it.
  */
 
-/** A part of a LLaVA that layouts keep together under one prefix. */
-export type PartName = 'tower' | 'projector' | 'decoder' | 'head';
+/** The parts of a model in the order of the data (images, features, words), as recipes name them. */
+export const MODEL_PARTS = ['vision', 'projector', 'decoder'] as const;
 
-/** In the order of the data: images, features, words, logits. */
-export const PART_NAMES: readonly PartName[] = ['tower', 'projector', 'decoder', 'head'];
+export type ModelPart = (typeof MODEL_PARTS)[number];
+
+/** What layouts keep together under one prefix: the parts, and the decoder's matrix to the vocabulary apart. */
+export const PART_NAMES = [...MODEL_PARTS, 'head'] as const;
+
+export type PartName = (typeof PART_NAMES)[number];
 
 /** The prefix of each part. */
 export type Prefixes = Readonly<Partial<Record<PartName, string>>>;
 
 /** Names inside a whole LLaVA; Patina's own. */
 export const LLAVA_PREFIXES: Readonly<Record<PartName, string>> = {
-  tower: 'model.vision_tower.',
+  vision: 'model.vision_tower.',
   projector: 'model.multi_modal_projector.',
   decoder: 'model.language_model.',
   head: 'lm_head.',
@@ -63,7 +67,7 @@ export const LAYOUTS = {
     name: 'hf',
     title: 'Hugging Face LLaVA, as transformers 5.6 and later write it',
     prefixes: {
-      tower: 'vision_tower.',
+      vision: 'vision_tower.',
       projector: 'multi_modal_projector.',
       decoder: 'language_model.model.',
       head: 'language_model.lm_head.',
@@ -74,7 +78,7 @@ export const LAYOUTS = {
     name: 'hf-old',
     title: 'Hugging Face LLaVA, as transformers before 5.6 write it',
     prefixes: {
-      tower: 'vision_tower.vision_model.',
+      vision: 'vision_tower.vision_model.',
       projector: 'multi_modal_projector.',
       decoder: 'language_model.model.',
       head: 'language_model.lm_head.',
@@ -90,7 +94,7 @@ export const LAYOUTS = {
   'hf-2025': {
     name: 'hf-2025',
     title: 'Hugging Face LLaVA, named as in the memory of transformers 4.52 to 5.5',
-    prefixes: { ...LLAVA_PREFIXES, tower: 'model.vision_tower.vision_model.' },
+    prefixes: { ...LLAVA_PREFIXES, vision: 'model.vision_tower.vision_model.' },
     surplus: COMPUTED,
   },
   llama: {
@@ -103,7 +107,7 @@ export const LAYOUTS = {
     name: 'official',
     title: "LLaVA of its authors' code",
     prefixes: {
-      tower: 'model.vision_tower.vision_tower.vision_model.',
+      vision: 'model.vision_tower.vision_tower.vision_model.',
       projector: 'model.mm_projector.',
       decoder: 'model.',
       head: 'lm_head.',
@@ -114,13 +118,13 @@ export const LAYOUTS = {
   clip: {
     name: 'clip',
     title: 'CLIP vision tower, alone or in a whole CLIP model',
-    prefixes: { tower: 'vision_model.' },
+    prefixes: { vision: 'vision_model.' },
     surplus: [...COMPUTED, ...REST_OF_CLIP],
   },
   'clip-2026': {
     name: 'clip-2026',
     title: 'CLIP vision tower, as transformers 5.6 and later write it',
-    prefixes: { tower: '' },
+    prefixes: { vision: '' },
     surplus: COMPUTED,
   },
   projector: {
@@ -134,7 +138,7 @@ export const LAYOUTS = {
     name: 'xtuner',
     title: 'State dict of XTuner',
     prefixes: {
-      tower: 'visual_encoder.vision_model.',
+      vision: 'visual_encoder.vision_model.',
       projector: 'projector.model.',
       decoder: 'llm.model.',
       head: 'llm.lm_head.',

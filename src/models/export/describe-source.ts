@@ -88,9 +88,9 @@ async function findLacks(
     if (tokenizer.template !== undefined) there.add('chat template');
   }
   const needed: Companion[] = [];
-  if (parts.has('decoder') || parts.has('tower')) needed.push('configuration');
+  if (parts.has('decoder') || parts.has('vision')) needed.push('configuration');
   if (parts.has('decoder')) needed.push('tokenizer', 'chat template');
-  if (parts.has('tower')) needed.push('image processor');
+  if (parts.has('vision')) needed.push('image processor');
   return needed.filter((each) => !there.has(each));
 }
 
@@ -108,7 +108,7 @@ async function findFaults(
     );
   const options = { verify: false, resolve, signal };
   // A part alone lacks the others and has no fault.
-  const isText = missing.includes('tower') && missing.includes('projector');
+  const isText = missing.includes('vision') && missing.includes('projector');
   if (missing.length > 0 && !(isText && missing.length === 2)) return [];
   try {
     const assembly = await (isText ? assembleText(path, options) : assemble(path, options));

@@ -140,7 +140,7 @@ async function gather(source: string, options: AssembleOptions): Promise<Found> 
   }
   for (const { layout, isAdapter, path, config } of [...found.sources]) {
     const base = isAdapter && config !== undefined ? config['base_model_name_or_path'] : undefined;
-    const part: PartName = layout === 'clip' || layout === 'clip-2026' ? 'tower' : 'decoder';
+    const part: PartName = layout === 'clip' || layout === 'clip-2026' ? 'vision' : 'decoder';
     if (typeof base !== 'string' || base === '' || hasWeights(found, part)) continue;
     const beneath = { file: join(path, 'adapter_config.json'), name: base };
     await add(
