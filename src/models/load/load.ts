@@ -5,6 +5,7 @@
  * allowed by name.
  */
 import { checkTensors, type CheckedTensors } from '../../formats/layouts/check-tensors.js';
+import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import type { AttentionKernel } from '../../nn/index.js';
 import { type Device, type DType, Generator, type Tensor } from '../../torch/index.js';
@@ -64,7 +65,7 @@ export async function loadLlava(
   options: LoadOptions = {},
 ): Promise<Loaded<Llava, Assembly>> {
   const assembly = await assemble(source, options);
-  const dtype = options.dtype ?? storedType(assembly.tensors, 'model.language_model.');
+  const dtype = options.dtype ?? storedType(assembly.tensors, LLAVA_PREFIXES.decoder);
   const kernel = options.kernel ?? deviceKernel(options.device ?? 'cpu', dtype);
   const model = new Llava(assembly.config, { dtype, kernel });
   return fill(model, assembly, source, { ...options, dtype });
@@ -76,7 +77,7 @@ export async function loadTextModel(
   options: LoadOptions = {},
 ): Promise<Loaded<TextModel, TextAssembly>> {
   const assembly = await assembleText(source, options);
-  const dtype = options.dtype ?? storedType(assembly.tensors, 'model.');
+  const dtype = options.dtype ?? storedType(assembly.tensors, TEXT_PREFIXES.decoder);
   const kernel = options.kernel ?? deviceKernel(options.device ?? 'cpu', dtype);
   const model = new TextModel(assembly.config, { dtype, kernel });
   return fill(model, assembly, source, { ...options, dtype });
