@@ -9,10 +9,11 @@ import {
   attention,
   type AttentionKernel,
   chunkedCrossEntropy,
+  DenseWeight,
   Linear,
   Module,
 } from '../nn/index.js';
-import { linear, scope, type Tensor } from '../torch/index.js';
+import { scope, type Tensor } from '../torch/index.js';
 import type { Batch } from './batch.js';
 import type { BuildOptions } from './clip.js';
 import { ConfigError } from './configs/read-config.js';
@@ -121,10 +122,9 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
   protected makeHead(): Head {
     const { norm, embedTokens } = this.decoder;
     const { lmHead } = this;
+    const tied = new DenseWeight(() => embedTokens.weight);
     const logits = (xNC: Tensor): Tensor =>
-      lmHead === undefined
-        ? linear(norm.forward(xNC), embedTokens.weight)
-        : lmHead.forward(norm.forward(xNC));
+      lmHead === undefined ? tied.product(norm.forward(xNC)) : lmHead.forward(norm.forward(xNC));
     return {
       ...this.segmentBase('head', 'decoder', [norm, lmHead ?? embedTokens]),
       logits,

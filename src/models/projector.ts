@@ -28,7 +28,7 @@ export class Projector extends Module {
   forward(xIPV: Tensor, generator?: Generator): Tensor {
     const seenINV = this.dropsClassToken ? xIPV.narrow(1, 1, xIPV.size(1) - 1) : xIPV;
     const [first, ...rest] = this.linears as [Linear, ...Linear[]];
-    const start = first.forward(seenINV.to(first.weight.dtype), generator);
+    const start = first.forward(seenINV.to(first.base.dtype), generator);
     return rest.reduce((x, linear) => linear.forward(this.act(x), generator), start);
   }
 }

@@ -12,3 +12,4 @@ export * from './module.js';
 export * from './norms.js';
 export * from './patches.js';
 export * from './rotary.js';
+export * from './weight.js';
