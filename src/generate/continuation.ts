@@ -99,7 +99,7 @@ export class CachedContinuation implements Continuation {
       cache.reserve(length);
       const slots = cache.rowStarts().add(this.#positions.flatten());
       const mask = this.#sameLength ? undefined : placeMask(this.#positions, length, dtype);
-      const kernel = decodeKernel(this.#model.kernel, mask !== undefined);
+      const kernel = decodeKernel(this.#model.kernels.attention, mask !== undefined);
       const hiddenB1C = hiddenStates(this.#model, {
         inputIds: tokensB.unsqueeze(1),
         images: null,

@@ -7,15 +7,16 @@
 import type { ModelPart } from '../formats/index.js';
 import {
   attention,
-  type AttentionKernel,
+  type BuildOptions,
   chunkedCrossEntropy,
+  CPU_KERNELS,
   DenseWeight,
+  type Kernels,
   Linear,
   Module,
 } from '../nn/index.js';
 import { scope, type Tensor } from '../torch/index.js';
 import type { Batch } from './batch.js';
-import type { BuildOptions } from './clip.js';
 import { ConfigError } from './configs/read-config.js';
 import type { DecoderConfig } from './configs/decoder-config.js';
 import { Decoder } from './decoder.js';
@@ -36,15 +37,16 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
   abstract readonly segments: readonly Segment[];
   abstract readonly head: Head;
   abstract readonly input: InputFacts;
-  readonly kernel: AttentionKernel;
+  /** What it was built with. */
+  readonly kernels: Kernels;
   readonly decoder: Decoder;
   private readonly lmHead: Linear | undefined;
   /** Where each module lies in the tree, once that is whole. */
   private paths: ReadonlyMap<Module, string> = new Map();
 
-  constructor(config: DecoderConfig, { dtype = 'float32', kernel = 'cpu' }: BuildOptions) {
+  constructor(config: DecoderConfig, { dtype = 'float32', kernels = CPU_KERNELS }: BuildOptions) {
     super();
-    this.kernel = kernel;
+    this.kernels = kernels;
     this.decoder = new Decoder(config, { dtype });
     this.lmHead = config.tieWordEmbeddings
       ? undefined
@@ -62,7 +64,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
         },
       );
     }
-    const { kernel } = this;
+    const kernel = this.kernels.attention;
     return {
       inputIds,
       images,

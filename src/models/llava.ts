@@ -7,7 +7,7 @@
  *                                                    token ids ---^
  * ```
  */
-import type { BuildOptions } from './clip.js';
+import type { BuildOptions } from '../nn/index.js';
 import { ClipVisionTower } from './clip.js';
 import type { LlavaConfig } from './configs/llava-config.js';
 import { LanguageModel } from './language-model.js';

@@ -4,9 +4,8 @@
  *
  * I: images, P: patches + 1, N: features of one image, V: the tower's hidden size, C: the decoder's.
  */
-import { activation, type Activation, Linear, Module } from '../nn/index.js';
+import { activation, type Activation, type BuildOptions, Linear, Module } from '../nn/index.js';
 import type { Generator, Tensor } from '../torch/index.js';
-import type { BuildOptions } from './clip.js';
 import type { ProjectorConfig } from './configs/projector-config.js';
 
 export class Projector extends Module {

@@ -6,6 +6,7 @@ export * from './cross-entropy.js';
 export * from './dropout.js';
 export * from './embedding.js';
 export * from './initializers.js';
+export * from './kernels.js';
 export * from './linear.js';
 export * from './lora.js';
 export * from './module.js';
