@@ -12,5 +12,6 @@ export * from './lora.js';
 export * from './module.js';
 export * from './norms.js';
 export * from './patches.js';
+export * from './probe.js';
 export * from './rotary.js';
 export * from './weight.js';
