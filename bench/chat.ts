@@ -9,7 +9,8 @@
 
 import { parseArgs } from 'node:util';
 import { generate, type Prompt } from '../src/generate/index.js';
-import { deviceKernel, Llava } from '../src/models/index.js';
+import { Llava } from '../src/models/index.js';
+import { kernelsFor } from '../src/nn/index.js';
 import {
   Generator,
   memoryStats,
@@ -49,8 +50,8 @@ const prompt: Prompt = {
   images: [Float32Array.from({ length: 3 * 336 * 336 }, (_, i) => Math.sin(i))],
 };
 
-const kernel = deviceKernel(device, dtype);
-const model = new Llava(config, { dtype, kernel });
+const kernels = kernelsFor({ device, dtype });
+const model = new Llava(config, { dtype, kernels });
 const generator = Generator.create(1, device);
 model.initialize(device, { generator });
 resetPeak(device);

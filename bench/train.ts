@@ -11,7 +11,7 @@
 import { parseArgs } from 'node:util';
 import { checkRecipe } from '../src/config/index.js';
 import { finish, Llava, makeBatch, type Sample } from '../src/models/index.js';
-import { attentionKernel } from '../src/nn/index.js';
+import { kernelsFor } from '../src/nn/index.js';
 import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import {
   emptyCache,
@@ -19,7 +19,6 @@ import {
   memoryStats,
   resetPeak,
   synchronize,
-  torchFacts,
   type Device,
   type DType,
 } from '../src/torch/index.js';
@@ -71,9 +70,8 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
     train: { decoder: full ? 'full' : { lora: { rank: 16, alpha: 32 } }, projector: 'full' },
     optimizer: { learningRate: 2e-5 },
   });
-  const capability = Number(torchFacts().cuda?.devices[0]?.capability ?? 0);
-  const kernel = attentionKernel({ device, dtype, computeCapability: capability });
-  const model = new Llava(config, { dtype, kernel });
+  const kernels = kernelsFor({ device, dtype });
+  const model = new Llava(config, { dtype, kernels });
   const generator = Generator.create(1, device);
   const trainable = prepareTrainable(model, { ...recipe, dtype, device, generator });
   const optimizer = new AdamW(trainable.groups, { master: 'none', states: dtype });

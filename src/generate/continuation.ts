@@ -101,7 +101,7 @@ export class CachedContinuation implements Continuation {
       cache.reserve(length);
       const slots = cache.rowStarts().add(this.#positions.flatten());
       const mask = this.#sameLength ? undefined : placeMask(this.#positions, length, dtype);
-      const kernel = decodeKernel(this.#model.kernel, mask !== undefined);
+      const kernel = decodeKernel(this.#model.kernels.attention, mask !== undefined);
       const inputs: SegmentInputs = {
         inputIds: tokensB.unsqueeze(1),
         images: null,

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 
+import { CPU_KERNELS } from '../nn/index.js';
 import { convolution, Generator, noGrad, randn, scope, type Tensor } from '../torch/index.js';
 import { ClipVisionTower } from './clip.js';
 
@@ -19,7 +20,7 @@ const config = {
 
 test('on CPU patches are summed as by the convolution of other implementations, to the bit', () => {
   using generator = Generator.create(1, 'cpu');
-  const tower = new ClipVisionTower(config, { kernel: 'cpu' });
+  const tower = new ClipVisionTower(config, { kernels: CPU_KERNELS });
   tower.initialize('cpu', { generator });
   const { embeddings } = tower;
   noGrad(() =>

@@ -9,6 +9,8 @@ import {
   attention,
   type Activation,
   type AttentionKernel,
+  type BuildOptions,
+  CPU_KERNELS,
   Embedding,
   LayerNorm,
   Linear,
@@ -16,16 +18,8 @@ import {
   normalOf,
   PatchConv2d,
 } from '../nn/index.js';
-import { cat, type DType, type Generator, type Tensor } from '../torch/index.js';
+import { cat, type Generator, type Tensor } from '../torch/index.js';
 import type { ClipVisionConfig } from './configs/clip-vision-config.js';
-
-/** How a model is built: the element type of its parameters, and the attention kernel of the device it is meant for. */
-export interface BuildOptions {
-  /** @default 'float32' */
-  dtype?: DType;
-  /** @default 'cpu' */
-  kernel?: AttentionKernel;
-}
 
 type Built = Required<BuildOptions>;
 
@@ -48,7 +42,7 @@ export class ClipEmbeddings extends Module {
   private readonly patch: PatchConv2d;
   private readonly position: Embedding;
 
-  constructor(config: ClipVisionConfig, { dtype, kernel }: Built) {
+  constructor(config: ClipVisionConfig, { dtype, kernels }: Built) {
     super();
     const { hiddenSize: C, numChannels, imageSize, patchSize } = config;
     const { classToken, embedding } = deviations(config);
@@ -59,7 +53,7 @@ export class ClipEmbeddings extends Module {
       new PatchConv2d(numChannels, C, patchSize, {
         ...drawn,
         bias: false,
-        kernel: kernel === 'cpu' ? 'convolution' : 'product',
+        kernel: kernels.patches,
       }),
     );
     const P = Math.floor(imageSize / patchSize) ** 2 + 1;
@@ -83,12 +77,12 @@ class ClipAttention extends Module {
   private readonly heads: number;
   private readonly kernel: AttentionKernel;
 
-  constructor(config: ClipVisionConfig, { dtype, kernel }: Built) {
+  constructor(config: ClipVisionConfig, { dtype, kernels }: Built) {
     super();
     const { hiddenSize: C, numAttentionHeads } = config;
     const { inner, attentionOut } = deviations(config);
     this.heads = numAttentionHeads;
-    this.kernel = kernel;
+    this.kernel = kernels.attention;
     const linear = (std: number): Linear => new Linear(C, C, { dtype, initializer: normalOf(std) });
     this.q = this.addChild('q_proj', linear(inner));
     this.k = this.addChild('k_proj', linear(inner));
@@ -161,10 +155,10 @@ export class ClipVisionTower extends Module {
 
   constructor(
     readonly config: ClipVisionConfig,
-    { dtype = 'float32', kernel = 'cpu' }: BuildOptions = {},
+    { dtype = 'float32', kernels = CPU_KERNELS }: BuildOptions = {},
   ) {
     super();
-    const options = { dtype, kernel };
+    const options = { dtype, kernels };
     const norm = { eps: config.layerNormEps, dtype };
     this.embeddings = this.addChild('embeddings', new ClipEmbeddings(config, options));
     // transformers spells it so.

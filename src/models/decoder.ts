@@ -8,6 +8,7 @@
 import {
   activation,
   type Activation,
+  type BuildOptions,
   Embedding,
   Linear,
   Module,
@@ -16,7 +17,6 @@ import {
   RotaryEmbedding,
 } from '../nn/index.js';
 import type { Generator, Tensor } from '../torch/index.js';
-import type { BuildOptions } from './clip.js';
 import type { DecoderConfig } from './configs/decoder-config.js';
 import type { SegmentInputs } from './segment.js';
 

@@ -36,7 +36,6 @@ export {
   type TextAssembly,
 } from './load/assemble.js';
 export { attachAdapters } from './load/attach-adapters.js';
-export * from './load/device-kernel.js';
 export { findImageProcessor } from './load/find-image-processor.js';
 export * from './load/load.js';
 export { placeTensors, type Placement, type PlaceOptions } from './load/place.js';

@@ -7,14 +7,16 @@
 import type { ModelPart } from '../formats/index.js';
 import {
   attention,
-  type AttentionKernel,
+  type BuildOptions,
   chunkedCrossEntropy,
+  CPU_KERNELS,
+  DenseWeight,
+  type Kernels,
   Linear,
   Module,
 } from '../nn/index.js';
-import { linear, scope, type Tensor } from '../torch/index.js';
+import { scope, type Tensor } from '../torch/index.js';
 import type { Batch } from './batch.js';
-import type { BuildOptions } from './clip.js';
 import { ConfigError } from './configs/read-config.js';
 import type { DecoderConfig } from './configs/decoder-config.js';
 import { Decoder } from './decoder.js';
@@ -30,36 +32,21 @@ import type {
   Supervised,
 } from './segment.js';
 
-/** Modules of a segment by their names in the model. */
-type Owned = Readonly<Record<string, Module>>;
-
-/** What all segments have: a name and the parameters of some modules. */
-export function segmentBase(name: string, part: ModelPart, owned: Owned): SegmentBase {
-  return {
-    name,
-    part,
-    parameters: () =>
-      new Map(Object.entries(owned).flatMap(([path, module]) => [...module.namedParameters(path)])),
-  };
-}
-
 /** What a text model and a LLaVA share. */
 export abstract class LanguageModel extends Module implements SegmentedModel {
   abstract readonly segments: readonly Segment[];
   abstract readonly head: Head;
   abstract readonly input: InputFacts;
-  readonly kernel: AttentionKernel;
+  /** What it was built with. */
+  readonly kernels: Kernels;
   readonly decoder: Decoder;
   private readonly lmHead: Linear | undefined;
+  /** Where each module lies in the tree, once that is whole. */
+  private paths: ReadonlyMap<Module, string> = new Map();
 
-  /** @param path where the decoder lies in the tree */
-  constructor(
-    config: DecoderConfig,
-    private readonly path: string,
-    { dtype = 'float32', kernel = 'cpu' }: BuildOptions,
-  ) {
+  constructor(config: DecoderConfig, { dtype = 'float32', kernels = CPU_KERNELS }: BuildOptions) {
     super();
-    this.kernel = kernel;
+    this.kernels = kernels;
     this.decoder = new Decoder(config, { dtype });
     this.lmHead = config.tieWordEmbeddings
       ? undefined
@@ -77,7 +64,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
         },
       );
     }
-    const { kernel } = this;
+    const kernel = this.kernels.attention;
     return {
       inputIds,
       images,
@@ -88,22 +75,34 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
 
   /** Parameters that are another one: the matrix to the vocabulary, where it is the embeddings. */
   get tied(): ReadonlyMap<string, string> {
-    return new Map(
-      this.lmHead === undefined ? [['lm_head.weight', `${this.path}.embed_tokens.weight`]] : [],
-    );
+    if (this.lmHead !== undefined) return new Map();
+    return new Map([['lm_head.weight', `${this.paths.get(this.decoder.embedTokens)!}.weight`]]);
   }
 
-  /** Registers the decoder and the head, after whatever comes before them in the tree. */
-  protected addLanguageModel(): void {
-    this.addChild(this.path, this.decoder);
+  /** Registers the decoder under a name and the head, which end the tree. */
+  protected addLanguageModel(name: string): void {
+    this.addChild(name, this.decoder);
     if (this.lmHead !== undefined) this.addChild('lm_head', this.lmHead);
+    this.paths = new Map([...this.namedModules()].map(([path, module]) => [module, path]));
+  }
+
+  /** What all segments have: a name, and the parameters of some modules of the tree. */
+  protected segmentBase(name: string, part: ModelPart, modules: readonly Module[]): SegmentBase {
+    return { name, part, parameters: () => this.parametersOf(modules) };
+  }
+
+  /** The parameters of some modules, by their names in the model. */
+  private parametersOf(modules: readonly Module[]): Map<string, Tensor> {
+    return new Map(
+      modules.flatMap((module) => [...module.namedParameters(this.paths.get(module))]),
+    );
   }
 
   /** Token embeddings, with image features in their places. */
   protected embeddingSegment(): Segment {
     const { embedTokens } = this.decoder;
     return {
-      ...segmentBase('embedding', 'decoder', { [`${this.path}.embed_tokens`]: embedTokens }),
+      ...this.segmentBase('embedding', 'decoder', [embedTokens]),
       visual: false,
       isBlock: false,
       forward(features, { inputIds, images }) {
@@ -117,7 +116,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
 
   protected blockSegments(): Segment[] {
     return this.decoder.blocks.map((block, i) => ({
-      ...segmentBase(`decoder.${i}`, 'decoder', { [`${this.path}.layers.${i}`]: block }),
+      ...this.segmentBase(`decoder.${i}`, 'decoder', [block]),
       visual: false,
       isBlock: true,
       forward: (x, inputs, generator) => block.forward(x!, inputs, generator),
@@ -126,15 +125,12 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
 
   protected makeHead(): Head {
     const { norm, embedTokens } = this.decoder;
-    const tied = { [`${this.path}.embed_tokens`]: embedTokens };
-    const owned = this.lmHead === undefined ? tied : { lm_head: this.lmHead };
     const { lmHead } = this;
+    const tied = new DenseWeight(() => embedTokens.weight);
     const logits = (xNC: Tensor): Tensor =>
-      lmHead === undefined
-        ? linear(norm.forward(xNC), embedTokens.weight)
-        : lmHead.forward(norm.forward(xNC));
+      lmHead === undefined ? tied.product(norm.forward(xNC)) : lmHead.forward(norm.forward(xNC));
     return {
-      ...segmentBase('head', 'decoder', { [`${this.path}.norm`]: norm, ...owned }),
+      ...this.segmentBase('head', 'decoder', [norm, lmHead ?? embedTokens]),
       logits,
       losses: (xBTC, supervised, options) => supervisedLosses(logits, xBTC, supervised, options),
     };
@@ -182,8 +178,8 @@ export class TextModel extends LanguageModel {
     readonly config: DecoderConfig,
     options: BuildOptions = {},
   ) {
-    super(config, 'model', options);
-    this.addLanguageModel();
+    super(config, options);
+    this.addLanguageModel('model');
     this.input = { vocabSize: config.vocabSize, image: null };
     this.segments = [this.embeddingSegment(), ...this.blockSegments()];
     this.head = this.makeHead();

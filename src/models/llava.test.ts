@@ -1,6 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { full, grad, liveTensors, noGrad, scope, type Tensor, tensorsIn } from '../torch/index.js';
+import { kernelsFor } from '../nn/index.js';
+import {
+  full,
+  grad,
+  graph,
+  liveTensors,
+  noGrad,
+  scope,
+  type Tensor,
+  tensorsIn,
+} from '../torch/index.js';
 import { type Batch, makeBatch, type Sample } from './batch.js';
 import { readDecoderConfig } from './configs/decoder-config.js';
 import { readLlavaConfig } from './configs/llava-config.js';
@@ -131,6 +141,32 @@ test('runs on meta tensors, where only shapes count', () => {
   });
   model.dispose();
   expect(liveTensors()).toBe(before);
+});
+
+test('a model on meta calls the kernels of the card that it is meant for', () => {
+  const target = { device: 'cuda', dtype: 'bfloat16', computeCapability: 9 } as const;
+  const text = configOf('llama3').text;
+  for (const [kernels, node] of [
+    [kernelsFor(target), /FlashAttentionBackward/],
+    [kernelsFor({ ...target, computeCapability: 7.5 }), /EfficientAttentionBackward/],
+    [undefined, /FlashAttentionForCpuBackward/],
+  ] as const) {
+    const model = new TextModel(text, { dtype: 'bfloat16', ...(kernels && { kernels }) });
+    for (const parameter of model.parameters()) parameter.requiresGrad_();
+    scope(() => {
+      const samples = [3, 4].map((length) => {
+        const ids = Array.from({ length }, (_, i) => i);
+        return { inputIds: ids, labels: ids, images: [] };
+      });
+      const batch = makeBatch(samples, model.input, { device: 'meta' });
+      const nodes = graph(lastHidden(model, batch)).filter(({ name }) =>
+        name.includes('Attention'),
+      );
+      expect(nodes).not.toEqual([]);
+      for (const { name } of nodes) expect(name).toMatch(node);
+    });
+    model.dispose();
+  }
 });
 
 test('a projector of any depth, with and without bias', () => {

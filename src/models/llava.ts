@@ -7,16 +7,12 @@
  *                                                    token ids ---^
  * ```
  */
-import type { BuildOptions } from './clip.js';
+import type { BuildOptions } from '../nn/index.js';
 import { ClipVisionTower } from './clip.js';
 import type { LlavaConfig } from './configs/llava-config.js';
-import { LanguageModel, segmentBase } from './language-model.js';
+import { LanguageModel } from './language-model.js';
 import { Projector } from './projector.js';
 import type { Head, InputFacts, Segment } from './segment.js';
-
-const TOWER = 'model.vision_tower';
-const PROJECTOR = 'model.multi_modal_projector';
-const DECODER = 'model.language_model';
 
 export class Llava extends LanguageModel {
   readonly segments: readonly Segment[];
@@ -29,10 +25,13 @@ export class Llava extends LanguageModel {
     readonly config: LlavaConfig,
     options: BuildOptions = {},
   ) {
-    super(config.text, DECODER, options);
-    this.vision = this.addChild(TOWER, new ClipVisionTower(config.vision, options));
-    this.projector = this.addChild(PROJECTOR, new Projector(config.projector, options));
-    this.addLanguageModel();
+    super(config.text, options);
+    this.vision = this.addChild('model.vision_tower', new ClipVisionTower(config.vision, options));
+    this.projector = this.addChild(
+      'model.multi_modal_projector',
+      new Projector(config.projector, options),
+    );
+    this.addLanguageModel('model.language_model');
     this.input = inputFacts(config);
     this.segments = [
       ...this.visionSegments(),
@@ -46,19 +45,15 @@ export class Llava extends LanguageModel {
   /** Nothing above the selected layer. */
   private visionSegments(): Segment[] {
     const { vision } = this;
-    const owned = {
-      [`${TOWER}.embeddings`]: vision.embeddings,
-      [`${TOWER}.pre_layrnorm`]: vision.preNorm,
-    };
     return [
       {
-        ...segmentBase('vision.embeddings', 'vision', owned),
+        ...this.segmentBase('vision.embeddings', 'vision', [vision.embeddings, vision.preNorm]),
         visual: true,
         isBlock: false,
         forward: (_none, { images }) => vision.embed(images!.pixelValues),
       },
       ...vision.blocks.slice(0, this.config.featureLayer).map<Segment>((block, i) => ({
-        ...segmentBase(`vision.${i}`, 'vision', { [`${TOWER}.encoder.layers.${i}`]: block }),
+        ...this.segmentBase(`vision.${i}`, 'vision', [block]),
         visual: true,
         isBlock: true,
         forward: (x, _inputs, generator) => block.forward(x!, generator),
@@ -69,7 +64,7 @@ export class Llava extends LanguageModel {
   private projectorSegment(): Segment {
     const { projector } = this;
     return {
-      ...segmentBase('projector', 'projector', { [PROJECTOR]: projector }),
+      ...this.segmentBase('projector', 'projector', [projector]),
       visual: true,
       isBlock: false,
       forward: (x, _inputs, generator) => projector.forward(x!, generator),

@@ -4,9 +4,8 @@
  *
  * I: images, P: patches + 1, N: features of one image, V: the tower's hidden size, C: the decoder's.
  */
-import { activation, type Activation, Linear, Module } from '../nn/index.js';
+import { activation, type Activation, type BuildOptions, Linear, Module } from '../nn/index.js';
 import type { Generator, Tensor } from '../torch/index.js';
-import type { BuildOptions } from './clip.js';
 import type { ProjectorConfig } from './configs/projector-config.js';
 
 export class Projector extends Module {
@@ -28,7 +27,7 @@ export class Projector extends Module {
   forward(xIPV: Tensor, generator?: Generator): Tensor {
     const seenINV = this.dropsClassToken ? xIPV.narrow(1, 1, xIPV.size(1) - 1) : xIPV;
     const [first, ...rest] = this.linears as [Linear, ...Linear[]];
-    const start = first.forward(seenINV.to(first.weight.dtype), generator);
+    const start = first.forward(seenINV.to(first.base.dtype), generator);
     return rest.reduce((x, linear) => linear.forward(this.act(x), generator), start);
   }
 }

@@ -11,7 +11,7 @@
  * `visual` segments do not run, and the splice gets `null`.
  */
 import type { ModelPart } from '../formats/index.js';
-import type { AttentionKernel, CrossEntropyGradient, Module, Rotation } from '../nn/index.js';
+import type { CrossEntropyGradient, Module, Rotation } from '../nn/index.js';
 import type { Generator, Tensor } from '../torch/index.js';
 import type { Batch } from './batch.js';
 
@@ -106,8 +106,6 @@ export interface SegmentedModel extends Module {
   readonly segments: readonly Segment[];
   readonly head: Head;
   readonly input: InputFacts;
-  /** The attention kernel of its device. */
-  readonly kernel: AttentionKernel;
   /** What the segments read of a batch. @throws DataError `E_SLIDING_WINDOW` for sequences over the model's window. */
   inputs(batch: Batch): SegmentInputs;
 }

@@ -13,7 +13,6 @@ import {
 } from '../torch/index.js';
 import {
   attention,
-  attentionKernel,
   type AttentionKernel,
   causalMask,
   packSequences,
@@ -174,19 +173,6 @@ describe.runIf(cudaAvailable())('on a GPU', () => {
       });
     }
   });
-});
-
-test('the kernel for a device', () => {
-  const kernel = (
-    device: 'cpu' | 'cuda:0',
-    dtype: 'float32' | 'bfloat16' | 'float64',
-    computeCapability = 9,
-  ) => attentionKernel({ device, dtype, computeCapability });
-  expect(kernel('cpu', 'bfloat16')).toBe('cpu');
-  expect(kernel('cuda:0', 'bfloat16')).toBe('cudnn');
-  expect(kernel('cuda:0', 'bfloat16', 7.5)).toBe('efficient');
-  expect(kernel('cuda:0', 'float32')).toBe('efficient');
-  expect(kernel('cuda:0', 'float64')).toBe('math');
 });
 
 test('options that do not fit are refused', () => {

@@ -1,8 +1,8 @@
 /**
  * Scaled dot-product attention `softmax(q kᵀ · scale + mask) v`, with the kernel chosen by name.
  *
- * The kernel is chosen for the device that a model is meant for (`attentionKernel`), not for the tensors at hand: a ghost run
- * on meta tensors then calls the very operator, and saves the very tensors, that the real run will.
+ * The kernel is chosen for the device that a model is meant for (kernels.ts), not for the tensors at hand: a ghost run on meta
+ * tensors then calls the very operator, and saves the very tensors, that the real run will.
  *
  * B: rows, T: queries, S: keys, H: query heads, G: key and value heads (H is a multiple of G), D: head size.
  */
@@ -106,21 +106,6 @@ function attend(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Ten
   return packed === undefined
     ? bySequence(q, k, v, lengths, (...qkv) => KERNELS[kernel](...qkv, settings))
     : packed(flat(q), flat(k), flat(v), sequences, settings).reshape(q.shape);
-}
-
-/**
- * The kernel for a device: `cpu` there, `cudnn` where it runs, else `efficient` (`math` in float64).
- */
-export function attentionKernel(target: {
-  device: Device;
-  dtype: DType;
-  /** Of the card, for example 9.0. */
-  computeCapability?: number;
-}): AttentionKernel {
-  const { device, dtype, computeCapability = 0 } = target;
-  if (device === 'cpu') return 'cpu';
-  if (dtype === 'float64') return 'math';
-  return dtype !== 'float32' && computeCapability >= 8 ? 'cudnn' : 'efficient';
 }
 
 /** Prepares the division into sequences; `starts` is placed on `device`. */

@@ -1,8 +1,9 @@
 /** Linear layer `y = x Wᵀ + b`, with an optional low-rank adapter beside its weight. */
-import { type DType, type Generator, linear, type Tensor } from '../torch/index.js';
+import type { DType, Generator, Tensor } from '../torch/index.js';
 import { allZeros, type Initializer, normal } from './initializers.js';
 import { LoraAdapter, type LoraOptions } from './lora.js';
 import { Module } from './module.js';
+import { DenseWeight, type Weight } from './weight.js';
 
 export interface LinearOptions {
   /** Whether a bias is added. @default true */
@@ -15,6 +16,8 @@ export interface LinearOptions {
 
 /** Parameters `weight` (outFeatures, inFeatures) and `bias` (outFeatures). */
 export class Linear extends Module {
+  /** What it multiplies by, without the adapter. */
+  readonly base: Weight = new DenseWeight(() => this.weight);
   #adapter: LoraAdapter | undefined;
 
   constructor(
@@ -42,7 +45,7 @@ export class Linear extends Module {
   /** x (..., inFeatures) -> (..., outFeatures); the generator turns on the adapter's dropout. */
   forward(x: Tensor, generator?: Generator): Tensor {
     return this.#adapter === undefined
-      ? linear(x, this.weight, this.bias)
+      ? this.base.product(x, this.bias)
       : this.#adapter.forward(x, generator);
   }
 

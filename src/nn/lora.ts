@@ -10,6 +10,7 @@ import { type DType, type Generator, linear, noGrad, scope, type Tensor } from '
 import { dropout } from './dropout.js';
 import { uniform, allZeros } from './initializers.js';
 import { Module } from './module.js';
+import type { Weight } from './weight.js';
 
 export interface LoraOptions {
   /** Rank of the product B A. */
@@ -30,7 +31,7 @@ export interface LoraOptions {
 export interface LoraHost {
   readonly inFeatures: number;
   readonly outFeatures: number;
-  readonly weight: Tensor;
+  readonly base: Weight;
   readonly bias: Tensor | undefined;
 }
 
@@ -93,17 +94,17 @@ export class LoraAdapter extends Module {
   /** The adapted layer: x (..., in) -> (..., out), in the dtype of x. */
   forward(x: Tensor, generator?: Generator): Tensor {
     return scope(() => {
-      const { weight, bias } = this.#host;
+      const { base, bias } = this.#host;
       const s = this.scaling;
       const dropped = dropout(x, this.dropout, generator);
       const product = linear(linear(dropped.to(this.a.dtype), this.a), this.b);
       // In place: what the sum overwrites is saved for no gradient.
-      if (!this.dora) return linear(x, weight, bias).add_(product, { alpha: s });
+      if (!this.dora) return base.product(x, bias).add_(product, { alpha: s });
       const scale = this.magnitude.div(this.#rowNorm());
-      const base = linear(dropped, weight);
-      const scaled = base.add(product, { alpha: s }).mul(scale);
+      const plain = base.product(dropped);
+      const scaled = plain.add(product, { alpha: s }).mul(scale);
       // PEFT drops the input of the change that DoRA makes to the layer, not of the layer itself.
-      if (dropped !== x) return linear(x, weight, bias).add(scaled.sub(base)).to(x.dtype);
+      if (dropped !== x) return base.product(x, bias).add(scaled.sub(plain)).to(x.dtype);
       return (bias === undefined ? scaled : scaled.add(bias)).to(x.dtype);
     });
   }
@@ -112,7 +113,7 @@ export class LoraAdapter extends Module {
   merged(): Tensor {
     return noGrad(() =>
       scope(() => {
-        const { weight } = this.#host;
+        const weight = this.#host.base.dense();
         const [w, a, b] = [weight, this.a, this.b].map((t) => t.to('float32')) as [
           Tensor,
           Tensor,
@@ -133,7 +134,7 @@ export class LoraAdapter extends Module {
   #rowNorm(): Tensor {
     return noGrad(() =>
       scope(() => {
-        const { weight } = this.#host;
+        const weight = this.#host.base.dense();
         const [a, b] = [this.a.to('float32'), this.b.to('float32')];
         const square = weight.linalgVectorNorm(2, [1], false, { dtype: 'float32' }).square();
         const cross = linear(weight, this.a.to(weight.dtype))

@@ -28,7 +28,10 @@ export const LLAVA_PREFIXES: Readonly<Record<PartName, string>> = {
 };
 
 /** Names inside a text model; Patina's own there. */
-export const TEXT_PREFIXES: Prefixes = { decoder: 'model.', head: 'lm_head.' };
+export const TEXT_PREFIXES: Prefixes & Readonly<Record<'decoder', string>> = {
+  decoder: 'model.',
+  head: 'lm_head.',
+};
 
 /** Tensors that are known and not needed: their stored names, and why they are ignored. */
 export interface Surplus {

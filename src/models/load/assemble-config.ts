@@ -1,4 +1,5 @@
 /** The configuration of a LLaVA from the files of its parts, whichever there are. */
+import { LLAVA_PREFIXES } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { readClipVisionConfig } from '../configs/clip-vision-config.js';
 import { type DecoderConfig, readDecoderConfig } from '../configs/decoder-config.js';
@@ -140,14 +141,14 @@ function composed(
 
 /** Official folders call any decoder a Llama: a Qwen2 shows in its biases. */
 function attentionBias(tensors: ReadonlyMap<string, StoredTensor>): DecoderConfig['attentionBias'] {
-  const first = 'model.language_model.layers.0.self_attn';
+  const first = `${LLAVA_PREFIXES.decoder}layers.0.self_attn`;
   return {
     qkv: tensors.has(`${first}.q_proj.bias`),
     out: tensors.has(`${first}.o_proj.bias`),
   };
 }
 
-const PROJECTOR_LAYER = /^model\.multi_modal_projector\.linear_(\d+)\.(weight|bias)$/;
+const PROJECTOR_LAYER = /^linear_(\d+)\.(weight|bias)$/;
 
 /** Depth and bias as the weights show them; two layers with bias where there are none. */
 function projectorShape(
@@ -155,7 +156,8 @@ function projectorShape(
   { projectorDepth = 2 }: PartOptions,
 ): Pick<ProjectorConfig, 'depth' | 'bias' | 'hiddenAct'> {
   const layers = [...tensors.keys()].flatMap((name) => {
-    const [, layer, leaf] = PROJECTOR_LAYER.exec(name) ?? [];
+    if (!name.startsWith(LLAVA_PREFIXES.projector)) return [];
+    const [, layer, leaf] = PROJECTOR_LAYER.exec(name.slice(LLAVA_PREFIXES.projector.length)) ?? [];
     return layer === undefined ? [] : [{ layer: Number(layer), leaf }];
   });
   if (layers.length === 0) return { depth: projectorDepth, bias: true, hiddenAct: 'gelu' };

@@ -113,7 +113,7 @@ type TextOption = 'base' | 'adapters' | 'adapterConfig' | 'resolve' | 'verify' |
 /** The name in a decoder alone for one in a LLaVA. */
 export function textName(name: string): string {
   const decoder = LLAVA_PREFIXES.decoder;
-  return name.startsWith(decoder) ? TEXT_PREFIXES.decoder! + name.slice(decoder.length) : name;
+  return name.startsWith(decoder) ? TEXT_PREFIXES.decoder + name.slice(decoder.length) : name;
 }
 
 /** What was found so far, the first counts first. */

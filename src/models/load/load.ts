@@ -5,8 +5,9 @@
  * allowed by name.
  */
 import { checkTensors, type CheckedTensors } from '../../formats/layouts/check-tensors.js';
+import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
-import type { AttentionKernel } from '../../nn/index.js';
+import { type Kernels, kernelsFor } from '../../nn/index.js';
 import { type Device, type DType, Generator, type Tensor } from '../../torch/index.js';
 import { type LanguageModel, TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
@@ -18,7 +19,6 @@ import {
   type TextAssembly,
 } from './assemble.js';
 import { attachAdapters } from './attach-adapters.js';
-import { deviceKernel } from './device-kernel.js';
 import { FiniteCheck } from './finite-check.js';
 import { placeTensors } from './place.js';
 import { checkTied } from './tied-check.js';
@@ -31,7 +31,7 @@ export interface LoadOptions extends AssembleOptions {
   /** Type of adapters. @default 'float32' */
   adapterDtype?: DType;
   /** @default the best of the device */
-  kernel?: AttentionKernel;
+  kernels?: Kernels;
   /**
    * Tensors that may be missing (they are drawn anew), unexpected, unfit (drawn anew) or not finite: names, or beginnings with
    * `*` behind them.
@@ -64,9 +64,9 @@ export async function loadLlava(
   options: LoadOptions = {},
 ): Promise<Loaded<Llava, Assembly>> {
   const assembly = await assemble(source, options);
-  const dtype = options.dtype ?? storedType(assembly.tensors, 'model.language_model.');
-  const kernel = options.kernel ?? deviceKernel(options.device ?? 'cpu', dtype);
-  const model = new Llava(assembly.config, { dtype, kernel });
+  const dtype = options.dtype ?? storedType(assembly.tensors, LLAVA_PREFIXES.decoder);
+  const kernels = options.kernels ?? kernelsFor({ device: options.device ?? 'cpu', dtype });
+  const model = new Llava(assembly.config, { dtype, kernels });
   return fill(model, assembly, source, { ...options, dtype });
 }
 
@@ -76,9 +76,9 @@ export async function loadTextModel(
   options: LoadOptions = {},
 ): Promise<Loaded<TextModel, TextAssembly>> {
   const assembly = await assembleText(source, options);
-  const dtype = options.dtype ?? storedType(assembly.tensors, 'model.');
-  const kernel = options.kernel ?? deviceKernel(options.device ?? 'cpu', dtype);
-  const model = new TextModel(assembly.config, { dtype, kernel });
+  const dtype = options.dtype ?? storedType(assembly.tensors, TEXT_PREFIXES.decoder);
+  const kernels = options.kernels ?? kernelsFor({ device: options.device ?? 'cpu', dtype });
+  const model = new TextModel(assembly.config, { dtype, kernels });
   return fill(model, assembly, source, { ...options, dtype });
 }
 

@@ -13,14 +13,13 @@ import {
   type ChatModel,
 } from '../../generate/index.js';
 import {
-  deviceKernel,
   Llava,
   readDecoderConfig,
   readLlavaConfig,
   TextModel,
   type LanguageModel,
 } from '../../models/index.js';
-import { Linear } from '../../nn/index.js';
+import { kernelsFor, Linear } from '../../nn/index.js';
 import { Generator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
 import type { Companion } from '../checkpoint/trained-weights.js';
@@ -62,7 +61,7 @@ async function newModel(
   const tokenizer = await resolveModel(model.tokenizer!, { signal, onProgress: onDownload });
   const format = await loadFormat(tokenizer, text.template);
   const source = { file: 'model.config', json };
-  const build = { dtype, kernel: deviceKernel(device, dtype) };
+  const build = { dtype, kernels: kernelsFor({ device, dtype }) };
   const made: LanguageModel =
     json['vision_config'] === undefined
       ? new TextModel(readDecoderConfig(source), build)

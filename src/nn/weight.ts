@@ -1,0 +1,46 @@
+/**
+ * The matrix W (outFeatures, inFeatures) of a linear layer, behind what a layer and its adapter ask of it, so that a form of fewer
+ * bits is another class.
+ *
+ * A weight keeps no derived copy: it reads its tensors at every call, since their storage may be freed and refilled in between.
+ */
+import { type DType, linear, type Tensor } from '../torch/index.js';
+
+export interface Weight {
+  /** (outFeatures, inFeatures) */
+  readonly shape: readonly number[];
+  /** Of products, and of the dense form. */
+  readonly dtype: DType;
+  /** Memory that it takes as it is stored. */
+  readonly bytes: number;
+  /** `x Wᵀ + b`: x (..., inFeatures) -> (..., outFeatures) */
+  product(x: Tensor, bias?: Tensor): Tensor;
+  /** W as one tensor, for reading alone. */
+  dense(): Tensor;
+}
+
+/** A weight that is a parameter. */
+export class DenseWeight implements Weight {
+  /** @param read gives the parameter of the module that owns it */
+  constructor(private readonly read: () => Tensor) {}
+
+  get shape(): readonly number[] {
+    return this.read().shape;
+  }
+
+  get dtype(): DType {
+    return this.read().dtype;
+  }
+
+  get bytes(): number {
+    return this.read().bytes;
+  }
+
+  product(x: Tensor, bias?: Tensor): Tensor {
+    return linear(x, this.read(), bias);
+  }
+
+  dense(): Tensor {
+    return this.read();
+  }
+}
