@@ -1,8 +1,8 @@
 /** Questions in, answers out: what `patina chat` does once the model is loaded. */
 import { PatinaError } from '../base/errors.js';
 import type { AnswerSummary, AskOptions, Conversation } from '../generate/index.js';
-import type { Session } from './session.js';
 import { describe, exitCodeOf, printError } from './print-error.js';
+import { INTERRUPTED, interruptible, type Session } from './session.js';
 
 export interface AnswerOptions {
   conversation: Conversation;
@@ -16,9 +16,6 @@ export interface ChatLoopOptions extends AnswerOptions {
   /** Someone sits there: after Ctrl-C the next line is taken, and errors are no reason to end with a code. */
   keepGoing: boolean;
 }
-
-/** The exit code of what Ctrl-C has ended, as shells have it. */
-export const INTERRUPTED = 130;
 
 export const CHAT_COMMANDS = `  /image FILE   show a picture with the next question
   /reset        forget the conversation
@@ -107,18 +104,6 @@ async function obey(line: string, { conversation, session }: ChatLoopOptions): P
 /** A path as terminals write one that is dropped on them. */
 function unquoted(path: string): string {
   return /^(["']).*\1$/.test(path) ? path.slice(1, -1) : path;
-}
-
-/** Runs something that Ctrl-C stops, and the program goes on. */
-export async function interruptible<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const stop = new AbortController();
-  const interrupt = (): void => stop.abort();
-  process.on('SIGINT', interrupt);
-  try {
-    return await run(stop.signal);
-  } finally {
-    process.off('SIGINT', interrupt);
-  }
 }
 
 function report(text: string, summary: AnswerSummary | undefined): object {

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { formatBytes } from '../base/format.js';
 import { number } from '../base/json-lines.js';
 import { lineChart, sparkline } from '../base/sparkline.js';
-import { listCheckpoints } from '../train/run/checkpoints.js';
+import { listCheckpoints } from '../train/checkpoint/checkpoints.js';
 import { findRun, listRuns, type RunSummary } from '../train/run/list-runs.js';
 import { ofType, readEvents } from '../train/run/logged-events.js';
 import { curve, readMetrics } from '../train/run/metrics.js';
