@@ -1,5 +1,6 @@
 /** Questions in, answers out: what `patina chat` does once the model is loaded. */
 import { PatinaError } from '../base/errors.js';
+import { jsonLine } from '../base/json-text.js';
 import type { AnswerSummary, AskOptions, Conversation } from '../generate/index.js';
 import { describe, exitCodeOf, printError } from './print-error.js';
 import { INTERRUPTED, interruptible, type Session } from './session.js';
@@ -52,7 +53,7 @@ export async function answer(
       if (!json && text !== '') stdout.write('\n');
     }
   });
-  if (json) stdout.write(`${JSON.stringify(report(text, summary))}\n`);
+  if (json) stdout.write(jsonLine(report(text, summary)));
   if (stderr.isTTY === true) {
     stderr.write(summary === undefined ? '(stopped)\n' : `(${describeSummary(summary)})\n`);
   }
@@ -77,7 +78,7 @@ export async function chatLoop(
       }
     } catch (error) {
       if (!(error instanceof PatinaError)) throw error;
-      if (json) session.stdout.write(`${JSON.stringify({ error: describe(error) })}\n`);
+      if (json) session.stdout.write(jsonLine({ error: describe(error) }));
       printError(error, session.stderr);
       if (!keepGoing) session.exitCode = exitCodeOf(error);
     }

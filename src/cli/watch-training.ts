@@ -1,7 +1,7 @@
 /** Shows a training run as it goes, and ends it in order. */
 import type { HubEvent } from '../base/hub/resolve.js';
+import { jsonLine } from '../base/json-text.js';
 import type { EndEvent, TrainEvent } from '../train/index.js';
-import { jsonLine } from './json-text.js';
 import { LoadProgress } from './load-progress.js';
 import type { Session } from './session.js';
 import { openTrainView, type ViewOptions } from './train-view/train-view.js';
