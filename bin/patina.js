@@ -15,11 +15,6 @@ if (major < 20 || (major === 20 && minor < 19)) {
 } else if (!existsSync(main) || !existsSync(packages)) {
   fail('Patina is not set up.', 'E_NOT_SET_UP', 'Run `npm run setup` in the folder of Patina.');
 } else {
-  // The reader of our output may leave early, as `head` does.
-  process.stdout.on('error', (error) => {
-    if (error.code !== 'EPIPE') throw error;
-    process.exit();
-  });
   const { main: run } = await import(main.href);
   process.exitCode = await run(process.argv.slice(2));
 }

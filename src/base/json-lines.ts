@@ -1,8 +1,7 @@
 /**
  * JSON Lines that survive a crash: one object per line, appended by one write, so that only the last line can be torn.
  *
- * JSON has no NaN and no infinities, and `JSON.stringify` would turn them into null; a loss that is NaN must stay
- * visible, so they are written as the strings "NaN", "Infinity" and "-Infinity" (`number` reads them back).
+ * A loss that is NaN stays visible, as a string (see `jsonLine`); `number` reads it back.
  */
 import {
   closeSync,
@@ -16,6 +15,7 @@ import {
 } from 'node:fs';
 
 import { DataError } from './errors.js';
+import { jsonLine } from './json-text.js';
 import { writeError } from './system-error.js';
 
 /** A line of a file: its value and its number, counted from 1. */
@@ -44,7 +44,7 @@ export class JsonLinesWriter {
 
   /** Appends one line. */
   write(value: object): void {
-    const line = Buffer.from(`${JSON.stringify(value, finite)}\n`);
+    const line = Buffer.from(jsonLine(value));
     this.#guarded('append to the log', (descriptor) => {
       try {
         const written = writeSync(descriptor, line);
@@ -110,10 +110,6 @@ export function number(value: unknown): number {
 }
 
 const NON_FINITE = /^(NaN|-?Infinity)$/;
-
-function finite(_key: string, value: unknown): unknown {
-  return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
-}
 
 function parse(text: string, path: string, line: number): unknown {
   try {

@@ -1,8 +1,9 @@
 /** Questions in, answers out: what `patina chat` does once the model is loaded. */
 import { PatinaError } from '../base/errors.js';
+import { jsonLine } from '../base/json-text.js';
 import type { AnswerSummary, AskOptions, Conversation } from '../generate/index.js';
-import type { Session } from './session.js';
 import { describe, exitCodeOf, printError } from './print-error.js';
+import { INTERRUPTED, interruptible, type Session } from './session.js';
 
 export interface AnswerOptions {
   conversation: Conversation;
@@ -16,9 +17,6 @@ export interface ChatLoopOptions extends AnswerOptions {
   /** Someone sits there: after Ctrl-C the next line is taken, and errors are no reason to end with a code. */
   keepGoing: boolean;
 }
-
-/** The exit code of what Ctrl-C has ended, as shells have it. */
-export const INTERRUPTED = 130;
 
 export const CHAT_COMMANDS = `  /image FILE   show a picture with the next question
   /reset        forget the conversation
@@ -55,7 +53,7 @@ export async function answer(
       if (!json && text !== '') stdout.write('\n');
     }
   });
-  if (json) stdout.write(`${JSON.stringify(report(text, summary))}\n`);
+  if (json) stdout.write(jsonLine(report(text, summary)));
   if (stderr.isTTY === true) {
     stderr.write(summary === undefined ? '(stopped)\n' : `(${describeSummary(summary)})\n`);
   }
@@ -80,7 +78,7 @@ export async function chatLoop(
       }
     } catch (error) {
       if (!(error instanceof PatinaError)) throw error;
-      if (json) session.stdout.write(`${JSON.stringify({ error: describe(error) })}\n`);
+      if (json) session.stdout.write(jsonLine({ error: describe(error) }));
       printError(error, session.stderr);
       if (!keepGoing) session.exitCode = exitCodeOf(error);
     }
@@ -107,18 +105,6 @@ async function obey(line: string, { conversation, session }: ChatLoopOptions): P
 /** A path as terminals write one that is dropped on them. */
 function unquoted(path: string): string {
   return /^(["']).*\1$/.test(path) ? path.slice(1, -1) : path;
-}
-
-/** Runs something that Ctrl-C stops, and the program goes on. */
-export async function interruptible<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const stop = new AbortController();
-  const interrupt = (): void => stop.abort();
-  process.on('SIGINT', interrupt);
-  try {
-    return await run(stop.signal);
-  } finally {
-    process.off('SIGINT', interrupt);
-  }
 }
 
 function report(text: string, summary: AnswerSummary | undefined): object {

@@ -6,10 +6,10 @@ import type { Reading } from '../data/image/rgb-image.js';
 import { checkGenerateOptions, Conversation, loadChatModel } from '../generate/index.js';
 import { chooseDevice, type DType } from '../torch/index.js';
 import { weightsIn } from '../train/run/run-weights.js';
-import { answer, chatLoop, INTERRUPTED, interruptible } from './chat-loop.js';
-import type { Session } from './session.js';
+import { answer, chatLoop } from './chat-loop.js';
 import { LoadProgress } from './load-progress.js';
 import { pipedLines, terminalLines } from './question-lines.js';
+import { INTERRUPTED, interruptible, type Session } from './session.js';
 
 export interface ChatFlags {
   image?: string[];

@@ -1,5 +1,6 @@
 /** `patina doctor`: what Patina runs on, and for each fault the command that mends it. */
 import { formatBytes } from '../base/format.js';
+import { jsonText } from '../base/json-text.js';
 import { examine, type Fault, type Health, type Origin } from './health.js';
 import type { Session } from './session.js';
 
@@ -12,7 +13,7 @@ export async function doctorCommand(
   session: Session,
 ): Promise<void> {
   const health = await examine();
-  session.stdout.write(json ? `${JSON.stringify(health, null, 2)}\n` : describeHealth(health));
+  session.stdout.write(json ? jsonText(health) : describeHealth(health));
   if (!health.ok) session.exitCode = 3;
 }
 

@@ -2,6 +2,7 @@
 import { DataError, UsageError } from '../base/errors.js';
 import { formatBytes, formatCount } from '../base/format.js';
 import { resolveModel } from '../base/hub/resolve.js';
+import { jsonText } from '../base/json-text.js';
 import { readSmallText } from '../formats/small-file.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
 import { exportModel } from '../models/export/export-model.js';
@@ -43,7 +44,7 @@ export async function exportCommand(
 ): Promise<void> {
   const { json = false } = flags;
   const show = (value: object, text: string): void => {
-    session.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : text);
+    session.stdout.write(json ? jsonText(value) : text);
   };
   if (flags.inspect === true) {
     if (out !== undefined || flags.to !== undefined) {

@@ -11,11 +11,11 @@ import { UsageError } from '../base/errors.js';
 import { packageRoot } from '../base/native-path.js';
 import { COMMANDS, type CommandEntry } from './commands.js';
 import { exitCodeOf, printError } from './print-error.js';
-import type { Output, Session } from './session.js';
+import { openSession, type Output, type Session } from './session.js';
 
 /**
  * Runs `patina` with these arguments and returns its exit code: 0 ok, 1 unexpected, 2 usage or recipe, 3 environment,
- * 4 data, 5 out of memory, 6 non-finite loss.
+ * 4 data, 5 out of memory, 6 non-finite loss, 130 interrupted.
  */
 export async function main(
   args: readonly string[],
@@ -25,7 +25,7 @@ export async function main(
     stderr = process.stderr,
   }: { commands?: readonly CommandEntry[]; stdout?: Output; stderr?: Output } = {},
 ): Promise<number> {
-  const session: Session = { stdout, stderr, exitCode: 0 };
+  const session = openSession(stdout, stderr);
   try {
     const program = await build(args, commands, session);
     await program.parseAsync([...args], { from: 'user' });
@@ -34,8 +34,9 @@ export async function main(
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // --help, --version
     const shown =
       error instanceof CommanderError ? usageError(error, args, helpFor(args, commands)) : error;
-    printError(shown, stderr);
-    return exitCodeOf(shown);
+    session.exitCode = exitCodeOf(shown);
+    printError(shown, session.stderr);
+    return session.exitCode;
   }
 }
 

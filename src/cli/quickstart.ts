@@ -1,6 +1,7 @@
 /** `patina quickstart`: the whole story on pictures that it draws: data, tokenizer, two stages of training, answers, a model's folder. */
 import { join, resolve } from 'node:path';
 
+import { jsonLine } from '../base/json-text.js';
 import { loadChatModel } from '../generate/index.js';
 import { exportModel } from '../models/export/export-model.js';
 import { findRecipe } from '../recipes/find-recipe.js';
@@ -8,7 +9,6 @@ import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
 import { scoreRecords } from '../recipes/quickstart/score.js';
 import { train, type TrainEvent } from '../train/index.js';
 import type { Session } from './session.js';
-import { jsonLine } from './json-text.js';
 import { drawIfNeeded } from './quickstart-data.js';
 import { countRight, quickstartReport } from './quickstart-report.js';
 import { watchTraining } from './watch-training.js';

@@ -1,4 +1,5 @@
 /** `patina recipes`: the recipes that are built in, to read and to copy. */
+import { jsonLine, jsonText } from '../base/json-text.js';
 import { builtInRecipe, findRecipe } from '../recipes/find-recipe.js';
 import { recipes } from '../recipes/built-in.js';
 import { asYaml, copyRecipe } from '../recipes/copy-recipe.js';
@@ -15,7 +16,7 @@ export async function showRecipe(
 ): Promise<void> {
   const text =
     json || set.length > 0
-      ? `${JSON.stringify(await findRecipe(name, { set }), null, 2)}\n`
+      ? jsonText(await findRecipe(name, { set }))
       : asYaml(builtInRecipe(name));
   session.stdout.write(text);
 }
@@ -27,7 +28,7 @@ export async function copyTo(name: string, file: string, session: Session): Prom
 
 function listJson(): string {
   const list = Object.values(recipes).map(({ name, description }) => ({ name, description }));
-  return `${JSON.stringify({ recipes: list })}\n`;
+  return jsonLine({ recipes: list });
 }
 
 function listText(): string {

@@ -3,12 +3,12 @@ import { basename, join } from 'node:path';
 
 import { formatBytes } from '../base/format.js';
 import { number } from '../base/json-lines.js';
+import { jsonLine } from '../base/json-text.js';
 import { lineChart, sparkline } from '../base/sparkline.js';
 import { listCheckpoints } from '../train/checkpoint/checkpoints.js';
 import { findRun, listRuns, type RunSummary } from '../train/run/list-runs.js';
 import { ofType, readEvents } from '../train/run/logged-events.js';
 import { curve, readMetrics } from '../train/run/metrics.js';
-import { jsonLine } from './json-text.js';
 import type { Session } from './session.js';
 import { columns, eventLines, figures } from './train-view/event-lines.js';
 

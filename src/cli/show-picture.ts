@@ -2,6 +2,7 @@
 import sharp from 'sharp';
 
 import { UsageError } from '../base/errors.js';
+import { jsonLine } from '../base/json-text.js';
 import { writeError } from '../base/system-error.js';
 import { writeWholeFile } from '../base/whole-file.js';
 import { fitImage, type FitOptions } from '../data/image/fit.js';
@@ -47,8 +48,9 @@ export async function showPicture({
   }
   const { size, mode } = fit;
   if (json) {
-    const line = { file, width, height, size, mode, reading, tokens: tokens ?? null };
-    session.stdout.write(`${JSON.stringify(line)}\n`);
+    session.stdout.write(
+      jsonLine({ file, width, height, size, mode, reading, tokens: tokens ?? null }),
+    );
     return;
   }
   const becomes = tokens === undefined ? '' : `, ${tokens} tokens`;

@@ -1,5 +1,6 @@
 /** Records as a model sees them: ids and labels for programs, the rendered prompt for people. */
 import { UsageError } from '../base/errors.js';
+import { jsonLine } from '../base/json-text.js';
 import {
   encodeJson,
   type EncodedSample,
@@ -97,9 +98,8 @@ async function* readRecords({
   }
 }
 
-/** @param id JSON, to the letter */
 function badLine(id: string, { code, message, hint }: RecordProblem): string {
-  return `{"id":${id},"error":${JSON.stringify({ code, message, hint })}}\n`;
+  return line(id, { error: { code, message, hint } });
 }
 
 function sampleLine(
@@ -108,8 +108,12 @@ function sampleLine(
   expand: ShowRecordsOptions['expand'],
 ): string {
   const { inputIds, labels } = expand === undefined ? sample : expandImages(sample, expand);
-  const line = { input_ids: Array.from(inputIds), labels: Array.from(labels) };
-  return `{"id":${id},${JSON.stringify(line).slice(1)}\n`;
+  return line(id, { input_ids: Array.from(inputIds), labels: Array.from(labels) });
+}
+
+/** @param id JSON, to the letter */
+function line(id: string, rest: object): string {
+  return `{"id":${id},${jsonLine(rest).slice(1)}`;
 }
 
 function heading(place: RecordPlace, id: RecordId): string {

@@ -1,10 +1,9 @@
-/** Shows a training run as it goes, and ends it in order on Ctrl-C. */
+/** Shows a training run as it goes, and ends it in order. */
 import type { HubEvent } from '../base/hub/resolve.js';
+import { jsonLine } from '../base/json-text.js';
 import type { EndEvent, TrainEvent } from '../train/index.js';
-import { INTERRUPTED } from './chat-loop.js';
-import type { Session } from './session.js';
-import { jsonLine } from './json-text.js';
 import { LoadProgress } from './load-progress.js';
+import type { Session } from './session.js';
 import { openTrainView, type ViewOptions } from './train-view/train-view.js';
 
 export interface WatchOptions extends ViewOptions {
@@ -14,9 +13,10 @@ export interface WatchOptions extends ViewOptions {
 }
 
 /**
- * Runs it to its end. The first Ctrl-C (or SIGTERM) lets it finish its update and save, the second one ends the process.
+ * Runs it to its end. What ends it from outside, such as Ctrl-C, lets it finish its update and save.
  *
  * @returns the end of the run; `undefined` where it was stopped before it began. Sets the exit code where it was interrupted.
+ * @throws what the run throws; EnvironmentError `E_DISK_FULL` where the disk under an output is full, after a clean save
  */
 export async function watchTraining(
   open: (
@@ -28,36 +28,32 @@ export async function watchTraining(
   const { columns } = process.stderr;
   const view = openTrainView(session.stderr, { ...(columns > 0 && { columns }), ...options });
   const progress = new LoadProgress(session.stderr);
-  const stop = new AbortController();
-  const unlisten = (): void => {
-    process.off('SIGINT', interrupt);
-    process.off('SIGTERM', interrupt);
-  };
-  const interrupt = (): void => {
-    unlisten();
+  const say = (line: string): void => {
     progress.end();
-    if (!json) view.say('finishing the update and saving; Ctrl-C again leaves at once');
-    session.exitCode = INTERRUPTED;
-    stop.abort();
+    if (!json) view.say(line);
   };
-  process.on('SIGINT', interrupt);
-  process.on('SIGTERM', interrupt);
-  let end: EndEvent | undefined;
-  try {
-    const onDownload = (event: HubEvent): void => progress.download(event);
-    for await (const event of await open(stop.signal, onDownload)) {
+  const end = await session.inOrder(async (signal) => {
+    signal.addEventListener('abort', () => {
+      const { message } = signal.reason as Error;
+      say(`${message}: finishing the update and saving; Ctrl-C again leaves at once`);
+    });
+    let end: EndEvent | undefined;
+    try {
+      const onDownload = (event: HubEvent): void => progress.download(event);
+      for await (const event of await open(signal, onDownload)) {
+        progress.end();
+        if (json) session.stdout.write(jsonLine(event));
+        else view.show(event);
+        if (event.type === 'end') end = event;
+      }
+    } catch (error) {
+      if (!signal.aborted || error !== signal.reason) throw error;
+      say('stopped before the first update: nothing was trained');
+    } finally {
       progress.end();
-      if (json) session.stdout.write(jsonLine(event));
-      else view.show(event);
-      if (event.type === 'end') end = event;
     }
-  } catch (error) {
-    if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
-    if (!json) view.say('stopped before the first update: nothing was trained');
-  } finally {
-    progress.end();
-    unlisten();
-  }
+    return end;
+  });
   if (end?.reason === 'finished' || end?.reason === 'early-stopped') session.exitCode = 0;
   return end;
 }

@@ -130,7 +130,7 @@ async function* follow(
     for await (const event of trainer.run(run, options)) {
       journal.keep(event);
       if (event.type === 'end') {
-        await endRun(run, event, trainer.plan.planned);
+        await endRun(run, event, trainer.plan.planned, options.signal?.reason);
         ended = true;
       }
       yield event;
@@ -190,12 +190,21 @@ async function firstAnswers(run: RunFolder, { update }: Trainer): Promise<Probes
   return update === 0 ? [] : ofType(await readEvents(run.path), 'probes').slice(0, 1);
 }
 
-async function endRun(run: RunFolder, { reason, update }: EndEvent, planned: number) {
+async function endRun(
+  run: RunFolder,
+  { reason, update }: EndEvent,
+  planned: number,
+  why: unknown,
+): Promise<void> {
   const goesOn = reason === 'interrupted' || reason === 'max-updates';
   await run.setState(goesOn ? 'interrupted' : 'finished', {
     updates: update,
     plannedUpdates: planned,
     ...(reason === 'max-updates' && { reason: `stopped after ${update} updates, as asked for` }),
+    // A signal that is raised without a reason has an AbortError, which says nothing.
+    ...(reason === 'interrupted' &&
+      why instanceof Error &&
+      why.name !== 'AbortError' && { reason: why.message }),
     ...(reason === 'early-stopped' && { reason: 'the validation loss no longer fell' }),
   });
 }

@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readFile, readlink, rename, rm, stat, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 
+import { jsonText } from '../json-text.js';
 import { errorCode } from '../system-error.js';
 import { writeWholeFile } from '../whole-file.js';
 import type { HubFile } from './client.js';
@@ -78,10 +79,7 @@ export class RepositoryCache {
       },
     ]);
     const tree = { format_version: TREE_FORMAT, files: Object.fromEntries(entries) as unknown };
-    await writeWholeFile(
-      join(this.folder, 'trees', `${commit}.json`),
-      JSON.stringify(tree, null, 1),
-    );
+    await writeWholeFile(join(this.folder, 'trees', `${commit}.json`), jsonText(tree));
   }
 
   /** Whether the snapshot of `commit` holds `file` with the size that the hub tells. */

@@ -35,8 +35,8 @@ Examples:
   patina train --resume
   patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2
 
-Ctrl-C finishes the update, saves and ends with exit code 130; a second one
-leaves at once.`,
+Ctrl-C, SIGTERM, SIGHUP or a reader of the output that leaves: the run finishes
+its update, saves and ends with exit code 130. A second Ctrl-C leaves at once.`,
     )
     .action(async (recipe: string | undefined, flags: TrainFlags) => {
       const { trainCommand } = await import('../train.js');

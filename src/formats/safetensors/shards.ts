@@ -5,6 +5,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { jsonText } from '../../base/json-text.js';
 import { naturalOrder } from '../natural-order.js';
 import { elementCount } from '../stored.js';
 import {
@@ -53,7 +54,7 @@ export async function writeShards(
     weight_map: Object.fromEntries(home),
   };
   const index = `${stem}.safetensors.index.json`;
-  await writeFile(join(folder, index), `${JSON.stringify(content, null, 2)}\n`, { flag: 'wx' });
+  await writeFile(join(folder, index), jsonText(content), { flag: 'wx' });
   return [...files, index];
 }
 

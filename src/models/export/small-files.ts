@@ -1,4 +1,5 @@
 /** The small files of a model's folder, written in one form. */
+import { jsonText } from '../../base/json-text.js';
 import { isJsonObject } from '../../formats/strict-json.js';
 import type { Json } from './model-json.js';
 
@@ -17,15 +18,15 @@ const FLOATS =
 
 /** A configuration as transformers writes it: keys in order, floats spelt as Python does. */
 export function configText(value: Json): string {
-  return jsonText(sorted(value) as Json).replace(
+  return pythonJson(sorted(value) as Json).replace(
     FLOATS,
     (_, field: string, number: string) => `"${field}": ${pythonFloat(Number(number))}`,
   );
 }
 
-/** JSON with two blanks, keys in their order. */
-export function jsonText(value: Json): string {
-  return `${JSON.stringify(value, null, 2).replace(NO_LIMIT, String(BigInt(1e30)))}\n`;
+/** JSON as Python writes it, keys in their order. */
+export function pythonJson(value: Json): string {
+  return jsonText(value).replace(NO_LIMIT, String(BigInt(1e30)));
 }
 
 /** Python's `repr`: a point in whole numbers, an exponent of two digits below 1e-4. */

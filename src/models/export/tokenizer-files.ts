@@ -9,7 +9,7 @@ import { DataError } from '../../base/errors.js';
 import { readJsonObject, readSmallText } from '../../formats/small-file.js';
 import { isJsonObject } from '../../formats/strict-json.js';
 import type { Json } from './model-json.js';
-import { jsonText, type Companion } from './small-files.js';
+import { pythonJson, type Companion } from './small-files.js';
 
 /** What goes along with `tokenizer.json`, where it is there. */
 const JSON_ALONG = ['special_tokens_map.json', 'added_tokens.json'];
@@ -141,7 +141,7 @@ export class TokenizerFiles {
     const isChanged = this.added.length > 0 || this.hasNewRole;
     const write = (name: string, json: Json | undefined, changed: boolean): Companion => ({
       name,
-      content: changed && json !== undefined ? jsonText(json) : { path: join(this.folder, name) },
+      content: changed && json !== undefined ? pythonJson(json) : { path: join(this.folder, name) },
     });
     // The template has a file of its own, which readers prefer.
     const { chat_template: inside, ...config } = this.config;

@@ -6,6 +6,7 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { jsonText } from '../../base/json-text.js';
 import { writeWholeFolder } from '../../base/whole-folder.js';
 import { Random } from '../../data/sampling/random.js';
 import { trainBpe, writeTokenizer } from '../../text/index.js';
@@ -149,8 +150,5 @@ async function writeProcessor(folder: string): Promise<void> {
     rescale_factor: 1 / 255,
     size: { shortest_edge: SIDE },
   };
-  await writeFile(
-    join(folder, 'preprocessor_config.json'),
-    `${JSON.stringify(processor, null, 2)}\n`,
-  );
+  await writeFile(join(folder, 'preprocessor_config.json'), jsonText(processor));
 }

@@ -6,6 +6,7 @@ import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
 import { PatinaError } from '../../base/errors.js';
+import { jsonText } from '../../base/json-text.js';
 import { errorCode } from '../../base/system-error.js';
 import { writeWholeFolder } from '../../base/whole-folder.js';
 import { broken, checkHashes, hashFolder, MANIFEST, type FileHashes } from './manifest.js';
@@ -59,7 +60,7 @@ export async function writeCheckpoint(
         created: new Date().toISOString(),
         files: await hashFolder(temporary, signal),
       };
-      await writeFile(join(temporary, MANIFEST), `${JSON.stringify(made, null, 2)}\n`);
+      await writeFile(join(temporary, MANIFEST), jsonText(made));
       return made;
     },
     { what: 'checkpoint', replace: true, signal },

@@ -8,6 +8,7 @@
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { DataError, UsageError } from '../../base/errors.js';
+import { jsonText } from '../../base/json-text.js';
 import { wrapAdapterName } from '../../formats/layouts/adapter-names.js';
 import { nameTensors } from '../../formats/layouts/name-tensors.js';
 import { partOf, toStoredName } from '../../formats/layouts/rename.js';
@@ -101,7 +102,7 @@ export class TrainedWeights {
       for (const each of this.options.companions ?? []) await writeCompanion(folder, each);
     }
     const { pictures } = this.options;
-    if (pictures) await writeFile(join(folder, IMAGE_PROCESSOR), json(pictures.processor.json));
+    if (pictures) await writeFile(join(folder, IMAGE_PROCESSOR), jsonText(pictures.processor.json));
   }
 
   /**
@@ -152,7 +153,7 @@ async function writeCompanion(folder: string, { name, content }: Companion): Pro
   else if (basename(name) === 'processor_config.json') {
     const processor = JSON.parse(await readFile(content.path, 'utf8')) as object;
     // It would count before the file of its own.
-    await writeFile(path, json({ ...processor, image_processor: undefined }));
+    await writeFile(path, jsonText({ ...processor, image_processor: undefined }));
   } else await copyFile(content.path, path);
 }
 
@@ -168,8 +169,4 @@ function fullModules(model: SegmentedModel, { parameters, table }: Trainable): s
     modules.add(isWhole ? own[part]!.slice(0, -1) : name.slice(0, name.lastIndexOf('.')));
   }
   return [...modules];
-}
-
-function json(value: object): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
 }

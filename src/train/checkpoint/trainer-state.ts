@@ -7,6 +7,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DataError } from '../../base/errors.js';
+import { jsonText } from '../../base/json-text.js';
 import { readSafetensors } from '../../formats/safetensors/header.js';
 import { writeTensorFile } from '../../models/index.js';
 import type { LossScale } from '../../optim/index.js';
@@ -51,8 +52,7 @@ export async function writeTrainerState(
   counters: TrainerCounters,
 ): Promise<void> {
   await writeTensorFile(join(folder, TENSORS), tensorsOf(state));
-  const text = JSON.stringify({ format: FORMAT, ...counters }, null, 2);
-  await writeFile(join(folder, COUNTERS), `${text}\n`);
+  await writeFile(join(folder, COUNTERS), jsonText({ format: FORMAT, ...counters }));
 }
 
 /**

@@ -3,6 +3,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { resolveModel, type HubEvent } from '../../base/hub/resolve.js';
+import { jsonText } from '../../base/json-text.js';
 import type { Recipe } from '../../config/index.js';
 import { loadFormat } from '../../data/index.js';
 import {
@@ -165,10 +166,6 @@ const COMPANIONS = [
   'preprocessor_config.json',
   'processor_config.json',
 ];
-
-function jsonText(json: object): string {
-  return `${JSON.stringify(json, null, 2)}\n`;
-}
 
 async function companionsIn(folder: string, but: readonly string[] = []): Promise<Companion[]> {
   const there = new Set(await readdir(folder).catch(() => []));

@@ -11,6 +11,7 @@ import { basename, join, resolve } from 'node:path';
 
 import { DataError, EnvironmentError, UsageError } from '../../base/errors.js';
 import { JsonLinesWriter } from '../../base/json-lines.js';
+import { jsonText } from '../../base/json-text.js';
 import { FileLock, lockHolder, tryLock } from '../../base/lock-file.js';
 import { errorCode, writeError } from '../../base/system-error.js';
 import { writeWholeFile } from '../../base/whole-file.js';
@@ -77,8 +78,8 @@ export class RunFolder {
         ...(plannedUpdates !== undefined && { plannedUpdates }),
       };
       await mkdir(join(path, 'checkpoints'));
-      await writeWholeFile(join(path, RECIPE), pretty(resolved));
-      await writeWholeFile(join(path, 'environment.json'), pretty(environment));
+      await writeWholeFile(join(path, RECIPE), jsonText(resolved));
+      await writeWholeFile(join(path, 'environment.json'), jsonText(environment));
       await writeRunFacts(path, facts);
       return new RunFolder(path, lock, facts);
     } catch (error) {
@@ -146,7 +147,7 @@ export class RunFolder {
    */
   async goOn(resolved: object, plannedUpdates: number): Promise<void> {
     try {
-      await writeWholeFile(join(this.path, RECIPE), pretty(resolved));
+      await writeWholeFile(join(this.path, RECIPE), jsonText(resolved));
     } catch (error) {
       throw writeError(error, this.path, 'write the recipe of the run');
     }
@@ -237,8 +238,4 @@ async function makeFolder(
 function timestamp(date: Date): string {
   const local = new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString();
   return local.slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
-}
-
-function pretty(value: object): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
 }

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { jsonText } from '../../base/json-text.js';
 import { writeWholeFile } from '../../base/whole-file.js';
 
 /** How a run stands as its own process tells it; one that says `running` but is not alive has crashed. */
@@ -41,5 +42,5 @@ export async function readRunFacts(folder: string): Promise<RunFacts | undefined
 }
 
 export async function writeRunFacts(folder: string, facts: RunFacts): Promise<void> {
-  await writeWholeFile(join(folder, FILE), `${JSON.stringify(facts, null, 2)}\n`);
+  await writeWholeFile(join(folder, FILE), jsonText(facts));
 }
