@@ -101,7 +101,7 @@ async function formatOf(
   session: Session,
 ): Promise<ChatFormat> {
   if (tokenizer === undefined) {
-    if (view !== undefined) return loadFormat(view.tokenizer, template);
+    if (view !== undefined) return loadFormat(view.tokenizer, template, view.image !== null);
     throw misuse('Records need a tokenizer.', 'Give --model or --tokenizer.');
   }
   const progress = new LoadProgress(session.stderr);

@@ -20,6 +20,7 @@ import {
   type ImageSource,
   type RecordId,
   type RecordProblem,
+  type RecordWarning,
   shownId,
 } from './records/record.js';
 
@@ -54,7 +55,7 @@ export interface EncodedSample {
 
 /** What is odd about a record that was encoded all the same. */
 export type EncodeWarning =
-  TurnFault | 'two-systems' | 'special-tokens-as-text' | 'format-tokens-missing';
+  TurnFault | RecordWarning | 'special-tokens-as-text' | 'format-tokens-missing';
 
 /** Sentences for warnings, for people. */
 export const WARNINGS: Readonly<Record<EncodeWarning, string>> = {
@@ -64,6 +65,8 @@ export const WARNINGS: Readonly<Record<EncodeWarning, string>> = {
   'consecutive-answers': 'an answer follows an answer',
   'two-systems':
     'of system texts that differ the message counts, then `system`, then `system_prompt`',
+  'flags-unheeded':
+    'a `loss` or `weight` is not heeded: all answers are learned alike, and nothing else',
   'special-tokens-as-text': 'text that spells a special token stays text',
   'format-tokens-missing': 'the tokenizer lacks special tokens of the format, which become text',
 };
@@ -190,7 +193,7 @@ function overlongError(id: RecordId, length: number, maxLength: number): DataErr
 }
 
 function warningsOf(
-  { messages, twoSystems }: ChatRecord,
+  { messages, warnings = [] }: ChatRecord,
   { tokenizer, missingTokens }: ChatFormat,
   specialTokens: SpecialTokens,
 ): EncodeWarning[] {
@@ -201,7 +204,7 @@ function warningsOf(
     );
   return [
     ...pairTurns(messages).faults,
-    ...(twoSystems === true ? (['two-systems'] as const) : []),
+    ...warnings,
     ...(spelled ? (['special-tokens-as-text'] as const) : []),
     ...(missingTokens.length > 0 ? (['format-tokens-missing'] as const) : []),
   ];

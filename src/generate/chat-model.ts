@@ -54,12 +54,13 @@ export async function loadChatModel(
   const base = options.base ?? (options.llm === undefined ? await modelBeneath(path) : undefined);
   const others = tokenizer === undefined ? [base, options.llm] : [];
   const folder = await tokenizerFolder([tokenizer ?? path, ...others], resolve);
-  const format = await loadFormat(folder, template);
+  const isText = await isTextModel(path, options);
+  const format = await loadFormat(folder, template, !isText);
   const stopTokens = new Set(await endTokens(base === undefined ? path : await resolve(base)));
   for (const id of [format.endOfTurn, format.tokenizer.eosId]) {
     if (id !== undefined) stopTokens.add(id);
   }
-  const load = (await isTextModel(path, options)) ? loadTextModel : loadLlava;
+  const load = isText ? loadTextModel : loadLlava;
   const { model, assembly } = await load(path, { resolve, ...options });
   try {
     const { image } = model.input;

@@ -2,10 +2,10 @@
  * How conversations become ids: a chat template (Jinja) or one of XTuner's formats, chosen by name.
  */
 import { DataError, UsageError } from '../base/errors.js';
-import { ChatTemplate } from './chat-template.js';
+import { ChatTemplate, type ChatTemplateOptions } from './chat-template.js';
 import type { ChatFormat, Encoding } from './chat-format.js';
-import { textMessage, type Message } from './message.js';
-import type { EncodeTextOptions } from './span-encoder.js';
+import { IGNORED_LABEL, textMessage, type Message } from './message.js';
+import type { EncodeTextOptions, Span } from './span-encoder.js';
 import type { Tokenizer } from './tokenizer.js';
 import { isXtunerFormat, XtunerFormat, XTUNER_FORMATS } from './xtuner-format.js';
 
@@ -14,6 +14,13 @@ export interface FormatOptions {
   template?: string | { readonly source: string; readonly name: string } | undefined;
   /** The date that a Jinja template sees. @default none, so that a record gives the same ids on any day */
   now?: Date | undefined;
+  /**
+   * Whether the model has a processor, as a LLaVA has. Then special tokens stand around a rendering that does not begin with
+   * `bos_token`, as in transformers' `ProcessorMixin.apply_chat_template`; its `tokenizer.apply_chat_template` adds none.
+   *
+   * @default false
+   */
+  hasProcessor?: boolean | undefined;
 }
 
 /**
@@ -24,7 +31,7 @@ export interface FormatOptions {
  */
 export function createFormat(
   tokenizer: Tokenizer,
-  { template, now }: FormatOptions = {},
+  { template, now, hasProcessor }: FormatOptions = {},
 ): ChatFormat {
   if (typeof template === 'string') {
     if (isXtunerFormat(template)) return new XtunerFormat(template, tokenizer);
@@ -33,7 +40,7 @@ export function createFormat(
       hint: `Use ${XTUNER_FORMATS.join(', ')} or a .jinja file.`,
     });
   }
-  if (template) return new JinjaFormat({ ...template, tokenizer, now });
+  if (template) return new JinjaFormat({ ...template, tokenizer, now, hasProcessor });
   if (tokenizer.chatTemplate === undefined) {
     throw new DataError('The tokenizer has no chat template.', {
       code: 'E_TEMPLATE_MISSING',
@@ -45,7 +52,13 @@ export function createFormat(
     name: 'of the tokenizer',
     tokenizer,
     now,
+    hasProcessor,
   });
+}
+
+export interface JinjaFormatOptions extends ChatTemplateOptions {
+  /** As in `FormatOptions`. @default false */
+  hasProcessor?: boolean | undefined;
 }
 
 /** A Jinja template: ids are those of the whole text, as Hugging Face encodes it. */
@@ -54,9 +67,11 @@ export class JinjaFormat implements ChatFormat {
   readonly tokenizer: Tokenizer;
   readonly missingTokens = [];
   readonly #template: ChatTemplate;
+  readonly #hasProcessor: boolean;
   #endOfTurn: number | undefined;
 
-  constructor(options: ConstructorParameters<typeof ChatTemplate>[0]) {
+  constructor({ hasProcessor = false, ...options }: JinjaFormatOptions) {
+    this.#hasProcessor = hasProcessor;
     this.name = options.name;
     this.tokenizer = options.tokenizer;
     this.#template = new ChatTemplate(options);
@@ -69,13 +84,31 @@ export class JinjaFormat implements ChatFormat {
   }
 
   training(messages: readonly Message[], options: EncodeTextOptions = {}): Encoding {
-    const spans = this.#template.training(messages, options.specialTokens);
-    return this.tokenizer.encodeSpans(spans, options);
+    return this.#encode(this.#template.training(messages, options.specialTokens), options);
   }
 
   prompt(messages: readonly Message[], options: EncodeTextOptions = {}): Encoding {
-    const spans = this.#template.prompt(messages, options.specialTokens);
-    return this.tokenizer.encodeSpans(spans, options);
+    return this.#encode(this.#template.prompt(messages, options.specialTokens), options);
+  }
+
+  #encode(spans: readonly Span[], options: EncodeTextOptions): Encoding {
+    const encoding = this.tokenizer.encodeSpans(spans, options);
+    if (!this.#hasProcessor || this.#beginsWithBos(spans)) return encoding;
+    const { before, after } = this.tokenizer.specialFrame;
+    const { ids, labels, images } = encoding;
+    const unlearned = (frame: readonly number[]): number[] => frame.map(() => IGNORED_LABEL);
+    return {
+      ids: [...before, ...ids, ...after],
+      labels: [...unlearned(before), ...labels, ...unlearned(after)],
+      images,
+    };
+  }
+
+  /** Whether the template's own words begin with the first token; a text that spells it is no such token. */
+  #beginsWithBos(spans: readonly Span[]): boolean {
+    const { bos_token: bos } = this.tokenizer.namedTokens;
+    const first = spans.find((span) => span.kind === 'image' || span.text !== '');
+    return bos !== undefined && first?.kind === 'markup' && first.text.startsWith(bos);
   }
 
   #findEndOfTurn(): number | undefined {

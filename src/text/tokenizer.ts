@@ -9,6 +9,7 @@ import { AddedTokens, readAddedTokens } from './added-tokens.js';
 import { createDecoder, type TokenDecoder } from './decoder.js';
 import { isObject, type JsonObject } from './json.js';
 import { createPipeline } from './pipeline.js';
+import { readSpecialFrame, type SpecialFrame } from './post-processor.js';
 import { SpanEncoder, type Encoded, type EncodeTextOptions, type Span } from './span-encoder.js';
 import { broken } from './tokenizer-json.js';
 
@@ -44,6 +45,7 @@ export class Tokenizer {
   readonly #tokens: readonly (string | undefined)[];
   readonly #addedIds: ReadonlySet<number>;
   readonly #specialIds: ReadonlySet<number>;
+  readonly #postProcessor: unknown;
 
   /**
    * Throws E_TOKENIZER_BROKEN on malformed files and E_TOKENIZER_UNSUPPORTED on a tokenizer whose ids Patina
@@ -52,6 +54,7 @@ export class Tokenizer {
   constructor(files: TokenizerFiles) {
     const json = files.tokenizer;
     if (!isObject(json)) throw broken('the file', json, 'an object');
+    this.#postProcessor = json['post_processor'];
     const settings = { ...asObject(files.specialTokensMap), ...asObject(files.config) };
     const added = readAddedTokens(json, settings);
     const special = added.filter((token) => token.special);
@@ -116,6 +119,11 @@ export class Tokenizer {
 
   isSpecial(id: number): boolean {
     return this.#specialIds.has(id);
+  }
+
+  /** Special tokens around a text that has none of its own. Throws E_TOKENIZER_BROKEN, E_TOKENIZER_UNSUPPORTED. */
+  get specialFrame(): SpecialFrame {
+    return readSpecialFrame(this.#postProcessor);
   }
 
   /** Whether the text spells an added token. */

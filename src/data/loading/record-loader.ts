@@ -68,7 +68,8 @@ export class RecordLoader {
 
   /** @throws UsageError and DataError for a tokenizer or template that cannot be used */
   static async open(spec: LoaderSpec): Promise<RecordLoader> {
-    return new RecordLoader(spec, await loadFormat(spec.tokenizer, spec.text.template));
+    const { tokenizer, text, input } = spec;
+    return new RecordLoader(spec, await loadFormat(tokenizer, text.template, input.image !== null));
   }
 
   /**

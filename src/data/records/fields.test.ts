@@ -33,7 +33,7 @@ describe('fields that change what a record teaches', () => {
     ['rejected', { rejected: 'worse' }],
     ['rejected_response', { rejected_response: 'worse' }],
     ['mask', { mask: 'User' }],
-    ['weight', { weight: 0.5 }],
+    ['loss_weight', { loss_weight: 0.5 }],
     ['train', { train: false }],
     ['objects', { objects: { ref: ['dog'], bbox: [[1, 2, 3, 4]] } }],
     ['history', { history: [['q', 'a']] }],
@@ -49,8 +49,7 @@ describe('fields that change what a record teaches', () => {
     ['tool_calls', { tool_calls: [{ function: { name: 'f' } }] }],
     ['function_call', { function_call: { name: 'f', arguments: '{}' } }],
     ['name', { name: 'Ann' }],
-    ['weight', { weight: 0 }],
-    ['loss', { loss: false }],
+    ['loss_weight', { loss_weight: 0 }],
     ['train', { train: false }],
     ['mask', { mask: 1 }],
     ['loss_mask', { loss_mask: 1 }],
@@ -65,9 +64,23 @@ describe('fields that change what a record teaches', () => {
   });
 
   it('of a question: one that wants it to be learned', () => {
-    expect(problem(inQuestion({ weight: 1 }))).toContain('messages[0].weight is 1');
-    expect(problem(inQuestion({ loss: true }))).toContain('messages[0].loss is true');
-    expect(problem(inQuestion({ loss: false, weight: 0, train: false }))).toBeUndefined();
+    expect(problem(inQuestion({ train: true }))).toContain('messages[0].train is true');
+    expect(problem(inQuestion({ train: false }))).toBeUndefined();
+  });
+
+  it('`loss` and `weight`: a warning, since XTuner passes over them', () => {
+    const warnings = (json: unknown) => {
+      const parsed = parseRecord(json);
+      return parsed.ok ? (parsed.record.warnings ?? []) : parsed.problem.message;
+    };
+    const odd = [{ weight: 0 }, { weight: 0.5 }, { loss: false }];
+    for (const flag of odd) {
+      expect(warnings(inAnswer(flag))).toEqual(['flags-unheeded']);
+      expect(warnings(inRecord(flag))).toEqual(['flags-unheeded']);
+    }
+    expect(warnings(inQuestion({ loss: true }))).toEqual(['flags-unheeded']);
+    expect(warnings(inQuestion({ loss: false, weight: 0 }))).toEqual([]);
+    expect(warnings(inAnswer({ loss: true, weight: 1 }))).toEqual([]);
   });
 
   it('of a part: whatever is not known', () => {

@@ -58,8 +58,11 @@ const IN_MESSAGES: readonly Rule[] = [
 const PICTURE =
   /^(pixel_values|(input_)?(image|img|picture|photo)s?(_?(url|path|file|byte|data|list|base64)s?)?)$/i;
 
-/** Whether, or how much, something is learned. */
-const FLAG = /^(train|trainable|learn|loss|weight|loss_?weight|sample_?weight)$/i;
+/** Whether something is learned. */
+const FLAG = /^(train|trainable|learn|loss_?weight|sample_?weight)$/i;
+
+/** The same, which XTuner passes over: as here, but not without a word. */
+const UNHEEDED = new Set(['loss', 'weight']);
 
 /** Objects and lists that tell about a message. */
 const ABOUT_MESSAGES =
@@ -114,6 +117,7 @@ export function concernsRecord(name: string): boolean {
   return (
     RECORD_READ.has(name) ||
     PICTURE.test(name) ||
+    UNHEEDED.has(name) ||
     isFlag(name) ||
     ruleFor(IN_RECORDS, name) !== undefined
   );
@@ -128,7 +132,8 @@ export function unreadFields(record: unknown): string[] {
   for (const message of Array.isArray(list) ? (list as unknown[]) : []) {
     if (!isObject(message)) continue;
     for (const name of givenFields(message)) {
-      if (!MESSAGE_READ.has(name) && !isFlag(name)) unread.add(`${field}[].${name}`);
+      if (!MESSAGE_READ.has(name) && !isFlag(name) && !UNHEEDED.has(name))
+        unread.add(`${field}[].${name}`);
     }
   }
   return [...unread];
@@ -175,4 +180,11 @@ const isFlag = (name: string): boolean => FLAG.test(name);
 function flagFault(value: unknown, isLearned: boolean): string | undefined {
   const says = isLearned ? [true, 1, 'true'] : [false, 0, 'false'];
   return says.some((each) => each === value) ? undefined : LEARNED;
+}
+
+/** Whether a record or message has a `loss` or `weight` that says otherwise than what is done. */
+export function hasUnheededFlag(json: JsonObject, isLearned: boolean): boolean {
+  return givenFields(json).some(
+    (name) => UNHEEDED.has(name) && flagFault(json[name], isLearned) !== undefined,
+  );
 }

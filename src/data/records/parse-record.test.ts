@@ -177,9 +177,9 @@ describe('null', () => {
 describe('a system text of the record', () => {
   const conversations = [H('a'), G('b')];
   const systemOf = (json: object) => {
-    const { messages, twoSystems } = record(json);
+    const { messages, warnings } = record(json);
     const [first] = messages;
-    return [first?.role === 'system' ? first.content : undefined, twoSystems];
+    return [first?.role === 'system' ? first.content : undefined, warnings];
   };
 
   it('is its system message', () => {
@@ -190,11 +190,11 @@ describe('a system text of the record', () => {
 
   it('counts after a message, and one that differs is told', () => {
     const said = [{ from: 'system', value: 'M' }, ...conversations];
-    expect(systemOf({ system: 'S', conversations: said })).toEqual([[text('M')], true]);
+    expect(systemOf({ system: 'S', conversations: said })).toEqual([[text('M')], ['two-systems']]);
     expect(systemOf({ system: 'M', conversations: said })).toEqual([[text('M')], undefined]);
     expect(systemOf({ system: 'S', system_prompt: 'P', conversations })).toEqual([
       [text('S')],
-      true,
+      ['two-systems'],
     ]);
   });
 });

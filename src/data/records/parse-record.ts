@@ -8,13 +8,14 @@ import { isObject, shown, type JsonObject } from '../../text/json.js';
 import { joinTexts, textMessage, type Message, type Part, type Role } from '../../text/message.js';
 import { pairTurns } from '../../text/turns.js';
 import {
+  hasUnheededFlag,
   refusedInImage,
   refusedInMessage,
   refusedInPart,
   refusedInRecord,
   type RefusedField,
 } from './fields.js';
-import type { ChatRecord, ImageSource, RecordId, RecordProblem } from './record.js';
+import type { ChatRecord, ImageSource, RecordId, RecordProblem, RecordWarning } from './record.js';
 
 export type ParsedRecord =
   | { readonly ok: true; readonly record: ChatRecord }
@@ -124,11 +125,14 @@ function read(json: JsonObject, id: RecordId): ChatRecord {
     if (image !== undefined) images.push(image);
     return { type: 'image', image: images.length - 1 };
   };
+  const warnings = new Set<RecordWarning>();
+  if (hasUnheededFlag(json, true)) warnings.add('flags-unheeded');
   const messages = (list as unknown[]).map((entry, i): Message => {
     const at = `${field}[${i}]`;
     if (!isObject(entry)) throw shape(at, entry, 'an object');
     const role = readRole(entry, at);
     refuse(`${at}.`, refusedInMessage(entry, role === 'assistant'));
+    if (hasUnheededFlag(entry, role === 'assistant')) warnings.add('flags-unheeded');
     if (role === 'system' && i > 0) {
       throw new Fault({
         code: 'E_RECORD_ROLE',
@@ -139,7 +143,7 @@ function read(json: JsonObject, id: RecordId): ChatRecord {
     return { role, content: readContent(entry, at, { role, withParts, place }) };
   });
   if (places !== waiting.length) throw imageCount(places, waiting.length);
-  const system = addSystem(messages, readSystem(json));
+  if (addSystem(messages, readSystem(json)) === 'two') warnings.add('two-systems');
   if (pairTurns(messages).turns.length === 0) {
     throw new Fault({
       code: 'E_RECORD_TURNS',
@@ -147,7 +151,7 @@ function read(json: JsonObject, id: RecordId): ChatRecord {
       hint: 'Give the record a message of the user and an answer to it.',
     });
   }
-  return { id, images, messages, ...(system === 'two' && { twoSystems: true }) };
+  return { id, images, messages, ...(warnings.size > 0 && { warnings: [...warnings] }) };
 }
 
 const SYSTEM_FIELDS = ['system', 'system_prompt'] as const;

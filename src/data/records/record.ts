@@ -19,9 +19,12 @@ export interface ChatRecord {
   /** Images in the order of their places in the messages; parts of messages name them by position. */
   readonly images: readonly ImageSource[];
   readonly messages: readonly Message[];
-  /** Whether it had another system text than the one that counts. */
-  readonly twoSystems?: true;
+  /** @default none */
+  readonly warnings?: readonly RecordWarning[];
 }
+
+/** What was not taken as it stands in a record. */
+export type RecordWarning = 'two-systems' | 'flags-unheeded';
 
 /** Why a record cannot be used; plain data, since it travels between threads. */
 export interface RecordProblem {

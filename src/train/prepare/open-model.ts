@@ -60,13 +60,13 @@ async function newModel(
   { device, dtype, signal, onDownload }: OpenModelOptions,
 ): Promise<OpenedModel> {
   const tokenizer = await resolveModel(model.tokenizer!, { signal, onProgress: onDownload });
-  const format = await loadFormat(tokenizer, text.template);
+  const hasTower = json['vision_config'] !== undefined;
+  const format = await loadFormat(tokenizer, text.template, hasTower);
   const source = { file: 'model.config', json };
   const build = { dtype, kernels: kernelsFor({ device, dtype }) };
-  const made: LanguageModel =
-    json['vision_config'] === undefined
-      ? new TextModel(readDecoderConfig(source), build)
-      : new Llava(readLlavaConfig(source), build);
+  const made: LanguageModel = hasTower
+    ? new Llava(readLlavaConfig(source), build)
+    : new TextModel(readDecoderConfig(source), build);
   try {
     const generator = Generator.create(seed, device);
     made.initialize(device, { generator, std: made.decoder.config.initializerRange });
