@@ -1,4 +1,4 @@
-"""The Python side of `npm run bench:joint`: times the calls that a line of standard input asks for.
+"""The Python side of `npm run bench:door`: times the calls that a line of standard input asks for.
 
 Prints the version of torch, then answers each line "device case calls" with the microseconds per call. Ends with status 3 where
 Python has no torch.

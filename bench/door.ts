@@ -1,5 +1,5 @@
 /**
- * `npm run bench:joint [-- --json]`: what one call through the joint costs, beside the same call in a C++ loop and in Python.
+ * `npm run bench:door [-- --json]`: what one call through the door costs, beside the same call in a C++ loop and in Python.
  *
  * The three take turns, a few thousand calls each, and the medians of all turns are compared: a busy machine then disturbs all
  * of them alike. "Python" is the `python3` on the PATH.
@@ -30,7 +30,7 @@ interface Case {
   /** Runs it so often. */
   readonly run: (calls: number) => void;
   readonly cpp?: (calls: number) => void;
-  /** Name in `joint_peer.py`. */
+  /** Name in `door_peer.py`. */
   readonly python?: string;
 }
 
@@ -141,7 +141,7 @@ const { values } = parseArgs({
 });
 const threads = Number(values.threads);
 setThreads(threads);
-const peer = await PythonPeer.start('joint_peer.py', [String(threads)]);
+const peer = await PythonPeer.start('door_peer.py', [String(threads)]);
 const { version, cpuCapability, cuda } = torchFacts();
 const result: Record<string, unknown> = {
   node: process.versions.node,
