@@ -93,7 +93,7 @@ async function* runRecipe(
     const warnings = existing === undefined ? [] : await restore(trainer, existing, signal);
     const run = existing ?? (await newRun(recipe, environmentFacts(device), plan.planned));
     if (existing === undefined) closers.push(() => run.close());
-    else await existing.goOn(recipe, plan.planned);
+    else await existing.resume(recipe, plan.planned);
     const first: StartEvent = { ...start, run: run.path, resumedFrom: trainer.update };
     const journal = {
       tensorboard: recipe.run.tensorboard,

@@ -145,7 +145,7 @@ export class RunFolder {
    *
    * @throws EnvironmentError E_UNWRITABLE, E_DISK_FULL
    */
-  async goOn(resolved: object, plannedUpdates: number): Promise<void> {
+  async resume(resolved: object, plannedUpdates: number): Promise<void> {
     try {
       await writeWholeFile(join(this.path, RECIPE), jsonText(resolved));
     } catch (error) {
