@@ -6,6 +6,7 @@ export * from './llama3-template.js';
 export * from './load-tokenizer.js';
 export * from './message.js';
 export * from './span-encoder.js';
+export * from './template-source.js';
 export * from './token-stream.js';
 export * from './tokenizer.js';
 export * from './train-bpe.js';

@@ -12,9 +12,9 @@ import type { Tokenizer } from './tokenizer.js';
 import { pairTurns, type Turn } from './turns.js';
 
 /** Text before and after what is put in. */
-type Frame = readonly [before: string, after: string];
+export type Frame = readonly [before: string, after: string];
 
-interface PromptFormat {
+export interface PromptFormat {
   readonly system: Frame;
   readonly instruction: Frame;
   /** Ends an answer in place of the tokenizer's end token, and keeps the next turn from a first token. */
@@ -25,7 +25,7 @@ interface PromptFormat {
   readonly tokens: readonly string[];
 }
 
-const FORMATS = {
+export const FORMATS = {
   llama3_chat: {
     system: ['<|start_header_id|>system<|end_header_id|>\n\n', '<|eot_id|>'],
     instruction: [
