@@ -1,0 +1,301 @@
+/**
+ * Where the tensors of a model come from: what is named (a model, parts, adapters on top), and what lies beneath an adapter or a
+ * checkpoint, as its provenance or its `adapter_config.json` says. Told from names and headers; no tensor is read.
+ */
+import { stat } from 'node:fs/promises';
+import { dirname, join, resolve as resolvePath } from 'node:path';
+
+import { DataError } from '../../base/errors.js';
+import { resolveModel } from '../../base/hub/resolve.js';
+import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
+import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
+import { partOf } from '../../formats/layouts/rename.js';
+import { LLAVA_PREFIXES, type PartName } from '../../formats/layouts/tables.js';
+import type { StoredTensor } from '../../formats/stored.js';
+import { isJsonObject } from '../../formats/strict-json.js';
+import { locate } from '../provenance/locate.js';
+import { type Beneath, type Provenance, readProvenance } from '../provenance/provenance.js';
+import type { AssembleOptions } from './assemble.js';
+import { type ConfigFile, readConfigFile } from './config-file.js';
+
+/** What something is named as, or lies beneath something as. */
+export type PlaceRole = 'adapter' | 'model' | 'base' | 'projector' | 'llm' | 'vision';
+
+/** A folder, a file, or what of it is taken. */
+export interface Place {
+  readonly role: PlaceRole;
+  /** As it was named. */
+  readonly name: string;
+  readonly path: string;
+  readonly sources: readonly WeightSource[];
+  /** What describes the model. */
+  readonly configs: readonly ConfigFile[];
+  /** For a checkpoint, what it stands on. */
+  readonly provenance: Provenance | undefined;
+}
+
+/** Whether a place lies on others, which give what it lacks: an adapter, what a run has learnt, a projector put in place of another. */
+export function isOnTop({ role, sources, provenance }: Place): boolean {
+  return (
+    role === 'adapter' ||
+    role === 'projector' ||
+    sources.some(({ isAdapter }) => isAdapter) ||
+    (provenance?.beneath.length ?? 0) > 0
+  );
+}
+
+/** The tensors that are there without what lies on top. */
+export function tensorsBeneath(places: readonly Place[]): ReadonlySet<StoredTensor> {
+  const ground = places.filter((place) => !isOnTop(place));
+  return new Set(ground.flatMap(({ sources }) => sources.flatMap((s) => [...s.tensors.values()])));
+}
+
+/** In the order in which their files are asked; see `overlay` for their tensors. */
+export async function gatherPlaces(source: string, options: AssembleOptions): Promise<Place[]> {
+  const places: Place[] = [];
+  for (const name of (options.adapters ?? []).toReversed()) {
+    const place = await open('adapter', name, options);
+    places.push(place);
+    if (place.sources.some(({ isAdapter }) => isAdapter)) continue;
+    throw new DataError(`${name} holds no adapter.`, {
+      code: 'E_ADAPTER',
+      hint: 'Name the folder of a PEFT adapter.',
+    });
+  }
+  places.push(await open('model', source, options));
+  for (const role of ['base', 'projector', 'llm', 'vision'] as const) {
+    const name = options[role];
+    if (name !== undefined) places.push(await open(role, name, options));
+  }
+  for (const place of [...places]) await addBeneath(places, place, options);
+  const projector = places.find(({ role }) => role === 'projector');
+  if (projector === undefined || holds([projector], 'projector')) return places;
+  throw new DataError(`${projector.name} holds no projector.`, {
+    code: 'E_NO_PROJECTOR',
+    hint: 'Name the folder or the file of one, or a run that has trained one.',
+  });
+}
+
+/** Every tensor by its name: from adapters, then from a projector that is named on purpose, then from the first that holds it. */
+export function overlay(places: readonly Place[]): ReadonlyMap<string, StoredTensor> {
+  const first = (place: Place): number =>
+    place.role === 'adapter' ? 0 : place.role === 'projector' ? 1 : 2;
+  const tensors = new Map<string, StoredTensor>();
+  for (const { sources } of places.toSorted((a, b) => first(a) - first(b))) {
+    for (const each of sources) {
+      for (const [name, tensor] of each.tensors) if (!tensors.has(name)) tensors.set(name, tensor);
+    }
+  }
+  return tensors;
+}
+
+/** What a part that is named by itself gives. */
+const PARTS: Readonly<Partial<Record<PlaceRole, readonly PartName[]>>> = {
+  projector: ['projector'],
+  llm: ['decoder', 'head'],
+  vision: ['vision'],
+};
+
+async function open(role: PlaceRole, name: string, options: AssembleOptions): Promise<Place> {
+  return openAt(role, name, await near('.', name, options), options);
+}
+
+async function openAt(
+  role: PlaceRole,
+  name: string,
+  path: string,
+  { verify = true, signal }: AssembleOptions,
+): Promise<Place> {
+  const { sources } = await inspect(path, { verify, signal });
+  const provenance = await readProvenance(path);
+  const configs: ConfigFile[] = [];
+  for (const source of sources) {
+    const config = await configBeside(source);
+    if (config !== undefined) configs.push(config);
+  }
+  const place: Place = { role, name, path, sources, configs, provenance };
+  const parts = PARTS[role];
+  // A whole model that is named for a part may fill in others that are lacking, as it always could; what lies on top may not.
+  const isPart = parts !== undefined && (role !== 'llm' || isOnTop({ ...place, role: 'model' }));
+  return isPart ? onlyParts(place, parts) : place;
+}
+
+function onlyParts(place: Place, parts: readonly PartName[]): Place {
+  const wanted = (name: string): boolean => parts.includes(partOf(name, LLAVA_PREFIXES)!);
+  const isWhole = place.sources.every(({ tensors }) => [...tensors.keys()].every(wanted));
+  if (isWhole) return place;
+  const sources = place.sources
+    .map((source) => {
+      const tensors = new Map([...source.tensors].filter(([name]) => wanted(name)));
+      const isAdapter = [...tensors.keys()].some(isAdapterTensor);
+      return { ...source, tensors, isAdapter, unexpected: [] };
+    })
+    .filter(({ tensors }) => tensors.size > 0);
+  return { ...place, sources, configs: place.configs.flatMap((each) => partConfig(each, parts)) };
+}
+
+/** What a whole model's configuration says of a part. */
+function partConfig(config: ConfigFile, parts: readonly PartName[]): ConfigFile[] {
+  const vision = config.json['vision_config'];
+  if (!parts.includes('vision') || !isJsonObject(vision)) return [];
+  // A whole CLIP keeps more than its tower's settings, and its reader knows where.
+  if (String(config.json['model_type']).startsWith('clip')) return [config];
+  return [{ ...config, json: { model_type: 'clip_vision_model', ...vision } }];
+}
+
+/** A folder's `config.json`; for a file of XTuner's projector, the one beside it. */
+async function configBeside({ path, layout }: WeightSource): Promise<ConfigFile | undefined> {
+  const inside = await readConfigFile(join(path, 'config.json'));
+  return inside === undefined && layout === 'projector'
+    ? readConfigFile(join(dirname(path), 'config.json'))
+    : inside;
+}
+
+/** Adds what a place stands on, as far as nothing else was named for it. */
+async function addBeneath(
+  places: Place[],
+  place: Place,
+  options: AssembleOptions,
+): Promise<void> {
+  if ((place.provenance?.beneath.length ?? 0) > 0) {
+    await addRecorded(places, place, place.provenance!, options);
+    return;
+  }
+  for (const { layout, isAdapter, path, config } of place.sources) {
+    const base = isAdapter ? config?.['base_model_name_or_path'] : undefined;
+    if (typeof base !== 'string' || base === '') continue;
+    const ground = places.filter((each) => !isOnTop(each));
+    if (PARTS_OF_ADAPTED(layout).every((part) => holds(ground, part))) continue;
+    const beneath = { file: join(path, 'adapter_config.json'), name: base };
+    const found = await named(beneath, 'the model beneath the adapter (--base)', options);
+    const role = place.role === 'llm' || place.role === 'vision' ? place.role : 'base';
+    const below = await openAt(role, base, found, options);
+    places.push(below);
+    await addBeneath(places, below, options);
+  }
+}
+
+/** Parts that what was adapted holds. */
+function PARTS_OF_ADAPTED(layout: WeightSource['layout']): readonly PartName[] {
+  if (layout === 'clip' || layout === 'clip-2026') return ['vision'];
+  return layout === 'llama' ? ['decoder'] : ['decoder', 'vision'];
+}
+
+async function addRecorded(
+  places: Place[],
+  place: Place,
+  { beneath }: Provenance,
+  options: AssembleOptions,
+): Promise<void> {
+  const { onNotice, changedBase, signal } = options;
+  for (const each of beneath) {
+    const role = roleBeneath(place, each);
+    if (role === undefined) continue;
+    if (isGiven(places, role)) {
+      const given = places.find((other) => other.role === role && other !== place);
+      const other = given === undefined ? 'What was named' : given.name;
+      onNotice?.(`${other} is taken in place of ${each.name}, which ${place.path} stands on.`);
+      continue;
+    }
+    const path = await locate(each, {
+      folder: place.path,
+      what: `another (--${each.role})`,
+      changed: changedBase,
+      resolve: resolverOf(options),
+      onNotice,
+      signal,
+    });
+    const below = await openAt(role, each.name, path, options);
+    places.push(below);
+    await addBeneath(places, below, options);
+  }
+}
+
+/** What a recorded model is for the place above it; undefined where it gives nothing that is wanted. */
+function roleBeneath(place: Place, { role }: Beneath): PlaceRole | undefined {
+  switch (place.role) {
+    case 'model':
+    case 'base':
+      return role;
+    case 'llm':
+      return role === 'vision' ? undefined : 'llm';
+    case 'vision':
+      return role === 'llm' ? undefined : 'vision';
+    case 'projector':
+      return role === 'base' && !holds([place], 'projector') ? 'projector' : undefined;
+    case 'adapter':
+      return undefined;
+  }
+}
+
+/** Whether something was named that makes a recorded model of this role needless. */
+function isGiven(places: readonly Place[], role: PlaceRole): boolean {
+  const ground = places.filter((each) => !isOnTop(each));
+  switch (role) {
+    case 'base':
+      return (
+        ground.some((each) => each.role === 'base') ||
+        (holds(ground, 'decoder') && holds(ground, 'vision') && holds(places, 'projector'))
+      );
+    case 'llm':
+      return holds(ground, 'decoder');
+    case 'vision':
+      return holds(ground, 'vision');
+    case 'projector':
+    case 'model':
+    case 'adapter':
+      return false;
+  }
+}
+
+/** Whether there are weights of a part, not adapters alone. */
+function holds(places: readonly Place[], part: PartName): boolean {
+  return places.some(({ sources }) =>
+    sources.some(({ tensors }) =>
+      [...tensors.keys()].some(
+        (name) => !isAdapterTensor(name) && partOf(name, LLAVA_PREFIXES) === part,
+      ),
+    ),
+  );
+}
+
+/** A place that a file names, as a path relative to its folder or on the hub; `what` to name instead. */
+export async function openNamed(
+  role: PlaceRole,
+  reference: { file: string; name: string },
+  what: string,
+  options: AssembleOptions,
+): Promise<Place> {
+  return openAt(role, reference.name, await named(reference, what, options), options);
+}
+
+async function named(
+  { file, name }: { file: string; name: string },
+  what: string,
+  options: AssembleOptions,
+): Promise<string> {
+  try {
+    return await near(dirname(file), name, options);
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    throw new DataError(`${file} names ${name}. ${error.message}`, {
+      code: error.code,
+      hint: `Name ${what}.`,
+      cause: error,
+    });
+  }
+}
+
+/** A path relative to a folder if it leads somewhere, else a name on the hub. */
+async function near(folder: string, name: string, options: AssembleOptions): Promise<string> {
+  const path = resolvePath(folder, name);
+  const exists = await stat(path).then(
+    () => true,
+    () => false,
+  );
+  return exists ? path : await resolverOf(options)(name);
+}
+
+function resolverOf({ resolve, signal }: AssembleOptions): (name: string) => Promise<string> {
+  return resolve ?? ((name) => resolveModel(name, { signal }));
+}
