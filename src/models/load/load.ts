@@ -33,8 +33,8 @@ export interface LoadOptions extends AssembleOptions {
   /** @default the best of the device */
   kernels?: Kernels;
   /**
-   * Tensors that may be missing (they are drawn anew), unexpected, unfit (drawn anew) or not finite: names, or beginnings with
-   * `*` behind them.
+   * Tensors that may be missing (they are drawn anew), unexpected, unfit (drawn anew) or not finite: patterns of
+   * names, `*` for anything.
    */
   allow?: readonly string[];
   /** Seed of what is drawn anew. @default 0 */

@@ -2,7 +2,7 @@
 import { dirname } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
-import { isAllowed } from '../../formats/layouts/is-allowed.js';
+import { matchesAny } from '../../base/name-pattern.js';
 import { readDense, readSpan, type StoredTensor } from '../../formats/stored.js';
 
 /** Bytes of each that are compared at a time. */
@@ -29,7 +29,7 @@ export async function checkTied(check: TiedCheck): Promise<void> {
   const { where, tensors, tied, allow, signal } = check;
   for (const [name, target] of tied) {
     const [twin, original] = [tensors.get(name), tensors.get(target)];
-    if (twin === undefined || original === undefined || isAllowed(name, allow)) continue;
+    if (twin === undefined || original === undefined || matchesAny(allow, name)) continue;
     // Embeddings that an adapter puts in place of a folder's own leave the folder's head behind.
     if (dirname(twin.file) !== dirname(original.file)) continue;
     if (await sameTensor(twin, original, signal)) continue;
