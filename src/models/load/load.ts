@@ -100,7 +100,8 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
       allow,
     });
     const { tied } = model;
-    await checkTied({ where: source, tensors: assembly.tensors, tied, allow, signal });
+    const { tensors, sources } = assembly;
+    await checkTied({ where: source, tensors, sources, tied, allow, signal });
     await place(model, checked, source, options);
     using generator = Generator.create(seed, device);
     model.initialize(device, { generator, std: model.decoder.config.initializerRange });
