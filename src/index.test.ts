@@ -32,10 +32,8 @@ import {
   type Tensor,
   TensorsError,
   torchDType,
-  trainBpe,
   weightsIn,
   writeTensorFile,
-  writeTokenizer,
 } from './index.js';
 
 const SOURCE = fileURLToPath(new URL('../test/fixtures/llava/llama3/hf', import.meta.url));
@@ -114,8 +112,7 @@ test('what does not fit is told by name, in a class that a program can catch', a
 });
 
 test('a record is encoded, and its tokens are read again', async () => {
-  const folder = temporary();
-  await writeTokenizer(folder, trainBpe(['It is red. What colour?'], { vocabularySize: 300 }));
+  const folder = fileURLToPath(new URL('./recipes/quickstart/tokenizer', import.meta.url));
   const tokenizer = await loadTokenizer(await resolveModel(await weightsIn(folder)));
   const outcome = encodeJson(
     {

@@ -1,4 +1,4 @@
-/** The data and the tokenizer of the built-in `quickstart` are drawn when they are first needed. */
+/** The data of the built-in `quickstart` are drawn when they are first needed. */
 import { join, resolve } from 'node:path';
 
 import type { Recipe } from '../config/index.js';
@@ -19,8 +19,6 @@ export async function drawIfNeeded(
   const folder = resolve(QUICKSTART_DATA);
   if (model.tokenizer !== join(folder, 'tokenizer') || (await isPrepared(folder))) return;
   const pictures = SIZES.train + SIZES.heldOut + SIZES.unseen;
-  session.stderr.write(
-    `drawing ${pictures} pictures and training a tokenizer, in ${QUICKSTART_DATA}\n`,
-  );
+  session.stderr.write(`drawing ${pictures} pictures, in ${QUICKSTART_DATA}\n`);
   await prepareQuickstart(folder, { signal });
 }

@@ -106,6 +106,8 @@ export interface SegmentedModel extends Module {
   readonly segments: readonly Segment[];
   readonly head: Head;
   readonly input: InputFacts;
+  /** Parameters that are another one, by name. */
+  readonly tied: ReadonlyMap<string, string>;
   /** What the segments read of a batch. @throws DataError `E_SLIDING_WINDOW` for sequences over the model's window. */
   inputs(batch: Batch): SegmentInputs;
 }

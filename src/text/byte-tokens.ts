@@ -4,7 +4,7 @@
  */
 
 /** GPT-2's visible character of each of the 256 bytes. */
-export const BYTE_CHARACTERS: readonly string[] = (() => {
+const BYTE_CHARACTERS: readonly string[] = (() => {
   const visible = (byte: number): boolean =>
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
   let next = 256;

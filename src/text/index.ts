@@ -1,4 +1,4 @@
-/** The room of text: tokenizers, chat formats and templates, streams of tokens, training a tokenizer. */
+/** The room of text: tokenizers, chat formats and templates, streams of tokens. */
 
 export * from './chat-format.js';
 export * from './format.js';
@@ -9,6 +9,5 @@ export * from './span-encoder.js';
 export * from './template-source.js';
 export * from './token-stream.js';
 export * from './tokenizer.js';
-export * from './train-bpe.js';
 export * from './turns.js';
 export * from './xtuner-format.js';

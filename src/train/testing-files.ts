@@ -1,18 +1,18 @@
 /** For tests of whole runs: a folder with pictures of one colour each, records about them, a tokenizer, and a recipe. */
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
+import { packageRoot } from '../base/native-path.js';
 import type { RecipeInput } from '../config/index.js';
-import { trainBpe, writeTokenizer } from '../text/index.js';
 
 const COLOURS = ['red', 'green', 'blue', 'white', 'black'];
 
 /** Pictures of 8 x 8 pixels that become 4 tokens; some thousand parameters. */
 export const TINY_CONFIG = {
   model_type: 'llava',
-  image_token_index: 261,
+  image_token_index: 398,
   vision_feature_layer: -1,
   vision_config: {
     model_type: 'clip_vision_model',
@@ -25,7 +25,7 @@ export const TINY_CONFIG = {
   },
   text_config: {
     model_type: 'llama',
-    vocab_size: 320,
+    vocab_size: 400,
     hidden_size: 16,
     intermediate_size: 32,
     num_hidden_layers: 1,
@@ -51,8 +51,8 @@ export class ColourFolder {
 
   static async make(): Promise<ColourFolder> {
     const folder = new ColourFolder(mkdtempSync(join(tmpdir(), 'patina-colours-')));
-    const texts = COLOURS.map((colour) => `What colour is it? It is ${colour}.`);
-    await writeTokenizer(folder.at('tokenizer'), trainBpe(texts, { vocabularySize: 300 }));
+    const tokenizer = join(packageRoot(), 'src/recipes/quickstart/tokenizer');
+    cpSync(tokenizer, folder.at('tokenizer'), { recursive: true });
     for (const [i, background] of COLOURS.entries()) {
       const create = { width: 8, height: 8, channels: 3, background } as const;
       await sharp({ create })

@@ -1,5 +1,6 @@
 /**
- * The cache that Python's `huggingface_hub` shares, one folder per repository:
+ * The cache that Python's `huggingface_hub` shares, one folder per repository. (@huggingface/hub can scan and fill it, but moves a
+ * branch before its files are there, and fetches every file of a repository.)
  *
  *     models--org--name/refs/main              the commit that a branch stood for when last asked
  *     models--org--name/blobs/<hash>           contents, named by SHA-256 (large files) or git hash

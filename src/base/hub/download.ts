@@ -1,4 +1,7 @@
-/** One blob from the hub to the cache: resumed where it broke off, checked against the hub's hash, whole or absent. */
+/**
+ * One blob from the hub to the cache: resumed where it broke off, checked against the hub's hash, whole or absent; none of which
+ * `downloadFileToCacheDir` of @huggingface/hub does (it begins anew, checks nothing, lets two processes write one file).
+ */
 import { createHash, type Hash } from 'node:crypto';
 import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';

@@ -2,8 +2,8 @@
  * From the name of a model or dataset to a folder on this machine: a local path as it is, a name on the hub through
  * the cache that Python shares.
  *
- * `@huggingface/hub` answers what a repository holds. Choosing files, resuming, checking and locking are done here,
- * since its own downloads do none of them and print to the console.
+ * `@huggingface/hub` answers what a repository holds. Choosing files, resuming, checking, locking, progress and stopping are done
+ * here, since its `snapshotDownload` does none of them and prints to the console.
  */
 import { EnvironmentError, PatinaError } from '../errors.js';
 import { writeError } from '../system-error.js';

@@ -1,6 +1,7 @@
 /**
  * Where the hub is, where its cache lies and which token opens it: the environment variables of the Python package
- * `huggingface_hub` (its page "Environment variables"), read the same way, so that both share one cache.
+ * `huggingface_hub` (its page "Environment variables"), read the same way, so that both share one cache. (@huggingface/hub knows
+ * neither `~` nor tokens, HF_ENDPOINT or HF_HUB_OFFLINE.)
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';

@@ -61,7 +61,7 @@ export function define(command: Command, session: Session): void {
     )
     .option(
       '--allow <name>',
-      'tensor that may be unexpected (it is left out) or not finite; a name, or a beginning and *; may be repeated',
+      'tensor that may be unexpected (it is left out) or not finite; * in its name is anything; may be repeated',
       collect,
     )
     .option('--seed <n>', 'seed of the rows for added tokens (default: 0)', indexValue)

@@ -1,4 +1,7 @@
-/** The recipe's JSON Schema as TypeScript interfaces, so that an editor shows every field with its meaning. */
+/**
+ * The recipe's JSON Schema as TypeScript interfaces, so that an editor shows every field with its meaning and default: `z.input` of
+ * the schema has the types alone, unless each `describe` stood there once more as a comment.
+ */
 import type { JsonSchema } from '../json-schema.js';
 
 /** The text of `recipe-input.generated.ts`. */

@@ -1,8 +1,8 @@
 /** The strict comparison of what a model needs with what files hold: every difference by name, refused unless allowed. */
 import { DataError } from '../../base/errors.js';
+import { matchesAny } from '../../base/name-pattern.js';
 import { elementCount, type StoredTensor } from '../stored.js';
 import { brief } from '../strict-json.js';
-import { isAllowed } from './is-allowed.js';
 import { listSome } from './list-names.js';
 
 export interface CheckInput {
@@ -89,7 +89,7 @@ export function checkTensors({
   for (const name of [...spare.filter((each) => !tied.has(each)), ...unexpected]) {
     faults.push({ kind: 'unexpected', name, text: brief(name) });
   }
-  const refused = faults.filter(({ name }) => !isAllowed(name, allow));
+  const refused = faults.filter(({ name }) => !matchesAny(allow, name));
   if (refused.length > 0) throw new TensorsError(where, refused);
   const named = (wanted: (fault: TensorFault) => boolean): string[] =>
     faults.filter(wanted).map(({ name }) => name);

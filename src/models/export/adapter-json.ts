@@ -10,11 +10,21 @@ export interface AdapterFacts {
   readonly dropout: number;
   readonly dora: boolean;
   readonly rsLora: boolean;
+  /** Whether saved embeddings are the head too. @default false */
+  readonly tied?: boolean;
   /** The model beneath: a path or a name on the hub. */
   readonly base: string | null;
 }
 
-export function adapterJson({ layers, saved, dropout, dora, rsLora, base }: AdapterFacts): Json {
+export function adapterJson({
+  layers,
+  saved,
+  dropout,
+  dora,
+  rsLora,
+  base,
+  tied = false,
+}: AdapterFacts): Json {
   const sorted = layers.toSorted((a, b) => naturalOrder(a.path, b.path));
   const rank = mostFrequent(sorted.map((layer) => layer.rank));
   const alpha = mostFrequent(sorted.map((layer) => layer.alpha));
@@ -29,6 +39,7 @@ export function adapterJson({ layers, saved, dropout, dora, rsLora, base }: Adap
     auto_mapping: null,
     base_model_name_or_path: base,
     bias: 'none',
+    ...(tied && { ensure_weight_tying: true }),
     fan_in_fan_out: false,
     inference_mode: true,
     init_lora_weights: true,

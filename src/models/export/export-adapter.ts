@@ -69,6 +69,7 @@ export async function exportAdapter(
   const base = sources.map(({ config }) => config?.['base_model_name_or_path']);
   const config = peftConfig(adapters, tensors, {
     own,
+    tied: sources.some(({ config }) => config?.['ensure_weight_tying'] === true),
     base: base.find((name): name is string => typeof name === 'string' && name !== '') ?? null,
   });
   const files: Companion[] = [{ name: 'adapter_config.json', content: configText(config) }];

@@ -184,7 +184,7 @@ async function planWeights(
       tied: model.tied,
       allow,
     });
-    await checkTied({ where: source, tensors, tied: model.tied, allow, signal });
+    await checkTied({ where: source, tensors, sources, tied: model.tied, allow, signal });
     if (missing.length > 0) {
       const fault = (name: string) => ({ kind: 'missing', name, text: name }) as const;
       throw new TensorsError(source, missing.map(fault));

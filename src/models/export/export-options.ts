@@ -18,7 +18,7 @@ export interface ExportOptions extends AssembleOptions {
   templateFor?: ((has: (token: string) => boolean) => string | undefined) | undefined;
   /** Seed of rows for added tokens. @default 0 */
   seed?: number;
-  /** Tensors that may be unexpected, and are left out, or not finite: names, or beginnings with `*` behind them. */
+  /** Tensors that may be unexpected, and are left out, or not finite: patterns of names, `*` for anything. */
   allow?: readonly string[];
   /** Bytes of tensors per file. @default 5e9 */
   shardBytes?: number;

@@ -9,6 +9,13 @@ import { adaptedLayers } from '../load/attach-adapters.js';
 import { adapterJson } from './adapter-json.js';
 import type { Json } from './model-json.js';
 
+interface PeftOptions {
+  own?: Prefixes;
+  base?: string | null;
+  /** Whether saved embeddings are the head too. @default false */
+  tied?: boolean;
+}
+
 /**
  * PEFT's settings for these tensors.
  *
@@ -17,7 +24,7 @@ import type { Json } from './model-json.js';
 export function peftConfig(
   adapters: readonly AssembledAdapter[],
   tensors: ReadonlyMap<string, StoredTensor>,
-  { own = LLAVA_PREFIXES, base = null }: { own?: Prefixes; base?: string | null } = {},
+  { own = LLAVA_PREFIXES, base = null, tied = false }: PeftOptions = {},
 ): Json {
   const forms = new Set(adapters.map(({ config: { dora, rsLora } }) => `${dora} ${rsLora}`));
   if (forms.size > 1) {
@@ -29,7 +36,7 @@ export function peftConfig(
   const saved = [...tensors.keys()].filter((name) => !isAdapterTensor(name));
   const { dropout, dora, rsLora } = adapters[0]!.config;
   return adapterJson({
-    ...{ base, dropout, dora, rsLora },
+    ...{ base, dropout, dora, rsLora, tied },
     layers: adapters.flatMap(adaptedLayers),
     saved: [...new Set(saved.map((name) => moduleOf(name, own)))],
   });

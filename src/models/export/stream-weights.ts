@@ -34,7 +34,7 @@ export interface StreamOptions {
   /** Rows of the vocabulary to add to these tensors. */
   readonly grow: ReadonlyMap<string, number>;
   readonly seed: number;
-  /** Tensors that may hold NaN: names, or beginnings with `*` behind them. */
+  /** Tensors that may hold NaN: patterns of names, `*` for anything. */
   readonly allow: readonly string[];
   readonly signal: AbortSignal | undefined;
 }

@@ -3,7 +3,7 @@ import { DataError } from '../../base/errors.js';
 import { unwrapAdapterName } from '../../formats/layouts/adapter-names.js';
 import { Linear, type Module } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
-import { alphaOf } from './adapter-config.js';
+import { alphaOf, checkRank } from './adapter-config.js';
 import type { AssembledAdapter } from './assemble.js';
 
 const LORA_A = /^(.+)\.lora_A\.weight$/;
@@ -16,7 +16,7 @@ export interface AdaptedLayer {
   readonly alpha: number;
 }
 
-/** The linear layers that an adapter changes. @throws ConfigError `E_CONFIG` for a pattern that is no expression */
+/** The linear layers that an adapter changes. @throws ConfigError `E_CONFIG` for a rank or a pattern that cannot be */
 export function adaptedLayers(adapter: AssembledAdapter): AdaptedLayer[] {
   return [...adapter.tensors.keys()].flatMap((name) => {
     const path = LORA_A.exec(name)?.[1];
@@ -33,7 +33,9 @@ export function adaptedLayer(
   if (stored === undefined) return undefined;
   // Patterns speak of the model that was adapted, which need not call its layers as Patina does.
   const adapted = LORA_A.exec(unwrapAdapterName(stored.name))![1]!;
-  return { path, rank: stored.shape[0] ?? 0, alpha: alphaOf(config, adapted, file) };
+  const rank = stored.shape[0] ?? 0;
+  checkRank(config, adapted, rank, file);
+  return { path, rank, alpha: alphaOf(config, adapted, file) };
 }
 
 /**

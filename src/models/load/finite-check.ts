@@ -1,6 +1,6 @@
 /** Looks for NaN and infinities in many tensors on their device; the host waits once, at the end. */
 import { DataError } from '../../base/errors.js';
-import { isAllowed } from '../../formats/layouts/is-allowed.js';
+import { matchesAny } from '../../base/name-pattern.js';
 import { listNames } from '../../formats/layouts/list-names.js';
 import { noGrad, scope, stack, type Tensor } from '../../torch/index.js';
 
@@ -24,7 +24,7 @@ export class FiniteCheck {
     const faulty = this.names.filter(
       (name, i) =>
         !(Number.isFinite(values[2 * i]) && Number.isFinite(values[2 * i + 1])) &&
-        !isAllowed(name, allow),
+        !matchesAny(allow, name),
     );
     if (faulty.length === 0) return;
     throw new DataError(

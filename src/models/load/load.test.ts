@@ -388,6 +388,47 @@ describe('adapters', () => {
     model.dispose();
   });
 
+  test.each([
+    ['embeddings', ['embed'], false, 1, 'E_TIED'],
+    ['a head', ['head'], false, 1, 'E_TIED'],
+    ['embeddings as they were', ['embed'], false, 0, undefined],
+    ['a head as it was', ['head'], false, 0, undefined],
+    ['embeddings that are the head', ['embed'], true, 1, undefined],
+    ['a head alone that should be', ['head'], true, 1, 'E_TIED'],
+    ['both alike', ['embed', 'head'], false, 1, undefined],
+  ])('over a tied model, with %s', async (_, sides, tying, change, code) => {
+    const base = fixture(VARIANT, 'hf');
+    const { tensors } = await readSafetensors(join(base, 'model.safetensors'));
+    const stored = tensors.find(({ name }) => name.endsWith('embed_tokens.weight'))!;
+    const bytes = Buffer.from(await readSpan(stored));
+    bytes[0]! ^= change;
+    const lora = (await readSafetensors(join(adapter('lora'), 'adapter_model.safetensors')))
+      .tensors;
+    const names = {
+      embed: 'base_model.model.model.language_model.embed_tokens.weight',
+      head: 'base_model.model.lm_head.weight',
+    };
+    const folder = temporary();
+    await writeSafetensors(join(folder, 'adapter_model.safetensors'), [
+      ...lora.map((each) => ({ ...each, bytes: () => readSpan(each) })),
+      ...sides.map((side) => {
+        const { dtype, shape } = stored;
+        return { name: names[side as 'embed'], dtype, shape, bytes: () => Promise.resolve(bytes) };
+      }),
+    ]);
+    const config = fixtureJson(VARIANT, 'adapter-lora-start', 'adapter_config.json');
+    writeFileSync(
+      join(folder, 'adapter_config.json'),
+      JSON.stringify({ ...config, ensure_weight_tying: tying }),
+    );
+    if (code !== undefined) {
+      expect(await failure(folder, { base })).toMatchObject({
+        code,
+        message: expect.stringContaining(names[sides[0] as 'embed']) as string,
+      });
+    } else (await loadLlava(folder, { base })).model.dispose();
+  });
+
   test('XTuner keeps decoder adapter and projector in folders of one', async () => {
     const folder = temporary();
     const [llm, vision] = [await made('llama'), await made('clip')];

@@ -33,8 +33,8 @@ export interface LoadOptions extends AssembleOptions {
   /** @default the best of the device */
   kernels?: Kernels;
   /**
-   * Tensors that may be missing (they are drawn anew), unexpected, unfit (drawn anew) or not finite: names, or beginnings with
-   * `*` behind them.
+   * Tensors that may be missing (they are drawn anew), unexpected, unfit (drawn anew) or not finite: patterns of
+   * names, `*` for anything.
    */
   allow?: readonly string[];
   /** Seed of what is drawn anew. @default 0 */
@@ -100,7 +100,8 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
       allow,
     });
     const { tied } = model;
-    await checkTied({ where: source, tensors: assembly.tensors, tied, allow, signal });
+    const { tensors, sources } = assembly;
+    await checkTied({ where: source, tensors, sources, tied, allow, signal });
     await place(model, checked, source, options);
     using generator = Generator.create(seed, device);
     model.initialize(device, { generator, std: model.decoder.config.initializerRange });

@@ -1,23 +1,23 @@
 /**
- * Draws the quickstart's pictures, writes its records as LLaVA JSON, and trains its tokenizer:
+ * Draws the quickstart's pictures, writes its records as LLaVA JSON, and puts its tokenizer beside them:
  *
  *     captions.json    questions.json    heldout.json    unseen.json    pictures/    tokenizer/
  */
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { jsonText } from '../../base/json-text.js';
+import { packageRoot } from '../../base/native-path.js';
 import { writeWholeFolder } from '../../base/whole-folder.js';
 import { Random } from '../../data/sampling/random.js';
-import { trainBpe, writeTokenizer } from '../../text/index.js';
 import { drawScene, SIDE, type Scene } from './draw.js';
 import { captions, questions, type QuestionAnswer } from './questions.js';
 import { makeScenes } from './scenes.js';
 
-/** Few enough that the texts fill it: the ids of special tokens, which stand at the end, are known beforehand. */
+/** A tokenizer like Llama 3's, trained on these texts by make_tokenizer.py. */
+const TOKENIZER = 'src/recipes/quickstart/tokenizer';
 export const QUICKSTART_VOCABULARY = 400;
-/** Of the tokenizers that `trainBpe` makes, the image token is the last but one. */
-export const QUICKSTART_IMAGE_TOKEN = QUICKSTART_VOCABULARY - 2;
+export const QUICKSTART_IMAGE_TOKEN = 398;
 
 export interface QuickstartSizes {
   readonly train: number;
@@ -69,17 +69,7 @@ export async function prepareQuickstart(
         const records = drawn.map(({ image, scene }) => record(image, questions(scene)));
         await writeRecords(join(path, `${name}.json`), records);
       }
-      const texts = [...describing, ...asking].flatMap(({ conversations }) =>
-        conversations.flatMap(({ from, value }) => [
-          // What the chat template puts before a message.
-          ...[from === 'human' ? 'user' : 'assistant', '\n\n'],
-          value.replace('<image>\n', ''),
-        ]),
-      );
-      await writeTokenizer(
-        join(path, 'tokenizer'),
-        trainBpe(texts, { vocabularySize: QUICKSTART_VOCABULARY }),
-      );
+      await cp(join(packageRoot(), TOKENIZER), join(path, 'tokenizer'), { recursive: true });
       await writeProcessor(join(path, 'tokenizer'));
     },
     { what: 'quickstart data', signal },

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { loadTokenizer } from '../../text/index.js';
+import { LLAMA3_TEMPLATE, loadTokenizer } from '../../text/index.js';
 import { checkRecipe } from '../../config/index.js';
 import { SIDE } from './draw.js';
 import {
@@ -58,8 +58,10 @@ test('the folder holds pictures of both kinds and records about them', async () 
   expect(asked.map(({ value }) => value)).toContain('<image>\nWhat shape is shown?');
 });
 
-test('the ids of the tokenizer are those of the recipes', async () => {
+test('the tokenizer has the ids of the recipes, and words as tokens', async () => {
   const tokenizer = await loadTokenizer(join(folder, 'tokenizer'));
+  expect(readFileSync(join(folder, 'tokenizer/chat_template.jinja'), 'utf8')).toBe(LLAMA3_TEMPLATE);
+  expect(tokenizer.encode('What colour is it?')).toHaveLength(5);
   expect(tokenizer.vocabularySize).toBe(QUICKSTART_VOCABULARY);
   expect(tokenizer.imageTokenId).toBe(QUICKSTART_IMAGE_TOKEN);
   for (const recipe of [quickstart, quickstartQuestions]) checkRecipe(recipe);

@@ -2,8 +2,10 @@ import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { RecipeInput } from '../../config/index.js';
+import { readSafetensors } from '../../formats/safetensors/header.js';
+import { readSpan } from '../../formats/stored.js';
 import { loadChatModel } from '../../generate/index.js';
-import { ColourFolder } from '../testing-files.js';
+import { ColourFolder, TINY_CONFIG } from '../testing-files.js';
 import { train } from '../train.js';
 import type { TrainableRow } from '../prepare/trainable.js';
 
@@ -47,6 +49,32 @@ test('a checkpoint says how its pictures were prepared, whatever the files of it
     train: { vision: 'frozen', projector: 'frozen', decoder: { lora } },
   });
   expect(await modeOf(adapter)).toBe('pad');
+});
+
+test('embeddings that are the head too, beside adapters, are written as both, and read back', async () => {
+  const text_config = { ...TINY_CONFIG.text_config, tie_word_embeddings: true };
+  const tokenizer = folder.at('tokenizer');
+  const from = await checkpoint({
+    model: { config: { ...TINY_CONFIG, text_config, tie_word_embeddings: true }, tokenizer },
+  });
+  const saved = { modulesToSave: ['*embed_tokens'] };
+  const adapter = await checkpoint({
+    model: { from, tokenizer },
+    train: { vision: 'frozen', projector: 'frozen', decoder: { lora: { rank: 2, ...saved } } },
+  });
+  const { tensors } = await readSafetensors(join(adapter, 'adapter_model.safetensors'));
+  const named = (end: string) => tensors.find(({ name }) => name.endsWith(end))!;
+  const [embeddings, head] = [named('embed_tokens.weight'), named('.lm_head.weight')];
+  expect(Buffer.from(await readSpan(head))).toEqual(Buffer.from(await readSpan(embeddings)));
+  const config = readFileSync(join(adapter, 'adapter_config.json'), 'utf8');
+  expect(JSON.parse(config)).toMatchObject({
+    ensure_weight_tying: true,
+    modules_to_save: ['model.language_model.embed_tokens', 'lm_head'],
+  });
+  const { model } = await loadChatModel(adapter, { base: from, tokenizer });
+  const loaded = model.namedParameters().get('model.language_model.embed_tokens.weight')!;
+  expect(Buffer.from(loaded.toBytes())).toEqual(Buffer.from(await readSpan(embeddings)));
+  model.dispose();
 });
 
 describe('an adapter that trains on', () => {

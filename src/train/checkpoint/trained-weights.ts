@@ -50,6 +50,8 @@ export class TrainedWeights {
   private readonly isText: boolean;
   private readonly adapters: readonly (readonly [string, Linear])[];
   private readonly tensors: ReadonlyMap<string, Tensor>;
+  /** Trained tensors under the name that is tied to theirs, in an adapter: PEFT would leave that side as it was. */
+  private readonly twins: ReadonlyMap<string, Tensor>;
   /** Modules that train fully. */
   private readonly modules: readonly string[];
 
@@ -79,16 +81,25 @@ export class TrainedWeights {
           (!name.includes('.lora_') && this.modules.some((path) => name.startsWith(`${path}.`))),
       ),
     );
+    this.twins = new Map(
+      [...model.tied].flatMap(([name, target]) => {
+        const tensor = this.adapters.length > 0 ? this.tensors.get(target) : undefined;
+        return tensor === undefined ? [] : [[name, tensor]];
+      }),
+    );
   }
 
   get bytes(): number {
-    return [...this.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0);
+    return [...this.tensors.values(), ...this.twins.values()].reduce(
+      (sum, tensor) => sum + tensor.bytes,
+      0,
+    );
   }
 
   /** Writes them into an empty folder. */
   async write(folder: string, signal?: AbortSignal): Promise<void> {
     const isAdapter = this.adapters.length > 0;
-    const sources = [...this.tensors].map(([name, tensor]) =>
+    const sources = [...this.tensors, ...this.twins].map(([name, tensor]) =>
       tensorSource(isAdapter ? wrapAdapterName(name) : this.storedName(name), tensor),
     );
     await writeShards(folder, sources, {
@@ -135,7 +146,8 @@ export class TrainedWeights {
     const alphaOf = ({ rank, scaling }: { rank: number; scaling: number }): number =>
       Number((scaling * (rsLora ? Math.sqrt(rank) : rank)).toPrecision(12));
     return adapterJson({
-      ...{ base: base ?? null, rsLora, saved: this.modules },
+      ...{ base: base ?? null, rsLora, tied: this.twins.size > 0 },
+      saved: [...this.modules, ...[...this.twins.keys()].map(moduleOf)],
       layers: facts.map((fact) => ({ ...fact, alpha: alphaOf(fact) })),
       dropout: facts[0]!.dropout,
       dora: facts[0]!.dora,
@@ -166,7 +178,12 @@ function fullModules(model: SegmentedModel, { parameters, table }: Trainable): s
     if (name.includes('.lora_')) continue;
     const part = partOf(name, own)!;
     const isWhole = whole.has(part === 'head' ? 'decoder' : part);
-    modules.add(isWhole ? own[part]!.slice(0, -1) : name.slice(0, name.lastIndexOf('.')));
+    modules.add(isWhole ? own[part]!.slice(0, -1) : moduleOf(name));
   }
   return [...modules];
+}
+
+/** The module of a parameter. */
+function moduleOf(name: string): string {
+  return name.slice(0, name.lastIndexOf('.'));
 }

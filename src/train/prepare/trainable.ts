@@ -4,13 +4,13 @@
  */
 
 import { UsageError } from '../../base/errors.js';
+import { matchesAny, matchesName } from '../../base/name-pattern.js';
 import type { LoraRecipe, PartRecipe, Recipe } from '../../config/index.js';
 import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { Linear, type LoraAdapter } from '../../nn/index.js';
 import type { ParameterGroup } from '../../optim/index.js';
 import type { Device, DType, Generator, Tensor } from '../../torch/index.js';
-import { matches } from './patterns.js';
 
 /** One line of the table that is shown before the first update. */
 export interface TrainableRow {
@@ -94,7 +94,7 @@ export function prepareTrainable(
   >();
   const rows = new Map<string, TrainableRow>();
   for (const [name, { tensor, part, kind, ratio }] of chosen) {
-    const group = optimizer.groups.find(({ parameters }) => matches(parameters, name));
+    const group = optimizer.groups.find(({ parameters }) => matchesName(parameters, name));
     const rate = (group?.learningRate ?? optimizer.learningRate) * ratio * learningRateScale;
     const decays = optimizer.decayNormsAndBiases || tensor.ndim > 1;
     const decay = decays ? (group?.weightDecay ?? optimizer.weightDecay) : 0;
@@ -158,9 +158,7 @@ function kindOf(
 
 /** A pattern names a module, or one above it. */
 function matchesModule(pattern: string, module: string): boolean {
-  return (
-    matches(pattern, module) || matches(`${pattern}.*`, module) || matches(`*.${pattern}`, module)
-  );
+  return matchesAny([pattern, `${pattern}.*`, `*.${pattern}`], module);
 }
 
 function attachAdapters(
@@ -193,7 +191,7 @@ function attachAdapters(
   // An adapter that the model came with trains on as it is. New ones beside it have to be named.
   const goesOn = linears.some(([, linear]) => linear.adapter !== undefined);
   const wants = (name: string): boolean =>
-    targets === 'all-linear' ? !goesOn : targets.some((pattern) => matches(pattern, name));
+    targets === 'all-linear' ? !goesOn : matchesAny(targets, name);
   for (const [name, linear] of linears) {
     if (linear.adapter === undefined && wants(name))
       linear.attachAdapter({ rank, alpha, dropout, rsLora, dora, dtype });
@@ -206,7 +204,7 @@ function requireMatch(
   field: string,
   what: string,
 ): void {
-  if (!names.some((name) => matches(pattern, name))) throw noMatch(pattern, field, what, names);
+  if (!names.some((name) => matchesName(pattern, name))) throw noMatch(pattern, field, what, names);
 }
 
 function noMatch(
