@@ -26,13 +26,17 @@ export interface PartOptions {
   imageTokenId?: number | undefined;
   /** Whether there are adapters and nothing beneath. */
   isAdapter?: boolean;
-  /** Whether the weights are XTuner's without a configuration: layer -2, `default`, unless chosen, whatever their parts say. */
-  isXtuner?: boolean;
+  /**
+   * Whether layer and strategy (else -2 and `default`) hold whatever the parts say: of XTuner's weights, which come without a
+   * configuration, and of a checkpoint, which was trained so.
+   */
+  isDecided?: boolean;
 }
 
-type ConfigKind = 'llava' | 'official' | 'vision' | 'projector' | 'decoder';
+export type ConfigKind = 'llava' | 'official' | 'vision' | 'projector' | 'decoder';
 
-function kindOf({ json }: ConfigFile): ConfigKind {
+/** What a configuration describes. */
+export function configKind({ json }: Pick<ConfigFile, 'json'>): ConfigKind {
   if (isOfficialConfig(json)) return 'official';
   switch (json['model_type']) {
     case 'clip':
@@ -47,7 +51,7 @@ function kindOf({ json }: ConfigFile): ConfigKind {
 }
 
 function firstOf(configs: readonly ConfigFile[], kind: ConfigKind): ConfigFile | undefined {
-  return configs.find((config) => kindOf(config) === kind);
+  return configs.find((config) => configKind(config) === kind);
 }
 
 /** The tower that an official configuration names, if none of the other files describes one. */
@@ -72,8 +76,8 @@ export function llavaConfigOf(
   options: PartOptions,
 ): LlavaConfig {
   const config = composed(configs, tensors, options);
-  const { imageTokenId = config.imageTokenId, select = 'default', isXtuner = false } = options;
-  if (!isXtuner) return { ...config, imageTokenId };
+  const { imageTokenId = config.imageTokenId, select = 'default', isDecided = false } = options;
+  if (!isDecided) return { ...config, imageTokenId };
   const { featureLayer = DEFAULT_FEATURE_LAYER, where } = options;
   return {
     ...config,

@@ -2,31 +2,30 @@
  * Putting a LLaVA together from what is on disk: one folder in any layout, or parts (decoder, vision tower, projector), with
  * adapters on top. Decided from configurations and headers alone; no tensor is read.
  *
- * What the source holds wins. What it lacks comes from the parts that are named beside it, then from where its own
- * configuration points: the tower of an official LLaVA, the model beneath an adapter.
+ * What the source holds wins, but for a projector that is named on purpose. What it lacks comes from the parts that are named beside
+ * it, then from what it stands on: the provenance of a checkpoint, the model beneath an adapter, the tower of an official LLaVA.
  */
-import { stat } from 'node:fs/promises';
-import { dirname, join, resolve as resolvePath } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
-import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
-import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
-import { partOf } from '../../formats/layouts/rename.js';
-import { LLAVA_PREFIXES, TEXT_PREFIXES, type PartName } from '../../formats/layouts/tables.js';
+import type { WeightSource } from '../../formats/layouts/inspect.js';
+import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { type AdapterConfig, readAdapterConfig } from './adapter-config.js';
-import { type ConfigFile, readConfigFile } from './config-file.js';
-import { decoderConfigOf, llavaConfigOf, officialTowerOf } from './assemble-config.js';
+import type { ConfigFile } from './config-file.js';
+import { configKind, decoderConfigOf, llavaConfigOf, officialTowerOf } from './assemble-config.js';
 import type { DecoderConfig } from '../configs/decoder-config.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
+import type { Provenance } from '../provenance/provenance.js';
+import { gatherPlaces, openNamed, overlay, type Place } from './places.js';
 
 export interface AssembleOptions {
   /** Folder or hub name of the decoder, for what the source lacks. */
   llm?: string | undefined;
   /** Folder or hub name of the CLIP model. */
   vision?: string | undefined;
-  /** File, folder or hub name of the projector. */
+  /** File, folder or hub name of the projector, in place of the source's. */
   projector?: string | undefined;
   /** The model beneath adapters. @default what their configuration names */
   base?: string | undefined;
@@ -44,6 +43,10 @@ export interface AssembleOptions {
   adapterConfig?: AdapterConfig | undefined;
   /** Finds a model that a configuration names. @default the hub and its cache */
   resolve?: ((name: string) => Promise<string>) | undefined;
+  /** Take what a checkpoint stands on also where it has changed since. @default false: it is refused */
+  changedBase?: boolean | undefined;
+  /** Is told what is taken in place of what a checkpoint stands on, and where that was found, a sentence each. */
+  onNotice?: ((message: string) => void) | undefined;
   /** Compare the checksums of torch's checkpoints. @default true */
   verify?: boolean | undefined;
   signal?: AbortSignal | undefined;
@@ -59,56 +62,113 @@ export interface AssembledAdapter {
 
 /** A LLaVA on disk. */
 export interface Assembly {
+  readonly kind: 'llava';
   readonly config: LlavaConfig;
   /** Weights and adapters by their names in the model. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   readonly adapters: readonly AssembledAdapter[];
-  /** Where it comes from; the first that holds a tensor counts. */
+  /** Where it comes from, with what lies beneath. */
+  readonly places: readonly Place[];
+  /** The weights in these. */
   readonly sources: readonly WeightSource[];
   /** The files that `config` was read from. */
   readonly configs: readonly ConfigFile[];
+  /** Of the checkpoint that it is, or that lies on top. */
+  readonly provenance: Provenance | undefined;
 }
 
 /**
  * @param source a folder, a file or a name on the hub
- * @throws ConfigError `E_CONFIG`, or `E_NO_CONFIG` where nothing says what a part looks like; DataError of the readers
+ * @throws ConfigError `E_CONFIG`, or `E_NO_CONFIG` where nothing says what a part looks like; DataError `E_BASE_MISSING`,
+ *   `E_BASE_CHANGED`, and those of the readers
  */
 export async function assemble(source: string, options: AssembleOptions = {}): Promise<Assembly> {
-  const found = await gather(source, options);
-  await addTower(found, options);
-  const tensors = overlay(found.sources);
+  return llavaOf(source, await gatherPlaces(source, options), options);
+}
+
+async function llavaOf(
+  source: string,
+  places: readonly Place[],
+  options: AssembleOptions,
+): Promise<Assembly> {
+  const all = await withTower(places, options);
+  const found = contentOf(all, options);
+  const tensors = overlay(all);
+  const recorded = found.provenance?.features;
+  const { featureLayer = recorded?.layer, select = recorded?.select } = options;
   const config = llavaConfigOf(found.configs, tensors, {
     ...options,
+    ...{ featureLayer, select },
     where: source,
     isAdapter: isAdapter(found),
-    isXtuner: found.sources.some(
-      ({ layout, path }) =>
-        layout === 'xtuner' && !found.configs.some(({ file }) => dirname(file) === path),
-    ),
+    isDecided:
+      recorded != null ||
+      found.sources.some(
+        ({ layout, path }) =>
+          layout === 'xtuner' && !found.configs.some(({ file }) => dirname(file) === path),
+      ),
   });
-  return { ...found, config, tensors };
+  return { kind: 'llava', ...found, config, tensors };
 }
 
 /** A decoder on disk. */
-export type TextAssembly = Omit<Assembly, 'config'> & { readonly config: DecoderConfig };
+export interface TextAssembly extends Omit<Assembly, 'kind' | 'config'> {
+  readonly kind: 'text';
+  readonly config: DecoderConfig;
+}
 
 /** The decoder of a folder, a file or a name on the hub; names are those of a model that is nothing else. */
 export async function assembleText(
   source: string,
   options: Pick<AssembleOptions, TextOption> = {},
 ): Promise<TextAssembly> {
-  const found = await gather(source, options);
+  return textOf(source, await gatherPlaces(source, options), options);
+}
+
+function textOf(
+  source: string,
+  places: readonly Place[],
+  options: Pick<AssembleOptions, TextOption>,
+): TextAssembly {
   const own = <T>(tensors: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
     new Map([...tensors].map(([name, tensor]) => [textName(name), tensor]));
+  const found = contentOf(places, options);
   return {
+    kind: 'text',
     ...found,
     config: decoderConfigOf(found.configs, { where: source, isAdapter: isAdapter(found) }),
-    tensors: own(overlay(found.sources)),
+    tensors: own(overlay(places)),
     adapters: found.adapters.map((each) => ({ ...each, tensors: own(each.tensors) })),
   };
 }
 
-type TextOption = 'base' | 'adapters' | 'adapterConfig' | 'resolve' | 'verify' | 'signal';
+/** A LLaVA, or a decoder where there is nothing else. */
+export async function assembleAny(
+  source: string,
+  options: AssembleOptions = {},
+): Promise<Assembly | TextAssembly> {
+  const places = await gatherPlaces(source, options);
+  const found = contentOf(places, options);
+  return isTextOnly(found) ? textOf(source, places, options) : llavaOf(source, places, options);
+}
+
+/** Whether there is a decoder, or an adapter of one, and no word of anything else. */
+export function isTextOnly({ sources, configs }: Pick<Found, 'sources' | 'configs'>): boolean {
+  return (
+    sources.every(({ layout }) => layout === 'llama') &&
+    configs.every((config) => configKind(config) === 'decoder')
+  );
+}
+
+type TextOption =
+  | 'base'
+  | 'adapters'
+  | 'adapterConfig'
+  | 'changedBase'
+  | 'onNotice'
+  | 'resolve'
+  | 'verify'
+  | 'signal';
 
 /** The name in a decoder alone for one in a LLaVA. */
 export function textName(name: string): string {
@@ -116,64 +176,29 @@ export function textName(name: string): string {
   return name.startsWith(decoder) ? TEXT_PREFIXES.decoder + name.slice(decoder.length) : name;
 }
 
-/** What was found so far, the first counts first. */
-interface Found {
-  readonly sources: WeightSource[];
-  readonly configs: ConfigFile[];
-  readonly adapters: AssembledAdapter[];
-}
+type Found = Pick<Assembly, 'places' | 'sources' | 'configs' | 'adapters' | 'provenance'>;
 
-/** Everything that is named, and the models beneath adapters. */
-async function gather(source: string, options: AssembleOptions): Promise<Found> {
-  const found: Found = { sources: [], configs: [], adapters: [] };
-  for (const adapter of (options.adapters ?? []).toReversed()) {
-    const before = found.adapters.length;
-    await add(found, adapter, options);
-    if (found.adapters.length > before) continue;
-    throw new DataError(`${adapter} holds no adapter.`, {
-      code: 'E_ADAPTER',
-      hint: 'Name the folder of a PEFT adapter.',
-    });
-  }
-  for (const name of [source, options.base, options.projector, options.llm, options.vision]) {
-    if (name !== undefined) await add(found, name, options);
-  }
-  for (const { layout, isAdapter, path, config } of [...found.sources]) {
-    const base = isAdapter && config !== undefined ? config['base_model_name_or_path'] : undefined;
-    const part: PartName = layout === 'clip' || layout === 'clip-2026' ? 'vision' : 'decoder';
-    if (typeof base !== 'string' || base === '' || hasWeights(found, part)) continue;
-    const beneath = { file: join(path, 'adapter_config.json'), name: base };
-    await add(
-      found,
-      await named(beneath, 'the model beneath the adapter (--base)', options),
-      options,
-    );
-  }
-  return found;
+function contentOf(
+  places: readonly Place[],
+  options: Pick<AssembleOptions, 'adapterConfig'>,
+): Found {
+  const sources = places.flatMap((place) => place.sources);
+  return {
+    places,
+    sources,
+    configs: places.flatMap((place) => place.configs),
+    adapters: sources
+      .filter((source) => source.isAdapter)
+      .map((source) => adapterOf(source, options)),
+    provenance: places
+      .filter(({ role }) => role === 'adapter' || role === 'model')
+      .find((place) => place.provenance !== undefined)?.provenance,
+  };
 }
 
 /** Whether there are adapters and nothing else. */
-function isAdapter({ sources }: Found): boolean {
+function isAdapter({ sources }: Pick<Found, 'sources'>): boolean {
   return sources.every((source) => source.isAdapter);
-}
-
-async function add(found: Found, name: string, options: AssembleOptions): Promise<void> {
-  const { verify = true, signal } = options;
-  const path = await near('.', name, options);
-  for (const source of (await inspect(path, { verify, signal })).sources) {
-    found.sources.push(source);
-    if (source.isAdapter) found.adapters.push(adapterOf(source, options));
-    const config = await configBeside(source);
-    if (config !== undefined) found.configs.push(config);
-  }
-}
-
-/** A folder's `config.json`; for a file of XTuner's projector, the one beside it. */
-async function configBeside({ path, layout }: WeightSource): Promise<ConfigFile | undefined> {
-  const inside = await readConfigFile(join(path, 'config.json'));
-  return inside === undefined && layout === 'projector'
-    ? readConfigFile(join(dirname(path), 'config.json'))
-    : inside;
 }
 
 /** @throws DataError `E_ADAPTER_CONFIG` where nothing says how it is scaled */
@@ -194,59 +219,14 @@ export function adapterOf(
   return { config, file, tensors };
 }
 
-/** The tower that an official configuration names, where it is needed. */
-async function addTower(found: Found, options: AssembleOptions): Promise<void> {
-  const official = officialTowerOf(found.configs);
-  if (official === undefined) return;
-  const tower = { file: official.file, name: official.tower };
-  await add(found, await named(tower, 'the vision tower (--vision)', options), options);
-}
-
-function hasWeights({ sources }: Found, part: PartName): boolean {
-  return sources.some(({ tensors }) =>
-    [...tensors.keys()].some(
-      (name) => !isAdapterTensor(name) && partOf(name, LLAVA_PREFIXES) === part,
-    ),
-  );
-}
-
-/** Every tensor by its name, from the first source that holds it. */
-function overlay(sources: readonly WeightSource[]): ReadonlyMap<string, StoredTensor> {
-  const tensors = new Map<string, StoredTensor>();
-  for (const source of sources) {
-    for (const [name, tensor] of source.tensors) if (!tensors.has(name)) tensors.set(name, tensor);
-  }
-  return tensors;
-}
-
-/** What a file names, as a path relative to its folder or on the hub; `what` to name instead. */
-async function named(
-  { file, name }: { file: string; name: string },
-  what: string,
+/** Adds the tower that an official configuration names, where it is needed. */
+async function withTower(
+  places: readonly Place[],
   options: AssembleOptions,
-): Promise<string> {
-  try {
-    return await near(dirname(file), name, options);
-  } catch (error) {
-    if (!(error instanceof DataError)) throw error;
-    throw new DataError(`${file} names ${name}. ${error.message}`, {
-      code: error.code,
-      hint: `Name ${what}.`,
-      cause: error,
-    });
-  }
-}
-
-/** A path relative to a folder if it leads somewhere, else a name on the hub. */
-async function near(
-  folder: string,
-  name: string,
-  { resolve, signal }: AssembleOptions,
-): Promise<string> {
-  const path = resolvePath(folder, name);
-  const exists = await stat(path).then(
-    () => true,
-    () => false,
-  );
-  return exists ? path : await (resolve ?? ((model) => resolveModel(model, { signal })))(name);
+): Promise<readonly Place[]> {
+  const official = officialTowerOf(places.flatMap((place) => place.configs));
+  if (official === undefined) return places;
+  const tower = { file: official.file, name: official.tower };
+  const what = 'the vision tower (--vision)';
+  return [...places, await openNamed('vision', tower, what, options)];
 }

@@ -67,7 +67,8 @@ export async function gatherPlaces(source: string, options: AssembleOptions): Pr
     const name = options[role];
     if (name !== undefined) places.push(await open(role, name, options));
   }
-  for (const place of [...places]) await addBeneath(places, place, options);
+  const given = [...places];
+  for (const place of given) await addBeneath(places, place, { ...options, given });
   const projector = places.find(({ role }) => role === 'projector');
   if (projector === undefined || holds([projector], 'projector')) return places;
   throw new DataError(`${projector.name} holds no projector.`, {
@@ -151,12 +152,13 @@ async function configBeside({ path, layout }: WeightSource): Promise<ConfigFile 
     : inside;
 }
 
+interface BeneathOptions extends AssembleOptions {
+  /** What was named. */
+  readonly given: readonly Place[];
+}
+
 /** Adds what a place stands on, as far as nothing else was named for it. */
-async function addBeneath(
-  places: Place[],
-  place: Place,
-  options: AssembleOptions,
-): Promise<void> {
+async function addBeneath(places: Place[], place: Place, options: BeneathOptions): Promise<void> {
   if ((place.provenance?.beneath.length ?? 0) > 0) {
     await addRecorded(places, place, place.provenance!, options);
     return;
@@ -164,11 +166,12 @@ async function addBeneath(
   for (const { layout, isAdapter, path, config } of place.sources) {
     const base = isAdapter ? config?.['base_model_name_or_path'] : undefined;
     if (typeof base !== 'string' || base === '') continue;
+    if (place.role === 'projector' && holds([place], 'projector')) continue;
     const ground = places.filter((each) => !isOnTop(each));
-    if (PARTS_OF_ADAPTED(layout).every((part) => holds(ground, part))) continue;
+    if (partsOfAdapted(layout).every((part) => holds(ground, part))) continue;
     const beneath = { file: join(path, 'adapter_config.json'), name: base };
     const found = await named(beneath, 'the model beneath the adapter (--base)', options);
-    const role = place.role === 'llm' || place.role === 'vision' ? place.role : 'base';
+    const role = PARTS[place.role] === undefined ? 'base' : place.role;
     const below = await openAt(role, base, found, options);
     places.push(below);
     await addBeneath(places, below, options);
@@ -176,7 +179,7 @@ async function addBeneath(
 }
 
 /** Parts that what was adapted holds. */
-function PARTS_OF_ADAPTED(layout: WeightSource['layout']): readonly PartName[] {
+function partsOfAdapted(layout: WeightSource['layout']): readonly PartName[] {
   if (layout === 'clip' || layout === 'clip-2026') return ['vision'];
   return layout === 'llama' ? ['decoder'] : ['decoder', 'vision'];
 }
@@ -185,15 +188,14 @@ async function addRecorded(
   places: Place[],
   place: Place,
   { beneath }: Provenance,
-  options: AssembleOptions,
+  options: BeneathOptions,
 ): Promise<void> {
-  const { onNotice, changedBase, signal } = options;
+  const { given, onNotice, changedBase, signal } = options;
   for (const each of beneath) {
     const role = roleBeneath(place, each);
     if (role === undefined) continue;
-    if (isGiven(places, role)) {
-      const given = places.find((other) => other.role === role && other !== place);
-      const other = given === undefined ? 'What was named' : given.name;
+    if (isGiven(given, role)) {
+      const other = given.find((named) => named.role === role)?.name ?? 'What was named';
       onNotice?.(`${other} is taken in place of ${each.name}, which ${place.path} stands on.`);
       continue;
     }
