@@ -6,12 +6,10 @@ import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import { loadFormat } from '../data/loading/load-format.js';
 import { expandImages } from '../data/encode.js';
 import type { FitMode } from '../data/image/fit.js';
-import { inspect } from '../formats/layouts/inspect.js';
 import {
   type ImagePixels,
   type LanguageModel,
-  loadLlava,
-  loadTextModel,
+  loadModel,
   type LoadOptions,
 } from '../models/index.js';
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
@@ -41,7 +39,7 @@ export interface ChatModel {
 /**
  * Loads a LLaVA, or a decoder alone.
  *
- * @throws those of `resolveModel`, `loadLlava`, `loadTokenizer` and `createFormat`; DataError
+ * @throws those of `resolveModel`, `loadModel`, `loadTokenizer` and `createFormat`; DataError
  *   `E_TOKENIZER_MISSING`
  */
 export async function loadChatModel(
@@ -60,8 +58,7 @@ export async function loadChatModel(
   for (const id of [format.endOfTurn, format.tokenizer.eosId]) {
     if (id !== undefined) stopTokens.add(id);
   }
-  const load = isText ? loadTextModel : loadLlava;
-  const { model, assembly } = await load(path, { resolve, ...options });
+  const { model, assembly } = await loadModel(path, { resolve, ...options });
   try {
     const { image } = model.input;
     const pictures =
@@ -109,20 +106,3 @@ async function endTokens(folder: string): Promise<number[]> {
   const ids = config?.['eos_token_id'];
   return [ids].flat().filter((id) => typeof id === 'number');
 }
-
-/** Whether a folder holds a decoder alone, or an adapter of one, and no tower is named beside it. */
-export async function isTextModel(
-  folder: string,
-  { vision }: Pick<LoadOptions, 'vision'> = {},
-): Promise<boolean> {
-  if (vision !== undefined) return false;
-  const config = await readJson(join(folder, 'config.json'));
-  if (config === undefined && (await readJson(join(folder, 'adapter_config.json'))) !== undefined) {
-    return (await inspect(folder)).sources.every(({ layout }) => layout === 'llama');
-  }
-  const type = config?.['model_type'];
-  const alone = typeof type === 'string' && TEXT_TYPES.has(type);
-  return alone && config?.['mm_vision_tower'] === undefined;
-}
-
-const TEXT_TYPES: ReadonlySet<string> = new Set(['llama', 'mistral', 'qwen2']);
