@@ -20,10 +20,10 @@ import {
   TextModel,
   type LanguageModel,
 } from '../../models/index.js';
+import type { Companion } from '../../models/export/small-files.js';
 import { kernelsFor, Linear } from '../../nn/index.js';
 import { Generator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
-import type { Companion } from '../checkpoint/trained-weights.js';
 
 export interface OpenedModel extends ChatModel {
   /** Folder of the tokenizer. */
