@@ -1,10 +1,9 @@
 /** How a model sees records and pictures, from its configuration and the heads of its files: no weight is read. */
 import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import type { FitMode } from '../data/image/fit.js';
-import { isTextModel } from '../generate/chat-model.js';
 import { type PictureSettings, readPictureSettings } from '../generate/picture.js';
 import { modelBeneath, tokenizerFolder } from '../generate/tokenizer-folder.js';
-import { assemble, Llava } from '../models/index.js';
+import { assembleAny, Llava } from '../models/index.js';
 
 export interface ModelView {
   /** Folder of the tokenizer. */
@@ -18,7 +17,7 @@ export interface ModelView {
   } | null;
 }
 
-/** @throws those of `resolveModel` and `assemble` */
+/** @throws those of `resolveModel` and `assembleAny` */
 export async function viewModel(
   source: string,
   { mode, onDownload }: { mode?: FitMode | undefined; onDownload?: (event: HubEvent) => void } = {},
@@ -26,8 +25,8 @@ export async function viewModel(
   const resolve = (name: string): Promise<string> => resolveModel(name, { onProgress: onDownload });
   const folder = await resolve(source);
   const tokenizer = await tokenizerFolder([folder, await modelBeneath(folder)], resolve);
-  if (await isTextModel(folder)) return { tokenizer, image: null };
-  const assembly = await assemble(folder, { resolve });
+  const assembly = await assembleAny(folder, { resolve });
+  if (assembly.kind === 'text') return { tokenizer, image: null };
   const model = new Llava(assembly.config);
   const { tokens, tokenId, size } = model.input.image!;
   model.dispose();

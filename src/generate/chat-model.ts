@@ -6,12 +6,11 @@ import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import { loadFormat } from '../data/loading/load-format.js';
 import { expandImages } from '../data/encode.js';
 import type { FitMode } from '../data/image/fit.js';
-import { inspect } from '../formats/layouts/inspect.js';
 import {
+  assembleAny,
   type ImagePixels,
   type LanguageModel,
-  loadLlava,
-  loadTextModel,
+  loadAssembled,
   type LoadOptions,
 } from '../models/index.js';
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
@@ -41,7 +40,7 @@ export interface ChatModel {
 /**
  * Loads a LLaVA, or a decoder alone.
  *
- * @throws those of `resolveModel`, `loadLlava`, `loadTokenizer` and `createFormat`; DataError
+ * @throws those of `resolveModel`, `loadModel`, `loadTokenizer` and `createFormat`; DataError
  *   `E_TOKENIZER_MISSING`
  */
 export async function loadChatModel(
@@ -54,14 +53,13 @@ export async function loadChatModel(
   const base = options.base ?? (options.llm === undefined ? await modelBeneath(path) : undefined);
   const others = tokenizer === undefined ? [base, options.llm] : [];
   const folder = await tokenizerFolder([tokenizer ?? path, ...others], resolve);
-  const isText = await isTextModel(path, options);
-  const format = await loadFormat(folder, template, !isText);
+  const assembly = await assembleAny(path, { resolve, ...options });
+  const format = await loadFormat(folder, template, assembly.kind !== 'text');
   const stopTokens = new Set(await endTokens(base === undefined ? path : await resolve(base)));
   for (const id of [format.endOfTurn, format.tokenizer.eosId]) {
     if (id !== undefined) stopTokens.add(id);
   }
-  const load = isText ? loadTextModel : loadLlava;
-  const { model, assembly } = await load(path, { resolve, ...options });
+  const { model } = await loadAssembled(assembly, path, { resolve, ...options });
   try {
     const { image } = model.input;
     const pictures =
@@ -109,20 +107,3 @@ async function endTokens(folder: string): Promise<number[]> {
   const ids = config?.['eos_token_id'];
   return [ids].flat().filter((id) => typeof id === 'number');
 }
-
-/** Whether a folder holds a decoder alone, or an adapter of one, and no tower is named beside it. */
-export async function isTextModel(
-  folder: string,
-  { vision }: Pick<LoadOptions, 'vision'> = {},
-): Promise<boolean> {
-  if (vision !== undefined) return false;
-  const config = await readJson(join(folder, 'config.json'));
-  if (config === undefined && (await readJson(join(folder, 'adapter_config.json'))) !== undefined) {
-    return (await inspect(folder)).sources.every(({ layout }) => layout === 'llama');
-  }
-  const type = config?.['model_type'];
-  const alone = typeof type === 'string' && TEXT_TYPES.has(type);
-  return alone && config?.['mm_vision_tower'] === undefined;
-}
-
-const TEXT_TYPES: ReadonlySet<string> = new Set(['llama', 'mistral', 'qwen2']);

@@ -26,12 +26,14 @@ export * from './export/export-options.js';
 export type { AdapterConfig } from './load/adapter-config.js';
 export {
   assemble,
+  assembleAny,
   type AssembledAdapter,
   type AssembleOptions,
   type Assembly,
   assembleText,
   type TextAssembly,
 } from './load/assemble.js';
+export { configKind } from './load/assemble-config.js';
 export { attachAdapters } from './load/attach-adapters.js';
 export { findImageProcessor } from './load/find-image-processor.js';
 export * from './load/load.js';

@@ -6,7 +6,7 @@ import { LAYOUTS, type LayoutName, type PartName } from '../../formats/layouts/t
 import { isOfficialConfig } from '../configs/llava-config.js';
 import { TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
-import { assemble, assembleText } from '../load/assemble.js';
+import { assembleAny } from '../load/assemble.js';
 import { attachAdapters } from '../load/attach-adapters.js';
 import { imageProcessorIn } from '../load/find-image-processor.js';
 import { TokenizerFiles } from './tokenizer-files.js';
@@ -108,12 +108,11 @@ async function findFaults(
     );
   const options = { verify: false, resolve, signal };
   // A part alone lacks the others and has no fault.
-  const isText = missing.includes('vision') && missing.includes('projector');
-  if (missing.length > 0 && !(isText && missing.length === 2)) return [];
+  if (missing.length > 0 && missing.join() !== 'vision,projector') return [];
   try {
-    const assembly = await (isText ? assembleText(path, options) : assemble(path, options));
+    const assembly = await assembleAny(path, options);
     const model =
-      'vision' in assembly.config ? new Llava(assembly.config) : new TextModel(assembly.config);
+      assembly.kind === 'text' ? new TextModel(assembly.config) : new Llava(assembly.config);
     try {
       attachAdapters(model, assembly.adapters, 'float32');
       checkTensors({

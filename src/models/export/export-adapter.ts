@@ -9,7 +9,7 @@ import { checkTensors } from '../../formats/layouts/check-tensors.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
 import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
-import { adapterOf, textName } from '../load/assemble.js';
+import { adapterOf, isTextOnly, textName } from '../load/assemble.js';
 import { torchDType } from '../load/stored-dtype.js';
 import { conversions } from './export-notes.js';
 import type { ExportOptions, ExportReport } from './export-options.js';
@@ -34,7 +34,7 @@ export async function exportAdapter(
     const holds = inspection.sources.some(({ isAdapter }) => isAdapter);
     if (holds) sources.push(...inspection.sources);
   }
-  const isText = sources.every(({ layout }) => layout === 'llama');
+  const isText = isTextOnly({ sources, configs: [] });
   const own = isText ? TEXT_PREFIXES : LLAVA_PREFIXES;
   const renamed = <T>(each: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
     isText ? new Map([...each].map(([name, tensor]) => [textName(name), tensor])) : each;

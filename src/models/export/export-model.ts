@@ -19,12 +19,10 @@ import {
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
 import type { DType } from '../../torch/index.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
-import { ConfigError } from '../configs/read-config.js';
 import { type LanguageModel, TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
 import {
-  assemble,
-  assembleText,
+  assembleAny,
   type AssembledAdapter,
   type Assembly,
   type TextAssembly,
@@ -61,24 +59,9 @@ export async function exportModel(
 ): Promise<ExportReport> {
   await checkTarget(folder, options.replace ?? false);
   if (layout === 'peft') return exportAdapter(source, folder, options);
-  const found = await assembleAny(source, options);
-  if (found.kind === 'text') return exportText(source, layout, folder, options, found.assembly);
-  return exportLlava(source, layout, folder, options, found.assembly);
-}
-
-type Found = { kind: 'llava'; assembly: Assembly } | { kind: 'text'; assembly: TextAssembly };
-
-/** A LLaVA, or where there is a decoder and nothing else, that. */
-async function assembleAny(source: string, options: ExportOptions): Promise<Found> {
-  try {
-    return { kind: 'llava', assembly: await assemble(source, options) };
-  } catch (error) {
-    const isText = options.vision === undefined && options.projector === undefined;
-    if (!(error instanceof ConfigError && error.code === 'E_NO_CONFIG' && isText)) throw error;
-    const assembly = await assembleText(source, options).catch(() => undefined);
-    if (assembly?.sources.every(({ layout }) => layout === 'llama') !== true) throw error;
-    return { kind: 'text', assembly };
-  }
+  const assembly = await assembleAny(source, options);
+  if (assembly.kind === 'text') return exportText(source, layout, folder, options, assembly);
+  return exportLlava(source, layout, folder, options, assembly);
 }
 
 async function exportLlava(

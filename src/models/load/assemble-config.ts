@@ -30,9 +30,10 @@ export interface PartOptions {
   isXtuner?: boolean;
 }
 
-type ConfigKind = 'llava' | 'official' | 'vision' | 'projector' | 'decoder';
+export type ConfigKind = 'llava' | 'official' | 'vision' | 'projector' | 'decoder';
 
-function kindOf({ json }: ConfigFile): ConfigKind {
+/** What a configuration describes. */
+export function configKind({ json }: Pick<ConfigFile, 'json'>): ConfigKind {
   if (isOfficialConfig(json)) return 'official';
   switch (json['model_type']) {
     case 'clip':
@@ -47,7 +48,7 @@ function kindOf({ json }: ConfigFile): ConfigKind {
 }
 
 function firstOf(configs: readonly ConfigFile[], kind: ConfigKind): ConfigFile | undefined {
-  return configs.find((config) => kindOf(config) === kind);
+  return configs.find((config) => configKind(config) === kind);
 }
 
 /** The tower that an official configuration names, if none of the other files describes one. */

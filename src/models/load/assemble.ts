@@ -17,7 +17,7 @@ import { LLAVA_PREFIXES, TEXT_PREFIXES, type PartName } from '../../formats/layo
 import type { StoredTensor } from '../../formats/stored.js';
 import { type AdapterConfig, readAdapterConfig } from './adapter-config.js';
 import { type ConfigFile, readConfigFile } from './config-file.js';
-import { decoderConfigOf, llavaConfigOf, officialTowerOf } from './assemble-config.js';
+import { configKind, decoderConfigOf, llavaConfigOf, officialTowerOf } from './assemble-config.js';
 import type { DecoderConfig } from '../configs/decoder-config.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
 
@@ -59,6 +59,7 @@ export interface AssembledAdapter {
 
 /** A LLaVA on disk. */
 export interface Assembly {
+  readonly kind: 'llava';
   readonly config: LlavaConfig;
   /** Weights and adapters by their names in the model. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
@@ -74,7 +75,10 @@ export interface Assembly {
  * @throws ConfigError `E_CONFIG`, or `E_NO_CONFIG` where nothing says what a part looks like; DataError of the readers
  */
 export async function assemble(source: string, options: AssembleOptions = {}): Promise<Assembly> {
-  const found = await gather(source, options);
+  return llavaOf(source, await gather(source, options), options);
+}
+
+async function llavaOf(source: string, found: Found, options: AssembleOptions): Promise<Assembly> {
   await addTower(found, options);
   const tensors = overlay(found.sources);
   const config = llavaConfigOf(found.configs, tensors, {
@@ -86,26 +90,50 @@ export async function assemble(source: string, options: AssembleOptions = {}): P
         layout === 'xtuner' && !found.configs.some(({ file }) => dirname(file) === path),
     ),
   });
-  return { ...found, config, tensors };
+  return { kind: 'llava', ...found, config, tensors };
 }
 
 /** A decoder on disk. */
-export type TextAssembly = Omit<Assembly, 'config'> & { readonly config: DecoderConfig };
+export interface TextAssembly extends Omit<Assembly, 'kind' | 'config'> {
+  readonly kind: 'text';
+  readonly config: DecoderConfig;
+}
 
 /** The decoder of a folder, a file or a name on the hub; names are those of a model that is nothing else. */
 export async function assembleText(
   source: string,
   options: Pick<AssembleOptions, TextOption> = {},
 ): Promise<TextAssembly> {
-  const found = await gather(source, options);
+  return textOf(source, await gather(source, options));
+}
+
+function textOf(source: string, found: Found): TextAssembly {
   const own = <T>(tensors: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
     new Map([...tensors].map(([name, tensor]) => [textName(name), tensor]));
   return {
+    kind: 'text',
     ...found,
     config: decoderConfigOf(found.configs, { where: source, isAdapter: isAdapter(found) }),
     tensors: own(overlay(found.sources)),
     adapters: found.adapters.map((each) => ({ ...each, tensors: own(each.tensors) })),
   };
+}
+
+/** A LLaVA, or a decoder where there is nothing else. */
+export async function assembleAny(
+  source: string,
+  options: AssembleOptions = {},
+): Promise<Assembly | TextAssembly> {
+  const found = await gather(source, options);
+  return isTextOnly(found) ? textOf(source, found) : llavaOf(source, found, options);
+}
+
+/** Whether there is a decoder, or an adapter of one, and no word of anything else. */
+export function isTextOnly({ sources, configs }: Pick<Found, 'sources' | 'configs'>): boolean {
+  return (
+    sources.every(({ layout }) => layout === 'llama') &&
+    configs.every((config) => configKind(config) === 'decoder')
+  );
 }
 
 type TextOption = 'base' | 'adapters' | 'adapterConfig' | 'resolve' | 'verify' | 'signal';

@@ -14,6 +14,7 @@ import { readSpan } from '../../formats/stored.js';
 import { Linear } from '../../nn/index.js';
 import { liveTensors, noGrad, scope, tensorsIn } from '../../torch/index.js';
 import type { Batch } from '../batch.js';
+import { TextModel } from '../language-model.js';
 import type { Llava } from '../llava.js';
 import {
   fixture,
@@ -28,7 +29,8 @@ import {
   type WrittenTensor,
 } from '../testing.js';
 import { attachAdapters } from './attach-adapters.js';
-import { loadLlava, loadTextModel, type LoadOptions } from './load.js';
+import { assembleAny, type AssembleOptions } from './assemble.js';
+import { loadLlava, loadModel, loadTextModel, type LoadOptions } from './load.js';
 
 const VARIANT = 'llama31-tied-small';
 /** What parts do not say. */
@@ -491,6 +493,30 @@ test('a decoder alone', async () => {
   expect(assembly.config.tieWordEmbeddings).toBe(true);
   model.dispose();
   expect(liveTensors()).toBe(live);
+});
+
+test('what holds a decoder and nothing else is one, whatever its family', async () => {
+  const kind = async (source: string, options: AssembleOptions = {}): Promise<string> =>
+    (await assembleAny(source, { ...PARTS, ...options })).kind;
+  const clip = await made('clip');
+  const decoder = await made('llama');
+  expect(await kind(decoder)).toBe('text');
+  expect(await kind(await made('llama', { config: { model_type: 'qwen2' } }))).toBe('text');
+  expect(await kind(decoder, { vision: clip })).toBe('llava');
+  expect(await kind(await made('hf'))).toBe('llava');
+  // Its weights are those of a decoder, and its configuration speaks of a tower.
+  const official = { model_type: 'llava_llama', mm_vision_tower: clip, mm_vision_select_layer: -2 };
+  expect(await kind(await made('llama', { config: official }))).toBe('llava');
+  await expect(kind(await made('llama', { config: { model_type: 'bert' } }))).rejects.toMatchObject(
+    {
+      code: 'E_CONFIG',
+      message: expect.stringContaining('"bert" is no decoder that Patina computes') as unknown,
+    },
+  );
+
+  const { model } = await loadModel(decoder);
+  expect([model instanceof TextModel, model.input.image]).toEqual([true, null]);
+  model.dispose();
 });
 
 test('progress is told, and an abort ends it', async () => {

@@ -7,12 +7,13 @@
 import { checkTensors, type CheckedTensors } from '../../formats/layouts/check-tensors.js';
 import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
-import { type Kernels, kernelsFor } from '../../nn/index.js';
+import { type BuildOptions, type Kernels, kernelsFor } from '../../nn/index.js';
 import { type Device, type DType, Generator, type Tensor } from '../../torch/index.js';
 import { type LanguageModel, TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
 import {
   assemble,
+  assembleAny,
   assembleText,
   type AssembleOptions,
   type Assembly,
@@ -55,19 +56,35 @@ export interface Loaded<M, A> {
 }
 
 /**
- * A LLaVA from a folder, a file or a name on the hub, in any layout; parts and adapters by option.
+ * A LLaVA, or a decoder where there is nothing else, from a folder, a file or a name on the hub, in any layout; parts and adapters
+ * by option.
  *
  * @throws ConfigError; TensorsError `E_TENSORS`; DataError `E_TIED`, `E_NON_FINITE_WEIGHTS`, `E_ADAPTER`, and those of the readers
  */
+export async function loadModel(
+  source: string,
+  options: LoadOptions = {},
+): Promise<Loaded<Llava, Assembly> | Loaded<TextModel, TextAssembly>> {
+  return loadAssembled(await assembleAny(source, options), source, options);
+}
+
+/** What was assembled before, likewise. */
+export async function loadAssembled(
+  assembly: Assembly | TextAssembly,
+  source: string,
+  options: LoadOptions = {},
+): Promise<Loaded<Llava, Assembly> | Loaded<TextModel, TextAssembly>> {
+  return assembly.kind === 'text'
+    ? loadText(assembly, source, options)
+    : loadWhole(assembly, source, options);
+}
+
+/** A LLaVA, likewise. */
 export async function loadLlava(
   source: string,
   options: LoadOptions = {},
 ): Promise<Loaded<Llava, Assembly>> {
-  const assembly = await assemble(source, options);
-  const dtype = options.dtype ?? storedType(assembly.tensors, LLAVA_PREFIXES.decoder);
-  const kernels = options.kernels ?? kernelsFor({ device: options.device ?? 'cpu', dtype });
-  const model = new Llava(assembly.config, { dtype, kernels });
-  return fill(model, assembly, source, { ...options, dtype });
+  return loadWhole(await assemble(source, options), source, options);
 }
 
 /** A decoder alone, likewise. */
@@ -75,11 +92,27 @@ export async function loadTextModel(
   source: string,
   options: LoadOptions = {},
 ): Promise<Loaded<TextModel, TextAssembly>> {
-  const assembly = await assembleText(source, options);
-  const dtype = options.dtype ?? storedType(assembly.tensors, TEXT_PREFIXES.decoder);
-  const kernels = options.kernels ?? kernelsFor({ device: options.device ?? 'cpu', dtype });
-  const model = new TextModel(assembly.config, { dtype, kernels });
-  return fill(model, assembly, source, { ...options, dtype });
+  return loadText(await assembleText(source, options), source, options);
+}
+
+function loadWhole(assembly: Assembly, source: string, options: LoadOptions) {
+  const build = buildOptions(assembly, options);
+  return fill(new Llava(assembly.config, build), assembly, source, { ...options, ...build });
+}
+
+function loadText(assembly: TextAssembly, source: string, options: LoadOptions) {
+  const build = buildOptions(assembly, options);
+  return fill(new TextModel(assembly.config, build), assembly, source, { ...options, ...build });
+}
+
+function buildOptions(
+  { kind, tensors }: Assembly | TextAssembly,
+  { device = 'cpu', ...options }: LoadOptions,
+): Required<BuildOptions> {
+  const own = kind === 'text' ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const { dtype = storedType(tensors, own.decoder) } = options;
+  const { kernels = kernelsFor({ device, dtype }) } = options;
+  return { dtype, kernels };
 }
 
 async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(

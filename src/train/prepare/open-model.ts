@@ -14,6 +14,7 @@ import {
   type ChatModel,
 } from '../../generate/index.js';
 import {
+  configKind,
   Llava,
   readDecoderConfig,
   readLlavaConfig,
@@ -60,9 +61,9 @@ async function newModel(
   { device, dtype, signal, onDownload }: OpenModelOptions,
 ): Promise<OpenedModel> {
   const tokenizer = await resolveModel(model.tokenizer!, { signal, onProgress: onDownload });
-  const hasTower = json['vision_config'] !== undefined;
-  const format = await loadFormat(tokenizer, text.template, hasTower);
   const source = { file: 'model.config', json };
+  const hasTower = configKind(source) !== 'decoder';
+  const format = await loadFormat(tokenizer, text.template, hasTower);
   const build = { dtype, kernels: kernelsFor({ device, dtype }) };
   const made: LanguageModel = hasTower
     ? new Llava(readLlavaConfig(source), build)
