@@ -11,10 +11,11 @@ import { z } from 'zod';
 
 import { DataError, UsageError } from '../src/base/errors.js';
 import { encodeJson, type EncodeOutcome } from '../src/data/encode.js';
+import { IMAGE_ID } from '../src/models/sample.js';
 import type { ChatFormat } from '../src/text/chat-format.js';
 import { createFormat } from '../src/text/format.js';
 import { loadTokenizer } from '../src/text/load-tokenizer.js';
-import { IMAGE_ID, textMessage, type Message, type Role } from '../src/text/message.js';
+import { textMessage, type Message, type Role } from '../src/text/message.js';
 import type { SpecialTokens } from '../src/text/span-encoder.js';
 import type { Tokenizer } from '../src/text/tokenizer.js';
 import { isXtunerFormat } from '../src/text/xtuner-format.js';

@@ -1,6 +1,6 @@
 /** The text of a sample as the model reads it, special tokens spelled out, with what is learned marked. */
 import type { EncodedSample, EncodeOptions } from '../data/encode.js';
-import { IGNORED_LABEL, IMAGE_ID } from '../text/message.js';
+import { IGNORED_LABEL, IMAGE_ID } from '../models/sample.js';
 
 /** What stands around a stretch that is learned. */
 export interface Marks {

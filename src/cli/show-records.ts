@@ -16,7 +16,7 @@ import { openCatalog } from '../data/sources/catalog.js';
 import { describePlace, type RecordPlace } from '../data/sources/place.js';
 import { openTable } from '../data/sources/open-table.js';
 import type { ReadRecord } from '../data/sources/record-table.js';
-import { IMAGE_ID } from '../text/message.js';
+import { IMAGE_ID } from '../models/sample.js';
 import type { Session } from './session.js';
 import { type Marks, renderSample } from './render-sample.js';
 

@@ -14,7 +14,7 @@ import { loadScript } from './script-file.js';
 import { locateInScript } from './script-lines.js';
 import { parseYaml, type LocatedRecipe } from './yaml-file.js';
 
-export interface LoadOptions {
+export interface LoadRecipeOptions {
   /** Assignments such as `optimizer.learningRate=2e-5`, in order; paths in them start from `cwd`. */
   set?: readonly string[];
   /** @default process.cwd() */
@@ -29,13 +29,13 @@ export interface LoadOptions {
  * @throws RecipeError (E_RECIPE) with file, line and field of every fault
  * @throws UsageError E_RECIPE_MISSING, E_RECIPE_KIND, E_RECIPE_LOAD, E_RECIPE_EXPORT
  */
-export async function loadRecipe(path: string, options: LoadOptions = {}): Promise<Recipe> {
+export async function loadRecipe(path: string, options: LoadRecipeOptions = {}): Promise<Recipe> {
   const file = resolve(options.cwd ?? process.cwd(), path);
   const { value, locate } = await readRecipe(path, file, options);
   return checkRecipe(withAbsolutePaths(value, dirname(file)), { ...options, locate });
 }
 
-export interface CheckOptions extends LoadOptions {
+export interface CheckOptions extends LoadRecipeOptions {
   /** What to call the recipe in messages, or where a field of it stands. @default 'recipe' */
   locate?: LocatedRecipe['locate'] | string;
 }
@@ -74,7 +74,7 @@ export function checkRecipe(
 async function readRecipe(
   path: string,
   file: string,
-  { exports }: LoadOptions,
+  { exports }: LoadRecipeOptions,
 ): Promise<LocatedRecipe> {
   const extension = extname(file).toLowerCase();
   const text = await readText(path, file);

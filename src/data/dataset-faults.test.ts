@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { packageRoot } from '../base/native-path.js';
-import type { InputFacts } from '../models/segment.js';
+import type { InputFacts } from '../models/sample.js';
 import { openDataset, type DataRecipe } from './dataset.js';
 import type { UpdateData } from './loading/batches.js';
 import { dataRecipe, INPUT, record, TestFolder, TOKENIZER, type RecipeOptions } from './testing.js';

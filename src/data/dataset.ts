@@ -11,8 +11,8 @@ import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 
 import type { Recipe } from '../config/schema/recipe.js';
-import type { InputFacts } from '../models/segment.js';
-import { meanColour, type Rgb } from './image/normalise.js';
+import type { InputFacts } from '../models/sample.js';
+import type { Rgb } from './image/normalise.js';
 import { loadUpdates, type UpdateData } from './loading/batches.js';
 import { InlineExecutor, type Executor } from './loading/executor.js';
 import { WorkerPool } from './loading/worker-pool.js';
@@ -36,8 +36,8 @@ export interface OpenDatasetOptions extends FindOptions {
   tokenizer: string;
   /** What the model takes. */
   input: InputFacts;
-  /** Mean of the image processor, whose colour pads images. @default CLIP's */
-  imageMean?: Rgb | undefined;
+  /** The colour that pads images. @default CLIP's */
+  background?: Rgb | undefined;
 }
 
 export interface SourceFacts {
@@ -191,7 +191,7 @@ interface Parts {
  */
 export async function openDataset(
   recipe: DataRecipe,
-  { tokenizer, input, imageMean, ...options }: OpenDatasetOptions,
+  { tokenizer, input, background, ...options }: OpenDatasetOptions,
 ): Promise<Dataset> {
   const { data, text, image, validation } = recipe;
   const sources = await openCatalog(data.sources, options);
@@ -204,8 +204,7 @@ export async function openDataset(
 
   const spec = {
     files: [...sources, ...apart].flatMap(({ files }) => files),
-    ...{ tokenizer, text, image, input },
-    background: imageMean && meanColour(imageMean),
+    ...{ tokenizer, text, image, input, background },
   };
   const threads = data.workers === 'auto' ? automaticThreads() : data.workers;
   const executor =

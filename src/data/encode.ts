@@ -11,7 +11,7 @@
  */
 import { DataError, UsageError } from '../base/errors.js';
 import type { ChatFormat } from '../text/chat-format.js';
-import { IGNORED_LABEL, IMAGE_ID } from '../text/message.js';
+import { IGNORED_LABEL, IMAGE_ID } from '../models/sample.js';
 import type { SpecialTokens } from '../text/span-encoder.js';
 import { pairTurns, type TurnFault } from '../text/turns.js';
 import { parseRecord } from './records/parse-record.js';

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 
 import { packageRoot } from '../base/native-path.js';
-import type { InputFacts } from '../models/segment.js';
+import type { InputFacts } from '../models/sample.js';
 import type { DataRecipe } from './dataset.js';
 import type { LoaderSpec } from './loading/record-loader.js';
 

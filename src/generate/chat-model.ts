@@ -7,9 +7,10 @@ import { loadFormat } from '../data/loading/load-format.js';
 import { expandImages } from '../data/encode.js';
 import type { FitMode } from '../data/image/fit.js';
 import {
+  assembleAny,
   type ImagePixels,
   type LanguageModel,
-  loadModel,
+  loadAssembled,
   type LoadOptions,
 } from '../models/index.js';
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
@@ -52,13 +53,13 @@ export async function loadChatModel(
   const base = options.base ?? (options.llm === undefined ? await modelBeneath(path) : undefined);
   const others = tokenizer === undefined ? [base, options.llm] : [];
   const folder = await tokenizerFolder([tokenizer ?? path, ...others], resolve);
-  const isText = await isTextModel(path, options);
-  const format = await loadFormat(folder, template, !isText);
+  const assembly = await assembleAny(path, { resolve, ...options });
+  const format = await loadFormat(folder, template, assembly.kind !== 'text');
   const stopTokens = new Set(await endTokens(base === undefined ? path : await resolve(base)));
   for (const id of [format.endOfTurn, format.tokenizer.eosId]) {
     if (id !== undefined) stopTokens.add(id);
   }
-  const { model, assembly } = await loadModel(path, { resolve, ...options });
+  const { model } = await loadAssembled(assembly, path, { resolve, ...options });
   try {
     const { image } = model.input;
     const pictures =

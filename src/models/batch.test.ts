@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 
 import { DataError } from '../base/errors.js';
 import { scope } from '../torch/index.js';
-import { makeBatch, type Sample } from './batch.js';
-import type { InputFacts } from './segment.js';
+import { makeBatch } from './batch.js';
+import type { InputFacts, Sample } from './sample.js';
 
 const input: InputFacts = { vocabSize: 10, image: { tokenId: -200, tokens: 2, size: 2 } };
 const picture = (value: number): Float32Array => new Float32Array(12).fill(value);

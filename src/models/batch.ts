@@ -5,23 +5,7 @@
 import { DataError } from '../base/errors.js';
 import { packSequences, type Sequences } from '../nn/index.js';
 import { type Device, fromTypedArray, scope, tensor, type Tensor } from '../torch/index.js';
-import type { InputFacts, Supervised } from './segment.js';
-
-/** The label of a token that is not to be predicted. */
-export const IGNORED_LABEL = -100;
-
-/** One conversation, tokenised. */
-export interface Sample {
-  /** Token ids; each picture stands as as many image tokens as it has features. */
-  readonly inputIds: ArrayLike<number>;
-  /** For each position its own token, or {@link IGNORED_LABEL}; position t learns to predict the label of t + 1. */
-  readonly labels: ArrayLike<number>;
-  /** In the order of their places. */
-  readonly images: readonly ImagePixels[];
-}
-
-/** Normalised pixels (3, S, S), or bytes (S, S, 3) that are normalised on the device. */
-export type ImagePixels = Float32Array | Uint8Array;
+import { IGNORED_LABEL, type ImagePixels, type InputFacts, type Sample } from './sample.js';
 
 export interface BatchCounts {
   readonly sequences: number;
@@ -31,6 +15,14 @@ export interface BatchCounts {
   readonly images: number;
   /** Positions with a loss. */
   readonly supervised: number;
+}
+
+/** The positions that are to predict a given token. */
+export interface Supervised {
+  /** Indices into the B · T positions (N), int64. */
+  readonly positions: Tensor;
+  /** The token that each should predict (N), int64. */
+  readonly targets: Tensor;
 }
 
 /** T: all tokens, I: images, S: pixels of a side, N: features of an image, L: supervised positions. */

@@ -15,15 +15,12 @@ export * from './decoder.js';
 export * from './language-model.js';
 export * from './llava.js';
 export * from './projector.js';
+export * from './sample.js';
 export * from './segment.js';
 export * from './steps.js';
 export * from './walk.js';
 export * from './padded.js';
-export {
-  type Companion,
-  describeSource,
-  type SourceDescription,
-} from './export/describe-source.js';
+export { describeSource, type Lack, type SourceDescription } from './export/describe-source.js';
 export { exportModel } from './export/export-model.js';
 export * from './export/export-options.js';
 export type { AdapterConfig } from './load/adapter-config.js';

@@ -16,20 +16,19 @@ import {
   Module,
 } from '../nn/index.js';
 import { scope, type Tensor } from '../torch/index.js';
-import type { Batch } from './batch.js';
+import type { Batch, Supervised } from './batch.js';
 import { ConfigError } from './configs/read-config.js';
 import type { DecoderConfig } from './configs/decoder-config.js';
 import { Decoder } from './decoder.js';
+import type { InputFacts } from './sample.js';
 import type {
   Head,
   HeadOptions,
   HeadResult,
-  InputFacts,
   Segment,
   SegmentBase,
   SegmentedModel,
   SegmentInputs,
-  Supervised,
 } from './segment.js';
 
 /** What a text model and a LLaVA share. */

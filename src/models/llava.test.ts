@@ -11,7 +11,7 @@ import {
   type Tensor,
   tensorsIn,
 } from '../torch/index.js';
-import { type Batch, makeBatch, type Sample } from './batch.js';
+import { type Batch, makeBatch } from './batch.js';
 import { readDecoderConfig } from './configs/decoder-config.js';
 import { readLlavaConfig } from './configs/llava-config.js';
 import { TextModel } from './language-model.js';
@@ -19,6 +19,7 @@ import { Llava } from './llava.js';
 import { loadLlava } from './load/load.js';
 import { readTensorFile } from './load/tensor-file.js';
 import { unpadRows } from './padded.js';
+import type { Sample } from './sample.js';
 import { fixture, fixtureJson, lastHidden, logitsOf, sameNumbers, storedBatch } from './testing.js';
 
 const VARIANTS = ['llama3', 'llama31-tied-small'];

@@ -12,7 +12,8 @@ import { ClipVisionTower } from './clip.js';
 import type { LlavaConfig } from './configs/llava-config.js';
 import { LanguageModel } from './language-model.js';
 import { Projector } from './projector.js';
-import type { Head, InputFacts, Segment } from './segment.js';
+import type { InputFacts } from './sample.js';
+import type { Head, Segment } from './segment.js';
 
 export class Llava extends LanguageModel {
   readonly segments: readonly Segment[];

@@ -1,7 +1,6 @@
 /** Samples from rows that are padded on the right, as transformers takes them. */
 import type { Tensor } from '../torch/index.js';
-import type { Sample } from './batch.js';
-import type { InputFacts } from './segment.js';
+import type { InputFacts, Sample } from './sample.js';
 
 /** B: rows, T: positions of the longest, I: images of all rows in their order. */
 export interface PaddedRows {

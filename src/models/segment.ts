@@ -13,7 +13,8 @@
 import type { ModelPart } from '../formats/index.js';
 import type { CrossEntropyGradient, Module, Rotation } from '../nn/index.js';
 import type { Generator, Tensor } from '../torch/index.js';
-import type { Batch } from './batch.js';
+import type { Batch, Supervised } from './batch.js';
+import type { InputFacts } from './sample.js';
 
 /** How queries find their keys and values; generation puts its cache here. */
 export type Attend = (layer: number, qBTHD: Tensor, kBTGD: Tensor, vBTGD: Tensor) => Tensor;
@@ -55,14 +56,6 @@ export interface Segment extends SegmentBase {
   forward(x: Tensor | null, inputs: SegmentInputs, generator?: Generator): Tensor;
 }
 
-/** The positions that are to predict a given token. */
-export interface Supervised {
-  /** Indices into the B · T positions (N), int64. */
-  readonly positions: Tensor;
-  /** The token that each should predict (N), int64. */
-  readonly targets: Tensor;
-}
-
 export interface HeadOptions {
   /** Rows of logits that are held at once. @default 1024 */
   chunk?: number;
@@ -85,20 +78,6 @@ export interface Head extends SegmentBase {
   logits(xNC: Tensor): Tensor;
   /** Losses of the supervised rows of `x` (B, T, C) alone. */
   losses(xBTC: Tensor, supervised: Supervised, options?: HeadOptions): HeadResult;
-}
-
-/** What a model takes: the limits that `makeBatch` checks on the host. */
-export interface InputFacts {
-  readonly vocabSize: number;
-  /** `null` for a model without a vision tower. */
-  readonly image: {
-    /** The id that stands for one feature of a picture. */
-    readonly tokenId: number;
-    /** Features of one picture. */
-    readonly tokens: number;
-    /** Pixels along each side. */
-    readonly size: number;
-  } | null;
 }
 
 /** A model as a list of segments. */

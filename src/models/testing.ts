@@ -15,9 +15,10 @@ import { type Batch, makeBatch } from './batch.js';
 import { readTensorFile } from './load/tensor-file.js';
 import type { Llava } from './llava.js';
 import { unpadRows } from './padded.js';
+import type { InputFacts } from './sample.js';
+import type { SegmentedModel } from './segment.js';
 import { finish } from './steps.js';
 import { hasWork, RESIDENT, walk } from './walk.js';
-import type { InputFacts, SegmentedModel } from './segment.js';
 
 /** A stored folder. */
 export function fixture(variant: string, ...path: string[]): string {

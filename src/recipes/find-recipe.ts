@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { didYouMean } from '../base/did-you-mean.js';
 import { UsageError } from '../base/errors.js';
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
-import { checkRecipe, loadRecipe, type LoadOptions } from '../config/load-recipe.js';
+import { checkRecipe, loadRecipe, type LoadRecipeOptions } from '../config/load-recipe.js';
 import { withAbsolutePaths } from '../config/paths.js';
 import type { Recipe } from '../config/schema/recipe.js';
 import { recipes } from './built-in.js';
@@ -34,7 +34,10 @@ export function builtInRecipe(name: string): RecipeInput {
  *
  * @throws UsageError E_RECIPE_UNKNOWN and what `loadRecipe` throws
  */
-export async function findRecipe(nameOrFile: string, options: LoadOptions = {}): Promise<Recipe> {
+export async function findRecipe(
+  nameOrFile: string,
+  options: LoadRecipeOptions = {},
+): Promise<Recipe> {
   const { cwd = process.cwd() } = options;
   const isName = Object.hasOwn(recipes, nameOrFile);
   const isFile = /[/\\]|\.([cm]?[jt]s|ya?ml|json)$/i.test(nameOrFile);

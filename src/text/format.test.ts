@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 
 import { createFormat } from './format.js';
 import { loadTokenizer } from './load-tokenizer.js';
-import { IMAGE_ID, type Message } from './message.js';
+import { IMAGE_ID } from '../models/sample.js';
+import type { Message } from './message.js';
 import { readSpecialFrame } from './post-processor.js';
 import { dialogue, fixture } from './testing.js';
 

@@ -4,7 +4,8 @@
 import { DataError, UsageError } from '../base/errors.js';
 import { ChatTemplate, type ChatTemplateOptions } from './chat-template.js';
 import type { ChatFormat, Encoding } from './chat-format.js';
-import { IGNORED_LABEL, textMessage, type Message } from './message.js';
+import { IGNORED_LABEL } from '../models/sample.js';
+import { textMessage, type Message } from './message.js';
 import type { EncodeTextOptions, Span } from './span-encoder.js';
 import type { Tokenizer } from './tokenizer.js';
 import { isXtunerFormat, XtunerFormat, XTUNER_FORMATS } from './xtuner-format.js';

@@ -1,13 +1,4 @@
-/**
- * A conversation as every text format takes it: messages of text and images, and the ids that stand
- * for what is not text. -200 and -100 are LLaVA's own (its `IMAGE_TOKEN_INDEX` and `IGNORE_INDEX`).
- */
-
-/** Stands in `inputIds` for one image, until the model puts the image's features there. */
-export const IMAGE_ID = -200;
-
-/** Stands in `labels` for a token that is not learned. */
-export const IGNORED_LABEL = -100;
+/** A conversation as every text format takes it: messages of text and images. */
 
 export type Role = 'system' | 'user' | 'assistant';
 

@@ -4,7 +4,7 @@
  */
 import type { AddedTokens } from './added-tokens.js';
 import { fallbackByte } from './byte-tokens.js';
-import { IGNORED_LABEL, IMAGE_ID } from './message.js';
+import { IGNORED_LABEL, IMAGE_ID } from '../models/sample.js';
 import type { Pipeline } from './pipeline.js';
 import { Stretch, type Turn } from './stretch.js';
 

@@ -5,6 +5,7 @@
  * data set wrote cannot end a turn or forge one. Templates mark their own words as markup, where special
  * tokens are always found.
  */
+import { IMAGE_PLACEHOLDER } from '../models/sample.js';
 import { AddedTokens, readAddedTokens } from './added-tokens.js';
 import { createDecoder, type TokenDecoder } from './decoder.js';
 import { isObject, type JsonObject } from './json.js';
@@ -81,7 +82,7 @@ export class Tokenizer {
         return text === undefined ? [] : [[name, text]];
       }),
     );
-    this.imageToken = files.imageToken ?? contentOf(settings['image_token']) ?? '<image>';
+    this.imageToken = files.imageToken ?? contentOf(settings['image_token']) ?? IMAGE_PLACEHOLDER;
     this.#encoder = new SpanEncoder({
       pipeline,
       added: this.#added,

@@ -4,8 +4,9 @@
  * so that no token goes over their borders; the answer and its end token are learned.
  */
 import { DataError, UsageError } from '../base/errors.js';
+import { IGNORED_LABEL } from '../models/sample.js';
 import type { ChatFormat, Encoding } from './chat-format.js';
-import { IGNORED_LABEL, joinTexts, type Message, type Part } from './message.js';
+import { joinTexts, type Message, type Part } from './message.js';
 import { pythonStrip } from './python-strip.js';
 import type { EncodeTextOptions, Encoded, Span } from './span-encoder.js';
 import type { Tokenizer } from './tokenizer.js';

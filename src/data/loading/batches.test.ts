@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { DataError } from '../../base/errors.js';
 import { planUpdates, type PlannedUpdate } from '../sampling/plan.js';
 import { Sampler } from '../sampling/sampler.js';
-import { loadUpdates, type LoadOptions, type UpdateData } from './batches.js';
+import { loadUpdates, type LoadUpdatesOptions, type UpdateData } from './batches.js';
 import type { Executor } from './executor.js';
 import type { LoadOutcome } from './record-loader.js';
 
@@ -57,7 +57,7 @@ function plans(count: number): PlannedUpdate[] {
 function load(
   executor: Executor,
   count: number,
-  options: Partial<LoadOptions> = {},
+  options: Partial<LoadUpdatesOptions> = {},
 ): AsyncGenerator<UpdateData, void> {
   const given = { executor, badRecords: 'stop', order: 'x', ...options } as const;
   return loadUpdates(plans(count)[Symbol.iterator](), given);

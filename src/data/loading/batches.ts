@@ -24,7 +24,7 @@ export interface UpdateData {
   readonly waitedMs: number;
 }
 
-export interface LoadOptions {
+export interface LoadUpdatesOptions {
   readonly executor: Executor;
   readonly badRecords: 'stop' | 'skip';
   /** Of what the order is made, for cursors. */
@@ -51,7 +51,7 @@ interface Pending {
  */
 export async function* loadUpdates(
   plans: Iterator<PlannedUpdate, void>,
-  { executor, badRecords, order, needsUsable = true, signal }: LoadOptions,
+  { executor, badRecords, order, needsUsable = true, signal }: LoadUpdatesOptions,
 ): AsyncGenerator<UpdateData, void> {
   const ended = new AbortController();
   const stop = signal ? AbortSignal.any([signal, ended.signal]) : ended.signal;
@@ -113,7 +113,7 @@ function fill(
 }
 
 /** The outcome, unless it is one that stops the run. */
-function passed(outcome: Settled, badRecords: LoadOptions['badRecords']): LoadOutcome {
+function passed(outcome: Settled, badRecords: LoadUpdatesOptions['badRecords']): LoadOutcome {
   if (outcome.status === 'failed') throw outcome.error;
   if (outcome.status === 'rejected' && outcome.rejected.kind === 'bad' && badRecords === 'stop') {
     throw rejectionError(outcome.rejected);

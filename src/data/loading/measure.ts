@@ -1,6 +1,6 @@
 /** How long a record is, about, without encoding it: enough to put records of like length together. */
 import { isObject } from '../../text/json.js';
-import { PLACEHOLDER } from '../records/parse-record.js';
+import { IMAGE_PLACEHOLDER } from '../../models/sample.js';
 
 /** Bytes of text for a token; about right for byte-pair encodings, whatever the language. */
 const BYTES_PER_TOKEN = 4;
@@ -14,8 +14,8 @@ export function measureRecord(json: unknown, imageTokens: number): number {
   let images = 0;
   const text = (value: unknown): void => {
     if (typeof value !== 'string') return;
-    const places = value.split(PLACEHOLDER).length - 1;
-    bytes += Buffer.byteLength(value) - places * PLACEHOLDER.length;
+    const places = value.split(IMAGE_PLACEHOLDER).length - 1;
+    bytes += Buffer.byteLength(value) - places * IMAGE_PLACEHOLDER.length;
     images += places;
   };
   if (isObject(json)) text(json['system'] ?? json['system_prompt']);

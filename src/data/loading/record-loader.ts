@@ -4,10 +4,9 @@
  */
 import { DataError, PatinaError } from '../../base/errors.js';
 import type { Recipe } from '../../config/schema/recipe.js';
-import type { Sample } from '../../models/batch.js';
-import type { InputFacts } from '../../models/segment.js';
 import type { ChatFormat } from '../../text/chat-format.js';
-import { IGNORED_LABEL, textMessage } from '../../text/message.js';
+import { IGNORED_LABEL, type InputFacts, type Sample } from '../../models/sample.js';
+import { textMessage } from '../../text/message.js';
 import { encodeRecord, expandImages, type EncodedSample, type EncodeOutcome } from '../encode.js';
 import { ImageError } from '../image/rgb-image.js';
 import type { Rgb } from '../image/normalise.js';

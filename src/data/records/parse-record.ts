@@ -4,6 +4,7 @@
  * text of the user `<image>` stands for an image; there have to be as many as there are images. A field that is null is
  * absent.
  */
+import { IMAGE_PLACEHOLDER } from '../../models/sample.js';
 import { isObject, shown, type JsonObject } from '../../text/json.js';
 import { joinTexts, textMessage, type Message, type Part, type Role } from '../../text/message.js';
 import { pairTurns } from '../../text/turns.js';
@@ -20,9 +21,6 @@ import type { ChatRecord, ImageSource, RecordId, RecordProblem, RecordWarning } 
 export type ParsedRecord =
   | { readonly ok: true; readonly record: ChatRecord }
   | { readonly ok: false; readonly id: RecordId; readonly problem: RecordProblem };
-
-/** Stands for an image in the text of a record. */
-export const PLACEHOLDER = '<image>';
 
 /** What stands for a video or a sound in data for other models. */
 const OTHER_PLACEHOLDER = /<\|?(?:video|audio)(?:_pad)?\|?>/;
@@ -183,8 +181,8 @@ function imageCount(places: number, images: number): Fault {
   const count = (n: number, word: string): string => `${n} ${word}${n === 1 ? '' : 's'}`;
   return new Fault({
     code: 'E_RECORD_IMAGES',
-    message: `${count(places, 'placeholder')} (${PLACEHOLDER}) for ${count(images, 'image')}`,
-    hint: `Write ${PLACEHOLDER} once for each image, in messages of the user.`,
+    message: `${count(places, 'placeholder')} (${IMAGE_PLACEHOLDER}) for ${count(images, 'image')}`,
+    hint: `Write ${IMAGE_PLACEHOLDER} once for each image, in messages of the user.`,
   });
 }
 
@@ -260,7 +258,7 @@ function readText(text: string, field: string, { role, withParts, place }: Conte
   if (other !== undefined) throw shape(field, other, 'text and images');
   if (role !== 'user' || withParts) return [{ type: 'text', text }];
   return text
-    .split(PLACEHOLDER)
+    .split(IMAGE_PLACEHOLDER)
     .flatMap((piece, i): Part[] => [...(i > 0 ? [place()] : []), { type: 'text', text: piece }]);
 }
 

@@ -3,6 +3,7 @@ import { z } from 'zod';
 
 import { readClipVisionConfig, type ClipVisionConfig } from './clip-vision-config.js';
 import { type DecoderConfig, type DecoderHints, readDecoderConfig } from './decoder-config.js';
+import { IMAGE_ID } from '../sample.js';
 import { officialProjectorDepth, type ProjectorConfig } from './projector-config.js';
 import {
   activationName,
@@ -25,9 +26,6 @@ export interface LlavaConfig {
   /** The id that stands for one feature of a picture; outside of the vocabulary where none is set apart for it. */
   readonly imageTokenId: number;
 }
-
-/** What XTuner and the authors' LLaVA put where a picture goes: their vocabularies hold no token for it. */
-export const IMAGE_PLACEHOLDER = -200;
 
 /** The layer that XTuner always uses, and LLaVA-1.5. */
 export const DEFAULT_FEATURE_LAYER = -2;
@@ -152,7 +150,8 @@ export function readOfficialConfig(
       select: fields.mm_vision_select_feature === 'patch' ? 'default' : 'full',
     },
     text,
-    imageTokenId: IMAGE_PLACEHOLDER,
+    // The vocabularies of XTuner and the authors' LLaVA hold no token for a picture.
+    imageTokenId: IMAGE_ID,
   };
 }
 

@@ -28,13 +28,13 @@ export interface SourceDescription {
   /** Parts of a LLaVA that are not there. */
   readonly missing: readonly PartName[];
   /** What is not beside the parts that are there, and other folders must bring. */
-  readonly lacks: readonly Companion[];
+  readonly lacks: readonly Lack[];
   /** What does not fit the configuration that is there: a tensor each, or why it cannot be compared. */
   readonly faults: readonly string[];
 }
 
-/** What belongs beside weights. */
-export type Companion = 'configuration' | 'tokenizer' | 'chat template' | 'image processor';
+/** What belongs beside weights and may not be there. */
+export type Lack = 'configuration' | 'tokenizer' | 'chat template' | 'image processor';
 
 /**
  * Looks at a folder or file; reads configurations and headers, and nothing from the network.
@@ -73,10 +73,10 @@ export async function describeSource(
 async function findLacks(
   sources: readonly WeightSource[],
   parts: ReadonlyMap<PartName, PartFacts>,
-): Promise<Companion[]> {
+): Promise<Lack[]> {
   // What an adapter stands on has all of it.
   if (sources.some(({ isAdapter }) => isAdapter)) return [];
-  const there = new Set<Companion>();
+  const there = new Set<Lack>();
   for (const { path, config } of sources) {
     if (config !== undefined) there.add('configuration');
     // The folder that the configuration names has it.
@@ -87,7 +87,7 @@ async function findLacks(
     there.add('tokenizer');
     if (tokenizer.template !== undefined) there.add('chat template');
   }
-  const needed: Companion[] = [];
+  const needed: Lack[] = [];
   if (parts.has('decoder') || parts.has('vision')) needed.push('configuration');
   if (parts.has('decoder')) needed.push('tokenizer', 'chat template');
   if (parts.has('vision')) needed.push('image processor');

@@ -12,6 +12,7 @@ import type { LlavaConfig } from '../configs/llava-config.js';
 import { type ImageProcessor, inMode } from '../configs/image-processor.js';
 import type { Assembly, TextAssembly } from '../load/assemble.js';
 import { findImageProcessor } from '../load/find-image-processor.js';
+import { IMAGE_PLACEHOLDER } from '../sample.js';
 import { generationConfig } from './generation-json.js';
 import {
   hfConfig,
@@ -172,7 +173,7 @@ function addImageToken(tokenizer: TokenizerFiles, { imageTokenId: id }: LlavaCon
       hint: 'Put the tokenizer that the model was trained with beside its weights.',
     });
   }
-  const token = tokenizer.role('image_token') ?? '<image>';
+  const token = tokenizer.role('image_token') ?? IMAGE_PLACEHOLDER;
   tokenizer.add(token);
   return token;
 }
@@ -230,7 +231,7 @@ function chatTemplate(
   const found = chosen ?? tokenizer.template;
   if (chosen !== undefined || (found !== undefined && PLACES_IMAGES.test(found))) return found;
   const has = (token: string): boolean => tokenizer.id(token) !== undefined;
-  const other = imageToken === '<image>' ? templateFor?.(has) : undefined;
+  const other = imageToken === IMAGE_PLACEHOLDER ? templateFor?.(has) : undefined;
   const fault =
     found === undefined ? 'There is no chat template' : 'The chat template gives pictures no place';
   if (other === undefined) {

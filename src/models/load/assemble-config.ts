@@ -6,7 +6,6 @@ import { type DecoderConfig, readDecoderConfig } from '../configs/decoder-config
 import {
   DEFAULT_FEATURE_LAYER,
   featureLayerIndex,
-  IMAGE_PLACEHOLDER,
   isOfficialConfig,
   type LlavaConfig,
   officialVisionTower,
@@ -15,6 +14,7 @@ import {
 } from '../configs/llava-config.js';
 import { type ProjectorConfig, readProjectorConfig } from '../configs/projector-config.js';
 import { ConfigError, configError } from '../configs/read-config.js';
+import { IMAGE_ID } from '../sample.js';
 import type { ConfigFile } from './config-file.js';
 
 export interface PartOptions {
@@ -139,7 +139,7 @@ function composed(
       select: options.select ?? 'default',
     },
     text,
-    imageTokenId: IMAGE_PLACEHOLDER,
+    imageTokenId: IMAGE_ID,
   };
 }
 

@@ -65,7 +65,15 @@ export async function loadModel(
   source: string,
   options: LoadOptions = {},
 ): Promise<Loaded<Llava, Assembly> | Loaded<TextModel, TextAssembly>> {
-  const assembly = await assembleAny(source, options);
+  return loadAssembled(await assembleAny(source, options), source, options);
+}
+
+/** What was assembled before, likewise. */
+export async function loadAssembled(
+  assembly: Assembly | TextAssembly,
+  source: string,
+  options: LoadOptions = {},
+): Promise<Loaded<Llava, Assembly> | Loaded<TextModel, TextAssembly>> {
   return assembly.kind === 'text'
     ? loadText(assembly, source, options)
     : loadWhole(assembly, source, options);

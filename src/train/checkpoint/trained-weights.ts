@@ -17,19 +17,12 @@ import { writeShards } from '../../formats/safetensors/shards.js';
 import { openWeights } from '../../formats/weights.js';
 import type { PictureSettings } from '../../generate/index.js';
 import { adapterJson } from '../../models/export/adapter-json.js';
-import { configText } from '../../models/export/small-files.js';
+import { type Companion, configText } from '../../models/export/small-files.js';
 import { tensorSource, type SegmentedModel } from '../../models/index.js';
 import { Linear, type LoraAdapter } from '../../nn/index.js';
 import type { Tensor } from '../../torch/index.js';
 import { restoreTensors } from './restore-tensors.js';
 import type { Trainable } from '../prepare/trainable.js';
-
-/** A file that makes a folder of weights a model. */
-export interface Companion {
-  readonly name: string;
-  /** A file to copy, or what to write. */
-  readonly content: string | { readonly path: string };
-}
 
 export interface LearntOptions {
   readonly model: SegmentedModel;

@@ -14,16 +14,17 @@ import {
   type ChatModel,
 } from '../../generate/index.js';
 import {
+  configKind,
   Llava,
   readDecoderConfig,
   readLlavaConfig,
   TextModel,
   type LanguageModel,
 } from '../../models/index.js';
+import type { Companion } from '../../models/export/small-files.js';
 import { kernelsFor, Linear } from '../../nn/index.js';
 import { Generator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
-import type { Companion } from '../checkpoint/trained-weights.js';
 
 export interface OpenedModel extends ChatModel {
   /** Folder of the tokenizer. */
@@ -60,9 +61,9 @@ async function newModel(
   { device, dtype, signal, onDownload }: OpenModelOptions,
 ): Promise<OpenedModel> {
   const tokenizer = await resolveModel(model.tokenizer!, { signal, onProgress: onDownload });
-  const hasTower = json['vision_config'] !== undefined;
-  const format = await loadFormat(tokenizer, text.template, hasTower);
   const source = { file: 'model.config', json };
+  const hasTower = configKind(source) !== 'decoder';
+  const format = await loadFormat(tokenizer, text.template, hasTower);
   const build = { dtype, kernels: kernelsFor({ device, dtype }) };
   const made: LanguageModel = hasTower
     ? new Llava(readLlavaConfig(source), build)

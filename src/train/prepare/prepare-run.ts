@@ -64,8 +64,7 @@ export async function* prepareRun(
     const data = await openDataset(recipe, {
       tokenizer,
       input: model.input,
-      // The data set makes the colour of its padding from the mean again.
-      imageMean: pictures ? meanOf(pictures.background) : undefined,
+      background: pictures?.background,
       signal,
       onProgress: onDownload,
     });
@@ -126,12 +125,6 @@ export function refuseLateFactors(
       hint: 'Set `precision.compute` to fp32, or `updateInBackward` to false.',
     });
   }
-}
-
-type Rgb = readonly [number, number, number];
-
-function meanOf([red, green, blue]: Rgb): Rgb {
-  return [(red + 0.5) / 255, (green + 0.5) / 255, (blue + 0.5) / 255];
 }
 
 function sum(rows: readonly { readonly parameters: number }[]): number {

@@ -1,0 +1,40 @@
+/**
+ * What a model takes: samples of tokens, labels and pixels, within its limits. Nothing here needs libtorch, so that threads which
+ * only read data can do without it.
+ */
+
+/** The label of a token that is not to be predicted; LLaVA's `IGNORE_INDEX`. */
+export const IGNORED_LABEL = -100;
+
+/** Stands for one picture among ids, until as many image tokens as it has features do; LLaVA's `IMAGE_TOKEN_INDEX`. */
+export const IMAGE_ID = -200;
+
+/** Stands for one picture in text. */
+export const IMAGE_PLACEHOLDER = '<image>';
+
+/** One conversation, tokenised. */
+export interface Sample {
+  /** Token ids; each picture stands as as many image tokens as it has features. */
+  readonly inputIds: ArrayLike<number>;
+  /** For each position its own token, or {@link IGNORED_LABEL}; position t learns to predict the label of t + 1. */
+  readonly labels: ArrayLike<number>;
+  /** In the order of their places. */
+  readonly images: readonly ImagePixels[];
+}
+
+/** Normalised pixels (3, S, S), or bytes (S, S, 3) that are normalised on the device. */
+export type ImagePixels = Float32Array | Uint8Array;
+
+/** What a model takes: the limits that `makeBatch` checks on the host. */
+export interface InputFacts {
+  readonly vocabSize: number;
+  /** `null` for a model without a vision tower. */
+  readonly image: {
+    /** The id that stands for one feature of a picture. */
+    readonly tokenId: number;
+    /** Features of one picture. */
+    readonly tokens: number;
+    /** Pixels along each side. */
+    readonly size: number;
+  } | null;
+}
