@@ -4,14 +4,9 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 
+import { spansOf, WHOLE_BYTES } from '../base/sampled-bytes.js';
 import { openSource, type ByteSource } from './source.js';
 import type { StoredTensor } from './stored.js';
-
-/** Up to so many bytes nothing is left out. */
-const WHOLE = 64 * 2 ** 20;
-/** Bytes of a sample, and from the beginning of one to that of the next. */
-const SAMPLE = 4096;
-const STEP = 8 * 2 ** 20;
 
 /** SHA-256 (hexadecimal) of names, types, shapes and samples, whatever the files are called and however they are divided. */
 export async function weightsDigest(
@@ -26,7 +21,7 @@ export async function weightsDigest(
     for (const tensor of sorted) {
       signal?.throwIfAborted();
       hash.update(`${JSON.stringify([tensor.name, tensor.dtype, tensor.shape])}\n`);
-      await addBytes(hash, tensor, total <= WHOLE, files);
+      await addBytes(hash, tensor, total <= WHOLE_BYTES, files);
     }
   } finally {
     for (const file of files.values()) await file.close();
@@ -40,7 +35,7 @@ async function addBytes(
   isWhole: boolean,
   files: Map<string, ByteSource>,
 ): Promise<void> {
-  for (const { start, length } of isWhole ? whole(bytes) : samples(bytes)) {
+  for (const { start, length } of spansOf(bytes, isWhole)) {
     if (data !== undefined) {
       hash.update(data.subarray(offset + start, offset + start + length));
       continue;
@@ -51,24 +46,23 @@ async function addBytes(
   }
 }
 
-interface Span {
-  readonly start: number;
-  readonly length: number;
-}
-
-function* whole(bytes: number): Generator<Span> {
-  for (let start = 0; start < bytes; start += STEP) {
-    yield { start, length: Math.min(STEP, bytes - start) };
+/** The same of any file. */
+export async function fileDigest(
+  path: string,
+  { signal }: { signal?: AbortSignal | undefined } = {},
+): Promise<string> {
+  const hash = createHash('sha256');
+  const source = await openSource(path);
+  try {
+    hash.update(`${source.size}\n`);
+    for (const { start, length } of spansOf(source.size, source.size <= WHOLE_BYTES)) {
+      signal?.throwIfAborted();
+      hash.update(await source.read(start, length));
+    }
+  } finally {
+    await source.close();
   }
-}
-
-/** The beginning, the end, and what lies regularly between them. */
-function* samples(bytes: number): Generator<Span> {
-  for (let start = 0; start < bytes; start += STEP) {
-    yield { start, length: Math.min(SAMPLE, bytes - start) };
-  }
-  const start = Math.max(0, bytes - SAMPLE);
-  if (start > 0) yield { start, length: bytes - start };
+  return hash.digest('hex');
 }
 
 function compare(a: string, b: string): number {
