@@ -16,7 +16,7 @@ import {
   type GenerateOptions,
   loadChatModel,
   type Prompt,
-  readPictureSettings,
+  usePictures,
 } from '../src/generate/index.js';
 import { type LanguageModel, loadLlava } from '../src/models/index.js';
 import type { Message, Part } from '../src/text/index.js';
@@ -49,7 +49,7 @@ interface Answered {
   readonly margins: number[];
 }
 
-type Settings = Pick<GenerateOptions, 'stopTokens' | 'normaliseTable'>;
+type Settings = Pick<GenerateOptions, 'stopTokens'>;
 
 /**
  * Adds a row for every answer; with `out` writes `generation.json` there.
@@ -133,9 +133,8 @@ async function makePrompts(
     ? await loadChatModel(folder, options)
     : await loadLlava(folder, options);
   const { model, format, stopTokens = [] } = chat;
-  const { size } = model.input.image!;
   // The processor of transformers, without settings, crops.
-  const pictures = chat.pictures ?? (await readPictureSettings(folder, { size, mode: 'crop' }));
+  const pictures = chat.pictures ?? (await usePictures(model, folder, { mode: 'crop' }))!;
   const prompts = await Promise.all(
     facts.map(async (fact, i): Promise<Prompt> => {
       const images = await Promise.all(
@@ -148,7 +147,7 @@ async function makePrompts(
       throw unexpectedFile(folder, `there is no tokenizer and no input_ids for prompt ${i}`);
     }),
   );
-  const settings = { stopTokens, normaliseTable: pictures.normaliseTable };
+  const settings = { stopTokens };
   return { model, prompts, tokenized: format !== undefined, settings };
 }
 

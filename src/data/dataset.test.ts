@@ -105,8 +105,10 @@ describe('a dataset', () => {
     expect(counts.supervised).toBe(learned.length);
     expect(second!.place).toEqual({ file: folder.at('mixed.jsonl'), record: 2, line: 2 });
     const { truncated, ...batchCounts } = counts;
+    const image = { ...INPUT.image!, normaliseTable: normaliseTable() };
+    const normalised = { ...INPUT, image };
     scope(() => {
-      const batch = makeBatch([first!, second!], INPUT, { normaliseTable: normaliseTable() });
+      const batch = makeBatch([first!, second!], normalised);
       expect(batch.counts).toEqual(batchCounts);
     });
     expect(truncated).toBe(0);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
+import { cases } from '../base/testing.js';
 import type { ChatFormat } from '../text/chat-format.js';
 import { createFormat } from '../text/format.js';
 import { fixtureTokenizer, tokensOf } from '../text/testing.js';
@@ -232,7 +233,7 @@ describe('length', () => {
           expect(labels.filter((label) => label !== -100)).toHaveLength(supervised);
         },
       ),
-      { numRuns: 200 },
+      { numRuns: cases(50) },
     );
   });
 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
+import { cases } from '../base/testing.js';
 import { naturalOrder } from './natural-order.js';
 
 test('counts as people do', () => {
@@ -23,6 +24,6 @@ test('is an order', () => {
       if (naturalOrder(a, b) < 0 && naturalOrder(b, c) < 0)
         expect(naturalOrder(a, c)).toBeLessThan(0);
     }),
-    { numRuns: 1000 },
+    { numRuns: cases(200) },
   );
 });

@@ -14,7 +14,7 @@ import {
   type LoadOptions,
 } from '../models/index.js';
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
-import { type PictureSettings, readPictureSettings } from './picture.js';
+import { type PictureSettings, usePictures } from './picture.js';
 import type { Prompt } from './prompt.js';
 import { modelBeneath, readJson, tokenizerFolder } from './tokenizer-folder.js';
 
@@ -61,11 +61,7 @@ export async function loadChatModel(
   }
   const { model } = await loadAssembled(assembly, path, { resolve, ...options });
   try {
-    const { image } = model.input;
-    const pictures =
-      image === null
-        ? null
-        : await readPictureSettings(assembly, { size: image.size, mode: imageMode });
+    const pictures = await usePictures(model, assembly, { mode: imageMode });
     return { model, format, pictures, stopTokens: [...stopTokens] };
   } catch (error) {
     model.dispose();

@@ -28,8 +28,6 @@ export interface Continuation {
 }
 
 export interface ContinuationOptions {
-  /** Normalised value of byte b in channel c at 256 c + b; needed where pictures come as bytes. */
-  normaliseTable?: Float32Array | undefined;
   /** Places by which the cache grows. @default 256 */
   block?: number | undefined;
 }
@@ -38,7 +36,6 @@ export interface ContinuationOptions {
 export class CachedContinuation implements Continuation {
   readonly #model: LanguageModel;
   readonly #prompts: readonly Prompt[];
-  readonly #options: ContinuationOptions;
   readonly #cache: KvCache;
   readonly #device: Device;
   readonly #sameLength: boolean;
@@ -49,14 +46,13 @@ export class CachedContinuation implements Continuation {
   constructor(
     model: LanguageModel,
     prompts: readonly Prompt[],
-    { block = 256, ...options }: ContinuationOptions = {},
+    { block = 256 }: ContinuationOptions = {},
   ) {
     const { weight } = model.decoder.embedTokens;
     const { numHiddenLayers, numKeyValueHeads, headDim } = model.decoder.config;
     const lengths = prompts.map(({ inputIds }) => inputIds.length);
     this.#model = model;
     this.#prompts = prompts;
-    this.#options = options;
     this.#device = weight.device;
     this.#longest = Math.max(...lengths);
     this.#sameLength = lengths.every((length) => length === lengths[0]);
@@ -78,7 +74,7 @@ export class CachedContinuation implements Continuation {
   start(): Tensor {
     return scope(() => {
       const cache = this.#cache;
-      const batch = packPrompts(this.#model, this.#prompts, this.#options);
+      const batch = packPrompts(this.#model, this.#prompts);
       const { lengths } = batch.sequences;
       const slots = packedSlots(lengths, cache.places, this.#device);
       const inputs = this.#model.inputs(batch);
@@ -127,13 +123,11 @@ export class CachedContinuation implements Continuation {
 export class RecomputedContinuation implements Continuation {
   readonly #model: LanguageModel;
   readonly #prompts: readonly Prompt[];
-  readonly #options: ContinuationOptions;
   readonly #added: number[][];
 
-  constructor(model: LanguageModel, prompts: readonly Prompt[], options: ContinuationOptions = {}) {
+  constructor(model: LanguageModel, prompts: readonly Prompt[]) {
     this.#model = model;
     this.#prompts = prompts;
-    this.#options = options;
     this.#added = prompts.map(() => []);
   }
 
@@ -146,7 +140,7 @@ export class RecomputedContinuation implements Continuation {
         ...prompt,
         inputIds: [...given[row]!, ...plain(this.#added[row]!)],
       }));
-      const batch = packPrompts(this.#model, prompts, this.#options);
+      const batch = packPrompts(this.#model, prompts);
       // An image token that the model wrote itself is a token like any other: no picture stands there.
       const ids = given.flatMap((prompt, row) => [...plain(prompt), ...this.#added[row]!]);
       return lastLogits(this.#model, batch.sequences.lengths, {
@@ -166,11 +160,7 @@ export class RecomputedContinuation implements Continuation {
   }
 }
 
-function packPrompts(
-  model: LanguageModel,
-  prompts: readonly Prompt[],
-  { normaliseTable }: ContinuationOptions,
-): Batch {
+function packPrompts(model: LanguageModel, prompts: readonly Prompt[]): Batch {
   const samples = prompts.map(({ inputIds, images = [] }): Sample => ({
     inputIds,
     labels: new Int32Array(inputIds.length).fill(IGNORED_LABEL),
@@ -178,7 +168,6 @@ function packPrompts(
   }));
   return makeBatch(samples, model.input, {
     device: model.decoder.embedTokens.weight.device,
-    ...(normaliseTable === undefined ? {} : { normaliseTable }),
   });
 }
 

@@ -24,10 +24,7 @@ export interface ConversationOptions {
   reading?: Reading | undefined;
 }
 
-export type AskOptions = Omit<
-  GenerateOptions,
-  'tokenizer' | 'normaliseTable' | 'stopTokens' | 'onLogits'
->;
+export type AskOptions = Omit<GenerateOptions, 'tokenizer' | 'stopTokens' | 'onLogits'>;
 
 export class Conversation {
   readonly #chat: ChatModel;
@@ -81,7 +78,7 @@ export class Conversation {
     question: string,
     options: AskOptions = {},
   ): AsyncGenerator<string, AnswerSummary, undefined> {
-    const { model, format, pictures, stopTokens } = this.#chat;
+    const { model, format, stopTokens } = this.#chat;
     const content: Part[] = this.#pictures
       .slice(this.#shown)
       .map((_, i) => ({ type: 'image', image: this.#shown + i }));
@@ -98,7 +95,6 @@ export class Conversation {
       for await (const token of generate(model, [prompt], {
         ...options,
         tokenizer: format.tokenizer,
-        normaliseTable: pictures?.normaliseTable,
         stopTokens,
       })) {
         if (newTokens++ === 0) first = performance.now();

@@ -140,9 +140,9 @@ class Steps {
   #tokens: Tensor | undefined;
 
   constructor(model: LanguageModel, prompts: readonly Prompt[], options: GenerateOptions) {
-    const { cache = true, normaliseTable, block, onLogits } = options;
+    const { cache = true, block, onLogits } = options;
     const Way = cache ? CachedContinuation : RecomputedContinuation;
-    this.#continuation = inferenceMode(() => new Way(model, prompts, { normaliseTable, block }));
+    this.#continuation = inferenceMode(() => new Way(model, prompts, { block }));
     this.#sampler = new Sampler(readSampling(options), {
       prompts: prompts.map(({ inputIds }) => inputIds),
       vocabSize: model.input.vocabSize,

@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { normaliseTable } from '../data/image/normalise.js';
-import { readPictureSettings } from './picture.js';
+import { TextModel } from '../models/index.js';
+import { readPictureSettings, usePictures } from './picture.js';
+import { tinyLlava } from './testing.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -19,7 +21,6 @@ describe('settings of pictures', () => {
   it("are CLIP's, padded, where the folder says nothing", async () => {
     expect(await readPictureSettings(folder, { size: 336 })).toMatchObject({
       ...{ size: 336, mode: 'pad', background: [122, 116, 104] },
-      normaliseTable: normaliseTable(),
       processor: { json: { do_pad: true, image_processor_type: 'LlavaImageProcessor' } },
     });
   });
@@ -31,7 +32,6 @@ describe('settings of pictures', () => {
     });
     const found = await readPictureSettings(folder, { size: 8 });
     expect(found).toMatchObject({ mode: 'crop', background: [127, 127, 127] });
-    expect(found.normaliseTable[255]).toBe(1);
     expect(await readPictureSettings(folder, { size: 8, mode: 'pad' })).toMatchObject({
       mode: 'pad',
     });
@@ -75,4 +75,22 @@ describe('settings of pictures', () => {
     const found = await readPictureSettings(folder, { size: 8, mode: 'crop' });
     expect(found.processor.json).toMatchObject({ size: { shortest_edge: 8 }, crop_size: size });
   });
+});
+
+it('a model normalises its pictures by the settings that it is given', async () => {
+  const llava = await tinyLlava('llama3');
+  expect(llava.input.image!.normaliseTable).toBeUndefined();
+  await usePictures(llava, folder);
+  expect(llava.input.image!.normaliseTable).toEqual(normaliseTable());
+  const half = [0.5, 0.5, 0.5];
+  await write('preprocessor_config.json', { image_mean: half, image_std: half });
+  const settings = await usePictures(llava, folder, { mode: 'pad' });
+  expect(settings).toMatchObject({ size: llava.config.vision.imageSize, mode: 'pad' });
+  expect(llava.input.image!.normaliseTable).toEqual(
+    normaliseTable([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+  );
+  const text = new TextModel(llava.config.text);
+  expect(await usePictures(text, folder)).toBeNull();
+  text.dispose();
+  llava.dispose();
 });

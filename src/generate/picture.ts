@@ -7,12 +7,12 @@ import {
   findImageProcessor,
   type ImageProcessor,
   inMode,
+  type LanguageModel,
+  Llava,
 } from '../models/index.js';
 
 export interface PictureSettings extends FitOptions {
   readonly background: readonly [red: number, green: number, blue: number];
-  /** Normalised value of byte b in channel c at 256 c + b. */
-  readonly normaliseTable: Float32Array;
   /** The same for other tools. */
   readonly processor: ImageProcessor;
 }
@@ -37,12 +37,22 @@ export async function readPictureSettings(
   const found = await findImageProcessor(where, size);
   const processor: ImageProcessor = mode === undefined ? found : inMode(found, mode);
   expectComputable(processor, size);
-  const { mean, std, rescaleFactor } = processor;
-  return {
-    size,
-    mode: processor.mode,
-    background: meanColour(mean),
-    normaliseTable: normaliseTable(mean, std, rescaleFactor),
-    processor,
-  };
+  return { size, mode: processor.mode, background: meanColour(processor.mean), processor };
+}
+
+/**
+ * The settings of a model's pictures, which it normalises by them from then on; `null` for a decoder alone.
+ *
+ * @throws those of `readPictureSettings`
+ */
+export async function usePictures(
+  model: LanguageModel,
+  where: string | Pick<Assembly, 'sources' | 'configs'>,
+  { mode }: Pick<PictureOptions, 'mode'> = {},
+): Promise<PictureSettings | null> {
+  if (!(model instanceof Llava)) return null;
+  const settings = await readPictureSettings(where, { size: model.input.image!.size, mode });
+  const { mean, std, rescaleFactor } = settings.processor;
+  model.normaliseBy(normaliseTable(mean, std, rescaleFactor));
+  return settings;
 }

@@ -45,13 +45,14 @@ test('bytes are normalised by the table, channel by channel', () => {
     const bytes = Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 255]);
     const normaliseTable = Float32Array.from({ length: 768 }, (_, i) => i / 4);
     const sample = { inputIds: [-200, -200], labels: [-100, -100], images: [bytes] };
-    const { images } = makeBatch([sample], input, { normaliseTable });
+    const normalising = { ...input, image: { ...input.image!, normaliseTable } };
+    const { images } = makeBatch([sample], normalising);
     const channel = (c: number) => [0, 3, 6, 9].map((i) => (256 * c + bytes[i + c]!) / 4);
     const values = images!.pixelValues.contiguous().view([3, 4]).toArray();
     expect(values).toEqual([channel(0), channel(1), channel(2)]);
     // A Buffer, as decoders of images give it, is bytes too.
     const buffered = { ...sample, images: [Buffer.from(bytes)] };
-    const same = makeBatch([buffered], input, { normaliseTable });
+    const same = makeBatch([buffered], normalising);
     expect(same.images!.pixelValues.toArray()).toEqual(images!.pixelValues.toArray());
   });
 });

@@ -46,8 +46,6 @@ export interface Batch {
 export interface BatchOptions {
   /** @default 'cpu' */
   device?: Device;
-  /** Normalised value of byte b in channel c at 256 c + b; needed where pictures come as bytes. */
-  normaliseTable?: Float32Array;
 }
 
 /**
@@ -59,7 +57,7 @@ export interface BatchOptions {
 export function makeBatch(
   samples: readonly Sample[],
   input: InputFacts,
-  { device = 'cpu', normaliseTable }: BatchOptions = {},
+  { device = 'cpu' }: BatchOptions = {},
 ): Batch {
   const packed = pack(samples, input);
   const { ids, positions, imagePositions, supervised, targets } = packed;
@@ -79,7 +77,7 @@ export function makeBatch(
         images.length === 0
           ? null
           : {
-              pixelValues: pixelValues(images, input.image!.size, device, normaliseTable),
+              pixelValues: pixelValues(images, input.image!, device),
               positions: imagePositionsT,
             },
       supervised: { positions: supervisedL, targets: targetsL },
@@ -177,9 +175,8 @@ function checkSample({ inputIds, labels, images }: Sample, index: number, input:
 /** Bytes travel as they are and are looked up on the device, which is exact to the bit. */
 function pixelValues(
   images: readonly ImagePixels[],
-  size: number,
+  { size, normaliseTable }: NonNullable<InputFacts['image']>,
   device: Device,
-  table: Float32Array | undefined,
 ): Tensor {
   return scope(() => {
     const shape = [images.length, size, size, 3];
@@ -187,16 +184,19 @@ function pixelValues(
       const values = joined(images, new Float32Array(shape.reduce((a, b) => a * b)));
       return fromTypedArray(values, [images.length, 3, size, size]).to({ device });
     }
-    if (table === undefined) {
+    if (normaliseTable === undefined) {
       throw new DataError('images come as bytes, and there is no table to normalise them', {
         code: 'E_SAMPLE',
-        hint: 'Pass normaliseTable.',
+        hint: 'Tell the model how its pictures are normalised (normaliseBy).',
       });
     }
     const bytes = joined(images, new Uint8Array(shape.reduce((a, b) => a * b)));
     const placed = fromTypedArray(bytes, shape).to({ device }).to('int32');
     const channels = tensor([0, 256, 512], { dtype: 'int32', device });
-    const values = tensor(table, { device }).indexSelect(0, placed.add(channels).flatten());
+    const values = tensor(normaliseTable, { device }).indexSelect(
+      0,
+      placed.add(channels).flatten(),
+    );
     return values.view(shape).permute([0, 3, 1, 2]);
   });
 }

@@ -18,7 +18,7 @@ import type { Head, Segment } from './segment.js';
 export class Llava extends LanguageModel {
   readonly segments: readonly Segment[];
   readonly head: Head;
-  readonly input: InputFacts;
+  input: InputFacts;
   readonly vision: ClipVisionTower;
   readonly projector: Projector;
 
@@ -41,6 +41,15 @@ export class Llava extends LanguageModel {
       ...this.blockSegments(),
     ];
     this.head = this.makeHead();
+  }
+
+  /**
+   * From now on bytes of pictures are normalised by a table, which the settings beside the weights give.
+   *
+   * @param normaliseTable normalised value of byte b in channel c at 256 c + b
+   */
+  normaliseBy(normaliseTable: Float32Array): void {
+    this.input = { ...this.input, image: { ...this.input.image!, normaliseTable } };
   }
 
   /** Nothing above the selected layer. */

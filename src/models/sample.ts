@@ -36,5 +36,7 @@ export interface InputFacts {
     readonly tokens: number;
     /** Pixels along each side. */
     readonly size: number;
+    /** Normalised value of byte b in channel c at 256 c + b; needed where pictures come as bytes. */
+    readonly normaliseTable?: Float32Array;
   } | null;
 }

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { DataError } from '../base/errors.js';
+import { cases } from '../base/testing.js';
 import { compileTemplate, GENERATION_END, GENERATION_START } from './jinja.js';
 
 const render = (source: string, variables: Record<string, unknown> = {}, now?: Date): string =>
@@ -157,7 +158,7 @@ describe('what fails is typed and ends', () => {
         const error = failure(words.join(''));
         if (error !== undefined) expect(error).toBeInstanceOf(DataError);
       }),
-      { numRuns: 500 },
+      { numRuns: cases(100) },
     );
   });
 });

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { PatinaError } from '../base/errors.js';
+import { cases } from '../base/testing.js';
 import { fixtureTokenizer, readFixture } from './testing.js';
 import { decode } from './token-stream.js';
 import { Tokenizer } from './tokenizer.js';
@@ -145,7 +146,7 @@ describe('round trips', () => {
         expect(decode(tokenizer, ids)).toBe(expected);
         expect(ids.some((id) => tokenizer.isSpecial(id))).toBe(false);
       }),
-      { numRuns: 300 },
+      { numRuns: cases(100) },
     );
   });
 });

@@ -151,7 +151,6 @@ function trainerOf(recipe: Recipe, prepared: PreparedRun): Trainer {
     ...{ recipe, batching, device, precision, plan, trainable, data },
     model: opened.model,
     weights: new TrainedWeights({ ...opened, trainable }),
-    normaliseTable: opened.pictures?.normaliseTable,
     answer: answerer(opened, recipe),
   });
 }

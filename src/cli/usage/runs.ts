@@ -32,7 +32,7 @@ Examples:
     });
   command
     .command('list')
-    .description('List the runs, as no command does.')
+    .description('List the runs, as `patina runs` alone does.')
     .addHelpText('after', '\nExamples:\n  patina runs list --root elsewhere')
     .action(list);
   command

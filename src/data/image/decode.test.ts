@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 
+import { cases } from '../../base/testing.js';
 import { decodeImage } from './decode.js';
 import { imageSize } from './header.js';
 import type { Reading, RgbImage } from './rgb-image.js';
@@ -54,7 +55,7 @@ describe('decodeImage on damaged files', () => {
       fc.asyncProperty(sample, fraction, readings, async ({ name, bytes }, part, reading) => {
         await attempt(bytes.subarray(0, Math.floor(part * bytes.length)), name, reading);
       }),
-      { numRuns: 400 },
+      { numRuns: cases(100) },
     );
   });
 
@@ -78,7 +79,7 @@ describe('decodeImage on damaged files', () => {
         }
         await attempt(Uint8Array.from(mutated), name, reading);
       }),
-      { numRuns: 600 },
+      { numRuns: cases(150) },
     );
   });
 
@@ -98,7 +99,7 @@ describe('decodeImage on damaged files', () => {
       fc.asyncProperty(magic, fc.uint8Array({ maxLength: 120 }), async (start, tail) => {
         await attempt(Buffer.concat([Buffer.from(start, 'latin1'), tail]), 'noise', 'turned');
       }),
-      { numRuns: 300 },
+      { numRuns: cases(100) },
     );
   });
 });

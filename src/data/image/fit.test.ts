@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { nativeLibrary } from '../../base/native-path.js';
+import { cases } from '../../base/testing.js';
 import { fitImage } from './fit.js';
 import type { FitMode } from './fit.js';
 import { CLIP_BACKGROUND } from './normalise.js';
@@ -94,7 +95,7 @@ describe('fitImage', () => {
         expect(fitted).toMatchObject({ width: size, height: size });
         expect(Buffer.from(fitted.data).equals(slowFit(image, size, mode))).toBe(true);
       }),
-      { numRuns: 150 },
+      { numRuns: cases(40) },
     );
   });
 
@@ -131,7 +132,7 @@ describe('fitImage', () => {
           expect(data.every((byte) => byte === value)).toBe(true);
         },
       ),
-      { numRuns: 40 },
+      { numRuns: cases(10) },
     );
   });
 
@@ -204,7 +205,7 @@ describe('the native library', () => {
         };
         expect(call(resize).equals(call(resizePortable))).toBe(true);
       }),
-      { numRuns: 300 },
+      { numRuns: cases(100) },
     );
   });
 

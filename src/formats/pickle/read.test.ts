@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { DataError, PatinaError } from '../../base/errors.js';
+import { cases } from '../../base/testing.js';
 import { readDense } from '../stored.js';
 import { callsIn, checkpointOf, damage, filesIn, PICKLES } from '../testing.js';
 import { Machine } from './machine.js';
@@ -274,7 +275,7 @@ describe('damaged files', () => {
       fc.asyncProperty(fc.constantFrom(...all), damage, async (bytes, harm) => {
         await endsWell(harm(bytes));
       }),
-      { numRuns: 1500 },
+      { numRuns: cases(300) },
     );
     expect(readdirSync(empty)).toEqual([]);
   });
@@ -286,7 +287,7 @@ describe('damaged files', () => {
       fc.asyncProperty(fc.constantFrom(...pickles), damage, async (pickle, harm) => {
         await endsWell(checkpointOf(harm(pickle), { 0: new Uint8Array(16) }));
       }),
-      { numRuns: 3000 },
+      { numRuns: cases(500) },
     );
     expect(readdirSync(empty)).toEqual([]);
   });
@@ -298,7 +299,7 @@ describe('damaged files', () => {
         const pickle = Buffer.from(`${pieces.join('')}.`, 'latin1');
         await endsWell(checkpointOf(pickle, { 0: new Uint8Array(16) }));
       }),
-      { numRuns: 3000 },
+      { numRuns: cases(500) },
     );
   });
 });

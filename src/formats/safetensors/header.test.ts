@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import { PatinaError } from '../../base/errors.js';
+import { cases } from '../../base/testing.js';
 import { readSpan } from '../stored.js';
 import { damage, PICKLES } from '../testing.js';
 import { readSafetensors, readSafetensorsBytes } from './header.js';
@@ -149,7 +150,7 @@ test('damaged files give tensors within the file or a typed error', async () => 
         expect(error).toBeInstanceOf(PatinaError);
       }
     }),
-    { numRuns: 3000 },
+    { numRuns: cases(500) },
   );
 });
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
+import { cases } from '../../base/testing.js';
 import { readDense, STORED_DTYPES, type StoredDType, type StoredTensor } from '../stored.js';
 import { PICKLES } from '../testing.js';
 import { readWeightIndex } from '../weight-index.js';
@@ -97,7 +98,7 @@ test('any set of tensors comes back as it was', async () => {
         rmSync(path);
       },
     ),
-    { numRuns: 60 },
+    { numRuns: cases(20) },
   );
 });
 

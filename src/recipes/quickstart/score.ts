@@ -36,7 +36,6 @@ export async function scoreRecords(
       maxNewTokens: LONGEST_ANSWER,
       stopTokens: chat.stopTokens,
       tokenizer: chat.format.tokenizer,
-      normaliseTable: chat.pictures!.normaliseTable,
       signal,
     })) {
       texts[prompt] = texts[prompt]! + text;

@@ -51,8 +51,6 @@ export interface TrainerParts extends UpdateSetupParts {
   readonly batching: EffectiveBatch;
   readonly weights: TrainedWeights;
   readonly data: TrainingData;
-  /** Normalises pictures that come as bytes. */
-  readonly normaliseTable?: Float32Array | undefined;
   /** Needed where the recipe has probe questions. */
   readonly answer?: Answer | undefined;
 }
@@ -189,11 +187,8 @@ export class Trainer {
   }
 
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
-    const { model, device, normaliseTable } = this.parts;
-    const options = {
-      device: device.device,
-      ...(normaliseTable !== undefined && { normaliseTable }),
-    };
+    const { model, device } = this.parts;
+    const options = { device: device.device };
     return hold(() =>
       noGrad(() =>
         data.microBatches.map(({ samples }) =>

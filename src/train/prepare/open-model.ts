@@ -9,8 +9,8 @@ import { loadFormat } from '../../data/index.js';
 import {
   loadChatModel,
   modelBeneath,
-  readPictureSettings,
   tokenizerFolder,
+  usePictures,
   type ChatModel,
 } from '../../generate/index.js';
 import {
@@ -72,13 +72,11 @@ async function newModel(
     const generator = Generator.create(seed, device);
     made.initialize(device, { generator, std: made.decoder.config.initializerRange });
     generator.dispose();
-    const { image: facts } = made.input;
     const stopTokens = endsOf(format);
     return {
       model: made,
       format,
-      pictures:
-        facts && (await readPictureSettings(tokenizer, { size: facts.size, mode: image.mode })),
+      pictures: await usePictures(made, tokenizer, { mode: image.mode }),
       stopTokens,
       tokenizer,
       base: undefined,
@@ -133,11 +131,10 @@ async function loadModel(
     resolve,
   });
   try {
-    const size = chat.model.input.image?.size;
     const pictures =
-      size !== undefined && vision !== undefined
-        ? await readPictureSettings(await resolve(vision), { size, mode: image.mode })
-        : chat.pictures;
+      vision === undefined
+        ? chat.pictures
+        : await usePictures(chat.model, await resolve(vision), { mode: image.mode });
     const isWhole = vision === undefined && projector === undefined;
     return {
       ...chat,
