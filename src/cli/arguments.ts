@@ -48,3 +48,6 @@ export function dtypeValue(text: string): DType {
   if (dtype === undefined) throw new InvalidArgumentError('Use bf16, fp16 or fp32.');
   return dtype;
 }
+
+/** What `--changed-base` does. */
+export const CHANGED_BASE = 'take what a run stands on also where it has changed since';

@@ -19,6 +19,7 @@ export interface ChatFlags {
   vision?: string;
   projector?: string;
   system?: string;
+  changedBase?: boolean;
   template?: string;
   tokenizer?: string;
   maxNewTokens?: number;
@@ -83,6 +84,7 @@ async function load(
   session: Session,
 ): Promise<Awaited<ReturnType<typeof loadChatModel>> | undefined> {
   const { adapter = [], base, llm, vision, projector, template, tokenizer, mode, dtype } = flags;
+  const { changedBase } = flags;
   const { device } = chooseDevice(flags.device ?? 'auto');
   const progress = new LoadProgress(session.stderr);
   return interruptible(async (signal) => {
@@ -94,9 +96,10 @@ async function load(
         vision: await weightsIn(vision),
         projector: await weightsIn(projector),
         tokenizer: await weightsIn(tokenizer),
-        ...{ template, signal, device },
+        ...{ template, signal, device, changedBase },
         ...(dtype === undefined ? {} : { dtype }),
         imageMode: mode,
+        onNotice: (message) => progress.notice(message),
         onDownload: (event) => progress.download(event),
         onProgress: (done, total) => progress.read(done, total),
       });

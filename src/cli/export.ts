@@ -22,6 +22,7 @@ export interface ExportFlags {
   projector?: string;
   base?: string;
   adapter?: string[];
+  changedBase?: boolean;
   merge?: boolean;
   dtype?: DType;
   featureLayer?: number;
@@ -111,6 +112,7 @@ async function write(
       resolve: (name) => resolveModel(name, { onProgress: (event) => progress.download(event) }),
       templateFor: (has) =>
         has('<|start_header_id|>') && has('<|eot_id|>') ? LLAMA3_TEMPLATE : undefined,
+      onNotice: (message) => progress.notice(message),
       onProgress: (done, total) => progress.read(done, total),
     });
   } finally {

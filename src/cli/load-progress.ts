@@ -15,13 +15,18 @@ export class LoadProgress {
 
   download(event: HubEvent): void {
     if (event.type === 'notice') {
-      this.end();
-      this.#output.write(`${event.message}\n`);
+      this.notice(event.message);
       return;
     }
     const { repository, bytes, totalBytes, files, totalFiles } = event;
     const far = `${formatBytes(bytes)} of ${formatBytes(totalBytes)}`;
     this.#show(`Downloading ${repository}: ${far}, ${files} of ${totalFiles} files`);
+  }
+
+  /** A line of its own. */
+  notice(message: string): void {
+    this.end();
+    this.#output.write(`${message}\n`);
   }
 
   read(done: number, total: number): void {

@@ -2,12 +2,20 @@
 import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import type { FitMode } from '../data/image/fit.js';
 import { type PictureSettings, readPictureSettings } from '../generate/picture.js';
-import { modelBeneath, tokenizerFolder } from '../generate/tokenizer-folder.js';
-import { assembleAny, Llava } from '../models/index.js';
+import { firstWith } from '../generate/tokenizer-folder.js';
+import {
+  assembleAny,
+  type AssembleOptions,
+  Llava,
+  type Provenance,
+  textFolders,
+} from '../models/index.js';
 
 export interface ModelView {
   /** Folder of the tokenizer. */
   readonly tokenizer: string;
+  /** What a checkpoint was trained with. */
+  readonly provenance: Provenance | undefined;
   /** `null` for a decoder alone. */
   readonly image: {
     readonly tokens: number;
@@ -17,21 +25,24 @@ export interface ModelView {
   } | null;
 }
 
+export interface ViewOptions extends Pick<AssembleOptions, 'changedBase' | 'onNotice'> {
+  mode?: FitMode | undefined;
+  onDownload?: (event: HubEvent) => void;
+}
+
 /** @throws those of `resolveModel` and `assembleAny` */
 export async function viewModel(
   source: string,
-  { mode, onDownload }: { mode?: FitMode | undefined; onDownload?: (event: HubEvent) => void } = {},
+  { mode, onDownload, ...options }: ViewOptions = {},
 ): Promise<ModelView> {
   const resolve = (name: string): Promise<string> => resolveModel(name, { onProgress: onDownload });
-  const folder = await resolve(source);
-  const tokenizer = await tokenizerFolder([folder, await modelBeneath(folder)], resolve);
-  const assembly = await assembleAny(folder, { resolve });
-  if (assembly.kind === 'text') return { tokenizer, image: null };
+  const assembly = await assembleAny(await resolve(source), { resolve, ...options });
+  const { provenance } = assembly;
+  const tokenizer = await firstWith('tokenizer.json', textFolders(assembly.places));
+  if (assembly.kind === 'text') return { tokenizer, provenance, image: null };
   const model = new Llava(assembly.config);
   const { tokens, tokenId, size } = model.input.image!;
   model.dispose();
-  return {
-    tokenizer,
-    image: { tokens, tokenId, settings: await readPictureSettings(assembly, { size, mode }) },
-  };
+  const settings = await readPictureSettings(assembly, { size, mode });
+  return { tokenizer, provenance, image: { tokens, tokenId, settings } };
 }

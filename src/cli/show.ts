@@ -23,11 +23,13 @@ export interface ShowFlags {
   image?: string;
   out?: string;
   template?: string;
+  system?: string;
+  changedBase?: boolean;
   maxLength?: number;
   imageTokens?: number;
   size?: number;
   mode?: FitMode;
-  reading: Reading;
+  reading?: Reading;
   specialTokens: SpecialTokens;
   expand?: boolean;
   json?: boolean;
@@ -46,7 +48,7 @@ export async function showCommand(flags: ShowFlags, session: Session): Promise<v
 }
 
 async function showImage(file: string, flags: ShowFlags, session: Session): Promise<void> {
-  const { mode, reading, out, json = false } = flags;
+  const { mode, out, json = false } = flags;
   const view = flags.model === undefined ? undefined : await viewOf(flags.model, flags, session);
   const settings = view?.image?.settings;
   const size = flags.size ?? settings?.size;
@@ -57,7 +59,8 @@ async function showImage(file: string, flags: ShowFlags, session: Session): Prom
     );
   }
   await showPicture({
-    ...{ file, size, reading, out, json, session },
+    ...{ file, size, out, json, session },
+    reading: flags.reading ?? view?.provenance?.image?.reading ?? 'turned',
     mode: mode ?? settings?.mode ?? 'pad',
     background: settings?.background ?? CLIP_BACKGROUND,
     tokens: flags.imageTokens ?? view?.image?.tokens,
@@ -75,33 +78,47 @@ async function showData(data: string, flags: ShowFlags, session: Session): Promi
   const coloured = session.stdout.isTTY === true && (process.env['NO_COLOR'] ?? '') === '';
   await showRecords({
     ...{ data, index, json, session },
-    encode: { format, maxLength, imageTokens, specialTokens },
+    encode: { format, maxLength, imageTokens, specialTokens, system: systemOf(flags, view) },
     expand: flags.expand === true ? expansion(format, view, imageTokens) : undefined,
     marks: coloured ? COLOUR_MARKS : PLAIN_MARKS,
   });
 }
 
 /** Loading libtorch takes a moment, which is needed for models alone. */
-async function viewOf(model: string, { mode }: ShowFlags, session: Session): Promise<ModelView> {
+async function viewOf(
+  model: string,
+  { mode, changedBase }: ShowFlags,
+  session: Session,
+): Promise<ModelView> {
   const { viewModel } = await import('./model-view.js');
   const progress = new LoadProgress(session.stderr);
   try {
     return await viewModel(await weightsIn(model), {
-      mode,
+      ...{ mode, changedBase },
       onDownload: (event) => progress.download(event),
+      onNotice: (message) => progress.notice(message),
     });
   } finally {
     progress.end();
   }
 }
 
+/** The system text of records without one: as it was asked for, else as the model was trained. */
+function systemOf({ system }: ShowFlags, view: ModelView | undefined): string | undefined {
+  const text = system ?? view?.provenance?.text.system ?? '';
+  return text === '' ? undefined : text;
+}
+
 async function formatOf(
-  { tokenizer, template = 'auto' }: ShowFlags,
+  { tokenizer, template }: ShowFlags,
   view: ModelView | undefined,
   session: Session,
 ): Promise<ChatFormat> {
   if (tokenizer === undefined) {
-    if (view !== undefined) return loadFormat(view.tokenizer, template, view.image !== null);
+    if (view !== undefined) {
+      const chosen = template ?? view.provenance?.text.template ?? 'auto';
+      return loadFormat(view.tokenizer, chosen, view.image !== null);
+    }
     throw misuse('Records need a tokenizer.', 'Give --model or --tokenizer.');
   }
   const progress = new LoadProgress(session.stderr);
@@ -113,7 +130,7 @@ async function formatOf(
   try {
     const named = await resolve(await weightsIn(tokenizer));
     const folder = await tokenizerFolder([named, await modelBeneath(named)], resolve);
-    return await loadFormat(folder, template);
+    return await loadFormat(folder, template ?? 'auto');
   } finally {
     progress.end();
   }

@@ -13,6 +13,7 @@ import { DataError, UsageError } from '../base/errors.js';
 import type { ChatFormat } from '../text/chat-format.js';
 import { IGNORED_LABEL, IMAGE_ID } from '../models/sample.js';
 import type { SpecialTokens } from '../text/span-encoder.js';
+import { textMessage, type Message } from '../text/message.js';
 import { pairTurns, type TurnFault } from '../text/turns.js';
 import { parseRecord } from './records/parse-record.js';
 import {
@@ -34,6 +35,8 @@ export interface EncodeOptions {
   overlong?: 'truncate' | 'skip' | 'stop' | undefined;
   /** Whether text that spells a special token stays text. @default 'text' */
   specialTokens?: SpecialTokens | undefined;
+  /** System text of a record that brings none. @default none */
+  system?: string | undefined;
 }
 
 export interface EncodedSample {
@@ -96,7 +99,8 @@ export function encodeJson(json: unknown, options: EncodeOptions): EncodeOutcome
 export function encodeRecord(record: ChatRecord, options: EncodeOptions): EncodeOutcome {
   const { format, overlong = 'truncate', specialTokens = 'text' } = options;
   const { maxLength, imageTokens } = limits(options);
-  const { id, messages } = record;
+  const { id } = record;
+  const messages = withSystem(record.messages, options.system);
   const bad = (problem: RecordProblem): EncodeOutcome => ({ status: 'bad', id, problem });
 
   let encoding;
@@ -145,7 +149,7 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
     length,
     supervised,
     truncated: whole - length,
-    warnings: warningsOf(record, format, specialTokens),
+    warnings: warningsOf({ ...record, messages }, format, specialTokens),
   };
   return { status: 'sample', sample };
 }
@@ -168,6 +172,11 @@ export function expandImages(
     at += count;
   });
   return expanded;
+}
+
+function withSystem(messages: readonly Message[], system: string | undefined): readonly Message[] {
+  if (system === undefined || messages[0]?.role === 'system') return messages;
+  return [textMessage('system', system), ...messages];
 }
 
 function limits({ maxLength = Infinity, imageTokens = 1 }: EncodeOptions): {

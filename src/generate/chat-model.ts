@@ -6,22 +6,27 @@ import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import { loadFormat } from '../data/loading/load-format.js';
 import { expandImages } from '../data/encode.js';
 import type { FitMode } from '../data/image/fit.js';
+import type { Reading } from '../data/image/rgb-image.js';
 import {
+  type Assembly,
   assembleAny,
   type ImagePixels,
   type LanguageModel,
   loadAssembled,
+  type Loaded,
   type LoadOptions,
+  type TextAssembly,
+  textFolders,
 } from '../models/index.js';
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
 import { type PictureSettings, usePictures } from './picture.js';
 import type { Prompt } from './prompt.js';
-import { modelBeneath, readJson, tokenizerFolder } from './tokenizer-folder.js';
+import { firstWith, readJson } from './tokenizer-folder.js';
 
 export interface ChatModelOptions extends LoadOptions {
-  /** A name, or the path of a Jinja file. @default the tokenizer's own */
+  /** A name, or the path of a Jinja file. @default what a checkpoint was trained with, else the tokenizer's own */
   template?: string | undefined;
-  /** Folder or hub name of the tokenizer. @default the first of model, base (given, or named by an adapter) and decoder that has one */
+  /** Folder or hub name of the tokenizer. @default the first of adapters, model, and what they stand on that has one */
   tokenizer?: string | undefined;
   /** How pictures become squares. @default what the model's files say */
   imageMode?: FitMode | undefined;
@@ -35,34 +40,57 @@ export interface ChatModel {
   readonly pictures: PictureSettings | null;
   /** Ids that end an answer. */
   readonly stopTokens: readonly number[];
+  /** What conversations begin with, where a checkpoint was trained so. */
+  readonly system?: string | undefined;
+  /** How a checkpoint was trained to read the pixels of files. */
+  readonly reading?: Reading | undefined;
+}
+
+/** A model from files. */
+export interface LoadedChatModel extends ChatModel {
+  /** Folder of the tokenizer. */
+  readonly tokenizer: string;
+  readonly loaded: Loaded<LanguageModel, Assembly | TextAssembly>;
 }
 
 /**
- * Loads a LLaVA, or a decoder alone.
+ * Loads a LLaVA, or a decoder alone. A checkpoint is spoken to as it was trained, unless options say otherwise.
  *
  * @throws those of `resolveModel`, `loadModel`, `loadTokenizer` and `createFormat`; DataError
  *   `E_TOKENIZER_MISSING`
  */
 export async function loadChatModel(
   source: string,
-  { template = 'auto', tokenizer, imageMode, onDownload, ...options }: ChatModelOptions = {},
-): Promise<ChatModel> {
+  { template, tokenizer, imageMode, onDownload, ...options }: ChatModelOptions = {},
+): Promise<LoadedChatModel> {
   const resolve = (name: string): Promise<string> =>
     resolveModel(name, { signal: options.signal, onProgress: onDownload });
   const path = await resolve(source);
-  const base = options.base ?? (options.llm === undefined ? await modelBeneath(path) : undefined);
-  const others = tokenizer === undefined ? [base, options.llm] : [];
-  const folder = await tokenizerFolder([tokenizer ?? path, ...others], resolve);
   const assembly = await assembleAny(path, { resolve, ...options });
-  const format = await loadFormat(folder, template, assembly.kind !== 'text');
-  const stopTokens = new Set(await endTokens(base === undefined ? path : await resolve(base)));
+  const { text, image } = assembly.provenance ?? {};
+  const folders = textFolders(assembly.places);
+  // One that is named on purpose stands for itself.
+  const folder =
+    tokenizer === undefined ? await firstWith('tokenizer.json', folders) : await resolve(tokenizer);
+  const chosen = template ?? text?.template ?? 'auto';
+  const format = await loadFormat(folder, chosen, assembly.kind !== 'text');
+  const stopTokens = new Set(await endTokens(folders));
   for (const id of [format.endOfTurn, format.tokenizer.eosId]) {
     if (id !== undefined) stopTokens.add(id);
   }
-  const { model } = await loadAssembled(assembly, path, { resolve, ...options });
+  const loaded = await loadAssembled(assembly, path, { resolve, ...options });
+  const { model } = loaded;
   try {
-    const pictures = await usePictures(model, assembly, { mode: imageMode });
-    return { model, format, pictures, stopTokens: [...stopTokens] };
+    return {
+      model,
+      format,
+      pictures: await usePictures(model, assembly, { mode: imageMode }),
+      stopTokens: [...stopTokens],
+      system: text?.system ?? undefined,
+      reading: image?.reading,
+      tokenizer: folder,
+      loaded,
+    };
   } catch (error) {
     model.dispose();
     throw error;
@@ -97,9 +125,10 @@ export function noPictures(): DataError {
   });
 }
 
-/** The `eos_token_id` of `generation_config.json`: one id or several. */
-async function endTokens(folder: string): Promise<number[]> {
-  const config = await readJson(join(folder, 'generation_config.json'));
+/** The `eos_token_id` of the first `generation_config.json`: one id or several. */
+async function endTokens(folders: readonly string[]): Promise<number[]> {
+  const file = 'generation_config.json';
+  const config = await readJson(join(await firstWith(file, folders), file));
   const ids = config?.['eos_token_id'];
   return [ids].flat().filter((id) => typeof id === 'number');
 }

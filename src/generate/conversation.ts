@@ -18,9 +18,9 @@ export interface AnswerSummary {
 }
 
 export interface ConversationOptions {
-  /** What the model is told before everything else. @default nothing */
+  /** What the model is told before everything else, `''` for nothing. @default what it was trained with */
   system?: string | undefined;
-  /** How the pixels of a file are read. @default 'turned' */
+  /** How the pixels of a file are read. @default as it was trained, else 'turned' */
   reading?: Reading | undefined;
 }
 
@@ -35,9 +35,12 @@ export class Conversation {
   #pictures: Uint8Array[] = [];
   #shown = 0;
 
-  constructor(chat: ChatModel, { system, reading = 'turned' }: ConversationOptions = {}) {
+  constructor(
+    chat: ChatModel,
+    { system = chat.system ?? '', reading = chat.reading ?? 'turned' }: ConversationOptions = {},
+  ) {
     this.#chat = chat;
-    this.#system = system === undefined ? [] : [textMessage('system', system)];
+    this.#system = system === '' ? [] : [textMessage('system', system)];
     this.#reading = reading;
   }
 

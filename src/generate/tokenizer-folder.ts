@@ -4,6 +4,15 @@ import { join, resolve as resolvePath } from 'node:path';
 
 import { type JsonObject, readJsonObject } from '../formats/small-file.js';
 
+/** The first of these folders that has a file of this name; the first of all if none has it. */
+export async function firstWith(name: string, folders: readonly string[]): Promise<string> {
+  for (const folder of folders) {
+    const found = await stat(join(folder, name)).catch(() => undefined);
+    if (found?.isFile() === true) return folder;
+  }
+  return folders[0]!;
+}
+
 /** The first of these that has a tokenizer; the first of all if none has, whose loader says what is missing. */
 export async function tokenizerFolder(
   names: readonly (string | undefined)[],

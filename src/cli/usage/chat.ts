@@ -1,7 +1,7 @@
 /** How `patina chat` is used. */
 import { type Command, Option } from 'commander';
 
-import { collect, countValue, dtypeValue, numberValue } from '../arguments.js';
+import { CHANGED_BASE, collect, countValue, dtypeValue, numberValue } from '../arguments.js';
 import type { ChatFlags } from '../chat.js';
 import { CHAT_COMMANDS } from '../chat-loop.js';
 import type { Session } from '../session.js';
@@ -20,11 +20,14 @@ export function define(
     .option('--base <model>', 'the model beneath an adapter, where the adapter names another')
     .option('--llm <model>', 'the decoder, where the model has none')
     .option('--vision <model>', 'the vision tower, where the model has none')
-    .option('--projector <path>', 'the projector, where the model has none')
-    .option('--system <text>', 'tell the model this before everything else')
+    .option('--projector <path>', "a projector, in place of the model's own")
+    .option(
+      '--system <text>',
+      "tell the model this before everything else; default: a run's; '' for nothing",
+    )
     .option(
       '--template <name>',
-      "chat template: llama3_chat, vicuna, or a Jinja file; default: model's own",
+      "chat template: llama3_chat, vicuna, or a Jinja file; default: a run's, else the model's own",
     )
     .option('--tokenizer <model>', "folder or hub name of the tokenizer; default: the model's own")
     .option('--max-new-tokens <n>', 'most tokens of an answer; default: 512', countValue)
@@ -56,9 +59,10 @@ export function define(
     .addOption(
       new Option(
         '--reading <reading>',
-        'turn pictures upright by their EXIF, or not; default: turned',
+        'turn pictures upright by their EXIF, or not; default: as the model says, else turned',
       ).choices(['turned', 'stored']),
     )
+    .option('--changed-base', CHANGED_BASE)
     .option('--device <device>', 'cpu, cuda or cuda:1; default: the first GPU, if any')
     .option('--dtype <type>', 'bf16, fp16 or fp32; default: as the weights are stored', dtypeValue)
     .option('--json', 'print one JSON object for each answer')

@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
 import { EXPORT_LAYOUTS } from '../../models/export/export-options.js';
-import { collect, dtypeValue, indexValue, numberValue } from '../arguments.js';
+import { CHANGED_BASE, collect, dtypeValue, indexValue, numberValue } from '../arguments.js';
 import type { ExportFlags } from '../export.js';
 import type { Session } from '../session.js';
 
@@ -29,9 +29,10 @@ export function define(command: Command, session: Session): void {
     .option('--inspect', 'say what SOURCE is, and write nothing')
     .option('--llm <model>', 'decoder with its tokenizer, for what SOURCE lacks')
     .option('--vision <model>', 'CLIP vision tower, for what SOURCE lacks')
-    .option('--projector <model>', 'projector, for what SOURCE lacks')
+    .option('--projector <model>', 'projector, in place of SOURCE’s own')
     .option('--base <model>', 'model beneath adapters (default: the one that they name)')
     .option('--adapter <adapter>', 'adapter on top of SOURCE; may be repeated', collect)
+    .option('--changed-base', CHANGED_BASE)
     .option('--merge', 'fold adapters into the weights, computed in fp32')
     .option(
       '--dtype <type>',

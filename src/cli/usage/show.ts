@@ -1,7 +1,7 @@
 /** How `patina show` is used. */
 import { type Command, Option } from 'commander';
 
-import { countValue, indexValue } from '../arguments.js';
+import { CHANGED_BASE, countValue, indexValue } from '../arguments.js';
 import type { Session } from '../session.js';
 import type { ShowFlags } from '../show.js';
 
@@ -18,8 +18,9 @@ export function define(command: Command, session: Session): void {
     .option('--out <file.png>', 'write the pixels of the picture after resizing')
     .option(
       '--template <name>',
-      "chat template: llama3_chat, vicuna, or a Jinja file; default: the tokenizer's own",
+      "chat template: llama3_chat, vicuna, or a Jinja file; default: a run's, else the tokenizer's",
     )
+    .option('--system <text>', "system text of records without one; default: a run's, else none")
     .option('--max-length <n>', 'cut records after so many tokens', countValue)
     .option(
       '--image-tokens <n>',
@@ -38,9 +39,8 @@ export function define(command: Command, session: Session): void {
       ).choices(['pad', 'crop']),
     )
     .addOption(
-      new Option('--reading <reading>', 'turn pictures upright by their EXIF, or not')
-        .choices(['turned', 'stored'])
-        .default('turned'),
+      new Option('--reading <reading>', 'turn pictures upright by their EXIF, or not; default: turned')
+        .choices(['turned', 'stored']),
     )
     .addOption(
       new Option('--special-tokens <what>', 'what text that spells a special token is')
@@ -48,6 +48,7 @@ export function define(command: Command, session: Session): void {
         .default('text'),
     )
     .option('--expand', 'with --json: write a picture as its tokens, not as one -200')
+    .option('--changed-base', CHANGED_BASE)
     .option(
       '--json',
       'one line for each record: {id, input_ids, labels}, or {id, error}; one object for a picture',

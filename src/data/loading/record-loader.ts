@@ -6,7 +6,6 @@ import { DataError, PatinaError } from '../../base/errors.js';
 import type { Recipe } from '../../config/schema/recipe.js';
 import type { ChatFormat } from '../../text/chat-format.js';
 import { IGNORED_LABEL, type InputFacts, type Sample } from '../../models/sample.js';
-import { textMessage } from '../../text/message.js';
 import { encodeRecord, expandImages, type EncodedSample, type EncodeOutcome } from '../encode.js';
 import { ImageError } from '../image/rgb-image.js';
 import type { Rgb } from '../image/normalise.js';
@@ -151,7 +150,7 @@ export class RecordLoader {
   #encode(record: ChatRecord, place: RecordPlace): EncodeOutcome {
     const { text, input } = this.#spec;
     try {
-      return encodeRecord(withSystem(record, text.system), {
+      return encodeRecord(record, {
         ...text,
         format: this.#format,
         imageTokens: input.image?.tokens,
@@ -218,9 +217,4 @@ function overlong(length: number, maxLength: number): RecordProblem {
     message: `the record has ${length} tokens, more than the limit of ${maxLength}`,
     hint: 'Raise `text.maxLength`, or set `text.overlong` to "truncate".',
   };
-}
-
-function withSystem(record: ChatRecord, system: string | undefined): ChatRecord {
-  if (system === undefined || record.messages[0]?.role === 'system') return record;
-  return { ...record, messages: [textMessage('system', system), ...record.messages] };
 }

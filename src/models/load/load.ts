@@ -49,6 +49,8 @@ export interface Loaded<M, A> {
   readonly model: M;
   readonly assembly: A;
   readonly dtype: DType;
+  /** What each parameter was read from. */
+  readonly stored: ReadonlyMap<string, StoredTensor>;
   /** Parameters that were in no file, which was allowed, and were drawn anew. */
   readonly fresh: readonly string[];
   /** Tensors that were in a file and are not in the model: allowed, or tied to another. */
@@ -138,7 +140,8 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
     await place(model, checked, source, options);
     using generator = Generator.create(seed, device);
     model.initialize(device, { generator, std: model.decoder.config.initializerRange });
-    return { model, assembly, dtype, fresh: checked.missing, unused: checked.unused };
+    const { tensors: stored, missing: fresh, unused } = checked;
+    return { model, assembly, dtype, stored, fresh, unused };
   } catch (error) {
     model.dispose();
     throw error;

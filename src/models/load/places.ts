@@ -50,6 +50,20 @@ export function tensorsBeneath(places: readonly Place[]): ReadonlySet<StoredTens
   return new Set(ground.flatMap(({ sources }) => sources.flatMap((s) => [...s.tensors.values()])));
 }
 
+/** Where a tokenizer and what belongs to the decoder may lie, the first counts first. */
+export function textFolders(places: readonly Place[]): string[] {
+  const folders = places
+    .filter(({ role }) => role !== 'projector' && role !== 'vision')
+    .flatMap(({ path, sources }) => [
+      path,
+      // CLIP's folder has a tokenizer too, which is not meant.
+      ...sources
+        .filter(({ layout }) => layout !== 'projector' && !layout.startsWith('clip'))
+        .map((source) => source.path),
+    ]);
+  return [...new Set(folders)];
+}
+
 /** In the order in which their files are asked; see `overlay` for their tensors. */
 export async function gatherPlaces(source: string, options: AssembleOptions): Promise<Place[]> {
   const places: Place[] = [];
