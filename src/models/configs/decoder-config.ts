@@ -1,7 +1,14 @@
-/** The configuration of a decoder: Llama (Vicuna too), Mistral, Qwen2, with the defaults of transformers for each. */
+/** The configuration of a decoder, of whichever family: Llama (Vicuna too), Mistral, Qwen2. */
 import { z } from 'zod';
 
 import type { RotaryOptions } from '../../nn/index.js';
+import {
+  DECODER_FAMILIES,
+  type DecoderFamily,
+  type DecoderTraits,
+  familyOf,
+  type FamilyRow,
+} from './decoder-families.js';
 import {
   activationName,
   configError,
@@ -16,10 +23,7 @@ import {
 } from './read-config.js';
 import { readRotary } from './rotary-config.js';
 
-/** The decoders that there are, by transformers' `model_type`. */
-export type DecoderFamily = 'llama' | 'mistral' | 'qwen2';
-
-export interface DecoderConfig {
+export interface DecoderConfig extends DecoderTraits {
   readonly family: DecoderFamily;
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -32,48 +36,16 @@ export interface DecoderConfig {
   readonly hiddenAct: string;
   readonly rmsNormEps: number;
   readonly rotary: RotaryOptions;
-  readonly attentionBias: { readonly qkv: boolean; readonly out: boolean };
-  readonly mlpBias: boolean;
   /** Whether the embeddings are also the matrix to the vocabulary. */
   readonly tieWordEmbeddings: boolean;
   /** The row of the embeddings that gets no gradient from being looked up. */
   readonly paddingIndex: number | undefined;
-  /** Positions that a query looks back in some of the layers; `null` for all. */
-  readonly slidingWindow: number | null;
   readonly maxPositionEmbeddings: number;
   /** Standard deviation of new weights. */
   readonly initializerRange: number;
 }
 
-interface FamilyDefaults {
-  vocab_size: number;
-  intermediate_size: number;
-  num_key_value_heads: number | null;
-  max_position_embeddings: number;
-}
-
-const FAMILIES: Readonly<Record<DecoderFamily, FamilyDefaults>> = {
-  llama: {
-    vocab_size: 32000,
-    intermediate_size: 11008,
-    num_key_value_heads: null,
-    max_position_embeddings: 2048,
-  },
-  mistral: {
-    vocab_size: 32000,
-    intermediate_size: 14336,
-    num_key_value_heads: 8,
-    max_position_embeddings: 131072,
-  },
-  qwen2: {
-    vocab_size: 151936,
-    intermediate_size: 22016,
-    num_key_value_heads: 32,
-    max_position_embeddings: 32768,
-  },
-};
-
-const schema = (defaults: FamilyDefaults) =>
+const schema = (defaults: FamilyRow['defaults']) =>
   z.object({
     vocab_size: or(size, defaults.vocab_size),
     hidden_size: or(size, 4096),
@@ -99,14 +71,6 @@ const schema = (defaults: FamilyDefaults) =>
 
 type Fields = z.output<ReturnType<typeof schema>>;
 
-/** What other `model_type`s hold the same decoder: the official LLaVA's. */
-const ALIASES: Readonly<Record<string, DecoderFamily>> = {
-  llava_llama: 'llama',
-  llava_mistral: 'mistral',
-  llava_qwen: 'qwen2',
-  llava_qwen2: 'qwen2',
-};
-
 export interface DecoderHints {
   /** What to believe instead of the field `model_type`, whose default is `llama`. */
   modelType?: string;
@@ -121,18 +85,19 @@ export function readDecoderConfig(
 ): DecoderConfig {
   const named = readFields(source, z.object({ model_type: or(z.string(), 'llama') }));
   const type = modelType ?? named.model_type;
-  const family = isFamily(type) ? type : Object.hasOwn(ALIASES, type) ? ALIASES[type]! : undefined;
+  const family = familyOf(type);
   if (family === undefined) {
     throw configError(
       source,
       'model_type',
       `"${type}" is no decoder that Patina computes`,
-      `Use a model of one of the types ${Object.keys(FAMILIES).join(', ')}.`,
+      `Use a model of one of the types ${Object.keys(DECODER_FAMILIES).join(', ')}.`,
     );
   }
   expectOneOf(source, 'attention_dropout', [0], 'drops attention weights, which Patina does not');
   refuseQuantised(source);
-  const fields = readFields(source, schema(FAMILIES[family]));
+  const row = DECODER_FAMILIES[family];
+  const fields = readFields(source, schema(row.defaults));
   const heads = headShape(source, fields);
   return {
     family,
@@ -144,33 +109,12 @@ export function readDecoderConfig(
     hiddenAct: fields.hidden_act,
     rmsNormEps: fields.rms_norm_eps,
     rotary: readRotary(source, fields.max_position_embeddings),
-    attentionBias: biases(family, fields.attention_bias, attentionBias),
-    mlpBias: family === 'llama' && fields.mlp_bias,
+    ...row.read(fields, attentionBias),
     tieWordEmbeddings: fields.tie_word_embeddings,
     paddingIndex: paddingIndex(source, fields),
-    slidingWindow: slidingWindow(family, fields),
     maxPositionEmbeddings: fields.max_position_embeddings,
     initializerRange: fields.initializer_range,
   };
-}
-
-function biases(
-  family: DecoderFamily,
-  stated: boolean | null,
-  hint: DecoderConfig['attentionBias'],
-): DecoderConfig['attentionBias'] {
-  switch (family) {
-    case 'llama':
-      return stated === null ? hint : { qkv: stated, out: stated };
-    case 'mistral':
-      return { qkv: false, out: false };
-    case 'qwen2':
-      return { qkv: true, out: false };
-  }
-}
-
-function isFamily(type: string): type is DecoderFamily {
-  return Object.hasOwn(FAMILIES, type);
 }
 
 function headShape(
@@ -204,22 +148,4 @@ function paddingIndex(source: ConfigSource, fields: Fields): number | undefined 
     throw configError(source, 'pad_token_id', `${id} is outside of a vocabulary of ${size}`);
   }
   return id < 0 ? id + size : id;
-}
-
-function slidingWindow(family: DecoderFamily, fields: Fields): number | null {
-  const { sliding_window: window, layer_types: types } = fields;
-  switch (family) {
-    case 'llama':
-      return null;
-    case 'mistral':
-      return window;
-    case 'qwen2': {
-      if (!fields.use_sliding_window) return null;
-      const slides =
-        types === null
-          ? fields.max_window_layers < fields.num_hidden_layers
-          : types.includes('sliding_attention');
-      return slides ? window : null;
-    }
-  }
 }

@@ -8,6 +8,7 @@ import type { RotaryScaling } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
 import type { ClipVisionConfig } from '../configs/clip-vision-config.js';
 import type { DecoderConfig } from '../configs/decoder-config.js';
+import { DECODER_FAMILIES, type DecoderFamily } from '../configs/decoder-families.js';
 import type { ImageProcessor } from '../configs/image-processor.js';
 import { isOfficialConfig, type LlavaConfig } from '../configs/llava-config.js';
 import type { ConfigFile } from '../load/config-file.js';
@@ -26,8 +27,6 @@ export interface RawConfigs {
 
 /** Fields of a decoder that are handed on as they were found. */
 const TEXT_FIELDS = ['bos_token_id', 'eos_token_id', 'pad_token_id', 'use_cache'];
-const LLAMA_FIELDS = ['pretraining_tp'];
-const QWEN2_FIELDS = ['use_sliding_window', 'sliding_window', 'max_window_layers', 'layer_types'];
 const VISION_FIELDS = ['initializer_factor', 'initializer_range', 'projection_dim'];
 
 /** The decoder's and the tower's own objects, wherever the files keep them. */
@@ -94,7 +93,7 @@ export function textConfig(config: DecoderConfig, raw: RawConfigs, dtype: DType)
   return {
     ...json,
     rope_parameters: rope(config),
-    architectures: [`${ARCHITECTURES[json['model_type'] as DecoderConfig['family']]}ForCausalLM`],
+    architectures: [`${DECODER_FAMILIES[writtenFamily(config)].architecture}ForCausalLM`],
     dtype,
     transformers_version: TRANSFORMERS_VERSION,
   };
@@ -131,15 +130,14 @@ export function officialConfig(
     throw limit(`a projector with ${projector.hiddenAct}`, 'the official code computes gelu');
   }
   const { scaling, theta } = text.rotary;
-  const json = decoderConfig(text, raw.text);
-  const family = json['model_type'] as DecoderConfig['family'];
+  const { official } = DECODER_FAMILIES[writtenFamily(text)];
   return {
-    ...json,
+    ...decoderConfig(text, raw.text),
     rope_theta: theta,
     rope_scaling:
       scaling === undefined || scaling.type === 'default' ? null : scalingFields(scaling),
-    architectures: [`Llava${family === 'qwen2' ? 'Qwen' : ARCHITECTURES[family]}ForCausalLM`],
-    model_type: family === 'qwen2' ? 'llava_qwen' : `llava_${family}`,
+    architectures: [`${official.architecture}ForCausalLM`],
+    model_type: official.types[0],
     torch_dtype: dtype,
     image_aspect_ratio: mode === 'pad' ? 'pad' : 'square',
     mm_hidden_size: vision.hiddenSize,
@@ -153,16 +151,19 @@ export function officialConfig(
   };
 }
 
-const ARCHITECTURES = { llama: 'Llama', mistral: 'Mistral', qwen2: 'Qwen2' } as const;
+/** The official LLaVA calls a Qwen2 a Llama; transformers has no Llama with biases of queries, keys and values alone. */
+function writtenFamily({ family, attentionBias: { qkv, out } }: DecoderConfig): DecoderFamily {
+  return family === 'llama' && qkv && !out ? 'qwen2' : family;
+}
 
 function decoderConfig(config: DecoderConfig, raw: Readonly<Json>): Json {
   const { qkv, out } = config.attentionBias;
-  // The official LLaVA calls a Qwen2 a Llama; transformers has no Llama with biases of queries, keys and values alone.
-  const family = config.family === 'llama' && qkv && !out ? 'qwen2' : config.family;
+  const family = writtenFamily(config);
   if (family === 'llama' && qkv !== out) {
     throw limit('a decoder that adds a bias to the output of attention alone', 'none is known');
   }
-  const json: Json = {
+  const row = DECODER_FAMILIES[family];
+  return {
     attention_dropout: 0,
     hidden_act: config.hiddenAct,
     hidden_size: config.hiddenSize,
@@ -177,17 +178,10 @@ function decoderConfig(config: DecoderConfig, raw: Readonly<Json>): Json {
     tie_word_embeddings: config.tieWordEmbeddings,
     vocab_size: config.vocabSize,
     ...pick(raw, TEXT_FIELDS),
+    ...row.write(config),
+    // The files of a Llama do not speak of what another family has.
+    ...(family === config.family && pick(raw, row.handedOn)),
   };
-  const isUsual = config.headDim * config.numAttentionHeads === config.hiddenSize;
-  if (family !== 'qwen2' || !isUsual) json['head_dim'] = config.headDim;
-  switch (family) {
-    case 'llama':
-      return { ...json, attention_bias: qkv, mlp_bias: config.mlpBias, ...pick(raw, LLAMA_FIELDS) };
-    case 'mistral':
-      return { ...json, sliding_window: config.slidingWindow };
-    case 'qwen2':
-      return { ...json, ...(config.family === 'qwen2' ? pick(raw, QWEN2_FIELDS) : {}) };
-  }
 }
 
 function towerConfig(config: ClipVisionConfig, raw: Readonly<Json>): Json {
