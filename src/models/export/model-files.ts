@@ -5,13 +5,14 @@
 import { join } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
-import type { WeightSource } from '../../formats/layouts/inspect.js';
+import { jsonText } from '../../base/json-text.js';
 import { type JsonObject, readJsonObject } from '../../formats/small-file.js';
 import type { DType } from '../../torch/index.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
 import { type ImageProcessor, inMode } from '../configs/image-processor.js';
 import type { Assembly, TextAssembly } from '../load/assemble.js';
 import { findImageProcessor } from '../load/find-image-processor.js';
+import { textFolders } from '../load/places.js';
 import { IMAGE_PLACEHOLDER } from '../sample.js';
 import { generationConfig } from './generation-json.js';
 import {
@@ -43,6 +44,12 @@ export interface FileOptions {
    * @default none: such a template stays
    */
   templateFor?: ((has: (token: string) => boolean) => string | undefined) | undefined;
+  /** Folder of the tokenizer. @default the first of the source's that has one */
+  tokenizer?: string | undefined;
+  /** How pictures are prepared. @default as the source's files say */
+  image?: ImageProcessor | undefined;
+  /** Tokens on which answers end, beside those that the source's files name. @default none */
+  ends?: readonly number[] | undefined;
 }
 
 export interface ModelFiles {
@@ -56,7 +63,7 @@ export interface ModelFiles {
 /** A folder for transformers' `LlavaForConditionalGeneration`. @throws DataError `E_TOKENIZER_MISSING`, `E_IMAGE_TOKEN` */
 export async function hfFiles(assembly: Assembly, options: FileOptions): Promise<ModelFiles> {
   const notes: string[] = [];
-  const tokenizer = await findTokenizer(assembly.sources);
+  const tokenizer = await findTokenizer(assembly, options);
   if (tokenizer === undefined) {
     throw new DataError('None of the folders has a tokenizer.json.', {
       code: 'E_TOKENIZER_MISSING',
@@ -83,11 +90,11 @@ export async function hfFiles(assembly: Assembly, options: FileOptions): Promise
     text: { ...text, vocabSize: text.vocabSize + newRows },
   };
   const filled = withSpecialTokens(raw, tokenizer);
-  const image = await pictures(assembly, notes);
+  const image = options.image ?? (await pictures(assembly, notes));
   const template = chatTemplate(tokenizer, imageToken, options, notes);
   const files: Companion[] = [
     { name: 'config.json', content: configText(hfConfig(config, filled, options.dtype)) },
-    await generationFile(assembly.sources, filled),
+    await generationFile(assembly, filled, options),
     {
       name: 'processor_config.json',
       content: configText(processorConfig(image, imageToken, config)),
@@ -99,13 +106,13 @@ export async function hfFiles(assembly: Assembly, options: FileOptions): Promise
 
 /** A folder for the code of LLaVA's authors; its tower lies in a folder of its own inside. */
 export async function officialFiles(assembly: Assembly, options: FileOptions): Promise<ModelFiles> {
-  const { config, configs, sources } = assembly;
+  const { config, configs } = assembly;
   const notes: string[] = [];
-  const tokenizer = await findTokenizer(sources);
+  const tokenizer = await findTokenizer(assembly, options);
   if (tokenizer === undefined) notes.push('No tokenizer was found; readers need one.');
   const raw = rawConfigs(configs);
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
-  const image = await pictures(assembly, notes);
+  const image = options.image ?? (await pictures(assembly, notes));
   const inTower = (name: string, json: Json): Companion => ({
     name: `${OFFICIAL_TOWER}/${name}`,
     content: configText(json),
@@ -118,7 +125,7 @@ export async function officialFiles(assembly: Assembly, options: FileOptions): P
   });
   const files: Companion[] = [
     { name: 'config.json', content: configText(official) },
-    await generationFile(sources, filled),
+    await generationFile(assembly, filled, options),
     ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
     inTower('config.json', visionConfig(config.vision, raw, dtype)),
     // Padding is the model's own matter here, not the tower's.
@@ -129,34 +136,57 @@ export async function officialFiles(assembly: Assembly, options: FileOptions): P
 
 /** A folder for transformers' `LlamaForCausalLM` and its like. */
 export async function textFiles(
-  { config, configs, sources }: TextAssembly,
+  assembly: TextAssembly,
   options: FileOptions,
 ): Promise<ModelFiles> {
+  const { config, configs } = assembly;
   const notes: string[] = [];
-  const tokenizer = await findTokenizer(sources);
+  const tokenizer = await findTokenizer(assembly, options);
   if (tokenizer === undefined) notes.push('No tokenizer was found; readers need one.');
   const raw = rawConfigs(configs);
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
   const files: Companion[] = [
     { name: 'config.json', content: configText(textConfig(config, filled, options.dtype)) },
-    await generationFile(sources, filled),
+    await generationFile(assembly, filled, options),
     ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
   ];
   return { files, newRows: 0, notes };
 }
 
-/** CLIP's folder has a tokenizer too, which is not meant. */
-function textFolders(sources: readonly WeightSource[]): string[] {
-  const folders = sources
-    .filter(({ layout }) => layout !== 'projector' && !layout.startsWith('clip'))
-    .map(({ path }) => path);
-  return [...new Set(folders)];
+/**
+ * What belongs beside weights that stand on others: how to speak to them. No token is added to the tokenizer.
+ *
+ * @param options with `isAlone` also a configuration, where nothing beneath has one
+ */
+export async function partFiles(
+  assembly: Assembly | TextAssembly,
+  { isAlone, ...options }: FileOptions & { isAlone: boolean },
+): Promise<Companion[]> {
+  const tokenizer = await findTokenizer(assembly, options);
+  const raw = rawConfigs(assembly.configs);
+  const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
+  const files = [
+    await generationFile(assembly, filled, options),
+    ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
+  ];
+  if (options.image !== undefined) {
+    files.push({ name: 'preprocessor_config.json', content: jsonText(options.image.json) });
+  }
+  if (isAlone) {
+    const config =
+      assembly.kind === 'text'
+        ? textConfig(assembly.config, filled, options.dtype)
+        : hfConfig(assembly.config, filled, options.dtype);
+    files.push({ name: 'config.json', content: configText(config) });
+  }
+  return files;
 }
 
 async function findTokenizer(
-  sources: readonly WeightSource[],
+  { places }: Pick<Assembly, 'places'>,
+  { tokenizer: named }: Pick<FileOptions, 'tokenizer'>,
 ): Promise<TokenizerFiles | undefined> {
-  for (const folder of textFolders(sources)) {
+  for (const folder of named === undefined ? textFolders(places) : [named]) {
     const tokenizer = await TokenizerFiles.read(folder);
     if (tokenizer !== undefined) return tokenizer;
   }
@@ -209,14 +239,16 @@ async function pictures(assembly: Assembly, notes: string[]): Promise<ImageProce
 }
 
 async function generationFile(
-  sources: readonly WeightSource[],
+  { places }: Pick<Assembly, 'places'>,
   { text }: RawConfigs,
+  { ends = [] }: Pick<FileOptions, 'ends'>,
 ): Promise<Companion> {
   let found: JsonObject | undefined;
-  for (const folder of textFolders(sources)) {
+  for (const folder of textFolders(places)) {
     found ??= await readJsonObject(join(folder, 'generation_config.json'));
   }
-  return { name: 'generation_config.json', content: configText(generationConfig(found, text)) };
+  const config = generationConfig(found, text, ends);
+  return { name: 'generation_config.json', content: configText(config) };
 }
 
 /** A template that gives pictures a place asks for parts of the type `image`. */

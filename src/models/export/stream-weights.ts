@@ -69,23 +69,38 @@ async function* pieces(
     if (rows > 0) parts.push(newRows(parts[0]!, rows, options.seed));
     finite.add(own, parts[0]!);
     finite.check(options.where, options.allow);
-    for (const part of parts) {
-      const size = dtypeBytes(options.dtype);
-      const step = PIECE / size;
-      for (let at = 0; at < part.numel; at += step) {
-        options.signal?.throwIfAborted();
-        const bytes = scope(() =>
-          part
-            .view([-1])
-            .narrow(0, at, Math.min(step, part.numel - at))
-            .toBytes(),
-        );
-        yield bytes;
-      }
-    }
+    for (const part of parts) yield* bytesOf(part, options);
   } finally {
     finite.dispose();
     for (const part of parts) part.dispose();
+  }
+}
+
+/** A tensor of a model that is at work, as the writers of files take it, with rows added as an export adds them. */
+export function grownSource(name: string, tensor: Tensor, rows: number): TensorSource {
+  const [first = 0, ...rest] = tensor.shape;
+  return {
+    name,
+    dtype: storedDType(tensor.dtype),
+    shape: [first + rows, ...rest],
+    async *bytes() {
+      yield* bytesOf(tensor);
+      if (rows === 0) return;
+      using added = noGrad(() => scope(() => newRows(tensor.to({ device: 'cpu' }), rows, 0)));
+      yield* bytesOf(added);
+    },
+  };
+}
+
+function* bytesOf(
+  part: Tensor,
+  { signal }: { signal?: AbortSignal | undefined } = {},
+): IterableIterator<Uint8Array> {
+  const step = PIECE / dtypeBytes(part.dtype);
+  for (let at = 0; at < part.numel; at += step) {
+    signal?.throwIfAborted();
+    const length = Math.min(step, part.numel - at);
+    yield noGrad(() => scope(() => part.view([-1]).narrow(0, at, length).toBytes()));
   }
 }
 
