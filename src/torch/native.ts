@@ -76,10 +76,8 @@ export interface Native {
   intern(text: string): Failing<number>;
   device(text: string): Failing<number>;
   schema(name: string, overload: string): Failing<Schema>;
-  benchmarkAdd(a: number, b: number, times: number): NativeFailure | undefined;
-  benchmarkLinear(a: number, b: number, times: number): NativeFailure | undefined;
 
-  grad(retainGraph: boolean): NativeFailure | undefined;
+  grad(): NativeFailure | undefined;
   setGradMode(enabled: boolean): Failing<boolean>;
   gradMode(): boolean;
   inferenceMode<T>(run: () => T): Failing<T>;
