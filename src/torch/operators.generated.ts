@@ -1,7 +1,6 @@
 /** Made by `npm run generate` from `table.ts` and libtorch's schemas. Do not edit. */
 
 /* eslint-disable */
-import type { Device } from './device.js';
 import {
   B,
   booleanArgument,
@@ -30,6 +29,7 @@ import {
   type Scalar,
 } from './door.js';
 import type { DType } from './dtype.js';
+import type { Device } from './native.js';
 import type { Generator } from './random.js';
 import type { Tensor } from './tensor.js';
 

@@ -40,11 +40,11 @@ function header(code: string): string {
   return `/** Made by \`npm run generate\` from \`table.ts\` and libtorch's schemas. Do not edit. */
 
 /* eslint-disable */
-import type { Device } from './device.js';
 import {
 ${used.map((name) => `  ${name},`).join('\n')}
 } from './door.js';
 import type { DType } from './dtype.js';
+import type { Device } from './native.js';
 import type { Generator } from './random.js';
 import type { Tensor } from './tensor.js';
 `;
