@@ -5,7 +5,7 @@ import { resolveModel } from '../base/hub/resolve.js';
 import { jsonText } from '../base/json-text.js';
 import { readSmallText } from '../formats/small-file.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
-import { exportModel } from '../models/export/export-model.js';
+import { exportChatModel } from '../generate/export-chat-model.js';
 import type { ExportLayout, ExportReport } from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
 import { compileTemplate } from '../text/jinja.js';
@@ -87,7 +87,7 @@ async function write(
   }
   const progress = new LoadProgress(session.stderr);
   try {
-    return await exportModel(await weightsIn(source), to, out, {
+    return await exportChatModel(await weightsIn(source), to, out, {
       ...flags,
       llm: await weightsIn(llm),
       vision: await weightsIn(vision),

@@ -22,6 +22,7 @@ export * from './walk.js';
 export * from './padded.js';
 export { describeSource, type Lack, type SourceDescription } from './export/describe-source.js';
 export { exportModel } from './export/export-model.js';
+export { generationConfig } from './export/generation-json.js';
 export * from './export/export-options.js';
 export type { AdapterConfig } from './load/adapter-config.js';
 export {

@@ -43,6 +43,12 @@ export interface FileOptions {
    * @default none: such a template stays
    */
   templateFor?: ((has: (token: string) => boolean) => string | undefined) | undefined;
+  /**
+   * The token that ends an answer in a chat template, spoken with the tokenizer of a folder, for `generation_config.json`.
+   *
+   * @default none: ends stay as they are found
+   */
+  endOfTurn?: ((folder: string, template: string) => Promise<number | undefined>) | undefined;
 }
 
 export interface ModelFiles {
@@ -87,7 +93,7 @@ export async function hfFiles(assembly: Assembly, options: FileOptions): Promise
   const template = chatTemplate(tokenizer, imageToken, options, notes);
   const files: Companion[] = [
     { name: 'config.json', content: configText(hfConfig(config, filled, options.dtype)) },
-    await generationFile(assembly.sources, filled),
+    await generationFile(assembly.sources, filled, await endOf(tokenizer, template, options)),
     {
       name: 'processor_config.json',
       content: configText(processorConfig(image, imageToken, config)),
@@ -105,6 +111,7 @@ export async function officialFiles(assembly: Assembly, options: FileOptions): P
   if (tokenizer === undefined) notes.push('No tokenizer was found; readers need one.');
   const raw = rawConfigs(configs);
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
+  const template = options.chatTemplate ?? tokenizer?.template;
   const image = await pictures(assembly, notes);
   const inTower = (name: string, json: Json): Companion => ({
     name: `${OFFICIAL_TOWER}/${name}`,
@@ -118,8 +125,8 @@ export async function officialFiles(assembly: Assembly, options: FileOptions): P
   });
   const files: Companion[] = [
     { name: 'config.json', content: configText(official) },
-    await generationFile(sources, filled),
-    ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
+    await generationFile(sources, filled, await endOf(tokenizer, template, options)),
+    ...(tokenizer?.companions(template) ?? []),
     inTower('config.json', visionConfig(config.vision, raw, dtype)),
     // Padding is the model's own matter here, not the tower's.
     inTower('preprocessor_config.json', inMode(image, 'crop').json),
@@ -137,10 +144,11 @@ export async function textFiles(
   if (tokenizer === undefined) notes.push('No tokenizer was found; readers need one.');
   const raw = rawConfigs(configs);
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
+  const template = options.chatTemplate ?? tokenizer?.template;
   const files: Companion[] = [
     { name: 'config.json', content: configText(textConfig(config, filled, options.dtype)) },
-    await generationFile(sources, filled),
-    ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
+    await generationFile(sources, filled, await endOf(tokenizer, template, options)),
+    ...(tokenizer?.companions(template) ?? []),
   ];
   return { files, newRows: 0, notes };
 }
@@ -208,15 +216,29 @@ async function pictures(assembly: Assembly, notes: string[]): Promise<ImageProce
   return found;
 }
 
+/** The token that ends an answer in the template that is written. */
+async function endOf(
+  tokenizer: TokenizerFiles | undefined,
+  template: string | undefined,
+  { endOfTurn }: FileOptions,
+): Promise<number | undefined> {
+  if (tokenizer === undefined || template === undefined) return undefined;
+  return endOfTurn?.(tokenizer.folder, template);
+}
+
 async function generationFile(
   sources: readonly WeightSource[],
   { text }: RawConfigs,
+  end: number | undefined,
 ): Promise<Companion> {
   let found: JsonObject | undefined;
   for (const folder of textFolders(sources)) {
     found ??= await readJsonObject(join(folder, 'generation_config.json'));
   }
-  return { name: 'generation_config.json', content: configText(generationConfig(found, text)) };
+  return {
+    name: 'generation_config.json',
+    content: configText(generationConfig(found, text, end)),
+  };
 }
 
 /** A template that gives pictures a place asks for parts of the type `image`. */

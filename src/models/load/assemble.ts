@@ -13,7 +13,14 @@ import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
 import { partOf } from '../../formats/layouts/rename.js';
-import { LLAVA_PREFIXES, TEXT_PREFIXES, type PartName } from '../../formats/layouts/tables.js';
+import {
+  type Layout,
+  type LayoutName,
+  LAYOUTS,
+  LLAVA_PREFIXES,
+  MODEL_PARTS,
+  TEXT_PREFIXES,
+} from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { type AdapterConfig, readAdapterConfig } from './adapter-config.js';
 import { type ConfigFile, readConfigFile } from './config-file.js';
@@ -168,8 +175,7 @@ async function gather(source: string, options: AssembleOptions): Promise<Found> 
   }
   for (const { layout, isAdapter, path, config } of [...found.sources]) {
     const base = isAdapter && config !== undefined ? config['base_model_name_or_path'] : undefined;
-    const part: PartName = layout === 'clip' || layout === 'clip-2026' ? 'vision' : 'decoder';
-    if (typeof base !== 'string' || base === '' || hasWeights(found, part)) continue;
+    if (typeof base !== 'string' || base === '' || holdsAll(found, layout)) continue;
     const beneath = { file: join(path, 'adapter_config.json'), name: base };
     await add(
       found,
@@ -230,10 +236,19 @@ async function addTower(found: Found, options: AssembleOptions): Promise<void> {
   await add(found, await named(tower, 'the vision tower (--vision)', options), options);
 }
 
-function hasWeights({ sources }: Found, part: PartName): boolean {
-  return sources.some(({ tensors }) =>
-    [...tensors.keys()].some(
-      (name) => !isAdapterTensor(name) && partOf(name, LLAVA_PREFIXES) === part,
+/**
+ * Whether what was found holds every part that a model of a layout has. An adapter with modules of its own (embeddings, norms,
+ * biases) holds no decoder and no tower; a projector that it holds is whole.
+ */
+function holdsAll({ sources }: Found, layout: LayoutName): boolean {
+  const { prefixes }: Layout = LAYOUTS[layout];
+  return MODEL_PARTS.filter((part) => prefixes[part] !== undefined).every((part) =>
+    sources.some(
+      ({ tensors, isAdapter }) =>
+        (part === 'projector' || !isAdapter) &&
+        [...tensors.keys()].some(
+          (name) => /(?<!lora_[AB])\.weight$/.test(name) && partOf(name, LLAVA_PREFIXES) === part,
+        ),
     ),
   );
 }

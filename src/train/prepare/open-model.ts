@@ -6,6 +6,7 @@ import { resolveModel, type HubEvent } from '../../base/hub/resolve.js';
 import { jsonText } from '../../base/json-text.js';
 import type { Recipe } from '../../config/index.js';
 import { loadFormat } from '../../data/index.js';
+import { readJsonObject } from '../../formats/small-file.js';
 import {
   loadChatModel,
   modelBeneath,
@@ -15,6 +16,7 @@ import {
 } from '../../generate/index.js';
 import {
   configKind,
+  generationConfig,
   Llava,
   readDecoderConfig,
   readLlavaConfig,
@@ -141,7 +143,9 @@ async function loadModel(
       pictures,
       tokenizer,
       base: from ?? llm,
-      companions: isWhole ? await companionsIn(source) : await companionsIn(tokenizer, CONFIGS),
+      companions: isWhole
+        ? await withEnds(await companionsIn(source), source, chat.format)
+        : await companionsIn(tokenizer, CONFIGS),
     };
   } catch (error) {
     chat.model.dispose();
@@ -171,6 +175,20 @@ async function companionsIn(folder: string, but: readonly string[] = []): Promis
     name,
     content: { path: join(folder, name) },
   }));
+}
+
+/** The files of a model's folder, with answers ending where the run teaches them to. */
+async function withEnds(
+  files: readonly Companion[],
+  folder: string,
+  { endOfTurn }: ChatModel['format'],
+): Promise<Companion[]> {
+  const name = 'generation_config.json';
+  const found = await readJsonObject(join(folder, name));
+  const config = (await readJsonObject(join(folder, 'config.json'))) ?? {};
+  const text = (config['text_config'] ?? config) as Record<string, unknown>;
+  const content = jsonText(generationConfig(found, text, endOfTurn));
+  return [...files.filter((file) => file.name !== name), { name, content }];
 }
 
 function endsOf({ endOfTurn, tokenizer }: ChatModel['format']): number[] {
