@@ -15,6 +15,7 @@ import type { Tensor } from '../../torch/index.js';
 import type { EarlyStoppingState } from '../loop/validation.js';
 import type { RunPlan } from '../prepare/run-plan.js';
 import type { ParameterStore } from '../step/parameter-store.js';
+import { TRAINER_STATE } from './manifest.js';
 import { restoreTensors } from './restore-tensors.js';
 
 /** Where a run stands; plain JSON. */
@@ -33,7 +34,6 @@ export interface TrainerCounters {
 }
 
 const TENSORS = 'optimizer.safetensors';
-const COUNTERS = 'trainer.json';
 const FORMAT = 2;
 
 export interface OptimizerState {
@@ -56,7 +56,7 @@ export async function writeTrainerState(
   counters: TrainerCounters,
 ): Promise<void> {
   await writeTensorFile(join(folder, TENSORS), tensorsOf(state));
-  await writeFile(join(folder, COUNTERS), jsonText({ format: FORMAT, ...counters }));
+  await writeFile(join(folder, TRAINER_STATE), jsonText({ format: FORMAT, ...counters }));
 }
 
 /**
@@ -71,7 +71,7 @@ export async function readTrainerState(
   const { tensors } = await readSafetensors(join(folder, TENSORS));
   const stored = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   await restoreTensors(join(folder, TENSORS), stored, tensorsOf(state));
-  return readCounters(join(folder, COUNTERS));
+  return readCounters(join(folder, TRAINER_STATE));
 }
 
 async function readCounters(path: string): Promise<TrainerCounters> {
