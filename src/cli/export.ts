@@ -61,6 +61,9 @@ export async function exportCommand(
   show(report, summary(report));
 }
 
+/** An exported model outlives the checkpoint that it came from. */
+const CHECK = { thorough: true };
+
 async function write(
   source: string,
   out: string | undefined,
@@ -87,13 +90,13 @@ async function write(
   }
   const progress = new LoadProgress(session.stderr);
   try {
-    return await exportChatModel(await weightsIn(source), to, out, {
+    return await exportChatModel(await weightsIn(source, CHECK), to, out, {
       ...flags,
-      llm: await weightsIn(llm),
-      vision: await weightsIn(vision),
-      projector: await weightsIn(projector),
-      base: await weightsIn(base),
-      adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each))),
+      llm: await weightsIn(llm, CHECK),
+      vision: await weightsIn(vision, CHECK),
+      projector: await weightsIn(projector, CHECK),
+      base: await weightsIn(base, CHECK),
+      adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each, CHECK))),
       imageTokenId: imageToken,
       ...(shardGb === undefined ? {} : { shardBytes: shardGb * 1e9 }),
       ...(chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(chatTemplate) }),

@@ -99,11 +99,12 @@ async function loadModel(
   { model, text, image, seed }: Recipe,
   { device, dtype, signal, onDownload }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const from = await weightsIn(model.from);
-  const llm = await weightsIn(model.llm);
-  const vision = await weightsIn(model.vision);
-  const projector = await weightsIn(model.projector);
-  const adapter = await weightsIn(model.adapter);
+  const check = { thorough: true, signal };
+  const from = await weightsIn(model.from, check);
+  const llm = await weightsIn(model.llm, check);
+  const vision = await weightsIn(model.vision, check);
+  const projector = await weightsIn(model.projector, check);
+  const adapter = await weightsIn(model.adapter, check);
   const resolve = (name: string): Promise<string> =>
     resolveModel(name, { signal, onProgress: onDownload });
   const source = await resolve((from ?? llm)!);
