@@ -6,7 +6,6 @@
  */
 
 import { parseArgs } from 'node:util';
-import { expectDone } from '../src/torch/errors.js';
 import {
   cudaAvailable,
   linear,
@@ -17,7 +16,7 @@ import {
   torchFacts,
   type Device,
 } from '../src/torch/index.js';
-import { native } from '../src/torch/native.js';
+import { cppLoop } from './cpp-loop.js';
 import { PythonPeer } from './python-peer.js';
 
 const TURNS = 100;
@@ -34,13 +33,13 @@ interface Case {
   readonly python?: string;
 }
 
+const cpp = cppLoop<'add' | 'linear'>('joint_loop.cc');
+
 function casesOn(device: Device): Case[] {
   const [x, y] = [ones([4], { device }), ones([4], { device })];
   const [a, w] = [ones([4, 64], { device }), ones([64, 64], { device })];
-  const cppAdd = (calls: number): void =>
-    expectDone(native.benchmarkAdd(x.handle, y.handle, calls), 'add');
-  const cppLinear = (calls: number): void =>
-    expectDone(native.benchmarkLinear(a.handle, w.handle, calls), 'linear');
+  const cppAdd = (calls: number): void => cpp.add(device, calls);
+  const cppLinear = (calls: number): void => cpp.linear(device, calls);
   return [
     {
       name: 'add',

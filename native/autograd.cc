@@ -8,14 +8,11 @@
 
 namespace patina {
 
-// grad(retainGraph): buffer = [outputs n, inputs m, n handles, m handles, n upstream gradients (0: none)]; leaves m handles,
+// grad(): buffer = [outputs n, inputs m, n handles, m handles, n upstream gradients (0: none)]; leaves m handles,
 // 0 where an input was not used.
-static napi_value grad(napi_env env, napi_callback_info info) {
+static napi_value grad(napi_env env, napi_callback_info) {
   PATINA_TRY
   checkThread(env);
-  Arguments<1> args(env, info);
-  bool retain = false;
-  napi_get_value_bool(env, args[0], &retain);
   const auto outputCount = static_cast<size_t>(buffer[0]), inputCount = static_cast<size_t>(buffer[1]);
   if (2 + 2 * outputCount + inputCount > capacity) throw Failure("argument", "the tensors exceed the buffer");
   const double* at = buffer + 2;
@@ -23,7 +20,7 @@ static napi_value grad(napi_env env, napi_callback_info info) {
   for (size_t i = 0; i < outputCount; i++) outputs.push_back(tensorOf(*at++, 0));
   for (size_t i = 0; i < inputCount; i++) inputs.push_back(tensorOf(*at++, 1));
   for (size_t i = 0; i < outputCount; i++, at++) upstream.push_back(*at == 0 ? at::Tensor() : tensorOf(*at, 2));
-  auto gradients = torch::autograd::grad(outputs, inputs, upstream, retain, false, true);
+  auto gradients = torch::autograd::grad(outputs, inputs, upstream, false, false, true);
   for (size_t i = 0; i < gradients.size(); i++) buffer[i] = keep(std::move(gradients[i]));
   return nullptr;
   PATINA_END

@@ -453,29 +453,6 @@ static napi_value schema(napi_env env, napi_callback_info info) {
   PATINA_END
 }
 
-// benchmarkAdd(a, b, times): at::add in a C++ loop, the floor that the door is measured against.
-static napi_value benchmarkAdd(napi_env env, napi_callback_info info) {
-  PATINA_TRY
-  checkThread(env);
-  Arguments<3> args(env, info);
-  const at::Tensor a = tensorOf(number(env, args[0]), 0), b = tensorOf(number(env, args[1]), 1);
-  const auto times = static_cast<int64_t>(number(env, args[2]));
-  for (int64_t i = 0; i < times; i++) at::add(a, b);
-  return nullptr;
-  PATINA_END
-}
-
-static napi_value benchmarkLinear(napi_env env, napi_callback_info info) {
-  PATINA_TRY
-  checkThread(env);
-  Arguments<3> args(env, info);
-  const at::Tensor a = tensorOf(number(env, args[0]), 0), b = tensorOf(number(env, args[1]), 1);
-  const auto times = static_cast<int64_t>(number(env, args[2]));
-  for (int64_t i = 0; i < times; i++) at::linear(a, b);
-  return nullptr;
-  PATINA_END
-}
-
 void registerDoor(napi_env env, napi_value exports) {
   stack.reserve(32);
   addFunction(env, exports, "call", call);
@@ -485,8 +462,6 @@ void registerDoor(napi_env env, napi_value exports) {
   addFunction(env, exports, "intern", intern);
   addFunction(env, exports, "device", device);
   addFunction(env, exports, "schema", schema);
-  addFunction(env, exports, "benchmarkAdd", benchmarkAdd);
-  addFunction(env, exports, "benchmarkLinear", benchmarkLinear);
 }
 
 }  // namespace patina

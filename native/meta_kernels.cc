@@ -32,18 +32,6 @@ Gradients3 sdpaCudnnBackward(const Tensor&, const Tensor& q, const Tensor& k, co
   return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
 }
 
-Attention9 sdpaFlash(const Tensor& q, const Tensor& k, const Tensor& v, double, bool, bool, optional<double>) {
-  const Tensor lse = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
-  const Tensor rng = at::empty({2}, q.options().dtype(at::kUInt64));
-  return {attentionOutput(q, v), lse, Tensor(), Tensor(), q.size(2), k.size(2), rng, at::empty({}, rng.options()), at::empty({0}, q.options())};
-}
-
-Gradients3 sdpaFlashBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
-                             const Tensor&, const Tensor&, SymInt, SymInt, double, bool, const Tensor&, const Tensor&,
-                             optional<double>) {
-  return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
-}
-
 using Attention4 = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 // The log-sum-exp is padded to whole blocks of 32 queries; gradients lie as [B, T, H, D], that of a bias in rows of 16.
@@ -99,22 +87,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash(const Tensor& q, const 
 Gradients3 flashBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
                          const Tensor&, const Tensor&, SymInt, SymInt, double, bool, const Tensor&, const Tensor&,
                          optional<double>, optional<SymInt>, optional<SymInt>) {
-  return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
-}
-
-Attention9 cudnn(const Tensor& q, const Tensor&, const Tensor& v, const optional<Tensor>&, const optional<Tensor>& cumQ,
-                 const optional<Tensor>& cumK, SymInt maxQ, SymInt maxK, bool logsumexp, double, bool, bool, optional<double>) {
-  if (!cumQ) {
-    const Tensor lse = logsumexp ? at::empty({q.size(0), q.size(1), q.size(2), 1}, q.options().dtype(at::kFloat)) : Tensor();
-    return {attentionOutput(q, v), lse, Tensor(), Tensor(), maxQ, maxK, philoxLike(q), philoxLike(q), Tensor()};
-  }
-  const Tensor lse = logsumexp ? at::empty({q.size(0), q.size(1), 1}, q.options().dtype(at::kFloat)) : Tensor();
-  return {at::empty({q.size(0), q.size(1), v.size(2)}, q.options()), lse, *cumQ, *cumK, maxQ, maxK, philoxLike(q), philoxLike(q), Tensor()};
-}
-
-Gradients3 cudnnBackward(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&,
-                         const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, SymInt, SymInt, double, bool,
-                         optional<double>) {
   return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
 }
 
@@ -177,11 +149,6 @@ Tensor embeddingDenseBackward(const Tensor& grad, const Tensor&, SymInt rows, Sy
   return at::empty({rows.expect_int(), grad.size(-1)}, grad.options());
 }
 
-Tensor scaledMm(const Tensor& a, const Tensor& b, const Tensor&, const Tensor&, const optional<Tensor>&, const optional<Tensor>&,
-                optional<at::ScalarType> dtype, bool) {
-  return at::empty({a.size(0), b.size(1)}, a.options().dtype(dtype.value_or(a.scalar_type())));
-}
-
 void fusedAdamw(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList, double, double,
                 double, double, double, bool, bool, const optional<Tensor>&, const optional<Tensor>&) {}
 
@@ -189,25 +156,17 @@ void fusedAdamwTensorLr(at::TensorList, at::TensorList, at::TensorList, at::Tens
                         const Tensor&, double, double, double, double, bool, bool, const optional<Tensor>&,
                         const optional<Tensor>&) {}
 
-void unscale(at::TensorList, Tensor&, const Tensor&) {}
-
-Tensor& updateScale(Tensor& scale, Tensor&, const Tensor&, double, double, int64_t) { return scale; }
-
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, Meta, m) {
   implement<at::_ops::_scaled_dot_product_cudnn_attention, sdpaCudnn>(m);
   implement<at::_ops::_scaled_dot_product_cudnn_attention_backward, sdpaCudnnBackward>(m);
-  implement<at::_ops::_scaled_dot_product_flash_attention, sdpaFlash>(m);
-  implement<at::_ops::_scaled_dot_product_flash_attention_backward, sdpaFlashBackward>(m);
   implement<at::_ops::_scaled_dot_product_efficient_attention, sdpaEfficient>(m);
   implement<at::_ops::_scaled_dot_product_efficient_attention_backward, sdpaEfficientBackward>(m);
   implement<at::_ops::_scaled_dot_product_flash_attention_for_cpu, sdpaCpu>(m);
   implement<at::_ops::_scaled_dot_product_flash_attention_for_cpu_backward, sdpaCpuBackward>(m);
   implement<at::_ops::_flash_attention_forward, flash>(m);
   implement<at::_ops::_flash_attention_backward, flashBackward>(m);
-  implement<at::_ops::_cudnn_attention_forward, cudnn>(m);
-  implement<at::_ops::_cudnn_attention_backward, cudnnBackward>(m);
   implement<at::_ops::_fused_rms_norm, rmsNorm>(m);
   implement<at::_ops::_fused_rms_norm_backward, rmsNormBackward>(m);
   implement<at::_ops::native_layer_norm, layerNorm>(m);
@@ -216,11 +175,8 @@ TORCH_LIBRARY_IMPL(aten, Meta, m) {
   implement<at::_ops::convolution_backward, convolutionBackward>(m);
   implement<at::_ops::index_select, indexSelect>(m);
   implement<at::_ops::embedding_dense_backward, embeddingDenseBackward>(m);
-  implement<at::_ops::_scaled_mm, scaledMm>(m);
   implement<at::_ops::_fused_adamw_, fusedAdamw>(m);
   implement<at::_ops::_fused_adamw__tensor_lr, fusedAdamwTensorLr>(m);
-  implement<at::_ops::_amp_foreach_non_finite_check_and_unscale_, unscale>(m);
-  implement<at::_ops::_amp_update_scale_, updateScale>(m);
 }
 
 }  // namespace patina

@@ -13,16 +13,12 @@ using std::optional;
 
 // --- pointwise -------------------------------------------------------------------------------------------------------
 
-Tensor relu(const Tensor& x) { return at::empty_like(x); }
-
 Tensor isnan(const Tensor& x) { return at::empty_like(x, x.options().dtype(at::kBool)); }
 
 Tensor& unaryOut(const Tensor& x, Tensor& out) {
   out.resize_(x.sizes());
   return out;
 }
-
-Tensor& nanToNumOut(const Tensor& x, optional<double>, optional<double>, optional<double>, Tensor& out) { return unaryOut(x, out); }
 
 Tensor& binaryOut(const Tensor& x, const Tensor& y, Tensor& out) {
   out.resize_(at::infer_size(x.sizes(), y.sizes()));
@@ -41,11 +37,6 @@ Tensor extremum(const Tensor& x) {
   return at::empty({}, x.options());
 }
 
-Tensor prod(const Tensor& x, optional<at::ScalarType> dtype) {
-  const auto own = c10::isIntegralType(x.scalar_type(), true) ? at::kLong : x.scalar_type();
-  return at::empty({}, x.options().dtype(dtype.value_or(own)));
-}
-
 Tensor var(const Tensor& x, at::OptionalIntArrayRef dims, const optional<at::Scalar>&, bool keepdim) {
   return at::mean(x, dims, keepdim);
 }
@@ -53,13 +44,6 @@ Tensor var(const Tensor& x, at::OptionalIntArrayRef dims, const optional<at::Sca
 // --- order and chance ------------------------------------------------------------------------------------------------
 
 Tensor flip(const Tensor& x, at::IntArrayRef) { return at::empty_like(x); }
-
-Tensor roll(const Tensor& x, c10::SymIntArrayRef, at::IntArrayRef) { return at::empty_like(x, at::MemoryFormat::Contiguous); }
-
-Tensor& randpermOut(SymInt count, optional<at::Generator>, Tensor& out) {
-  out.resize_({count.expect_int()});
-  return out;
-}
 
 Tensor multinomial(const Tensor& weights, SymInt count, bool, optional<at::Generator>) {
   auto shape = weights.sizes().vec();
@@ -71,21 +55,15 @@ Tensor multinomial(const Tensor& weights, SymInt count, bool, optional<at::Gener
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, Meta, m) {
-  implement<at::_ops::relu, relu>(m);
   implement<at::_ops::isnan, isnan>(m);
   implement<at::_ops::abs_out, unaryOut>(m);
   implement<at::_ops::logical_not_out, unaryOut>(m);
-  implement<at::_ops::nan_to_num_out, nanToNumOut>(m);
   implement<at::_ops::logical_and_out, binaryOut>(m);
   implement<at::_ops::logical_or_out, binaryOut>(m);
   implement<at::_ops::where_self, where>(m);
   implement<at::_ops::max, extremum>(m);
-  implement<at::_ops::min, extremum>(m);
-  implement<at::_ops::prod, prod>(m);
   implement<at::_ops::var_correction, var>(m);
   implement<at::_ops::flip, flip>(m);
-  implement<at::_ops::roll, roll>(m);
-  implement<at::_ops::randperm_generator_out, randpermOut>(m);
   implement<at::_ops::multinomial, multinomial>(m);
 }
 

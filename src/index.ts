@@ -19,5 +19,7 @@ export * from './recipes/index.js';
 export * from './text/index.js';
 export * from './torch/index.js';
 export * from './train/index.js';
+// Written with the ends of turns, which the room of models cannot tell.
+export { exportChatModel as exportModel } from './generate/index.js';
 // Names that two rooms use: the model's stand here, the others are reached through their rooms.
 export { IGNORED_LABEL, type LoadOptions } from './models/index.js';

@@ -15,8 +15,8 @@ if [ ! -f .gpu/node.xz ]; then
 fi
 cp -r node_modules "$work/"
 cd "$work/node_modules"
-# Compilers and linters stay behind; so do types and sources.
-rm -rf typescript @typescript-eslint typescript-eslint eslint @eslint prettier @img/*musl* @types esquery ts-api-utils .cache .vite
+# Linters stay behind; so do types and sources. (Tests of the door transpile with TypeScript.)
+rm -rf typescript/lib/{tsc,_tsc,tsserver,_tsserver,typingsInstaller,_typingsInstaller}.js @typescript-eslint typescript-eslint eslint @eslint prettier @img/*musl* @types esquery ts-api-utils .cache .vite
 rm -rf zod/src @huggingface/*/src
 find . \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' -o -name '*.md' \) -delete
 cd "$OLDPWD"

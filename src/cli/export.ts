@@ -5,7 +5,7 @@ import { resolveModel } from '../base/hub/resolve.js';
 import { jsonText } from '../base/json-text.js';
 import { readSmallText } from '../formats/small-file.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
-import { exportModel } from '../models/export/export-model.js';
+import { exportChatModel } from '../generate/export-chat-model.js';
 import type { ExportLayout, ExportReport } from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
 import { compileTemplate } from '../text/jinja.js';
@@ -62,6 +62,9 @@ export async function exportCommand(
   show(report, summary(report));
 }
 
+/** An exported model outlives the checkpoint that it came from. */
+const CHECK = { thorough: true };
+
 async function write(
   source: string,
   out: string | undefined,
@@ -88,13 +91,13 @@ async function write(
   }
   const progress = new LoadProgress(session.stderr);
   try {
-    return await exportModel(await weightsIn(source), to, out, {
+    return await exportChatModel(await weightsIn(source, CHECK), to, out, {
       ...flags,
-      llm: await weightsIn(llm),
-      vision: await weightsIn(vision),
-      projector: await weightsIn(projector),
-      base: await weightsIn(base),
-      adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each))),
+      llm: await weightsIn(llm, CHECK),
+      vision: await weightsIn(vision, CHECK),
+      projector: await weightsIn(projector, CHECK),
+      base: await weightsIn(base, CHECK),
+      adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each, CHECK))),
       imageTokenId: imageToken,
       ...(shardGb === undefined ? {} : { shardBytes: shardGb * 1e9 }),
       ...(chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(chatTemplate) }),

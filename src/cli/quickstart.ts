@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 
 import { jsonLine } from '../base/json-text.js';
 import { loadChatModel } from '../generate/index.js';
-import { exportModel } from '../models/export/export-model.js';
+import { exportChatModel } from '../generate/export-chat-model.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { QUICKSTART_DATA } from '../recipes/quickstart/recipes.js';
 import { scoreRecords } from '../recipes/quickstart/score.js';
@@ -69,7 +69,7 @@ export async function quickstartCommand(
     });
     if (end === undefined || end.reason === 'interrupted') return undefined;
     const out = join(folder, target);
-    await exportModel(end.checkpoint!, 'hf', out, {
+    await exportChatModel(end.checkpoint!, 'hf', out, {
       merge: true,
       base: recipe.model.from,
       replace: true,

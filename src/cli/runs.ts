@@ -7,10 +7,17 @@ import { jsonLine } from '../base/json-text.js';
 import { lineChart, sparkline } from '../base/sparkline.js';
 import { listCheckpoints } from '../train/checkpoint/checkpoints.js';
 import { findRun, listRuns, type RunSummary } from '../train/run/list-runs.js';
-import { ofType, readEvents } from '../train/run/logged-events.js';
-import { curve, readMetrics } from '../train/run/metrics.js';
+import {
+  curve,
+  loggedWarnings,
+  type LoggedEvent,
+  type LoggedWarning,
+  ofType,
+  readEvents,
+  readMetrics,
+} from '../train/run/logs.js';
 import type { Session } from './session.js';
-import { columns, eventLines, figures } from './train-view/event-lines.js';
+import { columns, eventLines, figures, warningLine } from './train-view/event-lines.js';
 
 export interface RunsFlags {
   root?: string;
@@ -35,7 +42,11 @@ export async function showRun(
 ): Promise<void> {
   const path = await findRun(name, root);
   const run = (await listRuns(join(path, '..'))).find((each) => each.path === path)!;
-  session.stdout.write(json ? jsonLine(run) : await showText(run));
+  const events = await readEvents(path);
+  const warnings = loggedWarnings(events);
+  session.stdout.write(
+    json ? jsonLine({ ...run, warnings }) : await showText(run, events, warnings),
+  );
 }
 
 function listText(runs: readonly RunSummary[]): string {
@@ -58,9 +69,12 @@ function progress({ updates, plannedUpdates }: RunSummary): string {
   return plannedUpdates === undefined ? String(updates) : `${updates}/${plannedUpdates}`;
 }
 
-async function showText(run: RunSummary): Promise<string> {
+async function showText(
+  run: RunSummary,
+  events: readonly LoggedEvent[],
+  warnings: readonly LoggedWarning[],
+): Promise<string> {
   const metrics = await readMetrics(join(run.path, 'metrics.jsonl')).catch(() => []);
-  const events = await readEvents(run.path);
   const losses = curve(metrics, 'loss');
   const validation = ofType(events, 'validation').map(({ update, loss }) => ({
     x: update,
@@ -77,6 +91,7 @@ async function showText(run: RunSummary): Promise<string> {
     ...(last === undefined
       ? []
       : ['', ...eventLines(last, { before: first === last ? [] : first!.answers })]),
+    ...(warnings.length === 0 ? [] : ['', ...warnings.map(warningLine)]),
     ...(checkpoints.length === 0 ? [] : ['']),
     ...checkpoints.map(
       ({ path, bytes, validationLoss }) =>

@@ -5,9 +5,7 @@ import {
   encodeJson,
   type EncodedSample,
   type EncodeOptions,
-  type EncodeWarning,
   expandImages,
-  WARNINGS,
 } from '../data/encode.js';
 import { unreadFields } from '../data/records/fields.js';
 import { type RecordId, type RecordProblem, shownId } from '../data/records/record.js';
@@ -16,6 +14,7 @@ import { openCatalog } from '../data/sources/catalog.js';
 import { describePlace, type RecordPlace } from '../data/sources/place.js';
 import { openTable } from '../data/sources/open-table.js';
 import type { ReadRecord } from '../data/sources/record-table.js';
+import { type DataWarning, formatWarnings, WARNINGS } from '../data/warnings.js';
 import { IMAGE_ID } from '../models/sample.js';
 import type { Session } from './session.js';
 import { type Marks, renderSample } from './render-sample.js';
@@ -37,7 +36,7 @@ export interface ShowRecordsOptions {
 export async function showRecords(options: ShowRecordsOptions): Promise<void> {
   const { session, json, encode } = options;
   const write = (text: string): unknown => session.stdout.write(text);
-  const tally = new Tally();
+  const tally = new Tally(formatWarnings(encode.format));
   for await (const { place, read } of readRecords(options)) {
     const outcome = read.ok
       ? encodeJson(read.json, encode)
@@ -157,8 +156,13 @@ class Tally {
   #tokens = 0;
   #supervised = 0;
   #truncated = 0;
-  readonly #warnings = new Map<EncodeWarning, number>();
+  readonly #warnings = new Map<DataWarning, number>();
   readonly #unread = new Map<string, number>();
+  readonly #format: readonly DataWarning[];
+
+  constructor(format: readonly DataWarning[]) {
+    this.#format = format;
+  }
 
   addUnread(fields: readonly string[]): void {
     for (const field of fields) this.#unread.set(field, (this.#unread.get(field) ?? 0) + 1);
@@ -185,10 +189,13 @@ class Tally {
     const odd = [...this.#warnings].map(
       ([warning, count]) => `\nwarning: ${WARNINGS[warning]}: ${count} [${warning}]`,
     );
+    const ofFormat = this.#format
+      .filter((warning) => !this.#warnings.has(warning))
+      .map((warning) => `\nwarning: ${WARNINGS[warning]} [${warning}]`);
     const names = [...this.#unread].map(([field, count]) => `${shortText(field, 60)} (${count})`);
     const more = names.length > MOST_NAMES ? `, and ${names.length - MOST_NAMES} more` : '';
     const unread =
       names.length === 0 ? [] : [`\nnot read: ${names.slice(0, MOST_NAMES).join(', ')}${more}`];
-    return [counts.join(', '), ...odd, ...unread].join('');
+    return [counts.join(', '), ...odd, ...ofFormat, ...unread].join('');
   }
 }

@@ -21,6 +21,7 @@ import {
   readCursor,
   recordsPerUpdate,
   type Batching,
+  type OrderFacts,
   type PlannedUpdate,
 } from './sampling/plan.js';
 import { Sampler, type Population } from './sampling/sampler.js';
@@ -36,6 +37,8 @@ export interface OpenDatasetOptions extends FindOptions {
   tokenizer: string;
   /** What the model takes. */
   input: InputFacts;
+  /** Most tokens that the model was made for. @default no limit */
+  context?: number | undefined;
   /** The colour that pads images. @default CLIP's */
   background?: Rgb | undefined;
 }
@@ -57,6 +60,8 @@ export interface UpdatesOptions extends Batching {
   from?: unknown;
   /** How many updates; epochs follow one another. @default without end */
   count?: number | undefined;
+  /** Records of all epochs together, from the beginning of the run, after which there are no more. @default without end */
+  until?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -70,12 +75,14 @@ export class Dataset {
   readonly #recipe: DataRecipe;
   readonly #parts: Parts;
   readonly #executor: Executor;
+  readonly #order: OrderFacts;
 
   /** @internal */
   constructor(recipe: DataRecipe, parts: Parts, executor: Executor) {
     this.#recipe = recipe;
     this.#parts = parts;
     this.#executor = executor;
+    this.#order = orderFacts(recipe, parts);
     this.sources = parts.sources.map(({ path, files, count, weight }, i) => ({
       path,
       files: files.map(({ table }) => table.path),
@@ -97,22 +104,23 @@ export class Dataset {
    *
    * @throws DataError E_CURSOR; errors of `loadUpdates`
    */
-  updates({ from, count, signal, ...batching }: UpdatesOptions): AsyncGenerator<UpdateData, void> {
-    const order = this.#orderId(batching);
+  updates({ from, count, signal, ...options }: UpdatesOptions): AsyncGenerator<UpdateData, void> {
+    const order = this.#order;
     const start = from === undefined ? undefined : readCursor(from, order, this.recordsPerEpoch);
-    const plans = planUpdates(this.#sampler(batching), batching, start);
-    return this.#load(count === undefined ? plans : take(plans, count), order, batching, signal);
+    const plans = planUpdates(this.#sampler(options), { ...options, from: start });
+    return this.#load(count === undefined ? plans : take(plans, count), order, options, signal);
   }
 
   /** The validation records, once, in the order of their files. */
   validation({
     signal,
     ...batching
-  }: Omit<UpdatesOptions, 'from' | 'count'>): AsyncGenerator<UpdateData, void> {
+  }: Omit<UpdatesOptions, 'from' | 'count' | 'until'>): AsyncGenerator<UpdateData, void> {
     const populations = [{ records: this.#parts.validation, weight: 1 }];
     const sampler = new Sampler({ populations, seed: 0, shuffle: false });
     const count = Math.ceil(sampler.recordsPerEpoch / recordsPerUpdate(batching));
-    return this.#load(take(planUpdates(sampler, batching), count), 'validation', batching, signal);
+    const plans = take(planUpdates(sampler, batching), count);
+    return this.#load(plans, this.#order, batching, signal);
   }
 
   /** Ends the threads. */
@@ -126,7 +134,7 @@ export class Dataset {
 
   #load(
     plans: Iterator<PlannedUpdate, void>,
-    order: string,
+    order: OrderFacts,
     { worldSize = 1 }: Batching,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<UpdateData, void> {
@@ -153,23 +161,6 @@ export class Dataset {
       },
     });
   }
-
-  /** Names the order of the records: equal for equal data, seed and options that matter to it. */
-  #orderId(batching: Batching): string {
-    const { data, seed, validation } = this.#recipe;
-    const parts = [
-      seed,
-      data.shuffle,
-      data.grouping === 'none' ? [] : [data.grouping, recordsPerUpdate(batching)],
-      validation?.fraction ?? null,
-      this.#parts.sources.map(({ weight, files }, i) => [
-        weight,
-        this.#parts.train[i]!.records.length,
-        files.map(({ table }) => [table.count, table.size]),
-      ]),
-    ];
-    return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
-  }
 }
 
 /** Records by their use. */
@@ -191,7 +182,7 @@ interface Parts {
  */
 export async function openDataset(
   recipe: DataRecipe,
-  { tokenizer, input, background, ...options }: OpenDatasetOptions,
+  { tokenizer, input, context, background, ...options }: OpenDatasetOptions,
 ): Promise<Dataset> {
   const { data, text, image, validation } = recipe;
   const sources = await openCatalog(data.sources, options);
@@ -204,7 +195,7 @@ export async function openDataset(
 
   const spec = {
     files: [...sources, ...apart].flatMap(({ files }) => files),
-    ...{ tokenizer, text, image, input, background },
+    ...{ tokenizer, text, image, input, context, background },
   };
   const threads = data.workers === 'auto' ? automaticThreads() : data.workers;
   const executor =
@@ -241,6 +232,19 @@ function splitRecords(
     throw empty('Limits, weights and validation leave no record to train on.');
   }
   return { train: populations, validation: heldOut.subarray(0, validation?.limit) };
+}
+
+function orderFacts({ data, seed }: DataRecipe, { sources, train }: Parts): OrderFacts {
+  const options = createHash('sha256');
+  for (const { records, weight } of train) {
+    options.update(`${weight} of ${records.length}\n`).update(records);
+  }
+  options.update(JSON.stringify([seed, data.shuffle, data.grouping]));
+  const files = sources.map(({ files }) => files.map(({ table }) => table.digest));
+  return {
+    files: createHash('sha256').update(JSON.stringify(files)).digest('hex'),
+    options: options.digest('hex'),
+  };
 }
 
 const MEASURED_AT_ONCE = 1024;

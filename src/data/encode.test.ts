@@ -5,13 +5,8 @@ import { cases } from '../base/testing.js';
 import type { ChatFormat } from '../text/chat-format.js';
 import { createFormat } from '../text/format.js';
 import { fixtureTokenizer, tokensOf } from '../text/testing.js';
-import {
-  encodeJson,
-  expandImages,
-  WARNINGS,
-  type EncodedSample,
-  type EncodeOptions,
-} from './encode.js';
+import { encodeJson, expandImages, type EncodedSample, type EncodeOptions } from './encode.js';
+import { WARNINGS } from './warnings.js';
 
 const llama3 = async (): Promise<ChatFormat> =>
   createFormat(await fixtureTokenizer('tokenizer'), { template: 'llama3_chat' });

@@ -14,16 +14,16 @@ import type { ChatFormat } from '../text/chat-format.js';
 import { IGNORED_LABEL, IMAGE_ID } from '../models/sample.js';
 import type { SpecialTokens } from '../text/span-encoder.js';
 import { textMessage, type Message } from '../text/message.js';
-import { pairTurns, type TurnFault } from '../text/turns.js';
+import { pairTurns } from '../text/turns.js';
 import { parseRecord } from './records/parse-record.js';
 import {
   type ChatRecord,
   type ImageSource,
   type RecordId,
   type RecordProblem,
-  type RecordWarning,
   shownId,
 } from './records/record.js';
+import type { EncodeWarning } from './warnings.js';
 
 export interface EncodeOptions {
   format: ChatFormat;
@@ -33,6 +33,8 @@ export interface EncodeOptions {
   imageTokens?: number | undefined;
   /** What becomes of a longer record: cut at the right end, left out, or an error. @default 'truncate' */
   overlong?: 'truncate' | 'skip' | 'stop' | undefined;
+  /** Most tokens that the model was made for. @default no limit */
+  context?: number | undefined;
   /** Whether text that spells a special token stays text. @default 'text' */
   specialTokens?: SpecialTokens | undefined;
   /** System text of a record that brings none. @default none */
@@ -55,24 +57,6 @@ export interface EncodedSample {
   readonly truncated: number;
   readonly warnings: readonly EncodeWarning[];
 }
-
-/** What is odd about a record that was encoded all the same. */
-export type EncodeWarning =
-  TurnFault | RecordWarning | 'special-tokens-as-text' | 'format-tokens-missing';
-
-/** Sentences for warnings, for people. */
-export const WARNINGS: Readonly<Record<EncodeWarning, string>> = {
-  'leading-answer': 'an answer before the first question is not learned',
-  'trailing-question': 'a question after the last answer is of no use',
-  'consecutive-questions': 'questions without an answer between them are joined',
-  'consecutive-answers': 'an answer follows an answer',
-  'two-systems':
-    'of system texts that differ the message counts, then `system`, then `system_prompt`',
-  'flags-unheeded':
-    'a `loss` or `weight` is not heeded: all answers are learned alike, and nothing else',
-  'special-tokens-as-text': 'text that spells a special token stays text',
-  'format-tokens-missing': 'the tokenizer lacks special tokens of the format, which become text',
-};
 
 export type EncodeOutcome =
   | { readonly status: 'sample'; readonly sample: EncodedSample }
@@ -97,7 +81,7 @@ export function encodeJson(json: unknown, options: EncodeOptions): EncodeOutcome
  * Throws E_OVERLONG (DataError) with `overlong: 'stop'`, and UsageError on impossible options.
  */
 export function encodeRecord(record: ChatRecord, options: EncodeOptions): EncodeOutcome {
-  const { format, overlong = 'truncate', specialTokens = 'text' } = options;
+  const { format, overlong = 'truncate', specialTokens = 'text', context = Infinity } = options;
   const { maxLength, imageTokens } = limits(options);
   const { id } = record;
   const messages = withSystem(record.messages, options.system);
@@ -141,6 +125,7 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
         cut === '' ? 'Give the record an answer.' : 'Raise `maxLength`, or leave the record out.',
     });
   }
+  const isLearned = (at: number): boolean => (labels[at] ?? IGNORED_LABEL) !== IGNORED_LABEL;
   const sample: EncodedSample = {
     id,
     images: encoding.images.map((image) => record.images[image]!),
@@ -149,7 +134,12 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
     length,
     supervised,
     truncated: whole - length,
-    warnings: warningsOf({ ...record, messages }, format, specialTokens),
+    warnings: [
+      ...warningsOf({ ...record, messages }, format, specialTokens),
+      ...(end < ids.length ? (['truncated'] as const) : []),
+      ...(isLearned(end - 1) && isLearned(end) ? (['end-cut'] as const) : []),
+      ...(length > context ? (['beyond-context'] as const) : []),
+    ],
   };
   return { status: 'sample', sample };
 }

@@ -11,12 +11,11 @@ export {
   encodeJson,
   encodeRecord,
   expandImages,
-  WARNINGS,
   type EncodedSample,
   type EncodeOptions,
   type EncodeOutcome,
-  type EncodeWarning,
 } from './encode.js';
+export { formatWarnings, WARNINGS, type DataWarning, type FormatWarning } from './warnings.js';
 export { decodeImage, type DecodeOptions } from './image/decode.js';
 export { fitImage, type FitMode, type FitOptions } from './image/fit.js';
 export { readImage } from './image/read-image.js';
@@ -26,8 +25,20 @@ export { chooseTemplate, loadFormat, type TemplateChoice } from './loading/load-
 export type { DataCounts, MicroBatch } from './loading/micro-batch.js';
 export type { LoadedSample } from './loading/record-loader.js';
 export { parseRecord, type ParsedRecord } from './records/parse-record.js';
-export type { ChatRecord, ImageSource, RecordId, RecordProblem } from './records/record.js';
-export type { Batching, Cursor } from './sampling/plan.js';
+export {
+  shownId,
+  type ChatRecord,
+  type ImageSource,
+  type RecordId,
+  type RecordProblem,
+} from './records/record.js';
+export {
+  countUpdates,
+  recordsDone,
+  type Batching,
+  type Cursor,
+  type Place,
+} from './sampling/plan.js';
 export {
   describePlace,
   describeRejected,

@@ -22,6 +22,7 @@ export * from './walk.js';
 export * from './padded.js';
 export { describeSource, type Lack, type SourceDescription } from './export/describe-source.js';
 export { exportModel } from './export/export-model.js';
+export { generationConfig } from './export/generation-json.js';
 export * from './export/export-options.js';
 export type { AdapterConfig } from './load/adapter-config.js';
 export {
@@ -37,7 +38,7 @@ export { configKind } from './load/assemble-config.js';
 export { attachAdapters } from './load/attach-adapters.js';
 export { findImageProcessor } from './load/find-image-processor.js';
 export * from './load/load.js';
-export { isOnTop, type Place, type PlaceRole, tensorsBeneath, textFolders } from './load/places.js';
+export { isOnTop, type ModelPlace, type PlaceRole, tensorsBeneath, textFolders } from './load/places.js';
 export { identify, type Identity, locate, type LocateOptions, nearTo } from './provenance/locate.js';
 export * from './provenance/provenance.js';
 export { placeTensors, type Placement, type PlaceOptions } from './load/place.js';

@@ -150,7 +150,7 @@ test('gradients of all results within a segment come from one more call of grad'
       return result;
     });
     const y = segment.forward(x, inputs);
-    const gradients = grad([y], [...results.values(), x], [y.detach().onesLike()]);
+    const gradients = grad([y], [...results.values(), x], [y.detach().fullLike(1)]);
     expect([...results.keys()]).toEqual(under('model.language_model.layers.1', DECODER_BLOCK));
     [...results.values()].forEach((result, i) => {
       expect(gradients[i]!.shape).toEqual(result.shape);
@@ -158,7 +158,7 @@ test('gradients of all results within a segment come from one more call of grad'
     // What the last branch adds to the stream gets the gradient of the result.
     const named = new Map([...results.keys()].map((name, i) => [name, gradients[i]!]));
     const down = named.get('model.language_model.layers.1.mlp.down_proj')!;
-    expect(sameNumbers(down.toBytes(), y.detach().onesLike().toBytes())).toBe(true);
+    expect(sameNumbers(down.toBytes(), y.detach().fullLike(1).toBytes())).toBe(true);
   });
   for (const parameter of segment.parameters().values()) parameter.requiresGrad_(false);
 });

@@ -36,7 +36,8 @@ export interface ParameterGroup {
  * What is kept beside 16-bit parameters:
  * - `float32`: a master copy, which the parameter is rounded from after each update.
  * - `stochastic`: nothing; the update is computed in fp32 and rounded at random.
- * - `none`: nothing; the update is computed and rounded in the parameter's own dtype.
+ * - `none`: nothing; the update is computed and rounded in the parameter's own dtype, as the peers of `bench/train.ts` do it. Recipes do
+ *   not offer it: updates below half the spacing of bf16 are lost.
  */
 export type MasterWeights = 'float32' | 'stochastic' | 'none';
 

@@ -41,11 +41,10 @@ describe('grad', () => {
     });
   });
 
-  test('goes through the graph twice only if it was kept', () => {
+  test('goes through a graph once', () => {
     scope(() => {
       const x = tensor(3).requiresGrad_();
       const y = x.mul(x);
-      expect(grad([y], [x], [], { retainGraph: true })[0]!.item()).toBe(6);
       expect(grad([y], [x])[0]!.item()).toBe(6);
       expect(() => grad([y], [x])).toThrow(code('E_GRAPH'));
     });
@@ -122,7 +121,7 @@ describe('modes', () => {
         }),
       ).toThrow(RangeError);
       expect([isGradEnabled(), x.mul(2).requiresGrad]).toEqual([true, true]);
-      expect(() => inferenceMode(() => x.mm(x))).toThrow(code('E_SHAPE'));
+      expect(() => inferenceMode(() => ones([2]).add(ones([3])))).toThrow(code('E_SHAPE'));
       expect(x.add(1).version).toBe(0);
     });
   });
@@ -141,8 +140,8 @@ test('graph() names the nodes and what they saved', () => {
   scope(() => {
     const x = ones([2, 3]).requiresGrad_();
     const w = ones([3, 4]).requiresGrad_();
-    const nodes = graph(x.matmul(w).relu());
-    expect(nodes.map(({ name }) => name)).toEqual(['ReluBackward0', 'MmBackward0']);
+    const nodes = graph(x.matmul(w).silu());
+    expect(nodes.map(({ name }) => name)).toEqual(['SiluBackward0', 'MmBackward0']);
     expect(nodes[1]!.saved).toEqual([
       { dtype: 'float32', shape: [3, 4] },
       { dtype: 'float32', shape: [2, 3] },

@@ -8,21 +8,15 @@ import { native } from './native.js';
 import { refusePromise } from './refuse-promise.js';
 import { Tensor } from './tensor.js';
 
-export interface GradOptions {
-  /** Keep the graph for a second call. @default false */
-  retainGraph?: boolean;
-}
-
 /**
  * d(sum of outputs · upstream) / d(each input); `null` for an input that the outputs do not depend on.
  *
- * `upstream` has one gradient per output, shaped like it; a scalar output needs none.
+ * `upstream` has one gradient per output, shaped like it; a scalar output needs none. A graph serves one call: it is freed on the way.
  */
 export function grad(
   outputs: readonly Tensor[],
   inputs: readonly Tensor[],
   upstream: readonly (Tensor | null)[] = [],
-  { retainGraph = false }: GradOptions = {},
 ): (Tensor | null)[] {
   if (upstream.length !== 0 && upstream.length !== outputs.length) {
     throw new UsageError(
@@ -40,7 +34,7 @@ export function grad(
   for (const tensor of outputs) B[at++] = tensor.handle;
   for (const tensor of inputs) B[at++] = tensor.handle;
   for (let i = 0; i < outputs.length; i++) B[at++] = upstream[i]?.handle ?? 0;
-  expectDone(native.grad(retainGraph), 'grad()');
+  expectDone(native.grad(), 'grad()');
   const gradients: (Tensor | null)[] = [];
   for (let i = 0; i < inputs.length; i++) gradients.push(B[i] === 0 ? null : new Tensor(B[i]!));
   return gradients;

@@ -2,8 +2,8 @@
 
 import { totalmem } from 'node:os';
 import { EnvironmentError, UsageError } from '../base/errors.js';
-import { type Device, torchFacts } from './device.js';
-import type { TorchFacts } from './native.js';
+import { torchFacts } from './device.js';
+import type { Device, TorchFacts } from './native.js';
 
 export interface ChosenDevice {
   readonly device: Device;

@@ -2,12 +2,11 @@
 
 import { markAsUntransferable } from 'node:worker_threads';
 import { UsageError } from '../base/errors.js';
-import type { Device } from './device.js';
 import { dtypeBytes, type DType } from './dtype.js';
 import { B, dtypeArgument } from './door.js';
 import { expectDone } from './errors.js';
 import { putGeometry } from './geometry.js';
-import { native } from './native.js';
+import { native, type Device } from './native.js';
 import { Tensor, type ElementArray, type NestedNumbers } from './tensor.js';
 
 const DTYPE_OF: readonly [new (elements: ArrayLike<never>) => ElementArray, DType][] = [

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { nativeLibrary } from '../base/native-path.js';
 import { failureError } from './errors.js';
 import {
+  arange,
   cudaAvailable,
   DeviceEvent,
   empty,
@@ -61,6 +62,26 @@ describe.each(devices)('streams and events on %s', (device) => {
     });
   });
 
+  test('a tensor goes to host memory and back on a side stream', () => {
+    scope(() => {
+      const x = arange(0, 100_000, 1, { device });
+      const here = Stream.current(device);
+      const side = Stream.create(device);
+      using made = new DeviceEvent(device).record(here);
+      side.wait(made);
+      const host = empty([100_000], { pinMemory: device === 'cuda:0' });
+      if (device !== 'meta') side.run(() => host.copy_(x, true));
+      side.protect(x);
+      x.dispose();
+      const y = side.run(() => host.to({ device }, { nonBlocking: true }));
+      using returned = new DeviceEvent(device).record(side);
+      here.wait(returned);
+      here.protect(y);
+      const sum = y.sum(null, false, { dtype: 'float64' });
+      if (device !== 'meta') expect(sum.item()).toBe(4_999_950_000);
+    });
+  });
+
   test('an exception restores the stream', () => {
     const before = Stream.current(device).id;
     expect(() =>
@@ -77,7 +98,7 @@ describe.each(devices)('streams and events on %s', (device) => {
     scope(() => {
       const start = new DeviceEvent(device, { timed: true }).record();
       const x = ones([256, 256], { device });
-      for (let i = 0; i < 20; i++) x.mm(x);
+      for (let i = 0; i < 20; i++) x.matmul(x);
       const end = new DeviceEvent(device, { timed: true }).record();
       end.synchronize();
       expect(end.elapsedSince(start)).toBeGreaterThanOrEqual(0);

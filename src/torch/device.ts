@@ -2,12 +2,9 @@
 
 import { UsageError } from '../base/errors.js';
 import { expectDone, expectValue, isFailure, failureError } from './errors.js';
-import { native, type TorchFacts } from './native.js';
+import { native, type Device, type TorchFacts } from './native.js';
 import { refusePromise } from './refuse-promise.js';
 import type { Tensor } from './tensor.js';
-
-/** Where a tensor lies. `cuda` alone is `cuda:0`. */
-export type Device = 'cpu' | 'meta' | 'cuda' | `cuda:${number}`;
 
 /**
  * Version, CPU capability, threads and GPUs of the libtorch in use.

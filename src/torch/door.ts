@@ -6,11 +6,9 @@
  */
 
 import { UsageError } from '../base/errors.js';
-import type { Device } from './device.js';
 import { dtypeCode, type DType } from './dtype.js';
 import { failureError } from './errors.js';
-import { native, type NativeFailure } from './native.js';
-import type { Generator } from './random.js';
+import { native, type Device, type Held, type NativeFailure } from './native.js';
 import type { Tensor } from './tensor.js';
 
 /** A number as operators take it: integral or floating by the rule in `native/door.cc`; `bigint` is int64. */
@@ -193,7 +191,7 @@ export function deviceArgument(value: Device | null | undefined): number {
   return id;
 }
 
-export function generatorArgument(value: Generator | null | undefined): number {
+export function generatorArgument(value: Held | null | undefined): number {
   return value == null ? 0 : value.handle;
 }
 

@@ -125,7 +125,7 @@ const KINDS = {
   graph: {
     type: OperatorError,
     code: 'E_GRAPH',
-    hint: 'Check what is recorded: leaves want requiresGrad_(), a second backward retainGraph.',
+    hint: 'Check what is recorded: leaves want requiresGrad_(), and a graph serves one backward.',
   },
   shape: {
     type: OperatorError,

@@ -1,10 +1,9 @@
 /** Memory of a device: what is allocated, the peak, a limit. The CPU and the meta device count like a GPU. */
 
 import { UsageError } from '../base/errors.js';
-import type { Device } from './device.js';
 import { B } from './door.js';
 import { expectDone } from './errors.js';
-import { native } from './native.js';
+import { native, type Device } from './native.js';
 
 export interface MemoryStats {
   /** Bytes in tensors. */

@@ -4,6 +4,14 @@ import { createRequire } from 'node:module';
 import { EnvironmentError } from '../base/errors.js';
 import { nativeLibrary } from '../base/native-path.js';
 
+/** Where a tensor lies. `cuda` alone is `cuda:0`. */
+export type Device = 'cpu' | 'meta' | 'cuda' | `cuda:${number}`;
+
+/** What the native side keeps: it is known by a number. */
+export interface Held {
+  readonly handle: number;
+}
+
 /** What a failing native call returns. */
 export interface NativeFailure {
   readonly kind: string;
@@ -76,10 +84,8 @@ export interface Native {
   intern(text: string): Failing<number>;
   device(text: string): Failing<number>;
   schema(name: string, overload: string): Failing<Schema>;
-  benchmarkAdd(a: number, b: number, times: number): NativeFailure | undefined;
-  benchmarkLinear(a: number, b: number, times: number): NativeFailure | undefined;
 
-  grad(retainGraph: boolean): NativeFailure | undefined;
+  grad(): NativeFailure | undefined;
   setGradMode(enabled: boolean): Failing<boolean>;
   gradMode(): boolean;
   inferenceMode<T>(run: () => T): Failing<T>;

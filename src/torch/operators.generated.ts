@@ -1,7 +1,6 @@
 /** Made by `npm run generate` from `table.ts` and libtorch's schemas. Do not edit. */
 
 /* eslint-disable */
-import type { Device } from './device.js';
 import {
   B,
   booleanArgument,
@@ -19,10 +18,8 @@ import {
   optionalHandle,
   optionalInteger,
   optionalTensorAt,
-  putBools,
   putNumbers,
   putScalar,
-  putScalars,
   putTensors,
   stringArgument,
   tensorAt,
@@ -32,6 +29,7 @@ import {
   type Scalar,
 } from './door.js';
 import type { DType } from './dtype.js';
+import type { Device } from './native.js';
 import type { Generator } from './random.js';
 import type { Tensor } from './tensor.js';
 
@@ -43,67 +41,24 @@ const SUB_TENSOR = declare('sub.Tensor', ['self:Tensor', 'other:Tensor', 'alpha:
 const SUB_SCALAR = declare('sub.Scalar', ['self:Tensor', 'other:Scalar', 'alpha:Scalar']);
 const SUB__TENSOR = declare('sub_.Tensor', ['self:Tensor', 'other:Tensor', 'alpha:Scalar'], true);
 const SUB__SCALAR = declare('sub_.Scalar', ['self:Tensor', 'other:Scalar', 'alpha:Scalar'], true);
-const RSUB_SCALAR = declare('rsub.Scalar', ['self:Tensor', 'other:Scalar', 'alpha:Scalar']);
 const MUL_TENSOR = declare('mul.Tensor', ['self:Tensor', 'other:Tensor']);
 const MUL_SCALAR = declare('mul.Scalar', ['self:Tensor', 'other:Scalar']);
-const MUL__TENSOR = declare('mul_.Tensor', ['self:Tensor', 'other:Tensor'], true);
-const MUL__SCALAR = declare('mul_.Scalar', ['self:Tensor', 'other:Scalar'], true);
 const DIV_TENSOR = declare('div.Tensor', ['self:Tensor', 'other:Tensor']);
 const DIV_SCALAR = declare('div.Scalar', ['self:Tensor', 'other:Scalar']);
-const DIV__TENSOR = declare('div_.Tensor', ['self:Tensor', 'other:Tensor'], true);
-const DIV__SCALAR = declare('div_.Scalar', ['self:Tensor', 'other:Scalar'], true);
-const DIV_TENSOR_MODE = declare('div.Tensor_mode', ['self:Tensor', 'other:Tensor', 'rounding_mode:str?']);
-const DIV_SCALAR_MODE = declare('div.Scalar_mode', ['self:Tensor', 'other:Scalar', 'rounding_mode:str?']);
-const REMAINDER_TENSOR = declare('remainder.Tensor', ['self:Tensor', 'other:Tensor']);
-const REMAINDER_SCALAR = declare('remainder.Scalar', ['self:Tensor', 'other:Scalar']);
 const POW_TENSOR_TENSOR = declare('pow.Tensor_Tensor', ['self:Tensor', 'exponent:Tensor']);
 const POW_TENSOR_SCALAR = declare('pow.Tensor_Scalar', ['self:Tensor', 'exponent:Scalar']);
 const NEG = declare('neg', ['self:Tensor']);
 const ABS = declare('abs', ['self:Tensor']);
-const SIGN = declare('sign', ['self:Tensor']);
-const EXP = declare('exp', ['self:Tensor']);
-const EXPM1 = declare('expm1', ['self:Tensor']);
-const LOG = declare('log', ['self:Tensor']);
-const LOG1P = declare('log1p', ['self:Tensor']);
-const LOG2 = declare('log2', ['self:Tensor']);
 const SQRT = declare('sqrt', ['self:Tensor']);
-const SQRT_ = declare('sqrt_', ['self:Tensor'], true);
-const RSQRT = declare('rsqrt', ['self:Tensor']);
-const RECIPROCAL = declare('reciprocal', ['self:Tensor']);
 const SQUARE = declare('square', ['self:Tensor']);
 const SIN = declare('sin', ['self:Tensor']);
 const COS = declare('cos', ['self:Tensor']);
-const TANH = declare('tanh', ['self:Tensor']);
 const SIGMOID = declare('sigmoid', ['self:Tensor']);
-const ERF = declare('erf', ['self:Tensor']);
-const RELU = declare('relu', ['self:Tensor']);
 const SILU = declare('silu', ['self:Tensor']);
-const SILU_BACKWARD = declare('silu_backward', ['grad_output:Tensor', 'self:Tensor']);
 const GELU = declare('gelu', ['self:Tensor', 'approximate:str']);
-const GELU_BACKWARD = declare('gelu_backward', ['grad_output:Tensor', 'self:Tensor', 'approximate:str']);
-const FLOOR = declare('floor', ['self:Tensor']);
-const CEIL = declare('ceil', ['self:Tensor']);
-const ROUND = declare('round', ['self:Tensor']);
-const TRUNC = declare('trunc', ['self:Tensor']);
 const CLAMP = declare('clamp', ['self:Tensor', 'min:Scalar?', 'max:Scalar?']);
-const CLAMP_ = declare('clamp_', ['self:Tensor', 'min:Scalar?', 'max:Scalar?'], true);
 const MAXIMUM = declare('maximum', ['self:Tensor', 'other:Tensor']);
-const MINIMUM = declare('minimum', ['self:Tensor', 'other:Tensor']);
-const LERP_TENSOR = declare('lerp.Tensor', ['self:Tensor', 'end:Tensor', 'weight:Tensor']);
-const LERP_SCALAR = declare('lerp.Scalar', ['self:Tensor', 'end:Tensor', 'weight:Scalar']);
-const LERP__TENSOR = declare('lerp_.Tensor', ['self:Tensor', 'end:Tensor', 'weight:Tensor'], true);
-const LERP__SCALAR = declare('lerp_.Scalar', ['self:Tensor', 'end:Tensor', 'weight:Scalar'], true);
-const ADDCMUL = declare('addcmul', ['self:Tensor', 'tensor1:Tensor', 'tensor2:Tensor', 'value:Scalar']);
-const ADDCMUL_ = declare('addcmul_', ['self:Tensor', 'tensor1:Tensor', 'tensor2:Tensor', 'value:Scalar'], true);
-const ADDCDIV_ = declare('addcdiv_', ['self:Tensor', 'tensor1:Tensor', 'tensor2:Tensor', 'value:Scalar'], true);
-const NAN_TO_NUM = declare('nan_to_num', ['self:Tensor', 'nan:float?', 'posinf:float?', 'neginf:float?']);
 const ISFINITE = declare('isfinite', ['self:Tensor']);
-const ISNAN = declare('isnan', ['self:Tensor']);
-const ISINF = declare('isinf', ['self:Tensor']);
-const EQ_TENSOR = declare('eq.Tensor', ['self:Tensor', 'other:Tensor']);
-const EQ_SCALAR = declare('eq.Scalar', ['self:Tensor', 'other:Scalar']);
-const NE_TENSOR = declare('ne.Tensor', ['self:Tensor', 'other:Tensor']);
-const NE_SCALAR = declare('ne.Scalar', ['self:Tensor', 'other:Scalar']);
 const LT_TENSOR = declare('lt.Tensor', ['self:Tensor', 'other:Tensor']);
 const LT_SCALAR = declare('lt.Scalar', ['self:Tensor', 'other:Scalar']);
 const LE_TENSOR = declare('le.Tensor', ['self:Tensor', 'other:Tensor']);
@@ -114,15 +69,8 @@ const GE_TENSOR = declare('ge.Tensor', ['self:Tensor', 'other:Tensor']);
 const GE_SCALAR = declare('ge.Scalar', ['self:Tensor', 'other:Scalar']);
 const LOGICAL_NOT = declare('logical_not', ['self:Tensor']);
 const LOGICAL_AND = declare('logical_and', ['self:Tensor', 'other:Tensor']);
-const LOGICAL_OR = declare('logical_or', ['self:Tensor', 'other:Tensor']);
 const BITWISE_AND_TENSOR = declare('bitwise_and.Tensor', ['self:Tensor', 'other:Tensor']);
 const BITWISE_AND_SCALAR = declare('bitwise_and.Scalar', ['self:Tensor', 'other:Scalar']);
-const BITWISE_OR_TENSOR = declare('bitwise_or.Tensor', ['self:Tensor', 'other:Tensor']);
-const BITWISE_OR_SCALAR = declare('bitwise_or.Scalar', ['self:Tensor', 'other:Scalar']);
-const BITWISE_XOR_TENSOR = declare('bitwise_xor.Tensor', ['self:Tensor', 'other:Tensor']);
-const BITWISE_XOR_SCALAR = declare('bitwise_xor.Scalar', ['self:Tensor', 'other:Scalar']);
-const BITWISE_LEFT_SHIFT_TENSOR_SCALAR = declare('bitwise_left_shift.Tensor_Scalar', ['self:Tensor', 'other:Scalar']);
-const BITWISE_RIGHT_SHIFT_TENSOR_SCALAR = declare('bitwise_right_shift.Tensor_Scalar', ['self:Tensor', 'other:Scalar']);
 const WHERE_SELF = declare('where.self', ['condition:Tensor', 'self:Tensor', 'other:Tensor']);
 const MASKED_FILL_SCALAR = declare('masked_fill.Scalar', ['self:Tensor', 'mask:Tensor', 'value:Scalar']);
 const SUM_DIM_INTLIST = declare('sum.dim_IntList', ['self:Tensor', 'dim:int[]?', 'keepdim:bool', 'dtype:ScalarType?']);
@@ -130,37 +78,20 @@ const MEAN_DIM = declare('mean.dim', ['self:Tensor', 'dim:int[]?', 'keepdim:bool
 const AMAX = declare('amax', ['self:Tensor', 'dim:int[1]', 'keepdim:bool']);
 const AMIN = declare('amin', ['self:Tensor', 'dim:int[1]', 'keepdim:bool']);
 const MAX = declare('max', ['self:Tensor']);
-const MIN = declare('min', ['self:Tensor']);
-const MAX_DIM = declare('max.dim', ['self:Tensor', 'dim:int', 'keepdim:bool']);
 const ARGMAX = declare('argmax', ['self:Tensor', 'dim:int?', 'keepdim:bool']);
-const ARGMIN = declare('argmin', ['self:Tensor', 'dim:int?', 'keepdim:bool']);
-const ALL = declare('all', ['self:Tensor']);
-const ANY = declare('any', ['self:Tensor']);
-const PROD = declare('prod', ['self:Tensor', 'dtype:ScalarType?']);
 const CUMSUM = declare('cumsum', ['self:Tensor', 'dim:int', 'dtype:ScalarType?']);
 const VAR_CORRECTION = declare('var.correction', ['self:Tensor', 'dim:int[]?', 'correction:Scalar?', 'keepdim:bool']);
-const LOGSUMEXP = declare('logsumexp', ['self:Tensor', 'dim:int[1]', 'keepdim:bool']);
 const SOFTMAX_INT = declare('softmax.int', ['self:Tensor', 'dim:int', 'dtype:ScalarType?']);
-const LOG_SOFTMAX_INT = declare('log_softmax.int', ['self:Tensor', 'dim:int', 'dtype:ScalarType?']);
 const LINALG_VECTOR_NORM = declare('linalg_vector_norm', ['self:Tensor', 'ord:Scalar', 'dim:int[]?', 'keepdim:bool', 'dtype:ScalarType?']);
 const TOPK = declare('topk', ['self:Tensor', 'k:int', 'dim:int', 'largest:bool', 'sorted:bool']);
 const SORT = declare('sort', ['self:Tensor', 'dim:int', 'descending:bool']);
-const SORT_STABLE = declare('sort.stable', ['self:Tensor', 'stable:bool?', 'dim:int', 'descending:bool']);
-const ARGSORT = declare('argsort', ['self:Tensor', 'dim:int', 'descending:bool']);
 const MATMUL = declare('matmul', ['self:Tensor', 'other:Tensor']);
-const MM = declare('mm', ['self:Tensor', 'mat2:Tensor']);
-const BMM = declare('bmm', ['self:Tensor', 'mat2:Tensor']);
-const ADDMM = declare('addmm', ['self:Tensor', 'mat1:Tensor', 'mat2:Tensor', 'beta:Scalar', 'alpha:Scalar']);
-const ADDMM_ = declare('addmm_', ['self:Tensor', 'mat1:Tensor', 'mat2:Tensor', 'beta:Scalar', 'alpha:Scalar'], true);
-const OUTER = declare('outer', ['self:Tensor', 'vec2:Tensor']);
 const LINEAR = declare('linear', ['input:Tensor', 'weight:Tensor', 'bias:Tensor?']);
-const _SCALED_MM = declare('_scaled_mm', ['self:Tensor', 'mat2:Tensor', 'scale_a:Tensor', 'scale_b:Tensor', 'bias:Tensor?', 'scale_result:Tensor?', 'out_dtype:ScalarType?', 'use_fast_accum:bool']);
 const VIEW = declare('view', ['self:Tensor', 'size:int[]']);
 const VIEW_DTYPE = declare('view.dtype', ['self:Tensor', 'dtype:ScalarType']);
 const RESHAPE = declare('reshape', ['self:Tensor', 'shape:int[]']);
 const FLATTEN_USING_INTS = declare('flatten.using_ints', ['self:Tensor', 'start_dim:int', 'end_dim:int']);
 const TRANSPOSE_INT = declare('transpose.int', ['self:Tensor', 'dim0:int', 'dim1:int']);
-const T = declare('t', ['self:Tensor']);
 const PERMUTE = declare('permute', ['self:Tensor', 'dims:int[]']);
 const EXPAND = declare('expand', ['self:Tensor', 'size:int[]', 'implicit:bool']);
 const CONTIGUOUS = declare('contiguous', ['self:Tensor', 'memory_format:MemoryFormat']);
@@ -169,63 +100,35 @@ const SQUEEZE_DIM = declare('squeeze.dim', ['self:Tensor', 'dim:int']);
 const AS_STRIDED = declare('as_strided', ['self:Tensor', 'size:int[]', 'stride:int[]', 'storage_offset:int?']);
 const CAT = declare('cat', ['tensors:Tensor[]', 'dim:int']);
 const STACK = declare('stack', ['tensors:Tensor[]', 'dim:int']);
-const SPLIT_TENSOR = declare('split.Tensor', ['self:Tensor', 'split_size:int', 'dim:int']);
 const SPLIT_WITH_SIZES = declare('split_with_sizes', ['self:Tensor', 'split_sizes:int[]', 'dim:int']);
-const CHUNK = declare('chunk', ['self:Tensor', 'chunks:int', 'dim:int']);
-const UNBIND_INT = declare('unbind.int', ['self:Tensor', 'dim:int']);
 const NARROW = declare('narrow', ['self:Tensor', 'dim:int', 'start:int', 'length:int']);
 const SLICE_TENSOR = declare('slice.Tensor', ['self:Tensor', 'dim:int', 'start:int?', 'end:int?', 'step:int']);
 const SELECT_INT = declare('select.int', ['self:Tensor', 'dim:int', 'index:int']);
-const REPEAT = declare('repeat', ['self:Tensor', 'repeats:int[]']);
-const REPEAT_INTERLEAVE_SELF_INT = declare('repeat_interleave.self_int', ['self:Tensor', 'repeats:int', 'dim:int?', 'output_size:int?']);
-const FLIP = declare('flip', ['self:Tensor', 'dims:int[]']);
-const ROLL = declare('roll', ['self:Tensor', 'shifts:int[1]', 'dims:int[1]']);
-const TRIL = declare('tril', ['self:Tensor', 'diagonal:int']);
 const TRIU = declare('triu', ['self:Tensor', 'diagonal:int']);
 const INDEX_SELECT = declare('index_select', ['self:Tensor', 'dim:int', 'index:Tensor']);
 const INDEX_COPY = declare('index_copy', ['self:Tensor', 'dim:int', 'index:Tensor', 'source:Tensor']);
 const INDEX_COPY_ = declare('index_copy_', ['self:Tensor', 'dim:int', 'index:Tensor', 'source:Tensor'], true);
-const INDEX_ADD = declare('index_add', ['self:Tensor', 'dim:int', 'index:Tensor', 'source:Tensor', 'alpha:Scalar']);
-const INDEX_ADD_ = declare('index_add_', ['self:Tensor', 'dim:int', 'index:Tensor', 'source:Tensor', 'alpha:Scalar'], true);
-const INDEX_TENSOR = declare('index.Tensor', ['self:Tensor', 'indices:Tensor?[]']);
-const INDEX_PUT_ = declare('index_put_', ['self:Tensor', 'indices:Tensor?[]', 'values:Tensor', 'accumulate:bool'], true);
-const GATHER = declare('gather', ['self:Tensor', 'dim:int', 'index:Tensor', 'sparse_grad:bool']);
 const SCATTER_SRC = declare('scatter.src', ['self:Tensor', 'dim:int', 'index:Tensor', 'src:Tensor']);
 const SCATTER_VALUE = declare('scatter.value', ['self:Tensor', 'dim:int', 'index:Tensor', 'value:Scalar']);
 const SCATTER__SRC = declare('scatter_.src', ['self:Tensor', 'dim:int', 'index:Tensor', 'src:Tensor'], true);
 const SCATTER__VALUE = declare('scatter_.value', ['self:Tensor', 'dim:int', 'index:Tensor', 'value:Scalar'], true);
-const SCATTER_ADD_ = declare('scatter_add_', ['self:Tensor', 'dim:int', 'index:Tensor', 'src:Tensor'], true);
 const EMBEDDING = declare('embedding', ['weight:Tensor', 'indices:Tensor', 'padding_idx:int', 'scale_grad_by_freq:bool', 'sparse:bool']);
-const EMBEDDING_DENSE_BACKWARD = declare('embedding_dense_backward', ['grad_output:Tensor', 'indices:Tensor', 'num_weights:int', 'padding_idx:int', 'scale_grad_by_freq:bool']);
-const LAYER_NORM = declare('layer_norm', ['input:Tensor', 'normalized_shape:int[]', 'weight:Tensor?', 'bias:Tensor?', 'eps:float', 'cudnn_enable:bool']);
 const NATIVE_LAYER_NORM = declare('native_layer_norm', ['input:Tensor', 'normalized_shape:int[]', 'weight:Tensor?', 'bias:Tensor?', 'eps:float']);
 const _FUSED_RMS_NORM = declare('_fused_rms_norm', ['input:Tensor', 'normalized_shape:int[]', 'weight:Tensor?', 'eps:float?']);
-const _FUSED_RMS_NORM_BACKWARD = declare('_fused_rms_norm_backward', ['grad_out:Tensor', 'input:Tensor', 'normalized_shape:int[]', 'rstd:Tensor', 'weight:Tensor?', 'output_mask:bool[2]']);
 const CONVOLUTION = declare('convolution', ['input:Tensor', 'weight:Tensor', 'bias:Tensor?', 'stride:int[]', 'padding:int[]', 'dilation:int[]', 'transposed:bool', 'output_padding:int[]', 'groups:int']);
 const CROSS_ENTROPY_LOSS = declare('cross_entropy_loss', ['self:Tensor', 'target:Tensor', 'weight:Tensor?', 'reduction:int', 'ignore_index:int', 'label_smoothing:float']);
-const NLL_LOSS = declare('nll_loss', ['self:Tensor', 'target:Tensor', 'weight:Tensor?', 'reduction:int', 'ignore_index:int']);
 const _SCALED_DOT_PRODUCT_FLASH_ATTENTION_FOR_CPU = declare('_scaled_dot_product_flash_attention_for_cpu', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'dropout_p:float', 'is_causal:bool', 'attn_mask:Tensor?', 'scale:float?']);
 const _SCALED_DOT_PRODUCT_CUDNN_ATTENTION = declare('_scaled_dot_product_cudnn_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
-const _SCALED_DOT_PRODUCT_FLASH_ATTENTION = declare('_scaled_dot_product_flash_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
 const _SCALED_DOT_PRODUCT_EFFICIENT_ATTENTION = declare('_scaled_dot_product_efficient_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'scale:float?']);
 const _FLASH_ATTENTION_FORWARD = declare('_flash_attention_forward', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'cum_seq_q:Tensor?', 'cum_seq_k:Tensor?', 'max_q:int', 'max_k:int', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?', 'window_size_left:int?', 'window_size_right:int?', 'seqused_k:Tensor?', 'alibi_slopes:Tensor?']);
-const _FLASH_ATTENTION_BACKWARD = declare('_flash_attention_backward', ['grad_out:Tensor', 'query:Tensor', 'key:Tensor', 'value:Tensor', 'out:Tensor', 'logsumexp:Tensor', 'cum_seq_q:Tensor', 'cum_seq_k:Tensor', 'max_q:int', 'max_k:int', 'dropout_p:float', 'is_causal:bool', 'rng_state:Tensor', 'unused:Tensor', 'scale:float?', 'window_size_left:int?', 'window_size_right:int?']);
-const _CUDNN_ATTENTION_FORWARD = declare('_cudnn_attention_forward', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'cum_seq_q:Tensor?', 'cum_seq_k:Tensor?', 'max_q:int', 'max_k:int', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
 const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
-const EMPTY_STRIDED = declare('empty_strided', ['size:int[]', 'stride:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ZEROS = declare('zeros', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ONES = declare('ones', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const FULL = declare('full', ['size:int[]', 'fill_value:Scalar', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const EYE = declare('eye', ['n:int', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ARANGE_START_STEP = declare('arange.start_step', ['start:Scalar', 'end:Scalar', 'step:Scalar', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const LINSPACE = declare('linspace', ['start:Scalar', 'end:Scalar', 'steps:int', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const RANDN_GENERATOR = declare('randn.generator', ['size:int[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const RAND_GENERATOR = declare('rand.generator', ['size:int[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const RANDINT_LOW_GENERATOR = declare('randint.low_generator', ['low:int', 'high:int', 'size:int[]', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
-const RANDPERM_GENERATOR = declare('randperm.generator', ['n:int', 'generator:Generator?', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const EMPTY_LIKE = declare('empty_like', ['self:Tensor', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const ZEROS_LIKE = declare('zeros_like', ['self:Tensor', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
-const ONES_LIKE = declare('ones_like', ['self:Tensor', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const FULL_LIKE = declare('full_like', ['self:Tensor', 'fill_value:Scalar', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const CLONE = declare('clone', ['self:Tensor', 'memory_format:MemoryFormat?']);
 const DETACH = declare('detach', ['self:Tensor']);
@@ -242,17 +145,10 @@ const RANDOM__FROM = declare('random_.from', ['self:Tensor', 'from:int', 'to:int
 const MULTINOMIAL = declare('multinomial', ['self:Tensor', 'num_samples:int', 'replacement:bool', 'generator:Generator?']);
 const _FOREACH_ADD__LIST = declare('_foreach_add_.List', ['self:Tensor[]', 'other:Tensor[]', 'alpha:Scalar']);
 const _FOREACH_ADD__SCALAR = declare('_foreach_add_.Scalar', ['self:Tensor[]', 'scalar:Scalar']);
-const _FOREACH_ADD__SCALARLIST = declare('_foreach_add_.ScalarList', ['self:Tensor[]', 'scalars:Scalar[]']);
-const _FOREACH_MUL__TENSOR = declare('_foreach_mul_.Tensor', ['self:Tensor[]', 'other:Tensor']);
-const _FOREACH_MUL__SCALAR = declare('_foreach_mul_.Scalar', ['self:Tensor[]', 'scalar:Scalar']);
-const _FOREACH_MUL__SCALARLIST = declare('_foreach_mul_.ScalarList', ['self:Tensor[]', 'scalars:Scalar[]']);
-const _FOREACH_ZERO_ = declare('_foreach_zero_', ['self:Tensor[]']);
 const _FOREACH_COPY_ = declare('_foreach_copy_', ['self:Tensor[]', 'src:Tensor[]', 'non_blocking:bool']);
 const _FOREACH_NORM_SCALAR = declare('_foreach_norm.Scalar', ['self:Tensor[]', 'ord:Scalar', 'dtype:ScalarType?']);
 const _FUSED_ADAMW_ = declare('_fused_adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 const _FUSED_ADAMW__TENSOR_LR = declare('_fused_adamw_.tensor_lr', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:Tensor', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
-const _AMP_FOREACH_NON_FINITE_CHECK_AND_UNSCALE_ = declare('_amp_foreach_non_finite_check_and_unscale_', ['self:Tensor[]', 'found_inf:Tensor', 'inv_scale:Tensor']);
-const _AMP_UPDATE_SCALE_ = declare('_amp_update_scale_', ['self:Tensor', 'growth_tracker:Tensor', 'found_inf:Tensor', 'scale_growth_factor:float', 'scale_backoff_factor:float', 'growth_interval:int'], true);
 
 /** The operators whose first argument is the tensor itself. */
 export abstract class TensorOperators {
@@ -339,18 +235,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * other - alpha * self.
-   *
-   * `aten::rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1)`
-   */
-  rsub(other: Scalar, alpha: Scalar = 1): Tensor {
-    B[0] = this.handle;
-    putScalar(1, other);
-    putScalar(3, alpha);
-    return callTensor(RSUB_SCALAR);
-  }
-
-  /**
    * self * other.
    *
    * `aten::mul.Tensor(Tensor self, Tensor other)`
@@ -368,25 +252,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Multiplies in place.
-   *
-   * `aten::mul_.Tensor(Tensor self, Tensor other)`
-   * `aten::mul_.Scalar(Tensor self, Scalar other)`
-   */
-  mul_(other: Tensor | Scalar): this {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      call(MUL__TENSOR);
-      return this;
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    call(MUL__SCALAR);
-    return this;
-  }
-
-  /**
    * self / other, true division.
    *
    * `aten::div.Tensor(Tensor self, Tensor other)`
@@ -401,61 +266,6 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     putScalar(1, other);
     return callTensor(DIV_SCALAR);
-  }
-
-  /**
-   * Divides in place.
-   *
-   * `aten::div_.Tensor(Tensor self, Tensor other)`
-   * `aten::div_.Scalar(Tensor self, Scalar other)`
-   */
-  div_(other: Tensor | Scalar): this {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      call(DIV__TENSOR);
-      return this;
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    call(DIV__SCALAR);
-    return this;
-  }
-
-  /**
-   * self / other, rounded ('floor' or 'trunc').
-   *
-   * `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode)`
-   * `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode)`
-   */
-  divRounded(other: Tensor | Scalar, { roundingMode }: { roundingMode?: string | null | undefined } = {}): Tensor {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      B[2] = stringArgument(roundingMode);
-      return callTensor(DIV_TENSOR_MODE);
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    B[3] = stringArgument(roundingMode);
-    return callTensor(DIV_SCALAR_MODE);
-  }
-
-  /**
-   * Remainder with the sign of the divisor.
-   *
-   * `aten::remainder.Tensor(Tensor self, Tensor other)`
-   * `aten::remainder.Scalar(Tensor self, Scalar other)`
-   */
-  remainder(other: Tensor | Scalar): Tensor {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      return callTensor(REMAINDER_TENSOR);
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    return callTensor(REMAINDER_SCALAR);
   }
 
   /**
@@ -496,66 +306,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Sign: -1, 0 or 1.
-   *
-   * `aten::sign(Tensor self)`
-   */
-  sign(): Tensor {
-    B[0] = this.handle;
-    return callTensor(SIGN);
-  }
-
-  /**
-   * e to the power of self.
-   *
-   * `aten::exp(Tensor self)`
-   */
-  exp(): Tensor {
-    B[0] = this.handle;
-    return callTensor(EXP);
-  }
-
-  /**
-   * exp(self) - 1, exact near 0.
-   *
-   * `aten::expm1(Tensor self)`
-   */
-  expm1(): Tensor {
-    B[0] = this.handle;
-    return callTensor(EXPM1);
-  }
-
-  /**
-   * Natural logarithm.
-   *
-   * `aten::log(Tensor self)`
-   */
-  log(): Tensor {
-    B[0] = this.handle;
-    return callTensor(LOG);
-  }
-
-  /**
-   * log(1 + self), exact near 0.
-   *
-   * `aten::log1p(Tensor self)`
-   */
-  log1p(): Tensor {
-    B[0] = this.handle;
-    return callTensor(LOG1P);
-  }
-
-  /**
-   * Logarithm to base 2.
-   *
-   * `aten::log2(Tensor self)`
-   */
-  log2(): Tensor {
-    B[0] = this.handle;
-    return callTensor(LOG2);
-  }
-
-  /**
    * Square root.
    *
    * `aten::sqrt(Tensor self)`
@@ -563,37 +313,6 @@ export abstract class TensorOperators {
   sqrt(): Tensor {
     B[0] = this.handle;
     return callTensor(SQRT);
-  }
-
-  /**
-   * Square root in place.
-   *
-   * `aten::sqrt_(Tensor self)`
-   */
-  sqrt_(): this {
-    B[0] = this.handle;
-    call(SQRT_);
-    return this;
-  }
-
-  /**
-   * 1 / sqrt(self).
-   *
-   * `aten::rsqrt(Tensor self)`
-   */
-  rsqrt(): Tensor {
-    B[0] = this.handle;
-    return callTensor(RSQRT);
-  }
-
-  /**
-   * 1 / self.
-   *
-   * `aten::reciprocal(Tensor self)`
-   */
-  reciprocal(): Tensor {
-    B[0] = this.handle;
-    return callTensor(RECIPROCAL);
   }
 
   /**
@@ -627,16 +346,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Hyperbolic tangent.
-   *
-   * `aten::tanh(Tensor self)`
-   */
-  tanh(): Tensor {
-    B[0] = this.handle;
-    return callTensor(TANH);
-  }
-
-  /**
    * 1 / (1 + exp(-self)).
    *
    * `aten::sigmoid(Tensor self)`
@@ -644,26 +353,6 @@ export abstract class TensorOperators {
   sigmoid(): Tensor {
     B[0] = this.handle;
     return callTensor(SIGMOID);
-  }
-
-  /**
-   * Error function.
-   *
-   * `aten::erf(Tensor self)`
-   */
-  erf(): Tensor {
-    B[0] = this.handle;
-    return callTensor(ERF);
-  }
-
-  /**
-   * max(self, 0).
-   *
-   * `aten::relu(Tensor self)`
-   */
-  relu(): Tensor {
-    B[0] = this.handle;
-    return callTensor(RELU);
   }
 
   /**
@@ -688,46 +377,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Largest integer not above.
-   *
-   * `aten::floor(Tensor self)`
-   */
-  floor(): Tensor {
-    B[0] = this.handle;
-    return callTensor(FLOOR);
-  }
-
-  /**
-   * Smallest integer not below.
-   *
-   * `aten::ceil(Tensor self)`
-   */
-  ceil(): Tensor {
-    B[0] = this.handle;
-    return callTensor(CEIL);
-  }
-
-  /**
-   * Nearest integer, halves to even.
-   *
-   * `aten::round(Tensor self)`
-   */
-  round(): Tensor {
-    B[0] = this.handle;
-    return callTensor(ROUND);
-  }
-
-  /**
-   * Integer part.
-   *
-   * `aten::trunc(Tensor self)`
-   */
-  trunc(): Tensor {
-    B[0] = this.handle;
-    return callTensor(TRUNC);
-  }
-
-  /**
    * Limits to [min, max].
    *
    * `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None)`
@@ -737,19 +386,6 @@ export abstract class TensorOperators {
     putScalar(1, min);
     putScalar(3, max);
     return callTensor(CLAMP);
-  }
-
-  /**
-   * Limits to [min, max] in place.
-   *
-   * `aten::clamp_(Tensor self, Scalar? min=None, Scalar? max=None)`
-   */
-  clamp_(min?: Scalar | null, max?: Scalar | null): this {
-    B[0] = this.handle;
-    putScalar(1, min);
-    putScalar(3, max);
-    call(CLAMP_);
-    return this;
   }
 
   /**
@@ -764,111 +400,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Smaller of two, elementwise.
-   *
-   * `aten::minimum(Tensor self, Tensor other)`
-   */
-  minimum(other: Tensor): Tensor {
-    B[0] = this.handle;
-    B[1] = other?.handle;
-    return callTensor(MINIMUM);
-  }
-
-  /**
-   * self + weight * (end - self).
-   *
-   * `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight)`
-   * `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight)`
-   */
-  lerp(end: Tensor, weight: Tensor | Scalar): Tensor {
-    if (typeof weight === 'object') {
-      B[0] = this.handle;
-      B[1] = end?.handle;
-      B[2] = weight?.handle;
-      return callTensor(LERP_TENSOR);
-    }
-    B[0] = this.handle;
-    B[1] = end?.handle;
-    putScalar(2, weight);
-    return callTensor(LERP_SCALAR);
-  }
-
-  /**
-   * Moves towards end by weight, in place.
-   *
-   * `aten::lerp_.Tensor(Tensor self, Tensor end, Tensor weight)`
-   * `aten::lerp_.Scalar(Tensor self, Tensor end, Scalar weight)`
-   */
-  lerp_(end: Tensor, weight: Tensor | Scalar): this {
-    if (typeof weight === 'object') {
-      B[0] = this.handle;
-      B[1] = end?.handle;
-      B[2] = weight?.handle;
-      call(LERP__TENSOR);
-      return this;
-    }
-    B[0] = this.handle;
-    B[1] = end?.handle;
-    putScalar(2, weight);
-    call(LERP__SCALAR);
-    return this;
-  }
-
-  /**
-   * self + value * tensor1 * tensor2.
-   *
-   * `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1)`
-   */
-  addcmul(tensor1: Tensor, tensor2: Tensor, { value = 1 }: { value?: Scalar | undefined } = {}): Tensor {
-    B[0] = this.handle;
-    B[1] = tensor1?.handle;
-    B[2] = tensor2?.handle;
-    putScalar(3, value);
-    return callTensor(ADDCMUL);
-  }
-
-  /**
-   * Adds value * tensor1 * tensor2 in place.
-   *
-   * `aten::addcmul_(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1)`
-   */
-  addcmul_(tensor1: Tensor, tensor2: Tensor, { value = 1 }: { value?: Scalar | undefined } = {}): this {
-    B[0] = this.handle;
-    B[1] = tensor1?.handle;
-    B[2] = tensor2?.handle;
-    putScalar(3, value);
-    call(ADDCMUL_);
-    return this;
-  }
-
-  /**
-   * Adds value * tensor1 / tensor2 in place.
-   *
-   * `aten::addcdiv_(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1)`
-   */
-  addcdiv_(tensor1: Tensor, tensor2: Tensor, { value = 1 }: { value?: Scalar | undefined } = {}): this {
-    B[0] = this.handle;
-    B[1] = tensor1?.handle;
-    B[2] = tensor2?.handle;
-    putScalar(3, value);
-    call(ADDCDIV_);
-    return this;
-  }
-
-  /**
-   * Replaces NaN and infinities.
-   *
-   * `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None)`
-   */
-  nanToNum(nan?: number | null, posinf?: number | null, neginf?: number | null): Tensor {
-    B[0] = this.handle;
-    optionalFloat(1, nan);
-    optionalFloat(3, posinf);
-    optionalFloat(5, neginf);
-    return callTensor(NAN_TO_NUM);
-  }
-
-  /**
    * Whether neither NaN nor infinite.
    *
    * `aten::isfinite(Tensor self)`
@@ -876,60 +407,6 @@ export abstract class TensorOperators {
   isfinite(): Tensor {
     B[0] = this.handle;
     return callTensor(ISFINITE);
-  }
-
-  /**
-   * Whether NaN.
-   *
-   * `aten::isnan(Tensor self)`
-   */
-  isnan(): Tensor {
-    B[0] = this.handle;
-    return callTensor(ISNAN);
-  }
-
-  /**
-   * Whether infinite.
-   *
-   * `aten::isinf(Tensor self)`
-   */
-  isinf(): Tensor {
-    B[0] = this.handle;
-    return callTensor(ISINF);
-  }
-
-  /**
-   * self == other.
-   *
-   * `aten::eq.Tensor(Tensor self, Tensor other)`
-   * `aten::eq.Scalar(Tensor self, Scalar other)`
-   */
-  eq(other: Tensor | Scalar): Tensor {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      return callTensor(EQ_TENSOR);
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    return callTensor(EQ_SCALAR);
-  }
-
-  /**
-   * self != other.
-   *
-   * `aten::ne.Tensor(Tensor self, Tensor other)`
-   * `aten::ne.Scalar(Tensor self, Scalar other)`
-   */
-  ne(other: Tensor | Scalar): Tensor {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      return callTensor(NE_TENSOR);
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    return callTensor(NE_SCALAR);
   }
 
   /**
@@ -1022,17 +499,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Boolean or.
-   *
-   * `aten::logical_or(Tensor self, Tensor other)`
-   */
-  logicalOr(other: Tensor): Tensor {
-    B[0] = this.handle;
-    B[1] = other?.handle;
-    return callTensor(LOGICAL_OR);
-  }
-
-  /**
    * Bits in both.
    *
    * `aten::bitwise_and.Tensor(Tensor self, Tensor other)`
@@ -1047,62 +513,6 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     putScalar(1, other);
     return callTensor(BITWISE_AND_SCALAR);
-  }
-
-  /**
-   * Bits in either.
-   *
-   * `aten::bitwise_or.Tensor(Tensor self, Tensor other)`
-   * `aten::bitwise_or.Scalar(Tensor self, Scalar other)`
-   */
-  bitwiseOr(other: Tensor | Scalar): Tensor {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      return callTensor(BITWISE_OR_TENSOR);
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    return callTensor(BITWISE_OR_SCALAR);
-  }
-
-  /**
-   * Bits in exactly one.
-   *
-   * `aten::bitwise_xor.Tensor(Tensor self, Tensor other)`
-   * `aten::bitwise_xor.Scalar(Tensor self, Scalar other)`
-   */
-  bitwiseXor(other: Tensor | Scalar): Tensor {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      return callTensor(BITWISE_XOR_TENSOR);
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    return callTensor(BITWISE_XOR_SCALAR);
-  }
-
-  /**
-   * Bits moved left.
-   *
-   * `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other)`
-   */
-  bitwiseLeftShift(other: Scalar): Tensor {
-    B[0] = this.handle;
-    putScalar(1, other);
-    return callTensor(BITWISE_LEFT_SHIFT_TENSOR_SCALAR);
-  }
-
-  /**
-   * Bits moved right, keeping the sign.
-   *
-   * `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other)`
-   */
-  bitwiseRightShift(other: Scalar): Tensor {
-    B[0] = this.handle;
-    putScalar(1, other);
-    return callTensor(BITWISE_RIGHT_SHIFT_TENSOR_SCALAR);
   }
 
   /**
@@ -1178,29 +588,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Smallest element of all.
-   *
-   * `aten::min(Tensor self)`
-   */
-  min(): Tensor {
-    B[0] = this.handle;
-    return callTensor(MIN);
-  }
-
-  /**
-   * Largest elements along a dimension, and where.
-   *
-   * `aten::max.dim(Tensor self, int dim, bool keepdim=False)`
-   */
-  maxDim(dim: number, keepdim: boolean = false): [Tensor, Tensor] {
-    B[0] = this.handle;
-    B[1] = numberArgument(dim);
-    B[2] = booleanArgument(keepdim);
-    call(MAX_DIM);
-    return [tensorAt(0), tensorAt(1)];
-  }
-
-  /**
    * Where the largest element is.
    *
    * `aten::argmax(Tensor self, int? dim=None, bool keepdim=False)`
@@ -1210,49 +597,6 @@ export abstract class TensorOperators {
     B[1] = optionalInteger(dim);
     B[2] = booleanArgument(keepdim);
     return callTensor(ARGMAX);
-  }
-
-  /**
-   * Where the smallest element is.
-   *
-   * `aten::argmin(Tensor self, int? dim=None, bool keepdim=False)`
-   */
-  argmin(dim?: number | null, keepdim: boolean = false): Tensor {
-    B[0] = this.handle;
-    B[1] = optionalInteger(dim);
-    B[2] = booleanArgument(keepdim);
-    return callTensor(ARGMIN);
-  }
-
-  /**
-   * Whether all elements hold.
-   *
-   * `aten::all(Tensor self)`
-   */
-  all(): Tensor {
-    B[0] = this.handle;
-    return callTensor(ALL);
-  }
-
-  /**
-   * Whether any element holds.
-   *
-   * `aten::any(Tensor self)`
-   */
-  any(): Tensor {
-    B[0] = this.handle;
-    return callTensor(ANY);
-  }
-
-  /**
-   * Product of all elements.
-   *
-   * `aten::prod(Tensor self, *, ScalarType? dtype=None)`
-   */
-  prod({ dtype }: { dtype?: DType | null | undefined } = {}): Tensor {
-    B[0] = this.handle;
-    B[1] = dtypeArgument(dtype);
-    return callTensor(PROD);
   }
 
   /**
@@ -1281,18 +625,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * log(sum(exp(self))) over dimensions.
-   *
-   * `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False)`
-   */
-  logsumexp(dim: readonly number[], keepdim: boolean = false): Tensor {
-    B[0] = this.handle;
-    let n = putNumbers(1, dim);
-    B[n] = booleanArgument(keepdim);
-    return callTensor(LOGSUMEXP);
-  }
-
-  /**
    * exp(self) / sum(exp(self)) along a dimension.
    *
    * `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None)`
@@ -1302,18 +634,6 @@ export abstract class TensorOperators {
     B[1] = numberArgument(dim);
     B[2] = dtypeArgument(dtype);
     return callTensor(SOFTMAX_INT);
-  }
-
-  /**
-   * log(softmax(self)) along a dimension.
-   *
-   * `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None)`
-   */
-  logSoftmax(dim: number, dtype?: DType | null): Tensor {
-    B[0] = this.handle;
-    B[1] = numberArgument(dim);
-    B[2] = dtypeArgument(dtype);
-    return callTensor(LOG_SOFTMAX_INT);
   }
 
   /**
@@ -1359,32 +679,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Stable sort along a dimension.
-   *
-   * `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False)`
-   */
-  sortStable({ stable, dim = -1, descending = false }: { stable?: boolean | null | undefined; dim?: number | undefined; descending?: boolean | undefined } = {}): [Tensor, Tensor] {
-    B[0] = this.handle;
-    B[1] = optionalBoolean(stable);
-    B[2] = numberArgument(dim);
-    B[3] = booleanArgument(descending);
-    call(SORT_STABLE);
-    return [tensorAt(0), tensorAt(1)];
-  }
-
-  /**
-   * Order that sorts a dimension.
-   *
-   * `aten::argsort(Tensor self, int dim=-1, bool descending=False)`
-   */
-  argsort(dim: number = -1, descending: boolean = false): Tensor {
-    B[0] = this.handle;
-    B[1] = numberArgument(dim);
-    B[2] = booleanArgument(descending);
-    return callTensor(ARGSORT);
-  }
-
-  /**
    * Matrix product, batched and broadcast.
    *
    * `aten::matmul(Tensor self, Tensor other)`
@@ -1393,85 +687,6 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     B[1] = other?.handle;
     return callTensor(MATMUL);
-  }
-
-  /**
-   * Matrix product of two matrices.
-   *
-   * `aten::mm(Tensor self, Tensor mat2)`
-   */
-  mm(mat2: Tensor): Tensor {
-    B[0] = this.handle;
-    B[1] = mat2?.handle;
-    return callTensor(MM);
-  }
-
-  /**
-   * Matrix products of two batches.
-   *
-   * `aten::bmm(Tensor self, Tensor mat2)`
-   */
-  bmm(mat2: Tensor): Tensor {
-    B[0] = this.handle;
-    B[1] = mat2?.handle;
-    return callTensor(BMM);
-  }
-
-  /**
-   * beta * self + alpha * mat1 @ mat2.
-   *
-   * `aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1)`
-   */
-  addmm(mat1: Tensor, mat2: Tensor, { beta = 1, alpha = 1 }: { beta?: Scalar | undefined; alpha?: Scalar | undefined } = {}): Tensor {
-    B[0] = this.handle;
-    B[1] = mat1?.handle;
-    B[2] = mat2?.handle;
-    putScalar(3, beta);
-    putScalar(5, alpha);
-    return callTensor(ADDMM);
-  }
-
-  /**
-   * Adds alpha * mat1 @ mat2 to beta * self in place.
-   *
-   * `aten::addmm_(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1)`
-   */
-  addmm_(mat1: Tensor, mat2: Tensor, { beta = 1, alpha = 1 }: { beta?: Scalar | undefined; alpha?: Scalar | undefined } = {}): this {
-    B[0] = this.handle;
-    B[1] = mat1?.handle;
-    B[2] = mat2?.handle;
-    putScalar(3, beta);
-    putScalar(5, alpha);
-    call(ADDMM_);
-    return this;
-  }
-
-  /**
-   * Outer product of two vectors.
-   *
-   * `aten::outer(Tensor self, Tensor vec2)`
-   */
-  outer(vec2: Tensor): Tensor {
-    B[0] = this.handle;
-    B[1] = vec2?.handle;
-    return callTensor(OUTER);
-  }
-
-  /**
-   * Product of two fp8 matrices with scales.
-   *
-   * `aten::_scaled_mm(Tensor self, Tensor mat2, Tensor scale_a, Tensor scale_b, Tensor? bias=None, Tensor? scale_result=None, ScalarType? out_dtype=None, bool use_fast_accum=False)`
-   */
-  _scaledMm(mat2: Tensor, scaleA: Tensor, scaleB: Tensor, bias?: Tensor | null, scaleResult?: Tensor | null, outDtype?: DType | null, useFastAccum: boolean = false): Tensor {
-    B[0] = this.handle;
-    B[1] = mat2?.handle;
-    B[2] = scaleA?.handle;
-    B[3] = scaleB?.handle;
-    B[4] = optionalHandle(bias);
-    B[5] = optionalHandle(scaleResult);
-    B[6] = dtypeArgument(outDtype);
-    B[7] = booleanArgument(useFastAccum);
-    return callTensor(_SCALED_MM);
   }
 
   /**
@@ -1529,16 +744,6 @@ export abstract class TensorOperators {
     B[1] = numberArgument(dim0);
     B[2] = numberArgument(dim1);
     return callTensor(TRANSPOSE_INT);
-  }
-
-  /**
-   * Swaps the dimensions of a matrix.
-   *
-   * `aten::t(Tensor self)`
-   */
-  t(): Tensor {
-    B[0] = this.handle;
-    return callTensor(T);
   }
 
   /**
@@ -1611,19 +816,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Parts of a given length along a dimension.
-   *
-   * `aten::split.Tensor(Tensor self, int split_size, int dim=0)`
-   */
-  split(splitSize: number, dim: number = 0): Tensor[] {
-    B[0] = this.handle;
-    B[1] = numberArgument(splitSize);
-    B[2] = numberArgument(dim);
-    call(SPLIT_TENSOR);
-    return tensorList();
-  }
-
-  /**
    * Parts of given lengths along a dimension.
    *
    * `aten::split_with_sizes(Tensor self, int[] split_sizes, int dim=0)`
@@ -1633,31 +825,6 @@ export abstract class TensorOperators {
     let n = putNumbers(1, splitSizes);
     B[n] = numberArgument(dim);
     call(SPLIT_WITH_SIZES);
-    return tensorList();
-  }
-
-  /**
-   * A number of parts along a dimension.
-   *
-   * `aten::chunk(Tensor self, int chunks, int dim=0)`
-   */
-  chunk(chunks: number, dim: number = 0): Tensor[] {
-    B[0] = this.handle;
-    B[1] = numberArgument(chunks);
-    B[2] = numberArgument(dim);
-    call(CHUNK);
-    return tensorList();
-  }
-
-  /**
-   * Slices along a dimension.
-   *
-   * `aten::unbind.int(Tensor self, int dim=0)`
-   */
-  unbind(dim: number = 0): Tensor[] {
-    B[0] = this.handle;
-    B[1] = numberArgument(dim);
-    call(UNBIND_INT);
     return tensorList();
   }
 
@@ -1698,64 +865,6 @@ export abstract class TensorOperators {
     B[1] = numberArgument(dim);
     B[2] = numberArgument(index);
     return callTensor(SELECT_INT);
-  }
-
-  /**
-   * Copies along dimensions.
-   *
-   * `aten::repeat(Tensor self, int[] repeats)`
-   */
-  repeat(repeats: readonly number[]): Tensor {
-    B[0] = this.handle;
-    putNumbers(1, repeats);
-    return callTensor(REPEAT);
-  }
-
-  /**
-   * Repeats each element along a dimension.
-   *
-   * `aten::repeat_interleave.self_int(Tensor self, int repeats, int? dim=None, *, int? output_size=None)`
-   */
-  repeatInterleave(repeats: number, dim?: number | null, { outputSize }: { outputSize?: number | null | undefined } = {}): Tensor {
-    B[0] = this.handle;
-    B[1] = numberArgument(repeats);
-    B[2] = optionalInteger(dim);
-    B[3] = optionalInteger(outputSize);
-    return callTensor(REPEAT_INTERLEAVE_SELF_INT);
-  }
-
-  /**
-   * Reverses dimensions.
-   *
-   * `aten::flip(Tensor self, int[] dims)`
-   */
-  flip(dims: readonly number[]): Tensor {
-    B[0] = this.handle;
-    putNumbers(1, dims);
-    return callTensor(FLIP);
-  }
-
-  /**
-   * Rotates dimensions.
-   *
-   * `aten::roll(Tensor self, int[1] shifts, int[1] dims=[])`
-   */
-  roll(shifts: readonly number[], dims: readonly number[] = []): Tensor {
-    B[0] = this.handle;
-    let n = putNumbers(1, shifts);
-    putNumbers(n, dims);
-    return callTensor(ROLL);
-  }
-
-  /**
-   * Lower triangle, zeros elsewhere.
-   *
-   * `aten::tril(Tensor self, int diagonal=0)`
-   */
-  tril(diagonal: number = 0): Tensor {
-    B[0] = this.handle;
-    B[1] = numberArgument(diagonal);
-    return callTensor(TRIL);
   }
 
   /**
@@ -1809,73 +918,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * self with rows added by index.
-   *
-   * `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1)`
-   */
-  indexAdd(dim: number, index: Tensor, source: Tensor, { alpha = 1 }: { alpha?: Scalar | undefined } = {}): Tensor {
-    B[0] = this.handle;
-    B[1] = numberArgument(dim);
-    B[2] = index?.handle;
-    B[3] = source?.handle;
-    putScalar(4, alpha);
-    return callTensor(INDEX_ADD);
-  }
-
-  /**
-   * Adds rows by index, in place.
-   *
-   * `aten::index_add_(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1)`
-   */
-  indexAdd_(dim: number, index: Tensor, source: Tensor, { alpha = 1 }: { alpha?: Scalar | undefined } = {}): this {
-    B[0] = this.handle;
-    B[1] = numberArgument(dim);
-    B[2] = index?.handle;
-    B[3] = source?.handle;
-    putScalar(4, alpha);
-    call(INDEX_ADD_);
-    return this;
-  }
-
-  /**
-   * Elements by one index tensor per dimension (null: all).
-   *
-   * `aten::index.Tensor(Tensor self, Tensor?[] indices)`
-   */
-  index(indices: readonly (Tensor | null)[]): Tensor {
-    B[0] = this.handle;
-    putTensors(1, indices);
-    return callTensor(INDEX_TENSOR);
-  }
-
-  /**
-   * Writes elements by one index tensor per dimension.
-   *
-   * `aten::index_put_(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False)`
-   */
-  indexPut_(indices: readonly (Tensor | null)[], values: Tensor, accumulate: boolean = false): this {
-    B[0] = this.handle;
-    let n = putTensors(1, indices);
-    B[n] = values?.handle;
-    B[n + 1] = booleanArgument(accumulate);
-    call(INDEX_PUT_);
-    return this;
-  }
-
-  /**
-   * Elements along a dimension by index.
-   *
-   * `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False)`
-   */
-  gather(dim: number, index: Tensor, { sparseGrad = false }: { sparseGrad?: boolean | undefined } = {}): Tensor {
-    B[0] = this.handle;
-    B[1] = numberArgument(dim);
-    B[2] = index?.handle;
-    B[3] = booleanArgument(sparseGrad);
-    return callTensor(GATHER);
-  }
-
-  /**
    * self with elements replaced along a dimension by index.
    *
    * `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src)`
@@ -1920,20 +962,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Adds elements along a dimension by index, in place.
-   *
-   * `aten::scatter_add_(Tensor self, int dim, Tensor index, Tensor src)`
-   */
-  scatterAdd_(dim: number, index: Tensor, src: Tensor): this {
-    B[0] = this.handle;
-    B[1] = numberArgument(dim);
-    B[2] = index?.handle;
-    B[3] = src?.handle;
-    call(SCATTER_ADD_);
-    return this;
-  }
-
-  /**
    * Negative log likelihood of class indices; reduction 0 none, 1 mean, 2 sum.
    *
    * `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100, float label_smoothing=0.)`
@@ -1946,20 +974,6 @@ export abstract class TensorOperators {
     B[4] = numberArgument(ignoreIndex);
     B[5] = numberArgument(labelSmoothing);
     return callTensor(CROSS_ENTROPY_LOSS);
-  }
-
-  /**
-   * Negative of the chosen log probabilities; reduction 0 none, 1 mean, 2 sum.
-   *
-   * `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, int ignore_index=-100)`
-   */
-  nllLoss(target: Tensor, weight?: Tensor | null, reduction: number = 1, ignoreIndex: number = -100): Tensor {
-    B[0] = this.handle;
-    B[1] = target?.handle;
-    B[2] = optionalHandle(weight);
-    B[3] = numberArgument(reduction);
-    B[4] = numberArgument(ignoreIndex);
-    return callTensor(NLL_LOSS);
   }
 
   /**
@@ -1990,21 +1004,6 @@ export abstract class TensorOperators {
     B[4] = optionalBoolean(pinMemory);
     B[5] = formatArgument(memoryFormat);
     return callTensor(ZEROS_LIKE);
-  }
-
-  /**
-   * All 1, shaped like self.
-   *
-   * `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None)`
-   */
-  onesLike({ dtype, layout, device, pinMemory, memoryFormat }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined; memoryFormat?: MemoryFormat | null | undefined } = {}): Tensor {
-    B[0] = this.handle;
-    B[1] = dtypeArgument(dtype);
-    B[2] = layoutArgument(layout);
-    B[3] = deviceArgument(device);
-    B[4] = optionalBoolean(pinMemory);
-    B[5] = formatArgument(memoryFormat);
-    return callTensor(ONES_LIKE);
   }
 
   /**
@@ -2186,45 +1185,6 @@ export abstract class TensorOperators {
     B[3] = generatorArgument(generator);
     return callTensor(MULTINOMIAL);
   }
-
-  /**
-   * Grows or backs off a loss scale.
-   *
-   * `aten::_amp_update_scale_(Tensor self, Tensor growth_tracker, Tensor found_inf, float scale_growth_factor, float scale_backoff_factor, int growth_interval)`
-   */
-  _ampUpdateScale_(growthTracker: Tensor, foundInf: Tensor, scaleGrowthFactor: number, scaleBackoffFactor: number, growthInterval: number): this {
-    B[0] = this.handle;
-    B[1] = growthTracker?.handle;
-    B[2] = foundInf?.handle;
-    B[3] = numberArgument(scaleGrowthFactor);
-    B[4] = numberArgument(scaleBackoffFactor);
-    B[5] = numberArgument(growthInterval);
-    call(_AMP_UPDATE_SCALE_);
-    return this;
-  }
-}
-
-/**
- * Gradient of silu.
- *
- * `aten::silu_backward(Tensor grad_output, Tensor self)`
- */
-export function siluBackward(gradOutput: Tensor, self: Tensor): Tensor {
-  B[0] = gradOutput?.handle;
-  B[1] = self?.handle;
-  return callTensor(SILU_BACKWARD);
-}
-
-/**
- * Gradient of gelu.
- *
- * `aten::gelu_backward(Tensor grad_output, Tensor self, *, str approximate=none)`
- */
-export function geluBackward(gradOutput: Tensor, self: Tensor, { approximate = 'none' }: { approximate?: string | undefined } = {}): Tensor {
-  B[0] = gradOutput?.handle;
-  B[1] = self?.handle;
-  B[2] = stringArgument(approximate);
-  return callTensor(GELU_BACKWARD);
 }
 
 /**
@@ -2288,35 +1248,6 @@ export function embedding(weight: Tensor, indices: Tensor, paddingIdx: number = 
 }
 
 /**
- * Gradient of embedding: rows summed by index.
- *
- * `aten::embedding_dense_backward(Tensor grad_output, Tensor indices, int num_weights, int padding_idx, bool scale_grad_by_freq)`
- */
-export function embeddingDenseBackward(gradOutput: Tensor, indices: Tensor, numWeights: number, paddingIdx: number, scaleGradByFreq: boolean): Tensor {
-  B[0] = gradOutput?.handle;
-  B[1] = indices?.handle;
-  B[2] = numberArgument(numWeights);
-  B[3] = numberArgument(paddingIdx);
-  B[4] = booleanArgument(scaleGradByFreq);
-  return callTensor(EMBEDDING_DENSE_BACKWARD);
-}
-
-/**
- * (x - mean) / sqrt(variance + eps) * weight + bias over the last dimensions.
- *
- * `aten::layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enable=True)`
- */
-export function layerNorm(input: Tensor, normalizedShape: readonly number[], weight?: Tensor | null, bias?: Tensor | null, eps: number = 0.00001, cudnnEnable: boolean = true): Tensor {
-  B[0] = input?.handle;
-  let n = putNumbers(1, normalizedShape);
-  B[n] = optionalHandle(weight);
-  B[n + 1] = optionalHandle(bias);
-  B[n + 2] = numberArgument(eps);
-  B[n + 3] = booleanArgument(cudnnEnable);
-  return callTensor(LAYER_NORM);
-}
-
-/**
  * layer_norm, with mean and 1 / standard deviation.
  *
  * `aten::native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, float eps)`
@@ -2343,22 +1274,6 @@ export function _fusedRmsNorm(input: Tensor, normalizedShape: readonly number[],
   optionalFloat(n + 1, eps);
   call(_FUSED_RMS_NORM);
   return [tensorAt(0), tensorAt(1)];
-}
-
-/**
- * Gradients of _fused_rms_norm for input and weight.
- *
- * `aten::_fused_rms_norm_backward(Tensor grad_out, Tensor input, int[] normalized_shape, Tensor rstd, Tensor? weight, bool[2] output_mask)`
- */
-export function _fusedRmsNormBackward(gradOut: Tensor, input: Tensor, normalizedShape: readonly number[], rstd: Tensor, weight: Tensor | null, outputMask: readonly boolean[]): [Tensor | null, Tensor | null] {
-  B[0] = gradOut?.handle;
-  B[1] = input?.handle;
-  let n = putNumbers(2, normalizedShape);
-  B[n] = rstd?.handle;
-  B[n + 1] = optionalHandle(weight);
-  putBools(n + 2, outputMask);
-  call(_FUSED_RMS_NORM_BACKWARD);
-  return [optionalTensorAt(0), optionalTensorAt(1)];
 }
 
 /**
@@ -2416,23 +1331,6 @@ export function _scaledDotProductCudnnAttention(query: Tensor, key: Tensor, valu
 }
 
 /**
- * Attention by FlashAttention.
- *
- * `aten::_scaled_dot_product_flash_attention(Tensor query, Tensor key, Tensor value, float dropout_p=0., bool is_causal=False, bool return_debug_mask=False, *, float? scale=None)`
- */
-export function _scaledDotProductFlashAttention(query: Tensor, key: Tensor, value: Tensor, dropoutP: number = 0, isCausal: boolean = false, returnDebugMask: boolean = false, { scale }: { scale?: number | null | undefined } = {}): [Tensor | null, Tensor | null, Tensor | null, Tensor | null, number, number, Tensor | null, Tensor | null, Tensor | null] {
-  B[0] = query?.handle;
-  B[1] = key?.handle;
-  B[2] = value?.handle;
-  B[3] = numberArgument(dropoutP);
-  B[4] = booleanArgument(isCausal);
-  B[5] = booleanArgument(returnDebugMask);
-  optionalFloat(6, scale);
-  call(_SCALED_DOT_PRODUCT_FLASH_ATTENTION);
-  return [optionalTensorAt(0), optionalTensorAt(1), optionalTensorAt(2), optionalTensorAt(3), B[4]!, B[5]!, optionalTensorAt(6), optionalTensorAt(7), optionalTensorAt(8)];
-}
-
-/**
  * Attention by CUTLASS, any dtype, with a bias.
  *
  * `aten::_scaled_dot_product_efficient_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_bias, bool compute_log_sumexp, float dropout_p=0., bool is_causal=False, *, float? scale=None)`
@@ -2476,56 +1374,6 @@ export function _flashAttentionForward(query: Tensor, key: Tensor, value: Tensor
 }
 
 /**
- * Gradients of _flash_attention_forward.
- *
- * `aten::_flash_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, Tensor cum_seq_q, Tensor cum_seq_k, int max_q, int max_k, float dropout_p, bool is_causal, Tensor rng_state, Tensor unused, *, float? scale=None, int? window_size_left=None, int? window_size_right=None)`
- */
-export function _flashAttentionBackward(gradOut: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, logsumexp: Tensor, cumSeqQ: Tensor, cumSeqK: Tensor, maxQ: number, maxK: number, dropoutP: number, isCausal: boolean, rngState: Tensor, unused: Tensor, { scale, windowSizeLeft, windowSizeRight }: { scale?: number | null | undefined; windowSizeLeft?: number | null | undefined; windowSizeRight?: number | null | undefined } = {}): [Tensor, Tensor, Tensor] {
-  B[0] = gradOut?.handle;
-  B[1] = query?.handle;
-  B[2] = key?.handle;
-  B[3] = value?.handle;
-  B[4] = out?.handle;
-  B[5] = logsumexp?.handle;
-  B[6] = cumSeqQ?.handle;
-  B[7] = cumSeqK?.handle;
-  B[8] = numberArgument(maxQ);
-  B[9] = numberArgument(maxK);
-  B[10] = numberArgument(dropoutP);
-  B[11] = booleanArgument(isCausal);
-  B[12] = rngState?.handle;
-  B[13] = unused?.handle;
-  optionalFloat(14, scale);
-  B[16] = optionalInteger(windowSizeLeft);
-  B[17] = optionalInteger(windowSizeRight);
-  call(_FLASH_ATTENTION_BACKWARD);
-  return [tensorAt(0), tensorAt(1), tensorAt(2)];
-}
-
-/**
- * cuDNN attention over packed sequences.
- *
- * `aten::_cudnn_attention_forward(Tensor query, Tensor key, Tensor value, Tensor? attn_bias, Tensor? cum_seq_q, Tensor? cum_seq_k, int max_q, int max_k, bool compute_log_sumexp, float dropout_p=0., bool is_causal=False, bool return_debug_mask=False, *, float? scale=None)`
- */
-export function _cudnnAttentionForward(query: Tensor, key: Tensor, value: Tensor, attnBias: Tensor | null, cumSeqQ: Tensor | null, cumSeqK: Tensor | null, maxQ: number, maxK: number, computeLogSumexp: boolean, dropoutP: number = 0, isCausal: boolean = false, returnDebugMask: boolean = false, { scale }: { scale?: number | null | undefined } = {}): [Tensor | null, Tensor | null, Tensor | null, Tensor | null, number, number, Tensor | null, Tensor | null, Tensor | null] {
-  B[0] = query?.handle;
-  B[1] = key?.handle;
-  B[2] = value?.handle;
-  B[3] = optionalHandle(attnBias);
-  B[4] = optionalHandle(cumSeqQ);
-  B[5] = optionalHandle(cumSeqK);
-  B[6] = numberArgument(maxQ);
-  B[7] = numberArgument(maxK);
-  B[8] = booleanArgument(computeLogSumexp);
-  B[9] = numberArgument(dropoutP);
-  B[10] = booleanArgument(isCausal);
-  B[11] = booleanArgument(returnDebugMask);
-  optionalFloat(12, scale);
-  call(_CUDNN_ATTENTION_FORWARD);
-  return [optionalTensorAt(0), optionalTensorAt(1), optionalTensorAt(2), optionalTensorAt(3), B[4]!, B[5]!, optionalTensorAt(6), optionalTensorAt(7), optionalTensorAt(8)];
-}
-
-/**
  * Uninitialised.
  *
  * `aten::empty.memory_format(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None)`
@@ -2538,21 +1386,6 @@ export function empty(size: readonly number[], { dtype, layout, device, pinMemor
   B[n + 3] = optionalBoolean(pinMemory);
   B[n + 4] = formatArgument(memoryFormat);
   return callTensor(EMPTY_MEMORY_FORMAT);
-}
-
-/**
- * Uninitialised, with given strides.
- *
- * `aten::empty_strided(int[] size, int[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
- */
-export function emptyStrided(size: readonly number[], stride: readonly number[], { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  let n = putNumbers(0, size);
-  n = putNumbers(n, stride);
-  B[n] = dtypeArgument(dtype);
-  B[n + 1] = layoutArgument(layout);
-  B[n + 2] = deviceArgument(device);
-  B[n + 3] = optionalBoolean(pinMemory);
-  return callTensor(EMPTY_STRIDED);
 }
 
 /**
@@ -2599,20 +1432,6 @@ export function full(size: readonly number[], fillValue: Scalar, { dtype, layout
 }
 
 /**
- * Identity matrix.
- *
- * `aten::eye(int n, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
- */
-export function eye(n: number, { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  B[0] = numberArgument(n);
-  B[1] = dtypeArgument(dtype);
-  B[2] = layoutArgument(layout);
-  B[3] = deviceArgument(device);
-  B[4] = optionalBoolean(pinMemory);
-  return callTensor(EYE);
-}
-
-/**
  * start, start + step, ... below end.
  *
  * `aten::arange.start_step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
@@ -2629,22 +1448,6 @@ export function arange(start: Scalar, end: Scalar, step: Scalar = 1, { dtype, la
 }
 
 /**
- * Evenly spaced from start to end.
- *
- * `aten::linspace(Scalar start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
- */
-export function linspace(start: Scalar, end: Scalar, steps: number, { dtype, layout, device, pinMemory }: { dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  putScalar(0, start);
-  putScalar(2, end);
-  B[4] = numberArgument(steps);
-  B[5] = dtypeArgument(dtype);
-  B[6] = layoutArgument(layout);
-  B[7] = deviceArgument(device);
-  B[8] = optionalBoolean(pinMemory);
-  return callTensor(LINSPACE);
-}
-
-/**
  * Drawn from the normal distribution.
  *
  * `aten::randn.generator(int[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
@@ -2657,53 +1460,6 @@ export function randn(size: readonly number[], { generator, dtype, layout, devic
   B[n + 3] = deviceArgument(device);
   B[n + 4] = optionalBoolean(pinMemory);
   return callTensor(RANDN_GENERATOR);
-}
-
-/**
- * Drawn evenly from [0, 1).
- *
- * `aten::rand.generator(int[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
- */
-export function rand(size: readonly number[], { generator, dtype, layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  let n = putNumbers(0, size);
-  B[n] = generatorArgument(generator);
-  B[n + 1] = dtypeArgument(dtype);
-  B[n + 2] = layoutArgument(layout);
-  B[n + 3] = deviceArgument(device);
-  B[n + 4] = optionalBoolean(pinMemory);
-  return callTensor(RAND_GENERATOR);
-}
-
-/**
- * Integers drawn evenly from [low, high).
- *
- * `aten::randint.low_generator(int low, int high, int[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
- */
-export function randint(low: number, high: number, size: readonly number[], { generator, dtype = 'int64', layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  B[0] = numberArgument(low);
-  B[1] = numberArgument(high);
-  let n = putNumbers(2, size);
-  B[n] = generatorArgument(generator);
-  B[n + 1] = dtypeArgument(dtype);
-  B[n + 2] = layoutArgument(layout);
-  B[n + 3] = deviceArgument(device);
-  B[n + 4] = optionalBoolean(pinMemory);
-  return callTensor(RANDINT_LOW_GENERATOR);
-}
-
-/**
- * A permutation of 0 .. n - 1.
- *
- * `aten::randperm.generator(int n, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
- */
-export function randperm(n: number, { generator, dtype = 'int64', layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
-  B[0] = numberArgument(n);
-  B[1] = generatorArgument(generator);
-  B[2] = dtypeArgument(dtype);
-  B[3] = layoutArgument(layout);
-  B[4] = deviceArgument(device);
-  B[5] = optionalBoolean(pinMemory);
-  return callTensor(RANDPERM_GENERATOR);
 }
 
 /**
@@ -2723,56 +1479,6 @@ export function _foreachAdd_(self: readonly Tensor[], other: readonly Tensor[] |
   let n = putTensors(0, self);
   putScalar(n, other);
   call(_FOREACH_ADD__SCALAR);
-}
-
-/**
- * Adds a number of its own to each tensor in place.
- *
- * `aten::_foreach_add_.ScalarList(Tensor[] self, Scalar[] scalars)`
- */
-export function _foreachAddScalars_(self: readonly Tensor[], scalars: readonly Scalar[]): void {
-  let n = putTensors(0, self);
-  putScalars(n, scalars);
-  call(_FOREACH_ADD__SCALARLIST);
-}
-
-/**
- * Multiplies each tensor in place.
- *
- * `aten::_foreach_mul_.Tensor(Tensor[] self, Tensor other)`
- * `aten::_foreach_mul_.Scalar(Tensor[] self, Scalar scalar)`
- */
-export function _foreachMul_(self: readonly Tensor[], other: Tensor | Scalar): void {
-  if (typeof other === 'object') {
-    let n = putTensors(0, self);
-    B[n] = other?.handle;
-    call(_FOREACH_MUL__TENSOR);
-    return;
-  }
-  let n = putTensors(0, self);
-  putScalar(n, other);
-  call(_FOREACH_MUL__SCALAR);
-}
-
-/**
- * Multiplies each tensor by a number of its own in place.
- *
- * `aten::_foreach_mul_.ScalarList(Tensor[] self, Scalar[] scalars)`
- */
-export function _foreachMulScalars_(self: readonly Tensor[], scalars: readonly Scalar[]): void {
-  let n = putTensors(0, self);
-  putScalars(n, scalars);
-  call(_FOREACH_MUL__SCALARLIST);
-}
-
-/**
- * Fills each tensor with 0.
- *
- * `aten::_foreach_zero_(Tensor[] self)`
- */
-export function _foreachZero_(self: readonly Tensor[]): void {
-  putTensors(0, self);
-  call(_FOREACH_ZERO_);
 }
 
 /**
@@ -2842,16 +1548,4 @@ export function _fusedAdamw_(self: readonly Tensor[], grads: readonly Tensor[], 
   B[n + 7] = optionalHandle(gradScale);
   B[n + 8] = optionalHandle(foundInf);
   call(_FUSED_ADAMW__TENSOR_LR);
-}
-
-/**
- * Multiplies by inv_scale and sets found_inf where something is not finite.
- *
- * `aten::_amp_foreach_non_finite_check_and_unscale_(Tensor[] self, Tensor found_inf, Tensor inv_scale)`
- */
-export function _ampForeachNonFiniteCheckAndUnscale_(self: readonly Tensor[], foundInf: Tensor, invScale: Tensor): void {
-  let n = putTensors(0, self);
-  B[n] = foundInf?.handle;
-  B[n + 1] = invScale?.handle;
-  call(_AMP_FOREACH_NON_FINITE_CHECK_AND_UNSCALE_);
 }

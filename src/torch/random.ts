@@ -1,10 +1,9 @@
 /** Random state: generators with seeds of their own. Operators that draw take one as `generator`. */
 
 import { UsageError } from '../base/errors.js';
-import type { Device } from './device.js';
 import { B } from './door.js';
 import { expectDone, expectValue } from './errors.js';
-import { native } from './native.js';
+import { native, type Device } from './native.js';
 import { Tensor } from './tensor.js';
 
 function seedBits(seed: number | bigint): bigint {

@@ -7,11 +7,10 @@
 
 import { inspect } from 'node:util';
 import { UsageError } from '../base/errors.js';
-import type { Device } from './device.js';
 import { dtypeBytes, dtypeCode, dtypeName, isFloating, type DType } from './dtype.js';
 import { B, connect } from './door.js';
 import { expectDone, expectValue, ThreadError } from './errors.js';
-import { native, type NativeFailure } from './native.js';
+import { native, type Device, type NativeFailure } from './native.js';
 import { formatTensor } from './format.js';
 import { TensorOperators } from './operators.generated.js';
 import { currentScope, scope, type Scope } from './scope.js';

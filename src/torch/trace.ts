@@ -4,7 +4,7 @@
  * A disposed tensor's handle becomes a negative number of its own, by which its site is found again.
  */
 
-import type { Tensor } from './tensor.js';
+import type { Held } from './native.js';
 
 /** Far below anything that lies in the buffer for another reason. */
 const BASE = -(2 ** 40);
@@ -30,7 +30,7 @@ function callerSite(): string {
   return (outside ?? lines[0] ?? 'unknown').trim().replace(/^at /, '');
 }
 
-export function recordSite(tensor: Tensor): void {
+export function recordSite(tensor: Held): void {
   if (enabled) sites.set(tensor.handle, callerSite());
 }
 

@@ -3,7 +3,13 @@
  * keeps them, and `for await (const event of train(recipe))` hands them out.
  */
 
-import type { DataCounts, RejectedRecord, SourceFacts } from '../data/index.js';
+import type {
+  DataCounts,
+  RecordId,
+  RecordPlace,
+  RejectedRecord,
+  SourceFacts,
+} from '../data/index.js';
 import type { TrainableRow } from './prepare/trainable.js';
 
 /** Something that takes time before the run begins. */
@@ -22,7 +28,7 @@ export interface StartEvent {
   /** Updates that were done before, where a run goes on; else 0. */
   readonly resumedFrom: number;
   readonly device: string;
-  /** Sentences about what was chosen and why: precision, effective batch. */
+  /** Sentences about what was chosen and why: precision, effective batch, what changes for a run that goes on. */
   readonly statements: readonly string[];
   readonly table: readonly TrainableRow[];
   readonly parameters: { readonly trained: number; readonly total: number };
@@ -35,6 +41,8 @@ export interface StartEvent {
     readonly planned: number;
     readonly perEpoch: number;
     readonly warmup: number;
+    /** Passes over the data when all planned updates are done. */
+    readonly epochs: number;
   };
 }
 
@@ -111,9 +119,11 @@ export interface CheckpointEvent {
 export interface WarningEvent {
   readonly type: 'warning';
   readonly update: number;
-  /** Stable, as in errors. */
+  /** Stable, as in errors; of what is odd about records and format the kind that `patina show` names. */
   readonly code: string;
   readonly message: string;
+  /** The first record of its kind. */
+  readonly record?: RecordPlace & { readonly id: RecordId };
 }
 
 /** A record that is not trained on, each time it comes. */
@@ -145,6 +155,8 @@ export interface EndEvent {
   readonly skipped: number;
   /** Records that were left out. */
   readonly badRecords: number;
+  /** How many records were odd, by the kind of their warning, each time they came. */
+  readonly warnings: Readonly<Record<string, number>>;
   readonly seconds: number;
 }
 

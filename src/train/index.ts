@@ -6,13 +6,12 @@ export { openModel, type OpenedModel, type OpenModelOptions } from './prepare/op
 export { choosePrecision, type ChosenPrecision } from './prepare/precision.js';
 export * from './checkpoint/checkpoints.js';
 export * from './run/list-runs.js';
-export { ofType, readEvents, type LoggedEvent } from './run/logged-events.js';
-export * from './run/metrics.js';
+export * from './run/logs.js';
 export { RunFolder } from './run/run-folder.js';
 export type { RunFacts, RunState } from './run/run-state.js';
 export { weightsIn } from './run/run-weights.js';
 export { prepareTrainable, type Trainable, type TrainableRow } from './prepare/trainable.js';
 export { resumeRun, train, type ResumeOptions, type TrainOptions } from './train.js';
-export { planRun, type RunPlan } from './prepare/run-setup.js';
+export { planRun, type RunPlan } from './prepare/run-plan.js';
 export { Trainer, type Answer, type TrainerParts, type TrainingData } from './loop/trainer.js';
 export { TrainedWeights } from './checkpoint/trained-weights.js';

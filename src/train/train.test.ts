@@ -11,7 +11,7 @@ import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
 import type { StartEvent, TrainEvent, UpdateEvent } from './events.js';
 import { listRuns } from './run/list-runs.js';
-import { ofType, readEvents } from './run/logged-events.js';
+import { ofType, readEvents } from './run/logs.js';
 import { colourRecord, ColourFolder } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 

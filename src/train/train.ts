@@ -15,9 +15,11 @@ import { Conversation, type ChatModel } from '../generate/index.js';
 import { environmentFacts } from './run/environment.js';
 import type { EndEvent, ProbesEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
 import { Journal, type JournalOptions } from './run/journal.js';
-import { prepareRun, type PreparedRun } from './prepare/prepare-run.js';
+import { WARNINGS } from '../data/index.js';
+import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
+import { scheduleWarnings } from './prepare/schedule-warnings.js';
 import { listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
-import { ofType, readEvents } from './run/logged-events.js';
+import { ofType, readEvents } from './run/logs.js';
 import { RunFolder } from './run/run-folder.js';
 import { TrainedWeights } from './checkpoint/trained-weights.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
@@ -74,7 +76,7 @@ async function* runRecipe(
   const prepared = yield* prepareRun(recipe, { signal, onDownload });
   const closers: (() => unknown)[] = [() => prepared.close()];
   try {
-    const { start, plan, device } = prepared;
+    const { device } = prepared;
     const trainer = trainerOf(recipe, prepared);
     closers.push(() => trainer.dispose());
     const { keep, keepBest } = recipe.checkpoints;
@@ -84,23 +86,41 @@ async function* runRecipe(
     const bytes = trainer.checkpointBytes * more;
     await requireFree(existing?.path ?? recipe.run.root, bytes, 'the checkpoints of the run');
     signal?.throwIfAborted();
+    const restored = existing && (await restore(trainer, existing, signal));
+    const { plan, update } = trainer;
+    const start: StartEvent = {
+      ...prepared.start,
+      resumedFrom: update,
+      statements: [...prepared.start.statements, ...(restored?.changes ?? [])],
+      updates: updatesOf(plan),
+    };
+    const odd = [
+      ...(restored?.damaged ?? []),
+      ...prepared.oddFormat.map((code) => ({ code, message: WARNINGS[code] })),
+      ...scheduleWarnings(plan, recipe, update),
+    ];
+    const warnings = odd.map(({ code, message }): WarningEvent => ({
+      type: 'warning',
+      update,
+      code,
+      message,
+    }));
     if (dryRun) {
       yield start;
-      yield NOTHING_TRAINED;
+      yield* warnings;
+      yield { ...NOTHING_TRAINED, update };
       return;
     }
 
-    const warnings = existing === undefined ? [] : await restore(trainer, existing, signal);
     const run = existing ?? (await newRun(recipe, environmentFacts(device), plan.planned));
     if (existing === undefined) closers.push(() => run.close());
     else await existing.resume(recipe, plan.planned);
-    const first: StartEvent = { ...start, run: run.path, resumedFrom: trainer.update };
     const journal = {
       tensorboard: recipe.run.tensorboard,
-      resumedAfter: existing === undefined ? undefined : trainer.update,
+      resumedAfter: existing === undefined ? undefined : update,
     };
-    const options = { first: [first, ...warnings], journal, signal, maxUpdates };
-    yield* follow(run, trainer, options);
+    const first = [{ ...start, run: run.path }, ...warnings];
+    yield* follow(run, trainer, { first, journal, signal, maxUpdates });
   } finally {
     for (const close of closers.reverse()) await close();
   }
@@ -152,6 +172,7 @@ function trainerOf(recipe: Recipe, prepared: PreparedRun): Trainer {
     model: opened.model,
     weights: new TrainedWeights({ ...opened, trainable }),
     answer: answerer(opened, recipe),
+    told: prepared.oddFormat,
   });
 }
 
@@ -167,21 +188,23 @@ function newRun(recipe: Recipe, environment: object, plannedUpdates: number): Pr
   });
 }
 
+interface Restored {
+  /** What changes for the run. */
+  changes: readonly string[];
+  /** Newer checkpoints that cannot be used. */
+  damaged: readonly PatinaError[];
+}
+
 /** Goes on from the newest checkpoint that is whole; from the beginning where there never was one. */
 async function restore(
   trainer: Trainer,
   run: RunFolder,
   signal: AbortSignal | undefined,
-): Promise<WarningEvent[]> {
+): Promise<Restored> {
   const { checkpoint, damaged } = await newestWhole(run.checkpoints, signal);
-  if (checkpoint !== undefined) await trainer.restore(checkpoint);
-  else if (damaged[0] !== undefined) throw damaged[0];
-  return damaged.map(({ code, message }) => ({
-    type: 'warning',
-    update: trainer.update,
-    code,
-    message,
-  }));
+  if (checkpoint !== undefined) return { changes: await trainer.restore(checkpoint), damaged };
+  if (damaged[0] !== undefined) throw damaged[0];
+  return { changes: [], damaged };
 }
 
 /** The answers before the first update of a run that goes on, for those who show them beside later ones. */
@@ -243,5 +266,6 @@ const NOTHING_TRAINED: EndEvent = {
   validationLoss: null,
   skipped: 0,
   badRecords: 0,
+  warnings: {},
   seconds: 0,
 };

@@ -30,7 +30,7 @@ test.each([
     table: [],
     parameters: { trained: 1, total: 2 },
     data: { sources: [], recordsPerEpoch: 1, validationRecords: 0 },
-    updates: { planned, perEpoch, warmup: 0 },
+    updates: { planned, perEpoch, warmup: 0, epochs: planned / perEpoch },
   };
   expect(eventLines(event).join('\n')).toContain(`(${epochs})`);
 });

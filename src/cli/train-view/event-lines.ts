@@ -3,8 +3,10 @@ import { relative } from 'node:path';
 
 import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
 import { describeRejected } from '../../data/sources/place.js';
+import { type DataWarning, WARNINGS } from '../../data/warnings.js';
 import type {
   EndEvent,
+  LoggedWarning,
   ProbeAnswer,
   StartEvent,
   TrainableRow,
@@ -55,7 +57,7 @@ function startLines(event: StartEvent): string[] {
   const { recipe, device, statements, table, parameters, data, updates, run, resumedFrom } = event;
   const { trained, total } = parameters;
   const share = ((100 * trained) / total).toPrecision(3);
-  const epochs = Number((updates.planned / updates.perEpoch).toPrecision(3));
+  const epochs = Number(updates.epochs.toPrecision(3));
   return [
     `${recipe} on ${device}`,
     ...statements,
@@ -150,7 +152,19 @@ function endLines(event: EndEvent): string[] {
         ]),
   ];
   const next = more === RESUME ? `\`${RESUME}${runName(event.run)}\` goes on` : more;
-  return [`${parts.join(', ')}${next === '' ? '' : `; ${next}`}`];
+  return [
+    ...Object.entries(event.warnings).map(([code, records]) =>
+      warningLine({ code, message: code, records }),
+    ),
+    `${parts.join(', ')}${next === '' ? '' : `; ${next}`}`,
+  ];
+}
+
+/** A kind of warning, and how many records it was about. */
+export function warningLine({ code, message, records }: LoggedWarning): string {
+  const sentence = WARNINGS[code as DataWarning] ?? message;
+  const times = records === null ? '' : `: ${records} ${records === 1 ? 'record' : 'records'}`;
+  return `warning: ${sentence}${times} [${code}]`;
 }
 
 /** The run as it may be typed from here: the newest under `runs` need not be this one. */

@@ -54,12 +54,14 @@ function plans(count: number): PlannedUpdate[] {
   return Array.from({ length: count }, () => planned.next().value as PlannedUpdate);
 }
 
+const ORDER = { files: 'x', options: 'y' };
+
 function load(
   executor: Executor,
   count: number,
   options: Partial<LoadUpdatesOptions> = {},
 ): AsyncGenerator<UpdateData, void> {
-  const given = { executor, badRecords: 'stop', order: 'x', ...options } as const;
+  const given = { executor, badRecords: 'stop', order: ORDER, ...options } as const;
   return loadUpdates(plans(count)[Symbol.iterator](), given);
 }
 
@@ -95,10 +97,10 @@ describe('loaded updates', () => {
       ...{ sequences: 4, tokens: 26, imageTokens: 0, images: 0, supervised: 22, truncated: 2 },
     });
     expect(updates.map(({ cursor }) => cursor)).toEqual([
-      { epoch: 0, position: 4, order: 'x' },
-      { epoch: 0, position: 8, order: 'x' },
-      { epoch: 0, position: 10, order: 'x' },
-      { epoch: 1, position: 4, order: 'x' },
+      { epoch: 0, position: 4, order: ORDER },
+      { epoch: 0, position: 8, order: ORDER },
+      { epoch: 0, position: 10, order: ORDER },
+      { epoch: 1, position: 4, order: ORDER },
     ]);
     expect(updates.every(({ waitedMs }) => waitedMs >= 0)).toBe(true);
   });

@@ -3,7 +3,7 @@
  *
  * While an update is worked on, the next one is loaded: at most two updates (or twice what the threads hold) are in memory.
  */
-import type { Cursor, PlannedUpdate } from '../sampling/plan.js';
+import type { Cursor, OrderFacts, PlannedUpdate } from '../sampling/plan.js';
 import { rejectionError, type RejectedRecord } from '../sources/place.js';
 import { EpochCheck } from './epoch-check.js';
 import type { Executor } from './executor.js';
@@ -28,7 +28,7 @@ export interface LoadUpdatesOptions {
   readonly executor: Executor;
   readonly badRecords: 'stop' | 'skip';
   /** Of what the order is made, for cursors. */
-  readonly order: string;
+  readonly order: OrderFacts;
   /** Whether an epoch without a usable record is an error; a rank that has a share only cannot tell. @default true */
   readonly needsUsable?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -76,13 +76,17 @@ export async function* loadUpdates(
         microBatches,
         counts: sumCounts(microBatches.map(({ counts }) => counts)),
         rejected,
-        cursor: { epoch: plan.epoch, position: plan.position, order },
+        cursor: cursorAfter(plan, order),
         waitedMs,
       };
     }
   } finally {
     ended.abort(new Error('No more data are wanted.'));
   }
+}
+
+function cursorAfter({ epoch, position, grouped }: PlannedUpdate, order: OrderFacts): Cursor {
+  return { epoch, position, ...(grouped !== undefined && { grouped }), order };
 }
 
 /** Begins what comes next, until an update and enough for all threads are under way. */

@@ -19,6 +19,7 @@ import {
 } from '../sources/place.js';
 import { fileOf, openTable, type NumberedFile } from '../sources/open-table.js';
 import type { RecordTable } from '../sources/record-table.js';
+import type { EncodeWarning } from '../warnings.js';
 import { loadFormat } from './load-format.js';
 import { loadImage } from './load-image.js';
 import { measureRecord } from './measure.js';
@@ -33,6 +34,8 @@ export interface LoaderSpec {
   /** Colour of the padding. @default CLIP's */
   readonly background?: Rgb | undefined;
   readonly input: InputFacts;
+  /** Most tokens that the model was made for. @default no limit */
+  readonly context?: number | undefined;
 }
 
 /** A sample that knows where it comes from. */
@@ -48,6 +51,8 @@ export interface LoadedSample extends Sample {
   readonly imageTokens: number;
   /** Tokens that `maxLength` cut off. */
   readonly truncated: number;
+  /** Left out where there are none. */
+  readonly warnings?: readonly EncodeWarning[];
 }
 
 export type LoadOutcome =
@@ -148,10 +153,11 @@ export class RecordLoader {
   }
 
   #encode(record: ChatRecord, place: RecordPlace): EncodeOutcome {
-    const { text, input } = this.#spec;
+    const { text, input, context } = this.#spec;
     try {
       return encodeRecord(record, {
         ...text,
+        context,
         format: this.#format,
         imageTokens: input.image?.tokens,
       });
@@ -180,6 +186,7 @@ export class RecordLoader {
       supervised: labels.subarray(1).reduce((sum, id) => sum + (id === IGNORED_LABEL ? 0 : 1), 0),
       imageTokens: images.length * (image?.tokens ?? 0),
       truncated: encoded.truncated,
+      ...(encoded.warnings.length > 0 && { warnings: encoded.warnings }),
     };
   }
 

@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { planUpdates, readCursor, recordsPerUpdate, type PlannedUpdate } from './plan.js';
+import {
+  countUpdates,
+  planUpdates,
+  readCursor,
+  recordsDone,
+  recordsPerUpdate,
+  type PlannedUpdate,
+} from './plan.js';
 import { Sampler } from './sampler.js';
 
 const sampler = (count: number, seed = 5): Sampler => {
@@ -57,7 +64,7 @@ describe('planned updates', () => {
       fc.property(count, batching, fc.nat(12), (records, shape, done) => {
         const all = take(planUpdates(sampler(records), shape), done + 8);
         const from = done === 0 ? undefined : all[done - 1];
-        const rest = take(planUpdates(sampler(records), shape, from), 8);
+        const rest = take(planUpdates(sampler(records), { ...shape, from }), 8);
         expect(rest.map(flat)).toEqual(all.slice(done).map(flat));
         expect(rest.map(({ epoch, position }) => [epoch, position])).toEqual(
           all.slice(done).map(({ epoch, position }) => [epoch, position]),
@@ -73,23 +80,118 @@ describe('planned updates', () => {
   });
 });
 
+describe('a run whose batch changes on the way', () => {
+  const grouping = fc.constantFrom('none', 'length', 'modality');
+  const shuffle = fc.boolean();
+
+  /** Records of many lengths, some of them without images, some of them in an epoch twice. */
+  function sampled(
+    records: number,
+    batch: number,
+    { by, isShuffled }: { by: string; isShuffled: boolean },
+  ): Sampler {
+    const lengths = Int32Array.from({ length: records }, (_, i) =>
+      i % 3 === 0 ? -1 - (i % 5) : 1 + ((i * 7) % 11),
+    );
+    const numbers = Uint32Array.from({ length: records }, (_, i) => i);
+    return new Sampler({
+      populations: [
+        { records: numbers, weight: 1 },
+        { records: numbers.subarray(0, 3), weight: 0.5 },
+      ],
+      seed: 3,
+      shuffle: isShuffled,
+      grouping: by === 'none' ? undefined : { batch, lengths, byModality: by === 'modality' },
+    });
+  }
+
+  it('sees in each epoch what it would have seen, however often it changes', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 3 }),
+        fc.array(fc.record({ batching, updates: fc.integer({ min: 1, max: 6 }) }), {
+          minLength: 1,
+          maxLength: 4,
+        }),
+        grouping,
+        shuffle,
+        (records, epochs, sittings, by, isShuffled) => {
+          const how = { by, isShuffled };
+          const { recordsPerEpoch } = sampled(records, 1, how);
+          const until = epochs * recordsPerEpoch;
+          const seen: number[][] = Array.from({ length: epochs }, () => []);
+          let from: PlannedUpdate | undefined;
+          const sit = (shape: (typeof sittings)[number]['batching'], most: number): void => {
+            const size = recordsPerUpdate(shape);
+            const sampler = sampled(records, size, how);
+            const ranks = Array.from({ length: shape.worldSize }, (_, rank) =>
+              take(planUpdates(sampler, { ...shape, rank, from, until }), most),
+            );
+            const done = from === undefined ? 0 : recordsDone(from, recordsPerEpoch);
+            const left = countUpdates({ from: done, until }, { recordsPerEpoch, records: size });
+            expect(ranks[0]!.length).toBe(Math.min(most, left));
+            for (const update of ranks.flat()) seen[update.epoch]!.push(...flat(update));
+            from = ranks[0]!.at(-1) ?? from;
+          };
+          for (const { batching: shape, updates } of sittings) sit(shape, updates);
+          sit({ batchSize: 2, accumulate: 1, worldSize: 1 }, Infinity);
+          const sorted = (list: Iterable<number>): number[] => [...list].sort((a, b) => a - b);
+          const whole = sampled(records, 2, how);
+          expect(seen.map(sorted)).toEqual(seen.map((_, epoch) => sorted(whole.order(epoch))));
+        },
+      ),
+    );
+  });
+
+  it('groups anew what is left of its epoch, in whole batches of one modality', () => {
+    const how = { by: 'modality', isShuffled: true };
+    const [, from] = take(planUpdates(sampled(60, 4, how), { batchSize: 4 }), 2);
+    const rest = take(planUpdates(sampled(60, 6, how), { batchSize: 6, from }), 6);
+    const isText = (i: number): boolean => i % 3 === 0;
+    expect(rest.map((update) => new Set(flat(update).map(isText)).size)).toEqual(rest.map(() => 1));
+    // Going on once more without a change is as if there had been no break.
+    const again = take(planUpdates(sampled(60, 6, how), { batchSize: 6, from: rest[2] }), 3);
+    expect(again.map(flat)).toEqual(rest.slice(3).map(flat));
+  });
+
+  it('ends with the records that are asked for', () => {
+    const updates = take(planUpdates(sampler(10), { batchSize: 4, until: 16 }), 99);
+    expect(updates.map((update) => flat(update).length)).toEqual([4, 4, 2, 4, 2]);
+    expect(countUpdates({ until: 16 }, { recordsPerEpoch: 10, records: 4 })).toBe(5);
+  });
+});
+
 describe('a cursor', () => {
+  const order = { files: 'abc', options: 'def' };
   it('comes back from JSON', () => {
-    const cursor = { epoch: 2, position: 10, order: 'abc' };
-    expect(readCursor(JSON.parse(JSON.stringify(cursor)), 'abc', 10)).toEqual(cursor);
+    const grouped = [
+      [0, 4],
+      [8, 2],
+    ] as const;
+    for (const place of [
+      { epoch: 2, position: 10 },
+      { epoch: 2, position: 10, grouped },
+    ]) {
+      const saved: unknown = JSON.parse(JSON.stringify({ ...place, order }));
+      expect(readCursor(saved, order, 10)).toEqual(place);
+    }
   });
 
   it.each([
     null,
     7,
     {},
-    { epoch: 0, position: 11, order: 'abc' },
-    { epoch: -1, position: 0, order: 'abc' },
-    { epoch: 0.5, position: 0, order: 'abc' },
-    { epoch: 0, position: '1', order: 'abc' },
-    { epoch: 0, position: 1, order: 'other' },
+    { epoch: 0, position: 11, order },
+    { epoch: -1, position: 0, order },
+    { epoch: 0.5, position: 0, order },
+    { epoch: 0, position: '1', order },
+    { epoch: 0, position: 1, grouped: [[0]], order },
+    { epoch: 0, position: 1, order: 'abc' },
+    { epoch: 0, position: 1, order: { ...order, files: 'other' } },
+    { epoch: 0, position: 1, order: { ...order, options: 'other' } },
   ])('is refused: %j', (saved) => {
-    expect(() => readCursor(saved, 'abc', 10)).toThrow(
+    expect(() => readCursor(saved, order, 10)).toThrow(
       expect.objectContaining({ code: 'E_CURSOR' }) as Error,
     );
   });

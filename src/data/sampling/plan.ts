@@ -3,15 +3,29 @@
  * out to be bad leaves its place empty. So updates can be counted beforehand, and where a run stands is two numbers.
  */
 import { DataError } from '../../base/errors.js';
-import type { Sampler } from './sampler.js';
+import type { Regrouping, Sampler } from './sampler.js';
 
-/** Where a run stands in its data; plain JSON. */
-export interface Cursor {
+/** A place in the records of a run. */
+export interface Place {
   readonly epoch: number;
   /** Places of the epoch's order that are done. */
   readonly position: number;
-  /** Of what the order was made: records, weights, seed, grouping. */
-  readonly order: string;
+  /** How this epoch's order was grouped. @default as one that nothing has interrupted */
+  readonly grouped?: readonly Regrouping[] | undefined;
+}
+
+/** Where a run stands in its data; plain JSON. */
+export interface Cursor extends Place {
+  /** Of what the order is made. */
+  readonly order: OrderFacts;
+}
+
+/** What the order of the records follows from, as digests: equal for equal data and options. */
+export interface OrderFacts {
+  /** What the files hold, wherever they lie. */
+  readonly files: string;
+  /** Seed, limits, weights, validation, grouping: all but the size of batches. */
+  readonly options: string;
 }
 
 export interface Batching {
@@ -23,13 +37,10 @@ export interface Batching {
   readonly worldSize?: number | undefined;
 }
 
-/** The records of one update on one rank. */
-export interface PlannedUpdate {
-  readonly epoch: number;
+/** The records of one update on one rank; its place is the one after it. */
+export interface PlannedUpdate extends Place {
   /** Records of each micro-batch; their number is equal on all ranks, so that one may be empty. */
   readonly microBatches: readonly Uint32Array[];
-  /** Places that are done after it. */
-  readonly position: number;
   readonly startsEpoch: boolean;
   readonly endsEpoch: boolean;
 }
@@ -39,22 +50,32 @@ export function recordsPerUpdate({ batchSize, accumulate = 1, worldSize = 1 }: B
   return batchSize * accumulate * worldSize;
 }
 
+export interface PlanOptions extends Batching {
+  /** @default 0 */
+  readonly rank?: number | undefined;
+  /** @default the beginning */
+  readonly from?: Place | undefined;
+  /** Records of all epochs together after which there are no more. @default without end */
+  readonly until?: number | undefined;
+}
+
 /**
- * The updates from a place on, epoch after epoch; the last one of an epoch may be smaller. Micro-batches of a step go to
- * the ranks in turn, so that with length grouping all ranks hold records of like length.
+ * The updates from a place on, epoch after epoch; the last one of an epoch, or of all, may be smaller. Micro-batches of a step go
+ * to the ranks in turn, so that with length grouping all ranks hold records of like length.
  */
 export function* planUpdates(
   sampler: Sampler,
-  { rank = 0, ...batching }: Batching & { rank?: number | undefined },
-  from: Pick<Cursor, 'epoch' | 'position'> = { epoch: 0, position: 0 },
+  { rank = 0, from = { epoch: 0, position: 0 }, until = Infinity, ...batching }: PlanOptions,
 ): Generator<PlannedUpdate> {
   const { batchSize, worldSize = 1 } = batching;
   const step = batchSize * worldSize;
   let start = from.position;
+  let grouped = regrouped(from, sampler.grouped);
   for (let epoch = from.epoch; ; epoch++) {
-    const order = sampler.order(epoch);
-    while (start < order.length) {
-      const position = Math.min(order.length, start + recordsPerUpdate(batching));
+    const order = sampler.order(epoch, grouped);
+    const end = Math.min(order.length, until - epoch * order.length);
+    while (start < end) {
+      const position = Math.min(end, start + recordsPerUpdate(batching));
       const microBatches: Uint32Array[] = [];
       for (let at = start; at < position; at += step) {
         const own = at + rank * batchSize;
@@ -64,11 +85,48 @@ export function* planUpdates(
       }
       const startsEpoch = start === 0;
       const endsEpoch = position === order.length;
-      yield { epoch, microBatches, position, startsEpoch, endsEpoch };
+      yield {
+        ...{ epoch, microBatches, position, startsEpoch, endsEpoch },
+        ...(grouped.length > 0 && { grouped }),
+      };
       start = position;
     }
+    if (end < order.length) return;
     start = 0;
+    grouped = sampler.grouped;
   }
+}
+
+/** How an epoch is grouped that goes on at `position`, perhaps with batches of another size. */
+function regrouped(
+  { position, grouped = [] }: Place,
+  now: readonly Regrouping[],
+): readonly Regrouping[] {
+  const batch = now[0]?.[1];
+  if (batch === undefined || grouped.length === 0 || grouped.at(-1)![1] === batch) {
+    return grouped.length === 0 ? now : grouped;
+  }
+  return [...grouped.filter(([place]) => place < position), [position, batch]];
+}
+
+/**
+ * How many updates lie between two places, counted in records from the beginning of the run: none goes over the end of an
+ * epoch.
+ */
+export function countUpdates(
+  { from = 0, until }: { from?: number; until: number },
+  { recordsPerEpoch, records }: { recordsPerEpoch: number; records: number },
+): number {
+  const begun = from - (from % recordsPerEpoch);
+  const inFirst = Math.ceil(Math.max(0, Math.min(until, begun + recordsPerEpoch) - from) / records);
+  const rest = Math.max(0, until - begun - recordsPerEpoch);
+  const whole = Math.floor(rest / recordsPerEpoch) * Math.ceil(recordsPerEpoch / records);
+  return inFirst + whole + Math.ceil((rest % recordsPerEpoch) / records);
+}
+
+/** How many records of a run are done at a place. */
+export function recordsDone({ epoch, position }: Place, recordsPerEpoch: number): number {
+  return epoch * recordsPerEpoch + position;
 }
 
 /**
@@ -76,25 +134,36 @@ export function* planUpdates(
  *
  * @throws DataError E_CURSOR for what is no cursor, or one of other data
  */
-export function readCursor(saved: unknown, order: string, recordsPerEpoch: number): Cursor {
+export function readCursor(saved: unknown, order: OrderFacts, recordsPerEpoch: number): Place {
   const cursor = saved as Partial<Cursor> | null | undefined;
-  const { epoch = -1, position = -1 } = cursor ?? {};
+  const { epoch = -1, position = -1, grouped } = cursor ?? {};
   const isPlace = (value: unknown): boolean =>
     Number.isSafeInteger(value) && (value as number) >= 0;
-  if (!isPlace(epoch) || !isPlace(position) || position > recordsPerEpoch) {
+  if (!isPlace(epoch) || !isPlace(position) || !isGrouped(grouped)) {
     throw cursorError('The place in the data that was saved with the run cannot be read.');
   }
-  if (cursor?.order !== order) {
+  if (cursor?.order?.files !== order.files) {
+    throw cursorError('The data files do not hold what they held when the run was saved.');
+  }
+  if (cursor.order.options !== order.options || position > recordsPerEpoch) {
     throw cursorError(
-      'The data are not those of the run: files, limits, weights, seed, validation or grouping have changed.',
+      'The order of the data is not that of the run: seed, limits, weights, shuffling, validation or grouping have changed.',
     );
   }
-  return { epoch, position, order };
+  return { epoch, position, grouped };
+}
+
+function isGrouped(value: unknown): value is Place['grouped'] {
+  const isPair = (pair: unknown): boolean =>
+    Array.isArray(pair) && pair.length === 2 && pair.every((n) => Number.isSafeInteger(n));
+  return value === undefined || (Array.isArray(value) && value.length > 0 && value.every(isPair));
 }
 
 function cursorError(message: string): DataError {
   return new DataError(message, {
     code: 'E_CURSOR',
-    hint: 'Put data and recipe back as they were, or start a new run from the checkpoint.',
+    hint:
+      'Put files and recipe back as they were: which records are left to train on follows from them. Or begin a new run on the ' +
+      'changed data from what this one has learnt: name its folder as `model.from`, or as `model.adapter` if it trains by LoRA.',
   });
 }

@@ -3,6 +3,7 @@
  * record, shared between threads): a gigabyte of conversations is never in memory at once.
  */
 import { isUtf8 } from 'node:buffer';
+import { createHash } from 'node:crypto';
 
 import { DataError } from '../../base/errors.js';
 import { isObject } from '../../text/json.js';
@@ -16,6 +17,8 @@ import type { ReadRecord, RecordTable } from './record-table.js';
 export interface JsonTableSpec extends FileIdentity {
   readonly kind: 'json';
   readonly count: number;
+  /** SHA-256 of the file. */
+  readonly digest: string;
   /** Where each record begins and ends in the file: 2 x count. */
   readonly spans: Float64Array;
   /** The line of each record. */
@@ -40,9 +43,11 @@ export async function indexJson(file: DataFile, signal?: AbortSignal): Promise<J
     lines.push(line);
   };
   let scanner: Scanner | undefined;
+  const hash = createHash('sha256');
   for (let at = 0; at < size; at += BLOCK) {
     signal?.throwIfAborted();
     let block = await file.read(at, Math.min(BLOCK, size - at));
+    hash.update(block);
     const marked = at === 0 && block.subarray(0, 3).equals(UTF8_MARK);
     if (marked) block = block.subarray(UTF8_MARK.length);
     scanner ??= scannerFor(block, path, found, marked ? UTF8_MARK.length : 0);
@@ -53,6 +58,7 @@ export async function indexJson(file: DataFile, signal?: AbortSignal): Promise<J
     kind: 'json',
     ...file.identity,
     count: lines.length,
+    digest: hash.digest('hex'),
     spans: shared(Float64Array, starts),
     lines: shared(Uint32Array, lines),
   };

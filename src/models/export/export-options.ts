@@ -16,6 +16,12 @@ export interface ExportOptions extends AssembleOptions {
   chatTemplate?: string | undefined;
   /** A template in place of one that gives pictures no place; it can ask for tokens. @default none */
   templateFor?: ((has: (token: string) => boolean) => string | undefined) | undefined;
+  /**
+   * The token that ends an answer in a chat template, spoken with the tokenizer of a folder, for `generation_config.json`.
+   *
+   * @default none: ends stay as they are found
+   */
+  endOfTurn?: ((folder: string, template: string) => Promise<number | undefined>) | undefined;
   /** Seed of rows for added tokens. @default 0 */
   seed?: number;
   /** Tensors that may be unexpected, and are left out, or not finite: patterns of names, `*` for anything. */

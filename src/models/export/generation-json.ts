@@ -15,12 +15,12 @@ const SAMPLING = [
 
 /**
  * @param text the decoder's configuration, for the special tokens
- * @param ends tokens on which answers end, whatever the files say
+ * @param endOfTurn what ends an answer in the chat template, on which generation has to stop too
  */
 export function generationConfig(
   found: Readonly<Json> | undefined,
   text: Readonly<Json>,
-  ends: readonly number[] = [],
+  endOfTurn?: number,
 ): Json {
   const ids = Object.fromEntries(
     ['bos_token_id', 'eos_token_id', 'pad_token_id']
@@ -28,21 +28,25 @@ export function generationConfig(
       .map((field) => [field, text[field]]),
   );
   if (found === undefined) {
-    const made = { _from_model_config: true, ...ids, transformers_version: TRANSFORMERS_VERSION };
-    return withEnds(made, ends);
+    return {
+      _from_model_config: true,
+      ...withEnd(ids, endOfTurn),
+      transformers_version: TRANSFORMERS_VERSION,
+    };
   }
   const kept = Object.entries(found).filter(
     ([field, value]) =>
       value !== null && (found['do_sample'] === true || !SAMPLING.includes(field)),
   );
-  const json = { ...ids, ...Object.fromEntries(kept), transformers_version: TRANSFORMERS_VERSION };
-  return withEnds(json, ends);
+  return {
+    ...withEnd({ ...ids, ...Object.fromEntries(kept) }, endOfTurn),
+    transformers_version: TRANSFORMERS_VERSION,
+  };
 }
 
-/** `generate` stops at any of several: at those that are named, and at those on which answers were taught to end. */
-function withEnds(json: Json, ends: readonly number[]): Json {
-  const named = [json['eos_token_id'] ?? []].flat() as unknown[];
-  const all = [...new Set([...named, ...ends])];
-  if (all.length === named.length) return json;
-  return { ...json, eos_token_id: all.length === 1 ? all[0] : all };
+/** A generation configuration that stops on a token, beside those that it stops on. */
+function withEnd(config: Readonly<Json>, end: number | undefined): Json {
+  const ends = [config['eos_token_id'] ?? []].flat();
+  if (end === undefined || ends.includes(end)) return { ...config };
+  return { ...config, eos_token_id: ends.length === 0 ? end : [...ends, end] };
 }

@@ -48,8 +48,12 @@ export interface FileOptions {
   tokenizer?: string | undefined;
   /** How pictures are prepared. @default as the source's files say */
   image?: ImageProcessor | undefined;
-  /** Tokens on which answers end, beside those that the source's files name. @default none */
-  ends?: readonly number[] | undefined;
+  /**
+   * The token that ends an answer in a chat template, spoken with the tokenizer of a folder, for `generation_config.json`.
+   *
+   * @default none: ends stay as they are found
+   */
+  endOfTurn?: ((folder: string, template: string) => Promise<number | undefined>) | undefined;
 }
 
 export interface ModelFiles {
@@ -94,7 +98,7 @@ export async function hfFiles(assembly: Assembly, options: FileOptions): Promise
   const template = chatTemplate(tokenizer, imageToken, options, notes);
   const files: Companion[] = [
     { name: 'config.json', content: configText(hfConfig(config, filled, options.dtype)) },
-    await generationFile(assembly, filled, options),
+    await generationFile(assembly, filled, await endOf(tokenizer, template, options)),
     {
       name: 'processor_config.json',
       content: configText(processorConfig(image, imageToken, config)),
@@ -113,6 +117,7 @@ export async function officialFiles(assembly: Assembly, options: FileOptions): P
   const raw = rawConfigs(configs);
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
   const image = options.image ?? (await pictures(assembly, notes));
+  const template = options.chatTemplate ?? tokenizer?.template;
   const inTower = (name: string, json: Json): Companion => ({
     name: `${OFFICIAL_TOWER}/${name}`,
     content: configText(json),
@@ -125,8 +130,8 @@ export async function officialFiles(assembly: Assembly, options: FileOptions): P
   });
   const files: Companion[] = [
     { name: 'config.json', content: configText(official) },
-    await generationFile(assembly, filled, options),
-    ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
+    await generationFile(assembly, filled, await endOf(tokenizer, template, options)),
+    ...(tokenizer?.companions(template) ?? []),
     inTower('config.json', visionConfig(config.vision, raw, dtype)),
     // Padding is the model's own matter here, not the tower's.
     inTower('preprocessor_config.json', inMode(image, 'crop').json),
@@ -145,10 +150,11 @@ export async function textFiles(
   if (tokenizer === undefined) notes.push('No tokenizer was found; readers need one.');
   const raw = rawConfigs(configs);
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
+  const template = options.chatTemplate ?? tokenizer?.template;
   const files: Companion[] = [
     { name: 'config.json', content: configText(textConfig(config, filled, options.dtype)) },
-    await generationFile(assembly, filled, options),
-    ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
+    await generationFile(assembly, filled, await endOf(tokenizer, template, options)),
+    ...(tokenizer?.companions(template) ?? []),
   ];
   return { files, newRows: 0, notes };
 }
@@ -165,9 +171,10 @@ export async function partFiles(
   const tokenizer = await findTokenizer(assembly, options);
   const raw = rawConfigs(assembly.configs);
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
+  const template = options.chatTemplate ?? tokenizer?.template;
   const files = [
-    await generationFile(assembly, filled, options),
-    ...(tokenizer?.companions(options.chatTemplate ?? tokenizer.template) ?? []),
+    await generationFile(assembly, filled, await endOf(tokenizer, template, options)),
+    ...(tokenizer?.companions(template) ?? []),
   ];
   if (options.image !== undefined) {
     files.push({ name: 'preprocessor_config.json', content: jsonText(options.image.json) });
@@ -238,17 +245,29 @@ async function pictures(assembly: Assembly, notes: string[]): Promise<ImageProce
   return found;
 }
 
+/** The token that ends an answer in the template that is written. */
+async function endOf(
+  tokenizer: TokenizerFiles | undefined,
+  template: string | undefined,
+  { endOfTurn }: FileOptions,
+): Promise<number | undefined> {
+  if (tokenizer === undefined || template === undefined) return undefined;
+  return endOfTurn?.(tokenizer.folder, template);
+}
+
 async function generationFile(
   { places }: Pick<Assembly, 'places'>,
   { text }: RawConfigs,
-  { ends = [] }: Pick<FileOptions, 'ends'>,
+  end: number | undefined,
 ): Promise<Companion> {
   let found: JsonObject | undefined;
   for (const folder of textFolders(places)) {
     found ??= await readJsonObject(join(folder, 'generation_config.json'));
   }
-  const config = generationConfig(found, text, ends);
-  return { name: 'generation_config.json', content: configText(config) };
+  return {
+    name: 'generation_config.json',
+    content: configText(generationConfig(found, text, end)),
+  };
 }
 
 /** A template that gives pictures a place asks for parts of the type `image`. */

@@ -18,7 +18,7 @@ import { configKind, decoderConfigOf, llavaConfigOf, officialTowerOf } from './a
 import type { DecoderConfig } from '../configs/decoder-config.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
 import type { Provenance } from '../provenance/provenance.js';
-import { gatherPlaces, openNamed, overlay, type Place } from './places.js';
+import { gatherPlaces, openNamed, overlay, type ModelPlace } from './places.js';
 
 export interface AssembleOptions {
   /** Folder or hub name of the decoder, for what the source lacks. */
@@ -68,7 +68,7 @@ export interface Assembly {
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   readonly adapters: readonly AssembledAdapter[];
   /** Where it comes from, with what lies beneath. */
-  readonly places: readonly Place[];
+  readonly places: readonly ModelPlace[];
   /** The weights in these. */
   readonly sources: readonly WeightSource[];
   /** The files that `config` was read from. */
@@ -88,7 +88,7 @@ export async function assemble(source: string, options: AssembleOptions = {}): P
 
 async function llavaOf(
   source: string,
-  places: readonly Place[],
+  places: readonly ModelPlace[],
   options: AssembleOptions,
 ): Promise<Assembly> {
   const all = await withTower(places, options);
@@ -127,7 +127,7 @@ export async function assembleText(
 
 function textOf(
   source: string,
-  places: readonly Place[],
+  places: readonly ModelPlace[],
   options: Pick<AssembleOptions, TextOption>,
 ): TextAssembly {
   const own = <T>(tensors: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
@@ -179,7 +179,7 @@ export function textName(name: string): string {
 type Found = Pick<Assembly, 'places' | 'sources' | 'configs' | 'adapters' | 'provenance'>;
 
 function contentOf(
-  places: readonly Place[],
+  places: readonly ModelPlace[],
   options: Pick<AssembleOptions, 'adapterConfig'>,
 ): Found {
   const sources = places.flatMap((place) => place.sources);
@@ -221,9 +221,9 @@ export function adapterOf(
 
 /** Adds the tower that an official configuration names, where it is needed. */
 async function withTower(
-  places: readonly Place[],
+  places: readonly ModelPlace[],
   options: AssembleOptions,
-): Promise<readonly Place[]> {
+): Promise<readonly ModelPlace[]> {
   const official = officialTowerOf(places.flatMap((place) => place.configs));
   if (official === undefined) return places;
   const tower = { file: official.file, name: official.tower };

@@ -359,6 +359,45 @@ describe('adapters', () => {
     other.model.dispose();
   });
 
+  test.each([
+    ['embeddings and head', /embed_tokens|lm_head/],
+    ['norms', /norm/],
+    ['biases', /\.bias$/],
+    ['the whole decoder', /language_model|lm_head/],
+    ['the tower', /vision_tower/],
+  ])('an adapter with %s of its own lies over the model that it names', async (_, own) => {
+    const folder = temporary();
+    cpSync(fixture(VARIANT, 'hf'), join(folder, 'base'), { recursive: true });
+    const read = async (...path: string[]) =>
+      (await readSafetensors(fixture(VARIANT, ...path))).tensors;
+    const lora = await read('adapter-lora-start', 'adapter_model.safetensors');
+    const whole = await read('hf', 'model.safetensors');
+    const saved = whole
+      .filter(({ name }) => own.test(name))
+      .map((each) => ({
+        ...each,
+        name: `base_model.model.${each.name
+          .replace('language_model.model.', 'model.language_model.')
+          .replace('language_model.lm_head', 'lm_head')
+          .replace(/^(vision_tower|multi_modal_projector)/, 'model.$1')}`,
+      }));
+    const there = new Set(saved.map(({ name }) => name));
+    await writeSafetensors(
+      join(folder, 'adapter_model.safetensors'),
+      [...lora.filter(({ name }) => !there.has(name)), ...saved].map((each) => ({
+        ...each,
+        bytes: () => readSpan(each),
+      })),
+    );
+    const config = fixtureJson(VARIANT, 'adapter-lora-start', 'adapter_config.json');
+    const named = { ...config, base_model_name_or_path: 'base', ensure_weight_tying: true };
+    writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify(named));
+    const { model, assembly } = await loadLlava(folder);
+    expect(saved.length).toBeGreaterThan(0);
+    expect(assembly.sources.map(({ isAdapter }) => isAdapter)).toEqual([true, false]);
+    model.dispose();
+  });
+
   test('a pattern of alphas goes by the names of the model that was adapted', async () => {
     const folder = temporary();
     const { tensors } = await readSafetensors(join(adapter('lora'), 'adapter_model.safetensors'));

@@ -10,7 +10,14 @@ import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
 import { partOf } from '../../formats/layouts/rename.js';
-import { LLAVA_PREFIXES, type PartName } from '../../formats/layouts/tables.js';
+import {
+  type Layout,
+  type LayoutName,
+  LAYOUTS,
+  LLAVA_PREFIXES,
+  MODEL_PARTS,
+  type PartName,
+} from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { isJsonObject } from '../../formats/strict-json.js';
 import { locate } from '../provenance/locate.js';
@@ -22,7 +29,7 @@ import { type ConfigFile, readConfigFile } from './config-file.js';
 export type PlaceRole = 'adapter' | 'model' | 'base' | 'projector' | 'llm' | 'vision';
 
 /** A folder, a file, or what of it is taken. */
-export interface Place {
+export interface ModelPlace {
   readonly role: PlaceRole;
   /** As it was named. */
   readonly name: string;
@@ -35,7 +42,7 @@ export interface Place {
 }
 
 /** Whether a place lies on others, which give what it lacks: an adapter, what a run has learnt, a projector put in place of another. */
-export function isOnTop({ role, sources, provenance }: Place): boolean {
+export function isOnTop({ role, sources, provenance }: ModelPlace): boolean {
   return (
     role === 'adapter' ||
     role === 'projector' ||
@@ -45,13 +52,13 @@ export function isOnTop({ role, sources, provenance }: Place): boolean {
 }
 
 /** The tensors that are there without what lies on top. */
-export function tensorsBeneath(places: readonly Place[]): ReadonlySet<StoredTensor> {
+export function tensorsBeneath(places: readonly ModelPlace[]): ReadonlySet<StoredTensor> {
   const ground = places.filter((place) => !isOnTop(place));
   return new Set(ground.flatMap(({ sources }) => sources.flatMap((s) => [...s.tensors.values()])));
 }
 
 /** Where a tokenizer and what belongs to the decoder may lie, the first counts first. */
-export function textFolders(places: readonly Place[]): string[] {
+export function textFolders(places: readonly ModelPlace[]): string[] {
   const folders = places
     .filter(({ role }) => role !== 'projector' && role !== 'vision')
     .flatMap(({ path, sources }) => [
@@ -65,8 +72,8 @@ export function textFolders(places: readonly Place[]): string[] {
 }
 
 /** In the order in which their files are asked; see `overlay` for their tensors. */
-export async function gatherPlaces(source: string, options: AssembleOptions): Promise<Place[]> {
-  const places: Place[] = [];
+export async function gatherPlaces(source: string, options: AssembleOptions): Promise<ModelPlace[]> {
+  const places: ModelPlace[] = [];
   for (const name of (options.adapters ?? []).toReversed()) {
     const place = await open('adapter', name, options);
     places.push(place);
@@ -92,8 +99,8 @@ export async function gatherPlaces(source: string, options: AssembleOptions): Pr
 }
 
 /** Every tensor by its name: from adapters, then from a projector that is named on purpose, then from the first that holds it. */
-export function overlay(places: readonly Place[]): ReadonlyMap<string, StoredTensor> {
-  const first = (place: Place): number =>
+export function overlay(places: readonly ModelPlace[]): ReadonlyMap<string, StoredTensor> {
+  const first = (place: ModelPlace): number =>
     place.role === 'adapter' ? 0 : place.role === 'projector' ? 1 : 2;
   const tensors = new Map<string, StoredTensor>();
   for (const { sources } of places.toSorted((a, b) => first(a) - first(b))) {
@@ -111,7 +118,7 @@ const PARTS: Readonly<Partial<Record<PlaceRole, readonly PartName[]>>> = {
   vision: ['vision'],
 };
 
-async function open(role: PlaceRole, name: string, options: AssembleOptions): Promise<Place> {
+async function open(role: PlaceRole, name: string, options: AssembleOptions): Promise<ModelPlace> {
   return openAt(role, name, await near('.', name, options), options);
 }
 
@@ -120,7 +127,7 @@ async function openAt(
   name: string,
   path: string,
   { verify = true, signal }: AssembleOptions,
-): Promise<Place> {
+): Promise<ModelPlace> {
   const { sources } = await inspect(path, { verify, signal });
   const provenance = await readProvenance(path);
   const configs: ConfigFile[] = [];
@@ -128,14 +135,14 @@ async function openAt(
     const config = await configBeside(source);
     if (config !== undefined) configs.push(config);
   }
-  const place: Place = { role, name, path, sources, configs, provenance };
+  const place: ModelPlace = { role, name, path, sources, configs, provenance };
   const parts = PARTS[role];
   // A whole model that is named for a part may fill in others that are lacking, as it always could; what lies on top may not.
   const isPart = parts !== undefined && (role !== 'llm' || isOnTop({ ...place, role: 'model' }));
   return isPart ? onlyParts(place, parts) : place;
 }
 
-function onlyParts(place: Place, parts: readonly PartName[]): Place {
+function onlyParts(place: ModelPlace, parts: readonly PartName[]): ModelPlace {
   const wanted = (name: string): boolean => parts.includes(partOf(name, LLAVA_PREFIXES)!);
   const isWhole = place.sources.every(({ tensors }) => [...tensors.keys()].every(wanted));
   if (isWhole) return place;
@@ -168,11 +175,11 @@ async function configBeside({ path, layout }: WeightSource): Promise<ConfigFile 
 
 interface BeneathOptions extends AssembleOptions {
   /** What was named. */
-  readonly given: readonly Place[];
+  readonly given: readonly ModelPlace[];
 }
 
 /** Adds what a place stands on, as far as nothing else was named for it. */
-async function addBeneath(places: Place[], place: Place, options: BeneathOptions): Promise<void> {
+async function addBeneath(places: ModelPlace[], place: ModelPlace, options: BeneathOptions): Promise<void> {
   if ((place.provenance?.beneath.length ?? 0) > 0) {
     await addRecorded(places, place, place.provenance!, options);
     return;
@@ -181,8 +188,7 @@ async function addBeneath(places: Place[], place: Place, options: BeneathOptions
     const base = isAdapter ? config?.['base_model_name_or_path'] : undefined;
     if (typeof base !== 'string' || base === '') continue;
     if (place.role === 'projector' && holds([place], 'projector')) continue;
-    const ground = places.filter((each) => !isOnTop(each));
-    if (partsOfAdapted(layout).every((part) => holds(ground, part))) continue;
+    if (holdsAll(places, layout)) continue;
     const beneath = { file: join(path, 'adapter_config.json'), name: base };
     const found = await named(beneath, 'the model beneath the adapter (--base)', options);
     const role = PARTS[place.role] === undefined ? 'base' : place.role;
@@ -192,15 +198,21 @@ async function addBeneath(places: Place[], place: Place, options: BeneathOptions
   }
 }
 
-/** Parts that what was adapted holds. */
-function partsOfAdapted(layout: WeightSource['layout']): readonly PartName[] {
-  if (layout === 'clip' || layout === 'clip-2026') return ['vision'];
-  return layout === 'llama' ? ['decoder'] : ['decoder', 'vision'];
+/**
+ * Whether every part that a model of a layout has is there. What lies on top may hold some modules of a decoder and a tower (embeddings,
+ * norms, biases) and has none of them; a projector that it holds is whole.
+ */
+function holdsAll(places: readonly ModelPlace[], layout: LayoutName): boolean {
+  const { prefixes }: Layout = LAYOUTS[layout];
+  const ground = places.filter((each) => !isOnTop(each));
+  return MODEL_PARTS.filter((part) => prefixes[part] !== undefined).every((part) =>
+    holds(part === 'projector' ? places : ground, part),
+  );
 }
 
 async function addRecorded(
-  places: Place[],
-  place: Place,
+  places: ModelPlace[],
+  place: ModelPlace,
   { beneath }: Provenance,
   options: BeneathOptions,
 ): Promise<void> {
@@ -228,7 +240,7 @@ async function addRecorded(
 }
 
 /** What a recorded model is for the place above it; undefined where it gives nothing that is wanted. */
-function roleBeneath(place: Place, { role }: Beneath): PlaceRole | undefined {
+function roleBeneath(place: ModelPlace, { role }: Beneath): PlaceRole | undefined {
   switch (place.role) {
     case 'model':
     case 'base':
@@ -245,7 +257,7 @@ function roleBeneath(place: Place, { role }: Beneath): PlaceRole | undefined {
 }
 
 /** Whether something was named that makes a recorded model of this role needless. */
-function isGiven(places: readonly Place[], role: PlaceRole): boolean {
+function isGiven(places: readonly ModelPlace[], role: PlaceRole): boolean {
   const ground = places.filter((each) => !isOnTop(each));
   switch (role) {
     case 'base':
@@ -265,7 +277,7 @@ function isGiven(places: readonly Place[], role: PlaceRole): boolean {
 }
 
 /** Whether there are weights of a part, not adapters alone. */
-function holds(places: readonly Place[], part: PartName): boolean {
+function holds(places: readonly ModelPlace[], part: PartName): boolean {
   return places.some(({ sources }) =>
     sources.some(({ tensors }) =>
       [...tensors.keys()].some(
@@ -281,7 +293,7 @@ export async function openNamed(
   reference: { file: string; name: string },
   what: string,
   options: AssembleOptions,
-): Promise<Place> {
+): Promise<ModelPlace> {
   return openAt(role, reference.name, await named(reference, what, options), options);
 }
 

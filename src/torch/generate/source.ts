@@ -4,43 +4,51 @@ import type { Schema } from '../native.js';
 import type { OperatorRow } from '../table.js';
 import { emit, overloadsOf, type Overload } from './emit.js';
 
-const HEADER = `/** Made by \`npm run generate\` from \`table.ts\` and libtorch's schemas. Do not edit. */
+/** Everything of `door.ts` that generated code may call or name. */
+const DOOR = [
+  'B',
+  'booleanArgument',
+  'call',
+  'callTensor',
+  'declare',
+  'deviceArgument',
+  'dtypeArgument',
+  'formatArgument',
+  'generatorArgument',
+  'layoutArgument',
+  'numberArgument',
+  'optionalBoolean',
+  'optionalFloat',
+  'optionalHandle',
+  'optionalInteger',
+  'optionalTensorAt',
+  'putBools',
+  'putNumbers',
+  'putScalar',
+  'putScalars',
+  'putTensors',
+  'stringArgument',
+  'tensorAt',
+  'tensorList',
+  'type Layout',
+  'type MemoryFormat',
+  'type Scalar',
+];
+
+function header(code: string): string {
+  const used = DOOR.filter((name) => new RegExp(`\\b${name.replace('type ', '')}\\b`).test(code));
+  return `/** Made by \`npm run generate\` from \`table.ts\` and libtorch's schemas. Do not edit. */
 
 /* eslint-disable */
-import type { Device } from './device.js';
 import {
-  B,
-  booleanArgument,
-  call,
-  callTensor,
-  declare,
-  deviceArgument,
-  dtypeArgument,
-  formatArgument,
-  generatorArgument,
-  layoutArgument,
-  numberArgument,
-  optionalBoolean,
-  optionalFloat,
-  optionalHandle,
-  optionalInteger,
-  optionalTensorAt,
-  putBools,
-  putNumbers,
-  putScalar,
-  putScalars,
-  putTensors,
-  stringArgument,
-  tensorAt,
-  tensorList,
-  type Layout,
-  type MemoryFormat,
-  type Scalar,
+${used.map((name) => `  ${name},`).join('\n')}
 } from './door.js';
 import type { DType } from './dtype.js';
+import type { Device } from './native.js';
 import type { Generator } from './random.js';
 import type { Tensor } from './tensor.js';
 `;
+}
 
 /** The source text of \`operators.generated.ts\`. */
 export function generate(
@@ -57,8 +65,7 @@ export function generate(
   const declarations = emitted.map(({ declarations }) => declarations).join('\n');
   const methods = emitted.filter(({ method }) => method).map(({ code }) => code);
   const functions = emitted.filter(({ method }) => !method).map(({ code }) => code);
-  return [
-    HEADER,
+  const code = [
     declarations,
     '',
     '/** The operators whose first argument is the tensor itself. */',
@@ -71,4 +78,5 @@ export function generate(
     functions.join('\n\n'),
     '',
   ].join('\n');
+  return `${header(code)}\n${code}`;
 }

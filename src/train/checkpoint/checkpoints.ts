@@ -2,14 +2,21 @@
  * The checkpoints of a run: folders `update-00000500`, each whole or absent, with a manifest of hashes. What lies in
  * them is the business of whoever writes them.
  */
-import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 
 import { PatinaError } from '../../base/errors.js';
 import { jsonText } from '../../base/json-text.js';
 import { errorCode } from '../../base/system-error.js';
 import { writeWholeFolder } from '../../base/whole-folder.js';
-import { broken, checkHashes, hashFolder, MANIFEST, type FileHashes } from './manifest.js';
+import {
+  broken,
+  checkHashes,
+  hashFolder,
+  MANIFEST,
+  TRAINER_STATE,
+  type FileHashes,
+} from './manifest.js';
 
 export interface Checkpoint {
   path: string;
@@ -85,8 +92,44 @@ export async function listCheckpoints(folder: string): Promise<Checkpoint[]> {
  */
 export async function verifyCheckpoint(path: string, signal?: AbortSignal): Promise<Checkpoint> {
   const manifest = await readManifest(path);
-  await checkHashes(path, manifest.files, signal);
+  await checkHashes(path, manifest.files, { signal });
   return summary(path, manifest);
+}
+
+/** Files up to this size are hashed whenever a checkpoint is read: all but weights and the optimizer's moments. */
+const SMALL = 2 ** 25;
+
+export interface CheckedReading {
+  /** Hash weights too, which takes about a second a gigabyte; else their size has to do. @default false */
+  thorough?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Checks the folder of a checkpoint, or of one of its files, before it is read as a model or a part of one. What is no
+ * checkpoint passes. Files may have been put beside those of a checkpoint; in a copy under another name all but the weights are
+ * its owner's to change.
+ *
+ * @throws DataError E_CHECKPOINT_BROKEN
+ */
+export async function checkBeforeReading(
+  path: string,
+  { thorough = false, signal }: CheckedReading = {},
+): Promise<void> {
+  const folder = (await isFile(path)) ? dirname(path) : path;
+  const inside = await names(folder).catch((): string[] => []);
+  if (!inside.includes(MANIFEST) || !inside.includes(TRAINER_STATE)) return;
+  const { files } = await readManifest(folder);
+  const isCopy = !NAME.test(basename(resolve(folder)));
+  const ofCopy = ([name]: [string, unknown]): boolean =>
+    WEIGHTS.test(name) && inside.includes(name);
+  const checked = isCopy ? Object.fromEntries(Object.entries(files).filter(ofCopy)) : files;
+  const hashUpTo = thorough ? Infinity : SMALL;
+  await checkHashes(folder, checked, { hashUpTo, surplus: true, signal });
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isFile() === true;
 }
 
 export interface NewestWhole {
@@ -158,6 +201,7 @@ export async function pruneCheckpoints(
 }
 
 const NAME = /^update-\d+$/;
+const WEIGHTS = /\.safetensors$/;
 const LEFTOVER = /^\.update-\d+\.(partial|replaced|removed)/;
 
 /** Folders that bear the name of a checkpoint, oldest first. */

@@ -7,6 +7,8 @@ import { join, relative, sep } from 'node:path';
 import { DataError } from '../../base/errors.js';
 
 export const MANIFEST = 'manifest.json';
+/** Where a run stands: no other folder with a manifest has it. */
+export const TRAINER_STATE = 'trainer.json';
 
 /** Size and hash by path inside the folder, with `/` between folders. */
 export type FileHashes = Record<string, { bytes: number; sha256: string }>;
@@ -21,6 +23,14 @@ export async function hashFolder(folder: string, signal?: AbortSignal): Promise<
   return hashes;
 }
 
+export interface CheckOptions {
+  /** Files of more bytes are known by their size alone. @default no limit */
+  hashUpTo?: number | undefined;
+  /** Whether there may be files of which the manifest does not know. @default false */
+  surplus?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * Compares the files below `folder` with what its manifest says, sizes first, then hashes.
  *
@@ -29,7 +39,7 @@ export async function hashFolder(folder: string, signal?: AbortSignal): Promise<
 export async function checkHashes(
   folder: string,
   expected: FileHashes,
-  signal?: AbortSignal,
+  { hashUpTo = Infinity, surplus = false, signal }: CheckOptions = {},
 ): Promise<void> {
   const present = new Set(await filesOf(folder));
   for (const [path, { bytes }] of Object.entries(expected)) {
@@ -37,10 +47,11 @@ export async function checkHashes(
     const { size } = await stat(join(folder, path));
     if (size !== bytes) throw broken(folder, `${path} has ${size} bytes, not ${bytes}`);
   }
-  const [surplus] = present;
-  if (surplus !== undefined) throw broken(folder, `${surplus} does not belong to it`);
-  for (const [path, { sha256 }] of Object.entries(expected)) {
+  const [stranger] = present;
+  if (stranger !== undefined && !surplus) throw broken(folder, `${stranger} does not belong to it`);
+  for (const [path, { bytes, sha256 }] of Object.entries(expected)) {
     signal?.throwIfAborted();
+    if (bytes > hashUpTo) continue;
     const found = await hashFile(join(folder, path));
     if (found.sha256 !== sha256) throw broken(folder, `${path} has changed since it was written`);
   }
@@ -49,7 +60,7 @@ export async function checkHashes(
 export function broken(folder: string, what: string, cause?: unknown): DataError {
   return new DataError(`The checkpoint ${folder} is damaged: ${what}.`, {
     code: 'E_CHECKPOINT_BROKEN',
-    hint: 'Go on from an earlier checkpoint, and remove this one.',
+    hint: `Use an earlier checkpoint, and remove this one; if its files were changed on purpose, remove its ${MANIFEST}.`,
     cause,
   });
 }

@@ -51,6 +51,20 @@ test('a checkpoint says how its pictures were prepared, whatever the files of it
   expect(await modeOf(adapter)).toBe('pad');
 });
 
+test('a whole model says where its run taught answers to end, beside what its files say', async () => {
+  const from = folder.at('ends');
+  cpSync(await checkpoint(), from, { recursive: true });
+  const file = 'generation_config.json';
+  const { eos_token_id: taught } = JSON.parse(readFileSync(join(from, file), 'utf8')) as {
+    eos_token_id: number[];
+  };
+  writeFileSync(join(from, file), JSON.stringify({ eos_token_id: 7 }));
+  const whole = await checkpoint({ model: { from, tokenizer: folder.at('tokenizer') } });
+  expect(JSON.parse(readFileSync(join(whole, file), 'utf8'))).toMatchObject({
+    eos_token_id: [7, taught[0]],
+  });
+});
+
 test('embeddings that are the head too, beside adapters, are written as both, and read back', async () => {
   const text_config = { ...TINY_CONFIG.text_config, tie_word_embeddings: true };
   const tokenizer = folder.at('tokenizer');

@@ -13,24 +13,28 @@ import { writeTensorFile } from '../../models/index.js';
 import type { LossScale } from '../../optim/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { EarlyStoppingState } from '../loop/validation.js';
+import type { RunPlan } from '../prepare/run-plan.js';
 import type { ParameterStore } from '../step/parameter-store.js';
+import { TRAINER_STATE } from './manifest.js';
 import { restoreTensors } from './restore-tensors.js';
 
 /** Where a run stands; plain JSON. */
 export interface TrainerCounters {
   /** Updates done. */
   readonly update: number;
-  readonly planned: number;
+  /** By which they were done. */
+  readonly plan: RunPlan;
   /** Where the data go on; see `Dataset.updates`. */
   readonly cursor: unknown;
   readonly validation: EarlyStoppingState;
   readonly skipped: number;
   readonly badRecords: number;
+  /** Odd records by the kind of their warning. */
+  readonly warnings: Readonly<Record<string, number>>;
 }
 
 const TENSORS = 'optimizer.safetensors';
-const COUNTERS = 'trainer.json';
-const FORMAT = 1;
+const FORMAT = 2;
 
 export interface OptimizerState {
   readonly store: Pick<ParameterStore, 'state'>;
@@ -52,7 +56,7 @@ export async function writeTrainerState(
   counters: TrainerCounters,
 ): Promise<void> {
   await writeTensorFile(join(folder, TENSORS), tensorsOf(state));
-  await writeFile(join(folder, COUNTERS), jsonText({ format: FORMAT, ...counters }));
+  await writeFile(join(folder, TRAINER_STATE), jsonText({ format: FORMAT, ...counters }));
 }
 
 /**
@@ -67,7 +71,7 @@ export async function readTrainerState(
   const { tensors } = await readSafetensors(join(folder, TENSORS));
   const stored = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   await restoreTensors(join(folder, TENSORS), stored, tensorsOf(state));
-  return readCounters(join(folder, COUNTERS));
+  return readCounters(join(folder, TRAINER_STATE));
 }
 
 async function readCounters(path: string): Promise<TrainerCounters> {
@@ -76,10 +80,11 @@ async function readCounters(path: string): Promise<TrainerCounters> {
     cause: error,
   }));
   const counters = (value ?? {}) as Partial<TrainerCounters & { format: number }>;
-  const { format, update, planned, skipped, badRecords, validation } = counters;
+  const { format, update, plan, skipped, badRecords, validation, warnings } = counters;
   const valid =
     format === FORMAT &&
-    [update, planned, skipped, badRecords, validation?.since].every(Number.isSafeInteger);
+    [update, plan?.planned, skipped, badRecords, validation?.since].every(Number.isSafeInteger) &&
+    Object.values(warnings ?? { none: null }).every(Number.isSafeInteger);
   if (valid) return counters as TrainerCounters;
   throw new DataError(`${path} does not say where the run stands.`, {
     code: 'E_CHECKPOINT_STATE',

@@ -14,7 +14,7 @@ import type { DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
 import type { Sample, SegmentedModel } from '../../models/index.js';
 import { chooseDevice, Generator, noGrad } from '../../torch/index.js';
 import type { TrainEvent, UpdateEvent, ValidationEvent } from '../events.js';
-import { planRun } from '../prepare/run-setup.js';
+import { planRun } from '../prepare/run-plan.js';
 import { choosePrecision } from '../prepare/precision.js';
 import { listCheckpoints, newestWhole } from '../checkpoint/checkpoints.js';
 import { tinyLlava, tinySample } from '../step/testing.js';
@@ -66,7 +66,8 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
       for (let at = 0; at < step; at += batchSize)
         parts.push(microBatch(numbers.slice(at, at + batchSize).map(sample)));
       const { counts } = microBatch(numbers.map(sample));
-      const cursor = { epoch: 0, position: start + step, order: 'tiny' };
+      const order = { files: 'tiny', options: '' };
+      const cursor = { epoch: 0, position: start + step, order };
       const epoch = Math.floor(start / RECORDS);
       const update: UpdateData = {
         epoch,

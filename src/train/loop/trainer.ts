@@ -7,7 +7,7 @@
 
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
-import type { Dataset, UpdateData } from '../../data/index.js';
+import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.js';
 import { drive, makeBatch, type Batch } from '../../models/index.js';
 import { hold, noGrad, resetPeak, type Holding } from '../../torch/index.js';
 import type {
@@ -30,7 +30,9 @@ import {
 } from '../checkpoint/trainer-state.js';
 import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
-import { makeUpdateSetup, type RunPlan, type UpdateSetupParts } from '../prepare/run-setup.js';
+import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run-plan.js';
+import { makeUpdateSetup, type UpdateSetupParts } from '../prepare/run-setup.js';
+import { Tally } from './tally.js';
 import { EarlyStopping, validationLoss } from './validation.js';
 
 /** What the loop needs of a data set. */
@@ -53,6 +55,8 @@ export interface TrainerParts extends UpdateSetupParts {
   readonly data: TrainingData;
   /** Needed where the recipe has probe questions. */
   readonly answer?: Answer | undefined;
+  /** Kinds of warnings about records that are told before the first update. */
+  readonly told?: readonly DataWarning[] | undefined;
 }
 
 /** Where checkpoints go, and who is told how the run stands. */
@@ -72,19 +76,16 @@ interface Pending {
 }
 
 export class Trainer {
-  readonly plan: RunPlan;
+  plan: RunPlan;
   /** Updates done. */
   update = 0;
-  private readonly setup: UpdateSetup;
+  private setup: UpdateSetup;
   private readonly stopping: EarlyStopping;
   private readonly nonFinite: NonFiniteWatch;
   private cursor: unknown;
   private pending: Pending | null = null;
   private mark = 0;
-  private skipped = 0;
-  private badRecords = 0;
-  private loss: number | null = null;
-  private validated: { update: number; loss: number } | null = null;
+  private readonly tally: Tally;
   private saved: { update: number; path: string } | null = null;
   private stopEarly = false;
   /** Nothing is half done, neither an update nor a checkpoint. */
@@ -93,6 +94,7 @@ export class Trainer {
   constructor(private readonly parts: TrainerParts) {
     const { validation, precision } = parts.recipe;
     this.plan = parts.plan;
+    this.tally = new Tally(parts.told);
     this.setup = makeUpdateSetup(parts);
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
@@ -103,17 +105,26 @@ export class Trainer {
     return this.parts.weights.bytes + optimizerBytes(this.setup);
   }
 
-  /** Goes on from a checkpoint. @throws DataError where it does not fit */
-  async restore({ path }: Pick<Checkpoint, 'path'>): Promise<void> {
+  /**
+   * Goes on from a checkpoint.
+   *
+   * @returns what changes for the run, in sentences
+   * @throws DataError where it does not fit
+   */
+  async restore({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
     await this.parts.weights.read(path);
     const counters = await readTrainerState(path, this.setup);
-    this.update = counters.update;
-    this.cursor = counters.cursor;
-    this.skipped = counters.skipped;
-    this.badRecords = counters.badRecords;
+    const { update, cursor, plan: before } = counters;
+    this.update = update;
+    this.cursor = cursor;
+    this.tally.restore(counters);
     this.stopping.restore(counters.validation);
-    this.saved = { update: counters.update, path };
+    this.saved = { update, path };
     this.updates(0); // refuses the place in other data now, before the run changes
+    const standing = { update, place: cursor as Place, before };
+    this.plan = planRest(this.parts.plan, standing, this.parts.data);
+    this.setup = { ...this.setup, schedule: courseOf(this.plan) };
+    return [describeChange(this.plan, standing)].filter((change) => change !== undefined);
   }
 
   /** The next updates from where the run stands. @throws DataError `E_CURSOR` */
@@ -121,7 +132,8 @@ export class Trainer {
     const { data, recipe, batching } = this.parts;
     const { batchSize } = recipe;
     const { accumulate } = batching;
-    return data.updates({ batchSize, accumulate, from: this.cursor, count, signal });
+    const until = this.plan.until ?? undefined;
+    return data.updates({ batchSize, accumulate, from: this.cursor, count, until, signal });
   }
 
   /**
@@ -172,12 +184,12 @@ export class Trainer {
     for (const record of data.rejected) {
       yield { type: 'bad-record', update: this.update + 1, record };
     }
+    yield* this.tally.addRecords(data, this.update + 1);
     using batches = this.batches(data);
     this.steady = false;
     const result = await drive(runUpdate(this.setup, this.update, batches.value));
     this.update++;
     this.cursor = data.cursor;
-    this.badRecords += data.rejected.length;
     this.steady = true;
     const before = this.pending;
     this.pending = { result, data };
@@ -217,8 +229,7 @@ export class Trainer {
       scaled: this.setup.lossScale !== undefined,
     });
     this.mark = now;
-    this.loss = event.loss ?? this.loss;
-    this.skipped += Number(event.skipped);
+    this.tally.addUpdate(event);
     yield event;
     if (event.loss === null) yield unsupervised(event.update);
     this.nonFinite.add(event);
@@ -257,7 +268,7 @@ export class Trainer {
       chunk: recipe.memory.lossChunk,
       residency: this.setup.store,
     });
-    this.validated = { update: this.update, loss };
+    this.tally.addValidation(this.update, { loss, supervised });
     const best = this.stopping.add(loss);
     this.stopEarly = this.stopping.exhausted;
     const seconds = (performance.now() - begun) / 1000;
@@ -288,17 +299,16 @@ export class Trainer {
 
   private async checkpoint(run: RunPlace): Promise<CheckpointEvent> {
     const { weights, recipe } = this.parts;
-    const { update, cursor, skipped, badRecords } = this;
+    const { update, cursor, plan } = this;
     const begun = performance.now();
     this.steady = false;
     const { path, bytes } = await writeCheckpoint(run.checkpoints, {
       update,
-      validationLoss: this.validated?.update === update ? this.validated.loss : undefined,
+      validationLoss: this.tally.validationLoss(update),
       write: async (folder) => {
         await weights.write(folder);
         const validation = this.stopping.state();
-        const { planned } = this.plan;
-        const counters = { update, planned, cursor, validation, skipped, badRecords };
+        const counters = { update, plan, cursor, validation, ...this.tally.counters };
         await writeTrainerState(folder, this.setup, counters);
       },
     });
@@ -331,18 +341,10 @@ export class Trainer {
   }
 
   private end({ path }: RunPlace, reason: EndReason, seconds: number): EndEvent {
-    const { update, skipped, badRecords, loss } = this;
+    const { update, tally, saved } = this;
     return {
-      type: 'end',
-      reason,
-      update,
-      run: path,
-      checkpoint: this.saved?.path ?? null,
-      loss,
-      validationLoss: this.validated?.loss ?? null,
-      skipped,
-      badRecords,
-      seconds,
+      ...{ type: 'end', reason, update, run: path, checkpoint: saved?.path ?? null, seconds },
+      ...tally.end,
     };
   }
 }

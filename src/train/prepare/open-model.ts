@@ -6,6 +6,7 @@ import { resolveModel, type HubEvent } from '../../base/hub/resolve.js';
 import { jsonText } from '../../base/json-text.js';
 import type { Recipe } from '../../config/index.js';
 import { loadFormat } from '../../data/index.js';
+import { readJsonObject } from '../../formats/small-file.js';
 import {
   loadChatModel,
   modelBeneath,
@@ -15,6 +16,7 @@ import {
 } from '../../generate/index.js';
 import {
   configKind,
+  generationConfig,
   Llava,
   readDecoderConfig,
   readLlavaConfig,
@@ -97,11 +99,12 @@ async function loadModel(
   { model, text, image, seed }: Recipe,
   { device, dtype, signal, onDownload }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const from = await weightsIn(model.from);
-  const llm = await weightsIn(model.llm);
-  const vision = await weightsIn(model.vision);
-  const projector = await weightsIn(model.projector);
-  const adapter = await weightsIn(model.adapter);
+  const check = { thorough: true, signal };
+  const from = await weightsIn(model.from, check);
+  const llm = await weightsIn(model.llm, check);
+  const vision = await weightsIn(model.vision, check);
+  const projector = await weightsIn(model.projector, check);
+  const adapter = await weightsIn(model.adapter, check);
   const resolve = (name: string): Promise<string> =>
     resolveModel(name, { signal, onProgress: onDownload });
   const source = await resolve((from ?? llm)!);
@@ -141,7 +144,9 @@ async function loadModel(
       pictures,
       tokenizer,
       base: from ?? llm,
-      companions: isWhole ? await companionsIn(source) : await companionsIn(tokenizer, CONFIGS),
+      companions: isWhole
+        ? await withEnds(await companionsIn(source), source, chat.format)
+        : await companionsIn(tokenizer, CONFIGS),
     };
   } catch (error) {
     chat.model.dispose();
@@ -171,6 +176,20 @@ async function companionsIn(folder: string, but: readonly string[] = []): Promis
     name,
     content: { path: join(folder, name) },
   }));
+}
+
+/** The files of a model's folder, with answers ending where the run teaches them to. */
+async function withEnds(
+  files: readonly Companion[],
+  folder: string,
+  { endOfTurn }: ChatModel['format'],
+): Promise<Companion[]> {
+  const name = 'generation_config.json';
+  const found = await readJsonObject(join(folder, name));
+  const config = (await readJsonObject(join(folder, 'config.json'))) ?? {};
+  const text = (config['text_config'] ?? config) as Record<string, unknown>;
+  const content = jsonText(generationConfig(found, text, endOfTurn));
+  return [...files.filter((file) => file.name !== name), { name, content }];
 }
 
 function endsOf({ endOfTurn, tokenizer }: ChatModel['format']): number[] {

@@ -2,7 +2,7 @@
 
 import { UsageError } from '../../base/errors.js';
 import { effectiveBatch, type EffectiveBatch, type Recipe } from '../../config/index.js';
-import { openDataset, type Dataset } from '../../data/index.js';
+import { formatWarnings, openDataset, type Dataset, type FormatWarning } from '../../data/index.js';
 import {
   chooseDevice,
   type ChosenDevice,
@@ -12,7 +12,7 @@ import {
 } from '../../torch/index.js';
 import type { LoadingEvent, StartEvent } from '../events.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
-import { planRun, type RunPlan } from './run-setup.js';
+import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
@@ -27,6 +27,8 @@ export interface PreparedRun {
   readonly plan: RunPlan;
   /** What the run will tell at its start; it has no folder yet. */
   readonly start: StartEvent;
+  /** What is odd about the format that records are written in. */
+  readonly oddFormat: readonly FormatWarning[];
   close(): Promise<void>;
 }
 
@@ -60,10 +62,11 @@ export async function* prepareRun(
     closers.push(() => opened.model.dispose());
 
     yield { type: 'loading', what: 'opening the data' };
-    const { model, tokenizer, pictures } = opened;
+    const { model, tokenizer, pictures, format, stopTokens } = opened;
     const data = await openDataset(recipe, {
       tokenizer,
       input: model.input,
+      context: model.decoder.config.maxPositionEmbeddings,
       background: pictures?.background,
       signal,
       onProgress: onDownload,
@@ -98,13 +101,19 @@ export async function* prepareRun(
         recordsPerEpoch: data.recordsPerEpoch,
         validationRecords: data.validationRecords,
       },
-      updates: plan,
+      updates: updatesOf(plan),
     };
     ready = true;
-    return { device, precision, batching, opened, data, trainable, plan, start, close };
+    const oddFormat = formatWarnings(format, stopTokens);
+    return { device, precision, batching, opened, data, trainable, plan, start, oddFormat, close };
   } finally {
     if (!ready) await close();
   }
+}
+
+/** What is told of a plan. */
+export function updatesOf({ planned, perEpoch, warmup, epochs }: RunPlan): StartEvent['updates'] {
+  return { planned, perEpoch, warmup, epochs };
 }
 
 /** What the schema cannot see: accumulation that follows from the batch, and fp16 in place of a bf16 that the device lacks. */

@@ -1,9 +1,8 @@
-/** What a recipe makes of a model and its data: how many updates, and what stays the same for every one of them. */
+/** What stays the same for every update of a run, made of a recipe, a model and a device. */
 
-import type { EffectiveBatch, Recipe } from '../../config/index.js';
-import type { Dataset } from '../../data/index.js';
+import type { Recipe } from '../../config/index.js';
 import type { SegmentedModel } from '../../models/index.js';
-import { AdamW, Gate, LossScale, schedule } from '../../optim/index.js';
+import { AdamW, Gate, LossScale } from '../../optim/index.js';
 import type { ChosenDevice } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
 import { memoryPolicies } from '../step/memory-policy.js';
@@ -12,25 +11,8 @@ import { Randomness } from '../step/randomness.js';
 import { UpdateInBackward } from '../step/update-in-backward.js';
 import type { UpdateSetup } from '../step/update.js';
 import type { ChosenPrecision } from './precision.js';
+import { courseOf, type RunPlan } from './run-plan.js';
 import type { Trainable } from './trainable.js';
-
-export interface RunPlan {
-  /** Updates of an epoch. */
-  readonly perEpoch: number;
-  /** Updates of the run. */
-  readonly planned: number;
-  readonly warmup: number;
-}
-
-export function planRun(
-  { schedule: { updates, epochs, warmupUpdates, warmupRatio }, batchSize }: Recipe,
-  { accumulate }: Pick<EffectiveBatch, 'accumulate'>,
-  data: Pick<Dataset, 'updatesPerEpoch'>,
-): RunPlan {
-  const perEpoch = data.updatesPerEpoch({ batchSize, accumulate });
-  const planned = updates ?? Math.max(1, Math.ceil(epochs * perEpoch));
-  return { perEpoch, planned, warmup: warmupUpdates ?? Math.ceil(warmupRatio * planned) };
-}
 
 /** fp16 sums the losses of many tokens: kept small, they leave its range to the loss scale. */
 const FP16_POWER = -10;
@@ -64,12 +46,7 @@ export function makeUpdateSetup({
     ...{ model, device, policies, randomness },
     chunk: memory.lossChunk,
     store: makeStore({ recipe, device: { device }, precision, model, trainable }, randomness),
-    schedule: schedule({
-      shape: recipe.schedule.decay,
-      updates: plan.planned,
-      warmup: plan.warmup,
-      floor: recipe.schedule.finalRatio,
-    }),
+    schedule: courseOf(plan),
     ...(precision.scaled && {
       lossScale: new LossScale(device, recipe.precision.lossScale),
       power: FP16_POWER,

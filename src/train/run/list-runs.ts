@@ -5,7 +5,7 @@ import { basename, join, resolve } from 'node:path';
 import { didYouMean } from '../../base/did-you-mean.js';
 import { UsageError } from '../../base/errors.js';
 import { errorCode } from '../../base/system-error.js';
-import { curve, readMetrics } from './metrics.js';
+import { curve, readMetrics } from './logs.js';
 import { isRunInUse } from './run-folder.js';
 import { readRunFacts, type RunFacts, type RunState } from './run-state.js';
 

@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { findRun, listRuns } from './list-runs.js';
-import { readMetrics } from './metrics.js';
+import { readMetrics } from './logs.js';
 import { RunFolder, type CreateRunOptions } from './run-folder.js';
 
 let root: string;

@@ -1,8 +1,16 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import {
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { writeCheckpoint } from '../checkpoint/checkpoints.js';
 import { RunFolder } from './run-folder.js';
@@ -30,4 +38,64 @@ test("a run's folder stands for its best checkpoint, else the newest; other name
   expect(await weightsIn(run.path)).toBe(best);
   for (const name of [best, root, 'organisation/name', undefined])
     expect(await weightsIn(name)).toBe(name);
+});
+
+describe('a checkpoint that is read', () => {
+  const LARGE = 2 ** 25 + 1;
+  let path: string;
+  beforeEach(async () => {
+    const write = async (folder: string): Promise<void> => {
+      await writeFile(join(folder, 'config.json'), '{"a": 1}');
+      await writeFile(join(folder, 'trainer.json'), '{}');
+      await writeFile(join(folder, 'model.safetensors'), '');
+      truncateSync(join(folder, 'model.safetensors'), LARGE);
+    };
+    ({ path } = await writeCheckpoint(root, { update: 1, write }));
+  });
+  const broken = { code: 'E_CHECKPOINT_BROKEN', exitCode: 4 };
+
+  test('is as it was written, with what was put beside it', async () => {
+    writeFileSync(join(path, 'README.md'), 'mine');
+    expect(await weightsIn(path)).toBe(path);
+    expect(await weightsIn(path, { thorough: true })).toBe(path);
+    const weights = join(path, 'model.safetensors');
+    expect(await weightsIn(weights)).toBe(weights);
+  });
+
+  test.each<[string, () => void]>([
+    ['a small file that was changed', () => writeFileSync(join(path, 'config.json'), '{"a": 2}')],
+    ['a file that is gone', () => rmSync(join(path, 'config.json'))],
+    ['weights that are cut off', () => truncateSync(join(path, 'model.safetensors'), 99)],
+    ['a manifest that is none', () => writeFileSync(join(path, 'manifest.json'), '{')],
+  ])('is refused with %s, as is each file of it', async (_name, spoil) => {
+    spoil();
+    for (const name of [path, join(path, 'model.safetensors')]) {
+      await expect(weightsIn(name)).rejects.toMatchObject(broken);
+    }
+  });
+
+  test('has its weights hashed where that is asked for', async () => {
+    writeSync(openSync(join(path, 'model.safetensors'), 'r+'), 'x', 1000);
+    expect(await weightsIn(path)).toBe(path);
+    await expect(weightsIn(path, { thorough: true })).rejects.toMatchObject(broken);
+  });
+
+  test("that was copied under another name has its weights checked, and the rest is its owner's", async () => {
+    const copy = join(root, 'mine');
+    renameSync(path, copy);
+    writeFileSync(join(copy, 'config.json'), 'changed');
+    expect(await weightsIn(copy)).toBe(copy);
+    truncateSync(join(copy, 'model.safetensors'), 99);
+    await expect(weightsIn(copy)).rejects.toMatchObject(broken);
+    rmSync(join(copy, 'model.safetensors'));
+    expect(await weightsIn(copy)).toBe(copy);
+  });
+
+  test('is like any folder without its manifest, or where the manifest is not of ours', async () => {
+    writeFileSync(join(path, 'config.json'), 'changed');
+    rmSync(join(path, 'trainer.json'));
+    expect(await weightsIn(path)).toBe(path);
+    rmSync(join(path, 'manifest.json'));
+    expect(await weightsIn(path)).toBe(path);
+  });
 });

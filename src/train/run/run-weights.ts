@@ -1,20 +1,33 @@
-/** The weights that a run has left, where a run's folder is named as a model or a part of one. */
+/** The weights that a run has left, where its folder or a checkpoint is named as a model or a part of one. */
 import { join } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
-import { bestCheckpoint, listCheckpoints } from '../checkpoint/checkpoints.js';
+import {
+  bestCheckpoint,
+  checkBeforeReading,
+  listCheckpoints,
+  type CheckedReading,
+} from '../checkpoint/checkpoints.js';
 import { readRunFacts } from './run-state.js';
 
 /**
  * The checkpoint that the folder of a run stands for: the one with the lowest validation loss, else the newest. Any other
- * folder, file or name stands for itself, and so does none.
+ * folder, file or name stands for itself, and so does none. A checkpoint is checked against its manifest.
  *
- * @throws DataError E_NO_CHECKPOINT for a run without any
+ * @throws DataError E_NO_CHECKPOINT for a run without any, E_CHECKPOINT_BROKEN
  */
 export async function weightsIn<Path extends string | undefined>(
   path: Path,
+  options?: CheckedReading,
 ): Promise<string | Path> {
-  if (path === undefined || (await readRunFacts(path)) === undefined) return path;
+  if (path === undefined) return path;
+  const found = await standsFor(path);
+  await checkBeforeReading(found, options);
+  return found;
+}
+
+async function standsFor(path: string): Promise<string> {
+  if ((await readRunFacts(path)) === undefined) return path;
   const checkpoints = await listCheckpoints(join(path, 'checkpoints'));
   const chosen = bestCheckpoint(checkpoints) ?? checkpoints.at(-1);
   if (chosen !== undefined) return chosen.path;

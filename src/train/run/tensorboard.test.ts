@@ -3,8 +3,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
-import { crc32c, maskedCrc32c } from './crc32c.js';
-import { TensorBoardWriter } from './tensorboard.js';
+import { crc32c, maskedCrc32c, TensorBoardWriter } from './tensorboard.js';
 
 let folder: string;
 beforeEach(() => {

@@ -10,7 +10,6 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 
 import { writeError } from '../../base/system-error.js';
-import { maskedCrc32c } from './crc32c.js';
 
 export interface TensorBoardOptions {
   /** The update after which a resumed run goes on: what an earlier file holds beyond it is hidden. */
@@ -129,4 +128,25 @@ function text(field: number, value: string): Buffer {
 function message(field: number, parts: Buffer[]): Buffer {
   const body = Buffer.concat(parts);
   return Buffer.concat([varint((field << 3) | 2), varint(body.length), body]);
+}
+
+// CRC-32C (Castagnoli, polynomial 0x1EDC6F41, reflected), the checksum of TFRecord files; RFC 3720, appendix B.4.
+
+const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  return crc;
+});
+
+/** The checksum of `bytes`, an unsigned 32-bit integer. */
+export function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = (crc >>> 8) ^ TABLE[(crc ^ byte) & 0xff]!;
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+/** The checksum as TFRecord stores it: turned and shifted, since a CRC of data that holds CRCs is weak. */
+export function maskedCrc32c(bytes: Uint8Array): number {
+  const crc = crc32c(bytes);
+  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
 }
