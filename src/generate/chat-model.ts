@@ -64,7 +64,7 @@ export async function loadChatModel(
   { template, tokenizer, imageMode, onDownload, ...options }: ChatModelOptions = {},
 ): Promise<LoadedChatModel> {
   const resolve = (name: string): Promise<string> =>
-    resolveModel(name, { signal: options.signal, onProgress: onDownload });
+    resolveModel(name, { signal: options.signal, onDownload });
   const path = await resolve(source);
   const assembly = await assembleAny(path, { resolve, ...options });
   const { text, image } = assembly.provenance ?? {};

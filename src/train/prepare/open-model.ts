@@ -25,7 +25,7 @@ import {
 } from '../../models/index.js';
 import type { Companion } from '../../models/export/small-files.js';
 import { kernelsFor, Linear } from '../../nn/index.js';
-import { Generator, type Device, type DType } from '../../torch/index.js';
+import { RandomGenerator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
 
 export interface OpenedModel extends ChatModel {
@@ -62,7 +62,7 @@ async function newModel(
   json: Record<string, unknown>,
   { device, dtype, signal, onDownload }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const tokenizer = await resolveModel(model.tokenizer!, { signal, onProgress: onDownload });
+  const tokenizer = await resolveModel(model.tokenizer!, { signal, onDownload });
   const source = { file: 'model.config', json };
   const hasTower = configKind(source) !== 'decoder';
   const format = await loadFormat(tokenizer, text.template, hasTower);
@@ -71,7 +71,7 @@ async function newModel(
     ? new Llava(readLlavaConfig(source), build)
     : new TextModel(readDecoderConfig(source), build);
   try {
-    const generator = Generator.create(seed, device);
+    const generator = RandomGenerator.create(seed, device);
     made.initialize(device, { generator, std: made.decoder.config.initializerRange });
     generator.dispose();
     const stopTokens = endsOf(format);
@@ -105,8 +105,7 @@ async function loadModel(
   const vision = await weightsIn(model.vision, check);
   const projector = await weightsIn(model.projector, check);
   const adapter = await weightsIn(model.adapter, check);
-  const resolve = (name: string): Promise<string> =>
-    resolveModel(name, { signal, onProgress: onDownload });
+  const resolve = (name: string): Promise<string> => resolveModel(name, { signal, onDownload });
   const source = await resolve((from ?? llm)!);
   const tokenizer = await tokenizerFolder(
     // One that is named on purpose stands for itself.
