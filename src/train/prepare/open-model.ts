@@ -8,6 +8,7 @@ import type { Recipe } from '../../config/index.js';
 import { loadFormat } from '../../data/index.js';
 import { readJsonObject } from '../../formats/small-file.js';
 import {
+  expectUsed,
   loadChatModel,
   modelBeneath,
   tokenizerFolder,
@@ -71,6 +72,11 @@ async function newModel(
     ? new Llava(readLlavaConfig(source), build)
     : new TextModel(readDecoderConfig(source), build);
   try {
+    expectUsed(made instanceof Llava ? made.config : undefined, {
+      featureLayer: model.featureLayer,
+      featureSelect: model.featureSelect,
+      projectorDepth: model.projectorDepth,
+    });
     const generator = RandomGenerator.create(seed, device);
     made.initialize(device, { generator, std: made.decoder.config.initializerRange });
     generator.dispose();
