@@ -26,7 +26,7 @@ const KINDS: readonly Kind[] = [
   },
   {
     noun: 'generator',
-    type: 'Generator',
+    type: 'RandomGenerator',
     make: () => {
       const generator = RandomGenerator.create(1);
       return { handle: generator.handle, drop: () => generator.dispose() };
