@@ -32,7 +32,9 @@ export async function identify(
     config:
       config === undefined
         ? null
-        : createHash('sha256').update(JSON.stringify(sorted(config.json))).digest('hex'),
+        : createHash('sha256')
+            .update(JSON.stringify(sorted(config.json)))
+            .digest('hex'),
   };
 }
 
