@@ -22,12 +22,13 @@ export interface TrainFlags {
   resume?: string | true;
   maxUpdates?: number;
   dryRun?: boolean;
+  changedBase?: boolean;
   json?: boolean;
 }
 
 export async function trainCommand(
   recipe: string | undefined,
-  { set = [], data, limit, resume, maxUpdates, dryRun, json = false }: TrainFlags,
+  { set = [], data, limit, resume, maxUpdates, dryRun, changedBase, json = false }: TrainFlags,
   session: Session,
 ): Promise<void> {
   const sets = [
@@ -39,7 +40,7 @@ export async function trainCommand(
     signal: AbortSignal,
     onDownload: TrainOptions['onDownload'],
   ): Promise<AsyncIterable<TrainEvent>> => {
-    const options = { maxUpdates, dryRun, signal, onDownload };
+    const options = { maxUpdates, dryRun, changedBase, signal, onDownload };
     if (resume !== undefined) {
       return resumeRun(await runToResume(recipe, resume, sets), { ...options, set: sets });
     }

@@ -36,7 +36,7 @@ export {
 } from './load/assemble.js';
 export { configKind } from './load/assemble-config.js';
 export { attachAdapters } from './load/attach-adapters.js';
-export { findImageProcessor } from './load/find-image-processor.js';
+export { findImageProcessor, imageProcessorIn } from './load/find-image-processor.js';
 export * from './load/load.js';
 export {
   isOnTop,

@@ -45,7 +45,8 @@ export interface LoraHost {
 /** Parameters `lora_A.weight` (rank, in), `lora_B.weight` (out, rank) and, for DoRA, `lora_magnitude_vector` (out). */
 export class LoraAdapter extends Module {
   readonly #host: LoraHost;
-  readonly dropout: number;
+  /** May change; 0 for an adapter that does not train. */
+  dropout: number;
   readonly dora: boolean;
   readonly rsLora: boolean;
   /** The factor s of the product B A. */

@@ -11,7 +11,7 @@ import { requireFree } from '../base/disk-space.js';
 import { PatinaError } from '../base/errors.js';
 import type { HubEvent } from '../base/hub/resolve.js';
 import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
-import { Conversation, type ChatModel } from '../generate/index.js';
+import { Conversation } from '../generate/index.js';
 import { environmentFacts } from './run/environment.js';
 import type { EndEvent, ProbesEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
 import { Journal, type JournalOptions } from './run/journal.js';
@@ -21,12 +21,15 @@ import { scheduleWarnings } from './prepare/schedule-warnings.js';
 import { listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
 import { RunFolder } from './run/run-folder.js';
-import { TrainedWeights } from './checkpoint/trained-weights.js';
+import type { OpenedModel } from './prepare/open-model.js';
+import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
 
 export interface TrainOptions extends RunOptions {
   /** Do everything up to the first update, and make no run. @default false */
   dryRun?: boolean | undefined;
+  /** Take models that a checkpoint or the run stands on also where they have changed. @default false */
+  changedBase?: boolean | undefined;
   /** Is told how far downloads from the hub are. */
   onDownload?: ((event: HubEvent) => void) | undefined;
 }
@@ -53,7 +56,7 @@ export interface ResumeOptions extends TrainOptions {
  * was.
  *
  * @throws what `train` throws; UsageError `E_NO_RUN`; EnvironmentError `E_RUN_IN_USE`; DataError `E_RUN_BROKEN`,
- *   `E_CHECKPOINT_BROKEN` where every checkpoint is damaged, `E_CHECKPOINT_TENSORS` where they are of another recipe
+ *   `E_BASE_MISSING`, `E_BASE_CHANGED`, `E_CHECKPOINT_BROKEN` where every checkpoint is damaged, `E_CHECKPOINT_TENSORS` where they are of another recipe
  */
 export async function* resumeRun(
   folder: string,
@@ -70,10 +73,12 @@ export async function* resumeRun(
 
 async function* runRecipe(
   recipe: Recipe,
-  { dryRun = false, signal, maxUpdates, onDownload }: TrainOptions,
+  { dryRun = false, signal, maxUpdates, onDownload, changedBase }: TrainOptions,
   existing?: RunFolder,
 ): AsyncGenerator<TrainEvent, void> {
-  const prepared = yield* prepareRun(recipe, { signal, onDownload });
+  const opening = { signal, onDownload, changedBase };
+  const found = existing && (await findAgain(existing.path, recipe, opening));
+  const prepared = yield* prepareRun(recipe, { ...opening, found });
   const closers: (() => unknown)[] = [() => prepared.close()];
   try {
     const { device } = prepared;
@@ -115,6 +120,7 @@ async function* runRecipe(
     const run = existing ?? (await newRun(recipe, environmentFacts(device), plan.planned));
     if (existing === undefined) closers.push(() => run.close());
     else await existing.resume(recipe, plan.planned);
+    await run.keepProvenance(prepared.saved.provenance(run.path));
     const journal = {
       tensorboard: recipe.run.tensorboard,
       resumedAfter: existing === undefined ? undefined : update,
@@ -166,11 +172,11 @@ async function* follow(
 }
 
 function trainerOf(recipe: Recipe, prepared: PreparedRun): Trainer {
-  const { opened, trainable, batching, device, precision, data, plan } = prepared;
+  const { opened, trainable, batching, device, precision, data, plan, saved } = prepared;
   return new Trainer({
     ...{ recipe, batching, device, precision, plan, trainable, data },
     model: opened.model,
-    weights: new TrainedWeights({ ...opened, trainable }),
+    weights: saved.weights,
     answer: answerer(opened, recipe),
     told: prepared.oddFormat,
   });
@@ -246,9 +252,9 @@ async function failRun(run: RunFolder, update: number, error: unknown): Promise<
 }
 
 /** Each question on its own, with greedy answers. */
-function answerer(chat: ChatModel, { text, image }: Recipe): Answer {
+function answerer(chat: OpenedModel, { image: { reading } }: Recipe): Answer {
   return async (question, options) => {
-    const conversation = new Conversation(chat, { system: text.system, reading: image.reading });
+    const conversation = new Conversation(chat, { system: chat.text.system, reading });
     for (const path of question.images) await conversation.show(path);
     let answer = '';
     for await (const piece of conversation.ask(question.text, options)) answer += piece;

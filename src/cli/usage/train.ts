@@ -1,7 +1,7 @@
 /** How `patina train` is used. */
 import type { Command } from 'commander';
 
-import { collect, countValue } from '../arguments.js';
+import { CHANGED_BASE, collect, countValue } from '../arguments.js';
 import type { Session } from '../session.js';
 import type { TrainFlags } from '../train.js';
 
@@ -24,6 +24,7 @@ export function define(command: Command, session: Session): void {
       '--dry-run',
       'load model and data, show what would train, and train nothing; records are checked by `patina show --data`',
     )
+    .option('--changed-base', CHANGED_BASE)
     .option('--json', 'print each event as a line of JSON')
     .addHelpText(
       'after',

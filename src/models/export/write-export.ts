@@ -86,7 +86,11 @@ export function totalBytes(contents: readonly Content[]): number {
     .reduce((sum, tensor) => sum + tensorBytes(tensor), 0);
 }
 
-async function writeCompanions(folder: string, files: readonly Companion[]): Promise<string[]> {
+/** Writes small files, and returns their names. */
+export async function writeCompanions(
+  folder: string,
+  files: readonly Companion[],
+): Promise<string[]> {
   for (const { name, content } of files) {
     const path = join(folder, name);
     await mkdir(dirname(path), { recursive: true });

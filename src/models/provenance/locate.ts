@@ -1,12 +1,13 @@
 /** Finding weights that a checkpoint stands on again: they may have moved, and must not have changed. */
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve as resolvePath } from 'node:path';
 
 import { DataError, PatinaError } from '../../base/errors.js';
-import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
+import { inspect } from '../../formats/layouts/inspect.js';
 import { isJsonObject } from '../../formats/strict-json.js';
-import { weightsDigest } from '../../formats/weights-digest.js';
+import { fileDigest, weightsDigest } from '../../formats/weights-digest.js';
 import { readConfigFile } from '../load/config-file.js';
 import type { NamedWeights } from './provenance.js';
 
@@ -17,25 +18,28 @@ export interface IdentifyOptions {
 /** What a folder or file is known by. */
 export type Identity = Pick<NamedWeights, 'layout' | 'digest' | 'config'>;
 
-/** @param sources of the folder or file, where they have been read */
-export async function identify(
-  path: string,
-  sources: readonly WeightSource[] | undefined,
-  { signal }: IdentifyOptions = {},
-): Promise<Identity> {
-  const found = sources ?? (await inspect(path, { verify: false, signal })).sources;
-  const tensors = found.flatMap((source) => [...source.tensors.values()]);
-  const config = await readConfigFile(join(path, 'config.json'));
-  return {
-    layout: found[0]!.layout,
-    digest: await weightsDigest(tensors, { signal }),
-    config:
-      config === undefined
-        ? null
-        : createHash('sha256')
-            .update(JSON.stringify(sorted(config.json)))
-            .digest('hex'),
-  };
+/** Weights by their digest; a folder without any by that of its tokenizer. */
+export async function identify(path: string, { signal }: IdentifyOptions = {}): Promise<Identity> {
+  const tokenizer = join(path, 'tokenizer.json');
+  try {
+    const { sources } = await inspect(path, { verify: false, signal });
+    const tensors = sources.flatMap((source) => [...source.tensors.values()]);
+    const config = await readConfigFile(join(path, 'config.json'));
+    return {
+      layout: sources[0]!.layout,
+      digest: await weightsDigest(tensors, { signal }),
+      config:
+        config === undefined
+          ? null
+          : createHash('sha256')
+              .update(JSON.stringify(sorted(config.json)))
+              .digest('hex'),
+    };
+  } catch (error) {
+    const hasNone = error instanceof DataError && error.code === 'E_NO_WEIGHTS';
+    if (!hasNone || !existsSync(tokenizer)) throw error;
+    return { layout: 'tokenizer', digest: await fileDigest(tokenizer, { signal }), config: null };
+  }
 }
 
 /** A path as it leads from the folder of a run. */
@@ -102,7 +106,7 @@ async function difference(
   options: IdentifyOptions,
 ): Promise<string | undefined> {
   try {
-    const found = await identify(path, undefined, options);
+    const found = await identify(path, options);
     if (found.digest !== recorded.digest) return 'its weights are others';
     return found.config === recorded.config ? undefined : 'its config.json says something else';
   } catch (error) {

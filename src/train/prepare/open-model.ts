@@ -1,41 +1,49 @@
 /** The model that a recipe starts from, with its tokenizer, chat format and picture settings: loaded from files, or new. */
 
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { UsageError } from '../../base/errors.js';
 import { resolveModel, type HubEvent } from '../../base/hub/resolve.js';
-import { jsonText } from '../../base/json-text.js';
 import type { Recipe } from '../../config/index.js';
 import { loadFormat } from '../../data/index.js';
-import { readJsonObject } from '../../formats/small-file.js';
 import {
   expectUsed,
   loadChatModel,
-  modelBeneath,
-  tokenizerFolder,
   usePictures,
   type ChatModel,
+  type LoadedChatModel,
 } from '../../generate/index.js';
 import {
+  type Assembly,
   configKind,
-  generationConfig,
+  imageProcessorIn,
   Llava,
   readDecoderConfig,
   readLlavaConfig,
+  tensorsBeneath,
+  type TextAssembly,
   TextModel,
   type LanguageModel,
 } from '../../models/index.js';
-import type { Companion } from '../../models/export/small-files.js';
 import { kernelsFor, Linear } from '../../nn/index.js';
 import { RandomGenerator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
 
+/** The fields of a recipe's `model` that name something on this machine or on the hub. */
+export const MODEL_FIELDS = ['from', 'llm', 'vision', 'projector', 'adapter', 'tokenizer'] as const;
+export type ModelField = (typeof MODEL_FIELDS)[number];
+
+/** Where each of them was found. */
+export type FoundFields = Readonly<Partial<Record<ModelField, string>>>;
+
 export interface OpenedModel extends ChatModel {
   /** Folder of the tokenizer. */
   readonly tokenizer: string;
-  /** What an adapter that is trained here stands on; `undefined` for a new model. */
-  readonly base: string | undefined;
-  /** Files that make the weights of the whole model a folder that can be loaded. */
-  readonly companions: readonly Companion[];
+  /** Where it comes from. */
+  readonly assembly: Assembly | TextAssembly;
+  readonly found: FoundFields;
+  /** How texts become tokens: as the recipe says, else as what it starts from was trained. */
+  readonly text: Recipe['text'];
+  /** Whether the models that it stands on give a parameter by themselves; what they do not give, a checkpoint has to hold. */
+  isBeneath(name: string): boolean;
 }
 
 export interface OpenModelOptions {
@@ -44,26 +52,30 @@ export interface OpenModelOptions {
   readonly signal?: AbortSignal | undefined;
   /** Is told how far downloads from the hub are. */
   readonly onDownload?: ((event: HubEvent) => void) | undefined;
+  /** Where a run that is resumed has found again what its recipe names. @default where the names lead */
+  readonly found?: FoundFields | undefined;
+  /** Take what a checkpoint stands on also where it has changed. @default false */
+  readonly changedBase?: boolean | undefined;
 }
 
 /**
- * @throws those of `loadChatModel`; ConfigError `E_CONFIG` for `model.config`
+ * @throws those of `loadChatModel`; ConfigError `E_CONFIG` for `model.config`; UsageError `E_PART_UNUSED`
  */
 export async function openModel(recipe: Recipe, options: OpenModelOptions): Promise<OpenedModel> {
-  const opened =
-    recipe.model.config === undefined
-      ? await loadModel(recipe, options)
-      : await newModel(recipe, recipe.model.config, options);
-  foldAdapters(opened.model, recipe.train);
-  return opened;
+  return recipe.model.config === undefined
+    ? loadModel(recipe, options)
+    : newModel(recipe, recipe.model.config, options);
 }
 
 async function newModel(
   { model, text, image, seed }: Recipe,
   json: Record<string, unknown>,
-  { device, dtype, signal, onDownload }: OpenModelOptions,
+  { device, dtype, signal, onDownload, found = {} }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const tokenizer = await resolveModel(model.tokenizer!, { signal, onDownload });
+  const tokenizer = await resolveModel(found.tokenizer ?? model.tokenizer!, {
+    signal,
+    onDownload,
+  });
   const source = { file: 'model.config', json };
   const hasTower = configKind(source) !== 'decoder';
   const format = await loadFormat(tokenizer, text.template, hasTower);
@@ -80,20 +92,22 @@ async function newModel(
     const generator = RandomGenerator.create(seed, device);
     made.initialize(device, { generator, std: made.decoder.config.initializerRange });
     generator.dispose();
-    const stopTokens = endsOf(format);
+    const nothing = {
+      tensors: new Map(),
+      ...{ adapters: [], places: [], sources: [], configs: [source], provenance: undefined },
+    };
     return {
       model: made,
       format,
       pictures: await usePictures(made, tokenizer, { mode: image.mode }),
-      stopTokens,
+      stopTokens: endsOf(format),
       tokenizer,
-      base: undefined,
-      companions: [
-        { name: 'config.json', content: jsonText(json) },
-        // Whoever loads a checkpoint elsewhere is to know where an answer ends.
-        { name: 'generation_config.json', content: jsonText({ eos_token_id: stopTokens }) },
-        ...(await companionsIn(tokenizer, CONFIGS)),
-      ],
+      assembly: hasTower
+        ? { kind: 'llava', config: readLlavaConfig(source), ...nothing }
+        : { kind: 'text', config: readDecoderConfig(source), ...nothing },
+      found: { tokenizer },
+      text,
+      isBeneath: () => false,
     };
   } catch (error) {
     made.dispose();
@@ -102,28 +116,24 @@ async function newModel(
 }
 
 async function loadModel(
-  { model, text, image, seed }: Recipe,
-  { device, dtype, signal, onDownload }: OpenModelOptions,
+  { model, text, image, seed, train }: Recipe,
+  { device, dtype, signal, onDownload, changedBase, found: known = {} }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const check = { thorough: true, signal };
-  const from = await weightsIn(model.from, check);
-  const llm = await weightsIn(model.llm, check);
-  const vision = await weightsIn(model.vision, check);
-  const projector = await weightsIn(model.projector, check);
-  const adapter = await weightsIn(model.adapter, check);
   const resolve = (name: string): Promise<string> => resolveModel(name, { signal, onDownload });
-  const source = await resolve((from ?? llm)!);
-  const tokenizer = await tokenizerFolder(
-    // One that is named on purpose stands for itself.
-    model.tokenizer === undefined ? [source, llm, await modelBeneath(source)] : [model.tokenizer],
-    resolve,
-  );
-  const chat = await loadChatModel(source, {
+  const found: Partial<Record<ModelField, string>> = {};
+  for (const field of MODEL_FIELDS) {
+    const name = known[field] ?? (await weightsIn(model[field], { thorough: true, signal }));
+    if (name !== undefined) found[field] = await resolve(name);
+  }
+  const { from, llm, vision, projector, adapter } = found;
+  // A template that is not named is that of the tokenizer, or of the checkpoint that brings it.
+  const inherits = text.template === 'auto' && model.tokenizer === undefined;
+  const chat = await loadChatModel((from ?? llm)!, {
     device,
     dtype,
     adapterDtype: dtype,
-    tokenizer,
-    template: text.template,
+    tokenizer: found.tokenizer,
+    template: inherits ? undefined : text.template,
     imageMode: image.mode,
     llm: from === undefined ? undefined : llm,
     vision,
@@ -134,24 +144,29 @@ async function loadModel(
     projectorDepth: model.projectorDepth,
     // Parts that are put together have no projector yet.
     allow: vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : [],
-    seed,
-    signal,
-    resolve,
+    ...{ seed, changedBase, signal, resolve },
+    onNotice: (message) => onDownload?.({ type: 'notice', message }),
   });
+  const { assembly, stored } = chat.loaded;
   try {
+    await refuseUnused(chat, from);
     const pictures =
       vision === undefined
         ? chat.pictures
-        : await usePictures(chat.model, await resolve(vision), { mode: image.mode });
-    const isWhole = vision === undefined && projector === undefined;
+        : await usePictures(chat.model, vision, { mode: image.mode });
+    const folded = foldAdapters(chat.model, train);
+    const beneath = tensorsBeneath(assembly.places);
     return {
       ...chat,
       pictures,
-      tokenizer,
-      base: from ?? llm,
-      companions: isWhole
-        ? await withEnds(await companionsIn(source), source, chat.format)
-        : await companionsIn(tokenizer, CONFIGS),
+      system: inherits ? chat.system : undefined,
+      assembly,
+      found,
+      text: inherits ? inherited(text, assembly) : text,
+      isBeneath: (name) => {
+        const tensor = stored.get(name);
+        return tensor !== undefined && beneath.has(tensor) && !folded.has(name);
+      },
     };
   } catch (error) {
     chat.model.dispose();
@@ -159,56 +174,64 @@ async function loadModel(
   }
 }
 
-const CONFIGS = ['config.json', 'generation_config.json'];
-
-/** What lies beside a model's weights. */
-const COMPANIONS = [
-  ...CONFIGS,
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'tokenizer.model',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'chat_template.jinja',
-  'chat_template.json',
-  'preprocessor_config.json',
-  'processor_config.json',
-];
-
-async function companionsIn(folder: string, but: readonly string[] = []): Promise<Companion[]> {
-  const there = new Set(await readdir(folder).catch(() => []));
-  return COMPANIONS.filter((name) => there.has(name) && !but.includes(name)).map((name) => ({
-    name,
-    content: { path: join(folder, name) },
-  }));
+/** The format by name and the system text of a checkpoint that a run starts from; a Jinja template lies with its tokenizer, both within. */
+function inherited(
+  text: Recipe['text'],
+  { provenance }: Pick<Assembly, 'provenance'>,
+): Recipe['text'] {
+  const { template, system } = provenance?.text ?? {};
+  if (template?.source !== null) return text;
+  return { ...text, template: template.name, system: text.system ?? system ?? undefined };
 }
 
-/** The files of a model's folder, with answers ending where the run teaches them to. */
-async function withEnds(
-  files: readonly Companion[],
-  folder: string,
-  { endOfTurn }: ChatModel['format'],
-): Promise<Companion[]> {
-  const name = 'generation_config.json';
-  const found = await readJsonObject(join(folder, name));
-  const config = (await readJsonObject(join(folder, 'config.json'))) ?? {};
-  const text = (config['text_config'] ?? config) as Record<string, unknown>;
-  const content = jsonText(generationConfig(found, text, endOfTurn));
-  return [...files.filter((file) => file.name !== name), { name, content }];
+/**
+ * A tower or a decoder that is named beside a whole model fills in what that lacks, and would otherwise be passed over in silence.
+ *
+ * @throws UsageError `E_PART_UNUSED`
+ */
+async function refuseUnused(
+  { tokenizer, loaded: { assembly, stored } }: LoadedChatModel,
+  from: string | undefined,
+): Promise<void> {
+  const whole = assembly.places.find(({ role }) => role === 'model');
+  if (from === undefined || !whole?.configs.some((each) => configKind(each) === 'llava')) return;
+  const used = new Set(stored.values());
+  for (const { role, name, path, sources } of assembly.places) {
+    if (role !== 'llm' && role !== 'vision') continue;
+    if (sources.some(({ tensors }) => [...tensors.values()].some((each) => used.has(each))))
+      continue;
+    const gives =
+      role === 'llm' ? tokenizer === path : (await imageProcessorIn(whole.path)) === undefined;
+    if (gives) continue;
+    const what = { llm: 'language model', vision: 'vision tower' }[role];
+    throw new UsageError(`model.${role}: ${name} would not be used: ${from} has a ${what}.`, {
+      code: 'E_PART_UNUSED',
+      hint: `Leave it out; or put the model together from \`llm\`, \`vision\` and \`projector\`, without \`from\`.`,
+    });
+  }
 }
 
 function endsOf({ endOfTurn, tokenizer }: ChatModel['format']): number[] {
   return [...new Set([endOfTurn, tokenizer.eosId].filter((id) => id !== undefined))];
 }
 
-/** Adapters that came with the model become part of the weights where their part does not train by LoRA. */
-function foldAdapters(model: LanguageModel, train: Recipe['train']): void {
-  const byLora = new Set<string>();
+/**
+ * Adapters that came with the model become part of the weights where their part trains fully. Elsewhere they stay as they are.
+ *
+ * @returns names of the weights
+ */
+function foldAdapters(model: LanguageModel, train: Recipe['train']): ReadonlySet<string> {
+  const full = new Set<string>();
   for (const segment of [...model.segments, model.head]) {
-    if (typeof train[segment.part] !== 'object') continue;
-    for (const name of segment.parameters().keys()) byLora.add(name);
+    if (train[segment.part] !== 'full') continue;
+    for (const name of segment.parameters().keys()) full.add(name);
   }
+  const folded = new Set<string>();
   for (const [name, module] of model.namedModules()) {
-    if (module instanceof Linear && !byLora.has(`${name}.weight`)) module.mergeAdapter();
+    const weight = `${name}.weight`;
+    if (!(module instanceof Linear) || module.adapter === undefined || !full.has(weight)) continue;
+    module.mergeAdapter();
+    folded.add(weight);
   }
+  return folded;
 }

@@ -11,6 +11,7 @@ import {
   torchFacts,
 } from '../../torch/index.js';
 import type { LoadingEvent, StartEvent } from '../events.js';
+import { planWeights, type WeightsPlan } from '../checkpoint/plan-weights.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
 import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
@@ -24,6 +25,8 @@ export interface PreparedRun {
   readonly opened: OpenedModel;
   readonly data: Dataset;
   readonly trainable: Trainable;
+  /** What its checkpoints will be. */
+  readonly saved: WeightsPlan;
   readonly plan: RunPlan;
   /** What the run will tell at its start; it has no folder yet. */
   readonly start: StartEvent;
@@ -39,8 +42,9 @@ export interface PreparedRun {
  */
 export async function* prepareRun(
   recipe: Recipe,
-  { signal, onDownload }: Pick<OpenModelOptions, 'signal' | 'onDownload'> = {},
+  options: Omit<OpenModelOptions, 'device' | 'dtype'> = {},
 ): AsyncGenerator<LoadingEvent, PreparedRun> {
+  const { signal, onDownload, found } = options;
   if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
     setThreads(recipe.threads);
   }
@@ -48,7 +52,7 @@ export async function* prepareRun(
   const precision = choosePrecision(recipe.precision, device);
   const batching = effectiveBatch(recipe, 1);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
-  requireFiles(recipe);
+  requireFiles(recipe, found);
 
   const closers: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
@@ -58,19 +62,22 @@ export async function* prepareRun(
   try {
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
-    const opened = await openModel(recipe, { device: device.device, dtype, signal, onDownload });
+    const opened = await openModel(recipe, { ...options, device: device.device, dtype });
     closers.push(() => opened.model.dispose());
 
     yield { type: 'loading', what: 'opening the data' };
-    const { model, tokenizer, pictures, format, stopTokens } = opened;
-    const data = await openDataset(recipe, {
-      tokenizer,
-      input: model.input,
-      context: model.decoder.config.maxPositionEmbeddings,
-      background: pictures?.background,
-      signal,
-      onDownload,
-    });
+    const { model, tokenizer, pictures, format, stopTokens, text } = opened;
+    const data = await openDataset(
+      { ...recipe, text },
+      {
+        tokenizer,
+        input: model.input,
+        context: model.decoder.config.maxPositionEmbeddings,
+        background: pictures?.background,
+        signal,
+        onDownload,
+      },
+    );
     closers.push(() => data.close());
 
     const generator = RandomGenerator.create(recipe.seed, device.device);
@@ -83,6 +90,7 @@ export async function* prepareRun(
       learningRateScale: batching.learningRateScale,
     });
 
+    const saved = await planWeights({ recipe, opened, trainable, data, dtype, signal });
     const plan = planRun(recipe, batching, data);
     const start: StartEvent = {
       type: 'start',
@@ -105,7 +113,10 @@ export async function* prepareRun(
     };
     ready = true;
     const oddFormat = formatWarnings(format, stopTokens);
-    return { device, precision, batching, opened, data, trainable, plan, start, oddFormat, close };
+    return {
+      ...{ device, precision, batching, opened, data, trainable, saved },
+      ...{ plan, start, oddFormat, close },
+    };
   } finally {
     if (!ready) await close();
   }

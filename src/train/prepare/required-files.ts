@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { DataError, PatinaError, UsageError } from '../../base/errors.js';
 import { parseSource, type RepositoryKind } from '../../base/hub/source.js';
 import type { Recipe } from '../../config/index.js';
+import { type FoundFields, MODEL_FIELDS } from './open-model.js';
 
 interface Named {
   /** The field of the recipe. */
@@ -18,11 +19,12 @@ interface Named {
 }
 
 /**
+ * @param found where a run that is resumed has found again what it names
  * @throws DataError `E_PATH_MISSING` that names every field whose file or folder is not there; UsageError `E_HUB_NAME` for what
  *   is neither a path nor a name on the hub
  */
-export function requireFiles(recipe: Recipe): void {
-  const faults = [...namedIn(recipe)].flatMap((named) => {
+export function requireFiles(recipe: Recipe, found: FoundFields = {}): void {
+  const faults = [...namedIn(recipe, found)].flatMap((named) => {
     const error = faultOf(named);
     return error === undefined ? [] : [{ ...named, error }];
   });
@@ -37,14 +39,16 @@ export function requireFiles(recipe: Recipe): void {
   throw new Kind(lines.join('\n'), { code: error.code, hint, cause: error });
 }
 
-const MODEL_FIELDS = ['from', 'llm', 'vision', 'projector', 'adapter', 'tokenizer'] as const;
 const PROJECTOR =
   'Train the first stage (its recipe ends in -pretrain) and name its run: `--set model.projector=runs/NAME`.';
 const DATA = 'Put the data there, or train on your own: `--data FILE`.';
 
-function* namedIn({ model, data, validation, probes }: Recipe): Generator<Named> {
+function* namedIn(
+  { model, data, validation, probes }: Recipe,
+  found: FoundFields,
+): Generator<Named> {
   for (const key of MODEL_FIELDS) {
-    const name = model[key];
+    const name = found[key] ?? model[key];
     const hint = key === 'projector' ? PROJECTOR : undefined;
     if (name !== undefined) yield { field: `model.${key}`, name, kind: 'model', hint };
   }

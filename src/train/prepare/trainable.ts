@@ -78,6 +78,9 @@ export function prepareTrainable(
       chosen.set(name, { tensor: tensor.requiresGrad_(), part, kind, ratio });
     }
   }
+  for (const [name, adapter] of adapters) {
+    if (!chosen.has(`${name}.lora_A.weight`)) adapter.dropout = 0;
+  }
   if (chosen.size === 0) {
     throw new UsageError('nothing would learn: the parts that are to train have no parameters', {
       code: 'E_TRAIN_NOTHING',

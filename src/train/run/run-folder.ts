@@ -4,7 +4,8 @@
  *     state.json         what it is and how it stands        metrics.jsonl    one line per update
  *     recipe.json        the recipe, resolved                events.jsonl     everything else that happened
  *     environment.json   machine, versions, command          tensorboard/     the same curves for TensorBoard
- *     checkpoints/       see checkpoints.ts                  run.lock         while a process works in it
+ *     provenance.json    what it stands on                   run.lock         while a process works in it
+ *     checkpoints/       see checkpoints.ts
  */
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
@@ -15,6 +16,7 @@ import { jsonText } from '../../base/json-text.js';
 import { FileLock, lockHolder, tryLock } from '../../base/lock-file.js';
 import { errorCode, writeError } from '../../base/system-error.js';
 import { writeWholeFile } from '../../base/whole-file.js';
+import { PROVENANCE, type Provenance, provenanceText } from '../../models/provenance/provenance.js';
 import { readRunFacts, writeRunFacts, type RunFacts, type RunState } from './run-state.js';
 
 export interface CreateRunOptions {
@@ -152,6 +154,15 @@ export class RunFolder {
       throw writeError(error, this.path, 'write the recipe of the run');
     }
     await this.setState('running', { plannedUpdates });
+  }
+
+  /** Keeps what the run stands on. @throws EnvironmentError E_UNWRITABLE, E_DISK_FULL */
+  async keepProvenance(provenance: Provenance): Promise<void> {
+    try {
+      await writeWholeFile(join(this.path, PROVENANCE), provenanceText(provenance));
+    } catch (error) {
+      throw writeError(error, this.path, 'write what the run stands on');
+    }
   }
 
   /** Tells everybody else how the run stands. */

@@ -1,0 +1,186 @@
+/**
+ * What a checkpoint holds: what trains, and whatever else of the model is not what lies beneath it: a projector of a first stage, an
+ * adapter that stays as it is, a weight into which one was folded. So what comes out of a run is the model whose loss was shown.
+ */
+
+import { UsageError } from '../../base/errors.js';
+import { wrapAdapterName } from '../../formats/layouts/adapter-names.js';
+import { partOf, toStoredName } from '../../formats/layouts/rename.js';
+import {
+  LAYOUTS,
+  LLAVA_PREFIXES,
+  PART_NAMES,
+  type PartName,
+  type Prefixes,
+  TEXT_PREFIXES,
+} from '../../formats/layouts/tables.js';
+import type { SegmentedModel } from '../../models/index.js';
+import { Linear } from '../../nn/index.js';
+import type { Tensor } from '../../torch/index.js';
+import type { Trainable } from '../prepare/trainable.js';
+
+/** A tensor under the name that it has in the file. */
+export interface NamedTensor {
+  readonly name: string;
+  readonly tensor: Tensor;
+}
+
+export interface CheckpointContents {
+  /** A PEFT adapter; a whole model; or parts that stand on others. */
+  readonly kind: 'adapter' | 'model' | 'parts';
+  readonly tensors: readonly NamedTensor[];
+  /** Layers with an adapter, by their names. */
+  readonly adapters: readonly (readonly [string, Linear])[];
+  /** Modules that an adapter holds as a whole. */
+  readonly saved: readonly string[];
+  /** Whether an adapter holds embeddings that are the head too. */
+  readonly tied: boolean;
+}
+
+export interface ContentsOptions {
+  readonly model: SegmentedModel;
+  readonly trainable: Pick<Trainable, 'parameters' | 'table'>;
+  /** Whether what the model stands on gives a parameter by itself. */
+  readonly isBeneath: (name: string) => boolean;
+}
+
+/** @throws UsageError `E_ADAPTER_FORM` for parts that train with and without DoRA, which PEFT cannot keep in one adapter */
+export function contentsOf(options: ContentsOptions): CheckpointContents {
+  const { model } = options;
+  const folded = foldOtherForm(options);
+  const isBeneath = (name: string): boolean => options.isBeneath(name) && !folded.has(name);
+  const own = model.input.image === null ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const adapters = adaptedLayers(model);
+  const parameters = model.namedParameters();
+  const needed = new Set(
+    [...parameters.keys()].filter(
+      (name) => options.trainable.parameters.has(name) || !isBeneath(name),
+    ),
+  );
+  if (adapters.length > 0) return adapterContents(options, { parameters, needed, adapters, own });
+  const isWhole = [...parameters.keys()].every(
+    (name) => !isOfDecoder(name, own) || needed.has(name),
+  );
+  const modules = savedModules(options, needed, own);
+  const held = [...parameters].filter(([name]) => isWhole || isIn(name, modules));
+  const tensors = held.map(([name, tensor]) => ({ name: hfName(name, own), tensor }));
+  return { kind: isWhole ? 'model' : 'parts', tensors, adapters, saved: [], tied: false };
+}
+
+interface AdapterParts {
+  readonly parameters: ReadonlyMap<string, Tensor>;
+  readonly needed: ReadonlySet<string>;
+  readonly adapters: CheckpointContents['adapters'];
+  readonly own: Prefixes;
+}
+
+function adapterContents(
+  options: ContentsOptions,
+  { parameters, needed, adapters, own }: AdapterParts,
+): CheckpointContents {
+  const layers = new Set(adapters.map(([path]) => path));
+  const isUnder = (name: string): boolean => layers.has(moduleOf(name));
+  const modules = savedModules(
+    options,
+    new Set([...needed].filter((name) => !isAdapter(name) && !isUnder(name))),
+    own,
+  );
+  const tensors: NamedTensor[] = [];
+  for (const [name, tensor] of parameters) {
+    if (isAdapter(name)) tensors.push({ name: wrapAdapterName(name), tensor });
+    else if (isUnder(name)) {
+      // PEFT calls the layer beneath an adapter so.
+      const base = `${moduleOf(name)}.base_layer${name.slice(moduleOf(name).length)}`;
+      if (needed.has(name)) tensors.push({ name: wrapAdapterName(base), tensor });
+    } else if (isIn(name, modules)) tensors.push({ name: wrapAdapterName(name), tensor });
+  }
+  // PEFT would leave the other side of a tied pair as it was.
+  const twins = [...options.model.tied].filter(([, target]) => isIn(target, modules));
+  for (const [name, target] of twins) {
+    tensors.push({ name: wrapAdapterName(name), tensor: parameters.get(target)! });
+  }
+  const saved = [...modules, ...twins.map(([name]) => moduleOf(name))];
+  return { kind: 'adapter', tensors, adapters, saved, tied: twins.length > 0 };
+}
+
+/** The modules that are held as a whole: whole parts, else those right above the parameters. */
+function savedModules(
+  { model, trainable: { table } }: ContentsOptions,
+  needed: ReadonlySet<string>,
+  own: Prefixes,
+): string[] {
+  const byPart = new Map<PartName, string[]>();
+  for (const name of model.namedParameters().keys()) {
+    const part = partOf(name, own)!;
+    byPart.set(part, [...(byPart.get(part) ?? []), name]);
+  }
+  const modules = new Set<string>();
+  for (const part of PART_NAMES) {
+    const names = byPart.get(part) ?? [];
+    const held = names.filter((name) => needed.has(name));
+    if (held.length === 0) continue;
+    const trains = part === 'head' ? 'decoder' : part;
+    const isFull = table.some(({ part: each, kind }) => each === trains && kind === 'full');
+    const isWhole = names.every((name) => needed.has(name)) || (isFull && !names.some(isAdapter));
+    if (isWhole) modules.add(own[part]!.slice(0, -1));
+    else for (const name of held) modules.add(moduleOf(name));
+  }
+  return [...modules];
+}
+
+/**
+ * One PEFT adapter is either DoRA or plain. What does not train and is of the other form becomes part of the weights.
+ *
+ * @returns names of the weights
+ */
+function foldOtherForm({ model, trainable }: ContentsOptions): ReadonlySet<string> {
+  const layers = adaptedLayers(model);
+  const trains = ([path]: readonly [string, Linear]): boolean =>
+    trainable.parameters.has(`${path}.lora_A.weight`);
+  const trained = layers.filter(trains);
+  const forms = new Set(trained.map(([, linear]) => linear.adapter!.dora));
+  if (forms.size > 1) {
+    throw new UsageError('one part trains by DoRA and another by plain LoRA', {
+      code: 'E_ADAPTER_FORM',
+      hint: 'Give both the same form: one PEFT adapter cannot hold two.',
+    });
+  }
+  const [form = layers[0]?.[1].adapter?.dora] = forms;
+  const folded = new Set<string>();
+  for (const [path, linear] of layers) {
+    if (linear.adapter!.dora === form) continue;
+    linear.mergeAdapter();
+    folded.add(`${path}.weight`);
+  }
+  return folded;
+}
+
+function adaptedLayers(model: SegmentedModel): CheckpointContents['adapters'] {
+  return [...model.namedModules()].filter(
+    (entry): entry is [string, Linear] =>
+      entry[1] instanceof Linear && entry[1].adapter !== undefined,
+  );
+}
+
+/** A name in Hugging Face's layout; that of a decoder alone is its own. */
+function hfName(name: string, own: Prefixes): string {
+  return own === TEXT_PREFIXES ? name : toStoredName(LAYOUTS.hf, name, own)!;
+}
+
+function isOfDecoder(name: string, own: Prefixes): boolean {
+  const part = partOf(name, own);
+  return part === 'decoder' || part === 'head';
+}
+
+function isAdapter(name: string): boolean {
+  return name.includes('.lora_');
+}
+
+function isIn(name: string, modules: readonly string[]): boolean {
+  return modules.some((path) => name.startsWith(`${path}.`));
+}
+
+/** The module of a parameter. */
+function moduleOf(name: string): string {
+  return name.slice(0, name.lastIndexOf('.'));
+}

@@ -1,0 +1,220 @@
+/**
+ * What the checkpoints of a run will be, decided before its first update: which weights they hold, which files make them a model or say
+ * how to speak to them, and what they stand on. What cannot be written is refused here.
+ */
+
+import { readFileSync } from 'node:fs';
+import { isAbsolute, join } from 'node:path';
+import { DataError } from '../../base/errors.js';
+import { packageRoot } from '../../base/native-path.js';
+import type { Recipe } from '../../config/index.js';
+import { chooseTemplate, type Dataset, type TemplateChoice } from '../../data/index.js';
+import { fileDigest } from '../../formats/weights-digest.js';
+import {
+  type FileOptions,
+  hfFiles,
+  type ModelFiles,
+  partFiles,
+  textFiles,
+} from '../../models/export/model-files.js';
+import {
+  type Beneath,
+  identify,
+  type Identity,
+  isOnTop,
+  type ModelPlace,
+  nearTo,
+  PROVENANCE,
+  type Provenance,
+  provenanceText,
+} from '../../models/index.js';
+import { templateSource } from '../../text/index.js';
+import type { DType } from '../../torch/index.js';
+import { MODEL_FIELDS, type OpenedModel } from '../prepare/open-model.js';
+import type { Trainable } from '../prepare/trainable.js';
+import { type CheckpointContents, contentsOf } from './contents.js';
+import { TrainedWeights } from './trained-weights.js';
+
+export interface PlanParts {
+  readonly recipe: Recipe;
+  readonly opened: OpenedModel;
+  readonly trainable: Trainable;
+  readonly data: Pick<Dataset, 'sources'>;
+  /** Type of the weights. */
+  readonly dtype: DType;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface WeightsPlan {
+  readonly weights: TrainedWeights;
+  /** What the checkpoints stand on, as it is written into the folder of their run. */
+  provenance(run: string): Provenance;
+}
+
+/**
+ * @throws UsageError `E_ADAPTER_FORM`; DataError `E_LAYOUT_LIMIT`, and what the readers of the files throw
+ */
+export async function planWeights(parts: PlanParts): Promise<WeightsPlan> {
+  const { opened, trainable, dtype } = parts;
+  const { model, assembly, pictures, format, text } = opened;
+  const template = await chooseTemplate(format, text.template);
+  const fileOptions: FileOptions = {
+    dtype,
+    chatTemplate: template && writtenTemplate(opened, template),
+    tokenizer: opened.tokenizer,
+    image: pictures?.processor,
+    endOfTurn: () => Promise.resolve(format.endOfTurn),
+  };
+  const contents = contentsOf({ model, trainable, isBeneath: opened.isBeneath });
+  const whole = contents.kind === 'model' ? await wholeFiles(opened, fileOptions) : undefined;
+  // What no folder of a model can hold stands on the places that describe it.
+  const ground = whole === undefined ? assembly.places.filter((place) => !isOnTop(place)) : [];
+  const held: CheckpointContents =
+    contents.kind === 'model' && whole === undefined ? { ...contents, kind: 'parts' } : contents;
+  const isAlone = ground.length === 0;
+  const files = whole?.files ?? (await partFiles(assembly, { ...fileOptions, isAlone }));
+  const record = await recordOf(parts, ground, template);
+  const provenance = (run: string): Provenance => withNear(record, run);
+  const weights = new TrainedWeights({
+    ...{ model, trainable, files, contents: held },
+    base: baseOf(record.beneath),
+    newRows: whole?.newRows,
+    provenance: (run) => ({ name: PROVENANCE, content: provenanceText(provenance(run)) }),
+  });
+  return { weights, provenance };
+}
+
+/** The template for other tools, with the system text within if it has a place for one. */
+function writtenTemplate(
+  { format, text }: OpenedModel,
+  { name, source }: TemplateChoice,
+): string | undefined {
+  const of = { name, tokenizer: format.tokenizer };
+  return templateSource(of, source, { system: text.system }) ?? templateSource(of, source);
+}
+
+/** The files of a whole model; undefined where Hugging Face's layout cannot say what it is. */
+async function wholeFiles(
+  { assembly }: OpenedModel,
+  options: FileOptions,
+): Promise<ModelFiles | undefined> {
+  try {
+    return assembly.kind === 'text'
+      ? await textFiles(assembly, options)
+      : await hfFiles(assembly, options);
+  } catch (error) {
+    if (error instanceof DataError && UNSAID.has(error.code)) return undefined;
+    throw error;
+  }
+}
+
+const UNSAID = new Set(['E_LAYOUT_LIMIT', 'E_IMAGE_TOKEN', 'E_TOKENIZER_MISSING']);
+
+/** What PEFT takes for the model beneath: one that decides the names of modules. */
+function baseOf(beneath: readonly Beneath[]): string | null {
+  const [base] = ['base', 'llm'].flatMap((role) => beneath.filter((each) => each.role === role));
+  return base?.name ?? null;
+}
+
+type Named = Omit<Beneath, 'near'>;
+
+interface Recorded extends Omit<Provenance, 'beneath' | 'began'> {
+  readonly beneath: readonly Beneath[];
+  readonly began: Provenance['began'];
+}
+
+async function recordOf(
+  { recipe, opened, data, signal }: PlanParts,
+  ground: readonly ModelPlace[],
+  template: TemplateChoice | undefined,
+): Promise<Recorded> {
+  const known = new Map<string, Identity>();
+  const identityOf = async (path: string): Promise<Identity> => {
+    const found = known.get(path) ?? (await identify(path, { signal }));
+    known.set(path, found);
+    return found;
+  };
+  const { assembly, found, pictures, text } = opened;
+  const nameOf = ({ name, path }: Pick<ModelPlace, 'name' | 'path'>): string => {
+    const field = MODEL_FIELDS.find((each) => found[each] === path);
+    return (field && recipe.model[field]) ?? name;
+  };
+  const beneath: Beneath[] = [];
+  for (const { role, path, name } of ground) {
+    const named: Named = {
+      role: roleOf(role, recipe),
+      ...{ name: absoluteName(nameOf({ name, path }), path), path },
+      ...(await identityOf(path)),
+    };
+    beneath.push({ ...named, near: '' });
+  }
+  const began: Provenance['began'] = {};
+  for (const field of MODEL_FIELDS) {
+    const path = found[field];
+    if (path === undefined) continue;
+    const name = recipe.model[field] ?? path;
+    began[field] = { name, path, near: '', ...(await identityOf(path)) };
+  }
+  return {
+    format: 1,
+    patina: version(),
+    beneath,
+    began,
+    features:
+      assembly.kind === 'text'
+        ? null
+        : {
+            layer: assembly.config.featureLayer - assembly.config.vision.numHiddenLayers - 1,
+            select: assembly.config.projector.select,
+          },
+    text: { template: template ?? { name: 'none', source: '' }, system: text.system ?? null },
+    image: pictures && { mode: pictures.mode, reading: recipe.image.reading },
+    data: await dataOf(data, signal),
+    recipe,
+  };
+}
+
+/** A model that is named by itself is the base, or the decoder of one that is put together. */
+function roleOf(role: ModelPlace['role'], { model }: Recipe): Beneath['role'] {
+  if (role === 'llm' || role === 'vision') return role;
+  return role === 'model' && model.from === undefined && model.vision !== undefined
+    ? 'llm'
+    : 'base';
+}
+
+/** A name on the hub as it is; a path so that it leads there from any folder. */
+function absoluteName(name: string, path: string): string {
+  const isHub = /[\\/]snapshots[\\/][0-9a-f]{40}$/.test(path) && !isAbsolute(name);
+  return isHub ? name : path;
+}
+
+async function dataOf(
+  { sources }: Pick<Dataset, 'sources'>,
+  signal: AbortSignal | undefined,
+): Promise<object[]> {
+  const described: object[] = [];
+  for (const { path, files, records, train } of sources) {
+    const digests: object[] = [];
+    for (const file of files)
+      digests.push({ path: file, digest: await fileDigest(file, { signal }) });
+    described.push({ path, records, train, files: digests });
+  }
+  return described;
+}
+
+function withNear({ beneath, began, ...rest }: Recorded, run: string): Provenance {
+  const near = <T extends { path: string }>(each: T): T & { near: string } => ({
+    ...each,
+    near: nearTo(run, each.path),
+  });
+  return {
+    ...rest,
+    beneath: beneath.map(near),
+    began: Object.fromEntries(Object.entries(began).map(([field, each]) => [field, near(each)])),
+  };
+}
+
+function version(): string {
+  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
