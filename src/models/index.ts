@@ -38,8 +38,20 @@ export { configKind } from './load/assemble-config.js';
 export { attachAdapters } from './load/attach-adapters.js';
 export { findImageProcessor, imageProcessorIn } from './load/find-image-processor.js';
 export * from './load/load.js';
-export { isOnTop, type ModelPlace, type PlaceRole, tensorsBeneath, textFolders } from './load/places.js';
-export { identify, type Identity, locate, type LocateOptions, nearTo } from './provenance/locate.js';
+export {
+  isOnTop,
+  type ModelPlace,
+  type PlaceRole,
+  tensorsBeneath,
+  textFolders,
+} from './load/places.js';
+export {
+  identify,
+  type Identity,
+  locate,
+  type LocateOptions,
+  nearTo,
+} from './provenance/locate.js';
 export * from './provenance/provenance.js';
 export { placeTensors, type Placement, type PlaceOptions } from './load/place.js';
 export * from './load/stored-dtype.js';

@@ -30,7 +30,10 @@ describe.each(FORMATS)("XTuner's format for %s: %s", (folder, template) => {
   test.each<[string, readonly Message[]]>([
     ['one turn', dialogue('Hi there', 'Hello!')],
     ['turns with blanks around them', dialogue(' Hi ', ' Hello! ', 'Why?\n', "It's so.")],
-    ['a system text', [textMessage('system', 'You know {all}.'), ...dialogue('Hi', 'Ho', 'a', 'b')]],
+    [
+      'a system text',
+      [textMessage('system', 'You know {all}.'), ...dialogue('Hi', 'Ho', 'a', 'b')],
+    ],
     ['a picture', [picture, textMessage('assistant', 'A cat.'), ...dialogue('Where?', 'There.')]],
   ])('%s is the same as a template', async (_name, messages) => {
     const tokenizer = await fixtureTokenizer(folder);

@@ -39,8 +39,10 @@ export function define(command: Command, session: Session): void {
       ).choices(['pad', 'crop']),
     )
     .addOption(
-      new Option('--reading <reading>', 'turn pictures upright by their EXIF, or not; default: turned')
-        .choices(['turned', 'stored']),
+      new Option(
+        '--reading <reading>',
+        'turn pictures upright by their EXIF, or not; default: turned',
+      ).choices(['turned', 'stored']),
     )
     .addOption(
       new Option('--special-tokens <what>', 'what text that spells a special token is')

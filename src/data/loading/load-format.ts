@@ -29,8 +29,7 @@ export async function loadFormat(
   if (template === 'auto') {
     return createFormat(tokenizer, { hasProcessor: hasProcessor ?? (await isLlava(folder)) });
   }
-  const { name, source } =
-    typeof template === 'string' ? await namedTemplate(template) : template;
+  const { name, source } = typeof template === 'string' ? await namedTemplate(template) : template;
   if (source === null) return createFormat(tokenizer, { template: name });
   const named = { source, name: basename(name) };
   hasProcessor ??= await isLlava(folder);

@@ -140,10 +140,7 @@ export async function officialFiles(assembly: Assembly, options: FileOptions): P
 }
 
 /** A folder for transformers' `LlamaForCausalLM` and its like. */
-export async function textFiles(
-  assembly: TextAssembly,
-  options: FileOptions,
-): Promise<ModelFiles> {
+export async function textFiles(assembly: TextAssembly, options: FileOptions): Promise<ModelFiles> {
   const { config, configs } = assembly;
   const notes: string[] = [];
   const tokenizer = await findTokenizer(assembly, options);

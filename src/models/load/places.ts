@@ -72,7 +72,10 @@ export function textFolders(places: readonly ModelPlace[]): string[] {
 }
 
 /** In the order in which their files are asked; see `overlay` for their tensors. */
-export async function gatherPlaces(source: string, options: AssembleOptions): Promise<ModelPlace[]> {
+export async function gatherPlaces(
+  source: string,
+  options: AssembleOptions,
+): Promise<ModelPlace[]> {
   const places: ModelPlace[] = [];
   for (const name of (options.adapters ?? []).toReversed()) {
     const place = await open('adapter', name, options);
@@ -90,9 +93,9 @@ export async function gatherPlaces(source: string, options: AssembleOptions): Pr
   }
   const given = [...places];
   for (const place of given) await addBeneath(places, place, { ...options, given });
-  const projector = places.find(({ role }) => role === 'projector');
-  if (projector === undefined || holds([projector], 'projector')) return places;
-  throw new DataError(`${projector.name} holds no projector.`, {
+  const projectors = places.filter(({ role }) => role === 'projector');
+  if (projectors.length === 0 || holds(projectors, 'projector')) return places;
+  throw new DataError(`${projectors[0]!.name} holds no projector.`, {
     code: 'E_NO_PROJECTOR',
     hint: 'Name the folder or the file of one, or a run that has trained one.',
   });
@@ -179,7 +182,11 @@ interface BeneathOptions extends AssembleOptions {
 }
 
 /** Adds what a place stands on, as far as nothing else was named for it. */
-async function addBeneath(places: ModelPlace[], place: ModelPlace, options: BeneathOptions): Promise<void> {
+async function addBeneath(
+  places: ModelPlace[],
+  place: ModelPlace,
+  options: BeneathOptions,
+): Promise<void> {
   if ((place.provenance?.beneath.length ?? 0) > 0) {
     await addRecorded(places, place, place.provenance!, options);
     return;

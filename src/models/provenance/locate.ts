@@ -31,7 +31,9 @@ export async function identify(path: string, { signal }: IdentifyOptions = {}): 
       config:
         config === undefined
           ? null
-          : createHash('sha256').update(JSON.stringify(sorted(config.json))).digest('hex'),
+          : createHash('sha256')
+              .update(JSON.stringify(sorted(config.json)))
+              .digest('hex'),
     };
   } catch (error) {
     const hasNone = error instanceof DataError && error.code === 'E_NO_WEIGHTS';

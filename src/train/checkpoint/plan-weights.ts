@@ -177,7 +177,9 @@ async function recordOf(
 /** A model that is named by itself is the base, or the decoder of one that is put together. */
 function roleOf(role: ModelPlace['role'], { model }: Recipe): Beneath['role'] {
   if (role === 'llm' || role === 'vision') return role;
-  return role === 'model' && model.from === undefined && model.vision !== undefined ? 'llm' : 'base';
+  return role === 'model' && model.from === undefined && model.vision !== undefined
+    ? 'llm'
+    : 'base';
 }
 
 /** A name on the hub as it is; a path so that it leads there from any folder. */
@@ -193,7 +195,8 @@ async function dataOf(
   const described: object[] = [];
   for (const { path, files, records, train } of sources) {
     const digests: object[] = [];
-    for (const file of files) digests.push({ path: file, digest: await fileDigest(file, { signal }) });
+    for (const file of files)
+      digests.push({ path: file, digest: await fileDigest(file, { signal }) });
     described.push({ path, records, train, files: digests });
   }
   return described;

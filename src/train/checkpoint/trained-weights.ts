@@ -111,7 +111,11 @@ function withoutRows(stored: StoredTensor, rows: number): StoredTensor {
   const [first = 0, ...rest] = stored.shape;
   if (rows === 0) return stored;
   const shape = [first - rows, ...rest];
-  return { ...stored, shape, bytes: (stored.bytes / elementCount(stored.shape)) * elementCount(shape) };
+  return {
+    ...stored,
+    shape,
+    bytes: (stored.bytes / elementCount(stored.shape)) * elementCount(shape),
+  };
 }
 
 function formOf({ rank, scaling, dropout, dora, rsLora }: LoraAdapter) {

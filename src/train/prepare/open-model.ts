@@ -193,7 +193,8 @@ async function refuseUnused(
   const used = new Set(stored.values());
   for (const { role, name, path, sources } of assembly.places) {
     if (role !== 'llm' && role !== 'vision') continue;
-    if (sources.some(({ tensors }) => [...tensors.values()].some((each) => used.has(each)))) continue;
+    if (sources.some(({ tensors }) => [...tensors.values()].some((each) => used.has(each))))
+      continue;
     const gives =
       role === 'llm' ? tokenizer === path : (await imageProcessorIn(whole.path)) === undefined;
     if (gives) continue;

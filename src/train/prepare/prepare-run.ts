@@ -67,14 +67,17 @@ export async function* prepareRun(
 
     yield { type: 'loading', what: 'opening the data' };
     const { model, tokenizer, pictures, format, stopTokens, text } = opened;
-    const data = await openDataset({ ...recipe, text }, {
-      tokenizer,
-      input: model.input,
-      context: model.decoder.config.maxPositionEmbeddings,
-      background: pictures?.background,
-      signal,
-      onProgress: onDownload,
-    });
+    const data = await openDataset(
+      { ...recipe, text },
+      {
+        tokenizer,
+        input: model.input,
+        context: model.decoder.config.maxPositionEmbeddings,
+        background: pictures?.background,
+        signal,
+        onProgress: onDownload,
+      },
+    );
     closers.push(() => data.close());
 
     const generator = Generator.create(recipe.seed, device.device);
