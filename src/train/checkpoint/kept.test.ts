@@ -14,7 +14,7 @@ import { readSpan } from '../../formats/stored.js';
 import { loadChatModel } from '../../generate/index.js';
 import { exportModel, readTensorFile } from '../../models/index.js';
 import { weightsIn } from '../run/run-weights.js';
-import { ColourFolder, TINY_CONFIG } from '../testing-files.js';
+import { ColourFolder, colourRecord } from '../testing-files.js';
 import { resumeRun, train, type TrainOptions } from '../train.js';
 
 type Model = NonNullable<RecipeInput['model']>;
@@ -128,6 +128,11 @@ beforeAll(async () => {
   });
   cpSync(tokenizer, official, { recursive: true });
   const xtuner = await relaid(base, 'xtuner', {});
+  const xtunerProjector = await relaid(base, 'projector', {
+    model_type: 'projector',
+    visual_hidden_size: 16,
+    llm_hidden_size: 16,
+  });
   const stage1 = await run({
     ...MOVES,
     model: { from: base },
@@ -145,6 +150,16 @@ beforeAll(async () => {
     model: { from: base },
     train: { vision: LORA, projector: LORA, decoder: 'frozen' },
   });
+  const texts = folder.writeRecords(
+    'texts.jsonl',
+    [0, 1, 2, 3].map((i) => colourRecord(i, null)),
+  );
+  const words = await run({
+    ...MOVES,
+    model: { from: llm },
+    data: { sources: [texts], workers: 0 },
+    train: { decoder: LORA },
+  });
   Object.assign(starts, {
     whole: { from: base },
     run: { from: whole },
@@ -161,6 +176,9 @@ beforeAll(async () => {
     'DoRA over a model': { from: base, adapter: dora },
     'an adapter of the tower': { from: tower },
     'an adapter and a projector': { from: lora, projector: stage1 },
+    'a decoder of adapters': { llm: words, vision, projector: stage1 },
+    'a tower of adapters': { llm, vision: tower, projector: stage1 },
+    'XTuner over a decoder of adapters': { from: xtunerProjector, llm: words, vision },
   } satisfies Record<string, Model>);
 });
 afterAll(() => folder.remove());
@@ -205,16 +223,25 @@ describe('a run that moves nothing leaves what it began with', () => {
     ...['whole', 'run', 'parts', 'parts with a projector', 'official', 'xtuner', 'a first stage'],
     ...['a projector over a model', 'a projector of an adapter', 'an adapter', 'a run of adapters'],
     ...['a run of DoRA', 'DoRA over a model', 'an adapter of the tower'],
-    'an adapter and a projector',
+    ...['an adapter and a projector', 'a decoder of adapters', 'a tower of adapters'],
+    'XTuner over a decoder of adapters',
   ];
 
-  test.each(NAMES)('%s: decoder by LoRA, all else frozen', (start) =>
+  test.each([
+    ...[
+      'parts with a projector',
+      'official',
+      'a projector over a model',
+      'an adapter of the tower',
+    ],
+    ...['a projector of an adapter', 'DoRA over a model', 'an adapter and a projector'],
+    ...['a decoder of adapters', 'a tower of adapters'],
+  ])('%s: decoder by LoRA, all else frozen', (start) =>
     check(start, { vision: 'frozen', projector: 'frozen', decoder: LORA }),
   );
 
-  test.each(['official', 'xtuner', 'parts with a projector', 'an adapter', 'a run of DoRA'])(
-    '%s: everything trains',
-    (start) => check(start, { vision: 'full', projector: 'full', decoder: 'full' }),
+  test.each(['official', 'xtuner', 'a run of DoRA'])('%s: everything trains', (start) =>
+    check(start, { vision: 'full', projector: 'full', decoder: 'full' }),
   );
 
   test('whatever it starts from and whichever parts train', async () => {
@@ -225,7 +252,7 @@ describe('a run that moves nothing leaves what it began with', () => {
         fc.tuple(how, how, how).filter((all) => all.some((each) => each !== 'frozen')),
         async (start, [vision, projector, decoder]) => check(start, { vision, projector, decoder }),
       ),
-      { numRuns: process.env['PATINA_FULL'] === '1' ? 60 : 4 },
+      { numRuns: process.env['PATINA_FULL'] === '1' ? 80 : 4 },
     );
   });
 });
