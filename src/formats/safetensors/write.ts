@@ -20,7 +20,8 @@ export interface TensorSource {
   readonly dtype: StoredDType;
   readonly shape: readonly number[];
   /** Its elements, dense, row-major and little-endian; asked for once, when their turn has come. */
-  readonly bytes: () => Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array>;
+  readonly bytes: () =>
+    Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
 export interface WriteOptions {
@@ -143,7 +144,7 @@ function encodeHeader(
 }
 
 async function* pieces(
-  content: Uint8Array | AsyncIterable<Uint8Array>,
+  content: Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array> {
   if (content instanceof Uint8Array) yield content;
   else yield* content;

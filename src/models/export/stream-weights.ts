@@ -83,7 +83,7 @@ export function grownSource(name: string, tensor: Tensor, rows: number): TensorS
     name,
     dtype: storedDType(tensor.dtype),
     shape: [first + rows, ...rest],
-    async *bytes() {
+    *bytes() {
       yield* bytesOf(tensor);
       if (rows === 0) return;
       using added = noGrad(() => scope(() => newRows(tensor.to({ device: 'cpu' }), rows, 0)));
