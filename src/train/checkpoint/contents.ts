@@ -122,10 +122,13 @@ function savedModules(
     const trains = part === 'head' ? 'decoder' : part;
     const isFull = table.some(({ part: each, kind }) => each === trains && kind === 'full');
     const isWhole = names.every((name) => needed.has(name)) || (isFull && !names.some(isAdapter));
-    if (isWhole) modules.add(own[part]!.slice(0, -1));
+    // Within a whole decoder PEFT finds no embeddings that it could tie.
+    const isApart = part === 'decoder' && model.tied.size > 0;
+    if (isWhole && !isApart) modules.add(own[part]!.slice(0, -1));
     else for (const name of held) modules.add(moduleOf(name));
   }
-  return [...modules];
+  // One within another is held with that.
+  return [...modules].filter((path) => !isIn(path, [...modules]));
 }
 
 /**
