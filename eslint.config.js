@@ -44,7 +44,17 @@ const roomRules = ROOMS.map((room, index) => ({
 }));
 
 export default tseslint.config(
-  { ignores: ['dist/', '.patina/', 'node_modules/', 'native/', 'runs/', '**/*.generated.ts'] },
+  {
+    ignores: [
+      'dist/',
+      '.patina/',
+      '.gpu/',
+      'node_modules/',
+      'native/',
+      'runs/',
+      '**/*.generated.ts',
+    ],
+  },
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.strictTypeChecked],

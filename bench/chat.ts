@@ -12,7 +12,7 @@ import { generate, type Prompt } from '../src/generate/index.js';
 import { Llava } from '../src/models/index.js';
 import { kernelsFor } from '../src/nn/index.js';
 import {
-  Generator,
+  RandomGenerator,
   memoryStats,
   resetPeak,
   torchFacts,
@@ -52,7 +52,7 @@ const prompt: Prompt = {
 
 const kernels = kernelsFor({ device, dtype });
 const model = new Llava(config, { dtype, kernels });
-const generator = Generator.create(1, device);
+const generator = RandomGenerator.create(1, device);
 model.initialize(device, { generator });
 resetPeak(device);
 const measured: { first: number; rest: number }[] = [];

@@ -23,7 +23,7 @@ import { configText } from '../src/models/export/small-files.js';
 import {
   type Device,
   empty,
-  Generator,
+  RandomGenerator,
   noGrad,
   scope,
   synchronize,
@@ -66,7 +66,7 @@ async function make(target: string): Promise<void> {
 
 /** 64 MiB of bf16 around 0. */
 function randomBlock(): Uint8Array {
-  const generator = Generator.create(7);
+  const generator = RandomGenerator.create(7);
   const draw = (): Tensor =>
     empty([2 ** 25], { dtype: 'bfloat16' }).normal_(0, 0.02, { generator });
   const block = noGrad(() => scope(() => draw().toBytes()));

@@ -15,7 +15,7 @@ import { kernelsFor } from '../src/nn/index.js';
 import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import {
   emptyCache,
-  Generator,
+  RandomGenerator,
   memoryStats,
   resetPeak,
   synchronize,
@@ -72,7 +72,7 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
   });
   const kernels = kernelsFor({ device, dtype });
   const model = new Llava(config, { dtype, kernels });
-  const generator = Generator.create(1, device);
+  const generator = RandomGenerator.create(1, device);
   const trainable = prepareTrainable(model, { ...recipe, dtype, device, generator });
   const optimizer = new AdamW(trainable.groups, { master: 'none', states: dtype });
   const batch = makeBatch(

@@ -5,7 +5,7 @@
 
 namespace patina {
 
-static Table<at::Generator> generators{"Generator", "generator"};
+static Table<at::Generator> generators{"RandomGenerator", "generator"};
 
 at::Generator& generatorOf(double handle, int argument) { return generators.at(handle, argument); }
 

@@ -112,7 +112,7 @@ async function write(
               dora: false,
             },
           }),
-      resolve: (name) => resolveModel(name, { onProgress: (event) => progress.download(event) }),
+      resolve: (name) => resolveModel(name, { onDownload: (event) => progress.download(event) }),
       templateFor: (has) =>
         has('<|start_header_id|>') && has('<|eot_id|>') ? LLAMA3_TEMPLATE : undefined,
       onNotice: (message) => progress.notice(message),

@@ -35,7 +35,7 @@ export async function viewModel(
   source: string,
   { mode, onDownload, ...options }: ViewOptions = {},
 ): Promise<ModelView> {
-  const resolve = (name: string): Promise<string> => resolveModel(name, { onProgress: onDownload });
+  const resolve = (name: string): Promise<string> => resolveModel(name, { onDownload });
   const assembly = await assembleAny(await resolve(source), { resolve, ...options });
   const { provenance } = assembly;
   const tokenizer = await firstWith('tokenizer.json', textFolders(assembly.places));

@@ -44,7 +44,6 @@ export async function showRecords(options: ShowRecordsOptions): Promise<void> {
     if (outcome.status === 'overlong') continue; // never: records are cut
     const { id: known } = outcome.status === 'sample' ? outcome.sample : outcome;
     const id = (read.ok ? read.idText : undefined) ?? JSON.stringify(known);
-    if (read.ok) tally.addUnread(unreadFields(read.json));
     if (outcome.status === 'bad') {
       tally.bad++;
       write(
@@ -55,6 +54,7 @@ export async function showRecords(options: ShowRecordsOptions): Promise<void> {
     } else {
       const { sample } = outcome;
       tally.add(sample);
+      if (read.ok) tally.addUnread(unreadFields(read.json));
       write(
         json
           ? sampleLine(id, sample, options.expand)

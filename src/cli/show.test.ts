@@ -87,7 +87,8 @@ describe('patina show', () => {
     const ids = ['12345678901234567890', '1.0', '{"a": [9007199254740993]}', 'true', '"x\\n"'];
     const rest = JSON.stringify({ score: 1, conversations: talk('a', 'b') }).slice(1);
     const long = `{"id":"${'long '.repeat(1e4)}",${rest}`;
-    const lines = [...ids.map((id) => `{"id": ${id}, ${rest}`), long];
+    const refused = JSON.stringify({ note: 1, tools: [1], conversations: talk('a', 'b') });
+    const lines = [...ids.map((id) => `{"id": ${id}, ${rest}`), long, refused];
     const file = join(folder, 'ids.jsonl');
     await writeFile(file, lines.join('\n'));
     const args = [...TOKENIZER, '--data', file];
@@ -96,9 +97,10 @@ describe('patina show', () => {
     expect(written.slice(0, ids.length)).toEqual(ids);
     expect(written[ids.length]).toHaveLength(5e4 + 2);
     expect(err).toContain('not read: score (6)');
+    expect(err).not.toContain('note');
     const headings = (await show(args)).out.split('\n').filter((line) => line.startsWith('---'));
     expect(headings[0]).toContain('12345678901234567890');
-    expect(headings.at(-1)!.length).toBeLessThan(file.length + 120);
+    expect(headings.at(-2)!.length).toBeLessThan(file.length + 120);
   });
 
   it('shows the prompt with what is learned in brackets, or in colour at a terminal', async () => {

@@ -125,7 +125,7 @@ async function formatOf(
   const resolve = (name: string): Promise<string> =>
     resolveModel(name, {
       files: ['*.json', '*.jinja'],
-      onProgress: (event) => progress.download(event),
+      onDownload: (event) => progress.download(event),
     });
   try {
     const named = await resolve(await weightsIn(tokenizer));

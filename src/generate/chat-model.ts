@@ -19,6 +19,7 @@ import {
   textFolders,
 } from '../models/index.js';
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
+import { expectUsed } from './expect-used.js';
 import { type PictureSettings, usePictures } from './picture.js';
 import type { Prompt } from './prompt.js';
 import { firstWith, readJson } from './tokenizer-folder.js';
@@ -56,7 +57,7 @@ export interface LoadedChatModel extends ChatModel {
 /**
  * Loads a LLaVA, or a decoder alone. A checkpoint is spoken to as it was trained, unless options say otherwise.
  *
- * @throws those of `resolveModel`, `loadModel`, `loadTokenizer` and `createFormat`; DataError
+ * @throws UsageError `E_UNUSED_CHOICE`; those of `resolveModel`, `loadModel`, `loadTokenizer` and `createFormat`; DataError
  *   `E_TOKENIZER_MISSING`
  */
 export async function loadChatModel(
@@ -64,9 +65,12 @@ export async function loadChatModel(
   { template, tokenizer, imageMode, onDownload, ...options }: ChatModelOptions = {},
 ): Promise<LoadedChatModel> {
   const resolve = (name: string): Promise<string> =>
-    resolveModel(name, { signal: options.signal, onProgress: onDownload });
+    resolveModel(name, { signal: options.signal, onDownload });
   const path = await resolve(source);
   const assembly = await assembleAny(path, { resolve, ...options });
+  const { featureLayer, select: featureSelect, projectorDepth } = options;
+  const config = assembly.kind === 'text' ? undefined : assembly.config;
+  expectUsed(config, { featureLayer, featureSelect, projectorDepth });
   const { text, image } = assembly.provenance ?? {};
   const folders = textFolders(assembly.places);
   // One that is named on purpose stands for itself.

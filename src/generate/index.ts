@@ -2,6 +2,7 @@
 
 export * from './chat-model.js';
 export * from './conversation.js';
+export { expectUsed } from './expect-used.js';
 export { exportChatModel } from './export-chat-model.js';
 export * from './generate.js';
 export * from './picture.js';

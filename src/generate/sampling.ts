@@ -9,7 +9,7 @@ import { UsageError } from '../base/errors.js';
 import {
   type Device,
   fromTypedArray,
-  Generator,
+  RandomGenerator,
   scope,
   type Tensor,
   where,
@@ -70,7 +70,7 @@ export function readSampling(options: SamplingOptions): Sampling {
 /** Chooses token after token for a batch, and remembers what a penalty needs. */
 export class Sampler {
   readonly #sampling: Sampling;
-  readonly #generator: Generator | undefined;
+  readonly #generator: RandomGenerator | undefined;
   /** (B, V): what stands in the prompt or the answer. */
   readonly #seen: Tensor | undefined;
 
@@ -83,7 +83,7 @@ export class Sampler {
     }: { prompts: readonly ArrayLike<number>[]; vocabSize: number; device: Device },
   ) {
     this.#sampling = sampling;
-    if (sampling.temperature > 0) this.#generator = Generator.create(sampling.seed, device);
+    if (sampling.temperature > 0) this.#generator = RandomGenerator.create(sampling.seed, device);
     if (sampling.repetitionPenalty !== 1) {
       this.#seen = scope(() => seenTokens(prompts, vocabSize).to({ device }).keep());
     }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 
 import { CPU_KERNELS } from '../nn/index.js';
-import { convolution, Generator, noGrad, randn, scope, type Tensor } from '../torch/index.js';
+import { convolution, RandomGenerator, noGrad, randn, scope, type Tensor } from '../torch/index.js';
 import { ClipVisionTower } from './clip.js';
 
 const config = {
@@ -19,7 +19,7 @@ const config = {
 };
 
 test('on CPU patches are summed as by the convolution of other implementations, to the bit', () => {
-  using generator = Generator.create(1, 'cpu');
+  using generator = RandomGenerator.create(1, 'cpu');
   const tower = new ClipVisionTower(config, { kernels: CPU_KERNELS });
   tower.initialize('cpu', { generator });
   const { embeddings } = tower;
@@ -39,7 +39,7 @@ test('on CPU patches are summed as by the convolution of other implementations, 
 });
 
 test('a tower that is trained from scratch starts as in transformers', () => {
-  using generator = Generator.create(1, 'cpu');
+  using generator = RandomGenerator.create(1, 'cpu');
   const [C, layers, range, factor] = [64, 3, 0.02, 2];
   const tower = new ClipVisionTower({
     ...config,

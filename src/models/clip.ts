@@ -18,7 +18,7 @@ import {
   normalOf,
   PatchConv2d,
 } from '../nn/index.js';
-import { cat, type Generator, type Tensor } from '../torch/index.js';
+import { cat, type RandomGenerator, type Tensor } from '../torch/index.js';
 import type { ClipVisionConfig } from './configs/clip-vision-config.js';
 
 type Built = Required<BuildOptions>;
@@ -90,7 +90,7 @@ class ClipAttention extends Module {
     this.out = this.addChild('out_proj', linear(attentionOut));
   }
 
-  forward(xIPC: Tensor, generator?: Generator): Tensor {
+  forward(xIPC: Tensor, generator?: RandomGenerator): Tensor {
     const [I, P, C] = xIPC.shape as [number, number, number];
     const shapeIPHD = [I, P, this.heads, C / this.heads];
     const [qIPHD, kIPHD, vIPHD] = [this.q, this.k, this.v].map((projection) =>
@@ -115,7 +115,7 @@ class ClipMlp extends Module {
     this.down = this.addChild('fc2', new Linear(F, C, { dtype, initializer: normalOf(inner) }));
   }
 
-  forward(xIPC: Tensor, generator?: Generator): Tensor {
+  forward(xIPC: Tensor, generator?: RandomGenerator): Tensor {
     return this.down.forward(this.act(this.up.forward(xIPC, generator)), generator);
   }
 }
@@ -137,7 +137,7 @@ export class ClipBlock extends Module {
   }
 
   /** (I, P, C) -> (I, P, C) */
-  forward(xIPC: Tensor, generator?: Generator): Tensor {
+  forward(xIPC: Tensor, generator?: RandomGenerator): Tensor {
     const hIPC = xIPC.add(this.attention.forward(this.norm1.forward(xIPC), generator));
     return hIPC.add(this.mlp.forward(this.norm2.forward(hIPC), generator));
   }

@@ -16,7 +16,7 @@ import {
   rotate,
   RotaryEmbedding,
 } from '../nn/index.js';
-import type { Generator, Tensor } from '../torch/index.js';
+import type { RandomGenerator, Tensor } from '../torch/index.js';
 import type { DecoderConfig } from './configs/decoder-config.js';
 import type { SegmentInputs } from './segment.js';
 
@@ -44,7 +44,7 @@ class DecoderAttention extends Module {
     this.out = this.addChild('o_proj', new Linear(H * D, C, { bias: bias.out, dtype }));
   }
 
-  forward(xBTC: Tensor, { rotation, attend }: SegmentInputs, generator?: Generator): Tensor {
+  forward(xBTC: Tensor, { rotation, attend }: SegmentInputs, generator?: RandomGenerator): Tensor {
     const [B, T] = xBTC.shape as [number, number, number];
     const heads = (projection: Linear): Tensor =>
       projection.forward(xBTC, generator).view([B, T, -1, this.headDim]);
@@ -72,7 +72,7 @@ class DecoderMlp extends Module {
     this.down = this.addChild('down_proj', new Linear(F, C, { bias, dtype }));
   }
 
-  forward(xBTC: Tensor, generator?: Generator): Tensor {
+  forward(xBTC: Tensor, generator?: RandomGenerator): Tensor {
     const gateBTF = this.act(this.gate.forward(xBTC, generator));
     return this.down.forward(gateBTF.mul(this.up.forward(xBTC, generator)), generator);
   }
@@ -95,7 +95,7 @@ export class DecoderBlock extends Module {
   }
 
   /** (B, T, C) -> (B, T, C) */
-  forward(xBTC: Tensor, inputs: SegmentInputs, generator?: Generator): Tensor {
+  forward(xBTC: Tensor, inputs: SegmentInputs, generator?: RandomGenerator): Tensor {
     const hBTC = xBTC.add(
       this.attention.forward(this.attentionNorm.forward(xBTC), inputs, generator),
     );

@@ -56,3 +56,4 @@ export * from './provenance/provenance.js';
 export { placeTensors, type Placement, type PlaceOptions } from './load/place.js';
 export * from './load/stored-dtype.js';
 export * from './load/tensor-file.js';
+export * from './load/unused-choices.js';

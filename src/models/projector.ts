@@ -5,7 +5,7 @@
  * I: images, P: patches + 1, N: features of one image, V: the tower's hidden size, C: the decoder's.
  */
 import { activation, type Activation, type BuildOptions, Linear, Module } from '../nn/index.js';
-import type { Generator, Tensor } from '../torch/index.js';
+import type { RandomGenerator, Tensor } from '../torch/index.js';
 import type { ProjectorConfig } from './configs/projector-config.js';
 
 export class Projector extends Module {
@@ -24,7 +24,7 @@ export class Projector extends Module {
   }
 
   /** A hidden state of the tower (I, P, V) -> image features (I, N, C), N = P - 1 without the class token. */
-  forward(xIPV: Tensor, generator?: Generator): Tensor {
+  forward(xIPV: Tensor, generator?: RandomGenerator): Tensor {
     const seenINV = this.dropsClassToken ? xIPV.narrow(1, 1, xIPV.size(1) - 1) : xIPV;
     const [first, ...rest] = this.linears as [Linear, ...Linear[]];
     const start = first.forward(seenINV.to(first.base.dtype), generator);

@@ -12,7 +12,7 @@
  */
 import type { ModelPart } from '../formats/index.js';
 import type { CrossEntropyGradient, Module, Rotation } from '../nn/index.js';
-import type { Generator, Tensor } from '../torch/index.js';
+import type { RandomGenerator, Tensor } from '../torch/index.js';
 import type { Batch, Supervised } from './batch.js';
 import type { InputFacts } from './sample.js';
 
@@ -53,7 +53,7 @@ export interface Segment extends SegmentBase {
    * @param x what the segment before gave; `null` for the first one, and for the splice where there are no pictures
    * @param generator turns on dropout
    */
-  forward(x: Tensor | null, inputs: SegmentInputs, generator?: Generator): Tensor;
+  forward(x: Tensor | null, inputs: SegmentInputs, generator?: RandomGenerator): Tensor;
 }
 
 export interface HeadOptions {

@@ -6,7 +6,7 @@
 import { setImmediate } from 'node:timers/promises';
 
 /** A program that yields after each segment. */
-export type Steps<T> = globalThis.Generator<void, T, void>;
+export type Steps<T> = Generator<void, T, void>;
 
 /** Runs a program to its end at once. */
 export function finish<T>(steps: Steps<T>): T {

@@ -5,7 +5,7 @@ import {
   cudaAvailable,
   type DType,
   empty,
-  Generator,
+  RandomGenerator,
   grad,
   randn,
   scope,
@@ -88,7 +88,7 @@ test('packed sequences see what each would see alone', () => {
       (lengths, [H, G], causal, seed) => {
         scope(() => {
           const T = lengths.reduce((sum, length) => sum + length, 0);
-          const generator = Generator.create(seed);
+          const generator = RandomGenerator.create(seed);
           const options = { generator, dtype: 'float64' } as const;
           const leaf = (heads: number) => randn([1, T, heads, 4], options).requiresGrad_();
           const qkv = [leaf(H), leaf(G), leaf(G)] as [Tensor, Tensor, Tensor];

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
   empty,
-  Generator,
+  RandomGenerator,
   grad,
   linear,
   memoryStats,
@@ -60,7 +60,7 @@ test('equals the plain loss and its gradients, whatever the chunk', () => {
       fc.integer(),
       (N, chunk, seed) => {
         scope(() => {
-          const generator = Generator.create(seed);
+          const generator = RandomGenerator.create(seed);
           const leaf = (...shape: number[]) =>
             randn(shape, { generator, dtype: 'float64' }).requiresGrad_();
           const [hidden, weight, bias] = [leaf(N, 5), leaf(7, 5), leaf(7)] as const;

@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
-import { empty, Generator, grad, ones, scope } from '../torch/index.js';
+import { empty, RandomGenerator, grad, ones, scope } from '../torch/index.js';
 import { dropout } from './dropout.js';
 import { expectClose } from './testing.js';
 
 test('drops the given share and scales the rest, in both directions', () => {
   scope(() => {
-    const generator = Generator.create(11);
+    const generator = RandomGenerator.create(11);
     const x = ones([100, 100]).requiresGrad_();
     const y = dropout(x, 0.2, generator);
     const values = new Set(y.toTypedArray() as Float32Array);
@@ -18,7 +18,7 @@ test('drops the given share and scales the rest, in both directions', () => {
 
 test('the same seed draws the same mask, the next call another', () => {
   scope(() => {
-    const generator = Generator.create(5);
+    const generator = RandomGenerator.create(5);
     const x = ones([50], { dtype: 'bfloat16' });
     const [first, second] = [dropout(x, 0.5, generator), dropout(x, 0.5, generator)];
     generator.seed(5);
@@ -31,7 +31,7 @@ test('the same seed draws the same mask, the next call another', () => {
 
 test('is nothing without a generator or probability; runs on meta tensors', () => {
   scope(() => {
-    const generator = Generator.create(5);
+    const generator = RandomGenerator.create(5);
     const x = ones([3]);
     expect(dropout(x, 0.5)).toBe(x);
     expect(dropout(x, 0, generator)).toBe(x);

@@ -1,10 +1,10 @@
 /** How parameters start when a model is trained from scratch: in place, under no-grad, from an explicit generator. */
-import { type Generator, noGrad, type Tensor } from '../torch/index.js';
+import { type RandomGenerator, noGrad, type Tensor } from '../torch/index.js';
 
 /** What an {@link Initializer} draws from. */
 export interface InitializerContext {
   /** Source of the random values, of the tensor's device. */
-  generator: Generator;
+  generator: RandomGenerator;
   /** Standard deviation of weights that start normally distributed. */
   std: number;
 }

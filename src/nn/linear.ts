@@ -1,5 +1,5 @@
 /** Linear layer `y = x Wᵀ + b`, with an optional low-rank adapter beside its weight. */
-import type { DType, Generator, Tensor } from '../torch/index.js';
+import type { DType, RandomGenerator, Tensor } from '../torch/index.js';
 import { allZeros, type Initializer, normal } from './initializers.js';
 import { LoraAdapter, type LoraOptions } from './lora.js';
 import { Module } from './module.js';
@@ -43,7 +43,7 @@ export class Linear extends Module {
   }
 
   /** x (..., inFeatures) -> (..., outFeatures); the generator turns on the adapter's dropout. */
-  forward(x: Tensor, generator?: Generator): Tensor {
+  forward(x: Tensor, generator?: RandomGenerator): Tensor {
     return this.#adapter === undefined
       ? this.base.product(x, this.bias)
       : this.#adapter.forward(x, generator);

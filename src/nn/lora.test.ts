@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { empty, Generator, grad, noGrad, randn, scope, type Tensor } from '../torch/index.js';
+import { empty, RandomGenerator, grad, noGrad, randn, scope, type Tensor } from '../torch/index.js';
 import { Linear } from './linear.js';
 import { expectCase, expectClose, layerCases, loadCase } from './testing.js';
 
@@ -48,7 +48,7 @@ describe.each(CASES)('$name', (layerCase) => {
   test('starts as the layer itself', () => {
     scope(() => {
       const layer = layerOf(layerCase);
-      const generator = Generator.create(1);
+      const generator = RandomGenerator.create(1);
       const adapter = layer.attachAdapter(layerCase.settings);
       adapter.initialize('cpu', { generator });
       const bound = 1 / Math.sqrt(layer.inFeatures);
@@ -70,7 +70,7 @@ describe.each(CASES)('$name', (layerCase) => {
     scope(() => {
       const layer = layerOf(layerCase, 0.5);
       const x = layerCase.leaf('x');
-      const generator = Generator.create(7);
+      const generator = RandomGenerator.create(7);
       const run = () => {
         const y = layer.forward(x, generator);
         return [y, ...grad([y], [x, ...layer.parameters()], [layerCase.tensor('grad.y')])];
@@ -91,7 +91,7 @@ test('dropout leaves the expectation: the mean over many draws is the result wit
   scope(() => {
     for (const layerCase of CASES) {
       const layer = layerOf(layerCase, 0.25);
-      const generator = Generator.create(3);
+      const generator = RandomGenerator.create(3);
       const draws = 4000;
       const x = layerCase.tensor('x').narrow(0, 0, 1).narrow(1, 0, 1);
       const many = x.expand([draws, 1, x.size(2)]).contiguous();
@@ -136,7 +136,7 @@ test('names and shapes on meta tensors', () => {
       ['lora_B.weight', [13, 3]],
       ['lora_magnitude_vector', [13]],
     ]);
-    const generator = Generator.create(0);
+    const generator = RandomGenerator.create(0);
     const y = layer.forward(empty([2, 9], { dtype: 'bfloat16', device: 'meta' }), generator);
     expect([y.shape, y.dtype, y.device]).toEqual([[2, 13], 'bfloat16', 'meta']);
     layer.dispose();

@@ -6,7 +6,14 @@
  * DoRA: the rows of `W + s B A` are scaled to the learnt magnitudes m; their norm is a constant to the gradient (§4.3).
  */
 import { UsageError } from '../base/errors.js';
-import { type DType, type Generator, linear, noGrad, scope, type Tensor } from '../torch/index.js';
+import {
+  type DType,
+  type RandomGenerator,
+  linear,
+  noGrad,
+  scope,
+  type Tensor,
+} from '../torch/index.js';
 import { dropout } from './dropout.js';
 import { uniform, allZeros } from './initializers.js';
 import { Module } from './module.js';
@@ -93,7 +100,7 @@ export class LoraAdapter extends Module {
   }
 
   /** The adapted layer: x (..., in) -> (..., out), in the dtype of x. */
-  forward(x: Tensor, generator?: Generator): Tensor {
+  forward(x: Tensor, generator?: RandomGenerator): Tensor {
     return scope(() => {
       const { base, bias } = this.#host;
       const s = this.scaling;

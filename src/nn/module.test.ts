@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import {
   fromBytes,
-  Generator,
+  RandomGenerator,
   liveTensors,
   ones,
   scope,
@@ -87,7 +87,7 @@ test('initialize draws what is still on meta, the same for the same seed', () =>
   const draw = (): [Model, number[]] => {
     const model = new Model();
     model.load('layers.0.input_layernorm.weight', zeros([4]));
-    const generator = Generator.create(42);
+    const generator = RandomGenerator.create(42);
     model.initialize('cpu', { generator, std: 0.5 });
     generator.dispose();
     return [model, model.parameters().flatMap((p) => [...(p.toTypedArray() as Float32Array)])];
@@ -108,7 +108,7 @@ test('initialize draws what is still on meta, the same for the same seed', () =>
 
 test('parameters are read at every call: their storage may be freed and refilled in between', () => {
   const model = new Model();
-  const generator = Generator.create(1);
+  const generator = RandomGenerator.create(1);
   const { norm, query } = model.blocks[0]!;
   query.attachAdapter({ rank: 2, alpha: 4, dora: true });
   model.initialize('cpu', { generator });

@@ -7,7 +7,13 @@
  * keep no derived or cast copy of it, so that its storage may be freed and refilled between calls.
  */
 import { UsageError } from '../base/errors.js';
-import { type Device, type DType, empty, type Generator, type Tensor } from '../torch/index.js';
+import {
+  type Device,
+  type DType,
+  empty,
+  type RandomGenerator,
+  type Tensor,
+} from '../torch/index.js';
 import { type Initializer } from './initializers.js';
 
 interface ParameterSlot {
@@ -23,7 +29,7 @@ interface BufferSlot {
 /** Settings of {@link Module.initialize}. */
 export interface InitializeOptions {
   /** Source of the random values, of the same device. */
-  generator: Generator;
+  generator: RandomGenerator;
   /** Standard deviation of weights that start normally distributed. @default 0.02 */
   std?: number;
 }

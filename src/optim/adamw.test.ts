@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import {
   empty,
   full,
-  Generator,
+  RandomGenerator,
   liveTensors,
   memoryStats,
   resetPeak,
@@ -114,7 +114,7 @@ test('stochastic rounding keeps small updates on average, plain bf16 loses them'
     const run = (master: 'stochastic' | 'none') => {
       const w = full([4096], 1, { dtype: 'bfloat16' });
       const optimizer = optimizerOf(w, { master, states: 'bfloat16' });
-      const generator = Generator.create(7);
+      const generator = RandomGenerator.create(7);
       const gradient = full([4096], 1, { dtype: 'float32' });
       for (let i = 0; i < 40; i++)
         optimizer.update(update(gradient.clone(), { scheduleFactor: 1e-2, generator }));
@@ -134,7 +134,7 @@ test.each(['float32', 'bfloat16'] as const)(
     scope(() => {
       const w = full([4096], 1, { dtype });
       const optimizer = optimizerOf(w, { states: 'bfloat16' });
-      const generator = Generator.create(7);
+      const generator = RandomGenerator.create(7);
       const gradient = full([4096], 1, { dtype: 'float32' });
       for (let i = 0; i < 40; i++)
         optimizer.update(update(gradient, { scheduleFactor: 1e-2, generator }));

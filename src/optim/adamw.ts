@@ -17,7 +17,7 @@ import {
   scope,
   zeros,
   type DType,
-  type Generator,
+  type RandomGenerator,
   type Tensor,
 } from '../torch/index.js';
 import { copyStochastic_ } from './stochastic-round.js';
@@ -63,7 +63,7 @@ export interface AdamWUpdate {
   /** 1 to leave everything as it is; a device scalar, fp32. */
   readonly foundInf: Tensor;
   /** Drawn from by stochastic rounding. */
-  readonly generator?: Generator;
+  readonly generator?: RandomGenerator;
 }
 
 interface ParameterState {
@@ -185,7 +185,7 @@ export class AdamW {
     states: readonly ParameterState[],
     sums: readonly Tensor[],
     settings: Parameters<typeof _fusedAdamw_>[6],
-    generator: Generator | undefined,
+    generator: RandomGenerator | undefined,
   ): void {
     states.forEach(({ master, moment, square, step }, i) => {
       scope(() => {

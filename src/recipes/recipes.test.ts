@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { effectiveBatch } from '../config/effective-batch.js';
-import { Generator } from '../torch/index.js';
+import { RandomGenerator } from '../torch/index.js';
 import { tinyLlava } from '../train/step/testing.js';
 import { prepareTrainable } from '../train/prepare/trainable.js';
 import { recipes } from './built-in.js';
@@ -56,7 +56,7 @@ describe('on the parameters of a LLaVA', () => {
   test.each(LLAVAS)('every pattern of %s matches, every part learns as it says', async (name) => {
     const { train, optimizer } = await findRecipe(name);
     const model = tinyLlava();
-    const generator = Generator.create(1);
+    const generator = RandomGenerator.create(1);
     try {
       const options = { dtype: 'float32', device: 'cpu', generator } as const;
       const { table } = prepareTrainable(model, { train, optimizer, ...options });

@@ -10,7 +10,7 @@ import {
   cat,
   empty,
   full,
-  Generator,
+  RandomGenerator,
   nativeLayerNorm,
   ones,
   randn,
@@ -129,7 +129,7 @@ describe('arguments', () => {
 
   test('dtype, layout, device, memory format and generator', () => {
     scope(() => {
-      const generator = Generator.create(5);
+      const generator = RandomGenerator.create(5);
       const options = { dtype: 'float64', layout: 'strided', device: 'cpu' } as const;
       expect(randn([2], { ...options, generator }).dtype).toBe('float64');
       expect(empty([2], { device: 'meta', dtype: 'float8_e4m3fn' }).device).toBe('meta');

@@ -14,7 +14,7 @@ import {
   empty,
   fromTypedArray,
   full,
-  Generator,
+  RandomGenerator,
   grad,
   linear,
   liveTensors,
@@ -116,7 +116,7 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'a generator where a tensor belongs',
     run: () => {
-      using generator = Generator.create(1);
+      using generator = RandomGenerator.create(1);
       return ones([2]).matmul(wrong(generator));
     },
     type: 'UsageError',

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { B } from './door.js';
 import { isFailure } from './errors.js';
-import { DeviceEvent, Generator, MappedFile, ones } from './index.js';
+import { DeviceEvent, RandomGenerator, MappedFile, ones } from './index.js';
 import { native, type NativeFailure } from './native.js';
 
 interface Kind {
@@ -26,9 +26,9 @@ const KINDS: readonly Kind[] = [
   },
   {
     noun: 'generator',
-    type: 'Generator',
+    type: 'RandomGenerator',
     make: () => {
-      const generator = Generator.create(1);
+      const generator = RandomGenerator.create(1);
       return { handle: generator.handle, drop: () => generator.dispose() };
     },
     use: (handle) => native.seedGenerator(handle, 1n),

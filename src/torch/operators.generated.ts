@@ -30,7 +30,7 @@ import {
 } from './door.js';
 import type { DType } from './dtype.js';
 import type { Device } from './native.js';
-import type { Generator } from './random.js';
+import type { RandomGenerator } from './random.js';
 import type { Tensor } from './tensor.js';
 
 const ADD_TENSOR = declare('add.Tensor', ['self:Tensor', 'other:Tensor', 'alpha:Scalar']);
@@ -1123,7 +1123,7 @@ export abstract class TensorOperators {
    *
    * `aten::normal_(Tensor self, float mean=0., float std=1., *, Generator? generator=None)`
    */
-  normal_(mean: number = 0, std: number = 1, { generator }: { generator?: Generator | null | undefined } = {}): this {
+  normal_(mean: number = 0, std: number = 1, { generator }: { generator?: RandomGenerator | null | undefined } = {}): this {
     B[0] = this.handle;
     B[1] = numberArgument(mean);
     B[2] = numberArgument(std);
@@ -1137,7 +1137,7 @@ export abstract class TensorOperators {
    *
    * `aten::uniform_(Tensor self, float from=0., float to=1., *, Generator? generator=None)`
    */
-  uniform_(from: number = 0, to: number = 1, { generator }: { generator?: Generator | null | undefined } = {}): this {
+  uniform_(from: number = 0, to: number = 1, { generator }: { generator?: RandomGenerator | null | undefined } = {}): this {
     B[0] = this.handle;
     B[1] = numberArgument(from);
     B[2] = numberArgument(to);
@@ -1151,7 +1151,7 @@ export abstract class TensorOperators {
    *
    * `aten::bernoulli_.float(Tensor self, float p=0.5, *, Generator? generator=None)`
    */
-  bernoulli_(p: number = 0.5, { generator }: { generator?: Generator | null | undefined } = {}): this {
+  bernoulli_(p: number = 0.5, { generator }: { generator?: RandomGenerator | null | undefined } = {}): this {
     B[0] = this.handle;
     B[1] = numberArgument(p);
     B[2] = generatorArgument(generator);
@@ -1164,7 +1164,7 @@ export abstract class TensorOperators {
    *
    * `aten::random_.from(Tensor self, int from, int? to, *, Generator? generator=None)`
    */
-  random_(from: number, to: number | null, { generator }: { generator?: Generator | null | undefined } = {}): this {
+  random_(from: number, to: number | null, { generator }: { generator?: RandomGenerator | null | undefined } = {}): this {
     B[0] = this.handle;
     B[1] = numberArgument(from);
     B[2] = optionalInteger(to);
@@ -1178,7 +1178,7 @@ export abstract class TensorOperators {
    *
    * `aten::multinomial(Tensor self, int num_samples, bool replacement=False, *, Generator? generator=None)`
    */
-  multinomial(numSamples: number, replacement: boolean = false, { generator }: { generator?: Generator | null | undefined } = {}): Tensor {
+  multinomial(numSamples: number, replacement: boolean = false, { generator }: { generator?: RandomGenerator | null | undefined } = {}): Tensor {
     B[0] = this.handle;
     B[1] = numberArgument(numSamples);
     B[2] = booleanArgument(replacement);
@@ -1452,7 +1452,7 @@ export function arange(start: Scalar, end: Scalar, step: Scalar = 1, { dtype, la
  *
  * `aten::randn.generator(int[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None)`
  */
-export function randn(size: readonly number[], { generator, dtype, layout, device, pinMemory }: { generator?: Generator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
+export function randn(size: readonly number[], { generator, dtype, layout, device, pinMemory }: { generator?: RandomGenerator | null | undefined; dtype?: DType | null | undefined; layout?: Layout | null | undefined; device?: Device | null | undefined; pinMemory?: boolean | null | undefined } = {}): Tensor {
   let n = putNumbers(0, size);
   B[n] = generatorArgument(generator);
   B[n + 1] = dtypeArgument(dtype);

@@ -1,19 +1,19 @@
 /** Random state: seeds give the same numbers, states come back. */
 
 import { describe, expect, test } from 'vitest';
-import { cudaAvailable, Generator, ones, randn, scope, zeros, type Device } from './index.js';
+import { cudaAvailable, RandomGenerator, ones, randn, scope, zeros, type Device } from './index.js';
 
 const code = (value: string): unknown => expect.objectContaining({ code: value });
 const devices: Device[] = cudaAvailable() ? ['cpu', 'cuda:0'] : ['cpu'];
 
 describe.each(devices)('generators on %s', (device) => {
-  const draw = (generator: Generator): unknown =>
+  const draw = (generator: RandomGenerator): unknown =>
     scope(() => randn([5], { generator, device }).toArray());
 
   test('a seed gives the same numbers again', () => {
-    using a = Generator.create(7, device);
-    using b = Generator.create(7n, device);
-    using other = Generator.create(8, device);
+    using a = RandomGenerator.create(7, device);
+    using b = RandomGenerator.create(7n, device);
+    using other = RandomGenerator.create(8, device);
     const first = draw(a);
     expect(draw(b)).toEqual(first);
     expect(draw(other)).not.toEqual(first);
@@ -23,14 +23,14 @@ describe.each(devices)('generators on %s', (device) => {
 
   test('a state comes back', () => {
     scope(() => {
-      using generator = Generator.create(1, device);
+      using generator = RandomGenerator.create(1, device);
       draw(generator);
       const state = generator.state();
       expect(state).toMatchObject({ dtype: 'uint8', device: 'cpu' });
       const next = [draw(generator), draw(generator)];
       generator.setState(state);
       expect([draw(generator), draw(generator)]).toEqual(next);
-      using copy = Generator.create(0, device);
+      using copy = RandomGenerator.create(0, device);
       copy.setState(state);
       expect(draw(copy)).toEqual(next[0]);
     });
@@ -38,7 +38,7 @@ describe.each(devices)('generators on %s', (device) => {
 
   test('the default one serves operators that are given none', () => {
     scope(() => {
-      using standard = Generator.default(device);
+      using standard = RandomGenerator.default(device);
       standard.seed(3);
       const first = randn([4], { device }).toArray();
       const dropped = ones([20], { device }).bernoulli_(0.5).toArray();
@@ -51,7 +51,7 @@ describe.each(devices)('generators on %s', (device) => {
   test('every operator that draws takes one', () => {
     const all = (): unknown =>
       scope(() => {
-        using generator = Generator.create(11, device);
+        using generator = RandomGenerator.create(11, device);
         return [
           randn([3], { generator, device }),
           zeros([3], { device }).normal_(0, 1, { generator }),
@@ -67,7 +67,7 @@ describe.each(devices)('generators on %s', (device) => {
 
 test('the same seed gives PyTorch’s numbers on the CPU', () => {
   scope(() => {
-    using generator = Generator.create(0);
+    using generator = RandomGenerator.create(0);
     // torch.manual_seed(0); torch.randn(4)
     expect(randn([4], { generator }).toArray()).toEqual([
       1.5409960746765137, -0.293428897857666, -2.1787893772125244, 0.5684312582015991,
@@ -77,15 +77,15 @@ test('the same seed gives PyTorch’s numbers on the CPU', () => {
 
 test('meta tensors draw nothing but take a generator', () => {
   scope(() => {
-    using generator = Generator.create(1, 'meta');
+    using generator = RandomGenerator.create(1, 'meta');
     expect(randn([2], { generator, device: 'meta' }).shape).toEqual([2]);
   });
 });
 
 test('seeds are taken modulo 2^64; what is no seed or state is refused', () => {
   scope(() => {
-    using generator = Generator.create(-1);
-    using same = Generator.create(2n ** 64n - 1n);
+    using generator = RandomGenerator.create(-1);
+    using same = RandomGenerator.create(2n ** 64n - 1n);
     expect(randn([2], { generator }).toArray()).toEqual(randn([2], { generator: same }).toArray());
     expect(() => generator.seed(1.5)).toThrow(code('E_ARGUMENT'));
     expect(() => generator.setState(ones([3]))).toThrow(/RNG|state|byte|uint8/i);
@@ -93,7 +93,7 @@ test('seeds are taken modulo 2^64; what is no seed or state is refused', () => {
 });
 
 test('use after dispose and disposing twice are errors', () => {
-  const generator = Generator.create(1);
+  const generator = RandomGenerator.create(1);
   generator.dispose();
   expect(() => generator.dispose()).toThrow(code('E_DISPOSED'));
   expect(() => generator.state()).toThrow(code('E_DISPOSED'));

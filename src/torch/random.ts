@@ -17,7 +17,7 @@ function seedBits(seed: number | bigint): bigint {
 }
 
 /** A stream of random numbers on one device. Dispose it, or let it go with the program. */
-export class Generator {
+export class RandomGenerator {
   handle: number;
 
   private constructor(handle: number) {
@@ -25,13 +25,15 @@ export class Generator {
   }
 
   /** A generator with its own state. Seeds are taken modulo 2^64. */
-  static create(seed: number | bigint, device: Device = 'cpu'): Generator {
-    return new Generator(expectValue(native.newGenerator(device, seedBits(seed)), 'generator'));
+  static create(seed: number | bigint, device: Device = 'cpu'): RandomGenerator {
+    return new RandomGenerator(
+      expectValue(native.newGenerator(device, seedBits(seed)), 'generator'),
+    );
   }
 
   /** The generator that operators use when they are given none. */
-  static default(device: Device = 'cpu'): Generator {
-    return new Generator(expectValue(native.defaultGenerator(device), 'generator'));
+  static default(device: Device = 'cpu'): RandomGenerator {
+    return new RandomGenerator(expectValue(native.defaultGenerator(device), 'generator'));
   }
 
   /** Starts the stream of this seed. */

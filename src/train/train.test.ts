@@ -174,6 +174,22 @@ describe('train', () => {
     expect(existsSync(runs())).toBe(false);
   });
 
+  test('warns before the first update of a template that ends no answer', async () => {
+    const plain = at('plain.jinja');
+    writeFileSync(
+      plain,
+      '{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}',
+    );
+    for (const options of [{ dryRun: true }, { maxUpdates: 1 }]) {
+      const types = (await run({ text: { template: plain } }, options)).map((event) =>
+        event.type === 'warning' ? event.code : event.type,
+      );
+      expect(types.slice(2, 4)).toEqual(['start', 'end-not-learned']);
+    }
+    const usual = await run({}, { maxUpdates: 1 });
+    expect(usual.filter(({ type }) => type === 'warning')).toEqual([]);
+  });
+
   test('tells how far downloads are', async () => {
     const hub = await LoopbackHub.start();
     const files = { 'train.jsonl': readFileSync(at('one.jsonl'), 'utf8') };

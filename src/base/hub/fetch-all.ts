@@ -34,7 +34,7 @@ export interface Listing {
 export interface FetchOptions {
   /** Files fetched at the same time. @default 4 */
   concurrency?: number;
-  onProgress?: ((event: HubEvent) => void) | undefined;
+  onDownload?: ((event: HubEvent) => void) | undefined;
 }
 
 const PROGRESS_INTERVAL = 100;
@@ -63,7 +63,7 @@ export async function fetchAll(
     const file = twins[0]!;
     await downloadBlob(client, cache, commit, file, {
       onBytes: (bytes) => report(file, bytes, false),
-      onNotice: (message) => options.onProgress?.({ type: 'notice', message }),
+      onNotice: (message) => options.onDownload?.({ type: 'notice', message }),
     });
     for (const twin of twins) await cache.link(commit, twin);
     report(file, file.size, true);
@@ -73,7 +73,7 @@ export async function fetchAll(
 function progressReporter(
   repository: string,
   blobs: readonly (readonly HubFile[])[],
-  { onProgress }: FetchOptions,
+  { onDownload }: FetchOptions,
 ): (file: HubFile, bytes: number, done: boolean) => void {
   const here = new Map<HubFile, number>();
   const totalBytes = blobs.reduce((sum, [file]) => sum + file!.size, 0);
@@ -88,7 +88,7 @@ function progressReporter(
     if (!begins && !done && Date.now() - last < PROGRESS_INTERVAL) return;
     last = Date.now();
     const totalFiles = blobs.length;
-    onProgress?.({
+    onDownload?.({
       type: 'progress',
       repository,
       file: file.path,

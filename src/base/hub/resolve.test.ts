@@ -45,7 +45,7 @@ beforeEach(async () => {
     cacheFolder,
     retryDelay: 0.01,
     env: { HF_ENDPOINT: hub.endpoint, HF_HOME: join(cacheFolder, 'home') },
-    onProgress: (event) => events.push(event),
+    onDownload: (event) => events.push(event),
   };
 });
 afterEach(async () => {
@@ -198,7 +198,7 @@ describe('an interrupted download', () => {
     const stopped = resolveModel('org/model', {
       ...options,
       signal: abort.signal,
-      onProgress: (event) => {
+      onDownload: (event) => {
         if (event.type === 'progress' && event.bytes > 100_000) abort.abort(new Error('enough'));
       },
     });

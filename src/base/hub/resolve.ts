@@ -74,7 +74,7 @@ export async function resolveModel(
     { ...settings, token: tokenOf(options.token, settings.token) },
     {
       signal: AbortSignal.any(signal === undefined ? [stop.signal] : [stop.signal, signal]),
-      onNotice: (message) => options.onProgress?.({ type: 'notice', message }),
+      onNotice: (message) => options.onDownload?.({ type: 'notice', message }),
       ...(options.retryDelay !== undefined && { retryDelay: options.retryDelay }),
     },
   );
@@ -113,7 +113,7 @@ async function lookUp(
     const { folder } = await cachedSnapshot(cache, repository, options.files);
     if (folder === undefined) throw error;
     const message = `${error.message} The copy in the cache serves in its place: ${folder}`;
-    options.onProgress?.({ type: 'notice', message });
+    options.onDownload?.({ type: 'notice', message });
     return { folder };
   }
 }

@@ -16,7 +16,7 @@ export interface SourceFiles {
   readonly images: string;
 }
 
-export type FindOptions = Pick<ResolveOptions, 'signal' | 'onProgress'>;
+export type FindOptions = Pick<ResolveOptions, 'signal' | 'onDownload'>;
 
 const DATA_FILE = /\.(parquet|jsonl?)$/i;
 const PARQUET = /\.parquet$/i;

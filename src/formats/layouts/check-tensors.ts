@@ -1,5 +1,6 @@
 /** The strict comparison of what a model needs with what files hold: every difference by name, refused unless allowed. */
 import { DataError } from '../../base/errors.js';
+import { shortText } from '../../base/short-text.js';
 import { matchesAny } from '../../base/name-pattern.js';
 import { elementCount, type StoredTensor } from '../stored.js';
 import { brief } from '../strict-json.js';
@@ -82,8 +83,10 @@ export function checkTensors({
       continue;
     }
     const unfit = whyUnfit(tensor, shape);
+    // A part, or an adapter, that was named beside.
+    const file = tensor.file.startsWith(where) ? '' : ` in ${shortText(tensor.file)}`;
     if (unfit === undefined) used.set(name, tensor);
-    else faults.push({ kind: 'unfit', name, text: `${brief(name)} ${unfit}` });
+    else faults.push({ kind: 'unfit', name, text: `${brief(name)}${file} ${unfit}` });
   }
   const spare = [...tensors.keys()].filter((name) => !taken.has(name));
   for (const name of [...spare.filter((each) => !tied.has(each)), ...unexpected]) {

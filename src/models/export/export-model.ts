@@ -30,6 +30,7 @@ import {
 import { attachAdapters } from '../load/attach-adapters.js';
 import { torchDType } from '../load/stored-dtype.js';
 import { checkTied } from '../load/tied-check.js';
+import { unusedChoices } from '../load/unused-choices.js';
 import { checkTarget } from './check-target.js';
 import { exportAdapter } from './export-adapter.js';
 import { conversions, plural } from './export-notes.js';
@@ -73,7 +74,7 @@ async function exportLlava(
 ): Promise<ExportReport> {
   const plan = await planWeights(source, new Llava(assembly.config), assembly, options);
   const { dtype } = plan;
-  const unused = unusedChoices(assembly.config, options);
+  const unused = unusedNotes(assembly.config, options);
   const files = await (layout === 'hf' ? hfFiles : officialFiles)(assembly, { ...options, dtype });
   const heads = [`${LLAVA_PREFIXES.decoder}embed_tokens.weight`, `${LLAVA_PREFIXES.head}weight`];
   const main = { layout: LAYOUTS[layout], own: LLAVA_PREFIXES, folder: '' };
@@ -89,19 +90,11 @@ async function exportLlava(
 }
 
 /** What was chosen for the case that no file says it, and one does. */
-function unusedChoices(
-  { featureLayer: layer, vision, projector }: LlavaConfig,
-  { featureLayer = layer, select = projector.select }: ExportOptions,
-): string[] {
-  const fromEnd = (each: number): number => (each < 0 ? each : each - vision.numHiddenLayers - 1);
-  const notes: string[] = [];
-  if (fromEnd(featureLayer) !== fromEnd(layer)) {
-    notes.push(`The configuration says layer ${fromEnd(layer)}; ${featureLayer} was not used.`);
-  }
-  if (select !== projector.select) {
-    notes.push(`The configuration says ${projector.select}; ${select} was not used.`);
-  }
-  return notes;
+function unusedNotes(config: LlavaConfig, { featureLayer, select }: ExportOptions): string[] {
+  return unusedChoices(config, { featureLayer, featureSelect: select }).map(
+    ({ name, given, said }) =>
+      `The configuration says ${name === 'featureLayer' ? 'layer ' : ''}${said}; ${given} was not used.`,
+  );
 }
 
 async function exportText(

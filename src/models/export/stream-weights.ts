@@ -8,7 +8,7 @@ import { Linear } from '../../nn/index.js';
 import {
   type DType,
   dtypeBytes,
-  Generator,
+  RandomGenerator,
   empty,
   noGrad,
   scope,
@@ -151,7 +151,7 @@ async function readTensor(
 /** Rows drawn around the mean of the old ones, column by column; sums are made in fp64, a stretch of rows at a time. */
 function newRows(old: Tensor, rows: number, seed: number): Tensor {
   const [count = 0, width = 0] = old.shape;
-  const generator = Generator.create(seed);
+  const generator = RandomGenerator.create(seed);
   try {
     return noGrad(() =>
       scope(() => {

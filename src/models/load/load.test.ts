@@ -477,6 +477,44 @@ describe('adapters', () => {
     await expectSame(folder, { ...PARTS, llm, vision });
   });
 
+  test.each(['projector', 'llm', 'vision', 'base', 'adapter'] as const)(
+    'a fault of what is named as %s names it',
+    async (part) => {
+      const folder = temporary();
+      writeFileSync(join(folder, 'model.safetensors'), 'none');
+      const options = (name: string): LoadOptions =>
+        part === 'adapter' ? { adapters: [name] } : { [part]: name };
+      for (const name of [folder, join(folder, 'nowhere')]) {
+        expect(await failure(fixture(VARIANT, 'hf'), options(name))).toMatchObject({
+          message: expect.stringMatching(new RegExp(`^${part} ${name}: `)) as string,
+        });
+      }
+    },
+  );
+
+  test.each([
+    ['projector', 'clip'],
+    ['llm', 'projector'],
+    ['vision', 'llama'],
+  ] as const)('a %s that is a %s is refused', async (part, layout) => {
+    const options = { [part]: await made(layout) };
+    expect(await failure(fixture(VARIANT, 'hf'), options)).toMatchObject({ code: 'E_PART' });
+  });
+
+  test('a tensor of a part that does not fit is named with its file', async () => {
+    const projector = await made('projector', {
+      edit: (each) =>
+        each.name.endsWith('2.weight')
+          ? { ...each, shape: [each.shape[0]! * each.shape[1]!] }
+          : each,
+    });
+    const [llm, vision] = [await made('llama'), await made('clip')];
+    expect(await failure(llm, { ...PARTS, vision, projector })).toMatchObject({
+      code: 'E_TENSORS',
+      message: expect.stringContaining(`in ${projector}`) as string,
+    });
+  });
+
   test('a model that has an adapter is told to have one', async () => {
     const adapters = [adapter('lora')];
     const { model, assembly } = await loadLlava(fixture(VARIANT, 'hf'), { adapters });

@@ -8,7 +8,7 @@ import { checkTensors, type CheckedTensors } from '../../formats/layouts/check-t
 import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { type BuildOptions, type Kernels, kernelsFor } from '../../nn/index.js';
-import { type Device, type DType, Generator, type Tensor } from '../../torch/index.js';
+import { type Device, type DType, RandomGenerator, type Tensor } from '../../torch/index.js';
 import { type LanguageModel, TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
 import {
@@ -138,7 +138,7 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
     const { tensors, sources } = assembly;
     await checkTied({ where: source, tensors, sources, tied, allow, signal });
     await place(model, checked, source, options);
-    using generator = Generator.create(seed, device);
+    using generator = RandomGenerator.create(seed, device);
     model.initialize(device, { generator, std: model.decoder.config.initializerRange });
     const { tensors: stored, missing: fresh, unused } = checked;
     return { model, assembly, dtype, stored, fresh, unused };

@@ -5,7 +5,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join, resolve as resolvePath } from 'node:path';
 
-import { DataError } from '../../base/errors.js';
+import { DataError, PatinaError } from '../../base/errors.js';
 import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
@@ -93,11 +93,21 @@ export async function gatherPlaces(
   }
   const given = [...places];
   for (const place of given) await addBeneath(places, place, { ...options, given });
-  const projectors = places.filter(({ role }) => role === 'projector');
-  if (projectors.length === 0 || holds(projectors, 'projector')) return places;
-  throw new DataError(`${projectors[0]!.name} holds no projector.`, {
-    code: 'E_NO_PROJECTOR',
-    hint: 'Name the folder or the file of one, or a run that has trained one.',
+  for (const { role, name } of given) expectPart(places, role, name);
+  return places;
+}
+
+/** What is named as a part has to hold it, or stand on something that does. */
+function expectPart(places: readonly ModelPlace[], role: PlaceRole, name: string): void {
+  const parts = PARTS[role];
+  if (parts === undefined) return;
+  const tensors = places
+    .filter((place) => place.role === role)
+    .flatMap(({ sources }) => sources.flatMap((source) => [...source.tensors.keys()]));
+  if (tensors.some((each) => parts.includes(partOf(each, LLAVA_PREFIXES)!))) return;
+  throw new DataError(`${role} ${name}: it holds no tensors of a ${parts[0]!}.`, {
+    code: 'E_PART',
+    hint: `Name the file or folder of a ${parts[0]!}, or a run that has trained one (--${role}).`,
   });
 }
 
@@ -121,8 +131,16 @@ const PARTS: Readonly<Partial<Record<PlaceRole, readonly PartName[]>>> = {
   vision: ['vision'],
 };
 
+/** What is named; errors about what stands beside the model say which part they are about. */
 async function open(role: PlaceRole, name: string, options: AssembleOptions): Promise<ModelPlace> {
-  return openAt(role, name, await near('.', name, options), options);
+  try {
+    return await openAt(role, name, await near('.', name, options), options);
+  } catch (error) {
+    if (role !== 'model' && error instanceof PatinaError) {
+      error.message = `${role} ${name}: ${error.message}`;
+    }
+    throw error;
+  }
 }
 
 async function openAt(

@@ -104,7 +104,7 @@ const KINDS: Readonly<Record<string, ArgumentKind>> = {
     write: assign((name) => `deviceArgument(${name})`),
   },
   'Generator?': {
-    type: 'Generator | null',
+    type: 'RandomGenerator | null',
     width: 1,
     write: assign((name) => `generatorArgument(${name})`),
   },

@@ -45,7 +45,7 @@ ${used.map((name) => `  ${name},`).join('\n')}
 } from './door.js';
 import type { DType } from './dtype.js';
 import type { Device } from './native.js';
-import type { Generator } from './random.js';
+import type { RandomGenerator } from './random.js';
 import type { Tensor } from './tensor.js';
 `;
 }

@@ -12,7 +12,7 @@ import {
 import { checkRecipe, effectiveBatch, type RecipeInput } from '../../config/index.js';
 import type { DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
 import type { Sample, SegmentedModel } from '../../models/index.js';
-import { chooseDevice, Generator, noGrad } from '../../torch/index.js';
+import { chooseDevice, RandomGenerator, noGrad } from '../../torch/index.js';
 import type { TrainEvent, UpdateEvent, ValidationEvent } from '../events.js';
 import { planRun } from '../prepare/run-plan.js';
 import { choosePrecision } from '../prepare/precision.js';
@@ -109,7 +109,7 @@ function tinyTrainer(more: Partial<RecipeInput> = {}, data = tinyData()): Traine
   const model = tinyLlava();
   const device = chooseDevice(recipe.device);
   const precision = choosePrecision(recipe.precision, device);
-  const generator = Generator.create(5);
+  const generator = RandomGenerator.create(5);
   const { train, optimizer } = recipe;
   const trainable = prepareTrainable(model, {
     train,

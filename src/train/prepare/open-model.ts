@@ -5,6 +5,7 @@ import { resolveModel, type HubEvent } from '../../base/hub/resolve.js';
 import type { Recipe } from '../../config/index.js';
 import { loadFormat } from '../../data/index.js';
 import {
+  expectUsed,
   loadChatModel,
   usePictures,
   type ChatModel,
@@ -23,7 +24,7 @@ import {
   type LanguageModel,
 } from '../../models/index.js';
 import { kernelsFor, Linear } from '../../nn/index.js';
-import { Generator, type Device, type DType } from '../../torch/index.js';
+import { RandomGenerator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
 
 /** The fields of a recipe's `model` that name something on this machine or on the hub. */
@@ -73,7 +74,7 @@ async function newModel(
 ): Promise<OpenedModel> {
   const tokenizer = await resolveModel(found.tokenizer ?? model.tokenizer!, {
     signal,
-    onProgress: onDownload,
+    onDownload,
   });
   const source = { file: 'model.config', json };
   const hasTower = configKind(source) !== 'decoder';
@@ -83,7 +84,12 @@ async function newModel(
     ? new Llava(readLlavaConfig(source), build)
     : new TextModel(readDecoderConfig(source), build);
   try {
-    const generator = Generator.create(seed, device);
+    expectUsed(made instanceof Llava ? made.config : undefined, {
+      featureLayer: model.featureLayer,
+      featureSelect: model.featureSelect,
+      projectorDepth: model.projectorDepth,
+    });
+    const generator = RandomGenerator.create(seed, device);
     made.initialize(device, { generator, std: made.decoder.config.initializerRange });
     generator.dispose();
     const nothing = {
@@ -113,8 +119,7 @@ async function loadModel(
   { model, text, image, seed, train }: Recipe,
   { device, dtype, signal, onDownload, changedBase, found: known = {} }: OpenModelOptions,
 ): Promise<OpenedModel> {
-  const resolve = (name: string): Promise<string> =>
-    resolveModel(name, { signal, onProgress: onDownload });
+  const resolve = (name: string): Promise<string> => resolveModel(name, { signal, onDownload });
   const found: Partial<Record<ModelField, string>> = {};
   for (const field of MODEL_FIELDS) {
     const name = known[field] ?? (await weightsIn(model[field], { thorough: true, signal }));

@@ -6,7 +6,7 @@ import { formatWarnings, openDataset, type Dataset, type FormatWarning } from '.
 import {
   chooseDevice,
   type ChosenDevice,
-  Generator,
+  RandomGenerator,
   setThreads,
   torchFacts,
 } from '../../torch/index.js';
@@ -75,12 +75,12 @@ export async function* prepareRun(
         context: model.decoder.config.maxPositionEmbeddings,
         background: pictures?.background,
         signal,
-        onProgress: onDownload,
+        onDownload,
       },
     );
     closers.push(() => data.close());
 
-    const generator = Generator.create(recipe.seed, device.device);
+    const generator = RandomGenerator.create(recipe.seed, device.device);
     closers.push(() => generator.dispose());
     const trainable = prepareTrainable(model, {
       ...recipe,

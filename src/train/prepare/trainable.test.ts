@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { checkRecipe, type Recipe } from '../../config/index.js';
 import type { Llava } from '../../models/index.js';
-import { Generator } from '../../torch/index.js';
+import { RandomGenerator } from '../../torch/index.js';
 import { tinyLlava } from '../step/testing.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
 
@@ -19,7 +19,7 @@ function prepare(train: unknown, optimizer: object = {}): Trainable & { model: L
     optimizer: { learningRate: 1e-3, ...optimizer },
   });
   const model = tinyLlava();
-  const generator = Generator.create(3);
+  const generator = RandomGenerator.create(3);
   open.push(model, generator);
   const made = prepareTrainable(model, {
     train: recipe.train,

@@ -10,7 +10,7 @@ import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { Linear, type LoraAdapter } from '../../nn/index.js';
 import type { ParameterGroup } from '../../optim/index.js';
-import type { Device, DType, Generator, Tensor } from '../../torch/index.js';
+import type { Device, DType, RandomGenerator, Tensor } from '../../torch/index.js';
 
 /** One line of the table that is shown before the first update. */
 export interface TrainableRow {
@@ -38,7 +38,7 @@ export interface TrainableOptions {
   readonly dtype: DType;
   readonly device: Device;
   /** Draws new adapters. */
-  readonly generator: Generator;
+  readonly generator: RandomGenerator;
   /** Factor on all learning rates. @default 1 */
   readonly learningRateScale?: number;
 }

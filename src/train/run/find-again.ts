@@ -38,7 +38,7 @@ export async function findAgain(
       folder: run,
       what: `another (--set model.${field}=...)`,
       changed: changedBase,
-      resolve: (name) => resolveModel(name, { signal, onProgress: onDownload }),
+      resolve: (name) => resolveModel(name, { signal, onDownload }),
       ...{ onNotice, signal },
     });
   }

@@ -4,7 +4,7 @@
  * restored.
  */
 
-import { Generator, type Device } from '../../torch/index.js';
+import { RandomGenerator, type Device } from '../../torch/index.js';
 
 /** Where a stream of random numbers belongs. */
 export interface RandomPlace {
@@ -34,17 +34,17 @@ export function seedOf(...parts: readonly number[]): bigint {
 
 /** Gives each segment of each micro-batch its stream, through one generator that is seeded anew. */
 export class Randomness {
-  private readonly generator: Generator;
+  private readonly generator: RandomGenerator;
 
   constructor(
     private readonly seed: number,
     device: Device,
   ) {
-    this.generator = Generator.create(seed, device);
+    this.generator = RandomGenerator.create(seed, device);
   }
 
   /** The stream of a segment, at its beginning. */
-  of(segment: number, { update, microBatch, dataRank = 0 }: RandomPlace): Generator {
+  of(segment: number, { update, microBatch, dataRank = 0 }: RandomPlace): RandomGenerator {
     return this.generator.seed(seedOf(this.seed, update, microBatch, dataRank, segment));
   }
 

@@ -5,7 +5,7 @@ import { AdamW, Gate } from '../../optim/index.js';
 import {
   enableGrad,
   full,
-  Generator,
+  RandomGenerator,
   grad,
   liveTensors,
   noGrad,
@@ -66,7 +66,7 @@ function step(
 function build(tied: boolean, trains: (name: string) => boolean, dropout = 0): Llava {
   const model = tinyLlava({ tied });
   if (dropout > 0) {
-    const generator = Generator.create(9);
+    const generator = RandomGenerator.create(9);
     for (const [name, module] of model.namedModules()) {
       if (module instanceof Linear && name.includes('self_attn')) {
         module.attachAdapter({ rank: 2, alpha: 4, dropout });

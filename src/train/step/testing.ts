@@ -1,7 +1,7 @@
 /** For tests of the training step: a tiny LLaVA with random weights, and batches for it. */
 
 import { Llava, makeBatch, readLlavaConfig, type Batch, type Sample } from '../../models/index.js';
-import { Generator, type DType } from '../../torch/index.js';
+import { RandomGenerator, type DType } from '../../torch/index.js';
 
 export interface TinyOptions {
   tied?: boolean;
@@ -46,7 +46,7 @@ const configOf = (tied: boolean) =>
 /** A LLaVA of some thousand parameters, frozen, on the CPU. */
 export function tinyLlava({ tied = false, dtype = 'float32', seed = 1 }: TinyOptions = {}): Llava {
   const model = new Llava(configOf(tied), { dtype });
-  const generator = Generator.create(seed);
+  const generator = RandomGenerator.create(seed);
   model.initialize('cpu', { generator, std: 0.2 });
   generator.dispose();
   return model;
