@@ -12,7 +12,7 @@ import { readSafetensors } from '../../formats/safetensors/header.js';
 import { writeSafetensors } from '../../formats/safetensors/write.js';
 import { readSpan } from '../../formats/stored.js';
 import { loadChatModel } from '../../generate/index.js';
-import { exportModel, readTensorFile } from '../../models/index.js';
+import { describeSource, exportModel, readTensorFile } from '../../models/index.js';
 import { weightsIn } from '../run/run-weights.js';
 import type { TrainEvent } from '../events.js';
 import { ColourFolder, colourRecord } from '../testing-files.js';
@@ -207,6 +207,12 @@ async function check(start: string, how: Train): Promise<void> {
   if (!JSON.stringify(how).includes('lora') && !/adapter|DoRA/.test(start)) {
     expect(apart(began, ended).by).toBeLessThan(1e-20);
   }
+  if (existsSync(join(await weightsIn(path), 'adapter_config.json'))) {
+    const peft = folder.at(`peft-${exports++}`);
+    await exportModel(await weightsIn(path), 'peft', peft);
+    expect(apart(ended, await exported(peft)).by).toBe(0);
+  }
+  expect((await describeSource(await weightsIn(path))).faults).toEqual([]);
   const { model: spoken } = await loadChatModel(await weightsIn(path));
   expect(spoken.input.image?.tokens).toBe(4);
   spoken.dispose();
