@@ -45,13 +45,7 @@ export {
   tensorsBeneath,
   textFolders,
 } from './load/places.js';
-export {
-  identify,
-  type Identity,
-  locate,
-  type LocateOptions,
-  nearTo,
-} from './provenance/locate.js';
+export { identify, type Identity, locate, type LocateOptions } from './provenance/locate.js';
 export * from './provenance/provenance.js';
 export { placeTensors, type Placement, type PlaceOptions } from './load/place.js';
 export * from './load/stored-dtype.js';

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { basename, dirname, join, relative, resolve as resolvePath } from 'node:path';
+import { basename, dirname, join, resolve as resolvePath } from 'node:path';
 
 import { DataError, PatinaError } from '../../base/errors.js';
 import { inspect } from '../../formats/layouts/inspect.js';
@@ -40,11 +40,6 @@ export async function identify(path: string, { signal }: IdentifyOptions = {}): 
     if (!hasNone || !existsSync(tokenizer)) throw error;
     return { layout: 'tokenizer', digest: await fileDigest(tokenizer, { signal }), config: null };
   }
-}
-
-/** A path as it leads from the folder of a run. */
-export function nearTo(run: string, path: string): string {
-  return relative(run, path);
 }
 
 export interface LocateOptions extends IdentifyOptions {
@@ -136,7 +131,8 @@ function* candidates({ name, path, near }: NamedWeights, folder: string): Genera
   if (commit !== undefined && !name.includes('@')) {
     yield { name: `${name}@${commit}`, isPath: false };
   }
-  yield { name, isPath: false };
+  // The name of a run stands for another checkpoint by now.
+  yield { name, isPath: false, isGuess: commit === undefined };
 }
 
 async function find(

@@ -4,7 +4,7 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { isAbsolute, join } from 'node:path';
+import { isAbsolute, join, relative } from 'node:path';
 import { DataError } from '../../base/errors.js';
 import { packageRoot } from '../../base/native-path.js';
 import type { Recipe } from '../../config/index.js';
@@ -23,7 +23,6 @@ import {
   type Identity,
   isOnTop,
   type ModelPlace,
-  nearTo,
   PROVENANCE,
   type Provenance,
   provenanceText,
@@ -205,7 +204,7 @@ async function dataOf(
 function withNear({ beneath, began, ...rest }: Recorded, run: string): Provenance {
   const near = <T extends { path: string }>(each: T): T & { near: string } => ({
     ...each,
-    near: nearTo(run, each.path),
+    near: relative(run, each.path),
   });
   return {
     ...rest,

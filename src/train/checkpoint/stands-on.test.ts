@@ -220,6 +220,20 @@ describe('a base that changed is refused, and taken where that is asked for:', (
   });
 });
 
+test('a run that was begun with a checkpoint which is gone since says so, and is whole without it', async () => {
+  const two = await run({
+    model: { from: one() },
+    train: { projector: 'full', decoder: 'frozen' },
+    run: { root: join(project, 'runs'), name: 'two' },
+  });
+  rmSync(await weightsIn(one()), { recursive: true });
+  expect(await load(two)).toEqual([]);
+  await expect(resume(two)).rejects.toMatchObject({
+    code: 'E_BASE_MISSING',
+    message: expect.stringContaining(one()) as string,
+  });
+});
+
 test('what says it and is damaged is an error; an old checkpoint has none and is read by its own files', async () => {
   const copy = join(project, 'copy');
   cpSync(await weightsIn(one()), copy, { recursive: true });
