@@ -262,5 +262,5 @@ describe('a run that moves nothing leaves what it began with', () => {
       ),
       { numRuns: process.env['PATINA_FULL'] === '1' ? 80 : 4 },
     );
-  });
+  }, 600_000);
 });
