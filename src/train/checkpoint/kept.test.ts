@@ -195,9 +195,9 @@ async function check(start: string, how: Train): Promise<void> {
   try {
     path = await run({ ...STILL, model, train: how }, { maxUpdates: 1 });
   } catch (error) {
-    // Refused, before its first update: PEFT has one form for an adapter.
+    // Refused, before its first update: PEFT has one form for an adapter; XTuner's layer -2 of one is before all that LoRA could adapt.
     expect(error).toBeInstanceOf(PatinaError);
-    expect((error as PatinaError).code).toBe('E_ADAPTER_FORM');
+    expect(['E_ADAPTER_FORM', 'E_TRAIN_NOTHING']).toContain((error as PatinaError).code);
     return;
   }
   // A projector that is drawn anew has no beginning.
