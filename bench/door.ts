@@ -33,7 +33,7 @@ interface Case {
   readonly python?: string;
 }
 
-const cpp = cppLoop<'add' | 'linear'>('joint_loop.cc');
+const cpp = cppLoop<'add' | 'linear'>('door_loop.cc');
 
 function casesOn(device: Device): Case[] {
   const [x, y] = [ones([4], { device }), ones([4], { device })];

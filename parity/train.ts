@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 
 import { DataError } from '../src/base/errors.js';
-import { wrapAdapterName } from '../src/formats/layouts/adapter-names.js';
+import { peftName } from '../src/formats/layouts/adapter-names.js';
 import {
   finish,
   type Llava,
@@ -205,7 +205,7 @@ async function train(
     trajectory.gradient_norms.push(norm[0]!);
     trajectory.learning_rates.push(learningRate * rates(update));
   }
-  const rename = (name: string): string => (adapter === undefined ? name : wrapAdapterName(name));
+  const rename = (name: string): string => (adapter === undefined ? name : peftName(name));
   const final = new Map(chosen.map(([name, tensor]) => [rename(name), tensor.detach().clone()]));
   setup.store.dispose();
   randomness.dispose();

@@ -143,7 +143,7 @@ function summary({ folder, layout, files, parameters, bytes, dtype, notes }: Exp
 
 /** The description as text. */
 export function describe(found: SourceDescription): string {
-  const { path, sources, parts, missing, lacks, faults } = found;
+  const { path, sources, parts, beneath, missing, lacks, faults } = found;
   const lines = [path];
   for (const source of sources) {
     const adapter = source.isAdapter ? 'adapter, ' : '';
@@ -162,6 +162,7 @@ export function describe(found: SourceDescription): string {
       `  ${part.padEnd(10)}${formatCount(parameters)} parameters in ${count(tensors, 'tensor')}, ${dtypes.join(', ')}, ${formatBytes(bytes)}${isAdapter ? ', adapter' : ''}`,
     );
   }
+  for (const { role, name } of beneath) lines.push(`  stands on: ${name} (${role})`);
   if (missing.length > 0) lines.push(`  missing parts: ${missing.join(', ')}`);
   if (lacks.length > 0) lines.push(`  not beside it: ${lacks.join(', ')}`);
   for (const fault of faults) lines.push(`  fault: ${fault}`);

@@ -27,7 +27,14 @@ export function unwrapAdapterName(stored: string): string {
     );
 }
 
-/** The name in PEFT's file for a name in the layout of the adapted model. */
-export function wrapAdapterName(name: string): string {
-  return PREFIX + name;
+/**
+ * The name in PEFT's file for one in the adapted model: the weight and the bias beneath an adapter belong to its `base_layer`.
+ *
+ * @param layers that have an adapter and hold such weights. @default none
+ */
+export function peftName(name: string, layers: ReadonlySet<string> = new Set()): string {
+  const leaf = name.lastIndexOf('.');
+  const module = name.slice(0, leaf);
+  const isBeneath = layers.has(module) && !isAdapterTensor(name);
+  return PREFIX + (isBeneath ? `${module}.base_layer${name.slice(leaf)}` : name);
 }

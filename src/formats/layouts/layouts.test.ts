@@ -7,7 +7,7 @@ import { packageRoot } from '../../base/native-path.js';
 import { readSafetensors } from '../safetensors/header.js';
 import { encodeSafetensors } from '../safetensors/write.js';
 import { readDense, type StoredTensor } from '../stored.js';
-import { unwrapAdapterName, wrapAdapterName } from './adapter-names.js';
+import { unwrapAdapterName, peftName } from './adapter-names.js';
 import { checkTensors, TensorsError } from './check-tensors.js';
 import { nameTensors } from './name-tensors.js';
 import { partOf, toOwnName, toStoredName } from './rename.js';
@@ -138,7 +138,7 @@ describe('adapters', () => {
   test.each(Object.entries(names.adapters))('%s', (_, stored) => {
     const { tensors, unexpected } = named(stored);
     expect(unexpected).toEqual([]);
-    for (const [name, { name: source }] of tensors) expect(wrapAdapterName(name)).toBe(source);
+    for (const [name, { name: source }] of tensors) expect(peftName(name)).toBe(source);
     const module = 'model.language_model.layers.0.mlp.down_proj';
     expect(tensors.has(`${module}.lora_A.weight`)).toBe(true);
     expect(tensors.has('model.multi_modal_projector.linear_1.bias')).toBe(true);

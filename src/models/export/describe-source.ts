@@ -9,6 +9,7 @@ import { Llava } from '../llava.js';
 import { assembleAny } from '../load/assemble.js';
 import { attachAdapters } from '../load/attach-adapters.js';
 import { imageProcessorIn } from '../load/find-image-processor.js';
+import { type Beneath, readProvenance } from '../provenance/provenance.js';
 import { TokenizerFiles } from './tokenizer-files.js';
 
 export interface SourceDescription {
@@ -25,6 +26,8 @@ export interface SourceDescription {
     readonly unexpected: readonly string[];
   }[];
   readonly parts: Readonly<Partial<Record<PartName, PartFacts>>>;
+  /** What a checkpoint stands on, which gives what it does not hold. */
+  readonly beneath: readonly Pick<Beneath, 'role' | 'name' | 'layout'>[];
   /** Parts of a LLaVA that are not there. */
   readonly missing: readonly PartName[];
   /** What is not beside the parts that are there, and other folders must bring. */
@@ -45,10 +48,13 @@ export async function describeSource(
   path: string,
   { signal }: { signal?: AbortSignal | undefined } = {},
 ): Promise<SourceDescription> {
-  const { sources, parts, missing } = await inspect(path, { signal });
-  const lacks = await findLacks(sources, parts);
+  const { sources, parts, ...inspected } = await inspect(path, { signal });
+  const { beneath = [] } = (await readProvenance(path)) ?? {};
+  const missing = beneath.length > 0 ? [] : inspected.missing;
+  const lacks = beneath.length > 0 ? [] : await findLacks(sources, parts);
   return {
     path,
+    beneath: beneath.map(({ role, name, layout }) => ({ role, name, layout })),
     sources: sources.map(({ ignored, ...source }) => {
       const reasons = new Map<string, number>();
       for (const why of ignored.values()) reasons.set(why, (reasons.get(why) ?? 0) + 1);

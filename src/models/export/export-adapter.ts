@@ -4,13 +4,15 @@ import { join } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
 import { resolveModel } from '../../base/hub/resolve.js';
-import { isAdapterTensor, wrapAdapterName } from '../../formats/layouts/adapter-names.js';
+import { isAdapterTensor, peftName } from '../../formats/layouts/adapter-names.js';
 import { checkTensors } from '../../formats/layouts/check-tensors.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
 import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
 import { adapterOf, isTextOnly, textName } from '../load/assemble.js';
+import { adaptedLayers } from '../load/attach-adapters.js';
 import { torchDType } from '../load/stored-dtype.js';
+import { PROVENANCE } from '../provenance/provenance.js';
 import { conversions } from './export-notes.js';
 import type { ExportOptions, ExportReport } from './export-options.js';
 import { peftConfig } from './peft-config.js';
@@ -18,8 +20,18 @@ import { type Companion, configText } from './small-files.js';
 import { streamWeights } from './stream-weights.js';
 import { totalBytes, writeExport } from './write-export.js';
 
-/** How the adapter's pictures were made into squares, which the model beneath may do otherwise. PEFT passes it over. */
-const PICTURES = 'preprocessor_config.json';
+/**
+ * What an adapter of a run says of itself: how its pictures were made into squares and its texts became tokens, which the model
+ * beneath may do otherwise, and what it stands on. PEFT passes it over.
+ */
+const ALONG = [
+  'preprocessor_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'chat_template.jinja',
+  'generation_config.json',
+  PROVENANCE,
+];
 
 /** Adapters as PEFT keeps them: those of the source and of `adapters`, with what trained beside them. */
 export async function exportAdapter(
@@ -57,7 +69,8 @@ export async function exportAdapter(
   const unexpected = sources.flatMap((each) => each.unexpected);
   checkTensors({ where: source, tensors, unexpected, expected: shapes(tensors), allow });
   const dtype = options.dtype ?? torchDType(firstAdapterTensor(tensors));
-  const stream = streamWeights(tensors, wrapAdapterName, {
+  const layers = new Set(adapters.flatMap(adaptedLayers).map(({ path }) => path));
+  const stream = streamWeights(tensors, (name) => peftName(name, layers), {
     where: source,
     dtype,
     adapters: [],
@@ -73,8 +86,10 @@ export async function exportAdapter(
     base: base.find((name): name is string => typeof name === 'string' && name !== '') ?? null,
   });
   const files: Companion[] = [{ name: 'adapter_config.json', content: configText(config) }];
-  const pictures = sources.map(({ path }) => join(path, PICTURES)).find((file) => existsSync(file));
-  if (pictures !== undefined) files.push({ name: PICTURES, content: { path: pictures } });
+  for (const name of ALONG) {
+    const file = sources.map(({ path }) => join(path, name)).find((each) => existsSync(each));
+    if (file !== undefined) files.push({ name, content: { path: file } });
+  }
   const contents = [{ inside: '', stem: 'adapter_model', tensors: stream }];
   // PEFT knows one file.
   const whole = { ...options, shardBytes: Infinity };

@@ -33,11 +33,15 @@ export function peftConfig(
       { code: 'E_ADAPTER_FORM', hint: 'Merge one of them into the model first (--merge).' },
     );
   }
-  const saved = [...tensors.keys()].filter((name) => !isAdapterTensor(name));
+  const layers = adapters.flatMap(adaptedLayers);
+  const adapted = new Set(layers.map(({ path }) => path));
+  const saved = [...tensors.keys()].filter(
+    (name) => !isAdapterTensor(name) && !adapted.has(name.slice(0, name.lastIndexOf('.'))),
+  );
   const { dropout, dora, rsLora } = adapters[0]!.config;
   return adapterJson({
     ...{ base, dropout, dora, rsLora, tied },
-    layers: adapters.flatMap(adaptedLayers),
+    layers,
     saved: [...new Set(saved.map((name) => moduleOf(name, own)))],
   });
 }

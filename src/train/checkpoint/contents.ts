@@ -4,7 +4,7 @@
  */
 
 import { UsageError } from '../../base/errors.js';
-import { wrapAdapterName } from '../../formats/layouts/adapter-names.js';
+import { peftName } from '../../formats/layouts/adapter-names.js';
 import { partOf, toStoredName } from '../../formats/layouts/rename.js';
 import {
   LAYOUTS,
@@ -87,17 +87,13 @@ function adapterContents(
   );
   const tensors: NamedTensor[] = [];
   for (const [name, tensor] of parameters) {
-    if (isAdapter(name)) tensors.push({ name: wrapAdapterName(name), tensor });
-    else if (isUnder(name)) {
-      // PEFT calls the layer beneath an adapter so.
-      const base = `${moduleOf(name)}.base_layer${name.slice(moduleOf(name).length)}`;
-      if (needed.has(name)) tensors.push({ name: wrapAdapterName(base), tensor });
-    } else if (isIn(name, modules)) tensors.push({ name: wrapAdapterName(name), tensor });
+    const isHeld = isUnder(name) ? needed.has(name) : isIn(name, modules);
+    if (isAdapter(name) || isHeld) tensors.push({ name: peftName(name, layers), tensor });
   }
   // PEFT would leave the other side of a tied pair as it was.
   const twins = [...options.model.tied].filter(([, target]) => isIn(target, modules));
   for (const [name, target] of twins) {
-    tensors.push({ name: wrapAdapterName(name), tensor: parameters.get(target)! });
+    tensors.push({ name: peftName(name, layers), tensor: parameters.get(target)! });
   }
   const saved = [...modules, ...twins.map(([name]) => moduleOf(name))];
   return { kind: 'adapter', tensors, adapters, saved, tied: twins.length > 0 };
@@ -122,10 +118,13 @@ function savedModules(
     const trains = part === 'head' ? 'decoder' : part;
     const isFull = table.some(({ part: each, kind }) => each === trains && kind === 'full');
     const isWhole = names.every((name) => needed.has(name)) || (isFull && !names.some(isAdapter));
-    if (isWhole) modules.add(own[part]!.slice(0, -1));
+    // Within a whole decoder PEFT finds no embeddings that it could tie.
+    const isApart = part === 'decoder' && model.tied.size > 0;
+    if (isWhole && !isApart) modules.add(own[part]!.slice(0, -1));
     else for (const name of held) modules.add(moduleOf(name));
   }
-  return [...modules];
+  // One within another is held with that.
+  return [...modules].filter((path) => !isIn(path, [...modules]));
 }
 
 /**

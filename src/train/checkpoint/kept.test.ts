@@ -12,8 +12,9 @@ import { readSafetensors } from '../../formats/safetensors/header.js';
 import { writeSafetensors } from '../../formats/safetensors/write.js';
 import { readSpan } from '../../formats/stored.js';
 import { loadChatModel } from '../../generate/index.js';
-import { exportModel, readTensorFile } from '../../models/index.js';
+import { describeSource, exportModel, readTensorFile } from '../../models/index.js';
 import { weightsIn } from '../run/run-weights.js';
+import type { TrainEvent } from '../events.js';
 import { ColourFolder, colourRecord } from '../testing-files.js';
 import { resumeRun, train, type TrainOptions } from '../train.js';
 
@@ -32,10 +33,12 @@ const DORA = { lora: { rank: 2, alpha: 4, dora: true } };
 
 /** Trains, and returns the folder of the run. */
 async function run(more: Partial<RecipeInput>, options: TrainOptions = { maxUpdates: 2 }) {
+  return end(train(folder.recipe(more), options));
+}
+
+async function end(events: AsyncIterable<TrainEvent>): Promise<string> {
   let path: string | null = null;
-  for await (const event of train(folder.recipe(more), options)) {
-    if (event.type === 'end') path = event.run;
-  }
+  for await (const event of events) if (event.type === 'end') path = event.run;
   return path!;
 }
 
@@ -183,7 +186,6 @@ beforeAll(async () => {
 });
 afterAll(() => folder.remove());
 
-const PARTS = ['vision', 'projector', 'decoder'] as const;
 const HOW = ['frozen', 'full', LORA, DORA] as const;
 
 /** Runs, and compares whatever can be made of the run with what it began with. */
@@ -205,10 +207,16 @@ async function check(start: string, how: Train): Promise<void> {
   if (!JSON.stringify(how).includes('lora') && !/adapter|DoRA/.test(start)) {
     expect(apart(began, ended).by).toBeLessThan(1e-20);
   }
+  if (existsSync(join(await weightsIn(path), 'adapter_config.json'))) {
+    const peft = folder.at(`peft-${exports++}`);
+    await exportModel(await weightsIn(path), 'peft', peft);
+    expect(apart(ended, await exported(peft)).by).toBe(0);
+  }
+  expect((await describeSource(await weightsIn(path))).faults).toEqual([]);
   const { model: spoken } = await loadChatModel(await weightsIn(path));
   expect(spoken.input.image?.tokens).toBe(4);
   spoken.dispose();
-  for await (const event of resumeRun(path, { maxUpdates: 2 })) void event;
+  await end(resumeRun(path, { maxUpdates: 2 }));
   expect(apart(began, await exported(path)).by).toBeLessThan(1e-6);
   const on = { vision: 'frozen', projector: 'full', decoder: 'frozen' } as const;
   const further = await run({ ...STILL, model: { from: path }, train: on }, { maxUpdates: 1 });

@@ -25,7 +25,7 @@ let project: string;
 let number = 0;
 
 const LORA = { lora: { rank: 2, alpha: 4 } };
-const json = <T>(path: string): T => JSON.parse(readFileSync(path, 'utf8')) as T;
+const json = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
 
 async function run(more: Partial<RecipeInput>): Promise<string> {
   let path: string | null = null;
@@ -49,7 +49,8 @@ async function resume(path: string, options: ResumeOptions = {}): Promise<string
   const onDownload: ResumeOptions['onDownload'] = (event) => {
     if (event.type === 'notice') said.push(event.message);
   };
-  for await (const event of resumeRun(path, { maxUpdates: 2, ...options, onDownload })) void event;
+  const events = resumeRun(path, { maxUpdates: 2, ...options, onDownload });
+  while ((await events.next()).done !== true);
   return said;
 }
 
@@ -85,7 +86,7 @@ function changeWeights(): void {
 
 test('is said beside the checkpoint and in the folder of the run', async () => {
   const checkpoint = await weightsIn(one());
-  const said = json<Provenance>(join(checkpoint, 'provenance.json'));
+  const said = json(join(checkpoint, 'provenance.json')) as Provenance;
   expect(json(join(one(), 'provenance.json'))).toEqual(said);
   const named = { name: base(), path: base(), near: '../../base', layout: 'hf' };
   expect(said).toMatchObject({
@@ -184,7 +185,7 @@ describe('a base that changed is refused, and taken where that is asked for:', (
       'its configuration',
       () => {
         const file = base('config.json');
-        const config = json<Record<string, object>>(file);
+        const config = json(file) as Record<string, object>;
         const text = { ...config['text_config'], rms_norm_eps: 1e-3 };
         writeFileSync(file, JSON.stringify({ ...config, text_config: text }));
       },
@@ -212,7 +213,7 @@ describe('a base that changed is refused, and taken where that is asked for:', (
 
   test('not where a file only says it in another form', async () => {
     const file = base('config.json');
-    const config = json<Record<string, object>>(file);
+    const config = json(file) as Record<string, object>;
     const entries = Object.entries(config).reverse();
     writeFileSync(file, JSON.stringify(Object.fromEntries(entries)));
     expect(await load(one())).toEqual([]);
@@ -253,7 +254,7 @@ test('the tokenizer that a run was told to use comes with it', async () => {
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     cpSync(join(source, name), join(own, name));
   }
-  const config = json<object>(join(own, 'tokenizer_config.json'));
+  const config = json(join(own, 'tokenizer_config.json')) as object;
   const template = "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}";
   writeFileSync(join(own, 'chat_template.jinja'), template);
   writeFileSync(
