@@ -1,34 +1,52 @@
-import { expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
-import { createFormat } from '../text/format.js';
-import { loadTokenizer } from '../text/load-tokenizer.js';
-import { fixture } from '../text/testing.js';
+import { createFormat, type FormatOptions } from '../text/format.js';
+import { fixtureTokenizer } from '../text/testing.js';
 import { formatWarnings } from './warnings.js';
 
-const turns = '{% for m in messages %}{{ m.role }}: {{ m.content }}';
-const header = '{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}';
+const turns = (end: string, start = ''): string =>
+  `${start}{% for m in messages %}{{ m.role }}: {{ m.content }}${end}{% endfor %}` +
+  '{% if add_generation_prompt %}assistant: {% endif %}';
 
-it.each<[string, string, string[]]>([
-  ['ends and begins as it should', `{{ bos_token }}${turns}<|eot_id|>${header}`, []],
-  ['teaches no end', `{{ bos_token }}${turns} ${header}`, ['end-not-learned']],
-  ['has no first token', `${turns}<|eot_id|>${header}`, ['first-token-missing']],
-  ['has neither', `${turns} ${header}`, ['end-not-learned', 'first-token-missing']],
-])('a template that %s', async (_what, source, expected) => {
-  const tokenizer = await loadTokenizer(fixture('llava/llama3/hf'));
-  const format = createFormat(tokenizer, { template: { source, name: 'test' } });
-  expect(formatWarnings(format)).toEqual(expected);
+async function format(source: string, options: FormatOptions = {}) {
+  const template = { source, name: 'test' };
+  return createFormat(await fixtureTokenizer('tokenizer'), { template, ...options });
+}
+
+describe('of a template that ends an answer by', () => {
+  test.each<[string, string, boolean]>([
+    ['a special token', turns('<|eot_id|>'), true],
+    ['the end token', turns('{{ eos_token }}'), true],
+    ['one after answers alone', turns("{{ eos_token if m.role == 'assistant' }}"), true],
+    ['the end of a line', turns('\n'), false],
+    ['nothing', turns(''), false],
+    ['what it refuses to say', "{{ raise_exception('no') }}", true],
+  ])('%s', async (_, source, isEnd) => {
+    expect(formatWarnings(await format(source)).includes('end-not-learned')).toBe(!isEnd);
+  });
+
+  test('a token that the model stops on, whatever its kind', async () => {
+    const found = await format(turns('#', '{{ bos_token }}'));
+    expect(formatWarnings(found)).toEqual(['end-not-learned']);
+    expect(formatWarnings(found, found.tokenizer.encode('#'))).toEqual([]);
+  });
 });
 
-it('a token on which the model stops is an end, whatever the tokenizer says of it', async () => {
-  const tokenizer = await loadTokenizer(fixture('llava/llama3/hf'));
-  const source = `{{ bos_token }}${turns}!${header}`;
-  const format = createFormat(tokenizer, { template: { source, name: 'test' } });
-  expect(formatWarnings(format)).toEqual(['end-not-learned']);
-  expect(formatWarnings(format, [tokenizer.idOf('!')!])).toEqual([]);
+test("of XTuner's formats nothing is odd, but where the tokenizer is another's", async () => {
+  for (const [name, template] of [
+    ['tokenizer', 'llama3_chat'],
+    ['tokenizer-vicuna', 'vicuna'],
+  ] as const) {
+    expect(formatWarnings(createFormat(await fixtureTokenizer(name), { template }))).toEqual([]);
+  }
+  const stranger = createFormat(await fixtureTokenizer('tokenizer-vicuna'), {
+    template: 'llama3_chat',
+  });
+  expect(formatWarnings(stranger)).toEqual(['format-tokens-missing', 'end-not-learned']);
 });
 
-it('a template that takes no such conversation tells nothing: its records will', async () => {
-  const tokenizer = await loadTokenizer(fixture('llava/llama3/hf'));
-  const template = { source: "{{ raise_exception('no') }}", name: 'test' };
-  expect(formatWarnings(createFormat(tokenizer, { template }))).toEqual([]);
+test('a first token that is left out is told, unless a processor adds it', async () => {
+  const source = turns('<|eot_id|>');
+  expect(formatWarnings(await format(source))).toEqual(['first-token-missing']);
+  expect(formatWarnings(await format(source, { hasProcessor: true }))).toEqual([]);
 });

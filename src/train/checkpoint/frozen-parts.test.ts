@@ -101,6 +101,20 @@ describe('a part that is frozen where a run goes on', () => {
     expect(far((await leftBy(run)).vision, before.vision)).toBeLessThan(1e-7);
   });
 
+  test('is written with the row of its image token, and read without', async () => {
+    const tokenizer = folder.at('tokenizer');
+    const run = await begin({
+      model: { config: { ...TINY_CONFIG, image_token_index: 320 }, tokenizer },
+    });
+    const { tensors } = await readSafetensors(join(await weightsIn(run), 'model.safetensors'));
+    const embeddings = tensors.find(({ name }) => name.endsWith('embed_tokens.weight'))!;
+    expect(embeddings.shape[0]).toBeGreaterThan(320);
+    const before = await leftBy(run);
+    await goOn(run, ['train.decoder=frozen']);
+    expect((await goOn(run, [], { maxUpdates: 5 })).at(-1)).toMatchObject({ update: 5 });
+    expect((await leftBy(run)).decoder).toEqual(before.decoder);
+  });
+
   test('is not what it was before, where an adapter had been folded into it', async () => {
     const adapter = await begin({ model: from(), train: { vision: LORA, decoder: LORA } });
     const run = await begin({

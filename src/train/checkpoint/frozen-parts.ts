@@ -18,8 +18,8 @@ import { readAdapterConfig } from '../../models/load/adapter-config.js';
 import { attachAdapters } from '../../models/load/attach-adapters.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { Linear } from '../../nn/index.js';
-import { RandomGenerator, type Device, type DType } from '../../torch/index.js';
-import { restoreTensors, misfit } from './restore-tensors.js';
+import { RandomGenerator, type Device, type DType, type Tensor } from '../../torch/index.js';
+import { misfit, restoreTensors, withoutRows } from './restore-tensors.js';
 import { OPTIMIZER_FILE, parameterOf } from './trainer-state.js';
 
 /** The part that a parameter trains with. */
@@ -66,7 +66,10 @@ export async function takeFrozen(
     const part = trainsWith(model, name);
     return part !== undefined && train[part] === 'frozen';
   });
-  const tensors = new Map(held);
+  const there = model.namedParameters();
+  const tensors = new Map(
+    held.map(([name, stored]) => [name, withoutRows(stored, newRows(name, stored, there))]),
+  );
   detachFolded(model, tensors);
   await attachHeld(model, { checkpoint, tensors, dtype });
   const generator = RandomGenerator.create(seed, device);
@@ -76,6 +79,17 @@ export async function takeFrozen(
   const targets = [...parameters].filter(([name]) => tensors.has(name));
   await restoreTensors(checkpoint, tensors, new Map(targets));
   return new Set(tensors.keys());
+}
+
+/** Rows that a whole model was written with beside its own: those of tokens that the decoder has not. */
+function newRows(
+  name: string,
+  { shape }: StoredTensor,
+  there: ReadonlyMap<string, Tensor>,
+): number {
+  const own = there.get(name)?.shape[0];
+  if (own === undefined || !/(embed_tokens|lm_head)\.weight$/.test(name)) return 0;
+  return Math.max(0, (shape[0] ?? 0) - own);
 }
 
 /** A weight without its adapter is one into which the adapter was folded when its part began to train fully. */

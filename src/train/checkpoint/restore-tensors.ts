@@ -1,7 +1,7 @@
 /** Values from a file into tensors that are there already: one at a time, so that nothing is held twice. */
 
 import { DataError } from '../../base/errors.js';
-import type { StoredTensor } from '../../formats/stored.js';
+import { elementCount, type StoredTensor } from '../../formats/stored.js';
 import { placeTensors, torchDType } from '../../models/index.js';
 import { noGrad, type Tensor } from '../../torch/index.js';
 
@@ -35,6 +35,18 @@ export async function restoreTensors(
     noGrad(() => targets.get(names[i]!)!.copy_(tensor));
     tensor.dispose();
   });
+}
+
+/** What is stored, without rows that writing has added at its end. */
+export function withoutRows(stored: StoredTensor, rows: number): StoredTensor {
+  const [first = 0, ...rest] = stored.shape;
+  if (rows === 0) return stored;
+  const shape = [first - rows, ...rest];
+  return {
+    ...stored,
+    shape,
+    bytes: (stored.bytes / elementCount(stored.shape)) * elementCount(shape),
+  };
 }
 
 export function misfit(where: string, what: string): DataError {

@@ -6,7 +6,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeShards } from '../../formats/safetensors/shards.js';
-import { elementCount, type StoredTensor } from '../../formats/stored.js';
 import { adapterJson } from '../../models/export/adapter-json.js';
 import { type Companion, configText } from '../../models/export/small-files.js';
 import { grownSource } from '../../models/export/stream-weights.js';
@@ -15,7 +14,7 @@ import type { SegmentedModel } from '../../models/index.js';
 import type { LoraAdapter } from '../../nn/index.js';
 import { type CheckpointContents, contentsOf } from './contents.js';
 import { checkpointTensors, type PartChanges, trainsWith } from './frozen-parts.js';
-import { restoreTensors } from './restore-tensors.js';
+import { restoreTensors, withoutRows } from './restore-tensors.js';
 import type { Trainable } from '../prepare/trainable.js';
 
 export interface TrainedWeightsOptions {
@@ -113,18 +112,6 @@ export class TrainedWeights {
       dora: facts[0]!.dora,
     });
   }
-}
-
-/** What is stored, without rows that writing has added at its end. */
-function withoutRows(stored: StoredTensor, rows: number): StoredTensor {
-  const [first = 0, ...rest] = stored.shape;
-  if (rows === 0) return stored;
-  const shape = [first - rows, ...rest];
-  return {
-    ...stored,
-    shape,
-    bytes: (stored.bytes / elementCount(stored.shape)) * elementCount(shape),
-  };
 }
 
 function formOf({ rank, scaling, dropout, dora, rsLora }: LoraAdapter) {
