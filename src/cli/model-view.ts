@@ -16,6 +16,8 @@ export interface ModelView {
   readonly tokenizer: string;
   /** What a checkpoint was trained with. */
   readonly provenance: Provenance | undefined;
+  /** Most tokens that it was made for. */
+  readonly context: number;
   /** `null` for a decoder alone. */
   readonly image: {
     readonly tokens: number;
@@ -39,10 +41,14 @@ export async function viewModel(
   const assembly = await assembleAny(await resolve(source), { resolve, ...options });
   const { provenance } = assembly;
   const tokenizer = await firstWith('tokenizer.json', textFolders(assembly.places));
-  if (assembly.kind === 'text') return { tokenizer, provenance, image: null };
+  if (assembly.kind === 'text') {
+    const context = assembly.config.maxPositionEmbeddings;
+    return { tokenizer, provenance, context, image: null };
+  }
   const model = new Llava(assembly.config);
   const { tokens, tokenId, size } = model.input.image!;
   model.dispose();
   const settings = await readPictureSettings(assembly, { size, mode });
-  return { tokenizer, provenance, image: { tokens, tokenId, settings } };
+  const context = assembly.config.text.maxPositionEmbeddings;
+  return { tokenizer, provenance, context, image: { tokens, tokenId, settings } };
 }

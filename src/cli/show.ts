@@ -78,7 +78,10 @@ async function showData(data: string, flags: ShowFlags, session: Session): Promi
   const coloured = session.stdout.isTTY === true && (process.env['NO_COLOR'] ?? '') === '';
   await showRecords({
     ...{ data, index, json, session },
-    encode: { format, maxLength, imageTokens, specialTokens, system: systemOf(flags, view) },
+    encode: {
+      ...{ format, maxLength, imageTokens, specialTokens },
+      ...{ context: view?.context, system: systemOf(flags, view) },
+    },
     expand: flags.expand === true ? expansion(format, view, imageTokens) : undefined,
     marks: coloured ? COLOUR_MARKS : PLAIN_MARKS,
   });

@@ -184,6 +184,54 @@ describe('a dataset', () => {
     }
   });
 
+  it('knows data again by what they hold, wherever they lie', async () => {
+    const records = Array.from({ length: 9 }, (_, i) => record(`c${i}`, i));
+    const name = async (path: string, list: readonly unknown[]): Promise<DataRecipe> =>
+      dataRecipe([await folder.writeLines(path, list)]);
+    const dataset = await open(await name('here.jsonl', records));
+    const { value } = await dataset.updates({ batchSize: 2 }).next();
+    const from = (value as UpdateData).cursor;
+    await dataset.close();
+
+    const moved = await open(await name('there/moved.jsonl', records));
+    const first = await moved.updates({ batchSize: 2, from }).next();
+    expect((first.value as UpdateData).counts.sequences).toBe(2);
+    await moved.close();
+    // In its middle, of the same size.
+    const changed = records.map((each, i) => (i === 4 ? record('c5', 4) : each));
+    const other = await open(await name('here.jsonl', changed));
+    expect(() => other.updates({ batchSize: 2, from })).toThrow(
+      expect.objectContaining({
+        code: 'E_CURSOR',
+        message: expect.stringContaining('data files do not hold') as string,
+        hint: expect.stringContaining('model.from') as string,
+      }) as Error,
+    );
+    await other.close();
+  });
+
+  it('tells what is odd about records, from whichever thread', async () => {
+    const conversations = [
+      { from: 'gpt', value: 'x' },
+      { from: 'human', value: 'q <|eot_id|>' },
+      { from: 'gpt', value: 'a' },
+    ];
+    const path = await folder.writeLines('odd.jsonl', [
+      record('fine'),
+      { id: 'odd', conversations },
+    ]);
+    for (const workers of [0, 1]) {
+      const dataset = await open(dataRecipe([path], { data: { shuffle: false, workers } }));
+      const { value } = await dataset.updates({ batchSize: 2 }).next();
+      const { samples } = (value as UpdateData).microBatches[0]!;
+      expect(samples.map(({ warnings }) => warnings)).toEqual([
+        undefined,
+        ['leading-answer', 'special-tokens-as-text'],
+      ]);
+      await dataset.close();
+    }
+  });
+
   it('holds records out that are never trained on', async () => {
     const dataset = await open(dataRecipe(sources(), { ...SKIP, validation: { fraction: 0.3 } }));
     const held: string[] = [];

@@ -150,6 +150,23 @@ it('a format whose tokens the tokenizer lacks gives a warning', async () => {
 });
 
 describe('length', () => {
+  it('that is cut, that takes the end of an answer, or that the model was not made for is told', async () => {
+    const format = await llama3();
+    const turns = [record(null, 'Hi', 'Hello, how are you?', 'And', 'And you?')] as const;
+    const whole = sample(turns[0], { format });
+    const { length } = whole;
+    expect(whole.warnings).toEqual([]);
+    // The answer's last word goes with its end; or its end alone.
+    for (const maxLength of [length - 1, length - 2]) {
+      expect(sample(turns[0], { format, maxLength }).warnings).toEqual(['truncated', 'end-cut']);
+    }
+    // Up to the end of the first answer nothing of it is lost.
+    const first = sample(record(null, 'Hi', 'Hello, how are you?'), { format }).length;
+    expect(sample(turns[0], { format, maxLength: first }).warnings).toEqual(['truncated']);
+    expect(sample(turns[0], { format, context: length }).warnings).toEqual([]);
+    expect(sample(turns[0], { format, context: length - 1 }).warnings).toEqual(['beyond-context']);
+  });
+
   it("XTuner's 1472 with an image as one token is 2047 with 576", async () => {
     const format = await llama3();
     const json = record('a', '<image>\nDescribe.', 'word '.repeat(3_000));

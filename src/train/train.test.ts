@@ -11,7 +11,7 @@ import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
 import type { StartEvent, TrainEvent, UpdateEvent } from './events.js';
 import { listRuns } from './run/list-runs.js';
-import { ofType, readEvents } from './run/logs.js';
+import { loggedWarnings, ofType, readEvents } from './run/logs.js';
 import { colourRecord, ColourFolder } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
@@ -235,6 +235,76 @@ describe('train', () => {
     expect(events.at(-1)).toMatchObject({ badRecords: 1 });
     expect(readFileSync(join(started(events).run!, 'events.jsonl'), 'utf8')).toContain(
       '"type":"bad-record"',
+    );
+  });
+
+  test('tells each kind of odd record once, and counts them over all sittings', async () => {
+    const odd = (i: number): object => ({
+      id: i,
+      conversations: [
+        { from: 'human', value: 'a' },
+        { from: 'gpt', value: 'b' },
+        { from: 'gpt', value: 'c' },
+      ],
+    });
+    const list = [colourRecord(0), odd(1), colourRecord(2), odd(3), odd(4), colourRecord(5)];
+    const source = writeRecords('odd.jsonl', list);
+    const more: Partial<RecipeInput> = {
+      data: { sources: [source], shuffle: false, workers: 1 },
+      schedule: { epochs: 2, decay: 'constant', finalRatio: 0.5 },
+    };
+    const first = await run(more, { maxUpdates: 2 });
+    const kinds = (events: readonly TrainEvent[]): unknown[] =>
+      events.flatMap((event) => (event.type === 'warning' ? [[event.code, event.update]] : []));
+    expect(kinds(first)).toEqual([
+      ['final-ratio-unused', 0],
+      ['consecutive-answers', 1],
+    ]);
+    const told = first.find((event) => event.type === 'warning' && event.update === 1)!;
+    expect(told).toMatchObject({ record: { file: source, line: 2, id: 1 } });
+    expect((told as { message: string }).message).toBe(
+      `${source}:2, id 1: an answer follows an answer`,
+    );
+    expect(first.findIndex(({ type }) => type === 'update')).toBeGreaterThan(first.indexOf(told));
+    expect(first.at(-1)).toMatchObject({ warnings: { 'consecutive-answers': 2 } });
+    const path = started(first).run!;
+    const rest = await all(resumeRun(path));
+    expect(kinds(rest)).toEqual([['final-ratio-unused', 2]]);
+    expect(rest.at(-1)).toMatchObject({ warnings: { 'consecutive-answers': 6 } });
+    expect(loggedWarnings(await readEvents(path))).toMatchObject([
+      { code: 'final-ratio-unused', records: null },
+      { code: 'consecutive-answers', records: 6 },
+    ]);
+  });
+
+  test.each([
+    ['batchSize=3', 2],
+    ['accumulate=3', 1],
+    ['batchSize=1', 4],
+  ])('that goes on with %s ends with its epochs', async (set, inEpoch) => {
+    const records = (events: readonly TrainEvent[]): number[] => {
+      const seen = [0, 0];
+      for (const event of events) {
+        if (event.type === 'update') seen[event.epoch]! += event.counts.sequences;
+      }
+      return seen;
+    };
+    const more = {
+      data: { ...recipe().data, grouping: 'modality' },
+      schedule: { epochs: 2 },
+    } as const;
+    const first = await run(more, { maxUpdates: 3 });
+    const path = started(first).run!;
+    const rest = await all(resumeRun(path, { set: [set] }));
+    const [a, b] = [records(first), records(rest)];
+    expect([a[0]! + b[0]!, a[1]! + b[1]!]).toEqual([10, 10]);
+    expect(rest.filter((e) => e.type === 'update' && e.epoch === 0)).toHaveLength(inEpoch);
+    expect(rest.at(-1)).toMatchObject({
+      reason: 'finished',
+      update: started(rest).updates.planned,
+    });
+    expect(started(rest).statements.at(-1)).toMatch(
+      /^from update 4 on \d records an update in place of 2/,
     );
   });
 

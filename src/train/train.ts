@@ -13,12 +13,19 @@ import type { HubEvent } from '../base/hub/resolve.js';
 import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
 import { Conversation } from '../generate/index.js';
 import { environmentFacts } from './run/environment.js';
-import type { EndEvent, ProbesEvent, StartEvent, TrainEvent, WarningEvent } from './events.js';
+import type {
+  EndEvent,
+  LoadingEvent,
+  ProbesEvent,
+  StartEvent,
+  TrainEvent,
+  WarningEvent,
+} from './events.js';
 import { Journal, type JournalOptions } from './run/journal.js';
 import { WARNINGS } from '../data/index.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
-import { listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
+import { listCheckpoints, newestWhole, type NewestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
 import { RunFolder } from './run/run-folder.js';
 import type { OpenedModel } from './prepare/open-model.js';
@@ -78,7 +85,9 @@ async function* runRecipe(
 ): AsyncGenerator<TrainEvent, void> {
   const opening = { signal, onDownload, changedBase };
   const found = existing && (await findAgain(existing.path, recipe, opening));
-  const prepared = yield* prepareRun(recipe, { ...opening, found });
+  const newest = existing && (yield* findCheckpoint(existing, signal));
+  const checkpoint = newest?.checkpoint;
+  const prepared = yield* prepareRun(recipe, { ...opening, found, checkpoint: checkpoint?.path });
   const closers: (() => unknown)[] = [() => prepared.close()];
   try {
     const { device } = prepared;
@@ -91,16 +100,16 @@ async function* runRecipe(
     const bytes = trainer.checkpointBytes * more;
     await requireFree(existing?.path ?? recipe.run.root, bytes, 'the checkpoints of the run');
     signal?.throwIfAborted();
-    const restored = existing && (await restore(trainer, existing, signal));
+    const changes = checkpoint === undefined ? [] : await trainer.restore(checkpoint);
     const { plan, update } = trainer;
     const start: StartEvent = {
       ...prepared.start,
       resumedFrom: update,
-      statements: [...prepared.start.statements, ...(restored?.changes ?? [])],
+      statements: [...prepared.start.statements, ...changes],
       updates: updatesOf(plan),
     };
     const odd = [
-      ...(restored?.damaged ?? []),
+      ...(newest?.damaged ?? []),
       ...prepared.oddFormat.map((code) => ({ code, message: WARNINGS[code] })),
       ...scheduleWarnings(plan, recipe, update),
     ];
@@ -194,23 +203,15 @@ function newRun(recipe: Recipe, environment: object, plannedUpdates: number): Pr
   });
 }
 
-interface Restored {
-  /** What changes for the run. */
-  changes: readonly string[];
-  /** Newer checkpoints that cannot be used. */
-  damaged: readonly PatinaError[];
-}
-
-/** Goes on from the newest checkpoint that is whole; from the beginning where there never was one. */
-async function restore(
-  trainer: Trainer,
-  run: RunFolder,
+/** The checkpoint from which a run goes on, the newest one that is whole; none where there never was one. */
+async function* findCheckpoint(
+  { checkpoints }: RunFolder,
   signal: AbortSignal | undefined,
-): Promise<Restored> {
-  const { checkpoint, damaged } = await newestWhole(run.checkpoints, signal);
-  if (checkpoint !== undefined) return { changes: await trainer.restore(checkpoint), damaged };
-  if (damaged[0] !== undefined) throw damaged[0];
-  return { changes: [], damaged };
+): AsyncGenerator<LoadingEvent, NewestWhole> {
+  yield { type: 'loading', what: 'checking the checkpoint' };
+  const newest = await newestWhole(checkpoints, signal);
+  if (newest.checkpoint === undefined && newest.damaged[0] !== undefined) throw newest.damaged[0];
+  return newest;
 }
 
 /** The answers before the first update of a run that goes on, for those who show them beside later ones. */

@@ -240,4 +240,28 @@ describe('a table of Parquet', () => {
     expect(texts).toEqual(Array.from({ length: 10 }));
     await table.close();
   });
+
+  it('is known again by what its records say, not by its pictures', async () => {
+    const digestOf = async (answer: string, red: number): Promise<string> => {
+      const bytes = await pngBytes(red);
+      const numbers = Array.from({ length: 30 }, (_, i) => i);
+      const path = write(
+        `${answer}-${red}.parquet`,
+        [
+          { name: 'image', data: numbers.map(() => ({ bytes, path: null })) },
+          { name: 'unused', data: numbers.map(() => `${red}`) },
+          { name: 'system', data: numbers.map((i) => (i === 15 ? answer : 'same')) },
+          { name: 'conversations', data: numbers.map((i) => turns(i)) },
+        ],
+        [...IMAGE, text('unused'), text('system'), ...CONVERSATIONS],
+      );
+      const file = await DataFile.open(path);
+      const { digest } = await indexParquet(file);
+      await file.close();
+      return digest;
+    };
+    const digest = await digestOf('left', 10);
+    expect(await digestOf('left', 90)).toBe(digest);
+    expect(await digestOf('lift', 10)).not.toBe(digest);
+  });
 });

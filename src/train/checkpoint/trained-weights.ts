@@ -5,11 +5,7 @@
 
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { nameTensors } from '../../formats/layouts/name-tensors.js';
-import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
 import { writeShards } from '../../formats/safetensors/shards.js';
-import { elementCount, type StoredTensor } from '../../formats/stored.js';
-import { openWeights } from '../../formats/weights.js';
 import { adapterJson } from '../../models/export/adapter-json.js';
 import { type Companion, configText } from '../../models/export/small-files.js';
 import { grownSource } from '../../models/export/stream-weights.js';
@@ -17,7 +13,8 @@ import { writeCompanions } from '../../models/export/write-export.js';
 import type { SegmentedModel } from '../../models/index.js';
 import type { LoraAdapter } from '../../nn/index.js';
 import { type CheckpointContents, contentsOf } from './contents.js';
-import { restoreTensors } from './restore-tensors.js';
+import { checkpointTensors, type PartChanges, trainsWith } from './frozen-parts.js';
+import { restoreTensors, withoutRows } from './restore-tensors.js';
 import type { Trainable } from '../prepare/trainable.js';
 
 export interface TrainedWeightsOptions {
@@ -34,6 +31,8 @@ export interface TrainedWeightsOptions {
   /** What the checkpoint stands on, for the folder of its run. @default not written */
   readonly provenance?: ((run: string) => Companion) | undefined;
 }
+
+const NO_CHANGES: Pick<PartChanges, 'thawed'> = { thawed: new Set() };
 
 /** Writes and reads back the weights of a run. */
 export class TrainedWeights {
@@ -71,16 +70,25 @@ export class TrainedWeights {
   }
 
   /**
-   * Reads the parameters that train back in place.
+   * Reads the parts that train back in place; the others have been read by `takeFrozen`.
    *
-   * @throws DataError `E_CHECKPOINT_TENSORS` where one is missing or of another shape
+   * @throws DataError `E_CHECKPOINT_TENSORS` where a tensor is missing, of another shape, or not read
    */
-  async read(folder: string): Promise<void> {
-    const { tensors } = await openWeights(folder);
-    const own = this.options.model.input.image === null ? TEXT_PREFIXES : LLAVA_PREFIXES;
-    const shrunk = tensors.map((stored) => withoutRows(stored, this.newRows(stored.name)));
-    const named = nameTensors(shrunk, { where: folder, own }).tensors;
-    await restoreTensors(folder, named, this.options.trainable.parameters);
+  async read(folder: string, { thawed }: Pick<PartChanges, 'thawed'> = NO_CHANGES): Promise<void> {
+    const { model, trainable } = this.options;
+    const trains = new Set([...trainable.parameters.keys()].map((name) => trainsWith(model, name)));
+    const ofTrained = ([name]: readonly [string, unknown]): boolean =>
+      trains.has(trainsWith(model, name));
+    const stored = await checkpointTensors(model, folder, (each) =>
+      withoutRows(each, this.newRows(each.name)),
+    );
+    const held = new Set(this.contents.tensors.map(({ tensor }) => tensor));
+    const targets = [...model.namedParameters()].filter(
+      ([name, tensor]) =>
+        held.has(tensor) && (stored.has(name) || !thawed.has(trainsWith(model, name)!)),
+    );
+    const read = new Map([...stored].filter(ofTrained));
+    await restoreTensors(folder, read, new Map(targets.filter(ofTrained)));
   }
 
   private newRows(name: string): number {
@@ -104,18 +112,6 @@ export class TrainedWeights {
       dora: facts[0]!.dora,
     });
   }
-}
-
-/** What is stored, without rows that writing has added at its end. */
-function withoutRows(stored: StoredTensor, rows: number): StoredTensor {
-  const [first = 0, ...rest] = stored.shape;
-  if (rows === 0) return stored;
-  const shape = [first - rows, ...rest];
-  return {
-    ...stored,
-    shape,
-    bytes: (stored.bytes / elementCount(stored.shape)) * elementCount(shape),
-  };
 }
 
 function formOf({ rank, scaling, dropout, dora, rsLora }: LoraAdapter) {

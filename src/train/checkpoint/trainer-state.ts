@@ -33,8 +33,13 @@ export interface TrainerCounters {
   readonly warnings: Readonly<Record<string, number>>;
 }
 
-const TENSORS = 'optimizer.safetensors';
+export const OPTIMIZER_FILE = 'optimizer.safetensors';
 const FORMAT = 2;
+
+/** The parameter that a tensor of the state belongs to. */
+export function parameterOf(name: string): string {
+  return name.replace(/\.(master|exp_avg|exp_avg_sq|step)$/, '');
+}
 
 export interface OptimizerState {
   readonly store: Pick<ParameterStore, 'state'>;
@@ -55,24 +60,32 @@ export async function writeTrainerState(
   state: OptimizerState,
   counters: TrainerCounters,
 ): Promise<void> {
-  await writeTensorFile(join(folder, TENSORS), tensorsOf(state));
+  await writeTensorFile(join(folder, OPTIMIZER_FILE), tensorsOf(state));
   await writeFile(join(folder, TRAINER_STATE), jsonText({ format: FORMAT, ...counters }));
 }
 
 /**
  * Reads the state back into the optimizer.
  *
+ * @param changes parameters that no longer train, whose state is dropped, and those that have none yet
  * @throws DataError `E_CHECKPOINT_TENSORS`, `E_CHECKPOINT_STATE`
  */
 export async function readTrainerState(
   folder: string,
   state: OptimizerState,
+  { isFrozen, isThawed }: { isFrozen: Chosen; isThawed: Chosen } = UNCHANGED,
 ): Promise<TrainerCounters> {
-  const { tensors } = await readSafetensors(join(folder, TENSORS));
-  const stored = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  await restoreTensors(join(folder, TENSORS), stored, tensorsOf(state));
+  const file = join(folder, OPTIMIZER_FILE);
+  const { tensors } = await readSafetensors(file);
+  const stored = tensors.filter(({ name }) => !isFrozen(parameterOf(name)));
+  const targets = [...tensorsOf(state)].filter(([name]) => !isThawed(parameterOf(name)));
+  const byName = new Map(stored.map((tensor) => [tensor.name, tensor]));
+  await restoreTensors(file, byName, new Map(targets));
   return readCounters(join(folder, TRAINER_STATE));
 }
+
+type Chosen = (parameter: string) => boolean;
+const UNCHANGED = { isFrozen: () => false, isThawed: () => false };
 
 async function readCounters(path: string): Promise<TrainerCounters> {
   const { value, cause } = await readFile(path, 'utf8').then(parse, (error: unknown) => ({

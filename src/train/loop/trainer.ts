@@ -20,6 +20,7 @@ import type {
   WarningEvent,
 } from '../events.js';
 import { NonFiniteWatch } from './non-finite-watch.js';
+import { describeParts, partChanges, trainsWith } from '../checkpoint/frozen-parts.js';
 import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoints.js';
 import type { RunFolder } from '../run/run-folder.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
@@ -112,8 +113,13 @@ export class Trainer {
    * @throws DataError where it does not fit
    */
   async restore({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
-    await this.parts.weights.read(path);
-    const counters = await readTrainerState(path, this.setup);
+    const { model, trainable, weights } = this.parts;
+    const changed = await partChanges(model, path, trainable.parameters.keys());
+    await weights.read(path, changed);
+    const counters = await readTrainerState(path, this.setup, {
+      isFrozen: (name) => changed.frozen.has(trainsWith(model, name)!),
+      isThawed: (name) => changed.thawed.has(trainsWith(model, name)!),
+    });
     const { update, cursor, plan: before } = counters;
     this.update = update;
     this.cursor = cursor;
@@ -124,7 +130,8 @@ export class Trainer {
     const standing = { update, place: cursor as Place, before };
     this.plan = planRest(this.parts.plan, standing, this.parts.data);
     this.setup = { ...this.setup, schedule: courseOf(this.plan) };
-    return [describeChange(this.plan, standing)].filter((change) => change !== undefined);
+    const change = describeChange(this.plan, standing);
+    return [...(change === undefined ? [] : [change]), ...describeParts(changed)];
   }
 
   /** The next updates from where the run stands. @throws DataError `E_CURSOR` */

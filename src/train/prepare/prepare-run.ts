@@ -12,6 +12,7 @@ import {
 } from '../../torch/index.js';
 import type { LoadingEvent, StartEvent } from '../events.js';
 import { planWeights, type WeightsPlan } from '../checkpoint/plan-weights.js';
+import { takeFrozen } from '../checkpoint/frozen-parts.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
 import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
@@ -35,6 +36,11 @@ export interface PreparedRun {
   close(): Promise<void>;
 }
 
+export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype'> {
+  /** From which the run goes on. @default it begins */
+  readonly checkpoint?: string | undefined;
+}
+
 /**
  * What costs nothing is checked first, then the model is loaded and the data opened.
  *
@@ -42,7 +48,7 @@ export interface PreparedRun {
  */
 export async function* prepareRun(
   recipe: Recipe,
-  options: Omit<OpenModelOptions, 'device' | 'dtype'> = {},
+  { checkpoint, ...options }: PrepareOptions = {},
 ): AsyncGenerator<LoadingEvent, PreparedRun> {
   const { signal, onDownload, found } = options;
   if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
@@ -62,8 +68,17 @@ export async function* prepareRun(
   try {
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
-    const opened = await openModel(recipe, { ...options, device: device.device, dtype });
+    let opened = await openModel(recipe, { ...options, device: device.device, dtype });
     closers.push(() => opened.model.dispose());
+    if (checkpoint !== undefined) {
+      const { model, isBeneath } = opened;
+      const { train, seed } = recipe;
+      const kept = await takeFrozen(model, checkpoint, {
+        ...{ train, seed, dtype },
+        device: device.device,
+      });
+      opened = { ...opened, isBeneath: (name) => !kept.has(name) && isBeneath(name) };
+    }
 
     yield { type: 'loading', what: 'opening the data' };
     const { model, tokenizer, pictures, format, stopTokens, text } = opened;

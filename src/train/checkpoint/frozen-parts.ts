@@ -1,0 +1,150 @@
+/**
+ * Parts of a model of which a run that goes on trains other ones than before. One that no longer trains keeps what it has learnt: its
+ * weights and adapters are taken from the checkpoint, and stay in those that follow. One that did not train before begins with
+ * what the checkpoint or the model beneath gives, and with fresh optimizer state.
+ */
+
+import { join } from 'node:path';
+import type { Recipe } from '../../config/index.js';
+import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
+import { nameTensors } from '../../formats/layouts/name-tensors.js';
+import { partOf } from '../../formats/layouts/rename.js';
+import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
+import { readSafetensors } from '../../formats/safetensors/header.js';
+import { readJsonObject } from '../../formats/small-file.js';
+import type { StoredTensor } from '../../formats/stored.js';
+import { openWeights } from '../../formats/weights.js';
+import { readAdapterConfig } from '../../models/load/adapter-config.js';
+import { attachAdapters } from '../../models/load/attach-adapters.js';
+import type { SegmentedModel } from '../../models/index.js';
+import { Linear } from '../../nn/index.js';
+import { RandomGenerator, type Device, type DType, type Tensor } from '../../torch/index.js';
+import { misfit, restoreTensors, withoutRows } from './restore-tensors.js';
+import { OPTIMIZER_FILE, parameterOf } from './trainer-state.js';
+
+/** The part that a parameter trains with. */
+export function trainsWith(model: SegmentedModel, parameter: string): ModelPart | undefined {
+  const own = model.input.image === null ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const part = partOf(parameter, own);
+  return part === 'head' ? 'decoder' : part;
+}
+
+/** The tensors of a checkpoint by Patina's own names. @throws DataError `E_CHECKPOINT_TENSORS` for one that has none */
+export async function checkpointTensors(
+  model: SegmentedModel,
+  folder: string,
+  change: (stored: StoredTensor) => StoredTensor = (stored) => stored,
+): Promise<ReadonlyMap<string, StoredTensor>> {
+  const own = model.input.image === null ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const stored = (await openWeights(folder)).tensors.map(change);
+  const { tensors, unexpected, ignored } = nameTensors(stored, { where: folder, own });
+  const [stranger] = [...unexpected, ...ignored.keys()];
+  if (stranger !== undefined) throw misfit(folder, `${stranger} is nothing that the run reads`);
+  // The other side of a tied pair is the same tensor.
+  return new Map([...tensors].filter(([name]) => !model.tied.has(name)));
+}
+
+export interface FrozenOptions {
+  readonly train: Recipe['train'];
+  readonly seed: number;
+  readonly device: Device;
+  readonly dtype: DType;
+}
+
+/**
+ * Gives the parts that do not train what the checkpoint holds of them.
+ *
+ * @returns the names of what was taken
+ * @throws DataError `E_CHECKPOINT_TENSORS` for what the model has no place for
+ */
+export async function takeFrozen(
+  model: SegmentedModel,
+  checkpoint: string,
+  { train, seed, device, dtype }: FrozenOptions,
+): Promise<ReadonlySet<string>> {
+  const held = [...(await checkpointTensors(model, checkpoint))].filter(([name]) => {
+    const part = trainsWith(model, name);
+    return part !== undefined && train[part] === 'frozen';
+  });
+  const there = model.namedParameters();
+  const tensors = new Map(
+    held.map(([name, stored]) => [name, withoutRows(stored, newRows(name, stored, there))]),
+  );
+  detachFolded(model, tensors);
+  await attachHeld(model, { checkpoint, tensors, dtype });
+  const generator = RandomGenerator.create(seed, device);
+  model.initialize(device, { generator });
+  generator.dispose();
+  const parameters = model.namedParameters();
+  const targets = [...parameters].filter(([name]) => tensors.has(name));
+  await restoreTensors(checkpoint, tensors, new Map(targets));
+  return new Set(tensors.keys());
+}
+
+/** Rows that a whole model was written with beside its own: those of tokens that the decoder has not. */
+function newRows(
+  name: string,
+  { shape }: StoredTensor,
+  there: ReadonlyMap<string, Tensor>,
+): number {
+  const own = there.get(name)?.shape[0];
+  if (own === undefined || !/(embed_tokens|lm_head)\.weight$/.test(name)) return 0;
+  return Math.max(0, (shape[0] ?? 0) - own);
+}
+
+/** A weight without its adapter is one into which the adapter was folded when its part began to train fully. */
+function detachFolded(model: SegmentedModel, tensors: ReadonlyMap<string, StoredTensor>): void {
+  for (const [path, module] of model.namedModules()) {
+    const isFolded = tensors.has(`${path}.weight`) && !tensors.has(`${path}.lora_A.weight`);
+    if (module instanceof Linear && isFolded) module.detachAdapter();
+  }
+}
+
+async function attachHeld(
+  model: SegmentedModel,
+  {
+    checkpoint,
+    tensors,
+    dtype,
+  }: { checkpoint: string; tensors: ReadonlyMap<string, StoredTensor>; dtype: DType },
+): Promise<void> {
+  const there = model.namedParameters();
+  const missing = [...tensors].filter(([name]) => name.includes('.lora_') && !there.has(name));
+  if (missing.length === 0) return;
+  const file = join(checkpoint, 'adapter_config.json');
+  const config = readAdapterConfig({ file, json: (await readJsonObject(file)) ?? {} });
+  attachAdapters(model, [{ config, file, tensors: new Map(missing) }], dtype);
+}
+
+/** Which parts train otherwise than when a checkpoint was written. */
+export interface PartChanges {
+  readonly frozen: ReadonlySet<ModelPart>;
+  readonly thawed: ReadonlySet<ModelPart>;
+}
+
+export async function partChanges(
+  model: SegmentedModel,
+  checkpoint: string,
+  parameters: Iterable<string>,
+): Promise<PartChanges> {
+  const { tensors } = await readSafetensors(join(checkpoint, OPTIMIZER_FILE));
+  const parts = (names: Iterable<string>): Set<ModelPart | undefined> =>
+    new Set([...names].map((name) => trainsWith(model, name)));
+  const before = parts(tensors.map(({ name }) => parameterOf(name)));
+  const now = parts(parameters);
+  return {
+    frozen: new Set(MODEL_PARTS.filter((part) => before.has(part) && !now.has(part))),
+    thawed: new Set(MODEL_PARTS.filter((part) => now.has(part) && !before.has(part))),
+  };
+}
+
+/** The changes in sentences. */
+export function describeParts({ frozen, thawed }: PartChanges): string[] {
+  return [
+    ...[...frozen].map(
+      (part) =>
+        `${part} trains no longer: it keeps what it has learnt, and its optimizer state is dropped`,
+    ),
+    ...[...thawed].map((part) => `${part} trains from here on, with fresh optimizer state`),
+  ];
+}
