@@ -73,8 +73,9 @@ export interface ModelInput {
   /** The CLIP vision tower with its image processor, when put together from parts. */
   vision?: string | undefined;
   /**
-   * Weights of a trained projector: a folder or a file, for example of a pre-training run.
-   * Without it a new projector is drawn from the seed.
+   * Weights of a trained projector: a folder or a file, for example of a pre-training run. It
+   * takes the place of the one that the model has. Where there is none, a new projector is
+   * drawn from the seed.
    */
   projector?: string | undefined;
   /** A PEFT adapter to go on training, or to fold in where the decoder trains fully. */

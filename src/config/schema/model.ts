@@ -20,7 +20,8 @@ export const modelSection = z
     projector: pathOrName
       .optional()
       .describe(
-        'Weights of a trained projector: a folder or a file, for example of a pre-training run. Without it a new ' +
+        'Weights of a trained projector: a folder or a file, for example of a pre-training run. It takes the place of the ' +
+          'one that the model has. Where there is none, a new ' +
           'projector is drawn from the seed.',
       ),
     adapter: pathOrName
