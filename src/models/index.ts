@@ -45,7 +45,13 @@ export {
   tensorsBeneath,
   textFolders,
 } from './load/places.js';
-export { identify, type Identity, locate, type LocateOptions } from './provenance/locate.js';
+export {
+  difference,
+  identify,
+  type Identity,
+  locate,
+  type LocateOptions,
+} from './provenance/locate.js';
 export * from './provenance/provenance.js';
 export { placeTensors, type Placement, type PlaceOptions } from './load/place.js';
 export * from './load/stored-dtype.js';

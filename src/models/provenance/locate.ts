@@ -95,7 +95,7 @@ export async function locate(recorded: NamedWeights, options: LocateOptions): Pr
 }
 
 /** How weights differ from recorded ones; undefined where they do not. */
-async function difference(
+export async function difference(
   recorded: NamedWeights,
   path: string,
   options: IdentifyOptions,

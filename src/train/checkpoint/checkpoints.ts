@@ -86,6 +86,18 @@ export async function listCheckpoints(folder: string): Promise<Checkpoint[]> {
 }
 
 /**
+ * @param checkpoints the readable ones in `folder`
+ * @throws DataError E_CHECKPOINT_BROKEN where a newer one has no readable manifest: older weights are not what was asked for
+ */
+export async function refuseUnreadable(
+  folder: string,
+  checkpoints: readonly Checkpoint[],
+): Promise<void> {
+  const newest = (await candidates(folder)).at(-1);
+  if (newest !== undefined && newest !== checkpoints.at(-1)?.path) await readManifest(newest);
+}
+
+/**
  * Reads a checkpoint's manifest and checks every file against it.
  *
  * @throws DataError E_CHECKPOINT_BROKEN

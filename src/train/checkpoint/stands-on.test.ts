@@ -178,6 +178,26 @@ describe('a base that moved', () => {
   });
 });
 
+test('a run that goes on is not put upon other weights unless one insists', async () => {
+  const other = join(project, 'other');
+  cpSync(source, other, { recursive: true });
+  rmSync(join(other, 'manifest.json'));
+  const file = join(other, 'model.safetensors');
+  const bytes = readFileSync(file);
+  bytes[bytes.length - 3]! ^= 1;
+  writeFileSync(file, bytes);
+  const changed = { code: 'E_BASE_CHANGED', exitCode: 4 };
+  for (const field of ['from', 'projector', 'adapter', 'tokenizer']) {
+    const set = [`model.${field}=${other}`];
+    const message = expect.stringContaining(`model.${field}: ${other}`) as string;
+    await expect(resume(one(), { set })).rejects.toMatchObject({ ...changed, message });
+  }
+  const set = [`model.from=${other}`];
+  expect(await resume(one(), { set, changedBase: true })).toEqual([
+    `model.from: ${other} in place of ${base()}.`,
+  ]);
+});
+
 describe('a base that changed is refused, and taken where that is asked for:', () => {
   test.each<[string, () => void]>([
     ['its weights, of the same shapes', changeWeights],

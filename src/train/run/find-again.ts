@@ -1,10 +1,12 @@
 /** What the recipe of a run names, found again where it lies now, and as it was when the run began. */
 
+import { DataError } from '../../base/errors.js';
 import type { HubEvent } from '../../base/hub/resolve.js';
 import { resolveModel } from '../../base/hub/resolve.js';
 import type { Recipe } from '../../config/index.js';
-import { locate, readProvenance } from '../../models/index.js';
+import { difference, locate, readProvenance } from '../../models/index.js';
 import { type FoundFields, MODEL_FIELDS, type ModelField } from '../prepare/open-model.js';
+import { weightsIn } from './run-weights.js';
 
 export interface FindAgainOptions {
   /** @default false */
@@ -14,7 +16,7 @@ export interface FindAgainOptions {
 }
 
 /**
- * What was changed in the recipe since is left to its name.
+ * What the recipe names otherwise by now has to be the same weights elsewhere: a run goes on with what it has learnt upon.
  *
  * @param run folder of the run
  * @throws DataError `E_BASE_MISSING`, `E_BASE_CHANGED`
@@ -22,25 +24,38 @@ export interface FindAgainOptions {
 export async function findAgain(
   run: string,
   { model }: Pick<Recipe, 'model'>,
-  { changedBase, signal, onDownload }: FindAgainOptions = {},
+  { changedBase = false, signal, onDownload }: FindAgainOptions = {},
 ): Promise<FoundFields> {
-  const { began = {} } = (await readProvenance(run)) ?? {};
+  const provenance = await readProvenance(run);
+  if (provenance === undefined) return {};
   const found: Partial<Record<ModelField, string>> = {};
   const onNotice = (message: string): void => onDownload?.({ type: 'notice', message });
+  const resolve = (name: string): Promise<string> => resolveModel(name, { signal, onDownload });
   for (const field of MODEL_FIELDS) {
-    const recorded = began[field];
-    if (recorded === undefined) continue;
-    if (model[field] !== recorded.name) {
-      onNotice(`model.${field}: ${model[field] ?? 'nothing'} in place of ${recorded.name}.`);
+    const recorded = provenance.began[field];
+    const name = model[field];
+    if (name === recorded?.name) {
+      if (recorded === undefined) continue;
+      const what = `another (--set model.${field}=...)`;
+      const options = { folder: run, what, changed: changedBase, resolve, onNotice, signal };
+      found[field] = await locate(recorded, options);
       continue;
     }
-    found[field] = await locate(recorded, {
-      folder: run,
-      what: `another (--set model.${field}=...)`,
-      changed: changedBase,
-      resolve: (name) => resolveModel(name, { signal, onDownload }),
-      ...{ onNotice, signal },
-    });
+    if (name !== undefined && !changedBase) {
+      const why =
+        recorded === undefined
+          ? 'the run was begun without any'
+          : await difference(recorded, await resolve(await weightsIn(name)), { signal });
+      if (why !== undefined) throw other(`model.${field}: ${name}`, run, why);
+    }
+    onNotice(`model.${field}: ${name ?? 'nothing'} in place of ${recorded?.name ?? 'nothing'}.`);
   }
   return found;
+}
+
+function other(named: string, run: string, why: string): DataError {
+  return new DataError(`${named} is not what ${run} has learnt upon: ${why}.`, {
+    code: 'E_BASE_CHANGED',
+    hint: 'Leave it as it was; or begin a new run from what this one has learnt (`--set model.from=RUN`); or insist (--changed-base).',
+  });
 }

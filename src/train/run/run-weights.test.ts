@@ -40,6 +40,25 @@ test("a run's folder stands for its best checkpoint, else the newest; other name
     expect(await weightsIn(name)).toBe(name);
 });
 
+test.each<[string, (manifest: string) => void]>([
+  ['gone', (manifest) => rmSync(manifest)],
+  ['cut off', (manifest) => truncateSync(manifest, 20)],
+])('a run whose newest manifest is %s does not stand for older weights', async (_, damage) => {
+  const run = await RunFolder.create({ root, recipe: 'tiny', resolved: {}, environment: {} });
+  run.close();
+  const write = (path: string): Promise<void> => writeFile(join(path, 'x'), 'x');
+  await writeCheckpoint(run.checkpoints, { update: 2, write });
+  const { path } = await writeCheckpoint(run.checkpoints, { update: 4, write });
+  damage(join(path, 'manifest.json'));
+  await expect(weightsIn(run.path)).rejects.toMatchObject({
+    code: 'E_CHECKPOINT_BROKEN',
+    message: expect.stringContaining('update-00000004') as string,
+  });
+  // Once the run has gone on from the older one, that is what it stands for.
+  const after = await writeCheckpoint(run.checkpoints, { update: 6, write });
+  expect(await weightsIn(run.path)).toBe(after.path);
+});
+
 describe('a checkpoint that is read', () => {
   const LARGE = 2 ** 25 + 1;
   let path: string;

@@ -6,6 +6,7 @@ import {
   bestCheckpoint,
   checkBeforeReading,
   listCheckpoints,
+  refuseUnreadable,
   type CheckedReading,
 } from '../checkpoint/checkpoints.js';
 import { readRunFacts } from './run-state.js';
@@ -28,7 +29,9 @@ export async function weightsIn<Path extends string | undefined>(
 
 async function standsFor(path: string): Promise<string> {
   if ((await readRunFacts(path)) === undefined) return path;
-  const checkpoints = await listCheckpoints(join(path, 'checkpoints'));
+  const folder = join(path, 'checkpoints');
+  const checkpoints = await listCheckpoints(folder);
+  await refuseUnreadable(folder, checkpoints);
   const chosen = bestCheckpoint(checkpoints) ?? checkpoints.at(-1);
   if (chosen !== undefined) return chosen.path;
   throw new DataError(`The run ${path} has no checkpoint yet.`, {
