@@ -23,6 +23,12 @@ describe('an adapter of PEFT', () => {
     expect(read(fields)).toMatchObject({ alpha: 16, rank: 8, rsLora: false, dora: false });
   });
 
+  test('has an alpha of 8 where none is said, and none where it is null', () => {
+    const { lora_alpha: _, ...without } = PLAIN as Record<string, unknown>;
+    expect(readAdapterConfig({ file: FILE, json: without })).toMatchObject({ alpha: 8 });
+    expect(() => read({ lora_alpha: null })).toThrow('lora_alpha');
+  });
+
   test.each<[string, unknown]>([
     ['init_lora_weights', 'pissa'],
     ['init_lora_weights', 'pissa_niter_4'],

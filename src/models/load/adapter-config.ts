@@ -21,7 +21,8 @@ const SCHEMA = z.object({
   peft_type: or(z.literal('LORA', 'is no adapter that Patina knows'), 'LORA'),
   r: count.nullish(),
   rank_pattern: or(z.record(z.string(), count), {}),
-  lora_alpha: or(z.number(), 8),
+  // PEFT fails on one that is null: what was trained cannot be told.
+  lora_alpha: z.number().default(8),
   alpha_pattern: or(z.record(z.string(), z.number()), {}),
   lora_dropout: or(z.number().min(0).lt(1), 0),
   use_rslora: or(z.boolean(), false),
