@@ -1,0 +1,15 @@
+/** The room of many processes: finding each other, collectives, heartbeats, launching. */
+
+export { placeFromEnvironment, type Launcher, type Place } from './environment.js';
+export type { HeartbeatOptions } from './heartbeat.js';
+export type { CollectiveCount, CollectiveKind, Ledger } from './ledger.js';
+export {
+  ProcessGroup,
+  type Backend,
+  type CallOptions,
+  type ReduceOptions,
+  type Reduction,
+  type Work,
+} from './process-group.js';
+export { Store, type StoreOptions } from './store.js';
+export { rendezvous, type RendezvousOptions, type World } from './world.js';
