@@ -62,8 +62,15 @@ struct Worker::State {
   std::condition_variable wake;
   std::deque<Job*> queue;
   bool closing = false;
-  napi_threadsafe_function settle = nullptr;
-  int awaited = 0;  // only JavaScript's thread counts
+  napi_threadsafe_function settle = nullptr;  // null once JavaScript is ending, which destroys it
+  int awaited = 0;                            // only JavaScript's thread counts
+
+  // Calls a function of N-API with `settle`, if it is still there; whether it was.
+  template <typename Use>
+  bool with(Use use) {
+    const std::lock_guard lock(mutex);
+    return settle != nullptr && use(settle) == napi_ok;
+  }
 
   // Waits for a job; null when there will be none.
   Job* next() {
@@ -84,9 +91,12 @@ Worker::Worker(napi_env env, const char* name) : state_(std::make_shared<State>(
     if (!job->background && --state->awaited == 0) napi_unref_threadsafe_function(env, state->settle);
     job->settle(env);
   };
-  // Libtorch's and the driver's own threads may outlive JavaScript, and so may this one: nothing of it is destroyed under its feet.
   auto* context = new std::shared_ptr<State>(state_);
-  const auto finalize = [](napi_env, void* data, void*) { delete static_cast<std::shared_ptr<State>*>(data); };
+  const auto finalize = [](napi_env, void* data, void*) {
+    const std::unique_ptr<std::shared_ptr<State>> state(static_cast<std::shared_ptr<State>*>(data));
+    const std::lock_guard lock((*state)->mutex);
+    (*state)->settle = nullptr;
+  };
   check(env,
         napi_create_threadsafe_function(env, nullptr, nullptr, makeText(env, name), 0, 1, context, finalize, state_.get(), settle,
                                         &state_->settle),
@@ -95,9 +105,10 @@ Worker::Worker(napi_env env, const char* name) : state_(std::make_shared<State>(
   std::thread([state = state_] {
     while (Job* job = state->next()) {
       job->run();
-      if (napi_call_threadsafe_function(state->settle, job, napi_tsfn_nonblocking) != napi_ok) return;
+      const auto hand = [job](napi_threadsafe_function settle) { return napi_call_threadsafe_function(settle, job, napi_tsfn_nonblocking); };
+      if (!state->with(hand)) return;
     }
-    napi_release_threadsafe_function(state->settle, napi_tsfn_release);
+    state->with([](napi_threadsafe_function settle) { return napi_release_threadsafe_function(settle, napi_tsfn_release); });
   }).detach();
 }
 
