@@ -43,12 +43,19 @@ struct Pulse {
   std::condition_variable wake;
   std::map<std::string, std::string> calls;  // the latest of each group
   std::vector<Peer> peers;
-  Clock::time_point answered = Clock::now();  // when the store did
-  std::string report;                         // to be written down
-  std::string lost;                           // what was written down, by whomever
+  Clock::time_point answered;  // when the store did
+  std::string report;          // to be written down
+  std::string lost;            // what was written down, by whomever
   bool left = false;
+  c10::intrusive_ptr<c10d::TCPStore> store;  // for the thread that beats
 
-  explicit Pulse(Settings settings) : settings(std::move(settings)), peers(this->settings.size, Peer{"", Clock::now()}) {}
+  explicit Pulse(Settings settings) : settings(std::move(settings)), peers(this->settings.size) {}
+
+  // From now on the store and the others are expected to be heard of.
+  void restart() {
+    answered = Clock::now();
+    for (Peer& peer : peers) peer.changed = answered;
+  }
 
   std::string keyOf(int rank) const { return "heartbeat/" + std::to_string(rank); }
 
@@ -60,7 +67,8 @@ struct Pulse {
 
 std::vector<uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
 
-void exchange(Pulse& pulse, c10d::TCPStore& store, const std::vector<std::string>& keys, uint64_t count) {
+void exchange(Pulse& pulse, const std::vector<std::string>& keys, uint64_t count) {
+  c10d::TCPStore& store = *pulse.store;
   std::string state = std::to_string(count), report;
   {
     const std::lock_guard lock(pulse.mutex);
@@ -88,15 +96,14 @@ void beat(Pulse& pulse) {
   for (int rank = 0; rank < settings.size; rank++) keys.push_back(pulse.keyOf(rank));
   keys.push_back(kLost);
   try {
-    const auto store = connectStore(settings.host, settings.port, settings.timeout);
     for (uint64_t count = 1;; count++) {
-      exchange(pulse, *store, keys, count);
+      exchange(pulse, keys, count);
       std::unique_lock lock(pulse.mutex);
       if (!pulse.lost.empty()) return;
       pulse.wake.wait_for(lock, settings.interval, [&] { return pulse.left || !pulse.report.empty(); });
       if (!pulse.left) continue;
       lock.unlock();
-      store->set(keys[settings.rank], bytes(kLeft));
+      pulse.store->set(keys[settings.rank], bytes(kLeft));
       return;
     }
   } catch (const std::exception&) {
@@ -171,17 +178,27 @@ Pulse& pulseOf(napi_env env, napi_value handle) { return *heartbeats.at(number(e
 
 }  // namespace
 
-// startHeartbeat(host, port, rank, size, interval, timeout, grace, parent): its handle. The keys of all ranks are in the store already.
-static napi_value startHeartbeat(napi_env env, napi_callback_info info) {
+// openHeartbeat(host, port, rank, size, interval, timeout, grace, parent): a promise of its handle, once it is connected. The keys of
+// all ranks are in the store already.
+static napi_value openHeartbeat(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<8> args(env, info);
   const auto integer = [&](int index) { return static_cast<int>(number(env, args[index])); };
-  auto pulse = std::make_shared<Pulse>(Settings{text(env, args[0]), static_cast<uint16_t>(integer(1)), integer(2), integer(3),
-                                                Milliseconds(integer(4)), Milliseconds(integer(5)), Milliseconds(integer(6)), integer(7)});
-  auto* heartbeat = new Heartbeat{Worker(env, "patina:beats"), Worker(env, "patina:watches"), pulse};
-  heartbeat->beats.submit(env, [pulse] { beat(*pulse); }, nullptr, true);
-  return makeNumber(env, heartbeats.keep(std::unique_ptr<Heartbeat>(heartbeat)));
+  const auto pulse = std::make_shared<Pulse>(Settings{text(env, args[0]), static_cast<uint16_t>(integer(1)), integer(2), integer(3),
+                                                      Milliseconds(integer(4)), Milliseconds(integer(5)), Milliseconds(integer(6)), integer(7)});
+  auto opened = std::make_shared<std::unique_ptr<Heartbeat>>(new Heartbeat{Worker(env, "patina:beats"), Worker(env, "patina:watches"), pulse});
+  const auto connect = [pulse] {
+    const Settings& settings = pulse->settings;
+    pulse->store = connectStore(settings.host, settings.port, settings.timeout);
+    pulse->restart();
+  };
+  const auto keep = [opened](napi_env env) {
+    Heartbeat& heartbeat = **opened;
+    heartbeat.beats.submit(env, [pulse = heartbeat.pulse] { beat(*pulse); }, nullptr, true);
+    return makeNumber(env, heartbeats.keep(std::move(*opened)));
+  };
+  return (*opened)->beats.submit(env, connect, keep);
   PATINA_END
 }
 
@@ -268,7 +285,7 @@ static napi_value leaveHeartbeat(napi_env env, napi_callback_info info) {
 }
 
 void registerHeartbeats(napi_env env, napi_value exports) {
-  addFunction(env, exports, "startHeartbeat", startHeartbeat);
+  addFunction(env, exports, "openHeartbeat", openHeartbeat);
   addFunction(env, exports, "heartbeatLost", heartbeatLost);
   addFunction(env, exports, "heartbeatCall", heartbeatCall);
   addFunction(env, exports, "heartbeatPeers", heartbeatPeers);

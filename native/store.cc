@@ -3,7 +3,23 @@
 #include "store.h"
 #include "table.h"
 
+#include <c10/util/Logging.h>
+
+#include <cstdlib>
+
 namespace patina {
+
+namespace {
+
+// c10d prints every connection that breaks, with its stack: what the reader needs of it is in the errors, which name the rank.
+void silence() {
+  if (getenv("TORCH_CPP_LOG_LEVEL") != nullptr) return;
+  setenv("TORCH_CPP_LOG_LEVEL", "FATAL", 0);
+  c10::initLogging();
+  unsetenv("TORCH_CPP_LOG_LEVEL");
+}
+
+}  // namespace
 
 c10::intrusive_ptr<c10d::TCPStore> connectStore(const std::string& host, uint16_t port, Milliseconds timeout, bool server) {
   c10d::TCPStoreOptions options;
@@ -47,6 +63,7 @@ static napi_value openStore(napi_env env, napi_callback_info info) {
   Arguments<4> args(env, info);
   bool server = false;
   napi_get_value_bool(env, args[2], &server);
+  silence();
   auto opened = std::make_shared<std::unique_ptr<Connection>>(std::make_unique<Connection>(env));
   Connection* connection = opened->get();
   return connection->worker.submit(

@@ -58,6 +58,36 @@ export function placeFromEnvironment(variables: Variables = process.env): Place 
   };
 }
 
+/** Which machine this is, of how many that run equally many ranks each, and where all ranks meet. */
+export interface NodePlace {
+  readonly index: number;
+  readonly count: number;
+  readonly address: string;
+  readonly port: number;
+}
+
+/**
+ * The place of this machine for a process that starts the ranks on it, `undefined` if it is the only one: Slurm with one task on
+ * each machine, or a pod of Kubernetes.
+ *
+ * @throws EnvironmentError `E_RANKS` as `placeFromEnvironment`, and where this process is a rank itself
+ */
+export function nodeFromEnvironment(variables: Variables = process.env): NodePlace | undefined {
+  const read = new Reader(variables);
+  const launcher = read.has('PET_NNODES') ? 'kubernetes' : launcherOf(read);
+  if (launcher === 'none') return undefined;
+  const { rank, worldSize, localRank, address, port } =
+    launcher === 'kubernetes' ? podOf(read) : PLACES[launcher](read);
+  if (launcher === 'torchrun' || launcher === 'openmpi' || localRank.value > 0) {
+    throw read.contradiction([rank.name, worldSize.name], 'this process is a rank itself');
+  }
+  if (worldSize.value === 1) return undefined;
+  if (address === undefined) {
+    throw read.missing('MASTER_ADDR', 'the host of rank 0', [rank.name, worldSize.name]);
+  }
+  return { index: rank.value, count: worldSize.value, address, port: port ?? DEFAULT_PORT };
+}
+
 /** A number and the variable that it is from. */
 interface Named {
   readonly name: string;
@@ -129,16 +159,21 @@ const PLACES: Record<Launcher, (read: Reader) => Found> = {
 
   kubernetes(read) {
     requireOneProcess(read);
-    const rank = read.integer('PET_NODE_RANK', ['PET_NNODES']);
-    const worldSize = read.integer('PET_NNODES', ['PET_NODE_RANK']);
-    read.agree('RANK', rank);
-    read.agree('WORLD_SIZE', worldSize);
-    return { rank, worldSize, localRank: ZERO, ...meeting(read) };
+    const pod = podOf(read);
+    read.agree('RANK', pod.rank);
+    read.agree('WORLD_SIZE', pod.worldSize);
+    return pod;
   },
 };
 
 const ZERO: Named = { name: 'the rank', value: 0 };
 const ONE: Named = { name: 'the world size', value: 1 };
+
+function podOf(read: Reader): Found {
+  const rank = read.integer('PET_NODE_RANK', ['PET_NNODES']);
+  const worldSize = read.integer('PET_NNODES', ['PET_NODE_RANK']);
+  return { rank, worldSize, localRank: ZERO, ...meeting(read) };
+}
 
 /** The script of a batch job has the variables of task 0, but the tasks are what srun starts. */
 function batchScript(read: Reader, tasks: string): Found {

@@ -6,7 +6,7 @@
 import { EnvironmentError } from '../base/errors.js';
 import { expectDone, expectValue } from '../torch/errors.js';
 import { native, type NativePeer } from '../torch/native.js';
-import type { Store } from './store.js';
+import { connectError, type Store } from './store.js';
 
 export interface HeartbeatOptions {
   /** Milliseconds between two beats. @default 1_000 */
@@ -26,6 +26,7 @@ const HINTS: Readonly<Record<string, string>> = {
   E_COLLECTIVE_TIMEOUT:
     'See what the ranks named do; all ranks must make the same calls in the same order.',
   E_COLLECTIVE: 'See the logs of all ranks, and whether the network between them holds.',
+  E_RENDEZVOUS: 'See their logs: have they been started, and do they reach the host of rank 0?',
   E_WORLD_SIZE: 'Start all ranks of a job with the same number of processes.',
 };
 
@@ -61,24 +62,27 @@ export class Heartbeat {
     });
   }
 
-  /** Starts to beat; the keys `lost` and `heartbeat/RANK` of all ranks are in the store already. */
-  static start(
-    store: Store,
+  /**
+   * Starts to beat; the keys `lost` and `heartbeat/RANK` of all ranks are in the store already.
+   *
+   * @throws EnvironmentError `E_STORE` if the store is not reached
+   */
+  static async open(
+    { host, port }: Store,
     rank: number,
     size: number,
     { interval = 1_000, timeout = 15_000, grace = 30_000 }: HeartbeatOptions = {},
-  ): Heartbeat {
+  ): Promise<Heartbeat> {
     const launcher = Number(process.env[LAUNCHER_VARIABLE]);
     const parent = launcher === process.ppid ? launcher : 0;
-    const { host, port } = store;
-    return new Heartbeat(
-      expectValue(
-        native.startHeartbeat(host, port, rank, size, interval, timeout, grace, parent),
-        'Heartbeat.start()',
-      ),
-      timeout + 4 * interval,
-      2 * interval,
+    const opened = expectValue(
+      native.openHeartbeat(host, port, rank, size, interval, timeout, grace, parent),
+      'Heartbeat.open()',
     );
+    const handle = await opened.catch((reason: unknown) => {
+      throw connectError(reason, { host, port, timeout });
+    });
+    return new Heartbeat(handle, timeout + 4 * interval, 2 * interval);
   }
 
   /** What a promise resolves to, unless something is lost before. */
@@ -107,7 +111,13 @@ export class Heartbeat {
   /** Ends all ranks with an error; the one that is reported first is what all of them get. */
   async report(code: string, message: string): Promise<EnvironmentError> {
     expectDone(native.reportLost(this.handle, `${code} ${message}`), 'Heartbeat.report()');
-    return this.lost;
+    // The heartbeat alone does not keep the process alive.
+    const alive = setInterval(() => undefined, 60_000);
+    try {
+      return await this.lost;
+    } finally {
+      clearInterval(alive);
+    }
   }
 
   /** Leaves in order: the others no longer expect this rank. */

@@ -1,8 +1,15 @@
 /** The room of many processes: finding each other, collectives, heartbeats, launching. */
 
-export { placeFromEnvironment, type Launcher, type Place } from './environment.js';
+export {
+  nodeFromEnvironment,
+  placeFromEnvironment,
+  type Launcher,
+  type NodePlace,
+  type Place,
+} from './environment.js';
 export type { HeartbeatOptions } from './heartbeat.js';
 export type { CollectiveCount, CollectiveKind, Ledger } from './ledger.js';
+export { launchRanks, type LaunchOptions, type LaunchResult } from './launch.js';
 export {
   ProcessGroup,
   type Backend,

@@ -41,7 +41,7 @@ export class Store {
   ): Promise<Store> {
     const opened = expectValue(native.openStore(host, port, server, timeout), 'Store.open()');
     const handle = await opened.catch((reason: unknown) => {
-      throw openError(reason, { host, port, server, timeout });
+      throw connectError(reason, { host, port, server, timeout });
     });
     return new Store(handle, host, expectValue(native.storePort(handle), 'Store.open()'));
   }
@@ -136,13 +136,14 @@ export class Store {
   }
 }
 
-function openError(
+/** Why a store is not connected to, or does not listen. */
+export function connectError(
   reason: unknown,
-  at: { host: string; port: number; server: boolean; timeout: number },
+  at: { host: string; port: number; server?: boolean; timeout: number },
 ): unknown {
   if (!isFailure(reason)) return reason;
   if (reason.kind !== 'distributed') return failureError(reason, { operator: 'Store.open()' });
-  const { host, port, server, timeout } = at;
+  const { host, port, server = false, timeout } = at;
   if (server && /EADDRINUSE|in use/i.test(reason.message)) {
     return new EnvironmentError(`port ${port} is in use: rank 0 cannot listen there`, {
       code: 'E_PORT_IN_USE',

@@ -6,7 +6,8 @@
 import { createSocket } from 'node:dgram';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EnvironmentError, PatinaError, UsageError } from '../base/errors.js';
+import { inspect } from 'node:util';
+import { EnvironmentError, UsageError } from '../base/errors.js';
 import { torchFacts, type Device } from '../torch/device.js';
 import { placeFromEnvironment, type Place } from './environment.js';
 import { Heartbeat, lossError, type HeartbeatOptions } from './heartbeat.js';
@@ -42,7 +43,14 @@ export async function rendezvous(options: RendezvousOptions = {}): Promise<World
   const store = await Store.open(host, port, { server: rank === 0, timeout: joinTimeout });
   try {
     await join(store, place, joinTimeout, options.signal);
-    const heartbeat = Heartbeat.start(store, rank, size, options.heartbeat);
+  } catch (error) {
+    // The store ends with rank 0: the others shall not wait longer for what does not come.
+    if (rank === 0) await tellAndLinger(store, error);
+    store.close();
+    throw error;
+  }
+  try {
+    const heartbeat = await Heartbeat.open(store, rank, size, options.heartbeat);
     const address = await addressTowards(host, store.port);
     const all = Array.from({ length: size }, (_, index) => index);
     const groups = { backend, device, timeout, host, port: store.port, address, heartbeat };
@@ -136,7 +144,7 @@ export class World {
   async close(error?: unknown): Promise<void> {
     const { heartbeat, store } = this;
     if (error !== undefined && heartbeat.error === undefined) {
-      const message = error instanceof PatinaError ? error.message : String(error);
+      const message = error instanceof Error ? error.message : inspect(error);
       await heartbeat.report('E_RANK_FAILED', `rank ${this.rank} has failed: ${message}`);
     }
     for (const group of [...this.subgroups, this.group]) {
@@ -170,27 +178,42 @@ async function join(
     await store.set('size', `${size}`, options);
   }
   await store.wait(['size'], options);
+  const me = `process ${process.pid} on ${hostname()}`;
+  const job = `the job at ${store.host}:${store.port}`;
+  if (await store.check(['met'], options)) {
+    throw stray(`${job} has all its ranks already; ${me} is none of them`);
+  }
+  if ((await store.add(`joined/${rank}`, 1, options)) > 1) {
+    const other = await store.get(`who/${rank}`, options);
+    throw stray(`two processes are rank ${rank} of ${job}: ${me} and ${other ?? 'another'}`);
+  }
   const expected = Number(await store.get('size', options));
   if (size !== expected) {
     const text = `E_WORLD_SIZE rank ${rank} was started as one of ${size}, rank 0 as one of ${expected}`;
     await store.set('lost', text, options);
     throw lossError(text);
   }
-  const me = `process ${process.pid} on ${hostname()}`;
-  if ((await store.add(`joined/${rank}`, 1, options)) > 1) {
-    const other = await store.get(`who/${rank}`, options);
-    throw new EnvironmentError(
-      `two processes are rank ${rank} of the job at ${store.host}:${store.port}: ${me} and ${other ?? 'another'}`,
-      {
-        code: 'E_RENDEZVOUS',
-        hint: 'Give each job a MASTER_PORT of its own, and each rank one process.',
-      },
-    );
-  }
   await store.set(`who/${rank}`, me, options);
   await store.set(heartbeatKey(rank), '0', options);
   const all = Array.from({ length: size }, (_, index) => index);
   await whenAll(all, heartbeatKey, { store, what: 'come', ...options });
+  if (rank === 0) await store.set('met', '', options);
+}
+
+function stray(message: string): EnvironmentError {
+  return new EnvironmentError(message, {
+    code: 'E_RENDEZVOUS',
+    hint: 'Give each job a MASTER_PORT of its own, and each rank one process.',
+  });
+}
+
+/** How long rank 0 holds the store for the others to read why they do not meet, in milliseconds. */
+const LINGER = 1_000;
+
+async function tellAndLinger(store: Store, error: unknown): Promise<void> {
+  if (!(error instanceof EnvironmentError)) return;
+  await store.set('lost', `${error.code} ${error.message}`);
+  await sleep(LINGER);
 }
 
 /** Waits until all of these ranks have set their keys, and names those that have not. */

@@ -186,7 +186,7 @@ export interface Native {
   dropWork(work: number): NativeFailure | undefined;
   closeGroup(group: number): Failing<Promise<void>>;
 
-  startHeartbeat(
+  openHeartbeat(
     host: string,
     port: number,
     rank: number,
@@ -195,7 +195,7 @@ export interface Native {
     timeout: number,
     grace: number,
     parent: number,
-  ): Failing<number>;
+  ): Failing<Promise<number>>;
   heartbeatLost(heartbeat: number): Failing<Promise<string | undefined>>;
   heartbeatCall(heartbeat: number, group: string, call: string): NativeFailure | undefined;
   heartbeatPeers(heartbeat: number): Failing<NativePeer[]>;
