@@ -105,7 +105,10 @@ void watch(const Backend& backend, const Work& work, Milliseconds timeout) {
     std::this_thread::sleep_for(pause);
     pause = std::min(pause * 2, std::chrono::microseconds(2000));
   }
-  if (const auto error = work->exception()) rethrow(error);
+  if (const auto error = work->exception()) {
+    backend->abort();
+    rethrow(error);
+  }
 }
 
 // Makes a call, or has it made: a promise of its end, undefined in a fake group. With NCCL, buffer = [handle of the work].

@@ -118,7 +118,7 @@ export class Store {
       throw this.error(`has not answered within ${timeout / 1000} s`, what, key);
     });
     try {
-      return await Promise.race([answer, late as Promise<never>]);
+      return await Promise.race([answer, late]);
     } catch (reason) {
       if (!isFailure(reason)) throw reason;
       throw this.error(`cannot be asked: ${reason.message}`, what, key);
