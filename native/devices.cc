@@ -76,7 +76,7 @@ void* cudaFunction(const char* name) {
 std::string ncclFault() {
   if (!loadCuda()) return "there is no GPU that libtorch can use";
   if (cudaExtras == nullptr) return "the addon was built where the headers of CUDA were not";
-  if (cudaFunction("patina_nccl_group") == nullptr) return "the addon was built where the header of NCCL was not";
+  if (cudaFunction("patina_nccl_group") == nullptr) return "the addon was built where the headers of NCCL were not";
   return "";
 }
 

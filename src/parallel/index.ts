@@ -18,5 +18,6 @@ export {
   type Reduction,
   type Work,
 } from './process-group.js';
+export { probeBackends, type Backends } from './probe.js';
 export { Store, type StoreOptions } from './store.js';
 export { rendezvous, type RendezvousOptions, type World } from './world.js';

@@ -1,6 +1,6 @@
 /** A count of the collectives of a group, to be held against what a plan says they should be. */
 
-import type { DType } from '../torch/dtype.js';
+import type { DType } from '../torch/index.js';
 
 export type CollectiveKind =
   'all-reduce' | 'reduce-scatter' | 'all-gather' | 'broadcast' | 'barrier';

@@ -1,7 +1,6 @@
 import { expect, it } from 'vitest';
 
-import { scopeAsync } from '../torch/scope.js';
-import { empty } from '../torch/index.js';
+import { empty, scopeAsync } from '../torch/index.js';
 import { ProcessGroup } from './process-group.js';
 import { runRanks } from './testing.js';
 

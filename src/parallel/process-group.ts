@@ -8,11 +8,10 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EnvironmentError, type PatinaError } from '../base/errors.js';
-import type { Device } from '../torch/device.js';
 import { B } from '../torch/door.js';
 import { expectDone, expectValue, failureError, isFailure } from '../torch/errors.js';
 import { native, type NativeCollective, type NativeFailure } from '../torch/native.js';
-import type { Tensor } from '../torch/tensor.js';
+import type { Device, Tensor } from '../torch/index.js';
 import type { Heartbeat } from './heartbeat.js';
 import { Ledger, type CollectiveKind } from './ledger.js';
 import { callText, latestCall, whoIsMissing, type LatestCall } from './who-is-missing.js';

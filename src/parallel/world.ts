@@ -8,7 +8,7 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { EnvironmentError, UsageError } from '../base/errors.js';
-import { torchFacts, type Device } from '../torch/device.js';
+import { torchFacts, type Device } from '../torch/index.js';
 import { placeFromEnvironment, type Place } from './environment.js';
 import { Heartbeat, lossError, type HeartbeatOptions } from './heartbeat.js';
 import { ProcessGroup, type Backend } from './process-group.js';
