@@ -268,19 +268,21 @@ static napi_value reportLost(napi_env env, napi_callback_info info) {
   PATINA_END
 }
 
-// leaveHeartbeat(heartbeat): a promise; this rank has left in order and is not missed.
+// leaveHeartbeat(heartbeat): a promise; this rank has left in order and is not missed. The handle is stale from now on.
 static napi_value leaveHeartbeat(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  Heartbeat& heartbeat = *heartbeats.at(number(env, args[0]));
+  const double handle = number(env, args[0]);
+  heartbeats.at(handle);
+  auto left = std::make_shared<std::unique_ptr<Heartbeat>>(*heartbeats.take(handle));
   {
-    const std::lock_guard lock(heartbeat.pulse->mutex);
-    heartbeat.pulse->left = true;
-    heartbeat.pulse->wake.notify_all();
+    const std::lock_guard lock((*left)->pulse->mutex);
+    (*left)->pulse->left = true;
+    (*left)->pulse->wake.notify_all();
   }
   // It runs behind the last beat.
-  return heartbeat.beats.submit(env, [] {});
+  return (*left)->beats.submit(env, [] {}, [left](napi_env) { return nullptr; });
   PATINA_END
 }
 

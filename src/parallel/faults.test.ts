@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
+import { Store } from './store.js';
 import { runRanks, startRank, startRanks, type Rank, type RankEnd } from './testing.js';
 
 /** Beats fast, so that what is lost is missed soon. */
@@ -182,7 +183,9 @@ describe.concurrent('finding each other', () => {
   it('refuses processes that are not of a job that runs, which goes on', async () => {
     const job = await startRanks(
       2,
-      `const world = await join(); say('there'); await sleep(4_000);
+      `const world = await join();
+      say('there');
+      await world.store.wait(['go on']);
       const sum = tensor([1]);
       await world.group.allReduce(sum, { label: 'sum' }).wait();
       say(sum.toArray());
@@ -204,6 +207,9 @@ describe.concurrent('finding each other', () => {
     expect(ends[1]!.error!.message).toMatch(
       /^the job at 127\.0\.0\.1:\d+ has all its ranks already; process \d+ on \S+ is none of them$/,
     );
+    const store = await Store.open('127.0.0.1', Number(job[0]!.port));
+    await store.set('go on', '');
+    store.close();
     expect((await ended(job)).map(({ code, said }) => [code, said.at(-1)])).toEqual([
       [0, [2]],
       [0, [2]],

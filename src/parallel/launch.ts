@@ -190,7 +190,7 @@ function kill({ pid }: ChildProcess, signal: NodeJS.Signals): void {
 }
 
 /** A port of the loopback that nobody listens at. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

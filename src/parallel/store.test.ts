@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 
+import { freePort } from './launch.js';
 import { Store } from './store.js';
-import { freePort } from './testing.js';
 
 let server: Store;
 let store: Store;
@@ -56,6 +56,10 @@ it('is not there where nobody listens, and does not listen where somebody does',
     message: expect.stringMatching(
       new RegExp(`^nothing answers at 127\\.0\\.0\\.1:${port} \\(tried for 0\\.3 s\\)`),
     ) as string,
+  });
+  const signal = AbortSignal.timeout(200);
+  await expect(Store.open('127.0.0.1', port, { signal })).rejects.toMatchObject({
+    name: 'TimeoutError',
   });
   await expect(Store.open('127.0.0.1', server.port, { server: true })).rejects.toMatchObject({
     code: 'E_PORT_IN_USE',

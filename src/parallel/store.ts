@@ -17,6 +17,8 @@ export interface StoreOptions {
 }
 
 const TIMEOUT = 60_000;
+/** Milliseconds of one try to connect. */
+const TRY = 2_000;
 /** Milliseconds between two questions for a key: the first and the longest. */
 const SOON = 5;
 const LATER = 200;
@@ -31,19 +33,27 @@ export class Store {
   /**
    * Connects to the server of a job, or starts it; a server with port 0 chooses a free one.
    *
-   * @param options.timeout milliseconds in which the server must answer. @default 60_000
-   * @throws EnvironmentError `E_PORT_IN_USE` for a server whose port is taken, `E_STORE` where none is reached
+   * @throws EnvironmentError `E_PORT_IN_USE` for a server whose port is taken, `E_STORE` where none is reached in time
    */
   static async open(
     host: string,
     port: number,
-    { server = false, timeout = TIMEOUT }: { server?: boolean; timeout?: number } = {},
+    { server = false, timeout = TIMEOUT, signal }: StoreOptions & { server?: boolean } = {},
   ): Promise<Store> {
-    const opened = expectValue(native.openStore(host, port, server, timeout), 'Store.open()');
-    const handle = await opened.catch((reason: unknown) => {
-      throw connectError(reason, { host, port, server, timeout });
-    });
-    return new Store(handle, host, expectValue(native.storePort(handle), 'Store.open()'));
+    const end = performance.now() + timeout;
+    for (;;) {
+      signal?.throwIfAborted();
+      // A try cannot be broken off, so each is short.
+      const rest = Math.max(1, Math.min(end - performance.now(), server ? Infinity : TRY));
+      try {
+        const opened = expectValue(native.openStore(host, port, server, rest), 'Store.open()');
+        const handle = await opened;
+        return new Store(handle, host, expectValue(native.storePort(handle), 'Store.open()'));
+      } catch (reason) {
+        if (!server && performance.now() < end) continue;
+        throw connectError(reason, { host, port, server, timeout });
+      }
+    }
   }
 
   /** Sets a key. */

@@ -1,9 +1,9 @@
 /** For tests: the ranks of a job as real processes on this machine, which run the compiled room. */
 
 import { spawn, type ChildProcess } from 'node:child_process';
-import { createServer, type AddressInfo } from 'node:net';
 import { pathToFileURL } from 'node:url';
 import { packageRoot } from '../base/native-path.js';
+import { freePort } from './launch.js';
 
 /** How a rank has ended. */
 export interface RankEnd {
@@ -23,15 +23,6 @@ export interface Rank {
   readonly end: Promise<RankEnd>;
   /** Resolves when it has said something. */
   readonly spoken: Promise<void>;
-}
-
-/** A port of the loopback that is free now. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 const module = (path: string): string => pathToFileURL(`${packageRoot()}/dist/src/${path}`).href;

@@ -12,7 +12,7 @@ import { torchFacts, type Device } from '../torch/index.js';
 import { placeFromEnvironment, type Place } from './environment.js';
 import { Heartbeat, lossError, type HeartbeatOptions } from './heartbeat.js';
 import { ProcessGroup, type Backend } from './process-group.js';
-import { Store } from './store.js';
+import { Store, type StoreOptions } from './store.js';
 
 export interface RendezvousOptions {
   /** @default from the environment variables */
@@ -36,29 +36,32 @@ export interface RendezvousOptions {
  */
 export async function rendezvous(options: RendezvousOptions = {}): Promise<World> {
   const { place = placeFromEnvironment(), joinTimeout = 300_000, timeout = 600_000 } = options;
+  const { signal } = options;
   const { nccl, devices } = gpus();
   const backend = options.backend ?? (nccl && devices > 0 ? 'nccl' : 'gloo');
   const device = backend === 'nccl' ? gpuOf(place, devices) : 'cpu';
   const { rank, worldSize: size, address: host, port } = place;
-  const store = await Store.open(host, port, { server: rank === 0, timeout: joinTimeout });
+  const joining = { timeout: joinTimeout, ...(signal && { signal }) };
+  const store = await Store.open(host, port, { server: rank === 0, ...joining });
   try {
-    await join(store, place, joinTimeout, options.signal);
+    await join(store, place, joining);
   } catch (error) {
     // The store ends with rank 0: the others shall not wait longer for what does not come.
     if (rank === 0) await tellAndLinger(store, error);
     store.close();
     throw error;
   }
+  const heartbeat = await Heartbeat.open(store, rank, size, options.heartbeat);
   try {
-    const heartbeat = await Heartbeat.open(store, rank, size, options.heartbeat);
     const address = await addressTowards(host, store.port);
-    const all = Array.from({ length: size }, (_, index) => index);
-    const groups = { backend, device, timeout, host, port: store.port, address, heartbeat };
-    const group = await heartbeat.guard(
-      ProcessGroup.open({ ...groups, name: 'world', ranks: all, rank, prefix: 'group/world' }),
-    );
-    return new World(place, store, heartbeat, group, groups);
+    const ranks = Array.from({ length: size }, (_, index) => index);
+    const common = { backend, device, timeout, host, port: store.port, address, heartbeat };
+    const world = { ...common, name: 'world', ranks, rank, prefix: 'group/world' };
+    const group = await heartbeat.guard(ProcessGroup.open(world));
+    return new World(place, store, heartbeat, group, common);
   } catch (error) {
+    await tellFailure(heartbeat, rank, error);
+    await heartbeat.leave();
     store.close();
     throw error;
   }
@@ -143,10 +146,7 @@ export class World {
    */
   async close(error?: unknown): Promise<void> {
     const { heartbeat, store } = this;
-    if (error !== undefined && heartbeat.error === undefined) {
-      const message = error instanceof Error ? error.message : inspect(error);
-      await heartbeat.report('E_RANK_FAILED', `rank ${this.rank} has failed: ${message}`);
-    }
+    if (error !== undefined) await tellFailure(heartbeat, this.rank, error);
     for (const group of [...this.subgroups, this.group]) {
       const closed = group.close();
       if (heartbeat.error === undefined) await closed;
@@ -163,16 +163,21 @@ export class World {
   }
 }
 
+/** Ends the other ranks with the error that ends this one, unless all have one already. */
+async function tellFailure(heartbeat: Heartbeat, rank: number, error: unknown): Promise<void> {
+  if (heartbeat.error !== undefined) return;
+  const message = error instanceof Error ? error.message : inspect(error);
+  await heartbeat.report('E_RANK_FAILED', `rank ${rank} has failed: ${message}`);
+}
+
 const heartbeatKey = (rank: number): string => `heartbeat/${rank}`;
 
 /** Tells the others that this rank is there, and waits for them. */
 async function join(
   store: Store,
   { rank, worldSize: size }: Place,
-  timeout: number,
-  signal: AbortSignal | undefined,
+  options: StoreOptions,
 ): Promise<void> {
-  const options = { timeout, ...(signal && { signal }) };
   if (rank === 0) {
     await store.set('lost', '', options);
     await store.set('size', `${size}`, options);
@@ -220,13 +225,9 @@ async function tellAndLinger(store: Store, error: unknown): Promise<void> {
 async function whenAll(
   ranks: readonly number[],
   key: (rank: number) => string,
-  {
-    store,
-    timeout,
-    what,
-    signal,
-  }: { store: Store; timeout: number; what: string; signal?: AbortSignal },
+  { store, what, ...options }: StoreOptions & { store: Store; what: string },
 ): Promise<void> {
+  const { timeout = 0, signal } = options;
   const end = performance.now() + timeout;
   const missing = new Set(ranks);
   for (;;) {
