@@ -53,10 +53,15 @@ Kind kindOf(const std::string& name) {
 std::mutex& abortableMutex = *new std::mutex();
 std::vector<Backend>& abortable = *new std::vector<Backend>();
 
+// Time in which ranks connect at least, however short the timeout of their calls.
+constexpr Milliseconds kConnecting{60'000};
+
 Backend connectGloo(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, const std::string& address, Milliseconds timeout) {
-  auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+  auto options = c10d::ProcessGroupGloo::Options::create(std::max(timeout, kConnecting));
   options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
-  return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
+  const Backend backend = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
+  backend->setTimeout(timeout);
+  return backend;
 }
 
 Backend connectNccl(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, c10::Device device, Milliseconds timeout) {
@@ -179,7 +184,7 @@ static napi_value openGroup(napi_env env, napi_callback_info info) {
   const auto connect = [group = opened->get(), rank, host = text(env, args[5]), port = static_cast<uint16_t>(number(env, args[6])),
                         prefix = text(env, args[7]), address = text(env, args[8])] {
     if (group->kind == Kind::fake) return;
-    const auto store = c10::make_intrusive<c10d::PrefixStore>(prefix, connectStore(host, port, group->timeout));
+    const auto store = c10::make_intrusive<c10d::PrefixStore>(prefix, connectStore(host, port, std::max(group->timeout, kConnecting)));
     try {
       group->backend = group->kind == Kind::gloo ? connectGloo(store, rank, group->size, address, group->timeout)
                                                  : connectNccl(store, rank, group->size, group->device, group->timeout);

@@ -5,7 +5,15 @@
 
 #include <c10/util/Logging.h>
 
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 namespace patina {
 
@@ -19,10 +27,36 @@ void silence() {
   unsetenv("TORCH_CPP_LOG_LEVEL");
 }
 
+// A socket that listens at the loopback alone; its port, if that is 0, is chosen. Nobody else has to reach the store of a job on one
+// machine. Its server also looks up the names of those who connect, and keeps all others waiting while it does: the loopback's is in a
+// file, what a socket for all addresses shows of it (::ffff:127.0.0.1) is asked of the network.
+int listenAtLoopback(uint16_t& port) {
+  const auto fail = [&](const char* what) { return Failure("distributed", std::string(what) + ": " + std::strerror(errno)); };
+  const int file = socket(AF_INET, SOCK_STREAM, 0);
+  if (file < 0) throw fail("socket");
+  fcntl(file, F_SETFD, FD_CLOEXEC);
+  const int yes = 1;
+  setsockopt(file, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  socklen_t size = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  if (bind(file, any, size) != 0 || listen(file, SOMAXCONN) != 0 || getsockname(file, any, &size) != 0) {
+    const Failure failed = fail("listen");
+    close(file);
+    throw failed;
+  }
+  port = ntohs(address.sin_port);
+  return file;
+}
+
 }  // namespace
 
 c10::intrusive_ptr<c10d::TCPStore> connectStore(const std::string& host, uint16_t port, Milliseconds timeout, bool server) {
   c10d::TCPStoreOptions options;
+  if (server && (host == "127.0.0.1" || host == "localhost")) options.masterListenFd = listenAtLoopback(port);
   options.port = port;
   options.isServer = server;
   options.waitWorkers = false;

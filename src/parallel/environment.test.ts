@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { nodeFromEnvironment, placeFromEnvironment, type Place } from './environment.js';
+import { nodeFromEnvironment, placeFromEnvironment, type RankPlace } from './environment.js';
 
 type Variables = Record<string, string>;
 
@@ -40,7 +40,7 @@ const without = (variables: Variables, ...names: string[]): Variables => {
 };
 
 describe('the place of a rank', () => {
-  const places: [string, Variables, Partial<Place>][] = [
+  const places: [string, Variables, Partial<RankPlace>][] = [
     [
       'alone',
       {},

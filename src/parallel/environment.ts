@@ -12,7 +12,7 @@ import { firstHost } from './nodelist.js';
 export type Launcher = 'none' | 'torchrun' | 'slurm' | 'openmpi' | 'kubernetes';
 
 /** The place of one process among all of its job. */
-export interface Place {
+export interface RankPlace {
   readonly launcher: Launcher;
   readonly rank: number;
   readonly worldSize: number;
@@ -33,7 +33,7 @@ const LOOPBACK = '127.0.0.1';
  * @param variables by default those of this process
  * @throws EnvironmentError `E_RANKS` for variables that are partial, malformed or contradict each other, and names them
  */
-export function placeFromEnvironment(variables: Variables = process.env): Place {
+export function placeFromEnvironment(variables: Variables = process.env): RankPlace {
   const read = new Reader(variables);
   const launcher = launcherOf(read);
   const place = PLACES[launcher](read);

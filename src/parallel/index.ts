@@ -5,7 +5,7 @@ export {
   placeFromEnvironment,
   type Launcher,
   type NodePlace,
-  type Place,
+  type RankPlace,
 } from './environment.js';
 export type { HeartbeatOptions } from './heartbeat.js';
 export type { CollectiveCount, CollectiveKind, Ledger } from './ledger.js';

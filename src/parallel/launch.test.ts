@@ -68,11 +68,11 @@ const alive = (pid: number): boolean => {
 /** The lines of standard error without what differs, in order. */
 const sorted = (text: string): string[] => text.trimEnd().split('\n').sort();
 
-/** Each rank says its process id, and that it got a signal, and lives on. */
+/** Each rank lives on, and says that it got a signal; its process id, when it is ready for them. */
 const STUBBORN = `
-  process.stderr.write(process.pid + '\\n');
   for (const name of ['SIGINT', 'SIGTERM']) process.on(name, () => process.stderr.write(name + '\\n'));
-  setInterval(() => undefined, 1_000);`;
+  setInterval(() => undefined, 1_000);
+  process.stderr.write(process.pid + '\\n');`;
 
 /** The process ids that ranks have said, or one of them. */
 function pids(text: string, only?: number): number[] {
@@ -175,9 +175,9 @@ describe.concurrent('launched ranks', () => {
   it('may each take their time after a signal', async () => {
     const launched = launch(`
       process.on('SIGTERM', () => setTimeout(() => process.exit(130), 200 * process.env.RANK));
-      process.stderr.write('there\\n');
+      process.on('exit', () => process.stderr.write('saved\\n'));
       setInterval(() => undefined, 1_000);
-      process.on('exit', (code) => process.stderr.write('saved\\n'));`);
+      process.stderr.write('there\\n');`);
     await launched.lines(3);
     launched.process.kill('SIGTERM');
     const { code, err } = await launched.end;

@@ -21,7 +21,7 @@ export interface Rank {
   /** The port at which its job meets. */
   readonly port: string;
   readonly end: Promise<RankEnd>;
-  /** Resolves when it has said something. */
+  /** Resolves when it has said something, or has ended. */
   readonly spoken: Promise<void>;
 }
 
@@ -75,6 +75,7 @@ export function startRank(body: string, env: Readonly<Record<string, string>>): 
       out += String(data);
       resolve();
     });
+    child.once('close', () => resolve());
   });
   child.stderr.on('data', (data) => (stderr += String(data)));
   const end = new Promise<RankEnd>((resolve) => {
@@ -95,4 +96,36 @@ export function startRank(body: string, env: Readonly<Record<string, string>>): 
 export async function runRanks(...args: Parameters<typeof startRanks>): Promise<RankEnd[]> {
   const ranks = await startRanks(...args);
   return Promise.all(ranks.map(({ end }) => end));
+}
+
+/** A heartbeat for `join` that beats fast, so that what is lost is missed soon. */
+export const FAST = `heartbeat: { interval: 200, timeout: 4_000, grace: 2_000 }`;
+
+/** Resolves when all of these ranks have said something. */
+export async function allThere(ranks: readonly Rank[]): Promise<void> {
+  await Promise.all(ranks.map(({ spoken }) => spoken));
+}
+
+export function ended(ranks: readonly Rank[]): Promise<RankEnd[]> {
+  return Promise.all(ranks.map(({ end }) => end));
+}
+
+/** Sends a signal to one of three ranks that reduce, and gives the ends of the others. */
+export async function endsWithout(lost: number, signal: NodeJS.Signals): Promise<RankEnd[]> {
+  const ranks = await startRanks(
+    3,
+    `
+    const world = await join({ ${FAST} });
+    say('there');
+    for (;;) {
+      await world.group.allReduce(zeros([4]), { label: 'step' }).wait();
+      await sleep(10);
+    }
+    `,
+  );
+  await allThere(ranks);
+  ranks[lost]!.process.kill(signal);
+  const rest = await ended(ranks.filter((_, rank) => rank !== lost));
+  ranks[lost]!.process.kill('SIGKILL');
+  return rest;
 }

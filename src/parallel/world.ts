@@ -9,14 +9,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { EnvironmentError, UsageError } from '../base/errors.js';
 import { torchFacts, type Device } from '../torch/index.js';
-import { placeFromEnvironment, type Place } from './environment.js';
+import { placeFromEnvironment, type RankPlace } from './environment.js';
 import { Heartbeat, lossError, type HeartbeatOptions } from './heartbeat.js';
 import { ProcessGroup, type Backend } from './process-group.js';
 import { Store, type StoreOptions } from './store.js';
 
 export interface RendezvousOptions {
   /** @default from the environment variables */
-  readonly place?: Place;
+  readonly place?: RankPlace;
   /** @default 'nccl' where there are GPUs, else 'gloo' */
   readonly backend?: Exclude<Backend, 'fake'>;
   /** Milliseconds in which all ranks must have come. @default 300_000 */
@@ -82,7 +82,7 @@ export class World {
   private readonly opened = new Map<string, number>();
 
   constructor(
-    readonly place: Place,
+    readonly place: RankPlace,
     readonly store: Store,
     private readonly heartbeat: Heartbeat,
     /** The group of all ranks. */
@@ -175,7 +175,7 @@ const heartbeatKey = (rank: number): string => `heartbeat/${rank}`;
 /** Tells the others that this rank is there, and waits for them. */
 async function join(
   store: Store,
-  { rank, worldSize: size }: Place,
+  { rank, worldSize: size }: RankPlace,
   options: StoreOptions,
 ): Promise<void> {
   if (rank === 0) {
@@ -275,7 +275,7 @@ function gpus(): { nccl: boolean; devices: number } {
 }
 
 /** The GPU of a rank. A launcher may show each rank one GPU only. */
-function gpuOf({ rank, localRank }: Place, devices: number): Device {
+function gpuOf({ rank, localRank }: RankPlace, devices: number): Device {
   if (devices === 1) return 'cuda:0';
   if (localRank < devices) return `cuda:${localRank}`;
   throw new EnvironmentError(
