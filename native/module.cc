@@ -180,6 +180,12 @@ NAPI_MODULE_INIT() {
   std::call_once(once, [] {
     tensors.reserve(1 << 16);
     installAllocators();
+    // Before anything is computed: libtorch looks for its CUDA hooks once, at the first gradient or convolution, and what is opened
+    // later it never sees. What goes wrong is told to whoever asks for a GPU.
+    try {
+      loadCuda();
+    } catch (const Failure&) {
+    }
   });
   addFunction(env, exports, "setBuffer", setBuffer);
   addFunction(env, exports, "release", release);

@@ -1,4 +1,4 @@
-/** The room of many processes: finding each other, collectives, heartbeats, launching. */
+/** The room of many processes: finding each other, collectives, flat buffers that they share, heartbeats, launching. */
 
 export {
   nodeFromEnvironment,
@@ -7,6 +7,7 @@ export {
   type NodePlace,
   type RankPlace,
 } from './environment.js';
+export { FlatBuffer, FlatLayout, type Piece, type Stretch } from './flat-buffer.js';
 export type { HeartbeatOptions } from './heartbeat.js';
 export type { CollectiveCount, CollectiveKind, Ledger } from './ledger.js';
 export { launchRanks, type LaunchOptions, type LaunchResult } from './launch.js';
