@@ -191,7 +191,8 @@ test.each([0, 1, 2, 3] as const)(
         const expected = finish(runUpdate(parts, update, a)).numbers.read();
         const before = liveTensors();
         const actual = (await drive(runUpdate(setup, update, b))).numbers.read();
-        expect(liveTensors()).toBe(before);
+        // What other tests left behind may be collected meanwhile.
+        expect(liveTensors()).toBeLessThanOrEqual(before);
         expect(actual.lossSum[0]! / expected.lossSum[0]!).toBeCloseTo(1, 5);
         expect(actual.norm[0]! / expected.norm[0]!).toBeCloseTo(1, 5);
       }
