@@ -73,6 +73,9 @@ export function checkTensors({
   const used = new Map<string, StoredTensor>();
   const taken = new Set<string>();
   const faults: TensorFault[] = [];
+  // Of a part, or an adapter, that was named beside.
+  const fileOf = ({ file }: StoredTensor): string =>
+    file.startsWith(where) ? '' : ` in ${shortText(file)}`;
   const substitutes = new Map([...tied].map(([name, target]) => [target, name]));
   for (const [name, shape] of expected) {
     const source = tensors.has(name) ? name : (substitutes.get(name) ?? name);
@@ -83,14 +86,14 @@ export function checkTensors({
       continue;
     }
     const unfit = whyUnfit(tensor, shape);
-    // A part, or an adapter, that was named beside.
-    const file = tensor.file.startsWith(where) ? '' : ` in ${shortText(tensor.file)}`;
     if (unfit === undefined) used.set(name, tensor);
-    else faults.push({ kind: 'unfit', name, text: `${brief(name)}${file} ${unfit}` });
+    else faults.push({ kind: 'unfit', name, text: `${brief(name)}${fileOf(tensor)} ${unfit}` });
   }
   const spare = [...tensors.keys()].filter((name) => !taken.has(name));
   for (const name of [...spare.filter((each) => !tied.has(each)), ...unexpected]) {
-    faults.push({ kind: 'unexpected', name, text: brief(name) });
+    const tensor = tensors.get(name);
+    const file = tensor === undefined ? '' : fileOf(tensor);
+    faults.push({ kind: 'unexpected', name, text: `${brief(name)}${file}` });
   }
   const refused = faults.filter(({ name }) => !matchesAny(allow, name));
   if (refused.length > 0) throw new TensorsError(where, refused);

@@ -27,6 +27,8 @@ export interface AssembleOptions {
   vision?: string | undefined;
   /** File, folder or hub name of the projector, in place of the source's. */
   projector?: string | undefined;
+  /** Take the decoder of the source and of what lies beneath it, and no other part. @default false */
+  decoderOnly?: boolean | undefined;
   /** The model beneath adapters. @default what their configuration names */
   base?: string | undefined;
   /** PEFT adapters on top; where several hold the same tensor the last one counts. */
@@ -94,6 +96,7 @@ async function llavaOf(
   const all = await withTower(places, options);
   const found = contentOf(all, options);
   const tensors = overlay(all);
+  tellUnused(source, { places, tensors }, options);
   const recorded = found.provenance?.features;
   const { featureLayer = recorded?.layer, select = recorded?.select } = options;
   const config = llavaConfigOf(found.configs, tensors, {
@@ -109,6 +112,23 @@ async function llavaOf(
       ),
   });
   return { kind: 'llava', ...found, config, tensors };
+}
+
+/** Says which parts were named, and give no weights since what counts before them has its own. */
+function tellUnused(
+  source: string,
+  { places, tensors }: Pick<Assembly, 'places' | 'tensors'>,
+  options: AssembleOptions,
+): void {
+  const used = new Set(tensors.values());
+  for (const { role, name, sources } of places) {
+    if ((role !== 'llm' && role !== 'vision') || options[role] !== name) continue;
+    if (sources.some((each) => [...each.tensors.values()].some((tensor) => used.has(tensor)))) {
+      continue;
+    }
+    const part = { llm: 'decoder', vision: 'vision tower' }[role];
+    options.onNotice?.(`${name} (--${role}) gives no weights: ${source} has a ${part} of its own.`);
+  }
 }
 
 /** A decoder on disk. */

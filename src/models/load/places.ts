@@ -5,7 +5,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join, resolve as resolvePath } from 'node:path';
 
-import { DataError, PatinaError } from '../../base/errors.js';
+import { DataError, PatinaError, UsageError } from '../../base/errors.js';
 import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
@@ -23,6 +23,7 @@ import { isJsonObject } from '../../formats/strict-json.js';
 import { locate } from '../provenance/locate.js';
 import { type Beneath, type Provenance, readProvenance } from '../provenance/provenance.js';
 import type { AssembleOptions } from './assemble.js';
+import { configKind } from './assemble-config.js';
 import { type ConfigFile, readConfigFile } from './config-file.js';
 
 /** What something is named as, or lies beneath something as. */
@@ -94,7 +95,31 @@ export async function gatherPlaces(
   const given = [...places];
   for (const place of given) await addBeneath(places, place, { ...options, given });
   for (const { role, name } of given) expectPart(places, role, name);
-  return places;
+  return options.projector === undefined ? places : withNamedProjector(places, options.projector);
+}
+
+/**
+ * A projector that is named takes the place of the model's own, with its layers and its adapters: nothing is mixed of two.
+ *
+ * @throws UsageError `E_PART_UNUSED` where an adapter that is named beside it brings another
+ */
+function withNamedProjector(places: readonly ModelPlace[], projector: string): ModelPlace[] {
+  const other = places.find((place) => place.role === 'adapter' && holds([place], 'projector'));
+  if (other !== undefined) {
+    throw new UsageError(
+      `projector ${projector}: it would not be used: the adapter ${other.name} holds a projector.`,
+      {
+        code: 'E_PART_UNUSED',
+        hint: 'Leave the projector out, or name an adapter that was trained without one.',
+      },
+    );
+  }
+  const isOther = (name: string): boolean => partOf(name, LLAVA_PREFIXES) === 'projector';
+  return places.map((place) =>
+    place.role === 'projector' || place.role === 'adapter'
+      ? place
+      : { ...place, sources: sourcesOf(place, (name) => !isOther(name)) },
+  );
 }
 
 /** What is named as a part has to hold it, or stand on something that does. */
@@ -147,7 +172,7 @@ async function openAt(
   role: PlaceRole,
   name: string,
   path: string,
-  { verify = true, signal }: AssembleOptions,
+  { verify = true, decoderOnly = false, signal }: AssembleOptions,
 ): Promise<ModelPlace> {
   const { sources } = await inspect(path, { verify, signal });
   const provenance = await readProvenance(path);
@@ -157,28 +182,48 @@ async function openAt(
     if (config !== undefined) configs.push(config);
   }
   const place: ModelPlace = { role, name, path, sources, configs, provenance };
+  if (decoderOnly && (role === 'model' || role === 'base' || role === 'llm')) {
+    return onlyParts(withoutFeatures(place), PARTS.llm!);
+  }
   const parts = PARTS[role];
   // A whole model that is named for a part may fill in others that are lacking, as it always could; what lies on top may not.
   const isPart = parts !== undefined && (role !== 'llm' || isOnTop({ ...place, role: 'model' }));
   return isPart ? onlyParts(place, parts) : place;
 }
 
+/** The layer that a decoder was trained beside is not that of the tower which it is put together with. */
+function withoutFeatures({ provenance, ...place }: ModelPlace): ModelPlace {
+  return { ...place, provenance: provenance && { ...provenance, features: null } };
+}
+
 function onlyParts(place: ModelPlace, parts: readonly PartName[]): ModelPlace {
   const wanted = (name: string): boolean => parts.includes(partOf(name, LLAVA_PREFIXES)!);
   const isWhole = place.sources.every(({ tensors }) => [...tensors.keys()].every(wanted));
   if (isWhole) return place;
-  const sources = place.sources
+  const sources = sourcesOf(place, wanted).map((source) => ({ ...source, unexpected: [] }));
+  return { ...place, sources, configs: place.configs.flatMap((each) => partConfig(each, parts)) };
+}
+
+/** What a place holds under the names that are wanted. */
+function sourcesOf({ sources }: ModelPlace, wanted: (name: string) => boolean): WeightSource[] {
+  return sources
     .map((source) => {
       const tensors = new Map([...source.tensors].filter(([name]) => wanted(name)));
-      const isAdapter = [...tensors.keys()].some(isAdapterTensor);
-      return { ...source, tensors, isAdapter, unexpected: [] };
+      return { ...source, tensors, isAdapter: [...tensors.keys()].some(isAdapterTensor) };
     })
     .filter(({ tensors }) => tensors.size > 0);
-  return { ...place, sources, configs: place.configs.flatMap((each) => partConfig(each, parts)) };
 }
 
 /** What a whole model's configuration says of a part. */
 function partConfig(config: ConfigFile, parts: readonly PartName[]): ConfigFile[] {
+  if (parts.includes('decoder')) {
+    const kind = configKind(config);
+    // The authors keep the decoder's fields at the top.
+    if (kind !== 'llava') return kind === 'decoder' || kind === 'official' ? [config] : [];
+    const { text_config: text, tie_word_embeddings: tied } = config.json;
+    if (!isJsonObject(text)) return [];
+    return [{ ...config, json: { ...text, ...(tied === true && { tie_word_embeddings: tied }) } }];
+  }
   const vision = config.json['vision_config'];
   if (!parts.includes('vision') || !isJsonObject(vision)) return [];
   // A whole CLIP keeps more than its tower's settings, and its reader knows where.
@@ -241,10 +286,11 @@ async function addRecorded(
   { beneath }: Provenance,
   options: BeneathOptions,
 ): Promise<void> {
-  const { given, onNotice, changedBase, signal } = options;
+  const { given, onNotice, changedBase, decoderOnly = false, signal } = options;
   for (const each of beneath) {
     const role = roleBeneath(place, each);
-    if (role === undefined) continue;
+    if (role === undefined || (role === 'vision' && place.role !== 'vision' && decoderOnly))
+      continue;
     if (isGiven(given, role)) {
       const other = given.find((named) => named.role === role)?.name ?? 'What was named';
       onNotice?.(`${other} is taken in place of ${each.name}, which ${place.path} stands on.`);
@@ -258,7 +304,9 @@ async function addRecorded(
       onNotice,
       signal,
     });
-    const below = await openAt(role, each.name, path, options);
+    // What is recorded as a decoder gave nothing else, though it be a whole model.
+    const isDecoder = decoderOnly || each.role === 'llm';
+    const below = await openAt(role, each.name, path, { ...options, decoderOnly: isDecoder });
     places.push(below);
     await addBeneath(places, below, options);
   }

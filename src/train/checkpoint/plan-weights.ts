@@ -176,9 +176,7 @@ async function recordOf(
 /** A model that is named by itself is the base, or the decoder of one that is put together. */
 function roleOf(role: ModelPlace['role'], { model }: Recipe): Beneath['role'] {
   if (role === 'llm' || role === 'vision') return role;
-  return role === 'model' && model.from === undefined && model.vision !== undefined
-    ? 'llm'
-    : 'base';
+  return model.from === undefined && model.vision !== undefined ? 'llm' : 'base';
 }
 
 /** A name on the hub as it is; a path so that it leads there from any folder. */

@@ -136,6 +136,8 @@ async function loadModel(
     template: inherits ? undefined : text.template,
     imageMode: image.mode,
     llm: from === undefined ? undefined : llm,
+    // A whole model, or a run, may be named for its decoder.
+    decoderOnly: from === undefined && vision !== undefined,
     vision,
     projector,
     adapters: adapter === undefined ? [] : [adapter],
