@@ -65,7 +65,7 @@ void checkThread(napi_env env);
 
 // A promise for what runs on another thread: `work` there, then `done` on this one, whose value resolves it (undefined without one).
 // What either throws rejects it with the object of failure(). Both are destroyed on this thread. There are few such threads (four,
-// unless UV_THREADPOOL_SIZE says otherwise), so work that waits for other such work can wait for ever.
+// unless UV_THREADPOOL_SIZE says otherwise), so work that waits for other such work can wait for ever: it takes a Worker (worker.h).
 napi_value asyncWork(napi_env env, const char* name, std::function<void()> work, std::function<napi_value(napi_env)> done = nullptr);
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -105,6 +105,9 @@ void registerMemory(napi_env env, napi_value exports);
 void registerDevices(napi_env env, napi_value exports);
 void registerRandom(napi_env env, napi_value exports);
 void registerGraph(napi_env env, napi_value exports);
+void registerStores(napi_env env, napi_value exports);
+void registerGroups(napi_env env, napi_value exports);
+void registerHeartbeats(napi_env env, napi_value exports);
 
 // The generator of a handle; 0 is "none" (the device's default generator).
 at::Generator& generatorOf(double handle, int argument = -1);

@@ -1,4 +1,5 @@
 // Devices: opening the CUDA libraries, facts, streams, events, synchronisation, threads.
+#include "group.h"
 #include "table.h"
 
 #include <ATen/Parallel.h>
@@ -67,15 +68,26 @@ bool loadCuda() {
   return usable;
 }
 
+void* cudaFunction(const char* name) {
+  if (!loadCuda() || cudaExtras == nullptr) return nullptr;
+  return dlsym(cudaExtras, name);
+}
+
+std::string ncclFault() {
+  if (!loadCuda()) return "there is no GPU that libtorch can use";
+  if (cudaExtras == nullptr) return "the addon was built where the headers of CUDA were not";
+  if (cudaFunction("patina_nccl_group") == nullptr) return "the addon was built where the headers of NCCL were not";
+  return "";
+}
+
 bool setCudaLimit(int index, double bytes) {
-  if (cudaExtras == nullptr) return false;
-  auto* set = reinterpret_cast<void (*)(int, double)>(dlsym(cudaExtras, "patina_cuda_set_memory_limit"));
+  auto* set = reinterpret_cast<void (*)(int, double)>(cudaFunction("patina_cuda_set_memory_limit"));
   if (set == nullptr) return false;
   set(index, bytes);
   return true;
 }
 
-// facts(freeMemory): {version, cpuCapability, threads, cuda: null | {driver, runtime, devices: [...]}, cudaError?: text}. The driver tells
+// facts(freeMemory): {version, cpuCapability, threads, cuda: null | {driver, runtime, devices: [...]}, cudaError?, ncclError?: text}. The driver tells
 // them all but the free memory of a GPU, which takes a context there: some hundred MiB of each card that is asked.
 static napi_value facts(napi_env env, napi_callback_info info) {
   PATINA_TRY
@@ -92,8 +104,10 @@ static napi_value facts(napi_env env, napi_callback_info info) {
   bool usable = false;
   try {
     usable = loadCuda();
+    if (const std::string fault = ncclFault(); !fault.empty()) setField(env, object, "ncclError", makeText(env, fault));
   } catch (const Failure& error) {
     setField(env, object, "cudaError", makeText(env, error.what()));
+    setField(env, object, "ncclError", makeText(env, error.what()));
   }
   if (usable) {
     napi_create_object(env, &cuda);

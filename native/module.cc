@@ -1,9 +1,8 @@
-// The module's entry: the table of tensors, N-API helpers, work on other threads, the table of exported functions.
+// The module's entry: the table of tensors, N-API helpers, the table of exported functions.
 #include "table.h"
 
 #include <atomic>
 #include <exception>
-#include <memory>
 
 namespace patina {
 
@@ -52,6 +51,9 @@ napi_value failure(napi_env env) {
     message = error.what_without_backtrace();
   } catch (const c10::NotImplementedError& error) {
     kind = "unsupported";
+    message = error.what_without_backtrace();
+  } catch (const c10::DistError& error) {
+    kind = "distributed";
     message = error.what_without_backtrace();
   } catch (const c10::Error& error) {
     message = error.what_without_backtrace();
@@ -109,49 +111,6 @@ napi_value makeBool(napi_env env, bool value) {
 
 void setField(napi_env env, napi_value object, const char* name, napi_value value) {
   napi_set_named_property(env, object, name, value);
-}
-
-namespace {
-
-struct Job {
-  std::function<void()> work;
-  std::function<napi_value(napi_env)> done;
-  std::exception_ptr error;
-  napi_deferred deferred = nullptr;
-  napi_async_work handle = nullptr;
-};
-
-}  // namespace
-
-napi_value asyncWork(napi_env env, const char* name, std::function<void()> work, std::function<napi_value(napi_env)> done) {
-  auto job = std::make_unique<Job>(Job{std::move(work), std::move(done)});
-  napi_value promise;
-  check(env, napi_create_promise(env, &job->deferred, &promise), "a promise");
-  const auto execute = [](napi_env, void* data) {
-    auto* job = static_cast<Job*>(data);
-    try {
-      job->work();
-    } catch (...) {
-      job->error = std::current_exception();
-    }
-  };
-  const auto complete = [](napi_env env, napi_status, void* data) {
-    const std::unique_ptr<Job> job(static_cast<Job*>(data));
-    try {
-      if (job->error) std::rethrow_exception(job->error);
-      napi_value value;
-      if (job->done) value = job->done(env);
-      else napi_get_undefined(env, &value);
-      napi_resolve_deferred(env, job->deferred, value);
-    } catch (...) {
-      napi_reject_deferred(env, job->deferred, failure(env));
-    }
-    napi_delete_async_work(env, job->handle);
-  };
-  napi_create_async_work(env, nullptr, makeText(env, name), execute, complete, job.get(), &job->handle);
-  napi_queue_async_work(env, job->handle);
-  job.release();
-  return promise;
 }
 
 c10::Device deviceOf(const std::string& text) {
@@ -221,6 +180,12 @@ NAPI_MODULE_INIT() {
   std::call_once(once, [] {
     tensors.reserve(1 << 16);
     installAllocators();
+    // Before anything is computed: libtorch looks for its CUDA hooks once, at the first gradient or convolution, and what is opened
+    // later it never sees. What goes wrong is told to whoever asks for a GPU.
+    try {
+      loadCuda();
+    } catch (const Failure&) {
+    }
   });
   addFunction(env, exports, "setBuffer", setBuffer);
   addFunction(env, exports, "release", release);
@@ -233,5 +198,8 @@ NAPI_MODULE_INIT() {
   registerDevices(env, exports);
   registerRandom(env, exports);
   registerGraph(env, exports);
+  registerStores(env, exports);
+  registerGroups(env, exports);
+  registerHeartbeats(env, exports);
   return exports;
 }

@@ -9,6 +9,7 @@ import {
   type InputFacts,
   makeBatch,
   readTensorFile,
+  type Sample,
   unpadRows,
 } from '../src/models/index.js';
 import type { Device, Tensor } from '../src/torch/index.js';
@@ -99,11 +100,16 @@ export function disposeAll(tensors: ReadonlyMap<string, Tensor>): void {
 
 /** One micro-batch as a model takes it; image tokens become those of the model. */
 export function batchOf(
-  { inputs }: LlavaFolder,
+  folder: LlavaFolder,
   index: number,
   input: InputFacts,
   device: Device,
 ): Batch {
+  return makeBatch(samplesOf(folder, index, input), input, { device });
+}
+
+/** The records of a micro-batch. */
+export function samplesOf({ inputs }: LlavaFolder, index: number, input: InputFacts): Sample[] {
   const stored = (name: string): Tensor => inputs.get(`${index}.${name}`)!;
   const rows = {
     inputIds: stored('input_ids'),
@@ -111,5 +117,5 @@ export function batchOf(
     labels: stored('labels'),
     pixelValues: inputs.get(`${index}.pixel_values`) ?? null,
   };
-  return makeBatch(unpadRows(rows, input), input, { device });
+  return unpadRows(rows, input);
 }

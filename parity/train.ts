@@ -2,6 +2,9 @@
  * Training against transformers and peft: the loss, gradient norm and learning rate of each update, and the weights after the last,
  * for full training, projector, decoder and adapters. Any folder of the shape of `test/fixtures/llava/llama3`; learning rates and
  * settings are those of its facts, where they say them. `--out DIR` writes all of it, and needs none of the answers.
+ *
+ * `--ranks N --zero S` trains on N processes of this machine, the records of each micro-batch dealt over them (one rank or the other may
+ * have none), and holds the same references with the same tolerances; `--accumulate` lets each rank take its records one at a time.
  */
 
 import { existsSync } from 'node:fs';
@@ -13,9 +16,10 @@ import { z } from 'zod';
 import { DataError } from '../src/base/errors.js';
 import { peftName } from '../src/formats/layouts/adapter-names.js';
 import {
-  finish,
+  drive,
   type Llava,
   loadLlava,
+  makeBatch,
   readTensorFile,
   writeTensorFile,
 } from '../src/models/index.js';
@@ -24,7 +28,7 @@ import { scope, scopeAsync, setThreads, type Tensor } from '../src/torch/index.j
 import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
 import { memoryPolicies } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
-import { runUpdate } from '../src/train/step/update.js';
+import { factsOf, runUpdate } from '../src/train/step/update.js';
 import { parityArguments } from './arguments.js';
 import { maybe, readFacts } from './facts.js';
 import {
@@ -33,7 +37,9 @@ import {
   type LlavaFolder,
   microBatchCount,
   readLlavaFolder,
+  samplesOf,
 } from './llava-folder.js';
+import { dealSamples, joinRanks, type Ranks, shardedStore, speaks } from './ranks.js';
 import { Report } from './report.js';
 
 const settingsShape = z.object({
@@ -131,7 +137,27 @@ export function run(argv: string[]): Promise<boolean> {
 }
 
 async function runTrain(argv: string[]): Promise<boolean> {
-  const { path, values } = parityArguments(argv, 'train', { out: { type: 'string' } });
+  const { path, values } = parityArguments(argv, 'train', {
+    out: { type: 'string' },
+    ranks: { type: 'string', default: '1' },
+    zero: { type: 'string' },
+    accumulate: { type: 'boolean', default: false },
+  });
+  const ranks = await joinRanks(argv, values);
+  if (ranks === 'done') return true;
+  if (ranks === 'failed') return false;
+  try {
+    return await compare(path, values.out, ranks);
+  } finally {
+    await ranks?.world.close();
+  }
+}
+
+async function compare(
+  path: string,
+  out: string | undefined,
+  ranks: Ranks | undefined,
+): Promise<boolean> {
   // As the reference: more threads only wait for each other over tensors of this size.
   setThreads(1);
   using folder = await readLlavaFolder(path);
@@ -148,11 +174,12 @@ async function runTrain(argv: string[]): Promise<boolean> {
   for (const known of runs) {
     const { lr = known.learningRate } = facts.trajectories?.runs?.[known.name] ?? {};
     const each = { ...known, learningRate: lr };
-    const { trajectory, final } = await train(folder, each, settings);
+    const { trajectory, final } = await train(folder, each, settings, ranks);
     trajectories[each.name] = trajectory;
     if (each.final !== undefined) finals.set(each.name, final);
-    if (values.out !== undefined) await write(values.out, trajectories, each, final);
+    if (out !== undefined && speaks(ranks)) await write(out, trajectories, each, final);
   }
+  if (!speaks(ranks)) return true;
   for (const each of runs) {
     const expected = facts.trajectories?.runs?.[each.name];
     compareTrajectory(report, each, trajectories[each.name]!, expected);
@@ -160,7 +187,7 @@ async function runTrain(argv: string[]): Promise<boolean> {
     if (final !== undefined) await compareFinal(report, path, each, final, expected);
   }
   // Without answers there is nothing to hold it against, and what was asked for is written.
-  return report.print({ mayBeEmpty: values.out !== undefined });
+  return report.print({ mayBeEmpty: out !== undefined });
 }
 
 /** One run from its start to its last update. */
@@ -168,6 +195,7 @@ async function train(
   folder: LlavaFolder,
   { learningRate, trains, adapter }: Run,
   settings: Settings,
+  ranks: Ranks | undefined,
 ): Promise<{ trajectory: Trajectory; final: Map<string, Tensor> }> {
   const adapters = adapter === undefined ? [] : [join(folder.path, adapter)];
   const { model } = await loadLlava(join(folder.path, 'hf'), { dtype: 'float32', adapters });
@@ -179,44 +207,66 @@ async function train(
     learningRate,
     weightDecay: decays ? settings.weight_decay : 0,
   });
-  const optimizer = new AdamW([group('matrices', true), group('vectors', false)], settings);
+  const groups = [group('matrices', true), group('vectors', false)];
   const randomness = new Randomness(0, 'cpu');
   const { updates, warmup_updates: warmup, accumulate } = settings;
   const rates = schedule({ updates, warmup });
-  const parts = { model, optimizer, gate: new Gate('cpu'), randomness };
+  const parts = { gate: new Gate('cpu'), randomness, clipNorm: settings.clip };
+  const store =
+    ranks === undefined
+      ? new AccumulatingStore({ model, optimizer: new AdamW(groups, settings), ...parts })
+      : shardedStore(model, groups, settings, ranks, parts);
   const setup = {
-    model,
+    ...{ model, store, randomness },
     device: 'cpu' as const,
-    store: new AccumulatingStore({ ...parts, clipNorm: settings.clip }),
-    randomness,
     policies: memoryPolicies(model.segments, { policy: 'keep' }),
     schedule: rates,
   };
-  const batches = microBatches(folder, model);
+  const dealt = microBatches(folder, model, ranks);
   const trajectory: Trajectory = { losses: [], gradient_norms: [], learning_rates: [] };
   for (let update = 0; update < updates; update++) {
-    const filled = Array.from(
+    const own = Array.from(
       { length: accumulate },
-      (_, k) => batches[(update * accumulate + k) % batches.length]!,
+      (_, k) => dealt[(update * accumulate + k) % dealt.length]!,
     );
-    const { numbers, supervised } = finish(runUpdate(setup, update, filled));
+    const facts = {
+      supervised: own.reduce((sum, { facts: { supervised } }) => sum + supervised, 0),
+      pictures: own.some(({ facts: { pictures } }) => pictures),
+    };
+    const batches = own.flatMap((each) => each.batches);
+    const { numbers } = await drive(runUpdate(setup, update, batches, facts));
     const { lossSum, norm } = numbers.read();
-    trajectory.losses.push(lossSum[0]! / supervised);
+    trajectory.losses.push(lossSum[0]! / facts.supervised);
     trajectory.gradient_norms.push(norm[0]!);
     trajectory.learning_rates.push(learningRate * rates(update));
   }
+  for (const segment of [...model.segments, model.head]) await store.acquire(segment, 'forward');
+  const trained = new Set(chosen.map(([name]) => name));
   const rename = (name: string): string => (adapter === undefined ? name : peftName(name));
-  const final = new Map(chosen.map(([name, tensor]) => [rename(name), tensor.detach().clone()]));
+  const final = new Map(
+    [...model.namedParameters()]
+      .filter(([name]) => trained.has(name))
+      .map(([name, tensor]) => [rename(name), tensor.detach().clone()]),
+  );
   setup.store.dispose();
   randomness.dispose();
   model.dispose();
   return { trajectory, final };
 }
 
-function microBatches(folder: LlavaFolder, model: Llava) {
-  return Array.from({ length: microBatchCount(folder) }, (_, i) =>
-    batchOf(folder, i, model.input, 'cpu'),
-  );
+/** What of each micro-batch is this rank's, and what it is as a whole. */
+function microBatches(folder: LlavaFolder, model: Llava, ranks: Ranks | undefined) {
+  return Array.from({ length: microBatchCount(folder) }, (_, i) => {
+    const samples = samplesOf(folder, i, model.input);
+    const whole = batchOf(folder, i, model.input, 'cpu');
+    const facts = factsOf([whole]);
+    if (ranks === undefined) return { batches: [whole], facts };
+    const shares = dealSamples(samples, ranks);
+    return {
+      facts,
+      batches: shares.map((share) => (share.length === 0 ? null : makeBatch(share, model.input))),
+    };
+  });
 }
 
 async function write(

@@ -15,6 +15,7 @@ export * from './generate/index.js';
 export * from './models/index.js';
 export * from './nn/index.js';
 export * from './optim/index.js';
+export * from './parallel/index.js';
 export * from './recipes/index.js';
 export * from './text/index.js';
 export * from './torch/index.js';

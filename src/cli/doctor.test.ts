@@ -1,9 +1,8 @@
 import { tmpdir } from 'node:os';
 import { describe, expect, it } from 'vitest';
 
-import type { TorchFacts } from '../torch/index.js';
 import { describeHealth } from './doctor.js';
-import { examine, type Fault, type Health, type SetupCheck } from './health.js';
+import { examine, type Fault, type Health, type SetupCheck, type TorchAnswer } from './health.js';
 
 const GIB = 2 ** 30;
 
@@ -19,7 +18,7 @@ const CHECK: SetupCheck = {
   tools: [],
 };
 
-const FACTS: TorchFacts = {
+const FACTS: TorchAnswer = {
   version: '2.11.0+cu130',
   cpuCapability: 'AVX512',
   threads: 16,
@@ -36,6 +35,7 @@ const FACTS: TorchFacts = {
       },
     ],
   },
+  processGroups: { gloo: null, nccl: null },
 };
 
 const LOAD_FAULT = { code: 'E_ADDON', message: 'cannot load', hint: 'Build it.', command: 'mend' };
@@ -44,7 +44,7 @@ const OLD_DRIVER = { code: 'E_DRIVER_OLD', message: 'too old', hint: 'Update.', 
 
 function health(
   check: Partial<SetupCheck> = {},
-  facts: TorchFacts | Omit<Fault, 'severity'> = FACTS,
+  facts: TorchAnswer | Omit<Fault, 'severity'> = FACTS,
 ): Promise<Health> {
   return examine({
     root: tmpdir(),
@@ -65,6 +65,7 @@ describe('patina doctor', () => {
       'addon     /project/.patina/addon/1 (loads)',
       'GPU 0     NVIDIA H200, compute capability 9.0, 138 GiB free of 139 GiB',
       'driver    580.65.06, runs CUDA up to 13.0; libtorch is built for CUDA 13.0',
+      'processes Gloo works; NCCL is there for several GPUs',
       expect.stringMatching(/^memory {4}\d.* free of /) as string,
       'disk      5.00 GiB free at /p',
       '',
@@ -153,6 +154,14 @@ describe('patina doctor', () => {
       'GPU 0     NVIDIA H200, compute capability 9.0, not reached by libtorch\n' +
         'driver    580.65.06; libtorch is not using CUDA\n',
     );
+  });
+
+  it('says why processes cannot work together', async () => {
+    const processGroups = { gloo: 'no loopback', nccl: 'there is no GPU that libtorch can use' };
+    expect(describeHealth(await health({}, { ...FACTS, processGroups }))).toContain(
+      'processes Gloo does not work (no loopback); no several GPUs: there is no GPU that libtorch can use\n',
+    );
+    expect(describeHealth(await health({}, LOAD_FAULT))).toContain('processes not known\n');
   });
 
   it('asks the real set-up', async () => {

@@ -19,7 +19,7 @@ export async function doctorCommand(
 
 /** The report as text: a line for each fact, then the faults. */
 export function describeHealth(health: Health): string {
-  const { node, libtorch, addon, gpus, driver, memory, disk, faults } = health;
+  const { node, libtorch, addon, gpus, driver, processGroups, memory, disk, faults } = health;
   const facts: [string, string][] = [
     ['Node', `${node.version} (${node.platform})`],
     ['libtorch', libtorch === null ? 'none' : describeLibtorch(libtorch)],
@@ -31,6 +31,7 @@ export function describeHealth(health: Health): string {
       ? [['GPU', 'none'] satisfies [string, string]]
       : gpus.map((gpu, index): [string, string] => [`GPU ${index}`, describeGpu(gpu)])),
     ['driver', driver === null ? 'none' : describeDriver(driver)],
+    ['processes', processGroups === null ? 'not known' : describeProcessGroups(processGroups)],
     ['memory', `${formatBytes(memory.freeBytes)} free of ${formatBytes(memory.totalBytes)}`],
     ['disk', `${formatBytes(disk.freeBytes)} free at ${disk.folder}`],
   ];
@@ -62,6 +63,11 @@ function describeDriver(driver: NonNullable<Health['driver']>): string {
   const { version, supports, builtFor } = driver;
   const runs = supports === null ? '' : `, runs CUDA up to ${supports}`;
   return `${version}${runs}; libtorch is ${builtFor === null ? 'not using CUDA' : `built for CUDA ${builtFor}`}`;
+}
+
+function describeProcessGroups({ gloo, nccl }: NonNullable<Health['processGroups']>): string {
+  const cpus = gloo === null ? 'Gloo works' : `Gloo does not work (${gloo})`;
+  return `${cpus}; ${nccl === null ? 'NCCL is there for several GPUs' : `no several GPUs: ${nccl}`}`;
 }
 
 function describeFault({ severity, message, code, hint, command }: Fault): string {

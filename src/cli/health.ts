@@ -8,6 +8,7 @@ import { freeBytes } from '../base/disk-space.js';
 import { EnvironmentError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { packageRoot } from '../base/native-path.js';
+import type { Backends } from '../parallel/index.js';
 import type { TorchFacts } from '../torch/index.js';
 
 /** Something that is wrong, and how to mend it. */
@@ -46,6 +47,8 @@ export interface Health {
   }[];
   /** The NVIDIA driver, the newest CUDA that it runs, and the CUDA that libtorch was built for. */
   driver: null | { version: string; supports: string | null; builtFor: string | null };
+  /** Why processes cannot work together, between CPUs (Gloo) and between GPUs (NCCL); null: they can. */
+  processGroups: Backends | null;
   memory: { totalBytes: number; freeBytes: number };
   disk: { folder: string; freeBytes: number };
   faults: Fault[];
@@ -66,6 +69,11 @@ export interface SetupCheck {
 
 type SetupFault = Omit<Fault, 'severity'>;
 
+/** What libtorch tells of itself, and of processes that work together. */
+export interface TorchAnswer extends TorchFacts {
+  processGroups: Backends;
+}
+
 /** Little room: a checkpoint or a download would not fit. */
 const LOW_DISK_BYTES = 2 * 2 ** 30;
 
@@ -77,7 +85,7 @@ export async function examine({
 }: {
   root?: string;
   askSetup?: (root: string) => Promise<SetupCheck>;
-  askTorch?: () => Promise<TorchFacts | SetupFault>;
+  askTorch?: () => Promise<TorchAnswer | SetupFault>;
 } = {}): Promise<Health> {
   const check = await askSetup(root);
   const answer = check.record === null ? null : await askTorch();
@@ -109,6 +117,7 @@ export async function examine({
       supports: facts?.cuda?.driver ?? null,
       builtFor: facts?.cuda?.runtime ?? null,
     },
+    processGroups: facts?.processGroups ?? null,
     memory: {
       totalBytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),
       freeBytes: process.availableMemory(),
@@ -223,17 +232,22 @@ async function runSetupCheck(root: string): Promise<SetupCheck> {
 
 const PRINT_FACTS = `
   const print = (answer) => process.stdout.write(JSON.stringify(answer));
-  import(process.argv[1]).then((torch) => print(torch.torchFacts({ freeMemory: true }))).catch((error) =>
-    print({ code: error.code ?? 'E_ADDON', message: error.message, hint: error.hint ?? 'Build it anew.',
+  const [torch, parallel] = process.argv.slice(1).map((room) => import(room));
+  Promise.all([torch, parallel])
+    .then(async ([{ torchFacts }, { probeBackends }]) =>
+      print({ ...torchFacts({ freeMemory: true }), processGroups: await probeBackends() }))
+    .catch((error) => print({ code: error.code ?? 'E_ADDON', message: error.message, hint: error.hint ?? 'Build it anew.',
       command: 'npm run setup -- --again' }));
 `;
 
 /** Asks libtorch in a process of its own: one that does not fit may end the process that loads it. */
-async function runTorchFacts(): Promise<TorchFacts | SetupFault> {
-  const torch = new URL('../torch/index.js', import.meta.url).href;
+async function runTorchFacts(): Promise<TorchAnswer | SetupFault> {
+  const rooms = ['torch', 'parallel'].map((room) => {
+    return new URL(`../${room}/index.js`, import.meta.url).href;
+  });
   try {
-    const { stdout } = await runFile(process.execPath, ['-e', PRINT_FACTS, torch]);
-    return JSON.parse(stdout) as TorchFacts | SetupFault;
+    const { stdout } = await runFile(process.execPath, ['-e', PRINT_FACTS, ...rooms]);
+    return JSON.parse(stdout) as TorchAnswer | SetupFault;
   } catch (error) {
     const { signal } = error as { signal?: string | null };
     return {

@@ -5,7 +5,7 @@
 
 import { noGrad, scope, type Tensor } from '../torch/index.js';
 import type { Segment, SegmentBase, SegmentedModel, SegmentInputs } from './segment.js';
-import type { Steps } from './steps.js';
+import type { Pause, Steps } from './steps.js';
 
 export type Phase = 'forward' | 'backward';
 
@@ -18,11 +18,11 @@ export type Phase = 'forward' | 'backward';
  */
 export interface Residency {
   /** The segment is about to run: its parameters must be in place. */
-  acquire(segment: SegmentBase, phase: Phase): void;
+  acquire(segment: SegmentBase, phase: Phase): Pause;
   /** The segment will run next but one: its parameters may begin to travel. */
   prefetch(segment: SegmentBase): void;
   /** The segment has run: its parameters may go until it is acquired again. */
-  release(segment: SegmentBase): void;
+  release(segment: SegmentBase): Pause;
 }
 
 /** Everything stays where it is. */
@@ -42,12 +42,12 @@ export function* walk<S extends SegmentBase>(
   visit: (segment: S, index: number) => void,
 ): Steps<void> {
   for (const [i, segment] of segments.entries()) {
-    residency.acquire(segment, phase);
+    const there = residency.acquire(segment, phase);
+    if (there !== undefined) yield there;
     const coming = segments[i + 1] ?? next;
     if (coming !== undefined) residency.prefetch(coming);
     visit(segment, i);
-    residency.release(segment);
-    yield;
+    yield residency.release(segment);
   }
 }
 

@@ -62,7 +62,20 @@ export interface TorchFacts {
   };
   /** Why the CUDA libraries could not be opened although there is a driver. */
   readonly cudaError?: string;
+  /** Why several GPUs cannot work together: what NCCL lacks. */
+  readonly ncclError?: string;
 }
+
+/** What a rank was last heard of. */
+export interface NativePeer {
+  /** A counter, then `group<tab>call` lines; `left` once it has left in order. */
+  readonly state: string;
+  /** Milliseconds since it last changed. */
+  readonly silent: number;
+}
+
+/** A call between ranks: a promise of its end; of a fake group, which has none, undefined. */
+export type NativeCollective = Failing<Promise<void> | undefined>;
 
 type Failing<T> = T | NativeFailure;
 
@@ -143,6 +156,51 @@ export interface Native {
   seedGenerator(generator: number, seed: bigint): NativeFailure | undefined;
   generatorState(generator: number): NativeFailure | undefined;
   setGeneratorState(generator: number, state: number): NativeFailure | undefined;
+
+  openStore(host: string, port: number, server: boolean, timeout: number): Failing<Promise<number>>;
+  storePort(store: number): Failing<number>;
+  storeSet(store: number, key: string, value: string): Failing<Promise<void>>;
+  storeGet(store: number, key: string): Failing<Promise<string | undefined>>;
+  storeAdd(store: number, key: string, amount: number): Failing<Promise<number>>;
+  storeDelete(store: number, key: string): Failing<Promise<boolean>>;
+  storeCheck(store: number, keys: readonly string[]): Failing<Promise<boolean>>;
+  closeStore(store: number): NativeFailure | undefined;
+
+  openGroup(
+    backend: string,
+    rank: number,
+    size: number,
+    device: string,
+    timeout: number,
+    host: string,
+    port: number,
+    prefix: string,
+    address: string,
+  ): Failing<Promise<number>>;
+  allReduce(group: number, tensor: number, reduction: string): NativeCollective;
+  reduceScatter(group: number, shard: number, whole: number, reduction: string): NativeCollective;
+  allGather(group: number, whole: number, shard: number): NativeCollective;
+  broadcast(group: number, tensor: number, root: number): NativeCollective;
+  barrier(group: number): NativeCollective;
+  orderStream(work: number): NativeFailure | undefined;
+  dropWork(work: number): NativeFailure | undefined;
+  closeGroup(group: number): Failing<Promise<void>>;
+
+  openHeartbeat(
+    host: string,
+    port: number,
+    rank: number,
+    size: number,
+    interval: number,
+    timeout: number,
+    grace: number,
+    parent: number,
+  ): Failing<Promise<number>>;
+  heartbeatLost(heartbeat: number): Failing<Promise<string | undefined>>;
+  heartbeatCall(heartbeat: number, group: string, call: string): NativeFailure | undefined;
+  heartbeatPeers(heartbeat: number): Failing<NativePeer[]>;
+  reportLost(heartbeat: number, text: string): NativeFailure | undefined;
+  leaveHeartbeat(heartbeat: number): Failing<Promise<void>>;
 }
 
 function load(): Native {

@@ -101,6 +101,7 @@ const AS_STRIDED = declare('as_strided', ['self:Tensor', 'size:int[]', 'stride:i
 const CAT = declare('cat', ['tensors:Tensor[]', 'dim:int']);
 const STACK = declare('stack', ['tensors:Tensor[]', 'dim:int']);
 const SPLIT_WITH_SIZES = declare('split_with_sizes', ['self:Tensor', 'split_sizes:int[]', 'dim:int']);
+const SET__SOURCE_TENSOR_STORAGE_OFFSET = declare('set_.source_Tensor_storage_offset', ['self:Tensor', 'source:Tensor', 'storage_offset:int', 'size:int[]', 'stride:int[]'], true);
 const NARROW = declare('narrow', ['self:Tensor', 'dim:int', 'start:int', 'length:int']);
 const SLICE_TENSOR = declare('slice.Tensor', ['self:Tensor', 'dim:int', 'start:int?', 'end:int?', 'step:int']);
 const SELECT_INT = declare('select.int', ['self:Tensor', 'dim:int', 'index:int']);
@@ -826,6 +827,21 @@ export abstract class TensorOperators {
     B[n] = numberArgument(dim);
     call(SPLIT_WITH_SIZES);
     return tensorList();
+  }
+
+  /**
+   * Becomes a view of the memory of another tensor, with a version count of its own.
+   *
+   * `aten::set_.source_Tensor_storage_offset(Tensor self, Tensor source, int storage_offset, int[] size, int[] stride=[])`
+   */
+  setStorage_(source: Tensor, storageOffset: number, size: readonly number[], stride: readonly number[] = []): this {
+    B[0] = this.handle;
+    B[1] = source?.handle;
+    B[2] = numberArgument(storageOffset);
+    let n = putNumbers(3, size);
+    putNumbers(n, stride);
+    call(SET__SOURCE_TENSOR_STORAGE_OFFSET);
+    return this;
   }
 
   /**

@@ -98,6 +98,13 @@ const SHAPES = [
   row('cat', 'Joins tensors along a dimension.'),
   row('stack', 'Joins tensors along a new dimension.'),
   row('split_with_sizes', 'Parts of given lengths along a dimension.'),
+  row(
+    'set_.source_Tensor_storage_offset',
+    'Becomes a view of the memory of another tensor, with a version count of its own.',
+    {
+      as: 'setStorage_',
+    },
+  ),
   row('narrow', 'A range of a dimension.'),
   row('slice.Tensor', 'A range of a dimension, with a step.'),
   row('select.int', 'One index of a dimension.'),

@@ -120,6 +120,7 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
   cat: (make) => torch.cat([make([2, 3]), make([1, 3])]),
   stack: (make) => torch.stack([make([2]), make([2])], 1),
   splitWithSizes: (make) => make([5]).splitWithSizes([1, 4]),
+  setStorage_: (make) => make([2]).setStorage_(make([5]), 1, [2], [2]),
   narrow: (make) => make([5]).narrow(0, 1, 3),
   slice: (make) => make([5]).slice(0, 1, null, 2),
   select: (make) => make([5, 2]).select(0, -1),

@@ -5,9 +5,9 @@
  * kept in the dtype in which it came.
  */
 
-import { RESIDENT, type SegmentBase, type SegmentedModel } from '../../models/index.js';
+import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
 import { gradientFactor, tensorNorms, type AdamW, type Gate } from '../../optim/index.js';
-import { noGrad, type Tensor } from '../../torch/index.js';
+import { hold, noGrad, type Holding, type Tensor } from '../../torch/index.js';
 import type {
   ParameterStore,
   SegmentGradients,
@@ -64,28 +64,31 @@ export class AccumulatingStore implements ParameterStore {
     return this.sums;
   }
 
-  finish(): UpdateOutcome {
+  *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
     const { optimizer, gate, randomness, clipNorm = null } = this.options;
     const { update, scheduleFactor, tokens, lossFactor } = this.start!;
-    return noGrad(() => {
-      const norms = tensorNorms([...this.sums.values()], tokens);
-      const squares = norms.square().sum(null);
-      const factor = gradientFactor(squares, tokens, lossFactor, clipNorm);
-      const foundInf = gate.flag(factor.foundInf);
-      optimizer.update({
-        gradients: this.sums,
-        ...{ scheduleFactor, foundInf },
-        divisor: factor.divisor,
-        generator: randomness.of(OPTIMIZER_STREAM, { update, microBatch: 0 }),
-      });
-      gate.take(foundInf);
-      return {
-        norm: factor.norm,
-        foundInf: foundInf.reshape([1]),
-        tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
-        tensorNames: [...this.sums.keys()],
-      };
-    });
+    return hold(() =>
+      noGrad(() => {
+        const norms = tensorNorms([...this.sums.values()], tokens);
+        const squares = norms.square().sum(null);
+        const factor = gradientFactor(squares, tokens, lossFactor, clipNorm);
+        const foundInf = gate.flag(factor.foundInf);
+        optimizer.update({
+          gradients: this.sums,
+          ...{ scheduleFactor, foundInf },
+          divisor: factor.divisor,
+          generator: randomness.of(OPTIMIZER_STREAM, { update, microBatch: 0 }),
+        });
+        gate.take(foundInf);
+        return {
+          norm: factor.norm,
+          foundInf: foundInf.reshape([1]),
+          tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
+          tensorNames: [...this.sums.keys()],
+          lossSum: lossSum.clone(),
+        };
+      }),
+    );
   }
 
   clear(): void {

@@ -3,8 +3,8 @@
  * (sums until the end of the update, updates within the backward, later sharding) is a store.
  */
 
-import type { Residency, SegmentBase } from '../../models/index.js';
-import type { Tensor } from '../../torch/index.js';
+import type { Residency, SegmentBase, Steps } from '../../models/index.js';
+import type { Holding, Tensor } from '../../torch/index.js';
 
 /** Gradients of one segment's trainable parameters by name; `null` where the segment gave none in this micro-batch. */
 export type SegmentGradients = ReadonlyMap<string, Tensor | null>;
@@ -16,14 +16,18 @@ export interface UpdateStart {
   readonly microBatches: number;
   /** What the schedule multiplies learning rates by. */
   readonly scheduleFactor: number;
-  /** Supervised tokens of the effective batch; a device scalar, fp32. */
+  /** Supervised tokens of the effective batch, on all ranks; a device scalar, fp32. */
   readonly tokens: Tensor;
+  /** Whether any record of the effective batch, on any rank, has a picture. */
+  readonly pictures: boolean;
   /** What the sum of the losses is multiplied by before its backward; a device scalar, fp32. */
   readonly lossFactor: Tensor;
 }
 
-/** What an update did, as the device knows it. Tensors of the scope in which `finish` was called, fp32. */
+/** What an update did, as the device knows it. The caller owns its tensors, fp32. */
 export interface UpdateOutcome {
+  /** Sum of the token losses of all ranks; a scalar. */
+  readonly lossSum: Tensor;
   /** Global norm of the gradient before clipping; a scalar. */
   readonly norm: Tensor;
   /** For each gate (G), or (1) where there is one: 1 where what it guards was not finite and was left out. */
@@ -42,8 +46,8 @@ export interface ParameterStore extends Residency {
    * several segments share comes once for each of them.
    */
   accept(segment: SegmentBase, gradients: SegmentGradients): void;
-  /** All micro-batches are done: applies what is not applied yet. */
-  finish(): UpdateOutcome;
+  /** All micro-batches are done: brings ranks together, and applies what is not applied yet. */
+  finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>>;
   /** Frees what the update held, also after one that was abandoned. */
   clear(): void;
   /** What a checkpoint must hold of the optimizer, by name. */

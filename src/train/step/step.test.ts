@@ -210,9 +210,9 @@ test('the calls to the store depend on the recipe, never on the batch, not even 
     const inner = summing(model);
     const store = Object.assign(Object.create(inner) as AccumulatingStore, {
       acquire: (segment: SegmentBase, phase: string) =>
-        calls.push(`acquire ${segment.name} ${phase}`),
-      prefetch: (segment: SegmentBase) => calls.push(`prefetch ${segment.name}`),
-      release: (segment: SegmentBase) => calls.push(`release ${segment.name}`),
+        void calls.push(`acquire ${segment.name} ${phase}`),
+      prefetch: (segment: SegmentBase) => void calls.push(`prefetch ${segment.name}`),
+      release: (segment: SegmentBase) => void calls.push(`release ${segment.name}`),
       accept: (segment: SegmentBase, gradients: SegmentGradients) => {
         calls.push(`accept ${segment.name} ${[...gradients.keys()].join()}`);
         inner.accept(segment, gradients);
@@ -235,8 +235,8 @@ test('each visit prepares the next one, across the turn at the head', () => {
   const visits: string[] = [];
   const announced: string[] = [];
   const store = Object.assign(Object.create(summing(model)) as AccumulatingStore, {
-    acquire: (segment: SegmentBase) => visits.push(segment.name),
-    prefetch: (segment: SegmentBase) => announced.push(segment.name),
+    acquire: (segment: SegmentBase) => void visits.push(segment.name),
+    prefetch: (segment: SegmentBase) => void announced.push(segment.name),
   });
   step(model, tinyBatch(), 'keep', store);
   expect(announced).toEqual(visits.slice(1));

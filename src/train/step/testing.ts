@@ -88,3 +88,21 @@ export function tinyTextBatch(seed = 0): Batch {
     image: { tokenId: IMAGE_TOKEN, tokens: 4, size: SIDE },
   });
 }
+
+/** The same batch on the meta device. */
+export function ghostBatch(batch: Batch): Batch {
+  return {
+    ...batch,
+    inputIds: batch.inputIds.to('meta'),
+    positions: batch.positions.to('meta'),
+    sequences: { ...batch.sequences, starts: batch.sequences.starts.to('meta') },
+    images: batch.images && {
+      pixelValues: batch.images.pixelValues.to('meta'),
+      positions: batch.images.positions.to('meta'),
+    },
+    supervised: {
+      positions: batch.supervised.positions.to('meta'),
+      targets: batch.supervised.targets.to('meta'),
+    },
+  };
+}

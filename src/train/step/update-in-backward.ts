@@ -6,9 +6,18 @@
  * may be applied and others left out. A parameter that several segments share is updated once, after its last gradient was added.
  */
 
-import { RESIDENT, type SegmentBase, type SegmentedModel } from '../../models/index.js';
+import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
 import { tensorNorms, type AdamW, type Gate } from '../../optim/index.js';
-import { cat, empty, noGrad, scope, zeros, type Tensor } from '../../torch/index.js';
+import {
+  cat,
+  empty,
+  hold,
+  noGrad,
+  scope,
+  zeros,
+  type Holding,
+  type Tensor,
+} from '../../torch/index.js';
 import type {
   ParameterStore,
   SegmentGradients,
@@ -115,18 +124,21 @@ export class UpdateInBackward implements ParameterStore {
     );
   }
 
-  finish(): UpdateOutcome {
+  *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
     const { divisor, foundInf, norms, names } = this.progress!;
     this.options.gate.take(foundInf);
-    return noGrad(() => {
-      const none = empty([0], { dtype: 'float32', device: divisor.device });
-      const tensorNorms = cat([none, ...norms]).div(divisor);
-      return {
-        norm: tensorNorms.square().sum(null).sqrt(),
-        foundInf: foundInf.clone(),
-        ...{ tensorNorms, tensorNames: names },
-      };
-    });
+    return hold(() =>
+      noGrad(() => {
+        const none = empty([0], { dtype: 'float32', device: divisor.device });
+        const tensorNorms = cat([none, ...norms]).div(divisor);
+        return {
+          norm: tensorNorms.square().sum(null).sqrt(),
+          foundInf: foundInf.clone(),
+          ...{ tensorNorms, tensorNames: names },
+          lossSum: lossSum.clone(),
+        };
+      }),
+    );
   }
 
   clear(): void {

@@ -6,7 +6,14 @@ import { liveTensors, noGrad, tensor, type Tensor } from '../../torch/index.js';
 import { AccumulatingStore } from './accumulating-store.js';
 import { memoryPolicies } from './memory-policy.js';
 import { Randomness } from './randomness.js';
-import { ghostLlava, tinyBatch, tinyLlava, tinySample, tinyTextBatch } from './testing.js';
+import {
+  ghostBatch,
+  ghostLlava,
+  tinyBatch,
+  tinyLlava,
+  tinySample,
+  tinyTextBatch,
+} from './testing.js';
 import { UpdateInBackward } from './update-in-backward.js';
 import { runUpdate, type UpdateSetup } from './update.js';
 
@@ -228,7 +235,7 @@ describe('one whole update runs on meta tensors, optimizer included', () => {
   test.each(
     Object.keys(RECIPES).flatMap((trains) => policies.map((policy) => [trains, policy] as const)),
   )('%s, %s: pictures, mixed, text alone', (trains, policy) => {
-    const [pictures, text] = [ghostOf(tinyBatch()), ghostOf(tinyTextBatch())];
+    const [pictures, text] = [ghostBatch(tinyBatch()), ghostBatch(tinyTextBatch())];
     for (const batches of [[pictures], [pictures, text], [text]]) {
       const model = ghostLlava();
       RECIPES[trains]!(model);
@@ -241,23 +248,6 @@ describe('one whole update runs on meta tensors, optimizer included', () => {
     }
   });
 });
-
-function ghostOf(batch: Batch): Batch {
-  return {
-    ...batch,
-    inputIds: batch.inputIds.to('meta'),
-    positions: batch.positions.to('meta'),
-    sequences: { ...batch.sequences, starts: batch.sequences.starts.to('meta') },
-    images: batch.images && {
-      pixelValues: batch.images.pixelValues.to('meta'),
-      positions: batch.images.positions.to('meta'),
-    },
-    supervised: {
-      positions: batch.supervised.positions.to('meta'),
-      targets: batch.supervised.targets.to('meta'),
-    },
-  };
-}
 
 test('the tokens of a micro-batch that reaches nothing that trains count', () => {
   const [alone, both] = [tinyLlava(), tinyLlava()].map((model) => {

@@ -41,14 +41,34 @@ export interface UpdateResult {
   readonly numbers: LateNumbers<UpdateNumbers>;
 }
 
-/** Runs one update on the micro-batches of its effective batch, empty ones (`null`) included. Yields after each segment. */
+/** What all ranks know of the effective batch before they begin. */
+export interface UpdateFacts {
+  /** Supervised tokens. */
+  readonly supervised: number;
+  /** Whether any record has a picture. */
+  readonly pictures: boolean;
+}
+
+/** The facts of one process's batches. */
+export function factsOf(batches: readonly (Batch | null)[]): UpdateFacts {
+  return {
+    supervised: batches.reduce((sum, batch) => sum + (batch?.counts.supervised ?? 0), 0),
+    pictures: batches.some((batch) => batch !== null && batch.images !== null),
+  };
+}
+
+/**
+ * Runs one update on the micro-batches of its effective batch, empty ones (`null`) included. Yields after each segment.
+ *
+ * @param facts of the batches of all ranks
+ */
 export function* runUpdate(
   setup: UpdateSetup,
   update: number,
   batches: readonly (Batch | null)[],
+  { supervised, pictures }: UpdateFacts = factsOf(batches),
 ): Steps<UpdateResult> {
   const { device, store, lossScale, power = 0, measure } = setup;
-  const supervised = batches.reduce((sum, batch) => sum + (batch?.counts.supervised ?? 0), 0);
   const scheduleFactor = setup.schedule(update);
   using constants = hold(() => {
     const options = { dtype: 'float32', device } as const;
@@ -62,7 +82,7 @@ export function* runUpdate(
   const { tokens, lossFactor, lossSum } = constants.value;
   const microBatches = batches.length;
   try {
-    store.begin({ update, microBatches, scheduleFactor, tokens, lossFactor });
+    store.begin({ update, microBatches, scheduleFactor, tokens, lossFactor, pictures });
     for (const [microBatch, batch] of batches.entries()) {
       const place = { update, microBatch };
       const loss = yield* runMicroBatch({ ...setup, lossFactor }, batch, place);
@@ -70,14 +90,16 @@ export function* runUpdate(
       noGrad(() => lossSum.add_(loss));
       loss.dispose();
     }
-    // Here ranks will meet: loss sums, squared norms and flags of all of them come together before anything is decided.
+    // Here ranks meet: loss sums, squared norms and flags of all of them come together before anything is decided.
+    using finished = yield* store.finish(lossSum);
     return scope(() => {
-      const outcome = store.finish();
+      const outcome = finished.value;
       lossScale?.update(noGrad(() => outcome.foundInf.amax([])));
       const { norm, foundInf, tensorNorms, tensorNames } = outcome;
       const numbers = new LateNumbers<UpdateNumbers>({
         ...measure?.(outcome),
-        ...{ lossSum, norm, foundInf, tensorNorms },
+        lossSum: outcome.lossSum,
+        ...{ norm, foundInf, tensorNorms },
         lossScale: lossScale?.scale ?? lossFactor,
       });
       return { update, scheduleFactor, supervised, tensorNames, numbers };

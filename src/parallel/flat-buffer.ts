@@ -1,0 +1,161 @@
+/**
+ * Several parameters in one flat buffer that ranks share out: each rank keeps one of as many equal slices, and the whole is gathered
+ * from them (Rajbhandari et al. 2020, "ZeRO").
+ *
+ * A parameter is one leaf tensor over its stretch of the buffer, with a version count of its own. The buffer's memory may be freed
+ * and refilled in place; the leaves stay, and with them every graph that was kept of them.
+ *
+ * P: elements of the buffer, padding included; N: ranks; S = P / N.
+ */
+import { empty, noGrad, scope, type Tensor, zeros } from '../torch/index.js';
+
+/** Parameters begin at multiples of so many elements: kernels read 16 bytes at once. */
+const ALIGNMENT = 64;
+
+/** Where a parameter lies in the whole. */
+export interface Stretch {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly start: number;
+  readonly length: number;
+}
+
+/** What of a parameter lies in a rank's slice. */
+export interface Piece {
+  readonly name: string;
+  /** First element of the parameter. */
+  readonly from: number;
+  /** First element of the slice. */
+  readonly at: number;
+  readonly length: number;
+}
+
+/** Which parameters lie where in a buffer, and how ranks share it out. */
+export class FlatLayout {
+  readonly stretches: ReadonlyMap<string, Stretch>;
+  /** P */
+  readonly length: number;
+  /** S */
+  readonly sliceLength: number;
+
+  constructor(
+    shapes: ReadonlyMap<string, readonly number[]>,
+    readonly ranks: number,
+  ) {
+    const stretches = new Map<string, Stretch>();
+    let end = 0;
+    for (const [name, shape] of shapes) {
+      const length = shape.reduce((product, each) => product * each, 1);
+      stretches.set(name, { name, shape, start: end, length });
+      end = roundUp(end + length, ALIGNMENT);
+    }
+    this.stretches = stretches;
+    this.length = roundUp(end, ranks * ALIGNMENT);
+    this.sliceLength = this.length / ranks;
+  }
+
+  piecesOf(rank: number): Piece[] {
+    const [begin, end] = [rank * this.sliceLength, (rank + 1) * this.sliceLength];
+    return [...this.stretches.values()].flatMap(({ name, start, length }) => {
+      const [from, to] = [Math.max(start, begin), Math.min(start + length, end)];
+      return from < to ? [{ name, from: from - start, at: from - begin, length: to - from }] : [];
+    });
+  }
+}
+
+export interface FlatBufferOptions {
+  readonly rank: number;
+  readonly ranks: number;
+  /** Whether the whole lies on every rank all the time; else only while it is gathered. */
+  readonly resident: boolean;
+}
+
+export class FlatBuffer {
+  readonly layout: FlatLayout;
+  /** (P); without memory while it is not gathered. */
+  readonly whole: Tensor;
+  /** This rank's part (S). */
+  readonly slice: Tensor;
+  /** The parameters over their stretches of the whole; the model owns them. */
+  readonly leaves: ReadonlyMap<string, Tensor>;
+  readonly pieces: readonly Piece[];
+  private readonly resident: boolean;
+
+  /** Copies the parameters, all of one dtype, device and `requiresGrad`; the caller frees them. */
+  constructor(
+    parameters: ReadonlyMap<string, Tensor>,
+    { rank, ranks, resident }: FlatBufferOptions,
+  ) {
+    const { dtype, device, requiresGrad } = parameters.values().next().value!;
+    const shapes = new Map([...parameters].map(([name, { shape }]) => [name, shape]));
+    const layout = new FlatLayout(shapes, ranks);
+    this.layout = layout;
+    this.pieces = layout.piecesOf(rank);
+    this.resident = resident;
+    this.whole = zeros([layout.length], { dtype, device }).keep();
+    noGrad(() =>
+      scope(() => {
+        for (const [name, parameter] of parameters) {
+          this.stretchOf(this.whole, name).copy_(parameter.detach().reshape([-1]));
+        }
+      }),
+    );
+    this.slice = noGrad(() =>
+      scope(() => {
+        const own = this.whole.narrow(0, rank * layout.sliceLength, layout.sliceLength);
+        return resident ? own : own.clone();
+      }),
+    ).keep();
+    this.leaves = new Map(
+      [...layout.stretches.values()].map(({ name, start, shape }) => [
+        name,
+        noGrad(() =>
+          empty([0], { dtype, device }).setStorage_(this.whole, start, shape, stridesOf(shape)),
+        )
+          .requiresGrad_(requiresGrad)
+          .keep(),
+      ]),
+    );
+    this.free();
+  }
+
+  /** Bytes that stay on this rank all the time. */
+  get bytes(): number {
+    return (this.resident ? this.whole : this.slice).bytes;
+  }
+
+  /** Gives the whole its memory back, to be gathered into. */
+  allocate(): void {
+    if (!this.resident) this.whole.resizeStorage(this.whole.bytes);
+  }
+
+  /** Frees the whole where it does not stay. */
+  free(): void {
+    if (!this.resident) this.whole.resizeStorage(0);
+  }
+
+  /** A parameter's part of a tensor that is laid out as the whole is (P), flat. */
+  stretchOf(wholeLike: Tensor, name: string): Tensor {
+    const { start, length } = this.layout.stretches.get(name)!;
+    return wholeLike.narrow(0, start, length);
+  }
+
+  /** Parameters' parts of a tensor that is laid out as the slice is (S), flat, by name. */
+  piecesIn(sliceLike: Tensor): Map<string, Tensor> {
+    return new Map(
+      this.pieces.map(({ name, at, length }) => [name, sliceLike.narrow(0, at, length)]),
+    );
+  }
+
+  /** Frees the buffer; the leaves are the model's. */
+  dispose(): void {
+    this.slice.dispose();
+    this.whole.dispose();
+  }
+}
+
+function stridesOf(shape: readonly number[]): number[] {
+  return shape.map((_, dim) => shape.slice(dim + 1).reduce((a, b) => a * b, 1));
+}
+
+const roundUp = (value: number, multiple: number): number => Math.ceil(value / multiple) * multiple;

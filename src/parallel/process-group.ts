@@ -1,0 +1,273 @@
+/**
+ * `ProcessGroup`: collectives between ranks over c10d, Gloo on CPUs and NCCL on GPUs. A fake group moves nothing and can be any
+ * rank of any number, for planning.
+ *
+ * All ranks of a group make the same calls in the same order. Each call has a label, for example the segment's name: what does
+ * not end in time is told by it, with the rank that is missing.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EnvironmentError, type PatinaError } from '../base/errors.js';
+import { B } from '../torch/door.js';
+import { expectDone, expectValue, failureError, isFailure } from '../torch/errors.js';
+import { native, type NativeCollective, type NativeFailure } from '../torch/native.js';
+import type { Device, Tensor } from '../torch/index.js';
+import type { Heartbeat } from './heartbeat.js';
+import { Ledger, type CollectiveKind } from './ledger.js';
+import { callText, latestCall, whoIsMissing, type LatestCall } from './who-is-missing.js';
+
+export type Backend = 'gloo' | 'nccl' | 'fake';
+
+export type Reduction = 'sum' | 'max';
+
+export interface CallOptions {
+  /** What the call is for, for example the segment's name. */
+  readonly label: string;
+}
+
+export interface ReduceOptions extends CallOptions {
+  /** @default 'sum' */
+  readonly reduction?: Reduction;
+}
+
+/** What `ProcessGroup.open` needs to know. */
+export interface GroupOptions {
+  readonly name: string;
+  readonly backend: Backend;
+  /** The ranks of its members in the job, in the order of their ranks in the group. */
+  readonly ranks: readonly number[];
+  /** The rank of this process in the group. */
+  readonly rank: number;
+  /** Where the tensors of its calls lie. */
+  readonly device: Device;
+  /** Milliseconds until a call has failed. */
+  readonly timeout: number;
+  /** Where the store is that introduces its members to each other, and the prefix of their keys. */
+  readonly host: string;
+  readonly port: number;
+  readonly prefix: string;
+  /** The address of this machine at which Gloo listens. */
+  readonly address: string;
+  /** `null` for a fake group. */
+  readonly heartbeat: Heartbeat | null;
+}
+
+export class ProcessGroup {
+  /** Calls so far, by kind and dtype. */
+  readonly ledger = new Ledger();
+  private calls = 0;
+  private error: PatinaError | undefined;
+
+  private constructor(
+    private handle: number,
+    private readonly options: GroupOptions,
+  ) {}
+
+  /** Connects the members of a group; all of them call it. */
+  static async open(options: GroupOptions): Promise<ProcessGroup> {
+    const { name, backend, rank, ranks, device, timeout, host, port, prefix, address } = options;
+    const opened = expectValue(
+      native.openGroup(backend, rank, ranks.length, device, timeout, host, port, prefix, address),
+      'ProcessGroup.open()',
+    );
+    const handle = await opened.catch((reason: unknown) => {
+      if (!isFailure(reason)) throw reason;
+      if (reason.kind === 'device') throw failureError(reason, { operator: 'ProcessGroup.open()' });
+      throw new EnvironmentError(
+        `the ${backend} group '${name}' cannot be connected: ${reason.message}`,
+        {
+          code: 'E_COLLECTIVE',
+          hint: 'See the logs of all ranks, and whether a firewall stands between them.',
+        },
+      );
+    });
+    return new ProcessGroup(handle, options);
+  }
+
+  /** A group of which nothing is there but this rank: its calls check and count, and leave tensors as they are. */
+  static async fake(rank: number, size: number, device: Device = 'meta'): Promise<ProcessGroup> {
+    const ranks = Array.from({ length: size }, (_, index) => index);
+    const nowhere = { timeout: 0, host: '', port: 0, prefix: '', address: '', heartbeat: null };
+    return ProcessGroup.open({ name: 'fake', backend: 'fake', ranks, rank, device, ...nowhere });
+  }
+
+  get name(): string {
+    return this.options.name;
+  }
+
+  get backend(): Backend {
+    return this.options.backend;
+  }
+
+  /** The rank of this process in the group. */
+  get rank(): number {
+    return this.options.rank;
+  }
+
+  get size(): number {
+    return this.options.ranks.length;
+  }
+
+  /** The ranks of its members in the job. */
+  get ranks(): readonly number[] {
+    return this.options.ranks;
+  }
+
+  /** Reduces a tensor over all ranks, in place. */
+  allReduce(tensor: Tensor, { label, reduction = 'sum' }: ReduceOptions): Work {
+    return this.start('all-reduce', tensor, label, ['tensor'], () =>
+      native.allReduce(this.handle, tensor.handle, reduction),
+    );
+  }
+
+  /** Reduces `whole` over all ranks and gives each its shard of the result: rank i the i-th of equal ones. */
+  reduceScatter(shard: Tensor, whole: Tensor, { label, reduction = 'sum' }: ReduceOptions): Work {
+    return this.start('reduce-scatter', whole, label, ['shard', 'whole'], () =>
+      native.reduceScatter(this.handle, shard.handle, whole.handle, reduction),
+    );
+  }
+
+  /** Gathers the shards of all ranks in `whole`, that of rank i as the i-th. */
+  allGather(whole: Tensor, shard: Tensor, { label }: CallOptions): Work {
+    return this.start('all-gather', whole, label, ['whole', 'shard'], () =>
+      native.allGather(this.handle, whole.handle, shard.handle),
+    );
+  }
+
+  /** Gives all ranks the tensor of one, by its rank in the group. */
+  broadcast(tensor: Tensor, { label, root = 0 }: CallOptions & { readonly root?: number }): Work {
+    return this.start('broadcast', tensor, label, ['tensor', 'root'], () =>
+      native.broadcast(this.handle, tensor.handle, root),
+    );
+  }
+
+  /** Ends when all ranks have called it. */
+  barrier({ label }: CallOptions): Work {
+    return this.start('barrier', null, label, [], () => native.barrier(this.handle));
+  }
+
+  /** Disconnects, after the calls so far. Where one of them has failed, the connections go with the process. */
+  async close(): Promise<void> {
+    const closed = expectValue(native.closeGroup(this.handle), 'ProcessGroup.close()');
+    this.handle = -1;
+    if (this.error === undefined) await closed;
+    else closed.catch(() => undefined);
+  }
+
+  private start(
+    kind: CollectiveKind,
+    tensor: Tensor | null,
+    label: string,
+    args: readonly string[],
+    call: () => NativeCollective,
+  ): Work {
+    const { heartbeat } = this.options;
+    const failed = this.error ?? heartbeat?.error;
+    if (failed !== undefined) throw failed;
+    const dtype = tensor?.dtype ?? null;
+    const elements = tensor?.numel ?? 0;
+    const what = tensor === null ? kind : `${kind} of ${elements} ${dtype!}`;
+    const latest = { index: this.calls + 1, what, label };
+    const started = call();
+    if (isFailure(started)) {
+      throw failureError(started, { operator: `${what} for '${label}'`, arguments: args });
+    }
+    this.calls++;
+    this.ledger.add(kind, dtype, elements);
+    if (started === undefined || heartbeat === null) return new Work(Promise.resolve(), 0);
+    const work = this.backend === 'nccl' ? B[0]! : 0;
+    heartbeat.call(this.key, callText(latest));
+    return new Work(this.follow(started, latest, heartbeat), work);
+  }
+
+  /** The end of a call, or the error that tells why it has none. */
+  private async follow(
+    ended: Promise<void>,
+    call: LatestCall,
+    heartbeat: Heartbeat,
+  ): Promise<void> {
+    try {
+      await heartbeat.guard(ended);
+    } catch (reason) {
+      this.error ??= isFailure(reason)
+        ? await this.explain(reason, call, heartbeat)
+        : (reason as PatinaError);
+      throw this.error;
+    }
+  }
+
+  /** Finds out which rank is at fault, and tells all of them. */
+  private async explain(
+    failure: NativeFailure,
+    call: LatestCall,
+    heartbeat: Heartbeat,
+  ): Promise<PatinaError> {
+    const late = /timed? ?out/i.test(failure.message);
+    // A connection that breaks is that of a rank that is gone: it will be missed.
+    const lost = await soon(heartbeat.lost, late ? heartbeat.lag : heartbeat.patience);
+    if (lost !== undefined) return lost;
+    const place = `${call.what} for '${call.label}' (call ${call.index} of the group '${this.name}')`;
+    if (!late) return heartbeat.report('E_COLLECTIVE', `${place} failed: ${failure.message}`);
+    const peers = heartbeat.peers();
+    const others = this.ranks
+      .filter((_, index) => index !== this.rank)
+      .map((rank) => [rank, latestCall(peers[rank]!.state, this.key)] as const);
+    return heartbeat.report(
+      'E_COLLECTIVE_TIMEOUT',
+      `${place} has not ended within ${this.options.timeout / 1000} s: ${whoIsMissing(call, new Map(others))}`,
+    );
+  }
+
+  /** What the group is called in heartbeats. */
+  private get key(): string {
+    return this.options.prefix;
+  }
+}
+
+/** A call under way. Its tensors are kept alive until it has ended; they may be read or written only after one of the waits. */
+export class Work {
+  constructor(
+    private readonly ended: Promise<void>,
+    /** The handle of NCCL's work; 0 elsewhere. */
+    private handle: number,
+  ) {
+    // Who never waits learns of the failure from the next call of the group.
+    this.ended.then(
+      () => this.drop(),
+      () => this.drop(),
+    );
+  }
+
+  /**
+   * Until it has ended, for the host.
+   *
+   * @throws EnvironmentError `E_RANK_LOST`, `E_RANK_FAILED`, `E_COLLECTIVE_TIMEOUT` or `E_COLLECTIVE`, the same on all ranks
+   */
+  async wait(): Promise<void> {
+    await this.ended;
+  }
+
+  /**
+   * Until its tensors may be given to operators: with NCCL, the current stream waits for the call when it comes to it, and the
+   * promise resolves at once. On the CPU it is `wait`.
+   */
+  async waitOnStream(): Promise<void> {
+    if (this.handle > 0) expectDone(native.orderStream(this.handle), 'waitOnStream()');
+    else await this.ended;
+  }
+
+  private drop(): void {
+    if (this.handle > 0) expectDone(native.dropWork(this.handle), 'Work');
+    this.handle = 0;
+  }
+}
+
+/** The value of a promise that settles within so many milliseconds. */
+async function soon<T>(promise: Promise<T>, milliseconds: number): Promise<T | undefined> {
+  const timer = new AbortController();
+  try {
+    return await Promise.race([promise, sleep(milliseconds, undefined, { signal: timer.signal })]);
+  } finally {
+    timer.abort();
+  }
+}

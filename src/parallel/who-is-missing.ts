@@ -1,0 +1,57 @@
+/** Why a collective does not end: from what every rank last called in the group, who is missing or does something else. */
+
+/** What a rank last called in a group: its how manyth call, and which. */
+export interface LatestCall {
+  readonly index: number;
+  /** For example `all-reduce of 1024 float32`. */
+  readonly what: string;
+  /** For example the segment's name. */
+  readonly label: string;
+}
+
+export function callText({ index, what, label }: LatestCall): string {
+  return `${index}\t${what}\t${label.replaceAll(/[\t\n]/g, ' ')}`;
+}
+
+/** The latest call of a group in the state that a rank wrote with its heartbeat (see native/heartbeat.cc). */
+export function latestCall(state: string, group: string): LatestCall | undefined {
+  for (const line of state.split('\n').slice(1)) {
+    const [name, index, what = '', label = ''] = line.split('\t');
+    if (name === group) return { index: Number(index), what, label };
+  }
+  return undefined;
+}
+
+/**
+ * One sentence that names the ranks at fault.
+ *
+ * @param call the one that does not end
+ * @param others of the other ranks, by their ranks in the job; `undefined`: none so far
+ */
+export function whoIsMissing(
+  call: LatestCall,
+  others: ReadonlyMap<number, LatestCall | undefined>,
+): string {
+  const behind = [...others].filter(([, other]) => (other?.index ?? 0) < call.index);
+  if (behind.length > 0) {
+    return behind
+      .map(([rank, last]) => {
+        const was = last === undefined ? 'it has called nothing yet' : `its last was ${told(last)}`;
+        return `rank ${rank} has not called it (${was})`;
+      })
+      .join('; ');
+  }
+  const astray = [...others].filter(([, other]) => {
+    return other!.index === call.index && other!.what !== call.what;
+  });
+  if (astray.length > 0) {
+    return astray
+      .map(([rank, other]) => `rank ${rank} calls something else as its ${told(other!)}`)
+      .join('; ');
+  }
+  return 'all ranks have called it, so the network or a device hangs';
+}
+
+function told({ index, what, label }: LatestCall): string {
+  return `call ${index}, ${what} for '${label}'`;
+}

@@ -1,0 +1,201 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { finish, drive, makeBatch, type Batch, type Llava } from '../../models/index.js';
+import { AdamW, Gate, schedule } from '../../optim/index.js';
+import { ProcessGroup, rendezvous, type World } from '../../parallel/index.js';
+import { freePort } from '../../parallel/launch.js';
+import { liveTensors } from '../../torch/index.js';
+import { AccumulatingStore } from './accumulating-store.js';
+import { memoryPolicies, type MemoryPolicy } from './memory-policy.js';
+import { Randomness } from './randomness.js';
+import { ShardedModel } from './sharded-model.js';
+import { ShardedStore, type ZeroStage } from './sharded-store.js';
+import {
+  ghostBatch,
+  ghostLlava,
+  tinyBatch,
+  tinyLlava,
+  tinySample,
+  tinyTextBatch,
+} from './testing.js';
+import { runUpdate, type UpdateSetup } from './update.js';
+
+const open: { dispose(): void }[] = [];
+const worlds: World[] = [];
+afterEach(async () => {
+  for (const item of open.splice(0).reverse()) item.dispose();
+  for (const world of worlds.splice(0)) await world.close();
+});
+
+const TRAINS = {
+  'all of it': () => true,
+  'the projector': (name: string) => name.includes('projector'),
+  'the decoder': (name: string) => name.includes('language_model'),
+} as const;
+
+interface Given {
+  stage: ZeroStage;
+  ranks: number;
+  trains: keyof typeof TRAINS;
+  tied?: boolean;
+  policy?: MemoryPolicy;
+}
+
+/** One rank of so many, on meta, whose calls to the group are counted. */
+async function ghostRank({ stage, ranks, trains, tied = false, policy = 'keep' }: Given) {
+  const group = await ProcessGroup.fake(0, ranks);
+  const model = ghostLlava({ tied });
+  for (const [name, parameter] of model.namedParameters()) {
+    parameter.requiresGrad_(TRAINS[trains](name));
+  }
+  return { group, ...rank(model, group, stage, 'meta', policy) };
+}
+
+function rank(
+  model: Llava,
+  group: ProcessGroup,
+  stage: ZeroStage,
+  device: 'cpu' | 'meta',
+  policy: MemoryPolicy = 'keep',
+) {
+  const parameters = new Map([...model.namedParameters()].filter(([, p]) => p.requiresGrad));
+  const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
+  const sharded = new ShardedModel(model, group, stage);
+  const optimizer = new AdamW(sharded.groupsOf(groups, stage), { eps: 1e-2 });
+  const randomness = new Randomness(1, device);
+  const gate = new Gate(device);
+  const store = new ShardedStore({ model: sharded, group, stage, optimizer, gate, randomness });
+  open.push(model, store, randomness);
+  const setup: UpdateSetup = {
+    ...{ model, store, randomness, device },
+    policies: memoryPolicies(model.segments, { policy }),
+    schedule: schedule({ shape: 'constant', updates: 100 }),
+  };
+  return { setup, sharded, optimizer };
+}
+
+/** Elements that were handed to each kind of collective. */
+function moved(group: ProcessGroup): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const { kind, elements } of group.ledger.list()) {
+    sums[kind] = (sums[kind] ?? 0) + elements;
+  }
+  return sums;
+}
+
+describe('elements handed to the collectives of one update', () => {
+  const stages: readonly ZeroStage[] = [0, 1, 2, 3];
+  const cases = stages.flatMap((stage) =>
+    Object.keys(TRAINS).flatMap((trains) =>
+      [1, 3].map((microBatches) => [stage, trains as keyof typeof TRAINS, microBatches] as const),
+    ),
+  );
+  test.each(cases)('stage %i, %s, %i micro-batches', async (stage, trains, microBatches) => {
+    const ranks = 4;
+    const { group, setup, sharded } = await ghostRank({ stage, ranks, trains });
+    // One of them has no pictures, one no records: the calls are the same.
+    const three = [ghostBatch(tinyBatch()), ghostBatch(tinyTextBatch()), null];
+    const { numbers } = await drive(runUpdate(setup, 0, three.slice(0, microBatches)));
+    numbers.dispose();
+    const elements = (units: readonly { buffer: { layout: { length: number } } }[]): number =>
+      units.reduce((sum, { buffer }) => sum + buffer.layout.length, 0);
+    const psi = elements(sharded.trained);
+    const { segments, head } = setup.model;
+    const first = segments.findIndex((segment) => sharded.unitsOf(segment).some((u) => u.trained));
+    const visits = [...segments, head, ...(first < 0 ? [] : segments.slice(first))];
+    const gathers = visits.reduce((sum, segment) => sum + elements(sharded.unitsOf(segment)), 0);
+    const small = 2 * ranks; // loss and squared norm of each rank
+    expect(moved(group)).toEqual(
+      {
+        0: { 'all-reduce': psi, 'all-gather': small },
+        1: { 'reduce-scatter': psi, 'all-gather': psi + small },
+        2: { 'reduce-scatter': psi * microBatches, 'all-gather': psi + small },
+        3: { 'reduce-scatter': psi * microBatches, 'all-gather': gathers * microBatches + small },
+      }[stage],
+    );
+  });
+
+  test('with everything trained, stage 3 gathers each parameter twice and reduces it once', async () => {
+    const { group, setup, sharded } = await ghostRank({ stage: 3, ranks: 2, trains: 'all of it' });
+    (await drive(runUpdate(setup, 0, [ghostBatch(tinyBatch())]))).numbers.dispose();
+    const psi = sharded.trained.reduce((sum, { buffer }) => sum + buffer.layout.length, 0);
+    const { segments, head } = setup.model;
+    const ofHead = sharded.unitsOf(head).reduce((sum, { buffer }) => sum + buffer.layout.length, 0);
+    expect(segments.length).toBeGreaterThan(3);
+    // The head's backward runs within its forward: it is gathered once.
+    expect(moved(group)['all-gather']).toBe(2 * psi - ofHead + 4);
+  });
+});
+
+test.each([1, 2, 4])('what stays on one of %i ranks is its share', async (ranks) => {
+  const { sharded, optimizer } = await ghostRank({ stage: 3, ranks, trains: 'the decoder' });
+  const whole = sharded.units.reduce((sum, { buffer }) => sum + buffer.whole.bytes, 0);
+  const own = sharded.units.reduce((sum, { buffer }) => sum + buffer.bytes, 0);
+  expect(own * ranks).toBe(whole);
+  const moments = [...optimizer.state()]
+    .filter(([name]) => name.endsWith('.exp_avg'))
+    .reduce((sum, [, { bytes }]) => sum + bytes, 0);
+  const slices = sharded.trained.reduce((sum, { buffer }) => sum + buffer.slice.bytes, 0);
+  expect(moments).toBeLessThanOrEqual(slices);
+});
+
+/** This process as the only rank of a job. */
+async function aloneWorld(): Promise<World> {
+  const place = {
+    rank: 0,
+    worldSize: 1,
+    localRank: 0,
+    address: '127.0.0.1',
+    port: await freePort(),
+  };
+  const world = await rendezvous({ backend: 'gloo', place: { ...place, launcher: 'torchrun' } });
+  worlds.push(world);
+  return world;
+}
+
+/** The store of one process, for the same work. */
+function single(model: Llava): UpdateSetup {
+  const parameters = new Map(model.namedParameters());
+  const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
+  const randomness = new Randomness(1, 'cpu');
+  const optimizer = new AdamW(groups, { eps: 1e-2 });
+  const store = new AccumulatingStore({ model, optimizer, gate: new Gate('cpu'), randomness });
+  open.push(model, store, randomness);
+  return {
+    ...{ model, store, randomness },
+    device: 'cpu',
+    policies: memoryPolicies(model.segments, { policy: 'keep' }),
+    schedule: schedule({ shape: 'constant', updates: 100 }),
+  };
+}
+
+const samples = [tinySample(1, 6), tinySample(2, 9, 1), tinySample(0, 7, 2)];
+const batches = (model: Llava): (Batch | null)[] => [
+  makeBatch(samples.slice(0, 2), model.input),
+  null,
+  makeBatch(samples.slice(2), model.input),
+];
+
+test.each([0, 1, 2, 3] as const)(
+  'a world of one in stage %i is the store of one process, whatever the policy, and leaks nothing',
+  async (stage) => {
+    for (const policy of ['keep', 'recompute', 'offload'] as const) {
+      const [plain, alone] = [tinyLlava({ tied: true }), tinyLlava({ tied: true })];
+      for (const model of [plain, alone]) {
+        for (const parameter of model.parameters()) parameter.requiresGrad_();
+      }
+      const world = await aloneWorld();
+      const { setup } = rank(alone, world.group, stage, 'cpu', policy);
+      const parts = single(plain);
+      for (let update = 0; update < 2; update++) {
+        const [a, b] = [batches(plain), batches(alone)];
+        const expected = finish(runUpdate(parts, update, a)).numbers.read();
+        const before = liveTensors();
+        const actual = (await drive(runUpdate(setup, update, b))).numbers.read();
+        // What other tests left behind may be collected meanwhile.
+        expect(liveTensors()).toBeLessThanOrEqual(before);
+        expect(actual.lossSum[0]! / expected.lossSum[0]!).toBeCloseTo(1, 5);
+        expect(actual.norm[0]! / expected.norm[0]!).toBeCloseTo(1, 5);
+      }
+    }
+  },
+);
