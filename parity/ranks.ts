@@ -4,8 +4,8 @@ import type { Sample, SegmentedModel } from '../src/models/index.js';
 import { AdamW, type AdamWOptions, type Gate, type ParameterGroup } from '../src/optim/index.js';
 import { launchRanks, rendezvous, type World } from '../src/parallel/index.js';
 import type { Randomness } from '../src/train/step/randomness.js';
-import { ShardedModel } from '../src/train/step/sharded-model.js';
-import { ShardedStore, type ZeroStage } from '../src/train/step/sharded-store.js';
+import { ShardedModel, type ZeroStage } from '../src/train/step/sharded-model.js';
+import { ShardedStore } from '../src/train/step/sharded-store.js';
 
 /** This process among the ranks. */
 export interface Ranks {

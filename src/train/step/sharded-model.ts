@@ -7,7 +7,9 @@ import type { SegmentBase, SegmentedModel } from '../../models/index.js';
 import { FlatBuffer, type ProcessGroup } from '../../parallel/index.js';
 import type { ParameterGroup } from '../../optim/index.js';
 import type { Tensor } from '../../torch/index.js';
-import type { ZeroStage } from './sharded-store.js';
+
+/** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
+export type ZeroStage = 0 | 1 | 2 | 3;
 
 /** One flat buffer, and who reads it. */
 export interface ShardUnit {

@@ -7,8 +7,8 @@ import { liveTensors } from '../../torch/index.js';
 import { AccumulatingStore } from './accumulating-store.js';
 import { memoryPolicies, type MemoryPolicy } from './memory-policy.js';
 import { Randomness } from './randomness.js';
-import { ShardedModel } from './sharded-model.js';
-import { ShardedStore, type ZeroStage } from './sharded-store.js';
+import { ShardedModel, type ZeroStage } from './sharded-model.js';
+import { ShardedStore } from './sharded-store.js';
 import {
   ghostBatch,
   ghostLlava,

@@ -33,9 +33,7 @@ import type {
   UpdateStart,
 } from './parameter-store.js';
 import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
-import type { ShardedModel, ShardUnit } from './sharded-model.js';
-
-export type ZeroStage = 0 | 1 | 2 | 3;
+import type { ShardedModel, ShardUnit, ZeroStage } from './sharded-model.js';
 
 export interface ShardedStoreOptions {
   readonly model: ShardedModel;
