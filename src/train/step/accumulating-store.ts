@@ -6,27 +6,21 @@
  */
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
-import { gradientFactor, tensorNorms, type AdamW, type Gate } from '../../optim/index.js';
+import { tensorNorms } from '../../optim/index.js';
 import { hold, noGrad, type Holding, type Tensor } from '../../torch/index.js';
+import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
   ParameterStore,
   SegmentGradients,
   UpdateOutcome,
   UpdateStart,
 } from './parameter-store.js';
-import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
 
-export interface AccumulatingStoreOptions {
+export interface AccumulatingStoreOptions extends OptimizingStoreOptions {
   readonly model: SegmentedModel;
-  readonly optimizer: AdamW;
-  readonly gate: Gate;
-  /** Draws the stochastic rounding. */
-  readonly randomness: Randomness;
-  /** Global norm to clip to. @default none */
-  readonly clipNorm?: number | null | undefined;
 }
 
-export class AccumulatingStore implements ParameterStore {
+export class AccumulatingStore extends OptimizingStore implements ParameterStore {
   readonly gates = [];
   readonly acquire = RESIDENT.acquire;
   readonly prefetch = RESIDENT.prefetch;
@@ -35,12 +29,12 @@ export class AccumulatingStore implements ParameterStore {
   private readonly shared: boolean;
   private start: UpdateStart | undefined;
 
-  constructor(private readonly options: AccumulatingStoreOptions) {
-    this.shared = sharesParameters(options.model);
+  constructor({ model, ...optimizing }: AccumulatingStoreOptions) {
+    super(optimizing);
+    this.shared = sharesParameters(model);
   }
 
   begin(start: UpdateStart): void {
-    this.clear();
     this.start = start;
   }
 
@@ -65,28 +59,12 @@ export class AccumulatingStore implements ParameterStore {
   }
 
   *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
-    const { optimizer, gate, randomness, clipNorm = null } = this.options;
-    const { update, scheduleFactor, tokens, lossFactor } = this.start!;
+    const { sums: gradients, start } = this;
     return hold(() =>
       noGrad(() => {
-        const norms = tensorNorms([...this.sums.values()], tokens);
+        const norms = tensorNorms([...gradients.values()], lossSum);
         const squares = norms.square().sum(null);
-        const factor = gradientFactor(squares, tokens, lossFactor, clipNorm);
-        const foundInf = gate.flag(factor.foundInf);
-        optimizer.update({
-          gradients: this.sums,
-          ...{ scheduleFactor, foundInf },
-          divisor: factor.divisor,
-          generator: randomness.of(OPTIMIZER_STREAM, { update, microBatch: 0 }),
-        });
-        gate.take(foundInf);
-        return {
-          norm: factor.norm,
-          foundInf: foundInf.reshape([1]),
-          tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
-          tensorNames: [...this.sums.keys()],
-          lossSum: lossSum.clone(),
-        };
+        return this.applyAll(start!, { gradients, norms, squares, lossSum: lossSum.clone() });
       }),
     );
   }
@@ -95,16 +73,6 @@ export class AccumulatingStore implements ParameterStore {
     for (const sum of this.sums.values()) sum.dispose();
     this.sums.clear();
     this.start = undefined;
-  }
-
-  state(): Map<string, Tensor> {
-    return this.options.optimizer.state();
-  }
-
-  dispose(): void {
-    this.clear();
-    this.options.optimizer.dispose();
-    this.options.gate.dispose();
   }
 }
 

@@ -199,3 +199,29 @@ test.each([0, 1, 2, 3] as const)(
     }
   },
 );
+
+test.each([0, 1, 2, 3] as const)(
+  'an update in stage %i that is abandoned anywhere leaves nothing behind, and the next one is as if it had not been',
+  async (stage) => {
+    const world = await aloneWorld();
+    const [once, again] = [tinyLlava({ tied: true }), tinyLlava({ tied: true })];
+    for (const model of [once, again]) {
+      for (const parameter of model.parameters()) parameter.requiresGrad_();
+    }
+    const [straight, disturbed] = [once, again].map(
+      (model) => rank(model, world.group, stage, 'cpu').setup,
+    ) as [UpdateSetup, UpdateSetup];
+    const [a, b] = [batches(once), batches(again)];
+    const expected = (await drive(runUpdate(straight, 0, a))).numbers.read();
+    const before = liveTensors();
+    for (const stop of [1, 6, 13, 20]) {
+      const steps = runUpdate(disturbed, 0, b);
+      for (let i = 0; i < stop; i++) await steps.next().value;
+      steps.return(undefined as never);
+    }
+    await world.group.barrier({ label: 'what was under way has ended' }).wait();
+    expect(liveTensors()).toBeLessThanOrEqual(before);
+    const actual = (await drive(runUpdate(disturbed, 0, b))).numbers.read();
+    expect([...actual.lossSum, ...actual.norm]).toEqual([...expected.lossSum, ...expected.norm]);
+  },
+);

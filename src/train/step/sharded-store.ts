@@ -13,7 +13,7 @@
  */
 
 import type { Pause, Phase, SegmentBase, Steps } from '../../models/index.js';
-import { gradientFactor, tensorNorms, type AdamW, type Gate } from '../../optim/index.js';
+import { tensorNorms } from '../../optim/index.js';
 import type { FlatBuffer, ProcessGroup, Work } from '../../parallel/index.js';
 import {
   empty,
@@ -26,26 +26,22 @@ import {
   type Holding,
   type Tensor,
 } from '../../torch/index.js';
+import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
   ParameterStore,
   SegmentGradients,
   UpdateOutcome,
   UpdateStart,
 } from './parameter-store.js';
-import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
 import type { ShardedModel, ShardUnit, ZeroStage } from './sharded-model.js';
 
-export interface ShardedStoreOptions {
+/** The optimizer is over the pieces of this rank; over whole parameters in stage 0. */
+export interface ShardedStoreOptions extends OptimizingStoreOptions {
   readonly model: ShardedModel;
   readonly group: ProcessGroup;
   readonly stage: ZeroStage;
-  /** Over the pieces of this rank; over whole parameters in stage 0. */
-  readonly optimizer: AdamW;
-  readonly gate: Gate;
-  readonly randomness: Randomness;
   /** Type in which gradients are summed over ranks. @default 'float32' */
   readonly reduction?: DType;
-  readonly clipNorm?: number | null | undefined;
 }
 
 /** The gradients of one buffer in one update. */
@@ -60,7 +56,7 @@ interface Sums {
   missing: number;
 }
 
-export class ShardedStore implements ParameterStore {
+export class ShardedStore extends OptimizingStore implements ParameterStore {
   readonly gates = [];
   private readonly sums = new Map<ShardUnit, Sums>();
   private readonly gathering = new Map<FlatBuffer, Work>();
@@ -71,7 +67,9 @@ export class ShardedStore implements ParameterStore {
   private latest: Promise<void> | null = null;
   private start: UpdateStart | undefined;
 
-  constructor(private readonly options: ShardedStoreOptions) {}
+  constructor(private readonly options: ShardedStoreOptions) {
+    super(options);
+  }
 
   // --- parameters: gathered for a visit in stage 3
 
@@ -118,7 +116,7 @@ export class ShardedStore implements ParameterStore {
   // --- gradients
 
   begin(start: UpdateStart): void {
-    this.clear();
+    this.clear(); // a validation may have been abandoned since the last update
     this.start = start;
     for (const unit of this.options.model.trained) {
       const sums = { whole: null, slice: null, reducing: null, missing: unit.segments };
@@ -166,12 +164,9 @@ export class ShardedStore implements ParameterStore {
     this.latest = sums.reducing;
   }
 
-  private async reduced(
-    { buffer, name: label }: ShardUnit,
-    sums: Sums,
-    whole: Tensor,
-  ): Promise<void> {
+  private async reduced(unit: ShardUnit, sums: Sums, whole: Tensor): Promise<void> {
     const { group } = this.options;
+    const { buffer, name: label } = unit;
     const { dtype, device } = whole;
     const own = empty([buffer.layout.sliceLength], { dtype, device }).keep();
     const before = sums.reducing;
@@ -180,6 +175,7 @@ export class ShardedStore implements ParameterStore {
     try {
       await before;
       await work.waitOnStream();
+      if (this.sums.get(unit) !== sums) return; // the update was abandoned
       noGrad(() => {
         if (sums.slice === null) sums.slice = own.to('float32').keep();
         else sums.slice.add_(own);
@@ -193,8 +189,8 @@ export class ShardedStore implements ParameterStore {
   // --- the update
 
   *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
-    const { model, group, stage, optimizer, gate, randomness, clipNorm = null } = this.options;
-    const { update, scheduleFactor, tokens, lossFactor, pictures } = this.start!;
+    const { model, group, stage } = this.options;
+    const start = this.start!;
     for (const unit of model.trained) {
       const sums = this.sums.get(unit)!;
       if (stage === 0) yield group.allReduce(sums.whole!, { label: unit.name }).waitOnStream();
@@ -203,8 +199,8 @@ export class ShardedStore implements ParameterStore {
     }
     using own = hold(() =>
       noGrad(() => {
-        const gradients = this.gradients(pictures);
-        const norms = tensorNorms([...gradients.values()], tokens);
+        const gradients = this.gradients(start.pictures);
+        const norms = tensorNorms([...gradients.values()], lossSum);
         const squares = norms.square().sum(null);
         // In stage 0 every rank has all of them.
         const counted = stage === 0 && group.rank > 0 ? squares.zerosLike() : squares;
@@ -220,21 +216,8 @@ export class ShardedStore implements ParameterStore {
         // The same sum of the same numbers on every rank: the same bits.
         const sums = all.view([group.size, 2]).sum([0]);
         const [lossOfAll, squares] = [sums.select(0, 0), sums.select(0, 1)];
-        const factor = gradientFactor(squares, tokens, lossFactor, clipNorm);
-        const foundInf = gate.flag(factor.foundInf);
-        optimizer.update({
-          ...{ gradients, scheduleFactor, foundInf },
-          divisor: factor.divisor,
-          generator: randomness.of(OPTIMIZER_STREAM + group.rank, { update, microBatch: 0 }),
-        });
-        gate.take(foundInf);
-        return {
-          lossSum: lossOfAll,
-          norm: factor.norm,
-          foundInf: foundInf.reshape([1]),
-          tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
-          tensorNames: [...gradients.keys()],
-        };
+        const complete = { gradients, norms, squares, lossSum: lossOfAll, stream: group.rank };
+        return this.applyAll(start, complete);
       }),
     );
     if (stage === 1 || stage === 2) yield* this.gatherUpdated();
@@ -272,19 +255,16 @@ export class ShardedStore implements ParameterStore {
       slice?.dispose();
     }
     this.sums.clear();
+    // Visits that never ended: what they had gathered would count as there when it has been updated since.
+    for (const [buffer, users] of this.users) if (users > 0) buffer.free();
+    this.users.clear();
     this.start = undefined;
     this.earlier = null;
     this.latest = null;
   }
 
-  state(): Map<string, Tensor> {
-    return this.options.optimizer.state();
-  }
-
-  dispose(): void {
-    this.clear();
-    this.options.optimizer.dispose();
-    this.options.gate.dispose();
+  override dispose(): void {
+    super.dispose();
     this.options.model.dispose();
   }
 }

@@ -7,7 +7,7 @@
  */
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
-import { tensorNorms, type AdamW, type Gate } from '../../optim/index.js';
+import { tensorNorms } from '../../optim/index.js';
 import {
   cat,
   empty,
@@ -18,21 +18,19 @@ import {
   type Holding,
   type Tensor,
 } from '../../torch/index.js';
+import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
   ParameterStore,
   SegmentGradients,
   UpdateOutcome,
   UpdateStart,
 } from './parameter-store.js';
-import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
+import { OPTIMIZER_STREAM } from './randomness.js';
 import { trainableOf } from './step.js';
 
-export interface UpdateInBackwardOptions {
+/** It clips nothing. */
+export interface UpdateInBackwardOptions extends Omit<OptimizingStoreOptions, 'clipNorm'> {
   readonly model: SegmentedModel;
-  readonly optimizer: AdamW;
-  readonly gate: Gate;
-  /** Draws the stochastic rounding. */
-  readonly randomness: Randomness;
 }
 
 /** What one update gathers on its way. */
@@ -48,7 +46,7 @@ interface Progress extends UpdateStart {
   readonly missing: Map<string, number>;
 }
 
-export class UpdateInBackward implements ParameterStore {
+export class UpdateInBackward extends OptimizingStore implements ParameterStore {
   readonly gates: readonly string[];
   readonly acquire = RESIDENT.acquire;
   readonly prefetch = RESIDENT.prefetch;
@@ -60,6 +58,7 @@ export class UpdateInBackward implements ParameterStore {
   private applied = 0;
 
   constructor(private readonly options: UpdateInBackwardOptions) {
+    super(options);
     const { segments, head } = options.model;
     const trained = [...segments, head].filter((segment) => trainableOf(segment).size > 0);
     this.gates = trained.map(({ name }) => name);
@@ -71,7 +70,6 @@ export class UpdateInBackward implements ParameterStore {
   }
 
   begin(start: UpdateStart): void {
-    this.clear();
     const { tokens, lossFactor } = start;
     this.applied = 0;
     this.progress = {
@@ -148,16 +146,6 @@ export class UpdateInBackward implements ParameterStore {
     foundInf?.dispose();
     this.waiting.clear();
     this.progress = undefined;
-  }
-
-  state(): Map<string, Tensor> {
-    return this.options.optimizer.state();
-  }
-
-  dispose(): void {
-    this.clear();
-    this.options.optimizer.dispose();
-    this.options.gate.dispose();
   }
 }
 

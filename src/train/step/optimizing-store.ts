@@ -1,0 +1,72 @@
+/**
+ * What stores with an optimizer of their own have in common: how it is applied, gated, to sums that are complete, what of it a
+ * checkpoint holds, how it is freed.
+ */
+
+import { gradientFactor, type AdamW, type Gate } from '../../optim/index.js';
+import type { Tensor } from '../../torch/index.js';
+import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
+import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
+
+export interface OptimizingStoreOptions {
+  readonly optimizer: AdamW;
+  readonly gate: Gate;
+  /** Draws the stochastic rounding. */
+  readonly randomness: Randomness;
+  /** Global norm to clip to. @default none */
+  readonly clipNorm?: number | null | undefined;
+}
+
+/** The sums of an update, of all ranks unless it says otherwise; device tensors, fp32. */
+export interface CompleteSums {
+  /** What this rank updates, by name. */
+  readonly gradients: ReadonlyMap<string, Tensor>;
+  /** Norms of these (n). */
+  readonly norms: Tensor;
+  /** Sum of the squares of all gradients; a scalar. */
+  readonly squares: Tensor;
+  readonly lossSum: Tensor;
+  /** Of the optimizer's streams of random numbers. @default 0 */
+  readonly stream?: number;
+}
+
+export abstract class OptimizingStore {
+  constructor(private readonly optimizing: OptimizingStoreOptions) {}
+
+  /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
+  protected applyAll(
+    { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
+    { gradients, norms, squares, lossSum, stream = 0 }: CompleteSums,
+  ): UpdateOutcome {
+    const { optimizer, gate, randomness, clipNorm = null } = this.optimizing;
+    const factor = gradientFactor(squares, tokens, lossFactor, clipNorm);
+    const foundInf = gate.flag(factor.foundInf);
+    optimizer.update({
+      ...{ gradients, scheduleFactor, foundInf },
+      divisor: factor.divisor,
+      generator: randomness.of(OPTIMIZER_STREAM + stream, { update, microBatch: 0 }),
+    });
+    gate.take(foundInf);
+    return {
+      lossSum,
+      norm: factor.norm,
+      foundInf: foundInf.reshape([1]),
+      tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
+      tensorNames: [...gradients.keys()],
+    };
+  }
+
+  /** Frees what an update held. */
+  abstract clear(): void;
+
+  /** What a checkpoint must hold of the optimizer, by name. */
+  state(): Map<string, Tensor> {
+    return this.optimizing.optimizer.state();
+  }
+
+  dispose(): void {
+    this.clear();
+    this.optimizing.optimizer.dispose();
+    this.optimizing.gate.dispose();
+  }
+}
