@@ -18,21 +18,11 @@ import { configKind, decoderConfigOf, llavaConfigOf, officialTowerOf } from './a
 import type { DecoderConfig } from '../configs/decoder-config.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
 import type { Provenance } from '../provenance/provenance.js';
-import { gatherPlaces, openNamed, overlay, type ModelPlace } from './places.js';
+import { gatherPlaces, type GatherOptions } from './gather-places.js';
+import { openNamed } from './open-place.js';
+import { overlay, type ModelPlace } from './places.js';
 
-export interface AssembleOptions {
-  /** Folder or hub name of the decoder, for what the source lacks. */
-  llm?: string | undefined;
-  /** Folder or hub name of the CLIP model. */
-  vision?: string | undefined;
-  /** File, folder or hub name of the projector, in place of the source's. */
-  projector?: string | undefined;
-  /** Take the decoder of the source and of what lies beneath it, and no other part. @default false */
-  decoderOnly?: boolean | undefined;
-  /** The model beneath adapters. @default what their configuration names */
-  base?: string | undefined;
-  /** PEFT adapters on top; where several hold the same tensor the last one counts. */
-  adapters?: readonly string[] | undefined;
+export interface AssembleOptions extends GatherOptions {
   /** Hidden state of the tower, where no configuration says. @default -2 */
   featureLayer?: number | undefined;
   /** What the projector sees of it, where no configuration says. @default 'default' */
@@ -43,15 +33,6 @@ export interface AssembleOptions {
   imageTokenId?: number | undefined;
   /** Settings of adapters that come without any, as in XTuner's `.pth`. */
   adapterConfig?: AdapterConfig | undefined;
-  /** Finds a model that a configuration names. @default the hub and its cache */
-  resolve?: ((name: string) => Promise<string>) | undefined;
-  /** Take what a checkpoint stands on also where it has changed since. @default false: it is refused */
-  changedBase?: boolean | undefined;
-  /** Is told what is taken in place of what a checkpoint stands on, and where that was found, a sentence each. */
-  onNotice?: ((message: string) => void) | undefined;
-  /** Compare the checksums of torch's checkpoints. @default true */
-  verify?: boolean | undefined;
-  signal?: AbortSignal | undefined;
 }
 
 /** An adapter's settings, and the file that says them. */
