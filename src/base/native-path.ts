@@ -46,6 +46,12 @@ export function packageRoot(from = dirname(fileURLToPath(import.meta.url))): str
   }
 }
 
+/** The version of the package. */
+export function packageVersion(): string {
+  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
 /** What is used here of the record that setup/record.js writes; folders may be relative to the package. */
 interface SetupRecord {
   addon: { folder: string };

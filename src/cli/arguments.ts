@@ -1,5 +1,5 @@
 /** Values of options that several commands share. */
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 import type { DType } from '../torch/index.js';
 
@@ -51,3 +51,19 @@ export function dtypeValue(text: string): DType {
 
 /** What `--changed-base` does. */
 export const CHANGED_BASE = 'take what a run stands on also where it has changed since';
+
+/** How pictures become squares. */
+export function modeOption(): Option {
+  return new Option(
+    '--mode <mode>',
+    'how pictures become squares; default: as the model says, else pad',
+  ).choices(['pad', 'crop']);
+}
+
+/** Whether pictures are turned as their EXIF says. */
+export function readingOption(): Option {
+  return new Option(
+    '--reading <reading>',
+    'turn pictures upright by their EXIF, or not; default: as the model says, else turned',
+  ).choices(['turned', 'stored']);
+}

@@ -3,12 +3,10 @@
  *
  * What was asked for goes to standard output; progress, warnings and errors go to standard error.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 
 import { UsageError } from '../base/errors.js';
-import { packageRoot } from '../base/native-path.js';
+import { packageVersion } from '../base/native-path.js';
 import { COMMANDS, type CommandEntry } from './commands.js';
 import { exitCodeOf, printError } from './print-error.js';
 import { openSession, type Output, type Session } from './session.js';
@@ -48,7 +46,7 @@ async function build(
 ): Promise<Command> {
   const program = new Command('patina')
     .description('Fine-tune LLaVA-class vision-language models.')
-    .version(version(), '-V, --version', 'print the version')
+    .version(packageVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help')
     .helpCommand('help [command]', 'print help for a command')
     .configureOutput({
@@ -64,11 +62,6 @@ async function build(
     if (named.has(name)) (await load()).define(command, session);
   }
   return program;
-}
-
-function version(): string {
-  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }
 
 /** How to ask for the help of the command that `args` begin with. */

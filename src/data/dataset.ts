@@ -67,6 +67,8 @@ export interface UpdatesOptions extends Batching {
 
 export class Dataset {
   readonly sources: readonly SourceFacts[];
+  /** What each file of records holds, as taken while it was indexed. */
+  readonly fileDigests: ReadonlyMap<string, string>;
   /** Records to train on, each counted once. */
   readonly records: number;
   /** Records of an epoch, by the weights of their sources. */
@@ -90,6 +92,9 @@ export class Dataset {
       train: parts.train[i]!.records.length,
       weight,
     }));
+    this.fileDigests = new Map(
+      parts.sources.flatMap(({ files }) => files.map(({ table }) => [table.path, table.digest])),
+    );
     this.records = this.sources.reduce((sum, { train }) => sum + train, 0);
     this.recordsPerEpoch = this.#sampler({ batchSize: 1 }).recordsPerEpoch;
     this.validationRecords = parts.validation.length;

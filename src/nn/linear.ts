@@ -70,3 +70,10 @@ export class Linear extends Module {
     this.detachAdapter();
   }
 }
+
+/** The linear layers of a tree by their names. */
+export function linearsOf(module: Module): (readonly [string, Linear])[] {
+  return [...module.namedModules()].flatMap(([name, each]) =>
+    each instanceof Linear ? [[name, each] as const] : [],
+  );
+}

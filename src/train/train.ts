@@ -100,7 +100,7 @@ async function* runRecipe(
     const bytes = trainer.checkpointBytes * more;
     await requireFree(existing?.path ?? recipe.run.root, bytes, 'the checkpoints of the run');
     signal?.throwIfAborted();
-    const changes = checkpoint === undefined ? [] : await trainer.restore(checkpoint);
+    const changes = checkpoint === undefined ? [] : await trainer.resume(checkpoint);
     const { plan, update } = trainer;
     const start: StartEvent = {
       ...prepared.start,

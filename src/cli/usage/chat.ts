@@ -1,7 +1,15 @@
 /** How `patina chat` is used. */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 
-import { CHANGED_BASE, collect, countValue, dtypeValue, numberValue } from '../arguments.js';
+import {
+  CHANGED_BASE,
+  collect,
+  countValue,
+  dtypeValue,
+  modeOption,
+  numberValue,
+  readingOption,
+} from '../arguments.js';
 import type { ChatFlags } from '../chat.js';
 import { CHAT_COMMANDS } from '../chat-loop.js';
 import type { Session } from '../session.js';
@@ -50,18 +58,8 @@ export function define(
     .option('--repetition-penalty <r>', 'make what was said less probable; default: 1', numberValue)
     .option('--seed <n>', 'seed of the draws; default: 0', numberValue)
     .option('--stop <text>', 'end an answer before this text; may be repeated', collect)
-    .addOption(
-      new Option(
-        '--mode <mode>',
-        'how pictures become squares; default: as the model says, else pad',
-      ).choices(['pad', 'crop']),
-    )
-    .addOption(
-      new Option(
-        '--reading <reading>',
-        'turn pictures upright by their EXIF, or not; default: as the model says, else turned',
-      ).choices(['turned', 'stored']),
-    )
+    .addOption(modeOption())
+    .addOption(readingOption())
     .option('--changed-base', CHANGED_BASE)
     .option('--device <device>', 'cpu, cuda or cuda:1; default: the first GPU, if any')
     .option('--dtype <type>', 'bf16, fp16 or fp32; default: as the weights are stored', dtypeValue)

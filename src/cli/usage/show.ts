@@ -1,7 +1,7 @@
 /** How `patina show` is used. */
 import { type Command, Option } from 'commander';
 
-import { CHANGED_BASE, countValue, indexValue } from '../arguments.js';
+import { CHANGED_BASE, countValue, indexValue, modeOption, readingOption } from '../arguments.js';
 import type { Session } from '../session.js';
 import type { ShowFlags } from '../show.js';
 
@@ -32,18 +32,8 @@ export function define(command: Command, session: Session): void {
       "side of the square that pictures become; default: the model's",
       countValue,
     )
-    .addOption(
-      new Option(
-        '--mode <mode>',
-        'how pictures become squares; default: as the model says, else pad',
-      ).choices(['pad', 'crop']),
-    )
-    .addOption(
-      new Option(
-        '--reading <reading>',
-        'turn pictures upright by their EXIF, or not; default: turned',
-      ).choices(['turned', 'stored']),
-    )
+    .addOption(modeOption())
+    .addOption(readingOption())
     .addOption(
       new Option('--special-tokens <what>', 'what text that spells a special token is')
         .choices(['text', 'parse'])

@@ -10,6 +10,11 @@ const INSIDE: Readonly<Record<PartName, RegExp>> = {
   head: /^(weight|bias|lora_)/,
 };
 
+/** The module of a parameter. */
+export function moduleOf(name: string): string {
+  return name.slice(0, name.lastIndexOf('.'));
+}
+
 /** The part that a name of Patina's own belongs to. */
 export function partOf(name: string, own: Prefixes): PartName | undefined {
   return PART_NAMES.find((part) => inside(name, own[part], part) !== undefined);

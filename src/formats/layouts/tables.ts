@@ -33,6 +33,11 @@ export const TEXT_PREFIXES: Prefixes & Readonly<Record<'decoder', string>> = {
   head: 'lm_head.',
 };
 
+/** Those of a decoder alone, or of a whole LLaVA. */
+export function ownPrefixes(isText: boolean): Prefixes & Readonly<Record<'decoder', string>> {
+  return isText ? TEXT_PREFIXES : LLAVA_PREFIXES;
+}
+
 /** Tensors that are known and not needed: their stored names, and why they are ignored. */
 export interface Surplus {
   readonly names: RegExp;

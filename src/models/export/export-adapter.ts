@@ -7,7 +7,7 @@ import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor, peftName } from '../../formats/layouts/adapter-names.js';
 import { checkTensors } from '../../formats/layouts/check-tensors.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
-import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
+import { ownPrefixes } from '../../formats/layouts/tables.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
 import { adapterOf, isTextOnly, textName } from '../load/assemble.js';
 import { adaptedLayers } from '../load/attach-adapters.js';
@@ -47,7 +47,7 @@ export async function exportAdapter(
     if (holds) sources.push(...inspection.sources);
   }
   const isText = isTextOnly({ sources, configs: [] });
-  const own = isText ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const own = ownPrefixes(isText);
   const renamed = <T>(each: ReadonlyMap<string, T>): ReadonlyMap<string, T> =>
     isText ? new Map([...each].map(([name, tensor]) => [textName(name), tensor])) : each;
   const tensors = new Map<string, StoredTensor>();

@@ -1,7 +1,7 @@
 /** What PEFT must be told of adapters from any layout, so that one of its own holds them. */
 import { DataError } from '../../base/errors.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
-import { partOf } from '../../formats/layouts/rename.js';
+import { moduleOf, partOf } from '../../formats/layouts/rename.js';
 import { LLAVA_PREFIXES, type Prefixes } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import type { AssembledAdapter } from '../load/assemble.js';
@@ -36,21 +36,20 @@ export function peftConfig(
   const layers = adapters.flatMap(adaptedLayers);
   const adapted = new Set(layers.map(({ path }) => path));
   const saved = [...tensors.keys()].filter(
-    (name) => !isAdapterTensor(name) && !adapted.has(name.slice(0, name.lastIndexOf('.'))),
+    (name) => !isAdapterTensor(name) && !adapted.has(moduleOf(name)),
   );
   const { dropout, dora, rsLora } = adapters[0]!.config;
   return adapterJson({
     ...{ base, dropout, dora, rsLora, tied },
     layers,
-    saved: [...new Set(saved.map((name) => moduleOf(name, own)))],
+    saved: [...new Set(saved.map((name) => savedModule(name, own)))],
   });
 }
 
 /** The module that is saved as a whole when this tensor of it trained. */
-function moduleOf(name: string, own: Prefixes): string {
+function savedModule(name: string, own: Prefixes): string {
   const part = partOf(name, own);
   if (part === 'projector' || part === 'head')
     return own[part]!.replace(/\.$/, '').replace(/^model\./, '');
-  const leaf = name.lastIndexOf('.');
-  return name.slice(0, leaf);
+  return moduleOf(name);
 }

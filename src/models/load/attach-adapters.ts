@@ -1,7 +1,7 @@
 /** Low-rank adapters on a model that is still on meta, as the names and shapes of their tensors tell. */
 import { DataError } from '../../base/errors.js';
 import { unwrapAdapterName } from '../../formats/layouts/adapter-names.js';
-import { Linear, type Module } from '../../nn/index.js';
+import { linearsOf, type Module } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
 import { alphaOf, checkRank } from './adapter-config.js';
 import type { AssembledAdapter } from './assemble.js';
@@ -49,11 +49,7 @@ export function attachAdapters(
   dtype: DType,
 ): void {
   // An adapter has the name of its layer, so only layers are looked up.
-  const layers = new Map(
-    [...model.namedModules()].flatMap(([path, module]) =>
-      module instanceof Linear ? [[path, module]] : [],
-    ),
-  );
+  const layers = new Map(linearsOf(model));
   for (const adapter of adapters) {
     const { config, file } = adapter;
     for (const { path, rank, alpha } of adaptedLayers(adapter)) {

@@ -5,7 +5,7 @@
  * allowed by name.
  */
 import { checkTensors, type CheckedTensors } from '../../formats/layouts/check-tensors.js';
-import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
+import { ownPrefixes } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { type BuildOptions, type Kernels, kernelsFor } from '../../nn/index.js';
 import { type Device, type DType, RandomGenerator, type Tensor } from '../../torch/index.js';
@@ -111,7 +111,7 @@ function buildOptions(
   { kind, tensors }: Assembly | TextAssembly,
   { device = 'cpu', ...options }: LoadOptions,
 ): Required<BuildOptions> {
-  const own = kind === 'text' ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const own = ownPrefixes(kind === 'text');
   const { dtype = storedType(tensors, own.decoder) } = options;
   const { kernels = kernelsFor({ device, dtype }) } = options;
   return { dtype, kernels };

@@ -4,18 +4,17 @@
  */
 
 import { UsageError } from '../../base/errors.js';
-import { peftName } from '../../formats/layouts/adapter-names.js';
-import { partOf, toStoredName } from '../../formats/layouts/rename.js';
+import { isAdapterTensor, peftName } from '../../formats/layouts/adapter-names.js';
+import { moduleOf, partOf, toStoredName } from '../../formats/layouts/rename.js';
 import {
   LAYOUTS,
-  LLAVA_PREFIXES,
+  ownPrefixes,
   PART_NAMES,
-  type PartName,
   type Prefixes,
   TEXT_PREFIXES,
 } from '../../formats/layouts/tables.js';
 import type { SegmentedModel } from '../../models/index.js';
-import { Linear } from '../../nn/index.js';
+import { type Linear, linearsOf } from '../../nn/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { Trainable } from '../prepare/trainable.js';
 
@@ -49,7 +48,7 @@ export function contentsOf(options: ContentsOptions): CheckpointContents {
   const { model } = options;
   const folded = foldOtherForm(options);
   const isBeneath = (name: string): boolean => options.isBeneath(name) && !folded.has(name);
-  const own = model.input.image === null ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const own = ownPrefixes(model.input.image === null);
   const adapters = adaptedLayers(model);
   const parameters = model.namedParameters();
   const needed = new Set(
@@ -82,13 +81,13 @@ function adapterContents(
   const isUnder = (name: string): boolean => layers.has(moduleOf(name));
   const modules = savedModules(
     options,
-    new Set([...needed].filter((name) => !isAdapter(name) && !isUnder(name))),
+    new Set([...needed].filter((name) => !isAdapterTensor(name) && !isUnder(name))),
     own,
   );
   const tensors: NamedTensor[] = [];
   for (const [name, tensor] of parameters) {
     const isHeld = isUnder(name) ? needed.has(name) : isIn(name, modules);
-    if (isAdapter(name) || isHeld) tensors.push({ name: peftName(name, layers), tensor });
+    if (isAdapterTensor(name) || isHeld) tensors.push({ name: peftName(name, layers), tensor });
   }
   // PEFT would leave the other side of a tied pair as it was.
   const twins = [...options.model.tied].filter(([, target]) => isIn(target, modules));
@@ -105,19 +104,16 @@ function savedModules(
   needed: ReadonlySet<string>,
   own: Prefixes,
 ): string[] {
-  const byPart = new Map<PartName, string[]>();
-  for (const name of model.namedParameters().keys()) {
-    const part = partOf(name, own)!;
-    byPart.set(part, [...(byPart.get(part) ?? []), name]);
-  }
+  const parameters = [...model.namedParameters().keys()];
   const modules = new Set<string>();
   for (const part of PART_NAMES) {
-    const names = byPart.get(part) ?? [];
+    const names = parameters.filter((name) => partOf(name, own) === part);
     const held = names.filter((name) => needed.has(name));
     if (held.length === 0) continue;
     const trains = part === 'head' ? 'decoder' : part;
     const isFull = table.some(({ part: each, kind }) => each === trains && kind === 'full');
-    const isWhole = names.every((name) => needed.has(name)) || (isFull && !names.some(isAdapter));
+    const isWhole =
+      names.every((name) => needed.has(name)) || (isFull && !names.some(isAdapterTensor));
     // Within a whole decoder PEFT finds no embeddings that it could tie.
     const isApart = part === 'decoder' && model.tied.size > 0;
     if (isWhole && !isApart) modules.add(own[part]!.slice(0, -1));
@@ -155,10 +151,7 @@ function foldOtherForm({ model, trainable }: ContentsOptions): ReadonlySet<strin
 }
 
 function adaptedLayers(model: SegmentedModel): CheckpointContents['adapters'] {
-  return [...model.namedModules()].filter(
-    (entry): entry is [string, Linear] =>
-      entry[1] instanceof Linear && entry[1].adapter !== undefined,
-  );
+  return linearsOf(model).filter(([, { adapter }]) => adapter !== undefined);
 }
 
 /** A name in Hugging Face's layout; that of a decoder alone is its own. */
@@ -171,15 +164,6 @@ function isOfDecoder(name: string, own: Prefixes): boolean {
   return part === 'decoder' || part === 'head';
 }
 
-function isAdapter(name: string): boolean {
-  return name.includes('.lora_');
-}
-
 function isIn(name: string, modules: readonly string[]): boolean {
   return modules.some((path) => name.startsWith(`${path}.`));
-}
-
-/** The module of a parameter. */
-function moduleOf(name: string): string {
-  return name.slice(0, name.lastIndexOf('.'));
 }

@@ -7,9 +7,10 @@
 import { join } from 'node:path';
 import type { Recipe } from '../../config/index.js';
 import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
+import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { nameTensors } from '../../formats/layouts/name-tensors.js';
 import { partOf } from '../../formats/layouts/rename.js';
-import { LLAVA_PREFIXES, TEXT_PREFIXES } from '../../formats/layouts/tables.js';
+import { ownPrefixes } from '../../formats/layouts/tables.js';
 import { readSafetensors } from '../../formats/safetensors/header.js';
 import { readJsonObject } from '../../formats/small-file.js';
 import type { StoredTensor } from '../../formats/stored.js';
@@ -17,14 +18,14 @@ import { openWeights } from '../../formats/weights.js';
 import { readAdapterConfig } from '../../models/load/adapter-config.js';
 import { attachAdapters } from '../../models/load/attach-adapters.js';
 import type { SegmentedModel } from '../../models/index.js';
-import { Linear } from '../../nn/index.js';
+import { linearsOf } from '../../nn/index.js';
 import { RandomGenerator, type Device, type DType, type Tensor } from '../../torch/index.js';
-import { misfit, restoreTensors, withoutRows } from './restore-tensors.js';
+import { isVocabulary, misfit, restoreTensors, withoutRows } from './restore-tensors.js';
 import { OPTIMIZER_FILE, parameterOf } from './trainer-state.js';
 
 /** The part that a parameter trains with. */
 export function trainsWith(model: SegmentedModel, parameter: string): ModelPart | undefined {
-  const own = model.input.image === null ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const own = ownPrefixes(model.input.image === null);
   const part = partOf(parameter, own);
   return part === 'head' ? 'decoder' : part;
 }
@@ -35,7 +36,7 @@ export async function checkpointTensors(
   folder: string,
   change: (stored: StoredTensor) => StoredTensor = (stored) => stored,
 ): Promise<ReadonlyMap<string, StoredTensor>> {
-  const own = model.input.image === null ? TEXT_PREFIXES : LLAVA_PREFIXES;
+  const own = ownPrefixes(model.input.image === null);
   const stored = (await openWeights(folder)).tensors.map(change);
   const { tensors, unexpected, ignored } = nameTensors(stored, { where: folder, own });
   const [stranger] = [...unexpected, ...ignored.keys()];
@@ -88,15 +89,15 @@ function newRows(
   there: ReadonlyMap<string, Tensor>,
 ): number {
   const own = there.get(name)?.shape[0];
-  if (own === undefined || !/(embed_tokens|lm_head)\.weight$/.test(name)) return 0;
+  if (own === undefined || !isVocabulary(name)) return 0;
   return Math.max(0, (shape[0] ?? 0) - own);
 }
 
 /** A weight without its adapter is one into which the adapter was folded when its part began to train fully. */
 function detachFolded(model: SegmentedModel, tensors: ReadonlyMap<string, StoredTensor>): void {
-  for (const [path, module] of model.namedModules()) {
+  for (const [path, linear] of linearsOf(model)) {
     const isFolded = tensors.has(`${path}.weight`) && !tensors.has(`${path}.lora_A.weight`);
-    if (module instanceof Linear && isFolded) module.detachAdapter();
+    if (isFolded) linear.detachAdapter();
   }
 }
 
@@ -109,7 +110,7 @@ async function attachHeld(
   }: { checkpoint: string; tensors: ReadonlyMap<string, StoredTensor>; dtype: DType },
 ): Promise<void> {
   const there = model.namedParameters();
-  const missing = [...tensors].filter(([name]) => name.includes('.lora_') && !there.has(name));
+  const missing = [...tensors].filter(([name]) => isAdapterTensor(name) && !there.has(name));
   if (missing.length === 0) return;
   const file = join(checkpoint, 'adapter_config.json');
   const config = readAdapterConfig({ file, json: (await readJsonObject(file)) ?? {} });

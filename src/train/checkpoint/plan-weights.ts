@@ -3,13 +3,11 @@
  * how to speak to them, and what they stand on. What cannot be written is refused here.
  */
 
-import { readFileSync } from 'node:fs';
-import { isAbsolute, join, relative } from 'node:path';
+import { isAbsolute, relative } from 'node:path';
 import { DataError } from '../../base/errors.js';
-import { packageRoot } from '../../base/native-path.js';
+import { packageVersion } from '../../base/native-path.js';
 import type { Recipe } from '../../config/index.js';
 import { chooseTemplate, type Dataset, type TemplateChoice } from '../../data/index.js';
-import { fileDigest } from '../../formats/weights-digest.js';
 import {
   type FileOptions,
   hfFiles,
@@ -38,7 +36,7 @@ export interface PlanParts {
   readonly recipe: Recipe;
   readonly opened: OpenedModel;
   readonly trainable: Trainable;
-  readonly data: Pick<Dataset, 'sources'>;
+  readonly data: Pick<Dataset, 'sources' | 'fileDigests'>;
   /** Type of the weights. */
   readonly dtype: DType;
   readonly signal?: AbortSignal | undefined;
@@ -115,18 +113,12 @@ function baseOf(beneath: readonly Beneath[]): string | null {
   return base?.name ?? null;
 }
 
-type Named = Omit<Beneath, 'near'>;
-
-interface Recorded extends Omit<Provenance, 'beneath' | 'began'> {
-  readonly beneath: readonly Beneath[];
-  readonly began: Provenance['began'];
-}
-
+/** What the checkpoints stand on, before it is known where the run lies: its `near` are empty. */
 async function recordOf(
   { recipe, opened, data, signal }: PlanParts,
   ground: readonly ModelPlace[],
   template: TemplateChoice | undefined,
-): Promise<Recorded> {
+): Promise<Provenance> {
   const known = new Map<string, Identity>();
   const identityOf = async (path: string): Promise<Identity> => {
     const found = known.get(path) ?? (await identify(path, { signal }));
@@ -140,12 +132,11 @@ async function recordOf(
   };
   const beneath: Beneath[] = [];
   for (const { role, path, name } of ground) {
-    const named: Named = {
+    beneath.push({
       role: roleOf(role, recipe),
-      ...{ name: absoluteName(nameOf({ name, path }), path), path },
+      ...{ name: absoluteName(nameOf({ name, path }), path), path, near: '' },
       ...(await identityOf(path)),
-    };
-    beneath.push({ ...named, near: '' });
+    });
   }
   const began: Provenance['began'] = {};
   for (const field of MODEL_FIELDS) {
@@ -156,7 +147,7 @@ async function recordOf(
   }
   return {
     format: 1,
-    patina: version(),
+    patina: packageVersion(),
     beneath,
     began,
     features:
@@ -168,7 +159,10 @@ async function recordOf(
           },
     text: { template: template ?? { name: 'none', source: '' }, system: text.system ?? null },
     image: pictures && { mode: pictures.mode, reading: recipe.image.reading },
-    data: await dataOf(data, signal),
+    data: data.sources.map(({ path, files, records, train }) => ({
+      ...{ path, records, train },
+      files: files.map((file) => ({ path: file, digest: data.fileDigests.get(file)! })),
+    })),
     recipe,
   };
 }
@@ -185,21 +179,7 @@ function absoluteName(name: string, path: string): string {
   return isHub ? name : path;
 }
 
-async function dataOf(
-  { sources }: Pick<Dataset, 'sources'>,
-  signal: AbortSignal | undefined,
-): Promise<object[]> {
-  const described: object[] = [];
-  for (const { path, files, records, train } of sources) {
-    const digests: object[] = [];
-    for (const file of files)
-      digests.push({ path: file, digest: await fileDigest(file, { signal }) });
-    described.push({ path, records, train, files: digests });
-  }
-  return described;
-}
-
-function withNear({ beneath, began, ...rest }: Recorded, run: string): Provenance {
+function withNear({ beneath, began, ...rest }: Provenance, run: string): Provenance {
   const near = <T extends { path: string }>(each: T): T & { near: string } => ({
     ...each,
     near: relative(run, each.path),
@@ -209,9 +189,4 @@ function withNear({ beneath, began, ...rest }: Recorded, run: string): Provenanc
     beneath: beneath.map(near),
     began: Object.fromEntries(Object.entries(began).map(([field, each]) => [field, near(each)])),
   };
-}
-
-function version(): string {
-  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }

@@ -37,6 +37,11 @@ export async function restoreTensors(
   });
 }
 
+/** Whether a parameter has a row for each token, to which writing may add. */
+export function isVocabulary(name: string): boolean {
+  return /(embed_tokens|lm_head)\.weight$/.test(name);
+}
+
 /** What is stored, without rows that writing has added at its end. */
 export function withoutRows(stored: StoredTensor, rows: number): StoredTensor {
   const [first = 0, ...rest] = stored.shape;

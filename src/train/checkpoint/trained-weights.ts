@@ -14,7 +14,7 @@ import type { SegmentedModel } from '../../models/index.js';
 import type { LoraAdapter } from '../../nn/index.js';
 import { type CheckpointContents, contentsOf } from './contents.js';
 import { checkpointTensors, type PartChanges, trainsWith } from './frozen-parts.js';
-import { restoreTensors, withoutRows } from './restore-tensors.js';
+import { isVocabulary, restoreTensors, withoutRows } from './restore-tensors.js';
 import type { Trainable } from '../prepare/trainable.js';
 
 export interface TrainedWeightsOptions {
@@ -92,8 +92,7 @@ export class TrainedWeights {
   }
 
   private newRows(name: string): number {
-    const { newRows = 0 } = this.options;
-    return /(embed_tokens|lm_head)\.weight$/.test(name) ? newRows : 0;
+    return isVocabulary(name) ? (this.options.newRows ?? 0) : 0;
   }
 
   private adapterConfig(): Record<string, unknown> {

@@ -225,7 +225,7 @@ describe('a run that goes on', () => {
     expect(readdirSync(checkpoint!.path)).toContain(file);
 
     const second = tinyTrainer(recipe);
-    await second.restore(checkpoint!);
+    await second.resume(checkpoint!);
     const rest = await all(second);
     expect([...losses(events), ...losses(rest)]).toEqual(losses(expected));
     expect(rest.at(-1)).toMatchObject({ reason: 'finished', update: 6 });
@@ -236,7 +236,7 @@ describe('a run that goes on', () => {
     await all(tinyTrainer());
     const { checkpoint } = await newestWhole(folder);
     const other = tinyTrainer({ train: { vision: 'frozen', projector: 'full', decoder } });
-    await expect(other.restore(checkpoint!)).rejects.toMatchObject({
+    await expect(other.resume(checkpoint!)).rejects.toMatchObject({
       code: 'E_CHECKPOINT_TENSORS',
     });
   });
@@ -271,7 +271,7 @@ describe('a run that an error ends', () => {
     const { checkpoint } = await newestWhole(folder);
     expect(checkpoint).toMatchObject({ update: 3 });
     const second = tinyTrainer();
-    await second.restore(checkpoint!);
+    await second.resume(checkpoint!);
     const rest = await all(second);
     expect([...losses(events), ...losses(rest)]).toEqual(losses(expected));
     expect(bytes(second)).toEqual(bytes(whole));

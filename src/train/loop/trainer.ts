@@ -112,7 +112,7 @@ export class Trainer {
    * @returns what changes for the run, in sentences
    * @throws DataError where it does not fit
    */
-  async restore({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
+  async resume({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
     const { model, trainable, weights } = this.parts;
     const changed = await partChanges(model, path, trainable.parameters.keys());
     await weights.read(path, changed);

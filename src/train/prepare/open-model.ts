@@ -23,7 +23,7 @@ import {
   TextModel,
   type LanguageModel,
 } from '../../models/index.js';
-import { kernelsFor, Linear } from '../../nn/index.js';
+import { kernelsFor, linearsOf } from '../../nn/index.js';
 import { RandomGenerator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
 
@@ -229,10 +229,10 @@ function foldAdapters(model: LanguageModel, train: Recipe['train']): ReadonlySet
     for (const name of segment.parameters().keys()) full.add(name);
   }
   const folded = new Set<string>();
-  for (const [name, module] of model.namedModules()) {
+  for (const [name, linear] of linearsOf(model)) {
     const weight = `${name}.weight`;
-    if (!(module instanceof Linear) || module.adapter === undefined || !full.has(weight)) continue;
-    module.mergeAdapter();
+    if (linear.adapter === undefined || !full.has(weight)) continue;
+    linear.mergeAdapter();
     folded.add(weight);
   }
   return folded;

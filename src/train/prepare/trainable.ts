@@ -6,9 +6,11 @@
 import { UsageError } from '../../base/errors.js';
 import { matchesAny, matchesName } from '../../base/name-pattern.js';
 import type { LoraRecipe, PartRecipe, Recipe } from '../../config/index.js';
+import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
+import { moduleOf } from '../../formats/layouts/rename.js';
 import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
 import type { SegmentedModel } from '../../models/index.js';
-import { Linear, type LoraAdapter } from '../../nn/index.js';
+import { linearsOf, type LoraAdapter } from '../../nn/index.js';
 import type { ParameterGroup } from '../../optim/index.js';
 import type { Device, DType, RandomGenerator, Tensor } from '../../torch/index.js';
 
@@ -131,14 +133,10 @@ function parametersOf({ segments, head }: SegmentedModel, part: ModelPart): Map<
   );
 }
 
-const isAdapter = (name: string): boolean => name.includes('.lora_');
-
 /** By the names of the layers that they stand beside. */
 function adaptersOf(model: SegmentedModel): Map<string, LoraAdapter> {
   return new Map(
-    [...model.namedModules()].flatMap(([name, module]) =>
-      module instanceof Linear && module.adapter !== undefined ? [[name, module.adapter]] : [],
-    ),
+    linearsOf(model).flatMap(([name, { adapter }]) => (adapter ? [[name, adapter]] : [])),
   );
 }
 
@@ -149,14 +147,14 @@ function kindOf(
   adapters: ReadonlyMap<string, LoraAdapter>,
 ): string | null {
   if (choice === 'frozen') return null;
-  if (choice === 'full') return isAdapter(name) ? null : 'full';
-  if (isAdapter(name)) {
+  if (choice === 'full') return isAdapterTensor(name) ? null : 'full';
+  if (isAdapterTensor(name)) {
     const { rank, dora, rsLora } = adapters.get(name.slice(0, name.indexOf('.lora_')))!;
     return `${dora ? 'DoRA' : rsLora ? 'rsLoRA' : 'LoRA'} r ${rank}`;
   }
   const { modulesToSave } = choice.lora;
-  const module = name.slice(0, name.lastIndexOf('.'));
-  return modulesToSave.some((pattern) => matchesModule(pattern, module)) ? 'saved module' : null;
+  const saves = modulesToSave.some((pattern) => matchesModule(pattern, moduleOf(name)));
+  return saves ? 'saved module' : null;
 }
 
 /** A pattern names a module, or one above it. */
@@ -171,9 +169,8 @@ function attachAdapters(
   dtype: DType,
 ): void {
   const names = parametersOf(model, part);
-  const linears = [...model.namedModules()].filter(
-    (entry): entry is [string, Linear] =>
-      entry[1] instanceof Linear && names.has(`${entry[0]}.weight`) && entry[0] !== 'lm_head',
+  const linears = linearsOf(model).filter(
+    ([name]) => names.has(`${name}.weight`) && name !== 'lm_head',
   );
   if (lora.targets !== 'all-linear') {
     for (const pattern of lora.targets) {
@@ -186,7 +183,7 @@ function attachAdapters(
     }
   }
   for (const pattern of lora.modulesToSave) {
-    const modules = [...names.keys()].map((name) => name.slice(0, name.lastIndexOf('.')));
+    const modules = [...names.keys()].map(moduleOf);
     if (modules.some((module) => matchesModule(pattern, module))) continue;
     throw noMatch(pattern, `train.${part}.lora.modulesToSave`, 'module', modules);
   }
