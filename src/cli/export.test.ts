@@ -57,6 +57,7 @@ describe('patina export', () => {
     [[MODEL, '--to', 'hf', 'x', '--dtype', 'int8'], 'E_USAGE'],
     [[MODEL, '--inspect', 'x'], 'E_USAGE'],
     [[MODEL, '--inspect', '--to', 'hf'], 'E_USAGE'],
+    [[MODEL, '--inspect', '--changed-base', '--vision', 'x'], 'E_USAGE'],
   ])('%j is refused', async (args, expected) => {
     const { code, err } = await patina(...args);
     expect(code).toBe(2);

@@ -48,18 +48,30 @@ export async function exportCommand(
     session.stdout.write(json ? jsonText(value) : text);
   };
   if (flags.inspect === true) {
-    if (out !== undefined || flags.to !== undefined) {
-      throw new UsageError('--inspect writes nothing, and so takes no OUT and no --to.', {
-        code: 'E_USAGE',
-        hint: 'Leave out one or the other.',
-      });
-    }
+    refuseBesideInspect(out, flags);
     const found = await describeSource(await resolveModel(await weightsIn(source)));
     show(found, describe(found));
     return;
   }
   const report = await write(source, out, flags, session);
   show(report, summary(report));
+}
+
+/** @throws UsageError `E_USAGE` for what would have no effect: SOURCE alone is looked at, and nothing is written */
+function refuseBesideInspect(out: string | undefined, flags: ExportFlags): void {
+  const options = Object.keys(flags)
+    .filter((name) => name !== 'inspect' && name !== 'json')
+    .map((name) => `--${kebabCase(name)}`);
+  const unused = [...(out === undefined ? [] : ['OUT']), ...options];
+  if (unused.length === 0) return;
+  throw new UsageError(
+    `--inspect says what SOURCE is by itself, and so takes no ${unused.join(' and no ')}.`,
+    { code: 'E_USAGE', hint: 'Leave out one or the other.' },
+  );
+}
+
+function kebabCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** An exported model outlives the checkpoint that it came from. */
