@@ -29,7 +29,7 @@ export class Gate {
   /** Takes in the flags of a whole update (any shape). */
   take(flags: Tensor): void {
     const { shut } = this;
-    if (shut === null) return;
+    if (shut === null || flags.numel === 0) return;
     noGrad(() => scope(() => void shut.copy_(shut.maximum(flags.max()))));
   }
 

@@ -77,7 +77,7 @@ export interface UpdateEvent {
    * segments named in `skippedSegments` are.
    */
   readonly skipped: boolean;
-  /** Segments whose part of the update was left out; `null` where an update is applied or left out as a whole. */
+  /** Segments that were left out where others were applied; `null` where the update was applied or left out as a whole. */
   readonly skippedSegments: readonly string[] | null;
   /** `null` where losses are not scaled. */
   readonly lossScale: number | null;

@@ -39,6 +39,8 @@ export interface GatherOptions extends OpenPlaceOptions {
   adapters?: readonly string[] | undefined;
   /** Take what a checkpoint stands on also where it has changed since. @default false: it is refused */
   changedBase?: boolean | undefined;
+  /** How to name another model of a role, for messages. @default by the option of that name */
+  nameOther?: ((role: Beneath['role']) => string) | undefined;
   /** Is told what is taken in place of what a checkpoint stands on, and where that was found, a sentence each. */
   onNotice?: ((message: string) => void) | undefined;
 }
@@ -116,6 +118,8 @@ async function open(role: PlaceRole, name: string, options: GatherOptions): Prom
   }
 }
 
+const byOption = (role: Beneath['role']): string => `another (--${role})`;
+
 interface BeneathOptions extends GatherOptions {
   /** What was named. */
   readonly given: readonly ModelPlace[];
@@ -137,7 +141,7 @@ async function addBeneath(
     if (place.role === 'projector' && holds([place], 'projector')) continue;
     if (holdsAll(places, layout)) continue;
     const beneath = { file: join(path, 'adapter_config.json'), name: base };
-    const found = await named(beneath, 'the model beneath the adapter (--base)', options);
+    const found = await named(beneath, (options.nameOther ?? byOption)('base'), options);
     const role = PARTS[place.role] === undefined ? 'base' : place.role;
     const below = await openAt(role, base, found, options);
     places.push(below);
@@ -164,6 +168,7 @@ async function addRecorded(
   options: BeneathOptions,
 ): Promise<void> {
   const { given, onNotice, changedBase, decoderOnly = false, signal } = options;
+  const { nameOther = byOption } = options;
   for (const each of beneath) {
     const role = roleBeneath(place, each);
     if (role === undefined || (role === 'vision' && place.role !== 'vision' && decoderOnly))
@@ -175,7 +180,7 @@ async function addRecorded(
     }
     const path = await locate(each, {
       folder: place.path,
-      what: `another (--${each.role})`,
+      other: nameOther(each.role),
       changed: changedBase,
       resolve: resolverOf(options),
       onNotice,

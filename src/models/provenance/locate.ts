@@ -45,8 +45,8 @@ export async function identify(path: string, { signal }: IdentifyOptions = {}): 
 export interface LocateOptions extends IdentifyOptions {
   /** Folder whose provenance names the weights: a checkpoint's, or a run's. */
   readonly folder: string;
-  /** What they are for, and how to name others, for messages: `the model beneath it (--base)`. */
-  readonly what: string;
+  /** How to name others, for messages: `another (--base)`. */
+  readonly other: string;
   /** Take them also where they have changed. @default false */
   readonly changed?: boolean | undefined;
   /** Finds a name on the hub. */
@@ -61,7 +61,7 @@ export interface LocateOptions extends IdentifyOptions {
  * @throws DataError `E_BASE_MISSING` where they are nowhere, `E_BASE_CHANGED` where others are in their place
  */
 export async function locate(recorded: NamedWeights, options: LocateOptions): Promise<string> {
-  const { folder, what, changed = false, onNotice, signal } = options;
+  const { folder, other: another, changed = false, onNotice, signal } = options;
   const tried: string[] = [];
   let other: { path: string; why: string } | undefined;
   for (const candidate of candidates(recorded, folder)) {
@@ -78,7 +78,7 @@ export async function locate(recorded: NamedWeights, options: LocateOptions): Pr
   if (other === undefined) {
     throw new DataError(
       `${folder} stands on ${recorded.name}, which is no longer at ${recorded.path}, nor beside the run.`,
-      { code: 'E_BASE_MISSING', hint: `Put it back, or name ${what}.` },
+      { code: 'E_BASE_MISSING', hint: `Put it back, or name ${another}.` },
     );
   }
   if (changed) {
@@ -89,7 +89,7 @@ export async function locate(recorded: NamedWeights, options: LocateOptions): Pr
     `${folder} stands on ${recorded.name}, and ${other.path} is not what it was: ${other.why}.`,
     {
       code: 'E_BASE_CHANGED',
-      hint: `Put the old one back, name ${what}, or take it as it is now (--changed-base).`,
+      hint: `Put the old one back, name ${another}, or take it as it is now (--changed-base).`,
     },
   );
 }

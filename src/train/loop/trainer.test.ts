@@ -396,6 +396,26 @@ test('with update in backward the error names the segments that were left out, a
   expect(bytesOf(applied)).not.toBe(before[1]);
 });
 
+test('with update in backward an update of which nothing was applied is left out as a whole', async () => {
+  const trainer = tinyTrainer({
+    schedule: { updates: 20 },
+    accumulate: 1,
+    optimizer: { learningRate: 1e-3, clipNorm: null, updateInBackward: true },
+  });
+  const name = 'model.language_model.norm.weight';
+  noGrad(() => modelOf(trainer).namedParameters().get(name)!.fill_(NaN));
+  const before = bytes(trainer);
+  const seen: TrainEvent[] = [];
+  await expect(async () => {
+    for await (const event of trainer.run(place())) seen.push(event);
+  }).rejects.toMatchObject({
+    code: 'E_NON_FINITE',
+    message: expect.stringMatching(/Weights are as they were before these updates\.$/) as string,
+  });
+  expect(seen.at(-1)).toMatchObject({ skipped: true, skippedSegments: null });
+  expect(bytes(trainer)).toEqual(before);
+});
+
 test('more blocks to keep than the decoder has are refused', () => {
   expect(() => tinyTrainer({ memory: { keepBlocks: 3 } })).toThrow(
     expect.objectContaining({ code: 'E_POLICY' }) as Error,

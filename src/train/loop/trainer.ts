@@ -230,7 +230,6 @@ export class Trainer {
     const now = performance.now();
     const event = updateEvent({
       ...{ result, numbers, data, device },
-      gates: this.setup.store.gates,
       seconds: (now - this.mark) / 1000,
       peakRate: recipe.optimizer.learningRate * batching.learningRateScale,
       scaled: this.setup.lossScale !== undefined,

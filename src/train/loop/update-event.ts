@@ -8,8 +8,6 @@ import type { UpdateNumbers, UpdateResult } from '../step/update.js';
 export interface UpdateFacts {
   readonly result: Omit<UpdateResult, 'numbers'>;
   readonly numbers: Readonly<Record<UpdateNumbers, Float32Array>>;
-  /** Names of the store's gates. */
-  readonly gates: readonly string[];
   readonly data: UpdateData;
   readonly seconds: number;
   /** Learning rate at the schedule's peak. */
@@ -20,8 +18,9 @@ export interface UpdateFacts {
 }
 
 export function updateEvent(facts: UpdateFacts): UpdateEvent {
-  const { result, numbers, gates, data, seconds, peakRate, scaled, device } = facts;
+  const { result, numbers, data, seconds, peakRate, scaled, device } = facts;
   const foundInf = [...numbers.foundInf];
+  const skipped = result.gates.filter((_, i) => foundInf[i]! > 0);
   const { peakReserved } = memoryStats(device.device);
   return {
     type: 'update',
@@ -37,7 +36,7 @@ export function updateEvent(facts: UpdateFacts): UpdateEvent {
     waiting: Math.min(1, data.waitedMs / 1000 / seconds),
     memory: { peakBytes: peakReserved, totalBytes: device.totalBytes },
     skipped: foundInf.some((flag) => flag > 0),
-    skippedSegments: gates.length > 0 ? gates.filter((_, i) => foundInf[i]! > 0) : null,
+    skippedSegments: skipped.length > 0 && skipped.length < result.gates.length ? skipped : null,
     lossScale: scaled ? numbers.lossScale[0]! : null,
   };
 }

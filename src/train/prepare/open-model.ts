@@ -147,6 +147,10 @@ async function loadModel(
     // Parts that are put together have no projector yet.
     allow: vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : [],
     ...{ seed, changedBase, signal, resolve },
+    nameOther: (role) =>
+      role === 'base'
+        ? 'another in `model.from`, with this one as `model.adapter`'
+        : `another (--set model.${role}=...)`,
     onNotice: (message) => onDownload?.({ type: 'notice', message }),
   });
   const { assembly, stored } = chat.loaded;

@@ -36,8 +36,8 @@ export async function findAgain(
     const name = model[field];
     if (name === recorded?.name) {
       if (recorded === undefined) continue;
-      const what = `another (--set model.${field}=...)`;
-      const options = { folder: run, what, changed: changedBase, resolve, onNotice, signal };
+      const other = `another (--set model.${field}=...)`;
+      const options = { folder: run, other, changed: changedBase, resolve, onNotice, signal };
       found[field] = await locate(recorded, options);
       continue;
     }

@@ -21,7 +21,6 @@ export interface AccumulatingStoreOptions extends OptimizingStoreOptions {
 }
 
 export class AccumulatingStore extends OptimizingStore implements ParameterStore {
-  readonly gates = [];
   readonly acquire = RESIDENT.acquire;
   readonly prefetch = RESIDENT.prefetch;
   readonly release = RESIDENT.release;

@@ -51,6 +51,7 @@ export abstract class OptimizingStore {
       lossSum,
       norm: factor.norm,
       foundInf: foundInf.reshape([1]),
+      gates: [],
       tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
       tensorNames: [...gradients.keys()],
     };

@@ -32,14 +32,14 @@ export interface UpdateOutcome {
   readonly norm: Tensor;
   /** For each gate (G), or (1) where there is one: 1 where what it guards was not finite and was left out. */
   readonly foundInf: Tensor;
+  /** Segments that were applied or left out each on its own (G); none where the update was applied as a whole, by one gate. */
+  readonly gates: readonly string[];
   /** Norms of the gradients of single tensors before clipping (n), for the parameters that got one. */
   readonly tensorNorms: Tensor;
   readonly tensorNames: readonly string[];
 }
 
 export interface ParameterStore extends Residency {
-  /** Segments that are applied or left out on their own; none where an update is applied as a whole, by one gate. */
-  readonly gates: readonly string[];
   begin(start: UpdateStart): void;
   /**
    * The gradients of the sum of the losses, times `lossFactor`. The store owns these tensors from now on. A parameter that

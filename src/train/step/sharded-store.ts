@@ -57,7 +57,6 @@ interface Sums {
 }
 
 export class ShardedStore extends OptimizingStore implements ParameterStore {
-  readonly gates = [];
   private readonly sums = new Map<ShardUnit, Sums>();
   private readonly gathering = new Map<FlatBuffer, Work>();
   /** Visits under way that need a gathered buffer. */

@@ -8,16 +8,7 @@
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
 import { tensorNorms } from '../../optim/index.js';
-import {
-  cat,
-  empty,
-  hold,
-  noGrad,
-  scope,
-  zeros,
-  type Holding,
-  type Tensor,
-} from '../../torch/index.js';
+import { cat, empty, hold, noGrad, scope, type Holding, type Tensor } from '../../torch/index.js';
 import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
   ParameterStore,
@@ -37,8 +28,9 @@ export interface UpdateInBackwardOptions extends Omit<OptimizingStoreOptions, 'c
 interface Progress extends UpdateStart {
   /** tokens · lossFactor, what the sums are divided by. */
   readonly divisor: Tensor;
-  /** For each gate (G), fp32. */
-  readonly foundInf: Tensor;
+  /** What was applied or left out so far, and whether its gradient was not finite; scalars, fp32. */
+  readonly gates: string[];
+  readonly flags: Tensor[];
   /** Norms of what was applied so far, segment by segment, and the names that belong to them. */
   readonly norms: Tensor[];
   readonly names: string[];
@@ -47,7 +39,6 @@ interface Progress extends UpdateStart {
 }
 
 export class UpdateInBackward extends OptimizingStore implements ParameterStore {
-  readonly gates: readonly string[];
   readonly acquire = RESIDENT.acquire;
   readonly prefetch = RESIDENT.prefetch;
   readonly release = RESIDENT.release;
@@ -55,14 +46,11 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
   private readonly waiting = new Map<string, Tensor>();
   private readonly segmentsOf = new Map<string, number>();
   private progress: Progress | undefined;
-  private applied = 0;
 
   constructor(private readonly options: UpdateInBackwardOptions) {
     super(options);
     const { segments, head } = options.model;
-    const trained = [...segments, head].filter((segment) => trainableOf(segment).size > 0);
-    this.gates = trained.map(({ name }) => name);
-    for (const segment of trained) {
+    for (const segment of [...segments, head]) {
       for (const name of trainableOf(segment).keys()) {
         this.segmentsOf.set(name, (this.segmentsOf.get(name) ?? 0) + 1);
       }
@@ -71,11 +59,11 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
 
   begin(start: UpdateStart): void {
     const { tokens, lossFactor } = start;
-    this.applied = 0;
     this.progress = {
       ...start,
       divisor: noGrad(() => scope(() => tokens.clamp(1).mul(lossFactor))).keep(),
-      foundInf: zeros([this.gates.length], { dtype: 'float32', device: tokens.device }).keep(),
+      gates: [],
+      flags: [],
       norms: [],
       names: [],
       missing: new Map(this.segmentsOf),
@@ -97,25 +85,26 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
         ready.set(name, sum);
       }
     }
-    if (ready.size > 0) this.apply(this.gates.indexOf(segment.name), ready);
+    if (ready.size > 0) this.apply(segment.name, ready);
     for (const gradient of ready.values()) gradient.dispose();
   }
 
-  private apply(gateIndex: number, gradients: ReadonlyMap<string, Tensor>): void {
+  private apply(segment: string, gradients: ReadonlyMap<string, Tensor>): void {
     const { optimizer, gate, randomness } = this.options;
-    const { scheduleFactor, divisor, foundInf, update, norms, names } = this.progress!;
+    const { scheduleFactor, divisor, gates, flags, update, norms, names } = this.progress!;
     noGrad(() =>
       scope(() => {
         const own = tensorNorms([...gradients.values()], divisor);
         const isBad = own.square().sum(null).isfinite().logicalNot().to('float32');
         const flag = gate.flag(isBad);
-        const stream = OPTIMIZER_STREAM + this.applied++;
+        const stream = OPTIMIZER_STREAM + gates.length;
         optimizer.update({
           ...{ gradients, scheduleFactor, divisor },
           foundInf: flag,
           generator: randomness.of(stream, { update, microBatch: 0 }),
         });
-        foundInf.narrow(0, gateIndex, 1).copy_(flag);
+        gates.push(segment);
+        flags.push(flag.keep());
         norms.push(own.keep());
         names.push(...gradients.keys());
       }),
@@ -123,15 +112,16 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
   }
 
   *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
-    const { divisor, foundInf, norms, names } = this.progress!;
-    this.options.gate.take(foundInf);
+    const { divisor, gates, flags, norms, names } = this.progress!;
     return hold(() =>
       noGrad(() => {
         const none = empty([0], { dtype: 'float32', device: divisor.device });
         const tensorNorms = cat([none, ...norms]).div(divisor);
+        const foundInf = cat([none, ...flags.map((flag) => flag.reshape([1]))]);
+        this.options.gate.take(foundInf);
         return {
           norm: tensorNorms.square().sum(null).sqrt(),
-          foundInf: foundInf.clone(),
+          ...{ foundInf, gates },
           ...{ tensorNorms, tensorNames: names },
           lossSum: lossSum.clone(),
         };
@@ -140,10 +130,9 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
   }
 
   clear(): void {
-    const { divisor, foundInf, norms = [] } = this.progress ?? {};
-    for (const tensor of [...this.waiting.values(), ...norms]) tensor.dispose();
+    const { divisor, flags = [], norms = [] } = this.progress ?? {};
+    for (const tensor of [...this.waiting.values(), ...flags, ...norms]) tensor.dispose();
     divisor?.dispose();
-    foundInf?.dispose();
     this.waiting.clear();
     this.progress = undefined;
   }

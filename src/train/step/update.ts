@@ -35,6 +35,8 @@ export interface UpdateResult {
   readonly scheduleFactor: number;
   /** Supervised tokens of the effective batch. */
   readonly supervised: number;
+  /** Segments that `foundInf` belongs to; none where the update was applied or left out as a whole. */
+  readonly gates: readonly string[];
   /** Parameters that `tensorNorms` belong to. */
   readonly tensorNames: readonly string[];
   /** Read them one update late. */
@@ -95,14 +97,14 @@ export function* runUpdate(
     return scope(() => {
       const outcome = finished.value;
       lossScale?.update(noGrad(() => outcome.foundInf.amax([])));
-      const { norm, foundInf, tensorNorms, tensorNames } = outcome;
+      const { norm, foundInf, gates, tensorNorms, tensorNames } = outcome;
       const numbers = new LateNumbers<UpdateNumbers>({
         ...measure?.(outcome),
         lossSum: outcome.lossSum,
         ...{ norm, foundInf, tensorNorms },
         lossScale: lossScale?.scale ?? lossFactor,
       });
-      return { update, scheduleFactor, supervised, tensorNames, numbers };
+      return { update, scheduleFactor, supervised, gates, tensorNames, numbers };
     });
   } finally {
     store.clear();
