@@ -13,12 +13,15 @@
  * limit     GiB a card may allocate (all)                 steps, layers, hidden, tokens (7, 32, 4096, 2048)
  */
 
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { checkRecipe } from '../src/config/index.js';
 import { drive, Llava, makeBatch } from '../src/models/index.js';
 import { kernelsFor } from '../src/nn/index.js';
 import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import { launchRanks, rendezvous, type World } from '../src/parallel/index.js';
 import {
+  busyTime,
   emptyCache,
   hold,
   memoryStats,
@@ -27,7 +30,9 @@ import {
   resetPeak,
   setMemoryLimit,
   synchronize,
+  startProfile,
   tensor,
+  type Activity,
   type DType,
 } from '../src/torch/index.js';
 import { prepareTrainable } from '../src/train/prepare/trainable.js';
@@ -52,6 +57,26 @@ function readCase(text: string): Case {
   const unknown = entries.find(([key]) => !Object.hasOwn(DEFAULTS, key));
   if (unknown !== undefined) throw new Error(`a case has no field ${unknown[0]}`);
   return { ...DEFAULTS, ...(Object.fromEntries(entries) as Partial<Case>) };
+}
+
+/** Milliseconds of one update: its span, communication, of it what nothing else runs beside, everything else, idle. */
+function timeline(activities: readonly Activity[]): string {
+  const device = activities.filter(({ kind }) => kind !== 'operator');
+  if (device.length === 0) return 'no GPU';
+  const isCommunication = ({ name }: Activity): boolean => /nccl/i.test(name);
+  const [all, communication, rest] = [
+    device,
+    device.filter(isCommunication),
+    device.filter((activity) => !isCommunication(activity)),
+  ].map(busyTime) as [number, number, number];
+  const span =
+    Math.max(...device.map(({ end }) => end)) - Math.min(...device.map(({ start }) => start));
+  const products = busyTime(device.filter(({ name }) => /gemm|nvjet|cutlass|xmma/i.test(name)));
+  const ms = (value: number): string => value.toFixed(0);
+  return (
+    `span ${ms(span)} ms: communication ${ms(communication)}, bare ${ms(all - rest)}, ` +
+    `everything else ${ms(rest)} (products ${ms(products)}), idle ${ms(span - all)}`
+  );
 }
 
 /** What a rank does of a case: a row for each policy. */
@@ -149,8 +174,13 @@ async function measure(text: string, world: World): Promise<void> {
       Number(GiB).toFixed(2),
     );
     most.dispose();
-    if (world.rank > 0) continue;
     const median = seconds.toSorted((a, b) => a - b)[Math.floor(seconds.length / 2)]!;
+    const profiled = async (): Promise<string> => {
+      const profile = startProfile(device);
+      (await drive(runUpdate(setup, steps, batches.value, facts))).numbers.read();
+      synchronize(device);
+      return timeline(await profile.stop(join(tmpdir(), `patina-${world.rank}.json`)));
+    };
     const perSecond = (rows * Number(given.tokens)) / median;
     const spread = (Math.max(...seconds) - Math.min(...seconds)) / median;
     console.log(
@@ -161,6 +191,7 @@ async function measure(text: string, world: World): Promise<void> {
           .map((loss) => loss.toFixed(4))
           .join(' ')}`,
     );
+    console.log(`PROFILE ${text} | ${policy} | ${await profiled()}`);
     emptyCache(device);
   }
   store.dispose();
