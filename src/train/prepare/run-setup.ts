@@ -41,7 +41,7 @@ export function makeUpdateSetup({
 }: UpdateSetupParts): UpdateSetup {
   const { memory, seed } = recipe;
   const policies = memoryPolicies(model.segments, memory);
-  const randomness = new Randomness(seed, device);
+  const randomness = new Randomness(seed);
   return {
     ...{ model, device, policies, randomness },
     chunk: memory.lossChunk,

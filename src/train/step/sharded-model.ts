@@ -88,8 +88,16 @@ export class ShardedModel {
         ...(stage === 0 ? buffer.leaves : buffer.piecesIn(buffer.slice)),
       ]),
     );
+    const from = new Map(
+      stage === 0
+        ? []
+        : this.trained.flatMap(({ buffer }) =>
+            buffer.pieces.map((piece) => [piece.name, piece.from]),
+          ),
+    );
     return groups.map((group) => ({
       ...group,
+      from,
       parameters: new Map(
         [...group.parameters.keys()].flatMap((name) => {
           const tensor = own.get(name);

@@ -61,10 +61,10 @@ function rank(
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
   const sharded = new ShardedModel(model, group, stage);
   const optimizer = new AdamW(sharded.groupsOf(groups, stage), { eps: 1e-2 });
-  const randomness = new Randomness(1, device);
+  const randomness = new Randomness(1);
   const gate = new Gate(device);
   const store = new ShardedStore({ model: sharded, group, stage, optimizer, gate, randomness });
-  open.push(model, store, randomness);
+  open.push(model, store);
   const setup: UpdateSetup = {
     ...{ model, store, randomness, device },
     policies: memoryPolicies(model.segments, { policy }),
@@ -156,10 +156,10 @@ async function aloneWorld(): Promise<World> {
 function single(model: Llava): UpdateSetup {
   const parameters = new Map(model.namedParameters());
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
-  const randomness = new Randomness(1, 'cpu');
+  const randomness = new Randomness(1);
   const optimizer = new AdamW(groups, { eps: 1e-2 });
   const store = new AccumulatingStore({ model, optimizer, gate: new Gate('cpu'), randomness });
-  open.push(model, store, randomness);
+  open.push(model, store);
   return {
     ...{ model, store, randomness },
     device: 'cpu',

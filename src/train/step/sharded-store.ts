@@ -215,8 +215,7 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
         // The same sum of the same numbers on every rank: the same bits.
         const sums = all.view([group.size, 2]).sum([0]);
         const [lossOfAll, squares] = [sums.select(0, 0), sums.select(0, 1)];
-        const complete = { gradients, norms, squares, lossSum: lossOfAll, stream: group.rank };
-        return this.applyAll(start, complete);
+        return this.applyAll(start, { gradients, norms, squares, lossSum: lossOfAll });
       }),
     );
     if (stage === 1 || stage === 2) yield* this.gatherUpdated();

@@ -16,7 +16,6 @@ import type {
   UpdateOutcome,
   UpdateStart,
 } from './parameter-store.js';
-import { OPTIMIZER_STREAM } from './randomness.js';
 import { trainableOf } from './step.js';
 
 /** It clips nothing. */
@@ -97,11 +96,10 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
         const own = tensorNorms([...gradients.values()], divisor);
         const isBad = own.square().sum(null).isfinite().logicalNot().to('float32');
         const flag = gate.flag(isBad);
-        const stream = OPTIMIZER_STREAM + gates.length;
         optimizer.update({
           ...{ gradients, scheduleFactor, divisor },
           foundInf: flag,
-          generator: randomness.of(stream, { update, microBatch: 0 }),
+          rounding: (name) => randomness.ofRounding(update, name),
         });
         gates.push(segment);
         flags.push(flag.keep());
