@@ -1,42 +1,8 @@
 // Dropout and stochastic rounding by counters, for CUDA; the same bits as native/dropout.cc and native/stochastic_round.cc give.
+#include "numbers.h"
 #include "philox.h"
 
 namespace patina {
-
-struct Half {
-  unsigned short bits;
-};
-
-struct BFloat16 {
-  unsigned short bits;
-};
-
-__device__ inline float widened(float x) { return x; }
-__device__ inline double widened(double x) { return x; }
-__device__ inline float widened(BFloat16 x) { return __uint_as_float(static_cast<unsigned int>(x.bits) << 16); }
-__device__ inline float widened(Half x) {
-  float wide;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
-  return wide;
-}
-
-__device__ inline void narrow(float x, float& y) { y = x; }
-__device__ inline void narrow(double x, double& y) { y = x; }
-__device__ inline void narrow(float x, BFloat16& y) {
-  const unsigned int bits = __float_as_uint(x);
-  y.bits = (bits & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0 : static_cast<unsigned short>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
-}
-__device__ inline void narrow(float x, Half& y) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x)); }
-
-// Division of 64 bits takes a hundred instructions, and is hardly ever needed.
-__device__ inline long long quotient(long long a, long long b) {
-  return ((a | b) >> 32) == 0 ? static_cast<unsigned int>(a) / static_cast<unsigned int>(b) : a / b;
-}
-
-template <typename T>
-struct alignas(4 * sizeof(T)) Four {
-  T at[4];
-};
 
 // One thread for four channels. `wide`: rows are whole quads, and both tensors begin where four elements can be moved at once.
 template <typename T, typename Compute>
@@ -51,9 +17,9 @@ __device__ void dropFour(const T* x, T* y, const long long* records, const long 
   const Compute kept = static_cast<Compute>(scale);
   const long long first = row * channels + 4 * quad;
   if (wide) {
-    Four<T> four = *reinterpret_cast<const Four<T>*>(x + first);
+    Pack<T, 4> four = packAt<4>(x + first, 0);
     for (int i = 0; i < 4; i++) narrow(widened(four.at[i]) * (words.at[i] < threshold ? Compute(0) : kept), four.at[i]);
-    *reinterpret_cast<Four<T>*>(y + first) = four;
+    put(y + first, 0, four);
     return;
   }
   for (int i = 0; i < 4 && 4 * quad + i < channels; i++)
