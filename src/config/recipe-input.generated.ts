@@ -392,15 +392,17 @@ export interface MemoryInput {
    */
   policy?:
     | 'keep'
+    | 'products'
+    | 'attention'
     | 'recompute'
     | 'offload'
     | {
         /** Of the vision tower. */
-        vision?: 'keep' | 'recompute' | 'offload' | undefined;
+        vision?: 'keep' | 'products' | 'attention' | 'recompute' | 'offload' | undefined;
         /** Of the projector. */
-        projector?: 'keep' | 'recompute' | 'offload' | undefined;
+        projector?: 'keep' | 'products' | 'attention' | 'recompute' | 'offload' | undefined;
         /** Of the embeddings and the decoder. */
-        decoder?: 'keep' | 'recompute' | 'offload' | undefined;
+        decoder?: 'keep' | 'products' | 'attention' | 'recompute' | 'offload' | undefined;
       }
     | undefined;
   /**

@@ -24,11 +24,11 @@ import type { SegmentInputs } from './segment.js';
 type Built = Required<Pick<BuildOptions, 'dtype'>>;
 
 class DecoderAttention extends Module {
-  private readonly q: Linear;
-  private readonly k: Linear;
-  private readonly v: Linear;
-  private readonly out: Linear;
-  private readonly headDim: number;
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+  readonly out: Linear;
+  readonly headDim: number;
 
   constructor(
     config: DecoderConfig,
@@ -59,10 +59,10 @@ class DecoderAttention extends Module {
 
 /** `mlp(x) = down(act(gate(x)) * up(x))` */
 class DecoderMlp extends Module {
-  private readonly gate: Linear;
-  private readonly up: Linear;
-  private readonly down: Linear;
-  private readonly act: Activation;
+  readonly gate: Linear;
+  readonly up: Linear;
+  readonly down: Linear;
+  readonly act: Activation;
 
   constructor(config: DecoderConfig, { dtype }: Built) {
     super();
@@ -79,12 +79,12 @@ class DecoderMlp extends Module {
   }
 }
 
-/** `h = x + attention(norm(x))`, `y = h + mlp(norm(h))` */
+/** `h = x + attention(norm(x))`, `y = h + mlp(norm(h))`; while it trains, trained-block.ts computes the same. */
 export class DecoderBlock extends Module {
-  private readonly attentionNorm: RMSNorm;
-  private readonly attention: DecoderAttention;
-  private readonly mlpNorm: RMSNorm;
-  private readonly mlp: DecoderMlp;
+  readonly attentionNorm: RMSNorm;
+  readonly attention: DecoderAttention;
+  readonly mlpNorm: RMSNorm;
+  readonly mlp: DecoderMlp;
 
   constructor(config: DecoderConfig, layer: number, options: Built) {
     super();

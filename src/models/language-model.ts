@@ -7,6 +7,7 @@
 import type { ModelPart } from '../formats/index.js';
 import {
   attention,
+  attentionByHand,
   type BuildOptions,
   chunkedCrossEntropy,
   CPU_KERNELS,
@@ -28,8 +29,9 @@ import type {
   Segment,
   SegmentBase,
   SegmentedModel,
-  SegmentInputs,
+  TrainingInputs,
 } from './segment.js';
+import { TrainedBlock } from './trained-block.js';
 
 /** What a text model and a LLaVA share. */
 export abstract class LanguageModel extends Module implements SegmentedModel {
@@ -52,7 +54,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
       : new Linear(config.hiddenSize, config.vocabSize, { bias: false, dtype });
   }
 
-  inputs({ inputIds, positions, sequences, images }: Batch): SegmentInputs {
+  inputs({ inputIds, positions, sequences, images }: Batch): TrainingInputs {
     const { slidingWindow } = this.decoder.config;
     if (slidingWindow !== null && sequences.longest > slidingWindow) {
       throw new ConfigError(
@@ -69,6 +71,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
       images,
       rotation: this.decoder.rotary.forward(positions, this.decoder.embedTokens.weight.dtype),
       attend: (_layer, q, k, v) => attention(q, k, v, { kernel, causal: true, sequences }),
+      attention: attentionByHand(kernel, sequences),
     };
   }
 
@@ -119,6 +122,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
       visual: false,
       isBlock: true,
       forward: (x, inputs, masks) => block.forward(x!, inputs, masks),
+      byHand: new TrainedBlock(block),
     }));
   }
 

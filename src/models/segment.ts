@@ -11,7 +11,13 @@
  * `visual` segments do not run, and the splice gets `null`.
  */
 import type { ModelPart } from '../formats/index.js';
-import type { CrossEntropyGradient, DropoutMasks, Module, Rotation } from '../nn/index.js';
+import type {
+  AttentionByHand,
+  CrossEntropyGradient,
+  DropoutMasks,
+  Module,
+  Rotation,
+} from '../nn/index.js';
 import type { Tensor } from '../torch/index.js';
 import type { Batch, Supervised } from './batch.js';
 import type { InputFacts } from './sample.js';
@@ -34,6 +40,11 @@ export interface SegmentInputs {
   readonly attend: Attend;
 }
 
+/** The same for training, where attention has a backward. */
+export interface TrainingInputs extends SegmentInputs {
+  readonly attention: AttentionByHand;
+}
+
 /** A stretch of the model with parameters of its own. */
 export interface SegmentBase {
   /** For example `decoder.3`. */
@@ -54,6 +65,55 @@ export interface Segment extends SegmentBase {
    * @param masks turn on dropout; its rows are pictures' in a `visual` segment, else tokens
    */
   forward(x: Tensor | null, inputs: SegmentInputs, masks?: DropoutMasks): Tensor;
+  /** The same with a backward written by hand; without it, autograd differentiates what `forward` records. */
+  readonly byHand?: ByHand;
+}
+
+/**
+ * What a segment with a backward by hand keeps for it beside its input:
+ *
+ * - `keep`: all that saves time;
+ * - `products`: the results of matrix products and of attention, not those of norms, which are cheap to compute again;
+ * - `attention`: the result of attention and the sum after it, so that neither it nor the products around it are repeated;
+ * - `recompute`: nothing.
+ */
+export type Level = 'keep' | 'products' | 'attention' | 'recompute';
+
+/** Tensors that a segment kept, however nested; whoever holds them frees them. */
+export type Kept = object;
+
+/** Runs outside of recording, with the parameters in place. */
+export interface ByHand {
+  forward(
+    x: Tensor,
+    inputs: TrainingInputs,
+    level: Level,
+    masks?: DropoutMasks,
+  ): { readonly output: Tensor; readonly kept: Kept };
+  /** May overwrite and free what was kept, and leaves `x` and `upstream` as they are. */
+  backward(call: BackwardCall): SegmentGradient;
+  /** Lays weights that can be multiplied by as one side by side in memory; they stay the parameters that they are. */
+  laySideBySide(): void;
+  /** Bytes that a level keeps of each position beside the input. */
+  keptBytes(level: Level): number;
+}
+
+export interface BackwardCall {
+  readonly x: Tensor;
+  readonly kept: Kept;
+  /** Gradient of the result. */
+  readonly upstream: Tensor;
+  readonly inputs: TrainingInputs;
+  /** As forward had them. */
+  readonly masks?: DropoutMasks | undefined;
+  /** Whether anything below wants a gradient. */
+  readonly wantsInput: boolean;
+}
+
+export interface SegmentGradient {
+  readonly input: Tensor | null;
+  /** Of the parameters that train. */
+  readonly parameters: ReadonlyMap<Tensor, Tensor>;
 }
 
 export interface HeadOptions {
@@ -88,5 +148,5 @@ export interface SegmentedModel extends Module {
   /** Parameters that are another one, by name. */
   readonly tied: ReadonlyMap<string, string>;
   /** What the segments read of a batch. @throws DataError `E_SLIDING_WINDOW` for sequences over the model's window. */
-  inputs(batch: Batch): SegmentInputs;
+  inputs(batch: Batch): TrainingInputs;
 }

@@ -92,10 +92,9 @@ function attend(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Ten
       'Count padding as a sequence.',
     );
   }
-  const length = lengths[0]!;
-  if (lengths.every((other) => other === length) && length % PLANNED === 0) {
-    // Sequences of one length are rows of a batch.
-    const rows = [q, k, v].map((x) => x.reshape([lengths.length, length, x.shape[2]!, D])) as [
+  const shape = rowsOf(sequences);
+  if (shape !== null) {
+    const rows = [q, k, v].map((x) => x.reshape([...shape, x.shape[2]!, D])) as [
       Tensor,
       Tensor,
       Tensor,
@@ -197,6 +196,13 @@ const KERNELS: Readonly<Record<AttentionKernel, Kernel>> = {
 
 /** cuDNN makes a plan for each new shape (about 0.16 s on an H100): only multiples of this are worth one. */
 const PLANNED = 128;
+
+/** Number and length of sequences that are rows of a batch: those of one length, for which a plan is worth it. */
+export function rowsOf({ lengths }: Sequences): readonly [rows: number, length: number] | null {
+  const length = lengths[0]!;
+  const areRows = lengths.every((other) => other === length) && length % PLANNED === 0;
+  return areRows ? [lengths.length, length] : null;
+}
 
 const flashPacked: PackedKernel = (q, k, v, { starts, longest }, { causal, scale }) =>
   _flashAttentionForward(q, k, v, starts, starts, longest, longest, 0, causal, false, {

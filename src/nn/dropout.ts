@@ -27,8 +27,14 @@ export class DropoutMasks {
 
   /** x (..., C) of R rows -> the same shape, contiguous. */
   drop(x: Tensor, probability: number): Tensor {
+    return this.next(probability)(x);
+  }
+
+  /** What the next layer does to its input, the same at every call: linear, and its own adjoint. */
+  next(probability: number): (x: Tensor) => Tensor {
     const { records, indices } = this.places;
-    return x.dropout(probability, records, indices, this.key, this.layer++);
+    const layer = this.layer++;
+    return (x) => x.dropout(probability, records, indices, this.key, layer);
   }
 }
 

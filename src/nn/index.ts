@@ -1,10 +1,12 @@
 /** The room of layers: the module tree, linear layers and adapters, norms, attention, embeddings, the loss head. */
 
 export * from './activations.js';
+export * from './attention-by-hand.js';
 export * from './attention.js';
 export * from './cross-entropy.js';
 export * from './dropout.js';
 export * from './embedding.js';
+export * from './gated.js';
 export * from './initializers.js';
 export * from './kernels.js';
 export * from './linear.js';
@@ -13,5 +15,6 @@ export * from './module.js';
 export * from './norms.js';
 export * from './patches.js';
 export * from './probe.js';
+export * from './projection.js';
 export * from './rotary.js';
 export * from './weight.js';

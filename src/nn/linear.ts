@@ -50,6 +50,11 @@ export class Linear extends Module {
       : this.#adapter.forward(x, masks);
   }
 
+  /** The same with the adapter's input given: x itself, or x after dropout. */
+  apply(x: Tensor, dropped: Tensor): Tensor {
+    return this.#adapter?.apply(x, dropped) ?? this.base.product(x, this.bias);
+  }
+
   /** Puts a new adapter, on meta, beside the weight. Its parameters lie among this module's, under PEFT's names. */
   attachAdapter(options: LoraOptions): LoraAdapter {
     const adapter = new LoraAdapter(this, options);

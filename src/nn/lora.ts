@@ -94,10 +94,14 @@ export class LoraAdapter extends Module {
 
   /** The adapted layer: x (..., in) -> (..., out), in the dtype of x. */
   forward(x: Tensor, masks?: DropoutMasks): Tensor {
+    return scope(() => this.apply(x, dropout(x, this.dropout, masks)));
+  }
+
+  /** The same for an input of which the adapter sees what dropout left. */
+  apply(x: Tensor, dropped: Tensor): Tensor {
     return scope(() => {
       const { base, bias } = this.#host;
       const s = this.scaling;
-      const dropped = dropout(x, this.dropout, masks);
       const product = linear(linear(dropped.to(this.a.dtype), this.a), this.b);
       // In place: what the sum overwrites is saved for no gradient.
       if (!this.dora) return base.product(x, bias).add_(product, { alpha: s });
@@ -129,17 +133,18 @@ export class LoraAdapter extends Module {
   }
 
   /**
-   * Norms of the rows of `W + s B A` in fp32, (out), without making that matrix:
+   * Norms of the rows of `W + s B A` in fp32 (fp64 for fp64), (out), without making that matrix:
    * `‖w + s b A‖² = ‖w‖² + b · (2 s A w + s² A Aᵀ b)`.
    */
   #rowNorm(): Tensor {
     return noGrad(() =>
       scope(() => {
         const weight = this.#host.base.dense();
-        const [a, b] = [this.a.to('float32'), this.b.to('float32')];
-        const square = weight.linalgVectorNorm(2, [1], false, { dtype: 'float32' }).square();
+        const dtype = weight.dtype === 'float64' ? 'float64' : 'float32';
+        const [a, b] = [this.a.to(dtype), this.b.to(dtype)];
+        const square = weight.linalgVectorNorm(2, [1], false, { dtype }).square();
         const cross = linear(weight, this.a.to(weight.dtype))
-          .to('float32')
+          .to(dtype)
           .mul(2 * this.scaling);
         const own = b.matmul(linear(a, a)).mul(this.scaling ** 2);
         return square.add(b.mul(cross.add(own)).sum([1])).sqrt();

@@ -13,6 +13,11 @@ test('a dense weight reads its parameter at every call', () => {
     expect(layer.base.product(x).toArray()).toEqual([[6, 15]]);
     layer.load('weight', tensor([1, 0, 0, 0, 1, 0]).view([2, 3]));
     expect(layer.base.product(x, tensor([10, 20])).toArray()).toEqual([[11, 21]]);
+    expect(layer.base.inputProduct(tensor([[1, 2]])).toArray()).toEqual(
+      tensor([[1, 2]])
+        .matmul(layer.weight)
+        .toArray(),
+    );
     expect(layer.base.dense()).toBe(layer.weight);
     expect([layer.base.shape, layer.base.dtype, layer.base.bytes]).toEqual([[2, 3], 'float32', 24]);
     layer.dispose();
@@ -38,6 +43,10 @@ class ScaledWeight implements Weight {
 
   product(x: Tensor, bias?: Tensor): Tensor {
     return linear(x, this.dense(), bias);
+  }
+
+  inputProduct(g: Tensor): Tensor {
+    return g.matmul(this.dense());
   }
 
   dense(): Tensor {

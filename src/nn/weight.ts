@@ -15,6 +15,8 @@ export interface Weight {
   readonly bytes: number;
   /** `x Wᵀ + b`: x (..., inFeatures) -> (..., outFeatures) */
   product(x: Tensor, bias?: Tensor): Tensor;
+  /** The gradient of x for that of the product, `g W`: (..., outFeatures) -> (..., inFeatures) */
+  inputProduct(g: Tensor): Tensor;
   /** W as one tensor, for reading alone. */
   dense(): Tensor;
 }
@@ -38,6 +40,10 @@ export class DenseWeight implements Weight {
 
   product(x: Tensor, bias?: Tensor): Tensor {
     return linear(x, this.read(), bias);
+  }
+
+  inputProduct(g: Tensor): Tensor {
+    return g.matmul(this.read());
   }
 
   dense(): Tensor {

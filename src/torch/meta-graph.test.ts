@@ -24,7 +24,15 @@ import {
   type DType,
   type Tensor,
 } from './index.js';
-import { CUDA_ONLY, maker, NOT_ON, SAMPLES, type Maker, type Sample } from './testing.js';
+import {
+  CUDA_ONLY,
+  maker,
+  NO_DERIVATIVE,
+  NOT_ON,
+  SAMPLES,
+  type Maker,
+  type Sample,
+} from './testing.js';
 
 const show = (t: Tensor | null): string =>
   t === null ? 'none' : `${t.dtype}[${t.shape.join(', ')}]`;
@@ -160,7 +168,9 @@ const CUDA_KERNELS: Readonly<Record<string, Sample>> = {
 };
 
 /** Without those in place, which cannot write to leaves. */
-const differentiable = Object.entries(SAMPLES).filter(([name]) => !name.endsWith('_'));
+const differentiable = Object.entries(SAMPLES).filter(
+  ([name]) => !name.endsWith('_') && !NO_DERIVATIVE.has(name),
+);
 
 const CASES: readonly (readonly [Device, readonly (readonly [string, Sample])[]])[] = [
   [

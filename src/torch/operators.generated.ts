@@ -18,6 +18,7 @@ import {
   optionalHandle,
   optionalInteger,
   optionalTensorAt,
+  putBools,
   putNumbers,
   putScalar,
   putTensors,
@@ -85,6 +86,7 @@ const TOPK = declare('topk', ['self:Tensor', 'k:int', 'dim:int', 'largest:bool',
 const SORT = declare('sort', ['self:Tensor', 'dim:int', 'descending:bool']);
 const MATMUL = declare('matmul', ['self:Tensor', 'other:Tensor']);
 const LINEAR = declare('linear', ['input:Tensor', 'weight:Tensor', 'bias:Tensor?']);
+const ADDMM_ = declare('addmm_', ['self:Tensor', 'mat1:Tensor', 'mat2:Tensor', 'beta:Scalar', 'alpha:Scalar'], true);
 const VIEW = declare('view', ['self:Tensor', 'size:int[]']);
 const VIEW_DTYPE = declare('view.dtype', ['self:Tensor', 'dtype:ScalarType']);
 const RESHAPE = declare('reshape', ['self:Tensor', 'shape:int[]']);
@@ -120,6 +122,16 @@ const _SCALED_DOT_PRODUCT_FLASH_ATTENTION_FOR_CPU = declare('_scaled_dot_product
 const _SCALED_DOT_PRODUCT_CUDNN_ATTENTION = declare('_scaled_dot_product_cudnn_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
 const _SCALED_DOT_PRODUCT_EFFICIENT_ATTENTION = declare('_scaled_dot_product_efficient_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'scale:float?']);
 const _FLASH_ATTENTION_FORWARD = declare('_flash_attention_forward', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'cum_seq_q:Tensor?', 'cum_seq_k:Tensor?', 'max_q:int', 'max_k:int', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?', 'window_size_left:int?', 'window_size_right:int?', 'seqused_k:Tensor?', 'alibi_slopes:Tensor?']);
+const _FUSED_RMS_NORM_BACKWARD = declare('_fused_rms_norm_backward', ['grad_out:Tensor', 'input:Tensor', 'normalized_shape:int[]', 'rstd:Tensor', 'weight:Tensor?', 'output_mask:bool[2]']);
+const _SCALED_DOT_PRODUCT_FLASH_ATTENTION_FOR_CPU_BACKWARD = declare('_scaled_dot_product_flash_attention_for_cpu_backward', ['grad_out:Tensor', 'query:Tensor', 'key:Tensor', 'value:Tensor', 'out:Tensor', 'logsumexp:Tensor', 'dropout_p:float', 'is_causal:bool', 'attn_mask:Tensor?', 'scale:float?']);
+const _FLASH_ATTENTION_BACKWARD = declare('_flash_attention_backward', ['grad_out:Tensor', 'query:Tensor', 'key:Tensor', 'value:Tensor', 'out:Tensor', 'logsumexp:Tensor', 'cum_seq_q:Tensor', 'cum_seq_k:Tensor', 'max_q:int', 'max_k:int', 'dropout_p:float', 'is_causal:bool', 'rng_state:Tensor', 'unused:Tensor', 'scale:float?', 'window_size_left:int?', 'window_size_right:int?']);
+const PATINA__CUDNN_ATTENTION_BACKWARD = declare('patina::cudnn_attention_backward', ['grad:Tensor', 'q:Tensor', 'k:Tensor', 'v:Tensor', 'out:Tensor', 'lse:Tensor', 'seed:Tensor', 'offset:Tensor', 'causal:bool', 'scale:float?']);
+const PATINA__ADD_RMS_NORM_ = declare('patina::add_rms_norm_', ['self:Tensor', 'other:Tensor?', 'weight:Tensor', 'eps:float']);
+const PATINA__RMS_NORM_BACKWARD_ = declare('patina::rms_norm_backward_', ['self:Tensor', 'x:Tensor', 'weight:Tensor', 'rstd:Tensor', 'other:Tensor?'], true);
+const PATINA__ROTARY_ = declare('patina::rotary_', ['self:Tensor', 'cos:Tensor', 'sin:Tensor', 'heads:int'], true);
+const PATINA__ROTARY_BACKWARD = declare('patina::rotary_backward', ['q:Tensor', 'k:Tensor', 'v:Tensor', 'cos:Tensor', 'sin:Tensor']);
+const PATINA__SWIGLU = declare('patina::swiglu', ['self:Tensor']);
+const PATINA__SWIGLU_BACKWARD_ = declare('patina::swiglu_backward_', ['self:Tensor', 'grad:Tensor']);
 const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const ZEROS = declare('zeros', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ONES = declare('ones', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
@@ -672,6 +684,21 @@ export abstract class TensorOperators {
   }
 
   /**
+   * beta * self + alpha * mat1 @ mat2, in place; at beta 0 self is not read.
+   *
+   * `aten::addmm_(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1)`
+   */
+  addmm_(mat1: Tensor, mat2: Tensor, { beta = 1, alpha = 1 }: { beta?: Scalar | undefined; alpha?: Scalar | undefined } = {}): this {
+    B[0] = this.handle;
+    B[1] = mat1?.handle;
+    B[2] = mat2?.handle;
+    putScalar(3, beta);
+    putScalar(5, alpha);
+    call(ADDMM_);
+    return this;
+  }
+
+  /**
    * The same data in another shape.
    *
    * `aten::view(Tensor self, int[] size)`
@@ -971,6 +998,70 @@ export abstract class TensorOperators {
     B[4] = numberArgument(ignoreIndex);
     B[5] = numberArgument(labelSmoothing);
     return callTensor(CROSS_ENTROPY_LOSS);
+  }
+
+  /**
+   * Adds other in place; the root mean square norm of the sum, and 1 / sqrt(mean(self^2) + eps).
+   *
+   * `patina::add_rms_norm_(Tensor self, Tensor? other, Tensor weight, float eps)`
+   */
+  addRmsNorm_(other: Tensor | null, weight: Tensor, eps: number): [Tensor, Tensor] {
+    B[0] = this.handle;
+    B[1] = optionalHandle(other);
+    B[2] = weight?.handle;
+    B[3] = numberArgument(eps);
+    call(PATINA__ADD_RMS_NORM_);
+    return [tensorAt(0), tensorAt(1)];
+  }
+
+  /**
+   * Turns the gradient of a norm into that of its input, plus other's elements, in place.
+   *
+   * `patina::rms_norm_backward_(Tensor self, Tensor x, Tensor weight, Tensor rstd, Tensor? other)`
+   */
+  rmsNormBackward_(x: Tensor, weight: Tensor, rstd: Tensor, other: Tensor | null): this {
+    B[0] = this.handle;
+    B[1] = x?.handle;
+    B[2] = weight?.handle;
+    B[3] = rstd?.handle;
+    B[4] = optionalHandle(other);
+    call(PATINA__RMS_NORM_BACKWARD_);
+    return this;
+  }
+
+  /**
+   * Turns the first heads of (positions, all heads, head size) in place.
+   *
+   * `patina::rotary_(Tensor self, Tensor cos, Tensor sin, int heads)`
+   */
+  rotary_(cos: Tensor, sin: Tensor, heads: number): this {
+    B[0] = this.handle;
+    B[1] = cos?.handle;
+    B[2] = sin?.handle;
+    B[3] = numberArgument(heads);
+    call(PATINA__ROTARY_);
+    return this;
+  }
+
+  /**
+   * silu(gate) * up, of gate and up side by side.
+   *
+   * `patina::swiglu(Tensor self)`
+   */
+  swiglu(): Tensor {
+    B[0] = this.handle;
+    return callTensor(PATINA__SWIGLU);
+  }
+
+  /**
+   * Turns gate and up into their gradients and the gradient of the product into the product, in place.
+   *
+   * `patina::swiglu_backward_(Tensor self, Tensor grad)`
+   */
+  swigluBackward_(grad: Tensor): void {
+    B[0] = this.handle;
+    B[1] = grad?.handle;
+    call(PATINA__SWIGLU_BACKWARD_);
   }
 
   /**
@@ -1370,6 +1461,103 @@ export function _flashAttentionForward(query: Tensor, key: Tensor, value: Tensor
   B[15] = optionalHandle(alibiSlopes);
   call(_FLASH_ATTENTION_FORWARD);
   return [optionalTensorAt(0), optionalTensorAt(1), optionalTensorAt(2), optionalTensorAt(3), optionalTensorAt(4)];
+}
+
+/**
+ * Gradients of input and weight; output_mask says which.
+ *
+ * `aten::_fused_rms_norm_backward(Tensor grad_out, Tensor input, int[] normalized_shape, Tensor rstd, Tensor? weight, bool[2] output_mask)`
+ */
+export function _fusedRmsNormBackward(gradOut: Tensor, input: Tensor, normalizedShape: readonly number[], rstd: Tensor, weight: Tensor | null, outputMask: readonly boolean[]): [Tensor | null, Tensor | null] {
+  B[0] = gradOut?.handle;
+  B[1] = input?.handle;
+  let n = putNumbers(2, normalizedShape);
+  B[n] = rstd?.handle;
+  B[n + 1] = optionalHandle(weight);
+  putBools(n + 2, outputMask);
+  call(_FUSED_RMS_NORM_BACKWARD);
+  return [optionalTensorAt(0), optionalTensorAt(1)];
+}
+
+/**
+ * Gradients of queries, keys, values.
+ *
+ * `aten::_scaled_dot_product_flash_attention_for_cpu_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, float dropout_p, bool is_causal, *, Tensor? attn_mask=None, float? scale=None)`
+ */
+export function _scaledDotProductFlashAttentionForCpuBackward(gradOut: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, logsumexp: Tensor, dropoutP: number, isCausal: boolean, { attnMask, scale }: { attnMask?: Tensor | null | undefined; scale?: number | null | undefined } = {}): [Tensor, Tensor, Tensor] {
+  B[0] = gradOut?.handle;
+  B[1] = query?.handle;
+  B[2] = key?.handle;
+  B[3] = value?.handle;
+  B[4] = out?.handle;
+  B[5] = logsumexp?.handle;
+  B[6] = numberArgument(dropoutP);
+  B[7] = booleanArgument(isCausal);
+  B[8] = optionalHandle(attnMask);
+  optionalFloat(9, scale);
+  call(_SCALED_DOT_PRODUCT_FLASH_ATTENTION_FOR_CPU_BACKWARD);
+  return [tensorAt(0), tensorAt(1), tensorAt(2)];
+}
+
+/**
+ * Gradients of queries, keys, values over packed sequences.
+ *
+ * `aten::_flash_attention_backward(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp, Tensor cum_seq_q, Tensor cum_seq_k, int max_q, int max_k, float dropout_p, bool is_causal, Tensor rng_state, Tensor unused, *, float? scale=None, int? window_size_left=None, int? window_size_right=None)`
+ */
+export function _flashAttentionBackward(gradOut: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, logsumexp: Tensor, cumSeqQ: Tensor, cumSeqK: Tensor, maxQ: number, maxK: number, dropoutP: number, isCausal: boolean, rngState: Tensor, unused: Tensor, { scale, windowSizeLeft, windowSizeRight }: { scale?: number | null | undefined; windowSizeLeft?: number | null | undefined; windowSizeRight?: number | null | undefined } = {}): [Tensor, Tensor, Tensor] {
+  B[0] = gradOut?.handle;
+  B[1] = query?.handle;
+  B[2] = key?.handle;
+  B[3] = value?.handle;
+  B[4] = out?.handle;
+  B[5] = logsumexp?.handle;
+  B[6] = cumSeqQ?.handle;
+  B[7] = cumSeqK?.handle;
+  B[8] = numberArgument(maxQ);
+  B[9] = numberArgument(maxK);
+  B[10] = numberArgument(dropoutP);
+  B[11] = booleanArgument(isCausal);
+  B[12] = rngState?.handle;
+  B[13] = unused?.handle;
+  optionalFloat(14, scale);
+  B[16] = optionalInteger(windowSizeLeft);
+  B[17] = optionalInteger(windowSizeRight);
+  call(_FLASH_ATTENTION_BACKWARD);
+  return [tensorAt(0), tensorAt(1), tensorAt(2)];
+}
+
+/**
+ * Gradients of queries, keys, values, without bias.
+ *
+ * `patina::cudnn_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, Tensor seed, Tensor offset, bool causal, *, float? scale=None)`
+ */
+export function cudnnAttentionBackward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, seed: Tensor, offset: Tensor, causal: boolean, { scale }: { scale?: number | null | undefined } = {}): [Tensor, Tensor, Tensor] {
+  B[0] = grad?.handle;
+  B[1] = q?.handle;
+  B[2] = k?.handle;
+  B[3] = v?.handle;
+  B[4] = out?.handle;
+  B[5] = lse?.handle;
+  B[6] = seed?.handle;
+  B[7] = offset?.handle;
+  B[8] = booleanArgument(causal);
+  optionalFloat(9, scale);
+  call(PATINA__CUDNN_ATTENTION_BACKWARD);
+  return [tensorAt(0), tensorAt(1), tensorAt(2)];
+}
+
+/**
+ * Gradients of queries and keys turned back, and of values, in one buffer.
+ *
+ * `patina::rotary_backward(Tensor q, Tensor k, Tensor v, Tensor cos, Tensor sin)`
+ */
+export function rotaryBackward(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor): Tensor {
+  B[0] = q?.handle;
+  B[1] = k?.handle;
+  B[2] = v?.handle;
+  B[3] = cos?.handle;
+  B[4] = sin?.handle;
+  return callTensor(PATINA__ROTARY_BACKWARD);
 }
 
 /**

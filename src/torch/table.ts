@@ -79,6 +79,7 @@ const REDUCTIONS = [
 const PRODUCTS = [
   row('matmul', 'Matrix product, batched and broadcast.'),
   row('linear', 'input @ weight.T + bias.'),
+  row('addmm_', 'beta * self + alpha * mat1 @ mat2, in place; at beta 0 self is not read.'),
 ];
 
 /** Shapes, views and indexing. Their results' shapes never depend on values. */
@@ -131,6 +132,37 @@ const LAYERS = [
     nullable: true,
   }),
   row('_flash_attention_forward', 'FlashAttention over packed sequences.', { nullable: true }),
+];
+
+/** Backwards that are called by hand, and what a decoder block computes between its products (`native/block_operators.cc`). */
+const BY_HAND = [
+  row('_fused_rms_norm_backward', 'Gradients of input and weight; output_mask says which.', {
+    nullable: true,
+  }),
+  row(
+    '_scaled_dot_product_flash_attention_for_cpu_backward',
+    'Gradients of queries, keys, values.',
+  ),
+  row('_flash_attention_backward', 'Gradients of queries, keys, values over packed sequences.'),
+  row('patina::cudnn_attention_backward', 'Gradients of queries, keys, values, without bias.'),
+  row(
+    'patina::add_rms_norm_',
+    'Adds other in place; the root mean square norm of the sum, and 1 / sqrt(mean(self^2) + eps).',
+  ),
+  row(
+    'patina::rms_norm_backward_',
+    "Turns the gradient of a norm into that of its input, plus other's elements, in place.",
+  ),
+  row('patina::rotary_', 'Turns the first heads of (positions, all heads, head size) in place.'),
+  row(
+    'patina::rotary_backward',
+    'Gradients of queries and keys turned back, and of values, in one buffer.',
+  ),
+  row('patina::swiglu', 'silu(gate) * up, of gate and up side by side.'),
+  row(
+    'patina::swiglu_backward_',
+    'Turns gate and up into their gradients and the gradient of the product into the product, in place.',
+  ),
 ];
 
 /** Making tensors, copying, filling, drawing. */
@@ -186,6 +218,7 @@ export const OPERATORS: readonly OperatorRow[] = [
   ...PRODUCTS,
   ...SHAPES,
   ...LAYERS,
+  ...BY_HAND,
   ...CREATION,
   ...MANY,
 ];

@@ -106,6 +106,7 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
   topk: (make) => make([2, 3]).topk(2),
   matmul: (make) => make([2, 3, 4]).matmul(make([4, 5])),
   linear: (make) => torch.linear(make([2, 3]), make([4, 3]), make([4])),
+  addmm_: (make) => make([2, 3]).addmm_(make([2, 4]), make([4, 3]), { beta: 0, alpha: 2 }),
   view: (make) => make([2, 3]).view([3, -1]),
   viewAs: (make) => make([2, 4]).viewAs('uint8'),
   reshape: (make) => make([2, 3]).transpose(0, 1).reshape([6]),
@@ -162,6 +163,90 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
     const [q, k, v, starts] = packed(make);
     return torch._flashAttentionForward(q, k, v, starts, starts, 20, 20, 0, true, false);
   },
+  _fusedRmsNormBackward: (make) =>
+    torch._fusedRmsNormBackward(make([2, 4]), make([2, 4]), [4], make([2, 1]), make([4]), [
+      true,
+      true,
+    ]),
+  _scaledDotProductFlashAttentionForCpuBackward: (make) => {
+    const [q, k, v] = qkv(make, 'float32');
+    const [out, lse] = torch._scaledDotProductFlashAttentionForCpu(q, k, v, 0, true);
+    const upstream = make([2, 16, 4, 64]).transpose(1, 2);
+    return torch._scaledDotProductFlashAttentionForCpuBackward(
+      upstream,
+      q,
+      k,
+      v,
+      out,
+      lse,
+      0,
+      true,
+    );
+  },
+  _flashAttentionBackward: (make) => {
+    const [q, k, v, starts] = packed(make);
+    const [out, lse, rng, unused] = torch._flashAttentionForward(
+      q,
+      k,
+      v,
+      starts,
+      starts,
+      20,
+      20,
+      0,
+      true,
+      false,
+    );
+    return torch._flashAttentionBackward(
+      make([32, 4, 64], 'bfloat16'),
+      q,
+      k,
+      v,
+      out!,
+      lse!,
+      starts,
+      starts,
+      20,
+      20,
+      0,
+      true,
+      rng!,
+      unused!,
+    );
+  },
+  cudnnAttentionBackward: (make) => {
+    const given = qkv(make);
+    const [out, lse, , , , , seed, offset] = torch._scaledDotProductCudnnAttention(
+      ...given,
+      null,
+      true,
+      0,
+      true,
+    );
+    const upstream = make([2, 16, 4, 64], 'bfloat16').transpose(1, 2);
+    return torch.cudnnAttentionBackward(upstream, ...given, out!, lse!, seed!, offset!, true);
+  },
+  addRmsNorm_: (make) => [
+    make([2, 4]).addRmsNorm_(null, make([4]), 1e-5),
+    make([2, 4]).addRmsNorm_(make([2, 4]), make([4]), 1e-5),
+  ],
+  rmsNormBackward_: (make) =>
+    make([2, 4]).rmsNormBackward_(make([2, 4]), make([4]), make([2, 1]), make([2, 4])),
+  rotary_: (make) => make([3, 5, 4]).rotary_(make([3, 1, 4]), make([3, 1, 4]), 4),
+  rotaryBackward: (make) =>
+    torch.rotaryBackward(
+      make([3, 3, 4]),
+      make([3, 1, 4]),
+      make([3, 1, 4]),
+      make([3, 4]),
+      make([3, 4]),
+    ),
+  swiglu: (make) => make([2, 6]).swiglu(),
+  swigluBackward_: (make) => {
+    const [both, gradient] = [make([2, 6]), make([2, 3])];
+    both.swigluBackward_(gradient);
+    return [both, gradient];
+  },
   empty: ({ device }) => torch.empty([2, 3], { dtype: 'int8', device, memoryFormat: 'contiguous' }),
   zeros: ({ device }) => torch.zeros([2], { device }),
   ones: ({ device }) => torch.ones([2], { device, dtype: 'bool' }),
@@ -217,10 +302,24 @@ export const CUDA_ONLY = new Set([
   '_scaledDotProductCudnnAttention',
   '_scaledDotProductEfficientAttention',
   '_flashAttentionForward',
+  '_flashAttentionBackward',
+  'cudnnAttentionBackward',
   'pinMemory',
+]);
+/** Operators that autograd does not differentiate: backwards, and those whose caller writes their backward. */
+export const NO_DERIVATIVE = new Set([
+  '_fusedRmsNormBackward',
+  '_scaledDotProductFlashAttentionForCpuBackward',
+  '_flashAttentionBackward',
+  'cudnnAttentionBackward',
+  'rotaryBackward',
+  'swiglu',
 ]);
 /** Operators that have no meaning there. */
 export const NOT_ON: Readonly<Partial<Record<Device, ReadonlySet<string>>>> = {
   meta: new Set(['pinMemory']),
-  'cuda:0': new Set(['_scaledDotProductFlashAttentionForCpu']),
+  'cuda:0': new Set([
+    '_scaledDotProductFlashAttentionForCpu',
+    '_scaledDotProductFlashAttentionForCpuBackward',
+  ]),
 };

@@ -103,7 +103,7 @@ export const scheduleSection = z
   })
   .meta({ id: 'Schedule' });
 
-const memoryPolicy = z.enum(['keep', 'recompute', 'offload']);
+const memoryPolicy = z.enum(['keep', 'products', 'attention', 'recompute', 'offload']);
 export type MemoryPolicy = z.infer<typeof memoryPolicy>;
 
 export const memorySection = z

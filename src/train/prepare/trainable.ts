@@ -62,6 +62,7 @@ export function prepareTrainable(
     attachAdapters(model, part, choice.lora, dtype);
   }
   model.initialize(device, { generator });
+  for (const { byHand } of model.segments) byHand?.laySideBySide();
 
   const chosen = new Map<
     string,

@@ -19,7 +19,7 @@ import { Randomness } from './randomness.js';
 import { runMicroBatch } from './step.js';
 import { tinyBatch, tinyLlava, tinyTextBatch } from './testing.js';
 
-const POLICIES: readonly MemoryPolicy[] = ['keep', 'recompute', 'offload'];
+const POLICIES: readonly MemoryPolicy[] = ['keep', 'products', 'attention', 'recompute', 'offload'];
 const open: { dispose(): void }[] = [];
 afterEach(() => {
   for (const item of open.splice(0)) item.dispose();
@@ -123,19 +123,19 @@ describe.each([false, true])('tied embeddings: %s', (tied) => {
         const [a, b] = [floats(bytes), floats(expected.gradients[name]!)];
         const norm = Math.hypot(...b);
         const distance = Math.hypot(...a.map((value, i) => value - b[i]!));
-        expect(distance, name).toBeLessThanOrEqual(1e-6 * norm + 1e-8);
+        // Biases of keys have a gradient of 0 but for rounding: a shift of all scores changes none of them.
+        expect(distance, name).toBeLessThanOrEqual(2e-6 * norm + 5e-8);
       }
     }
   });
 });
 
-test('keep, recompute and offload agree to the bit, with dropout on', () => {
+test('all policies agree to the bit, with dropout on', () => {
   const model = build(false, (name) => name.includes('lora_'), 0.3);
   const batch = tinyBatch();
   const kept = step(model, batch, 'keep');
   expect(Object.keys(kept.gradients).length).toBeGreaterThan(10);
-  expect(step(model, batch, 'recompute')).toEqual(kept);
-  expect(step(model, batch, 'offload')).toEqual(kept);
+  for (const policy of POLICIES) expect(step(model, batch, policy), policy).toEqual(kept);
 });
 
 test('a store that destroys what is released gives the same gradients', () => {

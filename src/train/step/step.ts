@@ -1,9 +1,10 @@
 /**
  * The step program: one micro-batch forward through the model's segments and backward again, one segment at a time.
  *
- * There is no global tape. Between segments only the boundary lives: a tensor detached from its history, where the next
- * segment's graph begins. Backward calls `autograd.grad` on one segment's graph with the gradient of its result, which gives the
- * gradients of its parameters, handed to the store at once, and of its input, handed to the segment below.
+ * There is no global tape. Between segments only the boundary lives: a tensor detached from its history. A segment with a backward
+ * by hand (decoder blocks) keeps what its policy says; of another one `autograd.grad` differentiates the graph, recorded in its
+ * forward or again in its backward. Both give the gradients of its parameters, handed to the store at once, and of its input, handed to
+ * the segment below.
  *
  * Everything starts from the *sum* of token losses times `lossFactor` (a power of two, times the loss scale of fp16): division by
  * the number of supervised tokens of the whole effective batch comes once, before the optimizer. Nothing is read back from the
@@ -15,11 +16,13 @@ import {
   hasWork,
   walk,
   type Batch,
+  type Kept,
+  type Level,
   type Segment,
   type SegmentBase,
   type SegmentedModel,
-  type SegmentInputs,
   type Steps,
+  type TrainingInputs,
 } from '../../models/index.js';
 import {
   enableGrad,
@@ -27,6 +30,7 @@ import {
   hold,
   noGrad,
   scope,
+  tensorsIn,
   type Holding,
   type Tensor,
 } from '../../torch/index.js';
@@ -75,15 +79,24 @@ export function* runMicroBatch(
   return pass.takeLoss();
 }
 
-/** What a segment left behind for its backward. */
-type Held =
-  | { readonly kind: 'graph'; readonly input: Tensor | null; readonly output: Tensor }
-  | { readonly kind: 'input'; readonly input: Tensor | null }
-  | { readonly kind: 'host'; readonly input: HostCopy; readonly wanted: boolean };
+/** What a segment left behind for its backward: its input, perhaps on the host, and its graph or what it keeps by hand. */
+interface Held {
+  readonly input: Tensor | HostCopy | null;
+  readonly output?: Tensor;
+  readonly kept?: Kept;
+  /** Whether anything wants a gradient of the input. */
+  readonly wanted: boolean;
+}
+
+/** Of a segment's input, and of its parameters in their order. */
+interface Gradients {
+  readonly below: Tensor | null;
+  readonly own: readonly (Tensor | null)[];
+}
 
 /** One micro-batch on its way: the boundary, what segments left behind, the gradient that comes back. */
 class Pass {
-  private readonly inputs: Holding<SegmentInputs> | null;
+  private readonly inputs: Holding<TrainingInputs> | null;
   private readonly held: (Held | null)[];
   private readonly boundary = new Boundary();
   /** Whether the boundary depends on a trainable parameter. */
@@ -116,19 +129,27 @@ class Pass {
     // Detached, so that the graph below does not live on in what this segment holds.
     const input = boundary.tensor?.detach().requiresGrad_(wanted) ?? null;
     const policy = this.step.policies[i]!;
-    if (policy === 'keep') {
+    const level = policy === 'offload' ? 'recompute' : policy;
+    if (segment.byHand !== undefined) {
+      const { output, kept } = noGrad(() => this.runByHand(segment, input!, level));
+      boundary.own(output);
+      this.held[i] = { ...this.place(input, policy), kept, wanted };
+    } else if (level === 'keep') {
       const output = enableGrad(() => this.run(segment, input));
-      this.held[i] = { kind: 'graph', input, output };
+      this.held[i] = { input, output, wanted };
       boundary.borrow(output);
-      return;
-    }
-    boundary.own(noGrad(() => this.run(segment, input)));
-    if (policy === 'offload' && input !== null) {
-      this.held[i] = { kind: 'host', input: new HostCopy(input), wanted };
-      input.dispose();
     } else {
-      this.held[i] = { kind: 'input', input };
+      boundary.own(noGrad(() => this.run(segment, input)));
+      this.held[i] = { ...this.place(input, policy), wanted };
     }
+  }
+
+  /** An input, to where its policy wants it. */
+  private place(input: Tensor | null, policy: MemoryPolicy): Pick<Held, 'input'> {
+    if (policy !== 'offload' || input === null) return { input };
+    const copy = new HostCopy(input);
+    input.dispose();
+    return { input: copy };
   }
 
   /** The losses, the gradient of what came in, and those of the head's parameters. */
@@ -160,12 +181,12 @@ class Pass {
     const behind = this.held[i]!;
     const upstream = this.gradient;
     if (behind === null || upstream === null) return named(trainable, []);
-    const result = scope(() => {
-      const { input, output } = this.graphOf(behind, segment, i);
-      const leaves = input?.requiresGrad ? [input] : [];
-      const gradients = grad([output], [...leaves, ...trainable.values()], [upstream]);
-      return { below: leaves.length > 0 ? gradients.shift()! : null, own: gradients };
-    });
+    const input = behind.input instanceof HostCopy ? behind.input.take() : behind.input;
+    this.fetchBelow(i);
+    const result =
+      segment.byHand === undefined
+        ? scope(() => this.differentiate(segment, trainable, behind, input, upstream))
+        : noGrad(() => this.backwardByHand(segment, trainable, behind, input!, upstream));
     discard(behind);
     this.held[i] = null;
     upstream.dispose();
@@ -173,28 +194,58 @@ class Pass {
     return named(trainable, result.own);
   }
 
-  /** The segment's graph: the kept one, or computed again from its input with the same random numbers. */
-  private graphOf(
-    held: Held,
+  /** By autograd, from the kept graph, or one recorded again from the input with the same random numbers. */
+  private differentiate(
     segment: Segment,
-    i: number,
-  ): { input: Tensor | null; output: Tensor } {
-    const input = held.kind === 'host' ? held.input.take().requiresGrad_(held.wanted) : held.input;
-    this.fetchBelow(i);
-    if (held.kind === 'graph') return held;
-    return { input, output: enableGrad(() => this.run(segment, input)) };
+    trainable: ReadonlyMap<string, Tensor>,
+    { output, wanted }: Held,
+    input: Tensor | null,
+    upstream: Tensor,
+  ): Gradients {
+    input?.requiresGrad_(wanted);
+    const result = output ?? enableGrad(() => this.run(segment, input));
+    const leaves = input !== null && wanted ? [input] : [];
+    const gradients = grad([result], [...leaves, ...trainable.values()], [upstream]);
+    return { below: leaves.length > 0 ? gradients.shift()! : null, own: gradients };
+  }
+
+  private backwardByHand(
+    segment: Segment,
+    trainable: ReadonlyMap<string, Tensor>,
+    { kept, wanted: wantsInput }: Held,
+    x: Tensor,
+    upstream: Tensor,
+  ): Gradients {
+    const { inputs, masks } = this.given(segment);
+    const call = { x, kept: kept!, upstream, inputs, masks, wantsInput };
+    const { input, parameters } = segment.byHand!.backward(call);
+    return {
+      below: input,
+      own: [...trainable.values()].map((each) => parameters.get(each) ?? null),
+    };
   }
 
   /** Begins to bring back the boundary that backward will want next, while this segment computes. */
   private fetchBelow(i: number): void {
     const next = this.held.slice(0, i).findLast((held) => held !== null);
-    if (next?.kind === 'host') next.input.fetch();
+    if (next?.input instanceof HostCopy) next.input.fetch();
   }
 
   private run(segment: Segment, x: Tensor | null): Tensor {
+    const { inputs, masks } = this.given(segment);
+    return scope(() => segment.forward(x, inputs, masks));
+  }
+
+  private runByHand(segment: Segment, x: Tensor, level: Level): { output: Tensor; kept: Kept } {
+    const { inputs, masks } = this.given(segment);
+    return segment.byHand!.forward(x, inputs, level, masks);
+  }
+
+  /** What a segment reads beside the boundary, the same each time that it runs. */
+  private given(segment: Segment): { inputs: TrainingInputs; masks: DropoutMasks } {
     const key = this.step.randomness.ofMasks(this.update, segment.name);
     const { places } = segment.visual ? this.batch!.images! : this.batch!;
-    return scope(() => segment.forward(x, this.inputs!.value, new DropoutMasks(key, places)));
+    return { inputs: this.inputs!.value, masks: new DropoutMasks(key, places) };
   }
 
   takeLoss(): Tensor | null {
@@ -225,9 +276,10 @@ function named(
   return new Map([...parameters.keys()].map((name, i) => [name, gradients[i] ?? null]));
 }
 
-function discard(held: Held): void {
-  held.input?.dispose();
-  if (held.kind === 'graph') held.output.dispose();
+function discard({ input, output, kept }: Held): void {
+  for (const tensor of tensorsIn(kept)) tensor.dispose();
+  input?.dispose();
+  output?.dispose();
 }
 
 /** The tensor between two segments: owned here, or borrowed from the graph that a segment keeps. */

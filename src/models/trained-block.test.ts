@@ -1,0 +1,304 @@
+import { describe, expect, test } from 'vitest';
+import {
+  attention,
+  attentionByHand,
+  type AttentionKernel,
+  DropoutMasks,
+  linearsOf,
+  type LoraOptions,
+  packSequences,
+} from '../nn/index.js';
+import { expectClose } from '../nn/testing.js';
+import {
+  type DType,
+  enableGrad,
+  grad,
+  liveTensors,
+  noGrad,
+  RandomGenerator,
+  scope,
+  type Tensor,
+  tensor,
+  tensorsIn,
+} from '../torch/index.js';
+import { readDecoderConfig } from './configs/decoder-config.js';
+import { Decoder, type DecoderBlock } from './decoder.js';
+import type { Level, SegmentGradient, TrainingInputs } from './segment.js';
+import { TrainedBlock } from './trained-block.js';
+
+const LEVELS: readonly Level[] = ['keep', 'products', 'attention', 'recompute'];
+/** Packed records, of which one is a single token. */
+const LENGTHS = [3, 1, 5];
+const T = 9;
+const HIDDEN = 12;
+
+interface Variant {
+  lora?: Omit<LoraOptions, 'rank' | 'alpha' | 'dtype'>;
+  /** Of the layers with adapters; all without. */
+  only?: RegExp;
+  /** Whether the model's own parameters train; else the adapters alone. */
+  trained?: boolean;
+  json?: Record<string, unknown>;
+  apart?: boolean;
+  kernel?: AttentionKernel;
+}
+
+const VARIANTS: Readonly<Record<string, Variant>> = {
+  plain: { trained: true },
+  'weights apart': { trained: true, apart: true },
+  biases: { trained: true, json: { attention_bias: true, mlp_bias: true } },
+  'biases of q, k, v alone': { trained: true, json: { model_type: 'qwen2' } },
+  'biases, frozen': { lora: {}, json: { attention_bias: true, mlp_bias: true } },
+  'another activation': { trained: true, json: { hidden_act: 'gelu' } },
+  'attention without a backward by name': { trained: true, kernel: 'math' },
+  'one head for all keys': { trained: true, json: { num_key_value_heads: 1 } },
+  LoRA: { lora: {} },
+  'LoRA beside what trains': { lora: {}, trained: true },
+  'LoRA, A apart': { lora: {}, apart: true },
+  'LoRA on some layers': { lora: {}, only: /v_proj|gate_proj|down_proj/ },
+  'LoRA on the last layer': { lora: {}, only: /down_proj/ },
+  'LoRA with dropout': { lora: { dropout: 0.4 } },
+  'LoRA with dropout, beside what trains': { lora: { dropout: 0.4 }, trained: true },
+  rsLoRA: { lora: { rsLora: true } },
+  DoRA: { lora: { dora: true } },
+  'DoRA beside what trains': { lora: { dora: true }, trained: true },
+  'DoRA with dropout': { lora: { dora: true, dropout: 0.4 } },
+  'DoRA with biases on some layers': {
+    lora: { dora: true },
+    only: /q_proj|o_proj|up_proj/,
+    json: { attention_bias: true },
+  },
+  frozen: {},
+};
+
+function makeBlock(variant: Variant, dtype: DType): DecoderBlock {
+  const { lora, only = /./, trained = false, json = {} } = variant;
+  const config = readDecoderConfig({
+    file: 'config.json',
+    json: {
+      model_type: 'llama',
+      vocab_size: 5,
+      hidden_size: HIDDEN,
+      intermediate_size: 14,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      num_key_value_heads: 1,
+      head_dim: 8,
+      ...json,
+    },
+  });
+  const decoder = new Decoder(config, { dtype });
+  const block = decoder.blocks[0]!;
+  if (lora !== undefined) {
+    for (const [name, layer] of linearsOf(block)) {
+      if (only.test(name)) layer.attachAdapter({ rank: 3, alpha: 6, dtype, ...lora });
+    }
+  }
+  const generator = RandomGenerator.create(4);
+  decoder.initialize('cpu', { generator, std: 0.3 });
+  for (const [name, parameter] of block.namedParameters()) {
+    if (!name.includes('magnitude')) noGrad(() => parameter.normal_(0.1, 0.3, { generator }));
+    if (trained || name.includes('lora_')) parameter.requiresGrad_();
+  }
+  generator.dispose();
+  return block;
+}
+
+function inputsFor(dtype: DType, kernel: AttentionKernel): TrainingInputs {
+  const sequences = packSequences(LENGTHS, 'cpu');
+  const angles = tensor(
+    Array.from({ length: T * 4 }, (_, i) => Math.sin(i)),
+    { dtype },
+  ).view([1, T, 1, 4]);
+  const both = (x: Tensor): Tensor =>
+    x.expand([2, T, 1, 4]).permute([1, 2, 0, 3]).reshape([1, T, 1, 8]);
+  return {
+    inputIds: tensor([0]),
+    images: null,
+    rotation: { cos: both(angles.cos()), sin: both(angles.sin()) },
+    attend: (_layer, q, k, v) => attention(q, k, v, { kernel, causal: true, sequences }),
+    attention: attentionByHand(kernel, sequences),
+  };
+}
+
+const places = () => {
+  const records = LENGTHS.flatMap((length, i) => new Array<number>(length).fill(i));
+  const indices = LENGTHS.flatMap((length) => Array.from({ length }, (_, i) => i));
+  return {
+    records: tensor(records, { dtype: 'int64' }),
+    indices: tensor(indices, { dtype: 'int64' }),
+  };
+};
+
+interface Result {
+  readonly output: Tensor;
+  readonly input: Tensor | null;
+  readonly parameters: ReadonlyMap<string, Tensor | null>;
+}
+
+interface Setup {
+  readonly block: DecoderBlock;
+  readonly trainedBlock: TrainedBlock;
+  readonly x: Tensor;
+  readonly upstream: Tensor;
+  readonly inputs: TrainingInputs;
+  masks(): DropoutMasks;
+}
+
+function setUp(variant: Variant, dtype: DType): Setup {
+  const block = makeBlock(variant, dtype);
+  const trainedBlock = new TrainedBlock(block);
+  if (variant.apart !== true) trainedBlock.laySideBySide();
+  const values = (seed: number): Tensor =>
+    tensor(
+      Array.from({ length: T * HIDDEN }, (_, i) => Math.sin(seed * (i + 1))),
+      { dtype },
+    ).view([1, T, HIDDEN]);
+  const where = places();
+  return {
+    block,
+    trainedBlock,
+    x: values(1.7),
+    upstream: values(0.3),
+    inputs: inputsFor(dtype, variant.kernel ?? 'cpu'),
+    masks: () => new DropoutMasks([1, 2], where),
+  };
+}
+
+/** By autograd over the layers of decoder.ts: the oracle. */
+function recorded({ block, x, upstream, inputs, masks }: Setup): Result {
+  const leaf = x.detach().requiresGrad_();
+  const trained = [...block.namedParameters()].filter(([, each]) => each.requiresGrad);
+  const output = enableGrad(() => block.forward(leaf, inputs, masks()));
+  const gradients = grad([output], [leaf, ...trained.map(([, each]) => each)], [upstream]);
+  const input = gradients.shift()!;
+  return { output, input, parameters: new Map(trained.map(([name], i) => [name, gradients[i]!])) };
+}
+
+function byHand(setup: Setup, level: Level, wantsInput = true): Result {
+  const { block, trainedBlock, x, upstream, inputs, masks } = setup;
+  return noGrad(() => {
+    const { output, kept } = trainedBlock.forward(x, inputs, level, masks());
+    const call = { x, kept, upstream, inputs, masks: masks(), wantsInput };
+    const { input, parameters }: SegmentGradient = trainedBlock.backward(call);
+    for (const each of tensorsIn(kept)) each.dispose();
+    const trained = [...block.namedParameters()].filter(([, each]) => each.requiresGrad);
+    expect(parameters.size).toBe(trained.length);
+    return {
+      output,
+      input,
+      parameters: new Map(trained.map(([name, each]) => [name, parameters.get(each) ?? null])),
+    };
+  });
+}
+
+function expectSame(actual: Result, expected: Result, tolerance: number): void {
+  expectClose(actual.output, expected.output, tolerance, 'output');
+  if (actual.input !== null) expectClose(actual.input, expected.input!, tolerance, 'input');
+  expect([...actual.parameters.keys()]).toEqual([...expected.parameters.keys()]);
+  for (const [name, gradient] of actual.parameters) {
+    expect(gradient?.dtype, name).toBe(expected.parameters.get(name)!.dtype);
+    expectClose(gradient, expected.parameters.get(name)!, tolerance, name);
+  }
+}
+
+describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
+  test('what autograd gives for the layers one by one, in float64, at every level', () => {
+    scope(() => {
+      const setup = setUp(variant, 'float64');
+      const expected = recorded(setup);
+      for (const level of LEVELS) expectSame(byHand(setup, level), expected, 1e-11);
+      setup.block.dispose();
+    });
+  });
+
+  test('the same without a gradient for the input, and nothing else is left behind', () => {
+    scope(() => {
+      const setup = setUp(variant, 'float64');
+      const expected = recorded(setup);
+      const before = liveTensors();
+      scope(() => {
+        const actual = byHand(setup, 'products', false);
+        expect(actual.input).toBeNull();
+        expectSame(actual, expected, 1e-11);
+      });
+      expect(liveTensors()).toBe(before);
+      setup.block.dispose();
+    });
+  });
+
+  test.each(['float32', 'bfloat16'] as const)(
+    'every level gives the bits of keep, in %s',
+    (dtype) => {
+      scope(() => {
+        const setup = setUp(variant, dtype);
+        const [keep, ...others] = LEVELS.map((level) => byHand(setup, level));
+        for (const other of others) expectSame(other, keep!, 0);
+        setup.block.dispose();
+      });
+    },
+  );
+
+  test('keeps as many bytes as it says', () => {
+    scope(() => {
+      const setup = setUp(variant, 'float32');
+      for (const level of LEVELS) {
+        const { kept } = noGrad(() =>
+          setup.trainedBlock.forward(setup.x, setup.inputs, level, setup.masks()),
+        );
+        const bytes = [...tensorsIn(kept)].reduce((sum, each) => sum + each.bytes, 0);
+        const attentionRest = variant.kernel === 'math' && level !== 'recompute' ? 2 * 4 * T : 0;
+        expect(bytes + attentionRest, level).toBe(T * setup.trainedBlock.keptBytes(level));
+      }
+      setup.block.dispose();
+    });
+  });
+});
+
+test('an adapter in fp32 beside weights in bf16 has gradients in fp32', () => {
+  scope(() => {
+    const setup = setUp({}, 'bfloat16');
+    const generator = RandomGenerator.create(2);
+    for (const [, layer] of linearsOf(setup.block)) {
+      const adapter = layer.attachAdapter({ rank: 2, alpha: 4, dropout: 0.2, dtype: 'float32' });
+      adapter.initialize('cpu', { generator });
+      for (const parameter of adapter.parameters()) {
+        noGrad(() => parameter.normal_(0, 0.2, { generator })).requiresGrad_();
+      }
+    }
+    generator.dispose();
+    const expected = recorded(setup);
+    const actual = byHand(setup, 'recompute');
+    expectSame(actual, expected, 0.05);
+    expect([...actual.parameters.values()].every((each) => each!.dtype === 'float32')).toBe(true);
+    setup.block.dispose();
+  });
+});
+
+test('weights side by side are the same parameters, in one piece of memory', () => {
+  scope(() => {
+    const setup = setUp({ apart: true, trained: true, lora: {} }, 'float32');
+    const { block, trainedBlock } = setup;
+    const before = new Map([...block.namedParameters()].map(([name, each]) => [name, each]));
+    const values = new Map([...before].map(([name, each]) => [name, each.toArray()]));
+    trainedBlock.laySideBySide();
+    trainedBlock.laySideBySide();
+    for (const [name, parameter] of block.namedParameters()) {
+      expect(parameter, name).toBe(before.get(name));
+      expect(parameter.toArray(), name).toEqual(values.get(name));
+      expect(parameter.requiresGrad, name).toBe(true);
+    }
+    const storages = (names: readonly string[]): number =>
+      new Set(names.map((name) => block.namedParameters().get(name)!.storageId())).size;
+    const of = (kind: string, layers: readonly string[]): string[] =>
+      layers.map((layer) => `${layer}.${kind}`);
+    const qkv = ['q', 'k', 'v'].map((name) => `self_attn.${name}_proj`);
+    const gateUp = ['gate', 'up'].map((name) => `mlp.${name}_proj`);
+    for (const layers of [qkv, gateUp]) {
+      expect(storages(of('weight', layers))).toBe(1);
+      expect(storages(of('lora_A.weight', layers))).toBe(1);
+      expect(storages(of('lora_B.weight', layers))).toBe(layers.length);
+    }
+    block.dispose();
+  });
+});

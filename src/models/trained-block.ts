@@ -1,0 +1,320 @@
+/**
+ * A decoder block while it trains: what decoder.ts computes, with a backward written by hand over fused operators, so that what is kept
+ * for it stands in one place, and buffers are overwritten as soon as nobody reads them any more.
+ *
+ * ```
+ * n = norm(x)    q, k, v = rotate(n Wqkvᵀ)    a = attention(q, k, v)    h = x + a Woᵀ
+ * m = norm(h)    gate, up = m Wguᵀ            p = act(gate) ⊙ up        y = h + p Wdᵀ
+ * ```
+ *
+ * B: rows, T: positions, N = B · T, C: hidden size, H: query heads, G: key and value heads, D: head size, F: intermediate size.
+ */
+import {
+  type Attended,
+  type Drop,
+  type DropoutMasks,
+  type Gated,
+  gated,
+  type LowRank,
+  type ParameterGradients,
+  Projection,
+  type QueriesKeysValues,
+  type RMSNorm,
+} from '../nn/index.js';
+import {
+  _fusedRmsNormBackward,
+  dtypeBytes,
+  rotaryBackward,
+  scope,
+  type Tensor,
+  tensorsIn,
+} from '../torch/index.js';
+import type { DecoderBlock } from './decoder.js';
+import type { BackwardCall, ByHand, Level, SegmentGradient, TrainingInputs } from './segment.js';
+
+/** Tensors between forward and backward: what a level keeps is there from the beginning, the rest once it was computed. */
+interface Kept {
+  n?: Tensor | undefined;
+  /** 1 / rms of x, and of h */
+  nScale?: Tensor | undefined;
+  mScale?: Tensor | undefined;
+  /** (N, (H + 2 G) D), turned by position */
+  qkv?: Tensor | undefined;
+  a?: Attended | undefined;
+  h?: Tensor | undefined;
+  m?: Tensor | undefined;
+  /** gate and up side by side (N, 2 F) */
+  gateUp?: Tensor | undefined;
+  qkvLow?: LowRank | undefined;
+  outLow?: LowRank | undefined;
+  gateUpLow?: LowRank | undefined;
+  downLow?: LowRank | undefined;
+}
+
+const LOW = ['qkvLow', 'outLow', 'gateUpLow', 'downLow'] as const;
+const PRODUCTS = ['nScale', 'qkv', 'a', 'h', 'mScale', 'gateUp', ...LOW] as const;
+
+/** What each level keeps beside x. The product p is never kept: the backward of the activation gives it again. */
+const KEEPS: Readonly<Record<Level, ReadonlySet<keyof Kept>>> = {
+  keep: new Set([...PRODUCTS, 'n', 'm']),
+  products: new Set(PRODUCTS),
+  attention: new Set(['a', 'h', ...LOW]),
+  recompute: new Set(),
+};
+
+export class TrainedBlock implements ByHand {
+  readonly qkv: Projection;
+  readonly out: Projection;
+  readonly gateUp: Projection;
+  readonly down: Projection;
+  readonly gated: Gated;
+
+  constructor(readonly block: DecoderBlock) {
+    const { attention, mlp } = block;
+    this.qkv = new Projection([attention.q, attention.k, attention.v]);
+    this.out = new Projection([attention.out]);
+    this.gateUp = new Projection([mlp.gate, mlp.up]);
+    this.down = new Projection([mlp.down]);
+    this.gated = gated(mlp.act);
+  }
+
+  laySideBySide(): void {
+    for (const projection of [this.qkv, this.gateUp]) projection.laySideBySide();
+  }
+
+  keptBytes(level: Level): number {
+    const { attention, attentionNorm, mlp } = this.block;
+    const { q, k, headDim, out } = attention;
+    const C = attentionNorm.size;
+    const one = dtypeBytes(q.base.dtype);
+    const statistic = q.base.dtype === 'float64' ? 8 : 4;
+    const bytes: Record<keyof Kept, number> = {
+      n: C * one,
+      m: C * one,
+      h: C * one,
+      nScale: statistic,
+      mScale: statistic,
+      qkv: (q.outFeatures + 2 * k.outFeatures) * one,
+      a: out.inFeatures * one + (q.outFeatures / headDim) * statistic,
+      gateUp: 2 * mlp.up.outFeatures * one,
+      qkvLow: this.qkv.lowRankBytes,
+      outLow: this.out.lowRankBytes,
+      gateUpLow: this.gateUp.lowRankBytes,
+      downLow: this.down.lowRankBytes,
+    };
+    return [...KEEPS[level]].reduce((sum, name) => sum + bytes[name], 0);
+  }
+
+  forward(
+    xBTC: Tensor,
+    inputs: TrainingInputs,
+    level: Level,
+    masks?: DropoutMasks,
+  ): { output: Tensor; kept: Kept } {
+    return scope(() => {
+      const pass = new Pass(this, xBTC, inputs, masks, KEEPS[level]);
+      const p = this.gated.forward(pass.gateUp());
+      pass.done('gateUp');
+      const hNC = pass.h();
+      const sumNC = KEEPS[level].has('h') ? hNC.clone() : hNC;
+      const { output, low } = this.down.forward(p, pass.drops.down, sumNC);
+      pass.kept.downLow = low;
+      return { output: output.view(xBTC.shape), kept: pass.remains() };
+    });
+  }
+
+  backward({ x, kept, upstream, inputs, masks, wantsInput }: BackwardCall): SegmentGradient {
+    const { attentionNorm, mlpNorm } = this.block;
+    // From the bottom up: which gradients anyone asks for.
+    const wantsN = wantsInput || attentionNorm.weight.requiresGrad;
+    const wantsA = wantsN || this.qkv.trains;
+    const wantsH = wantsA || this.out.trains;
+    const wantsM = wantsH || mlpNorm.weight.requiresGrad;
+    const own: ParameterGradients = new Map();
+    return scope(() => {
+      const pass = new Pass(this, x, inputs, masks, KEEPS.keep, kept);
+      const { drops } = pass;
+      const gyNC = upstream.flatten(0, 1);
+
+      // y = h + p Wdᵀ, p = act(gate) ⊙ up
+      const gateUp = pass.gateUp();
+      const down = this.down.backward(gyNC, drops.down);
+      const p = down.input(() => this.gated.forward(gateUp));
+      this.gated.backward_(gateUp, p); // gate and up have become their gradients, the gradient of p is p
+      if (this.down.trains) down.parameters(p, own, pass.kept.downLow);
+      p.dispose();
+
+      // gate, up = m Wguᵀ
+      const widened = this.gateUp.backward(gateUp, drops.gateUp);
+      const gm = wantsM ? widened.input(() => pass.m()) : null;
+      if (this.gateUp.trains) widened.parameters(pass.m(), own, pass.kept.gateUpLow);
+      pass.free('gateUp', 'm');
+      if (gm === null) return { input: null, parameters: own };
+
+      // m = norm(h)
+      const hNC = pass.h();
+      const mScale = pass.scaleOf('m');
+      if (mlpNorm.weight.requiresGrad) own.set(mlpNorm.weight, weightOf(mlpNorm, gm, hNC, mScale));
+      if (!wantsH) return { input: null, parameters: own };
+      const gh = gm.rmsNormBackward_(hNC, mlpNorm.weight, mScale, gyNC);
+      pass.free('h');
+
+      // h = x + a Woᵀ
+      const { output: aBTHD } = pass.a();
+      const aNC = aBTHD.flatten(2).flatten(0, 1);
+      const out = this.out.backward(gh, drops.out);
+      const ga = wantsA ? out.input(() => aNC) : null;
+      if (this.out.trains) out.parameters(aNC, own, pass.kept.outLow);
+      if (ga === null) return { input: null, parameters: own };
+
+      // a = attention(q, k, v)
+      const turned = inputs.attention.backward(ga.view(aBTHD.shape), pass.heads(), pass.a());
+      ga.dispose();
+      pass.free('qkv', 'a');
+
+      // q, k, v = rotate(n Wqkvᵀ)
+      const [q, k, v] = turned.map((each) => each.flatten(0, 1)) as [Tensor, Tensor, Tensor];
+      const { cos, sin } = inputs.rotation;
+      const gqkv = rotaryBackward(q, k, v, cos, sin).flatten(1);
+      for (const each of turned) each.dispose();
+      const projected = this.qkv.backward(gqkv, drops.qkv);
+      const gn = wantsN ? projected.input(() => pass.n()) : null;
+      if (this.qkv.trains) projected.parameters(pass.n(), own, pass.kept.qkvLow);
+      if (gn === null) return { input: null, parameters: own };
+
+      // n = norm(x)
+      const { xNC } = pass;
+      const nScale = pass.scaleOf('n');
+      if (attentionNorm.weight.requiresGrad) {
+        own.set(attentionNorm.weight, weightOf(attentionNorm, gn, xNC, nScale));
+      }
+      const gx = gn.rmsNormBackward_(xNC, attentionNorm.weight, nScale, gh);
+      return { input: wantsInput ? gx.view(x.shape) : null, parameters: own };
+    });
+  }
+}
+
+/** One way through the block: each tensor is kept, or computed when it is first asked for. */
+class Pass {
+  readonly xNC: Tensor;
+  readonly kept: Kept;
+  /** In the order in which the layers of decoder.ts take their masks. */
+  readonly drops: Readonly<Record<'qkv' | 'out' | 'gateUp' | 'down', readonly Drop[]>>;
+
+  constructor(
+    private readonly layers: TrainedBlock,
+    private readonly x: Tensor,
+    private readonly inputs: TrainingInputs,
+    masks: DropoutMasks | undefined,
+    /** What stays after its use. */
+    private readonly keeps: ReadonlySet<keyof Kept>,
+    /** What is there from before; what is freed of it is forgotten there too. */
+    private readonly before: Kept = {},
+  ) {
+    this.xNC = x.flatten(0, 1);
+    this.kept = { ...before };
+    this.drops = {
+      qkv: layers.qkv.drops(masks),
+      out: layers.out.drops(masks),
+      gateUp: layers.gateUp.drops(masks),
+      down: layers.down.drops(masks),
+    };
+  }
+
+  n(): Tensor {
+    if (this.kept.n === undefined) {
+      const { weight, eps } = this.layers.block.attentionNorm;
+      [this.kept.n, this.kept.nScale] = this.xNC.addRmsNorm_(null, weight, eps);
+    }
+    return this.kept.n;
+  }
+
+  /** Queries, keys and values by heads, in one buffer. */
+  heads(): QueriesKeysValues {
+    const [B, T] = this.x.shape as [number, number];
+    const { headDim: D, q, k } = this.layers.block.attention;
+    const [H, G] = [q.outFeatures / D, k.outFeatures / D];
+    if (this.kept.qkv === undefined) {
+      const { output, low } = this.layers.qkv.forward(this.n(), this.drops.qkv);
+      this.done('n');
+      const { cos, sin } = this.inputs.rotation;
+      output.view([B * T, H + 2 * G, D]).rotary_(cos, sin, H + G);
+      this.kept.qkv = output;
+      this.kept.qkvLow = low;
+    }
+    const all = this.kept.qkv.view([B, T, H + 2 * G, D]);
+    return [all.narrow(2, 0, H), all.narrow(2, H, G), all.narrow(2, H + G, G)];
+  }
+
+  a(): Attended {
+    if (this.kept.a === undefined) {
+      this.kept.a = this.inputs.attention.forward(this.heads());
+      this.done('qkv');
+    }
+    return this.kept.a;
+  }
+
+  h(): Tensor {
+    if (this.kept.h === undefined) {
+      const { weight, eps } = this.layers.block.mlpNorm;
+      const aNC = this.a().output.flatten(2).flatten(0, 1);
+      const { output, low } = this.layers.out.forward(aNC, this.drops.out);
+      this.done('a');
+      [this.kept.m, this.kept.mScale] = output.addRmsNorm_(this.xNC, weight, eps);
+      this.kept.h = output;
+      this.kept.outLow = low;
+    }
+    return this.kept.h;
+  }
+
+  m(): Tensor {
+    const h = this.h();
+    if (this.kept.m === undefined) {
+      const { weight, eps } = this.layers.block.mlpNorm;
+      [this.kept.m, this.kept.mScale] = h.addRmsNorm_(null, weight, eps);
+    }
+    return this.kept.m;
+  }
+
+  gateUp(): Tensor {
+    if (this.kept.gateUp === undefined) {
+      const { output, low } = this.layers.gateUp.forward(this.m(), this.drops.gateUp);
+      this.done('m');
+      this.kept.gateUp = output;
+      this.kept.gateUpLow = low;
+    }
+    return this.kept.gateUp;
+  }
+
+  /** 1 / rms of x, or of h. */
+  scaleOf(norm: 'n' | 'm'): Tensor {
+    const scale = `${norm}Scale` as const;
+    if (this.kept[scale] === undefined) this[norm]();
+    return this.kept[scale]!;
+  }
+
+  /** A tensor has been used: it goes unless it is to stay. */
+  done(name: keyof Kept): void {
+    if (!this.keeps.has(name)) this.free(name);
+  }
+
+  free(...names: (keyof Kept)[]): void {
+    for (const name of names) {
+      for (const tensor of tensorsIn(this.kept[name])) tensor.dispose();
+      this.kept[name] = undefined;
+      this.before[name] = undefined;
+    }
+  }
+
+  /** What is to stay. */
+  remains(): Kept {
+    const names = Object.keys(this.kept) as (keyof Kept)[];
+    this.free(...names.filter((name) => !this.keeps.has(name)));
+    return this.kept;
+  }
+}
+
+/** The gradient of a norm's weight. */
+function weightOf({ size, weight }: RMSNorm, g: Tensor, x: Tensor, scale: Tensor): Tensor {
+  return _fusedRmsNormBackward(g, x, [size], scale, weight, [false, true])[1]!;
+}

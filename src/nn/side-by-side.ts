@@ -1,0 +1,49 @@
+/** Matrices whose rows follow on each other in one piece of memory, so that products with all of them are one. */
+import { empty, noGrad, scope, type Tensor } from '../torch/index.js';
+
+/** The rows of all of them as one matrix, a view; `null` where they do not lie so. */
+export function asOne(matrices: readonly Tensor[]): Tensor | null {
+  const [first] = matrices as [Tensor, ...Tensor[]];
+  if (matrices.length === 1) return first;
+  const [storage, start] = [first.storageId(), first.storageOffset];
+  let end = start;
+  for (const matrix of matrices) {
+    if (!fit(first, matrix) || matrix.storageId() !== storage || matrix.storageOffset !== end) {
+      return null;
+    }
+    end += matrix.numel;
+  }
+  const columns = first.shape[1]!;
+  return first.asStrided([(end - start) / columns, columns], [columns, 1], start);
+}
+
+/** Moves matrices to where they lie side by side, each remaining the tensor that it is. Those that do not fit stay. */
+export function laySideBySide(matrices: readonly Tensor[]): void {
+  const [first] = matrices as [Tensor, ...Tensor[]];
+  if (!matrices.every((matrix) => fit(first, matrix))) return;
+  noGrad(() =>
+    scope(() => {
+      if (asOne(matrices) !== null) return;
+      const { dtype, device } = first;
+      const rows = matrices.reduce((sum, { shape }) => sum + shape[0]!, 0);
+      const columns = first.shape[1]!;
+      const whole = empty([rows, columns], { dtype, device });
+      let row = 0;
+      for (const matrix of matrices) {
+        const { shape } = matrix;
+        whole.narrow(0, row, shape[0]!).copy_(matrix);
+        matrix.setStorage_(whole, row * columns, shape, [columns, 1]);
+        row += shape[0]!;
+      }
+    }),
+  );
+}
+
+function fit(first: Tensor, other: Tensor): boolean {
+  return (
+    other.shape[1] === first.shape[1] &&
+    other.dtype === first.dtype &&
+    other.device === first.device &&
+    other.isContiguous
+  );
+}
