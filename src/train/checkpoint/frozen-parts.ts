@@ -19,9 +19,10 @@ import { readAdapterConfig } from '../../models/load/adapter-config.js';
 import { attachAdapters } from '../../models/load/attach-adapters.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { linearsOf } from '../../nn/index.js';
+import { parameterOf } from '../../optim/index.js';
 import { RandomGenerator, type Device, type DType, type Tensor } from '../../torch/index.js';
 import { isVocabulary, misfit, restoreTensors, withoutRows } from './restore-tensors.js';
-import { OPTIMIZER_FILE, parameterOf } from './trainer-state.js';
+import { OPTIMIZER_FILE } from './trainer-state.js';
 
 /** The part that a parameter trains with. */
 export function trainsWith(model: SegmentedModel, parameter: string): ModelPart | undefined {

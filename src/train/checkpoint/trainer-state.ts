@@ -10,7 +10,7 @@ import { DataError } from '../../base/errors.js';
 import { jsonText } from '../../base/json-text.js';
 import { readSafetensors } from '../../formats/safetensors/header.js';
 import { writeTensorFile } from '../../models/index.js';
-import type { LossScale } from '../../optim/index.js';
+import { type LossScale, parameterOf } from '../../optim/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { EarlyStoppingState } from '../loop/validation.js';
 import type { RunPlan } from '../prepare/run-plan.js';
@@ -36,18 +36,16 @@ export interface TrainerCounters {
 export const OPTIMIZER_FILE = 'optimizer.safetensors';
 const FORMAT = 2;
 
-/** The parameter that a tensor of the state belongs to. */
-export function parameterOf(name: string): string {
-  return name.replace(/\.(master|exp_avg|exp_avg_sq|step)$/, '');
-}
-
 export interface OptimizerState {
   readonly store: Pick<ParameterStore, 'state'>;
   readonly lossScale?: LossScale | undefined;
 }
 
 function tensorsOf({ store, lossScale }: OptimizerState): Map<string, Tensor> {
-  return new Map([...store.state(), ...(lossScale?.state() ?? [])]);
+  return new Map([
+    ...store.state().map(({ name, tensor }) => [name, tensor] as const),
+    ...(lossScale?.state() ?? []),
+  ]);
 }
 
 /** Bytes of the state on disk. */
