@@ -15,9 +15,6 @@ export interface TensorPart {
   readonly writes: boolean;
 }
 
-/** The place of a process that shares nothing out. */
-export const ALONE = { rank: 0, size: 1 } as const;
-
 /** Tensors that every rank has as a whole; the ranks take turns at writing them. */
 export function wholeParts(
   tensors: ReadonlyMap<string, Tensor>,
