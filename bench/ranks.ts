@@ -40,6 +40,7 @@ import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
 import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
 import type { ParameterStore } from '../src/train/step/parameter-store.js';
 import { Randomness } from '../src/train/step/randomness.js';
+import { openRankGroups } from '../src/train/step/rank-groups.js';
 import { ShardedModel, type ZeroStage } from '../src/train/step/sharded-model.js';
 import { ShardedStore } from '../src/train/step/sharded-store.js';
 import { factsOf, runUpdate } from '../src/train/step/update.js';
@@ -117,16 +118,16 @@ async function measure(text: string, world: World): Promise<void> {
     store = new AccumulatingStore({ ...parts, model, optimizer: new AdamW(groups, settings) });
   } else {
     const stage = Number(given.zero) as ZeroStage;
-    const sharded = new ShardedModel(model, world.group, stage);
-    const optimizer = new AdamW(sharded.groupsOf(groups, stage), settings);
+    const ranks = await openRankGroups(world, { stage });
+    const sharded = new ShardedModel(model, ranks.shards, {
+      stage,
+      master: masters && stage === 3 ? 'float32' : undefined,
+    });
+    const optimizer = new AdamW(sharded.groupsOf(groups), settings);
     const reduction = (given.reduction || (masters ? 'float32' : 'bfloat16')) as DType;
     store = new ShardedStore({
-      ...parts,
-      model: sharded,
-      group: world.group,
-      stage,
-      optimizer,
-      reduction,
+      ...{ ...parts, model: sharded, groups: ranks, stage, optimizer, reduction },
+      reshardAfterForward: given.reshard === '1',
     });
   }
   const own = Array.from({ length: rows / world.size }, (_, i) => world.rank + i * world.size);
