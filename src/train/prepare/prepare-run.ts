@@ -18,6 +18,9 @@ import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
+import { describeRanks, shardModel } from './shard-model.js';
+import type { ShardedModel } from '../step/sharded-model.js';
+import type { Ranks } from '../run/ranks.js';
 
 export interface PreparedRun {
   readonly device: ChosenDevice;
@@ -26,6 +29,8 @@ export interface PreparedRun {
   readonly opened: OpenedModel;
   readonly data: Dataset;
   readonly trainable: Trainable;
+  /** What several ranks share out; freed by the store that is made of it. */
+  readonly sharded: ShardedModel | null;
   /** What its checkpoints will be. */
   readonly saved: WeightsPlan;
   readonly plan: RunPlan;
@@ -39,6 +44,7 @@ export interface PreparedRun {
 export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype'> {
   /** From which the run goes on. @default it begins */
   readonly checkpoint?: string | undefined;
+  readonly ranks: Ranks;
 }
 
 /**
@@ -48,15 +54,16 @@ export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype
  */
 export async function* prepareRun(
   recipe: Recipe,
-  { checkpoint, ...options }: PrepareOptions = {},
+  { checkpoint, ranks, ...options }: PrepareOptions,
 ): AsyncGenerator<LoadingEvent, PreparedRun> {
   const { signal, onDownload, found } = options;
   if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
     setThreads(recipe.threads);
   }
-  const device = chooseDevice(recipe.device);
+  const device = chooseDevice(ranks.world?.device ?? recipe.device);
   const precision = choosePrecision(recipe.precision, device);
-  const batching = effectiveBatch(recipe, 1);
+  const batching = effectiveBatch(recipe, ranks.size);
+  requireSharing(recipe, ranks.size);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
   requireFiles(recipe, found);
 
@@ -65,6 +72,7 @@ export async function* prepareRun(
     for (const each of closers.splice(0).reverse()) await each();
   };
   let ready = false;
+  let unowned: ShardedModel | null = null;
   try {
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
@@ -89,6 +97,7 @@ export async function* prepareRun(
         input: model.input,
         context: model.decoder.config.maxPositionEmbeddings,
         background: pictures?.background,
+        processes: ranks.here,
         signal,
         onDownload,
       },
@@ -97,7 +106,7 @@ export async function* prepareRun(
 
     const generator = RandomGenerator.create(recipe.seed, device.device);
     closers.push(() => generator.dispose());
-    const trainable = prepareTrainable(model, {
+    const chosen = prepareTrainable(model, {
       ...recipe,
       dtype,
       device: device.device,
@@ -105,15 +114,20 @@ export async function* prepareRun(
       learningRateScale: batching.learningRateScale,
     });
 
+    const { sharded, trainable } = shardModel(model, chosen, { ...recipe, ranks });
+    unowned = sharded;
+    const together =
+      sharded === null ? [] : [describeRanks(model, trainable, { ...recipe, ranks, precision })];
+
     const saved = await planWeights({ recipe, opened, trainable, data, dtype, signal });
-    const plan = planRun(recipe, batching, data);
+    const plan = planRun(recipe, { ...batching, worldSize: ranks.size }, data);
     const start: StartEvent = {
       type: 'start',
       recipe: recipe.name,
       run: null,
       resumedFrom: 0,
       device: device.name,
-      statements: [precision.statement, batching.statement],
+      statements: [precision.statement, batching.statement, ...together],
       table: trainable.table,
       parameters: {
         trained: sum(trainable.table.filter(({ learningRate }) => learningRate !== null)),
@@ -129,17 +143,32 @@ export async function* prepareRun(
     ready = true;
     const oddFormat = formatWarnings(format, stopTokens);
     return {
-      ...{ device, precision, batching, opened, data, trainable, saved },
+      ...{ device, precision, batching, opened, data, trainable, sharded, saved },
       ...{ plan, start, oddFormat, close },
     };
   } finally {
-    if (!ready) await close();
+    if (!ready) {
+      (unowned)?.dispose();
+      await close();
+    }
   }
 }
 
 /** What is told of a plan. */
 export function updatesOf({ planned, perEpoch, warmup, epochs }: RunPlan): StartEvent['updates'] {
   return { planned, perEpoch, warmup, epochs };
+}
+
+/** @throws UsageError `E_SHARD_OVER` for shares that do not divide the ranks */
+function requireSharing({ parallel: { shardOver } }: Recipe, ranks: number): void {
+  if (shardOver === undefined || ranks % shardOver === 0) return;
+  throw new UsageError(
+    `parallel.shardOver is ${shardOver}, which does not divide ${ranks} ranks.`,
+    {
+      code: 'E_SHARD_OVER',
+      hint: 'Set it to a divisor of their number, such as the ranks of one machine, or leave it out.',
+    },
+  );
 }
 
 /** What the schema cannot see: accumulation that follows from the batch, and fp16 in place of a bf16 that the device lacks. */

@@ -1,0 +1,181 @@
+/**
+ * `Ranks`: the processes of a run, of which this is one. They go through the same program; whatever they decide, they decide on
+ * what all of them have told, so that it is the same everywhere. A process alone has nobody to ask.
+ */
+
+import { UsageError } from '../../base/errors.js';
+import { fromPlain, toPlain, type PlainError } from '../../base/plain-error.js';
+import {
+  placeFromEnvironment,
+  rendezvous,
+  type HeartbeatOptions,
+  type World,
+} from '../../parallel/index.js';
+import { torchFacts } from '../../torch/index.js';
+
+/** Errors with which all ranks end. */
+const agreed = new WeakSet<object>();
+
+/** Whether the first rank ends with this error too, and so tells of it. */
+export function isToldByFirst(error: unknown): boolean {
+  return error instanceof Error && agreed.has(error);
+}
+
+export class Ranks {
+  private lost = false;
+
+  /** @param world `null` for a process that is alone */
+  constructor(readonly world: World | null = null) {
+    void world?.lost.then(() => (this.lost = true));
+  }
+
+  get rank(): number {
+    return this.world?.rank ?? 0;
+  }
+
+  get size(): number {
+    return this.world?.size ?? 1;
+  }
+
+  /** Ranks on this machine, as far as a launcher says it. */
+  get here(): number {
+    return this.world === null ? 1 : Number(process.env['LOCAL_WORLD_SIZE'] ?? 1);
+  }
+
+  /** Whether this rank tells the user how the run goes. */
+  get speaks(): boolean {
+    return this.rank === 0;
+  }
+
+  /** Tells all ranks a value, and gives what each has told, by rank. All call it, in the same order. */
+  async exchange<T>(label: string, own: T): Promise<readonly T[]> {
+    return this.world === null ? [own] : this.world.exchange(label, own);
+  }
+
+  /**
+   * Where some rank has failed at something, all of them fail.
+   *
+   * @param error why this one has; `undefined` where it has not
+   * @param signal of this rank, whose reason is what ends it once it is raised
+   * @throws the error of the first that has
+   */
+  async agree(label: string, error: unknown, signal?: AbortSignal): Promise<void> {
+    const told = await this.exchange(label, error === undefined ? null : toPlain(error));
+    const first = told.findIndex((each) => each !== null);
+    if (first < 0) return;
+    if (first === this.rank) throw this.agreeOn(error);
+    throw signal?.aborted === true ? this.agreeOn(signal.reason) : this.errorFrom(told[first]!);
+  }
+
+  /** All ranks must have been given the same. @throws UsageError `E_RANKS_DIFFER` */
+  async requireSame(what: string, own: string): Promise<void> {
+    const told = await this.exchange(what, own);
+    const other = told.findIndex((each) => each !== told[0]);
+    if (other < 0) return;
+    throw this.agreeOn(
+      new UsageError(`Rank ${other} has another ${what} than rank 0.`, {
+        code: 'E_RANKS_DIFFER',
+        hint: 'Start all ranks with the same command, on the same files.',
+      }),
+    );
+  }
+
+  /**
+   * Something that the first rank does, while the others wait.
+   *
+   * @returns what it gave, on all ranks
+   * @throws what it threw, on all ranks
+   */
+  async first<T>(label: string, work: () => Promise<T>): Promise<T> {
+    if (this.world === null) return work();
+    let own: { value?: T | undefined; error?: unknown } = {};
+    if (this.rank === 0) {
+      own = await work().then(
+        (value) => ({ value }),
+        (error: unknown) => ({ error }),
+      );
+    }
+    const failed = 'error' in own;
+    const told: { value?: T | undefined; error?: PlainError } = failed
+      ? { error: toPlain(own.error) }
+      : { value: own.value };
+    const [result] = await this.exchange(label, told);
+    if (result?.error === undefined) return result!.value as T;
+    throw failed ? this.agreeOn(own.error) : this.errorFrom(result.error);
+  }
+
+  /** An error that another rank has told to all. */
+  errorFrom(plain: PlainError): Error {
+    const error = fromPlain(plain);
+    agreed.add(error);
+    return error;
+  }
+
+  /** All ranks end with this error. */
+  agreeOn<E>(error: E): E {
+    if (error instanceof Error) agreed.add(error);
+    return error;
+  }
+
+  /** Whether all ranks end with this error, at the same place of the program, and are there. */
+  hasAgreedOn(error: unknown): boolean {
+    if (this.world === null) return true;
+    return !this.lost && isToldByFirst(error);
+  }
+
+  /** Leaves the others; with an error, they end too. */
+  async close(error?: unknown): Promise<void> {
+    await this.world?.close(this.hasAgreedOn(error) ? undefined : error);
+  }
+}
+
+export interface JoinOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Meets the other ranks of this job, where the environment variables say that there are some.
+ *
+ * @param device of the recipe
+ * @throws UsageError `E_DEVICE` for a device by its number; those of `rendezvous`
+ */
+export async function joinRanks(device: string, { signal }: JoinOptions = {}): Promise<Ranks> {
+  const place = placeFromEnvironment();
+  if (place.worldSize === 1) return new Ranks();
+  if (/^cuda:/.test(device)) {
+    throw new UsageError(
+      `device is ${device}, but there are ${place.worldSize} ranks, and each has a GPU of its own.`,
+      {
+        code: 'E_DEVICE',
+        hint: 'Set `device` to cuda: rank i of a machine takes its GPU i. CUDA_VISIBLE_DEVICES says which there are.',
+      },
+    );
+  }
+  const onGpu =
+    device === 'cuda' || (device === 'auto' && (torchFacts().cuda?.devices.length ?? 0) > 0);
+  const heartbeat = rankPatience();
+  return new Ranks(
+    await rendezvous({
+      ...{ place, heartbeat },
+      backend: onGpu ? 'nccl' : 'gloo',
+      ...(signal && { signal }),
+    }),
+  );
+}
+
+/** Seconds after which a rank that was not heard of counts as lost. */
+const PATIENCE_VARIABLE = 'PATINA_RANK_TIMEOUT';
+
+/** Milliseconds between beats, until a rank is lost, and until a process that does not end by itself is ended. */
+export function rankPatience(): Required<HeartbeatOptions> {
+  const text = process.env[PATIENCE_VARIABLE] || '15';
+  const seconds = Number(text);
+  if (!(seconds >= 1 && seconds <= 3600)) {
+    throw new UsageError(`${PATIENCE_VARIABLE}='${text}' is no number of seconds from 1 to 3600.`, {
+      code: 'E_RANKS',
+      hint: 'Unset it for 15 s.',
+    });
+  }
+  const timeout = 1000 * seconds;
+  return { interval: timeout / 15, timeout, grace: 2 * timeout };
+}
