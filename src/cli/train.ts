@@ -3,11 +3,10 @@ import { resolve } from 'node:path';
 
 import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
-import { placeFromEnvironment } from '../parallel/index.js';
+import { isCommon, placeFromEnvironment } from '../parallel/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
-  isToldByFirst,
   listRuns,
   resumeRun,
   train,
@@ -114,7 +113,7 @@ async function watchBeside(
   } catch (error) {
     session.exitCode = exitCodeOf(error);
     if (log.isOpen) printError(error, log);
-    else if (!isToldByFirst(error)) throw error;
+    else if (!isCommon(error)) throw error;
   }
 }
 

@@ -8,6 +8,7 @@
  * P: elements of the buffer, padding included; N: ranks; S = P / N.
  */
 import { empty, noGrad, scope, type Tensor, zeros } from '../torch/index.js';
+import type { TensorPart } from './tensor-part.js';
 
 /** Parameters begin at multiples of so many elements: kernels read 16 bytes at once. */
 const ALIGNMENT = 64;
@@ -79,6 +80,8 @@ export class FlatBuffer {
   /** The parameters over their stretches of the whole; the model owns them. */
   readonly leaves: ReadonlyMap<string, Tensor>;
   readonly pieces: readonly Piece[];
+  /** The parameters' parts that lie in the slice, over its memory. */
+  readonly parts: readonly TensorPart[];
   private readonly resident: boolean;
 
   /** Copies the parameters, all of one dtype, device and `requiresGrad`; the caller frees them. */
@@ -106,6 +109,12 @@ export class FlatBuffer {
         return resident ? own : own.clone();
       }),
     ).keep();
+    this.parts = noGrad(() =>
+      this.pieces.map(({ name, from, at, length }) => {
+        const { shape } = layout.stretches.get(name)!;
+        return { name, shape, from, tensor: this.slice.narrow(0, at, length).keep(), writes: true };
+      }),
+    );
     this.leaves = new Map(
       [...layout.stretches.values()].map(({ name, start, shape }) => [
         name,
@@ -149,6 +158,7 @@ export class FlatBuffer {
 
   /** Frees the buffer; the leaves are the model's. */
   dispose(): void {
+    for (const { tensor } of this.parts) tensor.dispose();
     this.slice.dispose();
     this.whole.dispose();
   }

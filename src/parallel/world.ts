@@ -110,6 +110,11 @@ export class World {
     return this.heartbeat.lost;
   }
 
+  /** What ends the job, once something does. */
+  get loss(): PatinaError | undefined {
+    return this.heartbeat.error;
+  }
+
   /**
    * Tells all ranks a value, and gives what each of them has told, by rank. All call it in the same order.
    *

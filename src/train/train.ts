@@ -30,6 +30,7 @@ import { ofType, readEvents } from './run/logs.js';
 import { type HeldRun, holdRun } from './run/held-run.js';
 import { joinRanks, type Ranks } from './run/ranks.js';
 import { readRunRecipe, RunFolder } from './run/run-folder.js';
+import { isCommon, makeCommon, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
 import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
@@ -117,8 +118,15 @@ async function* runRecipe(
   const closers: (() => unknown)[] = [];
   try {
     const newest = existing && (yield* findCheckpoint(existing, ranks, signal));
-    const preparing = prepare(recipe, options, { ranks, existing, newest, closers });
-    const { prepared, trainer, changes } = yield* agreed(preparing, ranks, signal);
+    const steps = prepare(recipe, options, { ranks, existing, newest, closers });
+    const outcome = yield* settled(steps);
+    const { prepared, trainer } = await agree(ranks, signal, outcome);
+    const bytes = await trainer.checkpointBytes();
+    await ranks.first('room for checkpoints', () => requireRoom(recipe, bytes, existing));
+    const changes = await agree(ranks, signal, async () => {
+      signal?.throwIfAborted();
+      return newest?.checkpoint === undefined ? [] : trainer.resume(newest.checkpoint);
+    });
     const { plan, update } = trainer;
     const start: StartEvent = {
       ...prepared.start,
@@ -168,41 +176,48 @@ interface Preparing {
   readonly closers: (() => unknown)[];
 }
 
-/** Everything before the first update; asks nothing of the other ranks, since on some of them it may fail. */
+/** Everything before the first update but the checkpoint; asks nothing of the other ranks, since on some of them it may fail. */
 async function* prepare(
   recipe: Recipe,
   { signal, onDownload, changedBase }: TrainOptions,
   { ranks, existing, newest, closers }: Preparing,
-): AsyncGenerator<LoadingEvent, { prepared: PreparedRun; trainer: Trainer; changes: string[] }> {
+): AsyncGenerator<LoadingEvent, { prepared: PreparedRun; trainer: Trainer }> {
   const opening = { signal, onDownload, changedBase };
   const found = existing && (await findAgain(existing.path, recipe, opening));
-  const checkpoint = newest?.checkpoint;
-  const options = { ...opening, found, checkpoint: checkpoint?.path, ranks };
+  const options = { ...opening, found, checkpoint: newest?.checkpoint?.path, ranks };
   const prepared = yield* prepareRun(recipe, options);
   closers.push(() => prepared.close());
   const trainer = trainerOf(recipe, prepared, ranks);
   closers.push(() => trainer.dispose());
-  if (ranks.speaks) await requireRoom(recipe, trainer.checkpointBytes, existing);
-  signal?.throwIfAborted();
-  const changes = checkpoint === undefined ? [] : await trainer.resume(checkpoint);
-  return { prepared, trainer, changes };
+  return { prepared, trainer };
 }
 
-/** Work that may fail on some ranks, with which it then fails on all. */
-async function* agreed<E, T>(
-  work: AsyncGenerator<E, T>,
+/** Takes the steps, and gives what came of them: a function that returns or throws it. */
+async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, () => Promise<T>> {
+  try {
+    const result = yield* steps;
+    return () => Promise.resolve(result);
+  } catch (error) {
+    return () => Promise.reject(error);
+  }
+}
+
+/** Something that may fail on some ranks, with which it then fails on all. */
+async function agree<T>(
   ranks: Ranks,
   signal: AbortSignal | undefined,
-): AsyncGenerator<E, T> {
-  let result: T | undefined;
-  let failure: unknown;
+  step: () => Promise<T>,
+): Promise<T> {
+  let own: { readonly result: T } | undefined;
   try {
-    result = yield* work;
+    await together(ranks, 'preparation', async () => {
+      own = { result: await step() };
+    });
   } catch (error) {
-    failure = error;
+    // All are told to stop, but one of them may have been first to hear it.
+    throw isCommon(error) && signal?.aborted === true ? makeCommon(signal.reason) : error;
   }
-  await ranks.agree('preparation', failure, signal);
-  return result!;
+  return own!.result;
 }
 
 /** @throws EnvironmentError `E_DISK_FULL` */

@@ -1,7 +1,7 @@
 /** A safetensors file as tensors on a device, and back. */
 import { readSafetensors } from '../../formats/safetensors/header.js';
 import { type TensorSource, writeSafetensors } from '../../formats/safetensors/write.js';
-import type { Device, Tensor } from '../../torch/index.js';
+import { type Device, dtypeBytes, noGrad, scope, type Tensor } from '../../torch/index.js';
 import { placeTensors } from './place.js';
 import { storedDType, torchDType } from './stored-dtype.js';
 
@@ -35,5 +35,21 @@ export async function writeTensorFile(
 /** A tensor as the writers of files take it: its bytes are fetched when their turn has come. */
 export function tensorSource(name: string, tensor: Tensor): TensorSource {
   const { dtype, shape } = tensor;
-  return { name, dtype: storedDType(dtype), shape, bytes: () => tensor.toBytes() };
+  return { name, dtype: storedDType(dtype), shape, bytes: () => bytePieces(tensor) };
+}
+
+/** Bytes that are handed to a writer at a time. */
+const PIECE = 32 * 2 ** 20;
+
+/** The bytes of a dense tensor on any device, a piece at a time. */
+export function* bytePieces(
+  tensor: Tensor,
+  { signal }: { signal?: AbortSignal | undefined } = {},
+): IterableIterator<Uint8Array> {
+  const step = PIECE / dtypeBytes(tensor.dtype);
+  for (let at = 0; at < tensor.numel; at += step) {
+    signal?.throwIfAborted();
+    const length = Math.min(step, tensor.numel - at);
+    yield noGrad(() => scope(() => tensor.view([-1]).narrow(0, at, length).toBytes()));
+  }
 }

@@ -5,6 +5,7 @@
 
 import { toPlain, type PlainError } from '../../base/plain-error.js';
 import type { Exchange, ShareFacts } from '../../data/index.js';
+import { errorOfRank, makeCommon } from '../../parallel/index.js';
 import type { Ranks } from '../run/ranks.js';
 
 /** What a rank tells before an update. */
@@ -43,11 +44,8 @@ export class Agreement {
     this.signal?.throwIfAborted();
     return told.map((each, rank) => {
       if (each.error === null) return each.share!;
-      const { ranks } = this;
-      return {
-        ...each.share!,
-        error: rank === ranks.rank ? ranks.agreeOn(error) : ranks.errorFrom(each.error),
-      };
+      const isOwn = rank === this.ranks.rank;
+      return { ...each.share!, error: isOwn ? makeCommon(error) : errorOfRank(rank, each.error) };
     });
   };
 
@@ -60,7 +58,7 @@ export class Agreement {
     const { signal, peakBytes } = this.options;
     const stop = signal?.aborted === true;
     const told: Told = { ...own, stop, peakBytes: peakBytes() };
-    const all = await this.ranks.exchange('facts of the update', told);
+    const all = await this.ranks.gather('facts of the update', told);
     this.peaks = all.map((each) => each.peakBytes);
     const stopped = all.findIndex((each) => each.stop);
     if (stopped >= 0 && !this.stop.signal.aborted) {

@@ -9,6 +9,7 @@ import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/e
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.js';
 import { drive, makeBatch, type Batch } from '../../models/index.js';
+import { together, type Peers, type TensorPart } from '../../parallel/index.js';
 import { hold, memoryStats, noGrad, resetPeak, type Holding } from '../../torch/index.js';
 import type {
   CheckpointEvent,
@@ -20,16 +21,17 @@ import type {
   WarningEvent,
 } from '../events.js';
 import { NonFiniteWatch } from './non-finite-watch.js';
-import { describeParts, partChanges, trainsWith } from '../checkpoint/frozen-parts.js';
+import {
+  describeParts,
+  partChanges,
+  type PartChanges,
+  trainsWith,
+} from '../checkpoint/frozen-parts.js';
 import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
 import type { RunFolder } from '../run/run-folder.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
-import {
-  optimizerBytes,
-  readTrainerState,
-  writeTrainerState,
-} from '../checkpoint/trainer-state.js';
+import { readTrainerState, stateParts, writeTrainerState } from '../checkpoint/trainer-state.js';
 import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
 import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run-plan.js';
@@ -95,19 +97,31 @@ export class Trainer {
   private stopEarly = false;
   /** Nothing is half done, neither an update nor a checkpoint. */
   private steady = true;
+  private readonly peers: Peers;
 
   constructor(private readonly parts: TrainerParts) {
     const { validation, precision } = parts.recipe;
     this.plan = parts.plan;
+    this.peers = parts.ranks.beside('checkpoints');
     this.tally = new Tally(parts.told);
     this.setup = makeUpdateSetup(parts);
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
   }
 
-  /** Bytes of one checkpoint. */
-  get checkpointBytes(): number {
-    return this.parts.weights.bytes + optimizerBytes(this.setup);
+  /** Bytes of one checkpoint, of all ranks; every rank asks. */
+  async checkpointBytes(): Promise<number> {
+    const own = this.savedParts()
+      .flat()
+      .reduce((sum, { tensor, writes }) => sum + (writes ? tensor.bytes : 0), 0);
+    const all = await this.peers.gather('bytes of a checkpoint', own);
+    return all.reduce((sum, each) => sum + each, 0);
+  }
+
+  /** This rank's parts of the weights, and of the optimizer's state. */
+  private savedParts(): [TensorPart[], TensorPart[]] {
+    const { store } = this.setup;
+    return [this.parts.weights.partsOf(store.parameters()), stateParts(this.setup, this.peers)];
   }
 
   /**
@@ -118,9 +132,14 @@ export class Trainer {
    */
   async resume({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
     const { model, trainable, weights } = this.parts;
-    const changed = await partChanges(model, path, trainable.parameters.keys());
-    await weights.read(path, changed);
-    const counters = await readTrainerState(path, this.setup, {
+    let changed!: PartChanges;
+    // What may fail on one rank alone comes before what all of them read together.
+    await together(this.peers, 'weights of the checkpoint', async () => {
+      changed = await partChanges(model, path, trainable.parameters.keys());
+      await weights.read(path, this.setup.store.parameters(), changed);
+    });
+    const state = stateParts(this.setup, this.peers);
+    const counters = await readTrainerState(path, state, this.peers, {
       isFrozen: (name) => changed.frozen.has(trainsWith(model, name)!),
       isThawed: (name) => changed.thawed.has(trainsWith(model, name)!),
     });
@@ -334,29 +353,28 @@ export class Trainer {
   }
 
   private async checkpoint(run: RunPlace): Promise<CheckpointEvent> {
-    this.steady = false;
-    const event = await this.parts.ranks.first('checkpoint', () => this.write(run));
-    this.saved = event;
-    this.steady = true;
-    return event;
-  }
-
-  private async write(run: RunPlace): Promise<CheckpointEvent> {
     const { weights, recipe } = this.parts;
     const { update, cursor, plan } = this;
     const begun = performance.now();
+    this.steady = false;
     const { path, bytes } = await writeCheckpoint(run.checkpoints, {
       update,
       validationLoss: this.tally.validationLoss(update),
+      peers: this.peers,
       write: async (folder) => {
-        await weights.write(folder);
+        const [model, optimizer] = this.savedParts();
+        await weights.write(folder, model, this.peers);
         const validation = this.stopping.state();
         const counters = { update, plan, cursor, validation, ...this.tally.counters };
-        await writeTrainerState(folder, this.setup, counters);
+        await writeTrainerState(folder, optimizer, counters, this.peers);
       },
     });
-    await pruneCheckpoints(run.checkpoints, { ...recipe.checkpoints, update });
-    await run.setState('running', { updates: update, plannedUpdates: this.plan.planned });
+    this.saved = { update, path };
+    if (this.parts.ranks.speaks) {
+      await pruneCheckpoints(run.checkpoints, { ...recipe.checkpoints, update });
+      await run.setState('running', { updates: update, plannedUpdates: this.plan.planned });
+    }
+    this.steady = true;
     const seconds = (performance.now() - begun) / 1000;
     return { type: 'checkpoint', update, path, bytes, seconds };
   }
@@ -364,7 +382,7 @@ export class Trainer {
   /** A checkpoint for a run that an error ends, unless there is one or should be none. */
   private async *saveBefore(error: unknown, place: RunPlace): AsyncGenerator<TrainEvent, void> {
     if (!this.steady || this.update === 0 || UNSAVED.some((kind) => error instanceof kind)) return;
-    if (!this.parts.ranks.hasAgreedOn(error)) return; // nobody else would come to the checkpoint
+    if (!this.parts.ranks.endWith(error)) return; // nobody else would come to the checkpoint
     try {
       yield* this.flush();
     } catch {

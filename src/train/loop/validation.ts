@@ -54,7 +54,7 @@ export async function validationLoss(
         supervised += batch.counts.supervised;
       }
     }
-    const all = await ranks.exchange('validation', { sum: sum.item(), supervised });
+    const all = await ranks.gather('validation', { sum: sum.item(), supervised });
     const total = (of: (each: (typeof all)[number]) => number): number =>
       all.reduce((before, each) => before + of(each), 0);
     supervised = total((each) => each.supervised);

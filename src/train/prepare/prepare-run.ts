@@ -148,7 +148,7 @@ export async function* prepareRun(
     };
   } finally {
     if (!ready) {
-      (unowned)?.dispose();
+      unowned?.dispose();
       await close();
     }
   }

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 
 import { EnvironmentError } from '../../base/errors.js';
 import { writeError } from '../../base/system-error.js';
+import { makeCommon } from '../../parallel/index.js';
 import type { Ranks } from './ranks.js';
 import type { RunFolder } from './run-folder.js';
 
@@ -65,13 +66,13 @@ async function requireSeen(ranks: Ranks, path: string): Promise<void> {
     return text;
   });
   const found = await readFile(file, 'utf8').catch((error: unknown) => String(error));
-  const told = await ranks.exchange('whether the run folder is seen', {
+  const told = await ranks.gather('whether the run folder is seen', {
     ...{ seen: found === written, host: hostname() },
   });
   if (ranks.speaks) await rm(file, { force: true });
   const blind = told.flatMap(({ seen, host }, rank) => (seen ? [] : [`rank ${rank} on ${host}`]));
   if (blind.length === 0) return;
-  throw ranks.agreeOn(
+  throw makeCommon(
     new EnvironmentError(
       `The run folder ${path} of rank 0 on ${told[0]!.host} is not seen by ${blind.join(', ')}.`,
       {

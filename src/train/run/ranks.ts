@@ -4,30 +4,23 @@
  */
 
 import { UsageError } from '../../base/errors.js';
-import { fromPlain, toPlain, type PlainError } from '../../base/plain-error.js';
 import {
+  ALONE,
+  isCommon,
+  makeCommon,
+  onFirst,
+  peersOf,
   placeFromEnvironment,
   rendezvous,
   type HeartbeatOptions,
+  type Peers,
   type World,
 } from '../../parallel/index.js';
 import { torchFacts } from '../../torch/index.js';
 
-/** Errors with which all ranks end. */
-const agreed = new WeakSet<object>();
-
-/** Whether the first rank ends with this error too, and so tells of it. */
-export function isToldByFirst(error: unknown): boolean {
-  return error instanceof Error && agreed.has(error);
-}
-
-export class Ranks {
-  private lost = false;
-
+export class Ranks implements Peers {
   /** @param world `null` for a process that is alone */
-  constructor(readonly world: World | null = null) {
-    void world?.lost.then(() => (this.lost = true));
-  }
+  constructor(readonly world: World | null = null) {}
 
   get rank(): number {
     return this.world?.rank ?? 0;
@@ -47,32 +40,27 @@ export class Ranks {
     return this.rank === 0;
   }
 
-  /** Tells all ranks a value, and gives what each has told, by rank. All call it, in the same order. */
-  async exchange<T>(label: string, own: T): Promise<readonly T[]> {
+  /** The same ranks for something that goes on beside the program, such as a checkpoint that is written. */
+  beside(what: string): Peers {
+    return this.world === null ? ALONE : peersOf(this.world, what);
+  }
+
+  /** Tells all ranks a value, plain data, and gives what each has told, by rank. All call it, in the same order. */
+  async gather<T>(label: string, own: T): Promise<T[]> {
     return this.world === null ? [own] : this.world.exchange(label, own);
   }
 
-  /**
-   * Where some rank has failed at something, all of them fail.
-   *
-   * @param error why this one has; `undefined` where it has not
-   * @param signal of this rank, whose reason is what ends it once it is raised
-   * @throws the error of the first that has
-   */
-  async agree(label: string, error: unknown, signal?: AbortSignal): Promise<void> {
-    const told = await this.exchange(label, error === undefined ? null : toPlain(error));
-    const first = told.findIndex((each) => each !== null);
-    if (first < 0) return;
-    if (first === this.rank) throw this.agreeOn(error);
-    throw signal?.aborted === true ? this.agreeOn(signal.reason) : this.errorFrom(told[first]!);
+  /** Something that the first rank does, while the others wait; all get what it gave, or fail as it did. */
+  first<T>(label: string, step: () => Promise<T>): Promise<T> {
+    return onFirst(this, label, step);
   }
 
   /** All ranks must have been given the same. @throws UsageError `E_RANKS_DIFFER` */
   async requireSame(what: string, own: string): Promise<void> {
-    const told = await this.exchange(what, own);
+    const told = await this.gather(what, own);
     const other = told.findIndex((each) => each !== told[0]);
     if (other < 0) return;
-    throw this.agreeOn(
+    throw makeCommon(
       new UsageError(`Rank ${other} has another ${what} than rank 0.`, {
         code: 'E_RANKS_DIFFER',
         hint: 'Start all ranks with the same command, on the same files.',
@@ -80,52 +68,14 @@ export class Ranks {
     );
   }
 
-  /**
-   * Something that the first rank does, while the others wait.
-   *
-   * @returns what it gave, on all ranks
-   * @throws what it threw, on all ranks
-   */
-  async first<T>(label: string, work: () => Promise<T>): Promise<T> {
-    if (this.world === null) return work();
-    let own: { value?: T | undefined; error?: unknown } = {};
-    if (this.rank === 0) {
-      own = await work().then(
-        (value) => ({ value }),
-        (error: unknown) => ({ error }),
-      );
-    }
-    const failed = 'error' in own;
-    const told: { value?: T | undefined; error?: PlainError } = failed
-      ? { error: toPlain(own.error) }
-      : { value: own.value };
-    const [result] = await this.exchange(label, told);
-    if (result?.error === undefined) return result!.value as T;
-    throw failed ? this.agreeOn(own.error) : this.errorFrom(result.error);
-  }
-
-  /** An error that another rank has told to all. */
-  errorFrom(plain: PlainError): Error {
-    const error = fromPlain(plain);
-    agreed.add(error);
-    return error;
-  }
-
-  /** All ranks end with this error. */
-  agreeOn<E>(error: E): E {
-    if (error instanceof Error) agreed.add(error);
-    return error;
-  }
-
   /** Whether all ranks end with this error, at the same place of the program, and are there. */
-  hasAgreedOn(error: unknown): boolean {
-    if (this.world === null) return true;
-    return !this.lost && isToldByFirst(error);
+  endWith(error: unknown): boolean {
+    return this.world === null || (this.world.loss === undefined && isCommon(error));
   }
 
   /** Leaves the others; with an error, they end too. */
   async close(error?: unknown): Promise<void> {
-    await this.world?.close(this.hasAgreedOn(error) ? undefined : error);
+    await this.world?.close(this.endWith(error) ? undefined : error);
   }
 }
 

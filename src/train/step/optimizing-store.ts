@@ -4,6 +4,7 @@
  */
 
 import { gradientFactor, type AdamW, type Gate } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
 import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
@@ -60,9 +61,8 @@ export abstract class OptimizingStore {
   /** Frees what an update held. */
   abstract clear(): void;
 
-  /** What a checkpoint must hold of the optimizer, by name. */
-  state(): Map<string, Tensor> {
-    return this.optimizing.optimizer.state();
+  state(): readonly TensorPart[] {
+    return wholeParts(this.optimizing.optimizer.state(), ALONE);
   }
 
   dispose(): void {

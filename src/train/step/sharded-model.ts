@@ -4,8 +4,13 @@
  */
 
 import type { SegmentBase, SegmentedModel } from '../../models/index.js';
-import { FlatBuffer, type ProcessGroup } from '../../parallel/index.js';
-import type { ParameterGroup } from '../../optim/index.js';
+import { parameterOf, type ParameterGroup } from '../../optim/index.js';
+import {
+  FlatBuffer,
+  type ProcessGroup,
+  type TensorPart,
+  wholeParts,
+} from '../../parallel/index.js';
 import type { Tensor } from '../../torch/index.js';
 
 /** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
@@ -34,10 +39,11 @@ export class ShardedModel {
    * replaced and freed.
    */
   constructor(
-    model: SegmentedModel,
-    { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
-    stage: ZeroStage,
+    private readonly model: SegmentedModel,
+    private readonly place: Pick<ProcessGroup, 'rank' | 'size'>,
+    private readonly stage: ZeroStage,
   ) {
+    const { rank, size: ranks } = place;
     const segments = [...model.segments, model.head];
     const isVisual = new Map(model.segments.map(({ name, visual }) => [name, visual]));
     /** Names of the segments that read each parameter. */
@@ -85,7 +91,9 @@ export class ShardedModel {
   groupsOf(groups: readonly ParameterGroup[], stage: ZeroStage): ParameterGroup[] {
     const own = new Map(
       this.trained.flatMap(({ buffer }) => [
-        ...(stage === 0 ? buffer.leaves : buffer.piecesIn(buffer.slice)),
+        ...(stage === 0
+          ? buffer.leaves
+          : buffer.parts.map(({ name, tensor }) => [name, tensor] as const)),
       ]),
     );
     return groups.map((group) => ({
@@ -97,6 +105,32 @@ export class ShardedModel {
         }),
       ),
     }));
+  }
+
+  /** This rank's parts of all parameters: pieces of those that lie in buffers which do not stay whole. */
+  parts(): readonly TensorPart[] {
+    const cut = this.stage === 3 ? this.units : [];
+    const inPieces = new Set(cut.flatMap(({ buffer }) => [...buffer.leaves.keys()]));
+    const whole = [...this.model.namedParameters()].filter(([name]) => !inPieces.has(name));
+    return [
+      ...wholeParts(new Map(whole), this.place),
+      ...cut.flatMap(({ buffer }) => buffer.parts),
+    ];
+  }
+
+  /** The optimizer's state as parts, by the pieces that it is kept of. */
+  partsOf(state: ReadonlyMap<string, Tensor>): readonly TensorPart[] {
+    if (this.stage === 0) return wholeParts(state, this.place);
+    const pieces = new Map(
+      this.trained.flatMap(({ buffer }) => buffer.parts).map((part) => [part.name, part]),
+    );
+    return [...state].map(([name, tensor]) => {
+      const { shape, from, writes } = pieces.get(parameterOf(name))!;
+      // The step count is one number, which every rank with a piece has.
+      return tensor.ndim === 0
+        ? { name, shape: [], from: 0, tensor, writes: writes && from === 0 }
+        : { name, shape, from, tensor, writes };
+    });
   }
 
   dispose(): void {

@@ -41,8 +41,9 @@ interface Given {
 }
 
 /** One rank of so many, on meta, whose calls to the group are counted. */
-async function ghostRank({ stage, ranks, trains, tied = false, policy = 'keep' }: Given) {
-  const group = await ProcessGroup.fake(0, ranks);
+async function ghostRank(given: Given, place = 0) {
+  const { stage, ranks, trains, tied = false, policy = 'keep' } = given;
+  const group = await ProcessGroup.fake(place, ranks);
   const model = ghostLlava({ tied });
   for (const [name, parameter] of model.namedParameters()) {
     parameter.requiresGrad_(TRAINS[trains](name));
@@ -136,6 +137,36 @@ test.each([1, 2, 4])('what stays on one of %i ranks is its share', async (ranks)
     .reduce((sum, [, { bytes }]) => sum + bytes, 0);
   const slices = sharded.trained.reduce((sum, { buffer }) => sum + buffer.slice.bytes, 0);
   expect(moments).toBeLessThanOrEqual(slices);
+});
+
+describe.each([0, 1, 2, 3] as const)('parts of 3 ranks in stage %i', (stage) => {
+  const trains = 'the decoder';
+  test.each(['parameters', 'state'] as const)('write all elements of %s once', async (kind) => {
+    const plain = ghostLlava({ tied: true });
+    open.push(plain);
+    const written = new Map<string, number[]>();
+    for (let place = 0; place < 3; place++) {
+      const { setup } = await ghostRank({ stage, ranks: 3, trains, tied: true }, place);
+      for (const { name, shape, from, tensor, writes } of setup.store[kind]()) {
+        const length = shape.reduce((product, each) => product * each, 1);
+        const times = written.get(name) ?? new Array<number>(length).fill(0);
+        expect([name, times.length]).toEqual([name, length]);
+        expect(from + tensor.numel).toBeLessThanOrEqual(length);
+        for (let i = 0; writes && i < tensor.numel; i++) times[from + i]!++;
+        written.set(name, times);
+      }
+    }
+    const names = [...plain.namedParameters().keys()];
+    expect([...written.keys()].sort()).toEqual(
+      kind === 'parameters'
+        ? names.sort()
+        : names
+            .filter(TRAINS[trains])
+            .flatMap((name) => ['exp_avg', 'exp_avg_sq', 'step'].map((each) => `${name}.${each}`))
+            .sort(),
+    );
+    expect([...written.values()].flat().every((times) => times === 1)).toBe(true);
+  });
 });
 
 /** This process as the only rank of a job. */

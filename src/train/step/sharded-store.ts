@@ -14,7 +14,7 @@
 
 import type { Pause, Phase, SegmentBase, Steps } from '../../models/index.js';
 import { tensorNorms } from '../../optim/index.js';
-import type { FlatBuffer, ProcessGroup, Work } from '../../parallel/index.js';
+import type { FlatBuffer, ProcessGroup, TensorPart, Work } from '../../parallel/index.js';
 import {
   empty,
   hold,
@@ -246,6 +246,15 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
         ]);
       }),
     );
+  }
+
+  override state(): readonly TensorPart[] {
+    const { model, optimizer } = this.options;
+    return model.partsOf(optimizer.state());
+  }
+
+  parameters(): readonly TensorPart[] {
+    return this.options.model.parts();
   }
 
   clear(): void {

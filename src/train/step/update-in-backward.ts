@@ -8,6 +8,7 @@
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
 import { tensorNorms } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import { cat, empty, hold, noGrad, scope, type Holding, type Tensor } from '../../torch/index.js';
 import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
@@ -127,6 +128,10 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
         };
       }),
     );
+  }
+
+  parameters(): readonly TensorPart[] {
+    return wholeParts(this.options.model.namedParameters(), ALONE);
   }
 
   clear(): void {
