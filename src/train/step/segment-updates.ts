@@ -4,7 +4,7 @@
  */
 
 import { cat, empty, noGrad, scope, type Tensor } from '../../torch/index.js';
-import type { OptimizingStoreOptions } from './optimizing-store.js';
+import type { GatedUpdate, OptimizingStoreOptions } from './optimizing-store.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
 import { OPTIMIZER_STREAM } from './randomness.js';
 
@@ -17,6 +17,8 @@ export interface SegmentSums {
   readonly names: readonly string[];
   /** Of the optimizer's streams of random numbers. */
   readonly stream: number;
+  /** Applies them. */
+  readonly update: (update: GatedUpdate) => void;
 }
 
 export class SegmentUpdates {
@@ -30,7 +32,7 @@ export class SegmentUpdates {
   private readonly names: string[] = [];
 
   constructor(
-    private readonly options: Omit<OptimizingStoreOptions, 'clipNorm'>,
+    private readonly options: Pick<OptimizingStoreOptions, 'gate' | 'randomness'>,
     start: UpdateStart,
   ) {
     const { tokens, lossFactor } = start;
@@ -38,17 +40,17 @@ export class SegmentUpdates {
     this.divisor = noGrad(() => scope(() => tokens.clamp(1).mul(lossFactor))).keep();
   }
 
-  apply(segment: string, { gradients, squares, names, stream }: SegmentSums): void {
-    const { optimizer, gate, randomness } = this.options;
-    const { scheduleFactor, update } = this.start;
+  apply(segment: string, { gradients, squares, names, stream, update }: SegmentSums): void {
+    const { gate, randomness } = this.options;
+    const { scheduleFactor, update: index } = this.start;
     noGrad(() =>
       scope(() => {
         const isBad = squares.sum(null).isfinite().logicalNot().to('float32');
         const flag = gate.flag(isBad);
-        optimizer.update({
+        update({
           ...{ gradients, scheduleFactor, divisor: this.divisor },
           foundInf: flag,
-          generator: randomness.of(OPTIMIZER_STREAM + stream, { update, microBatch: 0 }),
+          generator: randomness.of(OPTIMIZER_STREAM + stream, { update: index, microBatch: 0 }),
         });
         this.gates.push(segment);
         this.flags.push(flag.keep());
