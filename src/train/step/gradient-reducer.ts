@@ -205,14 +205,17 @@ export class GradientReducer {
     while (this.running.length + this.begun.length > 0) yield this.advance();
   }
 
-  /** The sum over ranks of a buffer's gradients (S), this rank's part; in fp32 where several were added. */
-  sliceOf(unit: ShardUnit): Tensor {
-    return this.sums.get(unit)!.slice!;
+  /**
+   * The sum over ranks of a buffer's gradients (S), this rank's part; in fp32 where several were added; `null` where it is not complete
+   * or was freed.
+   */
+  sliceOf(unit: ShardUnit): Tensor | null {
+    return this.sums.get(unit)!.slice;
   }
 
   freeSlice(unit: ShardUnit): void {
     const sums = this.sums.get(unit)!;
-    sums.slice!.dispose();
+    sums.slice?.dispose();
     sums.slice = null;
   }
 

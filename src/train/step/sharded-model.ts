@@ -29,10 +29,15 @@ export interface ShardUnit {
   readonly visual: boolean;
 }
 
+/** What is kept in host memory: the optimizer's states and masters, or in stage 3 the slices of all parameters as well. */
+export type Offload = 'none' | 'optimizer' | 'parameters';
+
 export interface ShardingOptions {
   readonly stage: ZeroStage;
   /** Type of the optimizer's weights: in stage 3 the slices of what trains are kept in it. @default that of the parameters */
   readonly master?: DType | undefined;
+  /** With it the masters are the host's. @default 'none' */
+  readonly offload?: Offload | undefined;
 }
 
 export class ShardedModel {
@@ -52,7 +57,7 @@ export class ShardedModel {
   constructor(
     private readonly model: SegmentedModel,
     { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
-    { stage, master }: ShardingOptions,
+    { stage, master, offload = 'none' }: ShardingOptions,
   ) {
     const segments = [...model.segments, model.head];
     const first = model.segments.findIndex(trains);
@@ -77,7 +82,10 @@ export class ShardedModel {
     }
     this.units = [...members.values()].map(({ readers: by, parameters }) => {
       const trained = parameters.values().next().value!.requiresGrad;
-      const kept = trained ? master : undefined;
+      const kept = {
+        dtype: trained && offload === 'none' ? master : undefined,
+        host: offload === 'parameters',
+      };
       const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3, kept });
       for (const [name, leaf] of buffer.leaves) model.load(name, leaf);
       return {
@@ -102,9 +110,15 @@ export class ShardedModel {
     return this.bySegment.get(name)!;
   }
 
-  /** The same groups over what this rank updates: its pieces of the parameters, flat. */
-  groupsOf(groups: readonly ParameterGroup[]): ParameterGroup[] {
-    const own = this.pieces;
+  /**
+   * The same groups over what this rank updates: its pieces of the parameters, flat.
+   *
+   * @param own the pieces. @default those of the slices
+   */
+  groupsOf(
+    groups: readonly ParameterGroup[],
+    own: ReadonlyMap<string, Tensor> = this.pieces,
+  ): ParameterGroup[] {
     const from = new Map(
       this.trained.flatMap(({ buffer }) => buffer.pieces.map((piece) => [piece.name, piece.from])),
     );

@@ -12,11 +12,12 @@ import { ProcessGroup, rendezvous, type World } from '../../parallel/index.js';
 import { freePort } from '../../parallel/launch.js';
 import { liveTensors, noGrad, type DType } from '../../torch/index.js';
 import { AccumulatingStore } from './accumulating-store.js';
+import { HostOptimizer } from './host-optimizer.js';
 import { memoryPolicies, type MemoryPolicy } from './memory-policy.js';
 import { Randomness } from './randomness.js';
 import { openRankGroups } from './rank-groups.js';
 import { RANK_NUMBERS } from './parameter-store.js';
-import { ShardedModel, type ShardUnit, type ZeroStage } from './sharded-model.js';
+import { ShardedModel, type Offload, type ShardUnit, type ZeroStage } from './sharded-model.js';
 import { ShardedStore } from './sharded-store.js';
 import { ShardedUpdateInBackward } from './sharded-update-in-backward.js';
 import {
@@ -56,6 +57,7 @@ interface Chosen {
   reshardAfterForward?: boolean;
   shardOver?: number;
   master?: DType;
+  offload?: Offload;
   updateInBackward?: boolean;
 }
 
@@ -85,12 +87,14 @@ async function rank(
   const parameters = new Map([...model.namedParameters()].filter(([, p]) => p.requiresGrad));
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
   const ranks = await openRankGroups(world, { stage, shardOver });
-  const sharded = new ShardedModel(model, ranks.shards, { stage, master: more.master });
-  const optimizer = new AdamW(sharded.groupsOf(groups), { eps: 1e-2 });
+  const { master, offload = 'none', updateInBackward = false } = more;
+  const sharded = new ShardedModel(model, ranks.shards, { stage, master, offload });
+  const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, { eps: 1e-2 });
+  const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), { eps: 1e-2 });
   const randomness = new Randomness(1);
   const gate = new Gate(device);
-  const parts = { model: sharded, groups: ranks, stage, optimizer, gate, randomness };
-  const Strategy = more.updateInBackward === true ? ShardedUpdateInBackward : ShardedStore;
+  const parts = { model: sharded, groups: ranks, stage, optimizer, gate, randomness, host };
+  const Strategy = updateInBackward ? ShardedUpdateInBackward : ShardedStore;
   const store = new Strategy({ ...parts, reshardAfterForward });
   open.push(model, store);
   const setup: UpdateSetup = {
@@ -415,6 +419,67 @@ test.each([0, 1, 2, 3] as const)(
     }
   },
 );
+
+const OFFLOADS = ([0, 1, 2, 3] as const)
+  .flatMap((stage) => [
+    [stage, 'optimizer'] as const,
+    ...(stage === 3 ? [[stage, 'parameters'] as const] : []),
+  ])
+  .flatMap(([stage, offload]) =>
+    [false, true].map((inBackward) => [stage, offload, inBackward] as const),
+  );
+
+test.each(OFFLOADS)(
+  'stage %i with the %s in host memory is the same training (in the backward: %s), and leaks nothing',
+  async (stage, offload, updateInBackward) => {
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      const world = await aloneWorld();
+      const [near, far] = [tinyLlava({ tied: true, dtype }), tinyLlava({ tied: true, dtype })];
+      for (const parameter of [near, far].flatMap((model) => model.parameters())) {
+        parameter.requiresGrad_();
+      }
+      const { setup: a } = await rank(near, world, 'cpu', { stage: 1, updateInBackward });
+      const { setup: b } = await rank(far, world, 'cpu', { stage, offload, updateInBackward });
+      for (const update of [0, 1, 2]) {
+        const batch = update === 1 ? tinyTextBatch() : tinyBatch(update);
+        const expected = (await drive(runUpdate(a, update, [batch]))).numbers.read();
+        await b.store.settle();
+        const before = liveTensors();
+        const actual = (await drive(runUpdate(b, update, [batch]))).numbers.read();
+        await b.store.settle();
+        expect(liveTensors()).toBeLessThanOrEqual(before);
+        expect([...actual.lossSum, ...actual.norm]).toEqual([
+          ...expected.lossSum,
+          ...expected.norm,
+        ]);
+      }
+      expect(stateBytes(b.store)).toEqual(stateBytes(a.store));
+    }
+  },
+);
+
+/** The optimizer's state by name. */
+function stateBytes(store: UpdateSetup['store']): ReadonlyMap<string, readonly number[]> {
+  const state = store.state().map(({ name, tensor }) => [name, [...tensor.toBytes()]] as const);
+  return new Map(state.toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+test('what is not finite leaves masters, moments and steps in host memory as they were', async () => {
+  const model = tinyLlava();
+  for (const parameter of model.parameters()) parameter.requiresGrad_();
+  const { setup } = await rank(model, await aloneWorld(), 'cpu', {
+    stage: 2,
+    offload: 'optimizer',
+  });
+  (await drive(runUpdate(setup, 0, [tinyBatch()]))).numbers.dispose();
+  await setup.store.settle();
+  const before = stateBytes(setup.store);
+  noGrad(() => model.namedParameters().get('model.language_model.norm.weight')!.fill_(NaN));
+  const { foundInf } = (await drive(runUpdate(setup, 1, [tinyBatch()]))).numbers.read();
+  await setup.store.settle();
+  expect([...foundInf]).toEqual([1]);
+  expect(stateBytes(setup.store)).toEqual(before);
+});
 
 test.each([0, 1, 2, 3] as const)(
   'an update in stage %i that is abandoned anywhere leaves nothing behind, and the next one is as if it had not been',
