@@ -237,6 +237,11 @@ export class AdamW {
   }
 }
 
+/** The parameter that a tensor of the state belongs to. */
+export function parameterOf(name: string): string {
+  return name.replace(/\.(master|exp_avg|exp_avg_sq|step)$/, '');
+}
+
 /** Rounds parameters from the copies that are kept beside them. */
 function roundMasters(states: readonly ParameterState[]): void {
   const copied = states.filter(({ parameter, master }) => master !== parameter);

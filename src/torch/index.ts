@@ -9,6 +9,7 @@ export * from './dtype.js';
 export { DisposedError, OperatorError, ThreadError } from './errors.js';
 export * from './mapped-file.js';
 export * from './memory.js';
+export * from './profile.js';
 export type { Device, TorchFacts } from './native.js';
 export * from './operators.generated.js';
 export * from './random.js';

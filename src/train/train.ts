@@ -97,7 +97,7 @@ async function* runRecipe(
     const there = existing === undefined ? 0 : (await listCheckpoints(existing.checkpoints)).length;
     // One more while it is written, before the oldest goes.
     const more = Math.max(1, keep + Number(keepBest) + 1 - there);
-    const bytes = trainer.checkpointBytes * more;
+    const bytes = (await trainer.checkpointBytes()) * more;
     await requireFree(existing?.path ?? recipe.run.root, bytes, 'the checkpoints of the run');
     signal?.throwIfAborted();
     const changes = checkpoint === undefined ? [] : await trainer.resume(checkpoint);

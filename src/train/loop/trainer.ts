@@ -9,6 +9,7 @@ import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/e
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.js';
 import { drive, makeBatch, type Batch } from '../../models/index.js';
+import { ALONE, type Peers, type TensorPart } from '../../parallel/index.js';
 import { hold, noGrad, resetPeak, type Holding } from '../../torch/index.js';
 import type {
   CheckpointEvent,
@@ -24,11 +25,7 @@ import { describeParts, partChanges, trainsWith } from '../checkpoint/frozen-par
 import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoints.js';
 import type { RunFolder } from '../run/run-folder.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
-import {
-  optimizerBytes,
-  readTrainerState,
-  writeTrainerState,
-} from '../checkpoint/trainer-state.js';
+import { readTrainerState, stateParts, writeTrainerState } from '../checkpoint/trainer-state.js';
 import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
 import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run-plan.js';
@@ -56,6 +53,8 @@ export interface TrainerParts extends UpdateSetupParts {
   readonly data: TrainingData;
   /** Needed where the recipe has probe questions. */
   readonly answer?: Answer | undefined;
+  /** Who trains together. @default this process alone */
+  readonly peers?: Peers | undefined;
   /** Kinds of warnings about records that are told before the first update. */
   readonly told?: readonly DataWarning[] | undefined;
 }
@@ -91,19 +90,31 @@ export class Trainer {
   private stopEarly = false;
   /** Nothing is half done, neither an update nor a checkpoint. */
   private steady = true;
+  private readonly peers: Peers;
 
   constructor(private readonly parts: TrainerParts) {
     const { validation, precision } = parts.recipe;
     this.plan = parts.plan;
+    this.peers = parts.peers ?? ALONE;
     this.tally = new Tally(parts.told);
     this.setup = makeUpdateSetup(parts);
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
   }
 
-  /** Bytes of one checkpoint. */
-  get checkpointBytes(): number {
-    return this.parts.weights.bytes + optimizerBytes(this.setup);
+  /** Bytes of one checkpoint, of all ranks; every rank asks. */
+  async checkpointBytes(): Promise<number> {
+    const own = this.savedParts()
+      .flat()
+      .reduce((sum, { tensor, writes }) => sum + (writes ? tensor.bytes : 0), 0);
+    const all = await this.peers.gather('bytes of a checkpoint', own);
+    return all.reduce((sum, each) => sum + each, 0);
+  }
+
+  /** This rank's parts of the weights, and of the optimizer's state. */
+  private savedParts(): [TensorPart[], TensorPart[]] {
+    const { store } = this.setup;
+    return [this.parts.weights.partsOf(store.weights()), stateParts(this.setup, this.peers)];
   }
 
   /**
@@ -115,8 +126,9 @@ export class Trainer {
   async resume({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
     const { model, trainable, weights } = this.parts;
     const changed = await partChanges(model, path, trainable.parameters.keys());
-    await weights.read(path, changed);
-    const counters = await readTrainerState(path, this.setup, {
+    await weights.read(path, this.setup.store.weights(), changed);
+    const state = stateParts(this.setup, this.peers);
+    const counters = await readTrainerState(path, state, this.peers, {
       isFrozen: (name) => changed.frozen.has(trainsWith(model, name)!),
       isThawed: (name) => changed.thawed.has(trainsWith(model, name)!),
     });
@@ -311,19 +323,24 @@ export class Trainer {
     const { update, cursor, plan } = this;
     const begun = performance.now();
     this.steady = false;
+    await this.setup.store.settle();
     const { path, bytes } = await writeCheckpoint(run.checkpoints, {
       update,
       validationLoss: this.tally.validationLoss(update),
+      peers: this.peers,
       write: async (folder) => {
-        await weights.write(folder);
+        const [model, optimizer] = this.savedParts();
+        await weights.write(folder, model, this.peers);
         const validation = this.stopping.state();
         const counters = { update, plan, cursor, validation, ...this.tally.counters };
-        await writeTrainerState(folder, this.setup, counters);
+        await writeTrainerState(folder, optimizer, counters, this.peers);
       },
     });
     this.saved = { update, path };
-    await pruneCheckpoints(run.checkpoints, { ...recipe.checkpoints, update });
-    await run.setState('running', { updates: update, plannedUpdates: this.plan.planned });
+    if (this.peers.rank === 0) {
+      await pruneCheckpoints(run.checkpoints, { ...recipe.checkpoints, update });
+      await run.setState('running', { updates: update, plannedUpdates: this.plan.planned });
+    }
     this.steady = true;
     const seconds = (performance.now() - begun) / 1000;
     return { type: 'checkpoint', update, path, bytes, seconds };

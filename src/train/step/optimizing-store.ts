@@ -4,6 +4,7 @@
  */
 
 import { gradientFactor, type AdamW, type Gate } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
 import type { Randomness } from './randomness.js';
@@ -21,10 +22,9 @@ export interface OptimizingStoreOptions {
 export interface CompleteSums {
   /** What this rank updates, by name. */
   readonly gradients: ReadonlyMap<string, Tensor>;
-  /** Norms of these (n). */
-  readonly norms: Tensor;
-  /** Sum of the squares of all gradients; a scalar. */
+  /** Squared norms of whole gradients (n), and the names that belong to them. */
   readonly squares: Tensor;
+  readonly names: readonly string[];
   readonly lossSum: Tensor;
 }
 
@@ -34,10 +34,10 @@ export abstract class OptimizingStore {
   /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
   protected applyAll(
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
-    { gradients, norms, squares, lossSum }: CompleteSums,
+    { gradients, squares, names, lossSum }: CompleteSums,
   ): UpdateOutcome {
     const { optimizer, gate, randomness, clipNorm = null } = this.optimizing;
-    const factor = gradientFactor(squares, tokens, lossFactor, clipNorm);
+    const factor = gradientFactor(squares.sum(null), tokens, lossFactor, clipNorm);
     const foundInf = gate.flag(factor.foundInf);
     optimizer.update({
       ...{ gradients, scheduleFactor, foundInf },
@@ -50,17 +50,19 @@ export abstract class OptimizingStore {
       norm: factor.norm,
       foundInf: foundInf.reshape([1]),
       gates: [],
-      tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
-      tensorNames: [...gradients.keys()],
+      tensorNorms: squares.sqrt().div(tokens.clamp(1).mul(lossFactor)),
+      tensorNames: names,
     };
   }
+
+  /** Until parameters and optimizer are those after the latest update. */
+  async settle(): Promise<void> {}
 
   /** Frees what an update held. */
   abstract clear(): void;
 
-  /** What a checkpoint must hold of the optimizer, by name. */
-  state(): Map<string, Tensor> {
-    return this.optimizing.optimizer.state();
+  state(): readonly TensorPart[] {
+    return wholeParts(this.optimizing.optimizer.state(), ALONE);
   }
 
   dispose(): void {

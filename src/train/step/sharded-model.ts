@@ -4,9 +4,15 @@
  */
 
 import type { SegmentBase, SegmentedModel } from '../../models/index.js';
-import { FlatBuffer, type ProcessGroup } from '../../parallel/index.js';
-import type { ParameterGroup } from '../../optim/index.js';
-import type { Tensor } from '../../torch/index.js';
+import { parameterOf, type ParameterGroup } from '../../optim/index.js';
+import {
+  FlatBuffer,
+  type ProcessGroup,
+  type TensorPart,
+  wholeParts,
+} from '../../parallel/index.js';
+import type { DType, Tensor } from '../../torch/index.js';
+import type { RankGroups } from './rank-groups.js';
 
 /** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
 export type ZeroStage = 0 | 1 | 2 | 3;
@@ -23,10 +29,20 @@ export interface ShardUnit {
   readonly visual: boolean;
 }
 
+export interface ShardingOptions {
+  readonly stage: ZeroStage;
+  /** Type of the optimizer's weights: in stage 3 the slices of what trains are kept in it. @default that of the parameters */
+  readonly master?: DType | undefined;
+}
+
 export class ShardedModel {
   /** In the order of the model. */
   readonly units: readonly ShardUnit[];
   readonly trained: readonly ShardUnit[];
+  /** Segments that run again in the backward. */
+  readonly revisited: ReadonlySet<SegmentBase>;
+  /** What this rank keeps of each parameter in a buffer, flat. */
+  private readonly pieces: ReadonlyMap<string, Tensor>;
   private readonly bySegment: ReadonlyMap<string, readonly ShardUnit[]>;
 
   /**
@@ -34,11 +50,13 @@ export class ShardedModel {
    * replaced and freed.
    */
   constructor(
-    model: SegmentedModel,
+    private readonly model: SegmentedModel,
     { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
-    stage: ZeroStage,
+    { stage, master }: ShardingOptions,
   ) {
     const segments = [...model.segments, model.head];
+    const first = model.segments.findIndex(trains);
+    this.revisited = new Set(first < 0 ? [] : model.segments.slice(first));
     const isVisual = new Map(model.segments.map(({ name, visual }) => [name, visual]));
     /** Names of the segments that read each parameter. */
     const readers = new Map<string, string[]>();
@@ -59,7 +77,8 @@ export class ShardedModel {
     }
     this.units = [...members.values()].map(({ readers: by, parameters }) => {
       const trained = parameters.values().next().value!.requiresGrad;
-      const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3 });
+      const kept = trained ? master : undefined;
+      const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3, kept });
       for (const [name, leaf] of buffer.leaves) model.load(name, leaf);
       return {
         name: by.join(' + '),
@@ -69,6 +88,8 @@ export class ShardedModel {
       };
     });
     this.trained = this.units.filter(({ trained }) => trained);
+    this.pieces = new Map(this.units.flatMap(({ buffer }) => [...buffer.piecesIn(buffer.slice)]));
+    for (const piece of this.pieces.values()) piece.keep();
     this.bySegment = new Map(
       segments.map(({ name }) => [
         name,
@@ -81,19 +102,11 @@ export class ShardedModel {
     return this.bySegment.get(name)!;
   }
 
-  /** The same groups over what this rank updates: whole parameters in stage 0, else its pieces of them, flat. */
-  groupsOf(groups: readonly ParameterGroup[], stage: ZeroStage): ParameterGroup[] {
-    const own = new Map(
-      this.trained.flatMap(({ buffer }) => [
-        ...(stage === 0 ? buffer.leaves : buffer.piecesIn(buffer.slice)),
-      ]),
-    );
+  /** The same groups over what this rank updates: its pieces of the parameters, flat. */
+  groupsOf(groups: readonly ParameterGroup[]): ParameterGroup[] {
+    const own = this.pieces;
     const from = new Map(
-      stage === 0
-        ? []
-        : this.trained.flatMap(({ buffer }) =>
-            buffer.pieces.map((piece) => [piece.name, piece.from]),
-          ),
+      this.trained.flatMap(({ buffer }) => buffer.pieces.map((piece) => [piece.name, piece.from])),
     );
     return groups.map((group) => ({
       ...group,
@@ -107,7 +120,58 @@ export class ShardedModel {
     }));
   }
 
+  /** Of these, by name, those that are kept in another type than the parameters: masters of what is gathered. */
+  masters(): Map<string, Tensor> {
+    const kept = this.trained.filter(({ buffer: { slice, whole } }) => slice.dtype !== whole.dtype);
+    const names = kept.flatMap(({ buffer }) => buffer.pieces.map(({ name }) => name));
+    return new Map(names.map((name) => [name, this.pieces.get(name)!]));
+  }
+
+  /** This rank's parts of all parameters: pieces of those that do not stay whole. Those who have the same take turns at writing. */
+  parts(groups: Pick<RankGroups, 'world' | 'replicas'>): readonly TensorPart[] {
+    const cut = this.units.filter(({ buffer }) => !buffer.resident);
+    const inPieces = new Set(cut.flatMap(({ buffer }) => [...buffer.leaves.keys()]));
+    const whole = [...this.model.namedParameters()].filter(([name]) => !inPieces.has(name));
+    return [...wholeParts(new Map(whole), groups.world), ...this.pieceParts(cut, groups)];
+  }
+
+  /** The optimizer's state, which is kept of the pieces, likewise. */
+  partsOfState(
+    state: ReadonlyMap<string, Tensor>,
+    groups: Pick<RankGroups, 'replicas'>,
+  ): readonly TensorPart[] {
+    const pieces = new Map(
+      this.pieceParts(this.trained, groups).map((part) => [part.name, part] as const),
+    );
+    return [...state].map(([name, tensor]) => {
+      const { shape, from, writes } = pieces.get(parameterOf(name))!;
+      // The step count is one number, which every rank with a piece has.
+      return tensor.ndim === 0
+        ? { name, shape: [], from: 0, tensor, writes: writes && from === 0 }
+        : { name, shape, from, tensor, writes };
+    });
+  }
+
+  private pieceParts(
+    units: readonly ShardUnit[],
+    { replicas }: Pick<RankGroups, 'replicas'>,
+  ): TensorPart[] {
+    return units.flatMap(({ buffer: { whole, layout, pieces } }) =>
+      pieces.map(({ name, from }, i) => ({
+        ...{ name, from, dtype: whole.dtype },
+        shape: layout.stretches.get(name)!.shape,
+        tensor: this.pieces.get(name)!,
+        writes: i % replicas.size === replicas.rank,
+      })),
+    );
+  }
+
   dispose(): void {
+    for (const piece of this.pieces.values()) piece.dispose();
     for (const { buffer } of this.units) buffer.dispose();
   }
+}
+
+function trains(segment: SegmentBase): boolean {
+  return [...segment.parameters().values()].some(({ requiresGrad }) => requiresGrad);
 }

@@ -7,7 +7,8 @@
  */
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
-import { tensorNorms } from '../../optim/index.js';
+import { squaredNorms } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import { cat, empty, hold, noGrad, scope, type Holding, type Tensor } from '../../torch/index.js';
 import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
@@ -30,8 +31,8 @@ interface Progress extends UpdateStart {
   /** What was applied or left out so far, and whether its gradient was not finite; scalars, fp32. */
   readonly gates: string[];
   readonly flags: Tensor[];
-  /** Norms of what was applied so far, segment by segment, and the names that belong to them. */
-  readonly norms: Tensor[];
+  /** Squared norms of what was applied so far, segment by segment, and the names that belong to them. */
+  readonly squares: Tensor[];
   readonly names: string[];
   /** Segments whose gradient each parameter still waits for. */
   readonly missing: Map<string, number>;
@@ -63,7 +64,7 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
       divisor: noGrad(() => scope(() => tokens.clamp(1).mul(lossFactor))).keep(),
       gates: [],
       flags: [],
-      norms: [],
+      squares: [],
       names: [],
       missing: new Map(this.segmentsOf),
     };
@@ -90,11 +91,11 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
 
   private apply(segment: string, gradients: ReadonlyMap<string, Tensor>): void {
     const { optimizer, gate, randomness } = this.options;
-    const { scheduleFactor, divisor, gates, flags, update, norms, names } = this.progress!;
+    const { scheduleFactor, divisor, gates, flags, update, squares, names } = this.progress!;
     noGrad(() =>
       scope(() => {
-        const own = tensorNorms([...gradients.values()], divisor);
-        const isBad = own.square().sum(null).isfinite().logicalNot().to('float32');
+        const own = squaredNorms([...gradients.keys()], gradients, divisor);
+        const isBad = own.sum(null).isfinite().logicalNot().to('float32');
         const flag = gate.flag(isBad);
         optimizer.update({
           ...{ gradients, scheduleFactor, divisor },
@@ -103,18 +104,20 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
         });
         gates.push(segment);
         flags.push(flag.keep());
-        norms.push(own.keep());
+        squares.push(own.keep());
         names.push(...gradients.keys());
       }),
     );
   }
 
   *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
-    const { divisor, gates, flags, norms, names } = this.progress!;
+    const { divisor, gates, flags, squares, names } = this.progress!;
     return hold(() =>
       noGrad(() => {
         const none = empty([0], { dtype: 'float32', device: divisor.device });
-        const tensorNorms = cat([none, ...norms]).div(divisor);
+        const tensorNorms = cat([none, ...squares])
+          .sqrt()
+          .div(divisor);
         const foundInf = cat([none, ...flags.map((flag) => flag.reshape([1]))]);
         this.options.gate.take(foundInf);
         return {
@@ -127,9 +130,13 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
     );
   }
 
+  weights(): readonly TensorPart[] {
+    return wholeParts(this.options.model.namedParameters(), ALONE);
+  }
+
   clear(): void {
-    const { divisor, flags = [], norms = [] } = this.progress ?? {};
-    for (const tensor of [...this.waiting.values(), ...flags, ...norms]) tensor.dispose();
+    const { divisor, flags = [], squares = [] } = this.progress ?? {};
+    for (const tensor of [...this.waiting.values(), ...flags, ...squares]) tensor.dispose();
     divisor?.dispose();
     this.waiting.clear();
     this.progress = undefined;
