@@ -3,14 +3,8 @@
  * group, so it may go on while training does.
  */
 
-import {
-  DataError,
-  EnvironmentError,
-  NonFiniteError,
-  OutOfMemoryError,
-  PatinaError,
-  UsageError,
-} from '../base/errors.js';
+import { EnvironmentError, type PatinaError } from '../base/errors.js';
+import { errorOf, toPlain, type PlainError } from '../base/plain-error.js';
 import type { World } from './world.js';
 
 export interface Peers {
@@ -75,12 +69,26 @@ export function peersOf(
   };
 }
 
-/** An error as it is told to other ranks. */
-interface Failure {
-  readonly message: string;
-  readonly code: string;
-  readonly hint: string;
-  readonly exitCode: number;
+/** Errors with which all ranks end. */
+const common = new WeakSet<object>();
+
+/** Whether all ranks of the job end with this error, at the same place of the program. */
+export function isCommon(error: unknown): boolean {
+  return error instanceof Error && common.has(error);
+}
+
+/** An error of this rank that all of them have been told. */
+export function makeCommon<E>(error: E): E {
+  if (error instanceof Error) common.add(error);
+  return error;
+}
+
+/** The error that another rank has told to all. */
+export function errorOfRank(rank: number, { message, typed }: PlainError): PatinaError {
+  const { exitCode, code, hint } = typed ?? {
+    ...{ exitCode: 1, code: 'E_RANK_FAILED', hint: 'See the log of that rank.' },
+  };
+  return makeCommon(errorOf(exitCode, `rank ${rank}: ${message}`, { code, hint }));
 }
 
 /**
@@ -98,11 +106,11 @@ export async function together<T>(
       (value) => ({ value }),
       (error: unknown) => ({ error }),
     );
-  const told = 'error' in outcome ? { failure: failureOf(outcome.error) } : outcome;
-  const all = await peers.gather<{ value: T } | { failure: Failure }>(label, told);
-  if ('error' in outcome) throw outcome.error;
+  const told = 'error' in outcome ? { failure: toPlain(outcome.error) } : outcome;
+  const all = await peers.gather<{ value: T } | { failure: PlainError }>(label, told);
+  if ('error' in outcome) throw makeCommon(outcome.error);
   return all.map((each, rank) => {
-    if ('failure' in each) throw errorOf(rank, each.failure);
+    if ('failure' in each) throw errorOfRank(rank, each.failure);
     return each.value;
   });
 }
@@ -115,21 +123,4 @@ export async function onFirst<T>(
 ): Promise<T> {
   const [first] = await together(peers, label, () => (peers.rank === 0 ? step() : null));
   return first as T;
-}
-
-function failureOf(error: unknown): Failure {
-  const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof PatinaError) {
-    const { code, hint, exitCode } = error;
-    return { message, code, hint, exitCode };
-  }
-  return { message, code: 'E_RANK_FAILED', hint: 'See the log of that rank.', exitCode: 1 };
-}
-
-const CLASSES = [UsageError, EnvironmentError, DataError, OutOfMemoryError, NonFiniteError];
-
-function errorOf(rank: number, { message, exitCode, ...options }: Failure): PatinaError {
-  // By exit codes from 2 on.
-  const Class = CLASSES[exitCode - 2] ?? PatinaError;
-  return new Class(`rank ${rank}: ${message}`, options);
 }

@@ -21,6 +21,7 @@ import {
   precisionSection,
   scheduleSection,
 } from './optimization.js';
+import { parallelSection } from './parallel.js';
 
 const checkpointsSection = z
   .strictObject({
@@ -86,6 +87,9 @@ export const recipeFields = z
           'the ratio or its square root. Always said at the start.',
       ),
     memory: memorySection.prefault({}).describe('What is kept for the backward pass.'),
+    parallel: parallelSection
+      .prefault({})
+      .describe('What several processes, one for each GPU, share out.'),
     validation: validationSection.optional().describe('Loss on data that is not learnt from.'),
     probes: probesSection
       .prefault({})

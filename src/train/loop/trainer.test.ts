@@ -20,6 +20,7 @@ import { listCheckpoints, newestWhole } from '../checkpoint/checkpoints.js';
 import { tinyLlava, tinySample } from '../step/testing.js';
 import { prepareTrainable } from '../prepare/trainable.js';
 import { TrainedWeights } from '../checkpoint/trained-weights.js';
+import { Ranks } from '../run/ranks.js';
 import { Trainer, type RunOptions, type TrainingData } from './trainer.js';
 
 let folder: string;
@@ -74,6 +75,8 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
         microBatches: parts,
         counts,
         rejected: [],
+        odd: [],
+        shares: [{ counts, rejected: [], odd: [], waitedMs: 0 }],
         cursor,
         waitedMs: 0,
       };
@@ -131,6 +134,7 @@ function tinyTrainer(more: Partial<RecipeInput> = {}, data = tinyData()): Traine
     weights: new TrainedWeights({ model, trainable }),
     data,
     answer: ({ text }) => Promise.resolve(`you ask ${text}`),
+    ranks: new Ranks(),
   });
   open.push(() => model.dispose());
   open.push(() => trainer.dispose());
