@@ -12,7 +12,7 @@ import type { Randomness } from './randomness.js';
 export interface OptimizingStoreOptions {
   readonly optimizer: AdamW;
   readonly gate: Gate;
-  /** Of the stochastic rounding. */
+  /** Draws the stochastic rounding. */
   readonly randomness: Randomness;
   /** Global norm to clip to. @default none */
   readonly clipNorm?: number | null | undefined;
