@@ -262,15 +262,11 @@ export class Trainer {
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
     const { model, device } = this.parts;
     const options = { device: device.device };
-    let firstPosition = 0;
     return hold(() =>
       noGrad(() =>
-        data.microBatches.map(({ samples }) => {
-          if (samples.length === 0) return null;
-          const batch = makeBatch(samples, model.input, { ...options, firstPosition });
-          firstPosition += samples.length;
-          return batch;
-        }),
+        data.microBatches.map(({ samples }) =>
+          samples.length === 0 ? null : makeBatch(samples, model.input, options),
+        ),
       ),
     );
   }

@@ -243,6 +243,24 @@ test('a number of neighbours that does not divide the ranks is refused', async (
   }
 });
 
+test('the optimizer knows which elements of a parameter its pieces are', async () => {
+  const pieces = await Promise.all(
+    [0, 1, 2].map(async (place) => {
+      const { optimizer } = await ghostRank({ stage: 2, ranks: 3, trains: 'all of it' }, place);
+      const { parameters, from } = optimizer.groups[0]!;
+      return [...parameters].map(([name, { numel }]) => ({ name, from: from!.get(name)!, numel }));
+    }),
+  );
+  const reached = new Map<string, number>();
+  for (const { name, from, numel } of pieces.flat()) {
+    expect(from, name).toBe(reached.get(name) ?? 0);
+    reached.set(name, from + numel);
+  }
+  const whole = ghostLlava().namedParameters();
+  expect(reached).toEqual(new Map([...reached].map(([name]) => [name, whole.get(name)!.numel])));
+  expect(pieces.flat().some(({ from }) => from > 0)).toBe(true);
+});
+
 test.each([1, 2, 4])('what stays on one of %i ranks is its share', async (ranks) => {
   const { sharded, optimizer } = await ghostRank({ stage: 3, ranks, trains: 'the decoder' });
   const whole = sharded.units.reduce((sum, { buffer }) => sum + buffer.whole.bytes, 0);
