@@ -21,7 +21,7 @@ import {
 } from './assemble.js';
 import { attachAdapters } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
-import { placeTensors } from './place.js';
+import { inFileOrder, placeTensors } from './place.js';
 import { checkTied } from './tied-check.js';
 
 export interface LoadOptions extends AssembleOptions {
@@ -174,11 +174,6 @@ async function place(
   } finally {
     finite.dispose();
   }
-}
-
-/** So that a file is read from its beginning to its end. */
-function inFileOrder(a: StoredTensor, b: StoredTensor): number {
-  return a.file === b.file ? a.offset - b.offset : a.file < b.file ? -1 : 1;
 }
 
 function shapesOf(model: LanguageModel): ReadonlyMap<string, readonly number[]> {
