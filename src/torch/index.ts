@@ -1,6 +1,7 @@
 /** The room of tensors: `Tensor`, operators, scopes, autograd, devices, memory, random state. */
 
 export * from './autograd.js';
+export * from './background.js';
 export * from './create.js';
 export * from './device.js';
 export { checkOperators, type Layout, type MemoryFormat, type Scalar } from './door.js';

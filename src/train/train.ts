@@ -203,7 +203,9 @@ async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, ()
     const result = yield* steps;
     return () => Promise.resolve(result);
   } catch (error) {
-    return () => Promise.reject(error);
+    return () => {
+      throw error;
+    };
   }
 }
 

@@ -233,7 +233,6 @@ export class Trainer {
     this.pending = null;
     this.setup.store.dispose();
     this.setup.lossScale?.dispose();
-    this.setup.randomness.dispose();
   }
 
   /** One update; its event, or that of the one before. */
@@ -263,11 +262,15 @@ export class Trainer {
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
     const { model, device } = this.parts;
     const options = { device: device.device };
+    let firstPosition = 0;
     return hold(() =>
       noGrad(() =>
-        data.microBatches.map(({ samples }) =>
-          samples.length === 0 ? null : makeBatch(samples, model.input, options),
-        ),
+        data.microBatches.map(({ samples }) => {
+          if (samples.length === 0) return null;
+          const batch = makeBatch(samples, model.input, { ...options, firstPosition });
+          firstPosition += samples.length;
+          return batch;
+        }),
       ),
     );
   }

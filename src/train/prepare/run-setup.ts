@@ -6,6 +6,7 @@ import { AdamW, Gate, LossScale } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
 import { ShardedStore } from '../step/sharded-store.js';
+import { ShardedUpdateInBackward } from '../step/sharded-update-in-backward.js';
 import { memoryPolicies } from '../step/memory-policy.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { Randomness } from '../step/randomness.js';
@@ -39,7 +40,7 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
   const { recipe, plan, device, precision, model } = parts;
   const { memory, seed } = recipe;
   const policies = memoryPolicies(model.segments, memory);
-  const randomness = new Randomness(seed, device.device);
+  const randomness = new Randomness(seed);
   return {
     ...{ model, device: device.device, policies, randomness },
     chunk: memory.lossChunk,
@@ -68,9 +69,10 @@ function makeStore(
   if (sharding) {
     const { zero: stage, reshardAfterForward } = parallel;
     const reduction = reductionOf(parallel.reduction, precision);
-    return new ShardedStore({
-      ...{ ...parts, ...sharding, stage, reduction, reshardAfterForward, clipNorm },
-    });
+    const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
+    return settings.updateInBackward
+      ? new ShardedUpdateInBackward(shared)
+      : new ShardedStore({ ...shared, clipNorm });
   }
   return settings.updateInBackward
     ? new UpdateInBackward({ ...parts, model })

@@ -81,10 +81,10 @@ export class GatheredParameters implements Residency {
     this.gathering.set(buffer, this.options.group.allGather(buffer.whole, own, { label }));
   }
 
-  /** Begins to gather what stays, after every rank has updated its slice. */
-  refresh(): void {
+  /** Begins to gather what of these stays, after this rank has updated its slices. */
+  refresh(units: readonly ShardUnit[]): void {
     if (this.options.group.size === 1) return;
-    for (const unit of this.options.model.trained) if (unit.buffer.resident) this.gather(unit);
+    for (const unit of units) if (unit.buffer.resident) this.gather(unit);
   }
 
   /** Until what stays is in place. */

@@ -8,7 +8,18 @@
 
 import type { Pause, SegmentBase, Steps } from '../../models/index.js';
 import type { Work } from '../../parallel/index.js';
-import { _foreachCopy_, empty, noGrad, scope, type DType, type Tensor } from '../../torch/index.js';
+import {
+  _foreachCopy_,
+  _foreachNorm,
+  cat,
+  empty,
+  noGrad,
+  scope,
+  stack,
+  zeros,
+  type DType,
+  type Tensor,
+} from '../../torch/index.js';
 import type { SegmentGradients } from './parameter-store.js';
 import type { RankGroups } from './rank-groups.js';
 import type { ShardedModel, ShardUnit } from './sharded-model.js';
@@ -23,8 +34,8 @@ export interface ReducerOptions {
   readonly reduction: DType;
   /** Whether each micro-batch is reduced on its own; else they are summed on this rank first. */
   readonly eachMicroBatch: boolean;
-  /** What comes after a buffer's last reduction of the update. @default nothing */
-  readonly then?: (unit: ShardUnit, slice: Tensor) => Reduction;
+  /** What comes after a buffer's last reduction of the update. */
+  readonly then: (unit: ShardUnit) => Reduction | undefined;
 }
 
 /** The gradients of one buffer in one update. */
@@ -52,6 +63,8 @@ export class GradientReducer {
   private running: Running[] = [];
   /** What was begun after the latest segment: it runs beside the next one. */
   private begun: Running[] = [];
+  /** The largest absolute values of this rank's own gradients, before any is reduced. */
+  private readonly largest: Tensor[] = [];
   private microBatches = 0;
 
   constructor(private readonly options: ReducerOptions) {}
@@ -93,10 +106,11 @@ export class GradientReducer {
     const { whole, written } = sums;
     noGrad(() =>
       scope(() => {
-        const [targets, sources]: [Tensor[], Tensor[]] = [[], []];
+        const [own, targets, sources]: [Tensor[], Tensor[], Tensor[]] = [[], [], []];
         for (const name of buffer.leaves.keys()) {
           const gradient = gradients.get(name)?.reshape([-1]);
           if (gradient === undefined) continue;
+          own.push(gradient);
           const target = buffer.stretchOf(whole, name);
           if (written.has(name)) {
             target.add_(gradient);
@@ -107,6 +121,7 @@ export class GradientReducer {
           sources.push(gradient);
         }
         if (targets.length > 0) _foreachCopy_(targets, sources);
+        if (own.length > 0) this.largest.push(stack(_foreachNorm(own, Infinity, 'float32')).keep());
       }),
     );
   }
@@ -147,7 +162,8 @@ export class GradientReducer {
     } finally {
       if (own !== sums.slice) own.dispose();
     }
-    if (last && then !== undefined) yield* then(unit, sums.slice!);
+    const more = last ? then(unit) : undefined;
+    if (more !== undefined) yield* more;
   }
 
   /** A sum that is the only one stays in the type in which it was reduced. */
@@ -194,7 +210,22 @@ export class GradientReducer {
     return this.sums.get(unit)!.slice!;
   }
 
+  freeSlice(unit: ShardUnit): void {
+    const sums = this.sums.get(unit)!;
+    sums.slice!.dispose();
+    sums.slice = null;
+  }
+
+  /** Of this rank's own gradients the largest absolute value, and how many are not finite (2), fp32. */
+  ownExtremes(): Tensor {
+    const { device } = this.options.model.trained[0]!.buffer.whole;
+    const none = zeros([1], { dtype: 'float32', device });
+    const largest = cat([none, ...this.largest]);
+    return stack([largest.amax([]), largest.isfinite().logicalNot().to('float32').sum(null)]);
+  }
+
   clear(): void {
+    for (const each of this.largest.splice(0)) each.dispose();
     for (const { steps } of [...this.running, ...this.begun]) steps.return();
     this.running = [];
     this.begun = [];

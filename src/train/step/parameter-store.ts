@@ -38,7 +38,15 @@ export interface UpdateOutcome {
   /** Norms of the gradients of single tensors before clipping (n), for the parameters that got one. */
   readonly tensorNorms: Tensor;
   readonly tensorNames: readonly string[];
+  /** What each of several ranks brought (N, 3), as in `RANK_NUMBERS`. */
+  readonly byRank?: Tensor;
 }
+
+/**
+ * Of a rank's own batches: the sum of the token losses, the largest absolute gradient (times `lossFactor`), and how many gradients are
+ * not finite. They name the rank that spoils an update.
+ */
+export const RANK_NUMBERS = ['lossSum', 'largest', 'nonFinite'] as const;
 
 export interface ParameterStore extends Residency {
   begin(start: UpdateStart): void;

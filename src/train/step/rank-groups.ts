@@ -59,12 +59,13 @@ export async function aloneGroups(): Promise<RankGroups> {
 /** Its calls have nothing to move. */
 const aloneGroup = (): Promise<ProcessGroup> => ProcessGroup.fake(0, 1);
 
-/** The rows of all ranks of a group (N, n), in their order, once the call has ended; freed with the result. */
-export function gatherRows(
-  group: ProcessGroup,
-  row: Tensor,
-  label: string,
-): Disposable & { readonly rows: Tensor; readonly work: Work } {
+/** A row of each rank of a group (N, n), in their order, once the call has ended. */
+export interface Gathered extends Disposable {
+  readonly rows: Tensor;
+  readonly work: Work;
+}
+
+export function gatherRows(group: ProcessGroup, row: Tensor, label: string): Gathered {
   const { dtype, device } = row;
   const rows = noGrad(() => empty([group.size, row.numel], { dtype, device })).keep();
   if (group.size === 1) noGrad(() => rows.copy_(row));

@@ -10,13 +10,15 @@ import {
 import { AdamW, Gate, schedule } from '../../optim/index.js';
 import { ProcessGroup, rendezvous, type World } from '../../parallel/index.js';
 import { freePort } from '../../parallel/launch.js';
-import { liveTensors, type DType } from '../../torch/index.js';
+import { liveTensors, noGrad, type DType } from '../../torch/index.js';
 import { AccumulatingStore } from './accumulating-store.js';
 import { memoryPolicies, type MemoryPolicy } from './memory-policy.js';
 import { Randomness } from './randomness.js';
 import { openRankGroups } from './rank-groups.js';
-import { ShardedModel, type ZeroStage } from './sharded-model.js';
+import { RANK_NUMBERS } from './parameter-store.js';
+import { ShardedModel, type ShardUnit, type ZeroStage } from './sharded-model.js';
 import { ShardedStore } from './sharded-store.js';
+import { ShardedUpdateInBackward } from './sharded-update-in-backward.js';
 import {
   ghostBatch,
   ghostLlava,
@@ -25,6 +27,7 @@ import {
   tinySample,
   tinyTextBatch,
 } from './testing.js';
+import { UpdateInBackward } from './update-in-backward.js';
 import { runUpdate, type UpdateSetup } from './update.js';
 
 const open: { dispose(): void }[] = [];
@@ -40,16 +43,20 @@ const TRAINS = {
   'the decoder': (name: string) => name.includes('language_model'),
 } as const;
 
-interface Given {
-  stage: ZeroStage;
+interface Given extends Chosen {
   ranks: number;
   trains: keyof typeof TRAINS;
   tied?: boolean;
   dtype?: DType;
+}
+
+interface Chosen {
+  stage: ZeroStage;
   policy?: MemoryPolicy;
   reshardAfterForward?: boolean;
   shardOver?: number;
   master?: DType;
+  updateInBackward?: boolean;
 }
 
 /** One rank of so many, on meta, whose calls to the group are counted. */
@@ -73,26 +80,19 @@ async function rank(
   model: Llava,
   world: Parameters<typeof openRankGroups>[0],
   device: 'cpu' | 'meta',
-  {
-    stage,
-    policy = 'keep',
-    shardOver,
-    reshardAfterForward,
-    master,
-  }: Omit<Given, 'ranks' | 'trains'>,
+  { stage, policy = 'keep', shardOver, reshardAfterForward, ...more }: Chosen,
 ) {
   const parameters = new Map([...model.namedParameters()].filter(([, p]) => p.requiresGrad));
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
   const ranks = await openRankGroups(world, { stage, shardOver });
-  const sharded = new ShardedModel(model, ranks.shards, { stage, master });
+  const sharded = new ShardedModel(model, ranks.shards, { stage, master: more.master });
   const optimizer = new AdamW(sharded.groupsOf(groups), { eps: 1e-2 });
-  const randomness = new Randomness(1, device);
+  const randomness = new Randomness(1);
   const gate = new Gate(device);
-  const store = new ShardedStore({
-    ...{ model: sharded, groups: ranks, stage, optimizer, gate, randomness },
-    reshardAfterForward,
-  });
-  open.push(model, store, randomness);
+  const parts = { model: sharded, groups: ranks, stage, optimizer, gate, randomness };
+  const Strategy = more.updateInBackward === true ? ShardedUpdateInBackward : ShardedStore;
+  const store = new Strategy({ ...parts, reshardAfterForward });
+  open.push(model, store);
   const setup: UpdateSetup = {
     ...{ model, store, randomness, device },
     policies: memoryPolicies(model.segments, { policy }),
@@ -109,6 +109,14 @@ function moved(group: ProcessGroup): Record<string, number> {
   }
   return sums;
 }
+
+/** What ranks tell each other at the end of an update: what each brought, and the squared norm of each tensor. */
+function numbersOf({ trained }: ShardedModel, ranks: number): number {
+  return (RANK_NUMBERS.length + tensorsOf(trained)) * ranks;
+}
+
+const tensorsOf = (units: readonly ShardUnit[]): number =>
+  units.reduce((sum, { buffer }) => sum + buffer.leaves.size, 0);
 
 describe('elements handed to the collectives of one update', () => {
   const stages: readonly ZeroStage[] = [0, 1, 2, 3];
@@ -131,9 +139,7 @@ describe('elements handed to the collectives of one update', () => {
     const first = segments.findIndex((segment) => sharded.unitsOf(segment).some((u) => u.trained));
     const visits = [...segments, head, ...(first < 0 ? [] : segments.slice(first))];
     const gathers = visits.reduce((sum, segment) => sum + elements(sharded.unitsOf(segment)), 0);
-    // Of each rank the loss and the squared norm of each tensor.
-    const tensors = sharded.trained.reduce((sum, { buffer }) => sum + buffer.leaves.size, 0);
-    const small = (1 + tensors) * ranks;
+    const small = numbersOf(sharded, ranks);
     expect(moved(group)).toEqual(
       {
         0: { 'all-reduce': psi, 'all-gather': small },
@@ -149,11 +155,10 @@ describe('elements handed to the collectives of one update', () => {
     (await drive(runUpdate(setup, 0, [ghostBatch(tinyBatch())]))).numbers.dispose();
     const psi = sharded.trained.reduce((sum, { buffer }) => sum + buffer.layout.length, 0);
     const { segments, head } = setup.model;
-    const tensors = sharded.trained.reduce((sum, { buffer }) => sum + buffer.leaves.size, 0);
     const ofHead = sharded.unitsOf(head).reduce((sum, { buffer }) => sum + buffer.layout.length, 0);
     expect(segments.length).toBeGreaterThan(3);
     // The head's backward runs within its forward: it is gathered once.
-    expect(moved(group)['all-gather']).toBe(2 * psi - ofHead + 2 * (1 + tensors));
+    expect(moved(group)['all-gather']).toBe(2 * psi - ofHead + numbersOf(sharded, 2));
   });
 });
 
@@ -177,11 +182,32 @@ test.each([1, 3])(
     // The frozen ones below have no backward, the head's runs within its forward.
     const once = elements(sharded.revisited);
     const each = elements([...segments, head]) - once;
-    const tensors = sharded.trained.reduce((sum, { buffer }) => sum + buffer.leaves.size, 0);
     expect(once).toBeGreaterThan(0);
     expect(each).toBeGreaterThan(0);
-    expect(moved(group)['all-gather']).toBe(once + microBatches * each + 2 * (1 + tensors));
+    expect(moved(group)['all-gather']).toBe(once + microBatches * each + numbersOf(sharded, 2));
     for (const { buffer } of sharded.units) expect(buffer.whole.storageBytes).toBe(0);
+  },
+);
+
+test.each([0, 1, 2, 3] as const)(
+  'an update in the backward of stage %i moves as much, and a number for each tensor',
+  async (stage) => {
+    const given = { stage, ranks: 2, trains: 'all of it', updateInBackward: true } as const;
+    const { group, subgroups, setup, sharded } = await ghostRank(given);
+    (await drive(runUpdate(setup, 0, [ghostBatch(tinyBatch())]))).numbers.dispose();
+    const psi = sharded.trained.reduce((sum, { buffer }) => sum + buffer.layout.length, 0);
+    const ofHead = sharded.unitsOf(setup.model.head)[0]!.buffer.layout.length;
+    const small = 2 * RANK_NUMBERS.length;
+    const norms = 2 * tensorsOf(sharded.trained);
+    expect(subgroups.size).toBe(0);
+    expect(moved(group)).toEqual(
+      {
+        0: { 'all-reduce': psi, 'all-gather': small },
+        1: { 'reduce-scatter': psi, 'all-gather': psi + norms + small },
+        2: { 'reduce-scatter': psi, 'all-gather': psi + norms + small },
+        3: { 'reduce-scatter': psi, 'all-gather': 2 * psi - ofHead + norms + small },
+      }[stage],
+    );
   },
 );
 
@@ -192,7 +218,6 @@ test.each([1, 2, 3] as const)(
     const { group, subgroups, setup, sharded } = await ghostRank(given);
     (await drive(runUpdate(setup, 0, [ghostBatch(tinyBatch())]))).numbers.dispose();
     const psi = sharded.trained.reduce((sum, { buffer }) => sum + buffer.layout.length, 0);
-    const tensors = sharded.trained.reduce((sum, { buffer }) => sum + buffer.leaves.size, 0);
     const ofHead = sharded.unitsOf(setup.model.head)[0]!.buffer.layout.length;
     expect(subgroups.get('shards')!.size).toBe(2);
     expect(moved(subgroups.get('shards')!)).toEqual({
@@ -201,7 +226,7 @@ test.each([1, 2, 3] as const)(
     });
     expect(subgroups.get('replicas')!.size).toBe(3);
     expect(moved(subgroups.get('replicas')!)).toEqual({ 'all-reduce': psi / 2 });
-    expect(moved(group)).toEqual({ 'all-gather': 6 * (1 + tensors) });
+    expect(moved(group)).toEqual({ 'all-gather': numbersOf(sharded, 6) });
   },
 );
 
@@ -277,13 +302,14 @@ async function aloneWorld(): Promise<World> {
 }
 
 /** The store of one process, for the same work. */
-function single(model: Llava): UpdateSetup {
+function single(model: Llava, updateInBackward = false): UpdateSetup {
   const parameters = new Map(model.namedParameters());
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
-  const randomness = new Randomness(1, 'cpu');
+  const randomness = new Randomness(1);
   const optimizer = new AdamW(groups, { eps: 1e-2 });
-  const store = new AccumulatingStore({ model, optimizer, gate: new Gate('cpu'), randomness });
-  open.push(model, store, randomness);
+  const Strategy = updateInBackward ? UpdateInBackward : AccumulatingStore;
+  const store = new Strategy({ model, optimizer, gate: new Gate('cpu'), randomness });
+  open.push(model, store);
   return {
     ...{ model, store, randomness },
     device: 'cpu',
@@ -291,6 +317,23 @@ function single(model: Llava): UpdateSetup {
     schedule: schedule({ shape: 'constant', updates: 100 }),
   };
 }
+
+test('an update tells what each rank brought', async () => {
+  const model = tinyLlava();
+  for (const parameter of model.parameters()) parameter.requiresGrad_();
+  const { setup } = await rank(model, await aloneWorld(), 'cpu', { stage: 2 });
+  const good = (await drive(runUpdate(setup, 0, [tinyBatch()]))).numbers.read();
+  const [loss, largest, nonFinite] = good.byRank;
+  expect(loss).toBe(good.lossSum[0]);
+  expect(largest).toBeGreaterThan(0);
+  expect(largest).toBeLessThan(good.norm[0]! * tinyBatch().counts.supervised);
+  expect(nonFinite).toBe(0);
+  noGrad(() => model.namedParameters().get('model.language_model.norm.weight')!.fill_(NaN));
+  const bad = (await drive(runUpdate(setup, 1, [tinyBatch()]))).numbers.read();
+  expect(bad.foundInf[0]).toBe(1);
+  expect(bad.byRank[0]).toBeNaN();
+  expect(bad.byRank[2]).toBeGreaterThan(0);
+});
 
 const samples = [tinySample(1, 6), tinySample(2, 9, 1), tinySample(0, 7, 2)];
 const batches = (model: Llava): (Batch | null)[] => [
@@ -348,6 +391,30 @@ test('in bf16 the masters of stage 3 are its slices: the same numbers and state 
   expect(runs[1]!.state).toEqual(runs[0]!.state);
   expect(runs.map(({ slices }) => [...slices])).toEqual([['bfloat16'], ['float32']]);
 });
+
+test.each([0, 1, 2, 3] as const)(
+  'a world of one that updates in the backward of stage %i is one process that does',
+  async (stage) => {
+    const world = await aloneWorld();
+    const [plain, alone] = [tinyLlava({ tied: true }), tinyLlava({ tied: true })];
+    for (const parameter of [plain, alone].flatMap((model) => model.parameters())) {
+      parameter.requiresGrad_();
+    }
+    const one = single(plain, true);
+    const { setup } = await rank(alone, world, 'cpu', { stage, updateInBackward: true });
+    for (const update of [0, 1, 2]) {
+      const expected = await drive(runUpdate(one, update, [tinyBatch(update)]));
+      const actual = await drive(runUpdate(setup, update, [tinyBatch(update)]));
+      const [a, b] = [expected.numbers.read(), actual.numbers.read()];
+      expect(b.lossSum[0]! / a.lossSum[0]!).toBeCloseTo(1, 5);
+      expect(b.norm[0]! / a.norm[0]!).toBeCloseTo(1, 5);
+      expect(b.foundInf).toEqual(new Float32Array(b.foundInf.length));
+      expect([...actual.gates].length).toBe(b.foundInf.length);
+      expect(actual.tensorNames.toSorted()).toEqual(expected.tensorNames.toSorted());
+      expect(b.byRank[0]).toBe(b.lossSum[0]);
+    }
+  },
+);
 
 test.each([0, 1, 2, 3] as const)(
   'an update in stage %i that is abandoned anywhere leaves nothing behind, and the next one is as if it had not been',

@@ -17,16 +17,17 @@ import { squaredNorms } from '../../optim/index.js';
 import type { TensorPart } from '../../parallel/index.js';
 import { cat, hold, noGrad, type DType, type Holding, type Tensor } from '../../torch/index.js';
 import { GatheredParameters } from './gathered-parameters.js';
-import { GradientReducer } from './gradient-reducer.js';
+import { GradientReducer, type Reduction } from './gradient-reducer.js';
 import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
-import type {
-  ParameterStore,
-  SegmentGradients,
-  UpdateOutcome,
-  UpdateStart,
+import {
+  RANK_NUMBERS,
+  type ParameterStore,
+  type SegmentGradients,
+  type UpdateOutcome,
+  type UpdateStart,
 } from './parameter-store.js';
-import { gatherRows, type RankGroups } from './rank-groups.js';
-import type { ShardedModel, ZeroStage } from './sharded-model.js';
+import { gatherRows, type Gathered, type RankGroups } from './rank-groups.js';
+import type { ShardedModel, ShardUnit, ZeroStage } from './sharded-model.js';
 
 /** The optimizer is over the pieces of this rank. */
 export interface ShardedStoreOptions extends OptimizingStoreOptions {
@@ -40,15 +41,19 @@ export interface ShardedStoreOptions extends OptimizingStoreOptions {
 }
 
 export class ShardedStore extends OptimizingStore implements ParameterStore {
-  private readonly parameters: GatheredParameters;
-  private readonly reducer: GradientReducer;
-  private start: UpdateStart | undefined;
+  protected readonly parameters: GatheredParameters;
+  protected readonly reducer: GradientReducer;
+  protected start: UpdateStart | undefined;
 
-  constructor(private readonly options: ShardedStoreOptions) {
+  constructor(protected readonly options: ShardedStoreOptions) {
     super(options);
     const { model, groups, stage, reduction = 'float32', reshardAfterForward } = options;
     this.parameters = new GatheredParameters({ model, group: groups.shards, reshardAfterForward });
-    this.reducer = new GradientReducer({ model, groups, reduction, eachMicroBatch: stage >= 2 });
+    this.reducer = new GradientReducer({
+      ...{ model, groups, reduction },
+      eachMicroBatch: stage >= 2,
+      then: (unit) => this.afterReduction(unit),
+    });
   }
 
   acquire(segment: SegmentBase): Pause {
@@ -77,35 +82,52 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
 
   *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
     const { model, groups } = this.options;
-    const { world, shards } = groups;
+    const { shards } = groups;
     const start = this.start!;
     yield* this.reducer.drain();
-    const reached = model.trained.filter(({ visual }) => start.pictures || !visual);
+    const reached = model.trained.filter((unit) => this.isReached(unit));
     const names = reached.flatMap(({ buffer }) => [...buffer.leaves.keys()]);
     using own = hold(() =>
       noGrad(() => {
         const gradients = new Map(
           reached.flatMap((unit) => [...unit.buffer.piecesIn(this.reducer.sliceOf(unit))]),
         );
-        const squares = squaredNorms(names, gradients, lossSum);
-        return { gradients, mine: cat([lossSum.reshape([1]), squares]) };
+        return { gradients, squares: squaredNorms(names, gradients, lossSum) };
       }),
     );
-    const { gradients, mine } = own.value;
-    using all = gatherRows(world, mine, 'numbers of the update');
-    yield all.work.waitOnStream();
+    const { gradients, squares: ownSquares } = own.value;
+    using all = yield* this.gatherNumbers(lossSum, ownSquares);
     const outcome = hold(() =>
       noGrad(() => {
-        const { rows } = all;
-        const lossOfAll = rows.select(1, 0).sum([0]);
+        const { rows, byRank, lossSum: lossOfAll } = readNumbers(all.rows);
         // Of those who share slices, in the order of ranks: the same sum of the same numbers, and the same bits, on every rank.
-        const squares = rows.narrow(0, 0, shards.size).narrow(1, 1, names.length).sum([0]);
-        const sums = { gradients, names, squares, lossSum: lossOfAll, stream: shards.rank };
-        return this.applyAll(start, sums);
+        const squares = rows.narrow(0, 0, shards.size).sum([0]);
+        const sums = { gradients, names, squares, lossSum: lossOfAll };
+        return { ...this.applyAll(start, sums), byRank };
       }),
     );
-    this.parameters.refresh();
+    this.parameters.refresh(model.trained);
     return outcome;
+  }
+
+  /** Whether any record of the update, on any rank, reached a buffer. */
+  protected isReached({ visual }: ShardUnit): boolean {
+    return this.start!.pictures || !visual;
+  }
+
+  /** What comes after the last reduction of a buffer. */
+  protected afterReduction(_unit: ShardUnit): Reduction | undefined {
+    return undefined;
+  }
+
+  /** Tells all ranks what each has brought, and more numbers of each. */
+  protected *gatherNumbers(lossSum: Tensor, more: Tensor): Steps<Gathered> {
+    using mine = hold(() =>
+      noGrad(() => cat([lossSum.reshape([1]), this.reducer.ownExtremes(), more])),
+    );
+    const all = gatherRows(this.options.groups.world, mine.value, 'numbers of the update');
+    yield all.work.waitOnStream();
+    return all;
   }
 
   override async settle(): Promise<void> {
@@ -137,4 +159,12 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
     super.dispose();
     this.options.model.dispose();
   }
+}
+
+/** Parts of what `gatherNumbers` gives: what ranks brought, the loss of all, and the further numbers of each (N, n). */
+export function readNumbers(all: Tensor): { byRank: Tensor; lossSum: Tensor; rows: Tensor } {
+  const count = RANK_NUMBERS.length;
+  const byRank = all.narrow(1, 0, count);
+  const rows = all.narrow(1, count, all.size(1) - count);
+  return { byRank, rows, lossSum: byRank.select(1, 0).sum([0]) };
 }
