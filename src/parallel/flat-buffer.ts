@@ -7,7 +7,15 @@
  *
  * P: elements of the buffer, padding included; N: ranks; S = P / N.
  */
-import { empty, noGrad, scope, type DType, type Tensor, zeros } from '../torch/index.js';
+import {
+  empty,
+  noGrad,
+  scope,
+  type Device,
+  type DType,
+  type Tensor,
+  zeros,
+} from '../torch/index.js';
 
 /**
  * Parameters begin, and slices end, at multiples of so many elements: so a parameter is cut at multiples of it, and blocks of values
@@ -73,6 +81,8 @@ export interface FlatBufferOptions {
   readonly resident: boolean;
   /** Type in which the slice is kept where the whole does not stay. @default that of the parameters */
   readonly kept?: DType | undefined;
+  /** Where it lies. Parameters that are still on meta leave zeros, to be filled. @default where the parameters are */
+  readonly device?: Device | undefined;
 }
 
 export class FlatBuffer {
@@ -92,9 +102,11 @@ export class FlatBuffer {
   /** Copies the parameters, all of one dtype, device and `requiresGrad`; the caller frees them. */
   constructor(
     parameters: ReadonlyMap<string, Tensor>,
-    { rank, ranks, resident, kept }: FlatBufferOptions,
+    { rank, ranks, resident, kept, ...options }: FlatBufferOptions,
   ) {
-    const { dtype, device, requiresGrad } = parameters.values().next().value!;
+    const first = parameters.values().next().value!;
+    const { dtype, requiresGrad } = first;
+    const { device = first.device } = options;
     const shapes = new Map([...parameters].map(([name, { shape }]) => [name, shape]));
     const layout = new FlatLayout(shapes, ranks);
     this.layout = layout;
@@ -104,6 +116,7 @@ export class FlatBuffer {
     noGrad(() =>
       scope(() => {
         for (const [name, parameter] of parameters) {
+          if (parameter.device !== device) continue;
           this.stretchOf(this.whole, name).copy_(parameter.detach().reshape([-1]));
         }
       }),

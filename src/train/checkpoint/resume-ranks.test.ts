@@ -83,12 +83,12 @@ function makeRanks(world: World, trains: keyof typeof TRAIN, dtype: DType): Prom
       );
       const sharded = new ShardedModel(model, groups.shards, world);
       const optimizer = new AdamW(sharded.groupsOf(trainable.groups));
-      const randomness = new Randomness(1, 'cpu');
+      const randomness = new Randomness(1);
       const store = new ShardedStore({
         ...{ model: sharded, groups, optimizer, randomness, stage: world.stage },
         gate: new Gate('cpu'),
       });
-      open.push(model, store, generator, randomness);
+      open.push(model, store, generator);
       return { peers, store, weights: new TrainedWeights({ model, trainable }) };
     }),
   );

@@ -11,7 +11,7 @@ import {
   type TensorPart,
   wholeParts,
 } from '../../parallel/index.js';
-import type { DType, Tensor } from '../../torch/index.js';
+import type { Device, DType, Tensor } from '../../torch/index.js';
 import type { RankGroups } from './rank-groups.js';
 
 /** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
@@ -33,6 +33,8 @@ export interface ShardingOptions {
   readonly stage: ZeroStage;
   /** Type of the optimizer's weights: in stage 3 the slices of what trains are kept in it. @default that of the parameters */
   readonly master?: DType | undefined;
+  /** Where buffers lie, of a model whose parameters are on meta until they are filled. @default where the parameters are */
+  readonly device?: Device | undefined;
 }
 
 export class ShardedModel {
@@ -52,7 +54,7 @@ export class ShardedModel {
   constructor(
     private readonly model: SegmentedModel,
     { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
-    { stage, master }: ShardingOptions,
+    { stage, master, device }: ShardingOptions,
   ) {
     const segments = [...model.segments, model.head];
     const first = model.segments.findIndex(trains);
@@ -78,7 +80,10 @@ export class ShardedModel {
     this.units = [...members.values()].map(({ readers: by, parameters }) => {
       const trained = parameters.values().next().value!.requiresGrad;
       const kept = trained ? master : undefined;
-      const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3, kept });
+      const buffer = new FlatBuffer(parameters, {
+        ...{ rank, ranks, kept, device },
+        resident: stage < 3,
+      });
       for (const [name, leaf] of buffer.leaves) model.load(name, leaf);
       return {
         name: by.join(' + '),
