@@ -3,7 +3,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { checkRecipe, type RecipeInput } from '../../config/index.js';
 import { bytePieces } from '../../models/index.js';
 import { ProcessGroup, type TensorPart } from '../../parallel/index.js';
-import { dtypeBytes, RandomGenerator, type DType } from '../../torch/index.js';
+import {
+  dtypeBytes,
+  memoryStats,
+  RandomGenerator,
+  resetPeak,
+  type DType,
+} from '../../torch/index.js';
 import { takeFrozen } from '../checkpoint/frozen-parts.js';
 import { openRankGroups, type RankGroups } from '../step/rank-groups.js';
 import { ColourFolder, TINY_CONFIG } from '../testing-files.js';
@@ -149,6 +155,24 @@ describe.each(['float32', 'bfloat16'] as const)('slices in %s', (dtype) => {
     const train = { vision: 'frozen', projector: 'frozen', decoder: 'full' } as const;
     await expectSame(folder.recipe({ model: with_, train }), dtype);
   });
+});
+
+test('no rank ever holds half of the model', async () => {
+  const text_config = { ...TINY_CONFIG.text_config, num_hidden_layers: 16, hidden_size: 64 };
+  const tokenizer = folder.at('tokenizer');
+  const from = await checkpoint({ model: { config: { ...TINY_CONFIG, text_config }, tokenizer } });
+  const input = folder.recipe({ model: { from, tokenizer } });
+  const bytes = (parts: readonly TensorPart[]): number =>
+    parts.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
+  const whole = bytes(await partsOf(input, 'float32', { rank: 0, size: 1 }));
+  for (const item of open.splice(0).reverse()) item.dispose();
+  resetPeak('cpu');
+  const before = memoryStats('cpu').allocated;
+  const own = bytes(await partsOf(input, 'float32', { rank: 1, size: 4 }));
+  const peak = memoryStats('cpu').peakAllocated - before;
+  expect(own).toBeLessThan(0.3 * whole);
+  expect(peak).toBeGreaterThan(own / 2);
+  expect(peak).toBeLessThan(whole / 2);
 });
 
 test('what a checkpoint holds of parts that no longer train is read by slices', async () => {
