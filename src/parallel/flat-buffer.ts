@@ -12,6 +12,7 @@ import {
   emptyOnHost,
   noGrad,
   scope,
+  type Device,
   type DType,
   type Tensor,
   zeros,
@@ -86,6 +87,8 @@ export interface FlatBufferOptions {
     /** Whether it lies in host memory, page-locked where the parameters are on a GPU. @default false */
     readonly host?: boolean;
   };
+  /** Where it lies. Parameters that are still on meta leave zeros, to be filled. @default where the parameters are */
+  readonly device?: Device | undefined;
 }
 
 export class FlatBuffer {
@@ -107,9 +110,11 @@ export class FlatBuffer {
   /** Copies the parameters, all of one dtype, device and `requiresGrad`; the caller frees them. */
   constructor(
     parameters: ReadonlyMap<string, Tensor>,
-    { rank, ranks, resident, kept = {} }: FlatBufferOptions,
+    { rank, ranks, resident, kept = {}, ...options }: FlatBufferOptions,
   ) {
-    const { dtype, device, requiresGrad } = parameters.values().next().value!;
+    const first = parameters.values().next().value!;
+    const { dtype, requiresGrad } = first;
+    const { device = first.device } = options;
     const shapes = new Map([...parameters].map(([name, { shape }]) => [name, shape]));
     const layout = new FlatLayout(shapes, ranks);
     this.layout = layout;
@@ -119,6 +124,7 @@ export class FlatBuffer {
     noGrad(() =>
       scope(() => {
         for (const [name, parameter] of parameters) {
+          if (parameter.device !== device) continue;
           this.stretchOf(this.whole, name).copy_(parameter.detach().reshape([-1]));
         }
       }),

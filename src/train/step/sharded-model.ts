@@ -11,7 +11,7 @@ import {
   type TensorPart,
   wholeParts,
 } from '../../parallel/index.js';
-import type { DType, Tensor } from '../../torch/index.js';
+import type { Device, DType, Tensor } from '../../torch/index.js';
 import type { RankGroups } from './rank-groups.js';
 
 /** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
@@ -38,6 +38,8 @@ export interface ShardingOptions {
   readonly master?: DType | undefined;
   /** With it the masters are the host's. @default 'none' */
   readonly offload?: Offload | undefined;
+  /** Where buffers lie, of a model whose parameters are on meta until they are filled. @default where the parameters are */
+  readonly device?: Device | undefined;
 }
 
 export class ShardedModel {
@@ -57,7 +59,7 @@ export class ShardedModel {
   constructor(
     private readonly model: SegmentedModel,
     { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
-    { stage, master, offload = 'none' }: ShardingOptions,
+    { stage, master, device, offload = 'none' }: ShardingOptions,
   ) {
     const segments = [...model.segments, model.head];
     const first = model.segments.findIndex(trains);
@@ -86,7 +88,10 @@ export class ShardedModel {
         dtype: trained && offload === 'none' ? master : undefined,
         host: offload === 'parameters',
       };
-      const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3, kept });
+      const buffer = new FlatBuffer(parameters, {
+        ...{ rank, ranks, kept, device },
+        resident: stage < 3,
+      });
       for (const [name, leaf] of buffer.leaves) model.load(name, leaf);
       return {
         name: by.join(' + '),
