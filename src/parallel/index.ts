@@ -19,6 +19,17 @@ export {
   type Reduction,
   type Work,
 } from './process-group.js';
+export {
+  ALONE,
+  errorOfRank,
+  isCommon,
+  makeCommon,
+  onFirst,
+  peersOf,
+  together,
+  type Peers,
+} from './peers.js';
+export { wholeParts, type TensorPart } from './tensor-part.js';
 export { probeBackends, type Backends } from './probe.js';
 export { Store, type StoreOptions } from './store.js';
 export { rendezvous, type RendezvousOptions, type World } from './world.js';

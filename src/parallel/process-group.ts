@@ -207,14 +207,13 @@ export class ProcessGroup {
     const lost = await soon(heartbeat.lost, late ? heartbeat.lag : heartbeat.patience);
     if (lost !== undefined) return lost;
     const place = `${call.what} for '${call.label}' (call ${call.index} of the group '${this.name}')`;
-    if (!late) return heartbeat.report('E_COLLECTIVE', `${place} failed: ${failure.message}`);
+    if (!late) return heartbeat.report(`E_COLLECTIVE ${place} failed: ${failure.message}`);
     const peers = heartbeat.peers();
     const others = this.ranks
       .filter((_, index) => index !== this.rank)
       .map((rank) => [rank, latestCall(peers[rank]!.state, this.key)] as const);
     return heartbeat.report(
-      'E_COLLECTIVE_TIMEOUT',
-      `${place} has not ended within ${this.options.timeout / 1000} s: ${whoIsMissing(call, new Map(others))}`,
+      `E_COLLECTIVE_TIMEOUT ${place} has not ended within ${this.options.timeout / 1000} s: ${whoIsMissing(call, new Map(others))}`,
     );
   }
 

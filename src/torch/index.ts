@@ -11,6 +11,7 @@ export { DisposedError, OperatorError, ThreadError } from './errors.js';
 export { emptyOnHost } from './host-memory.js';
 export * from './mapped-file.js';
 export * from './memory.js';
+export * from './profile.js';
 export type { Device, TorchFacts } from './native.js';
 export * from './operators.generated.js';
 export * from './random.js';

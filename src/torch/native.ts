@@ -136,6 +136,9 @@ export interface Native {
   emptyCache(device: string): NativeFailure | undefined;
   setMemoryLimit(device: string, bytes: number): NativeFailure | undefined;
 
+  startProfile(cuda: boolean): NativeFailure | undefined;
+  stopProfile(path: string): NativeFailure | undefined;
+
   facts(freeMemory: boolean): Failing<TorchFacts>;
   threads(): number;
   setThreads(count: number): NativeFailure | undefined;

@@ -18,16 +18,17 @@ import { type Linear, linearsOf } from '../../nn/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { Trainable } from '../prepare/trainable.js';
 
-/** A tensor under the name that it has in the file. */
-export interface NamedTensor {
+/** A parameter under the name that it has in the file. */
+export interface NamedParameter {
   readonly name: string;
-  readonly tensor: Tensor;
+  /** Its name in the model. */
+  readonly parameter: string;
 }
 
 export interface CheckpointContents {
   /** A PEFT adapter; a whole model; or parts that stand on others. */
   readonly kind: 'adapter' | 'model' | 'parts';
-  readonly tensors: readonly NamedTensor[];
+  readonly tensors: readonly NamedParameter[];
   /** Layers with an adapter, by their names. */
   readonly adapters: readonly (readonly [string, Linear])[];
   /** Modules that an adapter holds as a whole. */
@@ -61,8 +62,8 @@ export function contentsOf(options: ContentsOptions): CheckpointContents {
     (name) => !isOfDecoder(name, own) || needed.has(name),
   );
   const modules = savedModules(options, needed, own);
-  const held = [...parameters].filter(([name]) => isWhole || isIn(name, modules));
-  const tensors = held.map(([name, tensor]) => ({ name: hfName(name, own), tensor }));
+  const held = [...parameters.keys()].filter((name) => isWhole || isIn(name, modules));
+  const tensors = held.map((parameter) => ({ name: hfName(parameter, own), parameter }));
   return { kind: isWhole ? 'model' : 'parts', tensors, adapters, saved: [], tied: false };
 }
 
@@ -84,15 +85,16 @@ function adapterContents(
     new Set([...needed].filter((name) => !isAdapterTensor(name) && !isUnder(name))),
     own,
   );
-  const tensors: NamedTensor[] = [];
-  for (const [name, tensor] of parameters) {
+  const tensors: NamedParameter[] = [];
+  for (const name of parameters.keys()) {
     const isHeld = isUnder(name) ? needed.has(name) : isIn(name, modules);
-    if (isAdapterTensor(name) || isHeld) tensors.push({ name: peftName(name, layers), tensor });
+    if (isAdapterTensor(name) || isHeld)
+      tensors.push({ name: peftName(name, layers), parameter: name });
   }
   // PEFT would leave the other side of a tied pair as it was.
   const twins = [...options.model.tied].filter(([, target]) => isIn(target, modules));
   for (const [name, target] of twins) {
-    tensors.push({ name: peftName(name, layers), tensor: parameters.get(target)! });
+    tensors.push({ name: peftName(name, layers), parameter: target });
   }
   const saved = [...modules, ...twins.map(([name]) => moduleOf(name))];
   return { kind: 'adapter', tensors, adapters, saved, tied: twins.length > 0 };

@@ -11,7 +11,6 @@ import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { nameTensors } from '../../formats/layouts/name-tensors.js';
 import { partOf } from '../../formats/layouts/rename.js';
 import { ownPrefixes } from '../../formats/layouts/tables.js';
-import { readSafetensors } from '../../formats/safetensors/header.js';
 import { readJsonObject } from '../../formats/small-file.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { openWeights } from '../../formats/weights.js';
@@ -19,9 +18,11 @@ import { readAdapterConfig } from '../../models/load/adapter-config.js';
 import { attachAdapters } from '../../models/load/attach-adapters.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { linearsOf } from '../../nn/index.js';
+import { parameterOf } from '../../optim/index.js';
+import { ALONE, wholeParts } from '../../parallel/index.js';
 import { RandomGenerator, type Device, type DType, type Tensor } from '../../torch/index.js';
 import { isVocabulary, misfit, restoreTensors, withoutRows } from './restore-tensors.js';
-import { OPTIMIZER_FILE, parameterOf } from './trainer-state.js';
+import { optimizerTensors } from './trainer-state.js';
 
 /** The part that a parameter trains with. */
 export function trainsWith(model: SegmentedModel, parameter: string): ModelPart | undefined {
@@ -76,9 +77,9 @@ export async function takeFrozen(
   const generator = RandomGenerator.create(seed, device);
   model.initialize(device, { generator });
   generator.dispose();
-  const parameters = model.namedParameters();
-  const targets = [...parameters].filter(([name]) => tensors.has(name));
-  await restoreTensors(checkpoint, tensors, new Map(targets));
+  const targets = [...model.namedParameters()].filter(([name]) => tensors.has(name));
+  const parts = wholeParts(new Map(targets), ALONE);
+  await restoreTensors(checkpoint, tensors, { names: parts.map(({ name }) => name), parts });
   return new Set(tensors.keys());
 }
 
@@ -128,7 +129,7 @@ export async function partChanges(
   checkpoint: string,
   parameters: Iterable<string>,
 ): Promise<PartChanges> {
-  const { tensors } = await readSafetensors(join(checkpoint, OPTIMIZER_FILE));
+  const tensors = await optimizerTensors(checkpoint);
   const parts = (names: Iterable<string>): Set<ModelPart | undefined> =>
     new Set([...names].map((name) => trainsWith(model, name)));
   const before = parts(tensors.map(({ name }) => parameterOf(name)));

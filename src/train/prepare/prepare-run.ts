@@ -18,6 +18,10 @@ import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
+import { describeRanks, shardModel, type Sharding } from './shard-model.js';
+import type { RankGroups } from '../step/rank-groups.js';
+import type { ShardedModel } from '../step/sharded-model.js';
+import type { Ranks } from '../run/ranks.js';
 
 export interface PreparedRun {
   readonly device: ChosenDevice;
@@ -26,6 +30,8 @@ export interface PreparedRun {
   readonly opened: OpenedModel;
   readonly data: Dataset;
   readonly trainable: Trainable;
+  /** What several ranks share out; freed by the store that is made of it. */
+  readonly sharding: Sharding | null;
   /** What its checkpoints will be. */
   readonly saved: WeightsPlan;
   readonly plan: RunPlan;
@@ -39,6 +45,9 @@ export interface PreparedRun {
 export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype'> {
   /** From which the run goes on. @default it begins */
   readonly checkpoint?: string | undefined;
+  readonly ranks: Ranks;
+  /** Who shares what with whom; `null` for a process that is alone. */
+  readonly groups: RankGroups | null;
 }
 
 /**
@@ -48,15 +57,15 @@ export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype
  */
 export async function* prepareRun(
   recipe: Recipe,
-  { checkpoint, ...options }: PrepareOptions = {},
+  { checkpoint, ranks, groups, ...options }: PrepareOptions,
 ): AsyncGenerator<LoadingEvent, PreparedRun> {
   const { signal, onDownload, found } = options;
   if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
     setThreads(recipe.threads);
   }
-  const device = chooseDevice(recipe.device);
+  const device = chooseDevice(ranks.world?.device ?? recipe.device);
   const precision = choosePrecision(recipe.precision, device);
-  const batching = effectiveBatch(recipe, 1);
+  const batching = effectiveBatch(recipe, ranks.size);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
   requireFiles(recipe, found);
 
@@ -65,6 +74,7 @@ export async function* prepareRun(
     for (const each of closers.splice(0).reverse()) await each();
   };
   let ready = false;
+  let unowned: ShardedModel | undefined;
   try {
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
@@ -89,6 +99,7 @@ export async function* prepareRun(
         input: model.input,
         context: model.decoder.config.maxPositionEmbeddings,
         background: pictures?.background,
+        processes: ranks.here,
         signal,
         onDownload,
       },
@@ -97,7 +108,7 @@ export async function* prepareRun(
 
     const generator = RandomGenerator.create(recipe.seed, device.device);
     closers.push(() => generator.dispose());
-    const trainable = prepareTrainable(model, {
+    const chosen = prepareTrainable(model, {
       ...recipe,
       dtype,
       device: device.device,
@@ -105,15 +116,22 @@ export async function* prepareRun(
       learningRateScale: batching.learningRateScale,
     });
 
+    const { parallel } = recipe;
+    const { sharding, trainable } = shardModel(model, chosen, { groups, parallel, precision });
+    unowned = sharding?.model;
+    const { size } = ranks;
+    const together =
+      sharding === null ? [] : [describeRanks(model, trainable, { size, parallel, precision })];
+
     const saved = await planWeights({ recipe, opened, trainable, data, dtype, signal });
-    const plan = planRun(recipe, batching, data);
+    const plan = planRun(recipe, { ...batching, worldSize: ranks.size }, data);
     const start: StartEvent = {
       type: 'start',
       recipe: recipe.name,
       run: null,
       resumedFrom: 0,
       device: device.name,
-      statements: [precision.statement, batching.statement],
+      statements: [precision.statement, batching.statement, ...together],
       table: trainable.table,
       parameters: {
         trained: sum(trainable.table.filter(({ learningRate }) => learningRate !== null)),
@@ -129,11 +147,14 @@ export async function* prepareRun(
     ready = true;
     const oddFormat = formatWarnings(format, stopTokens);
     return {
-      ...{ device, precision, batching, opened, data, trainable, saved },
+      ...{ device, precision, batching, opened, data, trainable, sharding, saved },
       ...{ plan, start, oddFormat, close },
     };
   } finally {
-    if (!ready) await close();
+    if (!ready) {
+      unowned?.dispose();
+      await close();
+    }
   }
 }
 

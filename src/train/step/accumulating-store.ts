@@ -7,6 +7,7 @@
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
 import { squaredNorms } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import { hold, noGrad, type Holding, type Tensor } from '../../torch/index.js';
 import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
@@ -25,11 +26,13 @@ export class AccumulatingStore extends OptimizingStore implements ParameterStore
   readonly prefetch = RESIDENT.prefetch;
   readonly release = RESIDENT.release;
   private readonly sums = new Map<string, Tensor>();
+  private readonly segmented: SegmentedModel;
   private readonly shared: boolean;
   private start: UpdateStart | undefined;
 
   constructor({ model, ...optimizing }: AccumulatingStoreOptions) {
     super(optimizing);
+    this.segmented = model;
     this.shared = sharesParameters(model);
   }
 
@@ -66,6 +69,10 @@ export class AccumulatingStore extends OptimizingStore implements ParameterStore
         return this.applyAll(start!, { gradients, names, squares, lossSum: lossSum.clone() });
       }),
     );
+  }
+
+  weights(): readonly TensorPart[] {
+    return wholeParts(this.segmented.namedParameters(), ALONE);
   }
 
   clear(): void {

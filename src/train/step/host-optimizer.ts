@@ -110,6 +110,13 @@ export class HostOptimizer {
     Stream.current(whole.device).wait(returned);
   }
 
+  /** Masters are those of the slices again. */
+  weightsRead(): void {
+    for (const [{ buffer }, { master }] of this.shares) {
+      if (master !== buffer.slice) noGrad(() => master.copy_(buffer.slice));
+    }
+  }
+
   /** What a checkpoint must hold of the masters where they are not the parameters themselves, by name of the parameter. */
   masters(): Map<string, Tensor> {
     const rounded = [...this.shares.values()].filter((share) => share.rounded !== share.master);

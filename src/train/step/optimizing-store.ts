@@ -4,9 +4,10 @@
  */
 
 import { gradientFactor, type AdamW, type AdamWUpdate, type Gate } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
-import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
+import type { Randomness } from './randomness.js';
 
 export interface OptimizingStoreOptions {
   readonly optimizer: AdamW;
@@ -25,8 +26,6 @@ export interface CompleteSums {
   readonly squares: Tensor;
   readonly names: readonly string[];
   readonly lossSum: Tensor;
-  /** Of the optimizer's streams of random numbers. @default 0 */
-  readonly stream?: number;
 }
 
 /** What the optimizer is told, with the flag on the device. */
@@ -38,7 +37,7 @@ export abstract class OptimizingStore {
   /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
   protected applyAll(
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
-    { gradients, squares, names, lossSum, stream = 0 }: CompleteSums,
+    { gradients, squares, names, lossSum }: CompleteSums,
   ): UpdateOutcome {
     const { gate, randomness, clipNorm = null } = this.optimizing;
     const factor = gradientFactor(squares.sum(null), tokens, lossFactor, clipNorm);
@@ -46,7 +45,7 @@ export abstract class OptimizingStore {
     this.update({
       ...{ gradients, scheduleFactor, foundInf },
       divisor: factor.divisor,
-      generator: randomness.of(OPTIMIZER_STREAM + stream, { update, microBatch: 0 }),
+      rounding: (name) => randomness.ofRounding(update, name),
     });
     gate.take(foundInf);
     return {
@@ -59,6 +58,8 @@ export abstract class OptimizingStore {
     };
   }
 
+  weightsRead(): void {}
+
   protected update(update: GatedUpdate): void {
     this.optimizing.optimizer.update(update);
   }
@@ -69,9 +70,8 @@ export abstract class OptimizingStore {
   /** Frees what an update held. */
   abstract clear(): void;
 
-  /** What a checkpoint must hold of the optimizer, by name. */
-  state(): Map<string, Tensor> {
-    return this.optimizing.optimizer.state();
+  state(): readonly TensorPart[] {
+    return wholeParts(this.optimizing.optimizer.state(), ALONE);
   }
 
   dispose(): void {

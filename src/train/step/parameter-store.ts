@@ -4,6 +4,7 @@
  */
 
 import type { Residency, SegmentBase, Steps } from '../../models/index.js';
+import type { TensorPart } from '../../parallel/index.js';
 import type { Holding, Tensor } from '../../torch/index.js';
 
 /** Gradients of one segment's trainable parameters by name; `null` where the segment gave none in this micro-batch. */
@@ -60,7 +61,11 @@ export interface ParameterStore extends Residency {
   settle(): Promise<void>;
   /** Frees what the update held, also after one that was abandoned. */
   clear(): void;
-  /** What a checkpoint must hold of the optimizer, by name. */
-  state(): Map<string, Tensor>;
+  /** This rank's parts of what a checkpoint must hold of the optimizer. */
+  state(): readonly TensorPart[];
+  /** This rank's parts of the model's own parameters, frozen ones too. */
+  weights(): readonly TensorPart[];
+  /** These have been read from a checkpoint, the state not yet: brings copies that are kept of them elsewhere in line. */
+  weightsRead(): void;
   dispose(): void;
 }

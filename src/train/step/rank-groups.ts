@@ -1,7 +1,7 @@
 /** Who shares slices with whom: all ranks, or groups of neighbours, of which each keeps a replica of what the others keep. */
 
 import { UsageError } from '../../base/errors.js';
-import { ProcessGroup, type Work, type World } from '../../parallel/index.js';
+import { makeCommon, ProcessGroup, type Work, type World } from '../../parallel/index.js';
 import { empty, noGrad, type Tensor } from '../../torch/index.js';
 import type { ZeroStage } from './sharded-model.js';
 
@@ -30,10 +30,12 @@ export async function openRankGroups(
 ): Promise<RankGroups> {
   const { size, rank, group } = world;
   if (!Number.isInteger(shardOver) || shardOver < 1 || size % shardOver !== 0) {
-    throw new UsageError(`parallel.shardOver is ${shardOver}; there are ${size} ranks`, {
-      code: 'E_SHARD_OVER',
-      hint: 'Give a number that divides that of the ranks, for example the GPUs of one machine.',
-    });
+    throw makeCommon(
+      new UsageError(`parallel.shardOver is ${shardOver}, which does not divide ${size} ranks`, {
+        code: 'E_SHARD_OVER',
+        hint: 'Set it to a divisor of their number, such as the ranks of one machine, or leave it out.',
+      }),
+    );
   }
   const sharing = stage === 0 ? 1 : shardOver;
   const first = rank - (rank % sharing);

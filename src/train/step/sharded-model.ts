@@ -4,9 +4,15 @@
  */
 
 import type { SegmentBase, SegmentedModel } from '../../models/index.js';
-import { FlatBuffer, type ProcessGroup } from '../../parallel/index.js';
-import type { ParameterGroup } from '../../optim/index.js';
+import { parameterOf, type ParameterGroup } from '../../optim/index.js';
+import {
+  FlatBuffer,
+  type ProcessGroup,
+  type TensorPart,
+  wholeParts,
+} from '../../parallel/index.js';
 import type { DType, Tensor } from '../../torch/index.js';
+import type { RankGroups } from './rank-groups.js';
 
 /** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
 export type ZeroStage = 0 | 1 | 2 | 3;
@@ -40,7 +46,7 @@ export class ShardedModel {
   readonly trained: readonly ShardUnit[];
   /** Segments that run again in the backward. */
   readonly revisited: ReadonlySet<SegmentBase>;
-  /** What this rank keeps of each parameter that trains, flat. */
+  /** What this rank keeps of each parameter in a buffer, flat. */
   private readonly pieces: ReadonlyMap<string, Tensor>;
   private readonly bySegment: ReadonlyMap<string, readonly ShardUnit[]>;
 
@@ -49,7 +55,7 @@ export class ShardedModel {
    * replaced and freed.
    */
   constructor(
-    model: SegmentedModel,
+    private readonly model: SegmentedModel,
     { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
     { stage, master, offload = 'none' }: ShardingOptions,
   ) {
@@ -90,7 +96,7 @@ export class ShardedModel {
       };
     });
     this.trained = this.units.filter(({ trained }) => trained);
-    this.pieces = new Map(this.trained.flatMap(({ buffer }) => [...buffer.piecesIn(buffer.slice)]));
+    this.pieces = new Map(this.units.flatMap(({ buffer }) => [...buffer.piecesIn(buffer.slice)]));
     for (const piece of this.pieces.values()) piece.keep();
     this.bySegment = new Map(
       segments.map(({ name }) => [
@@ -113,8 +119,12 @@ export class ShardedModel {
     groups: readonly ParameterGroup[],
     own: ReadonlyMap<string, Tensor> = this.pieces,
   ): ParameterGroup[] {
+    const from = new Map(
+      this.trained.flatMap(({ buffer }) => buffer.pieces.map((piece) => [piece.name, piece.from])),
+    );
     return groups.map((group) => ({
       ...group,
+      from,
       parameters: new Map(
         [...group.parameters.keys()].flatMap((name) => {
           const tensor = own.get(name);
@@ -139,6 +149,45 @@ export class ShardedModel {
     const kept = this.trained.filter(({ buffer }) => isMaster(buffer));
     const names = kept.flatMap(({ buffer }) => buffer.pieces.map(({ name }) => name));
     return new Map(names.map((name) => [name, this.pieces.get(name)!]));
+  }
+
+  /** This rank's parts of all parameters: pieces of those that do not stay whole. Those who have the same take turns at writing. */
+  parts(groups: Pick<RankGroups, 'world' | 'replicas'>): readonly TensorPart[] {
+    const cut = this.units.filter(({ buffer }) => !buffer.resident);
+    const inPieces = new Set(cut.flatMap(({ buffer }) => [...buffer.leaves.keys()]));
+    const whole = [...this.model.namedParameters()].filter(([name]) => !inPieces.has(name));
+    return [...wholeParts(new Map(whole), groups.world), ...this.pieceParts(cut, groups)];
+  }
+
+  /** The optimizer's state, which is kept of the pieces, likewise. */
+  partsOfState(
+    state: ReadonlyMap<string, Tensor>,
+    groups: Pick<RankGroups, 'replicas'>,
+  ): readonly TensorPart[] {
+    const pieces = new Map(
+      this.pieceParts(this.trained, groups).map((part) => [part.name, part] as const),
+    );
+    return [...state].map(([name, tensor]) => {
+      const { shape, from, writes } = pieces.get(parameterOf(name))!;
+      // The step count is one number, which every rank with a piece has.
+      return tensor.ndim === 0
+        ? { name, shape: [], from: 0, tensor, writes: writes && from === 0 }
+        : { name, shape, from, tensor, writes };
+    });
+  }
+
+  private pieceParts(
+    units: readonly ShardUnit[],
+    { replicas }: Pick<RankGroups, 'replicas'>,
+  ): TensorPart[] {
+    return units.flatMap(({ buffer: { whole, layout, pieces } }) =>
+      pieces.map(({ name, from }, i) => ({
+        ...{ name, from, dtype: whole.dtype },
+        shape: layout.stretches.get(name)!.shape,
+        tensor: this.pieces.get(name)!,
+        writes: i % replicas.size === replicas.rank,
+      })),
+    );
   }
 
   dispose(): void {

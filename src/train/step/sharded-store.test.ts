@@ -64,19 +64,19 @@ interface Chosen {
 }
 
 /** One rank of so many, on meta, whose calls to the group are counted. */
-async function ghostRank({ ranks, trains, tied = false, dtype, wide, ...more }: Given) {
-  const group = await ProcessGroup.fake(0, ranks);
+async function ghostRank({ ranks, trains, tied = false, dtype, wide, ...more }: Given, place = 0) {
+  const group = await ProcessGroup.fake(place, ranks);
   const model = ghostLlava({ tied, ...(dtype && { dtype }), ...(wide && { wide }) });
   for (const [name, parameter] of model.namedParameters()) {
     parameter.requiresGrad_(TRAINS[trains](name));
   }
   const subgroups = new Map<string, ProcessGroup>();
-  const newGroup = async (name: string, { length }: readonly number[]) => {
-    const subgroup = await ProcessGroup.fake(0, length);
+  const newGroup = async (name: string, members: readonly number[]) => {
+    const subgroup = await ProcessGroup.fake(members.indexOf(place), members.length);
     subgroups.set(name, subgroup);
     return subgroup;
   };
-  const world = { rank: 0, size: ranks, group, newGroup };
+  const world = { rank: place, size: ranks, group, newGroup };
   return { group, subgroups, ...(await rank(model, world, 'meta', more)) };
 }
 
@@ -93,12 +93,12 @@ async function rank(
   const sharded = new ShardedModel(model, ranks.shards, { stage, master, offload });
   const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, { eps: 1e-2 });
   const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), { eps: 1e-2 });
-  const randomness = new Randomness(1, device);
+  const randomness = new Randomness(1);
   const gate = new Gate(device);
   const parts = { model: sharded, groups: ranks, stage, optimizer, gate, randomness, host };
   const Strategy = updateInBackward ? ShardedUpdateInBackward : ShardedStore;
   const store = new Strategy({ ...parts, reshardAfterForward });
-  open.push(model, store, randomness);
+  open.push(model, store);
   const setup: UpdateSetup = {
     ...{ model, store, randomness, device },
     policies: memoryPolicies(model.segments, { policy }),
@@ -282,7 +282,7 @@ describe('bytes on one rank, against theory', () => {
       expectNear(device.optimizer, optimizer * psi);
       expect(host).toEqual({ weights: 0, gradients: 0, optimizer: 0 });
       // What is counted is what is there.
-      const there = [...store.state()].reduce((sum, [, { bytes }]) => sum + bytes, 0);
+      const there = store.state().reduce((sum, { tensor }) => sum + tensor.bytes, 0);
       expect(device.optimizer).toBeGreaterThanOrEqual(there);
       expectNear(there, device.optimizer);
       expect(sharded.units.length).toBeGreaterThan(3);
@@ -312,6 +312,42 @@ describe('bytes on one rank, against theory', () => {
   });
 });
 
+describe.each([
+  { stage: 0 },
+  { stage: 1 },
+  { stage: 2, shardOver: 2 },
+  { stage: 3 },
+  { stage: 3, shardOver: 2, master: 'float32' },
+] as const)('parts of 4 ranks, %j', (how) => {
+  const given = { ...how, ranks: 4, trains: 'the decoder', tied: true, dtype: 'bfloat16' } as const;
+  test.each(['weights', 'state'] as const)('write all elements of the %s once', async (kind) => {
+    const plain = ghostLlava({ tied: true });
+    open.push(plain);
+    const written = new Map<string, number[]>();
+    const types = new Set<string>();
+    for (let place = 0; place < 4; place++) {
+      const { setup } = await ghostRank(given, place);
+      for (const { name, shape, from, tensor, dtype, writes } of setup.store[kind]()) {
+        const length = shape.reduce((product, each) => product * each, 1);
+        const times = written.get(name) ?? new Array<number>(length).fill(0);
+        expect([name, times.length]).toEqual([name, length]);
+        expect(from + tensor.numel).toBeLessThanOrEqual(length);
+        for (let i = 0; writes && i < tensor.numel; i++) times[from + i]!++;
+        written.set(name, times);
+        types.add(dtype ?? tensor.dtype);
+      }
+    }
+    const names = [...plain.namedParameters().keys()];
+    const states = ['master', 'exp_avg', 'exp_avg_sq', 'step'];
+    const trained = names.filter(TRAINS[given.trains]);
+    const expected =
+      kind === 'weights' ? names : trained.flatMap((n) => states.map((each) => `${n}.${each}`));
+    expect([...written.keys()].sort()).toEqual(expected.sort());
+    expect([...written.values()].flat().every((times) => times === 1)).toBe(true);
+    expect([...types]).toEqual([kind === 'weights' ? 'bfloat16' : 'float32']);
+  });
+});
+
 /** This process as the only rank of a job. */
 async function aloneWorld(): Promise<World> {
   const place = {
@@ -330,11 +366,11 @@ async function aloneWorld(): Promise<World> {
 function single(model: Llava, updateInBackward = false): UpdateSetup {
   const parameters = new Map(model.namedParameters());
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
-  const randomness = new Randomness(1, 'cpu');
+  const randomness = new Randomness(1);
   const optimizer = new AdamW(groups, { eps: 1e-2 });
   const Strategy = updateInBackward ? UpdateInBackward : AccumulatingStore;
   const store = new Strategy({ model, optimizer, gate: new Gate('cpu'), randomness });
-  open.push(model, store, randomness);
+  open.push(model, store);
   return {
     ...{ model, store, randomness },
     device: 'cpu',
@@ -405,11 +441,9 @@ test('in bf16 the masters of stage 3 are its slices: the same numbers and state 
         const { lossSum, norm } = late.read();
         numbers.push(lossSum[0], norm[0]);
       }
-      const state = [...setup.store.state()].map(([name, { dtype, numel }]) => [
-        name,
-        dtype,
-        numel,
-      ]);
+      const state = setup.store
+        .state()
+        .map(({ name, tensor }) => [name, tensor.dtype, tensor.numel]);
       const slices = sharded.trained.map(({ buffer: { slice } }) => slice.dtype);
       return { numbers, slices: new Set(slices), state: state.map(String).toSorted() };
     }),
@@ -476,13 +510,29 @@ test.each(OFFLOADS)(
           ...expected.norm,
         ]);
       }
-      const names = [...a.store.state().keys()].toSorted();
-      expect([...b.store.state().keys()].toSorted()).toEqual(names);
-      const [x, y] = [a, b].map(({ store }) => store.state());
-      for (const name of names) expect(y!.get(name)!.toBytes()).toEqual(x!.get(name)!.toBytes());
+      const [x, y] = [a, b].map(({ store }) => {
+        const parts = store.state().map(({ name, tensor }) => [name, tensor.toBytes()] as const);
+        return new Map(parts);
+      });
+      expect([...y!.keys()].toSorted()).toEqual([...x!.keys()].toSorted());
+      for (const [name, bytes] of x!) expect(y!.get(name)).toEqual(bytes);
     }
   },
 );
+
+test('weights that were read are the masters in host memory', async () => {
+  const model = tinyLlava();
+  for (const parameter of model.parameters()) parameter.requiresGrad_();
+  const world = await aloneWorld();
+  const { setup } = await rank(model, world, 'cpu', { stage: 2, offload: 'optimizer' });
+  for (const { tensor } of setup.store.weights()) noGrad(() => tensor.fill_(0.25));
+  setup.store.weightsRead();
+  (await drive(runUpdate(setup, 0, [tinyBatch()]))).numbers.dispose();
+  await setup.store.settle();
+  const [first] = model.parameters();
+  // A learning rate of 0.01 moves nothing farther.
+  expect(Math.abs(first!.mean(null).item() - 0.25)).toBeLessThan(0.02);
+});
 
 test('what is not finite leaves masters, moments and steps in host memory as they were', async () => {
   const model = tinyLlava();
@@ -493,7 +543,7 @@ test('what is not finite leaves masters, moments and steps in host memory as the
   });
   (await drive(runUpdate(setup, 0, [tinyBatch()]))).numbers.dispose();
   await setup.store.settle();
-  const state = () => [...setup.store.state().values()].map((each) => [...each.toBytes()]);
+  const state = () => setup.store.state().map(({ tensor }) => [...tensor.toBytes()]);
   const before = state();
   noGrad(() => model.namedParameters().get('model.language_model.norm.weight')!.fill_(NaN));
   const { foundInf } = (await drive(runUpdate(setup, 1, [tinyBatch()]))).numbers.read();

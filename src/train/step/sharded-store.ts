@@ -14,6 +14,7 @@
 
 import type { Pause, Phase, SegmentBase, Steps } from '../../models/index.js';
 import { squaredNorms } from '../../optim/index.js';
+import type { TensorPart } from '../../parallel/index.js';
 import {
   cat,
   empty,
@@ -134,7 +135,7 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
         // Of those who share slices, in the order of ranks: the same sum of the same numbers, and the same bits, on every rank.
         const squares = rows.narrow(0, 0, shards.size).sum([0]);
         const gradients = this.gradientsOf(reached);
-        const sums = { gradients, names, squares, lossSum: lossOfAll, stream: shards.rank };
+        const sums = { gradients, names, squares, lossSum: lossOfAll };
         return { ...this.applyAll(start, sums), byRank };
       }),
     );
@@ -241,13 +242,23 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
     this.start = undefined;
   }
 
-  override state(): Map<string, Tensor> {
-    const { model, host } = this.options;
+  override state(): readonly TensorPart[] {
+    const { model, groups, optimizer, host } = this.options;
     const masters = [...(host ?? model).masters()];
-    return new Map([
+    const state = new Map([
       ...masters.map(([name, piece]) => [`${name}.master`, piece] as const),
-      ...super.state(),
+      ...optimizer.state(),
     ]);
+    return model.partsOfState(state, groups);
+  }
+
+  override weightsRead(): void {
+    this.options.host?.weightsRead();
+  }
+
+  weights(): readonly TensorPart[] {
+    const { model, groups } = this.options;
+    return model.parts(groups);
   }
 
   override dispose(): void {

@@ -38,7 +38,6 @@ export class ShardedUpdateInBackward extends ShardedStore implements ParameterSt
           gradients: this.gradientsOf([unit]),
           squares: all.rows.sum([0]),
           names,
-          stream: updates.count * shards.size + shards.rank,
           update: (update) => this.updateUnits([unit], update),
         }),
       ),

@@ -8,6 +8,7 @@
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
 import { squaredNorms } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import { hold, noGrad, scope, type Holding, type Tensor } from '../../torch/index.js';
 import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
@@ -77,7 +78,6 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
         const squares = squaredNorms(names, gradients, gradients.values().next().value!);
         updates.apply(segment, {
           ...{ gradients, squares, names },
-          stream: updates.count,
           update: (update) => this.update(update),
         });
       }),
@@ -86,6 +86,10 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
 
   *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
     return hold(() => noGrad(() => this.updates!.outcome(lossSum.clone())));
+  }
+
+  weights(): readonly TensorPart[] {
+    return wholeParts(this.options.model.namedParameters(), ALONE);
   }
 
   clear(): void {

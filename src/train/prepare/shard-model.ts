@@ -1,0 +1,73 @@
+/** The model of a rank: its parameters move into the buffers that ranks share out. What a rank holds of it, in words. */
+
+import { formatBytes } from '../../base/format.js';
+import type { Recipe } from '../../config/index.js';
+import type { SegmentedModel } from '../../models/index.js';
+import type { RankGroups } from '../step/rank-groups.js';
+import { ShardedModel } from '../step/sharded-model.js';
+import type { ChosenPrecision } from './precision.js';
+import type { Trainable } from './trainable.js';
+
+export interface ShardingOptions {
+  /** `null` for a process that is alone. */
+  readonly groups: RankGroups | null;
+  readonly parallel: Recipe['parallel'];
+  readonly precision: Pick<ChosenPrecision, 'master' | 'states'>;
+}
+
+/** A model that is shared out, and who shares what with whom. */
+export interface Sharding {
+  readonly model: ShardedModel;
+  readonly groups: RankGroups;
+}
+
+export interface SharedOut {
+  /** `null` for a process that is alone. */
+  readonly sharding: Sharding | null;
+  /** The same, over the tensors that the model has now. */
+  readonly trainable: Trainable;
+}
+
+/** Moves the parameters of a model that several ranks train; that of a process alone stays as it is. */
+export function shardModel(
+  model: SegmentedModel,
+  trainable: Trainable,
+  { groups, parallel: { zero: stage }, precision }: ShardingOptions,
+): SharedOut {
+  if (groups === null) return { sharding: null, trainable };
+  // The slices of stage 3 are the masters themselves.
+  const master = stage === 3 && precision.master === 'float32' ? 'float32' : undefined;
+  const sharded = new ShardedModel(model, groups.shards, { stage, master });
+  const named = model.namedParameters();
+  const parameters = new Map(
+    [...trainable.parameters.keys()].map((name) => [name, named.get(name)!]),
+  );
+  return { sharding: { model: sharded, groups }, trainable: { ...trainable, parameters } };
+}
+
+/** How many ranks there are, and what each of them holds: one sentence. */
+export function describeRanks(
+  model: SegmentedModel,
+  { parameters }: Pick<Trainable, 'parameters'>,
+  {
+    size,
+    parallel: { zero },
+    precision,
+  }: Omit<ShardingOptions, 'groups'> & { readonly size: number },
+): string {
+  const all = [...model.namedParameters().values()];
+  const bytes = all.reduce((total, tensor) => total + tensor.bytes, 0);
+  const trained = [...parameters.values()];
+  const elements = trained.reduce((total, { numel }) => total + numel, 0);
+  const copied = trained.filter(({ dtype }) => dtype !== 'float32');
+  const masters = precision.master === 'float32' ? 4 : 0;
+  const copies = copied.reduce((total, { numel }) => total + numel, 0) * masters;
+  const moments = 2 * elements * (precision.states === 'float32' ? 4 : 2);
+  const share = (total: number, from: number): string =>
+    `${formatBytes(zero >= from ? total / size : total)} of`;
+  return [
+    `${size} ranks, ZeRO stage ${zero}: each holds about ${share(bytes, 3)} weights`,
+    `${share(4 * elements, 2)} gradients`,
+    `${share(copies + moments, 1)} optimizer`,
+  ].join(', ');
+}
