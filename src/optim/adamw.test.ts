@@ -46,10 +46,7 @@ function optimizerOf(parameter: Tensor, options: AdamWOptions = {}): AdamW {
 /** A key for each update and name. */
 const roundingOf =
   (update: number) =>
-  (name: string): CounterKey => [
-    update,
-    Buffer.from(`${name}    `).readUInt32LE(),
-  ];
+  (name: string): CounterKey => [update, Buffer.from(`${name}    `).readUInt32LE()];
 
 const update = (gradient: Tensor, more: Partial<AdamWUpdate> = {}): AdamWUpdate => ({
   gradients: new Map([['w', gradient]]),

@@ -140,6 +140,7 @@ export class Trainer {
     await together(this.peers, 'weights of the checkpoint', async () => {
       changed = await partChanges(model, path, trainable.parameters.keys());
       await weights.read(path, this.setup.store.weights(), changed);
+      this.setup.store.weightsRead();
     });
     const state = stateParts(this.setup, this.peers);
     const counters = await readTrainerState(path, state, this.peers, {

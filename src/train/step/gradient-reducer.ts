@@ -12,6 +12,7 @@ import {
   _foreachCopy_,
   _foreachNorm,
   cat,
+  dtypeBytes,
   empty,
   noGrad,
   scope,
@@ -211,6 +212,16 @@ export class GradientReducer {
    */
   sliceOf(unit: ShardUnit): Tensor | null {
     return this.sums.get(unit)!.slice;
+  }
+
+  /** Bytes of gradients that lie on this rank at once, at most, beside those on their way. */
+  bytes(microBatches: number): number {
+    const { model, reduction, eachMicroBatch } = this.options;
+    const summedFirst = !eachMicroBatch && microBatches > 1;
+    const width = dtypeBytes(microBatches > 1 ? 'float32' : reduction);
+    return model.trained.reduce((sum, { buffer: { layout } }) => {
+      return sum + width * (summedFirst ? layout.length : layout.sliceLength);
+    }, 0);
   }
 
   freeSlice(unit: ShardUnit): void {

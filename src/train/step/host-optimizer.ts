@@ -110,22 +110,36 @@ export class HostOptimizer {
     Stream.current(whole.device).wait(returned);
   }
 
+  /** Masters are those of the slices again. */
+  weightsRead(): void {
+    for (const [{ buffer }, { master }] of this.shares) {
+      if (master !== buffer.slice) noGrad(() => master.copy_(buffer.slice));
+    }
+  }
+
   /** What a checkpoint must hold of the masters where they are not the parameters themselves, by name of the parameter. */
   masters(): Map<string, Tensor> {
     const rounded = [...this.shares.values()].filter((share) => share.rounded !== share.master);
     return new Map(rounded.flatMap(({ masters }) => [...masters]));
   }
 
-  /** Of the optimizer's weights and of gradients, in host memory. */
-  get bytes(): { readonly masters: number; readonly gradients: number } {
-    const sum = (of: (share: Share) => number): number =>
-      [...this.shares.values()].reduce((total, share) => total + of(share), 0);
-    return {
-      masters: sum(
-        ({ master, rounded }) => master.bytes + (rounded === master ? 0 : rounded.bytes),
-      ),
-      gradients: sum(({ gradient }) => gradient.bytes),
-    };
+  /** Bytes in host memory of masters, and of copies on their way to the device. */
+  get masterBytes(): number {
+    return this.sum(({ buffer: { slice } }, { master, rounded }) => {
+      return [...new Set([master, rounded])].reduce(
+        (sum, each) => sum + (each === slice ? 0 : each.bytes),
+        0,
+      );
+    });
+  }
+
+  /** Bytes in host memory of gradients. */
+  get gradientBytes(): number {
+    return this.sum((_, { gradient }) => gradient.bytes);
+  }
+
+  private sum(of: (unit: ShardUnit, share: Share) => number): number {
+    return [...this.shares].reduce((total, [unit, share]) => total + of(unit, share), 0);
   }
 
   /** Frees all but the optimizer's states. */

@@ -58,6 +58,8 @@ export abstract class OptimizingStore {
     };
   }
 
+  weightsRead(): void {}
+
   protected update(update: GatedUpdate): void {
     this.optimizing.optimizer.update(update);
   }

@@ -139,9 +139,19 @@ export class ShardedModel {
     }));
   }
 
+  /** Bytes that stay on this rank of parameters in their own type; where slices are masters they are the optimizer's. */
+  get bytes(): number {
+    return this.units.reduce((sum, { buffer }) => sum + (isMaster(buffer) ? 0 : buffer.bytes), 0);
+  }
+
+  /** Bytes of slices that are masters of what is gathered. */
+  get masterBytes(): number {
+    return this.units.reduce((sum, { buffer }) => sum + (isMaster(buffer) ? buffer.bytes : 0), 0);
+  }
+
   /** Of these, by name, those that are kept in another type than the parameters: masters of what is gathered. */
   masters(): Map<string, Tensor> {
-    const kept = this.trained.filter(({ buffer: { slice, whole } }) => slice.dtype !== whole.dtype);
+    const kept = this.trained.filter(({ buffer }) => isMaster(buffer));
     const names = kept.flatMap(({ buffer }) => buffer.pieces.map(({ name }) => name));
     return new Map(names.map((name) => [name, this.pieces.get(name)!]));
   }
@@ -189,6 +199,11 @@ export class ShardedModel {
     for (const piece of this.pieces.values()) piece.dispose();
     for (const { buffer } of this.units) buffer.dispose();
   }
+}
+
+/** Whether what a rank keeps is the optimizer's weights, from which parameters are rounded when they are gathered. */
+function isMaster({ slice, whole }: FlatBuffer): boolean {
+  return slice.dtype !== whole.dtype;
 }
 
 function trains(segment: SegmentBase): boolean {

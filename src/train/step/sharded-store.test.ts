@@ -49,6 +49,8 @@ interface Given extends Chosen {
   trains: keyof typeof TRAINS;
   tied?: boolean;
   dtype?: DType;
+  /** Of a size at which padding does not count. */
+  wide?: boolean;
 }
 
 interface Chosen {
@@ -62,9 +64,9 @@ interface Chosen {
 }
 
 /** One rank of so many, on meta, whose calls to the group are counted. */
-async function ghostRank({ ranks, trains, tied = false, dtype, ...more }: Given, place = 0) {
+async function ghostRank({ ranks, trains, tied = false, dtype, wide, ...more }: Given, place = 0) {
   const group = await ProcessGroup.fake(place, ranks);
-  const model = ghostLlava({ tied, ...(dtype && { dtype }) });
+  const model = ghostLlava({ tied, ...(dtype && { dtype }), ...(wide && { wide }) });
   for (const [name, parameter] of model.namedParameters()) {
     parameter.requiresGrad_(TRAINS[trains](name));
   }
@@ -102,7 +104,7 @@ async function rank(
     policies: memoryPolicies(model.segments, { policy }),
     schedule: schedule({ shape: 'constant', updates: 100 }),
   };
-  return { setup, sharded, optimizer };
+  return { setup, sharded, optimizer, store };
 }
 
 /** Elements that were handed to each kind of collective. */
@@ -261,16 +263,71 @@ test('the optimizer knows which elements of a parameter its pieces are', async (
   expect(pieces.flat().some(({ from }) => from > 0)).toBe(true);
 });
 
-test.each([1, 2, 4])('what stays on one of %i ranks is its share', async (ranks) => {
-  const { sharded, optimizer } = await ghostRank({ stage: 3, ranks, trains: 'the decoder' });
-  const whole = sharded.units.reduce((sum, { buffer }) => sum + buffer.whole.bytes, 0);
-  const own = sharded.units.reduce((sum, { buffer }) => sum + buffer.bytes, 0);
-  expect(own * ranks).toBe(whole);
-  const moments = [...optimizer.state()]
-    .filter(([name]) => name.endsWith('.exp_avg'))
-    .reduce((sum, [, { bytes }]) => sum + bytes, 0);
-  const slices = sharded.trained.reduce((sum, { buffer }) => sum + buffer.slice.bytes, 0);
-  expect(moments).toBeLessThanOrEqual(slices);
+/** Without padding, and without layers behind the one whose features are used. */
+const trainedElements = ({ trained }: ShardedModel): number =>
+  trained
+    .flatMap(({ buffer }) => [...buffer.layout.stretches.values()])
+    .reduce((sum, { length }) => sum + length, 0);
+
+describe('bytes on one rank, against theory', () => {
+  /** Per trained parameter, N ranks, bf16 weights with fp32 masters and moments; gradients of one micro-batch reduced in fp32. */
+  const theory = (stage: ZeroStage, ranks: number) => {
+    const N = stage === 0 ? 1 : ranks;
+    return { weights: stage === 3 ? 0 : 2, gradients: 4 / N, optimizer: 12 / N };
+  };
+  const cases = ([0, 1, 2, 3] as const).flatMap((stage) =>
+    [1, 2, 4].flatMap((ranks) =>
+      [false, true].map((inBackward) => [stage, ranks, inBackward] as const),
+    ),
+  );
+  test.each(cases)(
+    'stage %i, %i ranks, in the backward: %s',
+    async (stage, ranks, updateInBackward) => {
+      const given = { stage, ranks, trains: 'all of it', dtype: 'bfloat16', wide: true } as const;
+      const { sharded, store } = await ghostRank({
+        ...given,
+        master: 'float32',
+        updateInBackward,
+      });
+      const psi = trainedElements(sharded);
+      const { weights, gradients, optimizer } = theory(stage, ranks);
+      const { device, host } = store.bytes(1);
+      const expectNear = (actual: number, expected: number): void => {
+        expect(Math.abs(actual - expected)).toBeLessThanOrEqual(0.03 * expected);
+      };
+      expectNear(device.weights, weights * psi);
+      expectNear(device.gradients, updateInBackward ? 0 : gradients * psi);
+      expectNear(device.optimizer, optimizer * psi);
+      expect(host).toEqual({ weights: 0, gradients: 0, optimizer: 0 });
+      // What is counted is what is there.
+      const there = store.state().reduce((sum, { tensor }) => sum + tensor.bytes, 0);
+      expect(device.optimizer).toBeGreaterThanOrEqual(there);
+      expectNear(there, device.optimizer);
+      expect(sharded.units.length).toBeGreaterThan(3);
+    },
+  );
+
+  test.each([
+    ['optimizer', 2, 0],
+    ['parameters', 0, 2],
+  ] as const)('with the %s in host memory', async (offload, onDevice, onHost) => {
+    const given = {
+      stage: 3,
+      ranks: 2,
+      trains: 'all of it',
+      dtype: 'bfloat16',
+      wide: true,
+    } as const;
+    const { sharded, store } = await ghostRank({ ...given, offload });
+    const psi = trainedElements(sharded) / 2;
+    const { device, host } = store.bytes(1);
+    // Beside masters and moments, the copy in bf16 on its way to a slice on the device.
+    const expected = [onDevice, 0, 0, onHost, 4, offload === 'optimizer' ? 14 : 12];
+    const counts = [device, host].flatMap((each) => [each.weights, each.gradients, each.optimizer]);
+    counts.forEach((bytes, i) => {
+      expect(Math.abs(bytes - expected[i]! * psi)).toBeLessThanOrEqual(0.03 * expected[i]! * psi);
+    });
+  });
 });
 
 describe.each([
@@ -481,6 +538,20 @@ function stateBytes(store: UpdateSetup['store']): ReadonlyMap<string, readonly n
   const state = store.state().map(({ name, tensor }) => [name, [...tensor.toBytes()]] as const);
   return new Map(state.toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
+
+test('weights that were read are the masters in host memory', async () => {
+  const model = tinyLlava();
+  for (const parameter of model.parameters()) parameter.requiresGrad_();
+  const world = await aloneWorld();
+  const { setup } = await rank(model, world, 'cpu', { stage: 2, offload: 'optimizer' });
+  for (const { tensor } of setup.store.weights()) noGrad(() => tensor.fill_(0.25));
+  setup.store.weightsRead();
+  (await drive(runUpdate(setup, 0, [tinyBatch()]))).numbers.dispose();
+  await setup.store.settle();
+  const [first] = model.parameters();
+  // A learning rate of 0.01 moves nothing farther.
+  expect(Math.abs(first!.mean(null).item() - 0.25)).toBeLessThan(0.02);
+});
 
 test('what is not finite leaves masters, moments and steps in host memory as they were', async () => {
   const model = tinyLlava();

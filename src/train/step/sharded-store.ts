@@ -56,6 +56,19 @@ export interface ShardedStoreOptions extends OptimizingStoreOptions {
   readonly reshardAfterForward?: boolean | undefined;
 }
 
+/** What lies on the device, and in host memory. */
+export interface StoreBytes {
+  readonly device: ByteCounts;
+  readonly host: ByteCounts;
+}
+
+export interface ByteCounts {
+  /** Of what is sharded: all that trains, in stage 3 all. */
+  readonly weights: number;
+  readonly gradients: number;
+  readonly optimizer: number;
+}
+
 export class ShardedStore extends OptimizingStore implements ParameterStore {
   protected readonly parameters: GatheredParameters;
   protected readonly reducer: GradientReducer;
@@ -193,6 +206,30 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
     return all;
   }
 
+  /** Bytes on this rank for a number of micro-batches, beside what is gathered or on its way. */
+  bytes(microBatches: number): StoreBytes {
+    const { model, host, optimizer } = this.options;
+    const moments = [...optimizer.state().values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    const gradients = this.keepsGradients ? this.reducer.bytes(microBatches) : 0;
+    const onHost = model.units.some(({ buffer }) => buffer.host);
+    const weights = { weights: onHost ? 0 : model.bytes };
+    if (host === undefined) {
+      const device = { ...weights, gradients, optimizer: moments + model.masterBytes };
+      return { device, host: { weights: 0, gradients: 0, optimizer: 0 } };
+    }
+    return {
+      device: { ...weights, gradients: 0, optimizer: 0 },
+      host: {
+        weights: onHost ? model.bytes : 0,
+        gradients: host.gradientBytes,
+        optimizer: moments + host.masterBytes,
+      },
+    };
+  }
+
+  /** Whether gradients lie here until the end of the update. */
+  protected readonly keepsGradients: boolean = true;
+
   override async settle(): Promise<void> {
     await this.parameters.settle();
   }
@@ -213,6 +250,10 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
       ...optimizer.state(),
     ]);
     return model.partsOfState(state, groups);
+  }
+
+  override weightsRead(): void {
+    this.options.host?.weightsRead();
   }
 
   weights(): readonly TensorPart[] {

@@ -14,6 +14,7 @@ import type { ShardUnit } from './sharded-model.js';
 import { readNumbers, ShardedStore } from './sharded-store.js';
 
 export class ShardedUpdateInBackward extends ShardedStore implements ParameterStore {
+  protected override readonly keepsGradients = false;
   private updates: SegmentUpdates | undefined;
 
   override begin(start: UpdateStart): void {
