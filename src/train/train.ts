@@ -193,12 +193,14 @@ async function* prepare(
 }
 
 /** Takes the steps, and gives what came of them: a function that returns or throws it. */
-async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, () => Promise<T>> {
+async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, () => T> {
   try {
     const result = yield* steps;
-    return () => Promise.resolve(result);
+    return () => result;
   } catch (error) {
-    return () => Promise.reject(error);
+    return () => {
+      throw error;
+    };
   }
 }
 
@@ -206,7 +208,7 @@ async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, ()
 async function agree<T>(
   ranks: Ranks,
   signal: AbortSignal | undefined,
-  step: () => Promise<T>,
+  step: () => T | Promise<T>,
 ): Promise<T> {
   let own: { readonly result: T } | undefined;
   try {
