@@ -1,5 +1,5 @@
 /** The shape of LLaVA-Llama-3-8B that the GPU benches share with their peers, or a smaller one of its kind to try them on a CPU. */
-import { type LlavaConfig, readLlavaConfig } from '../src/models/index.js';
+import { type LlavaConfig, readLlavaConfig, type Sample } from '../src/models/index.js';
 
 export const IMAGE_TOKEN = 128257;
 
@@ -32,4 +32,16 @@ export function llava8b({ layers = 32, hidden = 4096 } = {}): LlavaConfig {
     },
   };
   return readLlavaConfig({ file: 'bench', json });
+}
+
+/** As the peers': 576 image tokens from position 5 on, random text, the first 600 labels ignored. */
+export function sample(seed: number, tokens: number): Sample {
+  const ids = Array.from({ length: tokens }, (_, i) =>
+    i >= 5 && i < 581 ? IMAGE_TOKEN : ((Math.imul(i + 1, 2654435761) + seed * 97) >>> 0) % 128000,
+  );
+  return {
+    inputIds: ids,
+    labels: ids.map((id, i) => (i < 600 ? -100 : id)),
+    images: [Float32Array.from({ length: 3 * 336 * 336 }, (_, i) => Math.sin(i + seed))],
+  };
 }

@@ -10,7 +10,7 @@
 
 import { parseArgs } from 'node:util';
 import { checkRecipe } from '../src/config/index.js';
-import { finish, Llava, makeBatch, type Sample } from '../src/models/index.js';
+import { finish, Llava, makeBatch } from '../src/models/index.js';
 import { kernelsFor } from '../src/nn/index.js';
 import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import {
@@ -28,7 +28,7 @@ import { Randomness } from '../src/train/step/randomness.js';
 import { prepareTrainable } from '../src/train/prepare/trainable.js';
 import { UpdateInBackward } from '../src/train/step/update-in-backward.js';
 import { runUpdate } from '../src/train/step/update.js';
-import { IMAGE_TOKEN, llava8b } from './llava-8b.js';
+import { llava8b, sample } from './llava-8b.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -49,18 +49,6 @@ const dtype: DType = device === 'cpu' ? 'float32' : 'bfloat16';
 
 const config = llava8b({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
 
-/** As the peer's: 576 image tokens from position 5 on, random text, the first 600 labels ignored. */
-function sample(seed: number): Sample {
-  const ids = Array.from({ length: tokens }, (_, i) =>
-    i >= 5 && i < 581 ? IMAGE_TOKEN : ((Math.imul(i + 1, 2654435761) + seed * 97) >>> 0) % 128000,
-  );
-  return {
-    inputIds: ids,
-    labels: ids.map((id, i) => (i < 600 ? -100 : id)),
-    images: [Float32Array.from({ length: 3 * 336 * 336 }, (_, i) => Math.sin(i + seed))],
-  };
-}
-
 function measure(mode: string, policy: MemoryPolicy): Record<string, string | number> {
   const full = mode.startsWith('full');
   const recipe = checkRecipe({
@@ -76,7 +64,7 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
   const trainable = prepareTrainable(model, { ...recipe, dtype, device, generator });
   const optimizer = new AdamW(trainable.groups, { master: 'none', states: dtype });
   const batch = makeBatch(
-    Array.from({ length: rows }, (_, i) => sample(i)),
+    Array.from({ length: rows }, (_, i) => sample(i, tokens)),
     model.input,
     { device },
   );

@@ -104,6 +104,7 @@ void registerFiles(napi_env env, napi_value exports);
 void registerMemory(napi_env env, napi_value exports);
 void registerDevices(napi_env env, napi_value exports);
 void registerRandom(napi_env env, napi_value exports);
+void registerProfile(napi_env env, napi_value exports);
 void registerGraph(napi_env env, napi_value exports);
 void registerStores(napi_env env, napi_value exports);
 void registerGroups(napi_env env, napi_value exports);

@@ -197,6 +197,7 @@ NAPI_MODULE_INIT() {
   registerMemory(env, exports);
   registerDevices(env, exports);
   registerRandom(env, exports);
+  registerProfile(env, exports);
   registerGraph(env, exports);
   registerStores(env, exports);
   registerGroups(env, exports);

@@ -4,6 +4,7 @@ import type { Sample, SegmentedModel } from '../src/models/index.js';
 import { AdamW, type AdamWOptions, type Gate, type ParameterGroup } from '../src/optim/index.js';
 import { launchRanks, rendezvous, type World } from '../src/parallel/index.js';
 import type { Randomness } from '../src/train/step/randomness.js';
+import { openRankGroups } from '../src/train/step/rank-groups.js';
 import { ShardedModel, type ZeroStage } from '../src/train/step/sharded-model.js';
 import { ShardedStore } from '../src/train/step/sharded-store.js';
 
@@ -63,14 +64,15 @@ export function dealSamples(
 }
 
 /** The store of one rank. */
-export function shardedStore(
+export async function shardedStore(
   model: SegmentedModel,
   groups: readonly ParameterGroup[],
   settings: AdamWOptions,
-  { world: { group }, stage }: Ranks,
+  { world, stage }: Ranks,
   parts: { gate: Gate; randomness: Randomness; clipNorm: number | null },
-): ShardedStore {
-  const sharded = new ShardedModel(model, group, stage);
-  const optimizer = new AdamW(sharded.groupsOf(groups, stage), settings);
-  return new ShardedStore({ model: sharded, group, stage, optimizer, ...parts });
+): Promise<ShardedStore> {
+  const ranks = await openRankGroups(world, { stage });
+  const sharded = new ShardedModel(model, ranks.shards, { stage });
+  const optimizer = new AdamW(sharded.groupsOf(groups), settings);
+  return new ShardedStore({ model: sharded, groups: ranks, stage, optimizer, ...parts });
 }

@@ -215,7 +215,7 @@ async function train(
   const store =
     ranks === undefined
       ? new AccumulatingStore({ model, optimizer: new AdamW(groups, settings), ...parts })
-      : shardedStore(model, groups, settings, ranks, parts);
+      : await shardedStore(model, groups, settings, ranks, parts);
   const setup = {
     ...{ model, store, randomness },
     device: 'cpu' as const,
@@ -240,6 +240,7 @@ async function train(
     trajectory.gradient_norms.push(norm[0]!);
     trajectory.learning_rates.push(learningRate * rates(update));
   }
+  await store.settle();
   for (const segment of [...model.segments, model.head]) await store.acquire(segment, 'forward');
   const trained = new Set(chosen.map(([name]) => name));
   const rename = (name: string): string => (adapter === undefined ? name : peftName(name));

@@ -7,11 +7,13 @@
  *
  * P: elements of the buffer, padding included; N: ranks; S = P / N.
  */
-import { empty, noGrad, scope, type Tensor, zeros } from '../torch/index.js';
-import type { TensorPart } from './tensor-part.js';
+import { empty, noGrad, scope, type DType, type Tensor, zeros } from '../torch/index.js';
 
-/** Parameters begin at multiples of so many elements: kernels read 16 bytes at once. */
-const ALIGNMENT = 64;
+/**
+ * Parameters begin, and slices end, at multiples of so many elements: so a parameter is cut at multiples of it, and blocks of values
+ * that share a scale do not depend on the number of ranks.
+ */
+const ALIGNMENT = 256;
 
 /** Where a parameter lies in the whole. */
 export interface Stretch {
@@ -69,25 +71,28 @@ export interface FlatBufferOptions {
   readonly ranks: number;
   /** Whether the whole lies on every rank all the time; else only while it is gathered. */
   readonly resident: boolean;
+  /** Type in which the slice is kept where the whole does not stay. @default that of the parameters */
+  readonly kept?: DType | undefined;
 }
 
 export class FlatBuffer {
   readonly layout: FlatLayout;
   /** (P); without memory while it is not gathered. */
   readonly whole: Tensor;
-  /** This rank's part (S). */
+  /** What this rank keeps (S): its part of the whole, or a copy where the whole does not stay. */
   readonly slice: Tensor;
   /** The parameters over their stretches of the whole; the model owns them. */
   readonly leaves: ReadonlyMap<string, Tensor>;
   readonly pieces: readonly Piece[];
-  /** The parameters' parts that lie in the slice, over its memory. */
-  readonly parts: readonly TensorPart[];
-  private readonly resident: boolean;
+  /** Whether the whole stays. */
+  readonly resident: boolean;
+  /** This rank's part of the whole (S). */
+  private readonly own: Tensor;
 
   /** Copies the parameters, all of one dtype, device and `requiresGrad`; the caller frees them. */
   constructor(
     parameters: ReadonlyMap<string, Tensor>,
-    { rank, ranks, resident }: FlatBufferOptions,
+    { rank, ranks, resident, kept }: FlatBufferOptions,
   ) {
     const { dtype, device, requiresGrad } = parameters.values().next().value!;
     const shapes = new Map([...parameters].map(([name, { shape }]) => [name, shape]));
@@ -103,18 +108,13 @@ export class FlatBuffer {
         }
       }),
     );
-    this.slice = noGrad(() =>
-      scope(() => {
-        const own = this.whole.narrow(0, rank * layout.sliceLength, layout.sliceLength);
-        return resident ? own : own.clone();
-      }),
+    const own = noGrad(() =>
+      this.whole.narrow(0, rank * layout.sliceLength, layout.sliceLength),
     ).keep();
-    this.parts = noGrad(() =>
-      this.pieces.map(({ name, from, at, length }) => {
-        const { shape } = layout.stretches.get(name)!;
-        return { name, shape, from, tensor: this.slice.narrow(0, at, length).keep(), writes: true };
-      }),
-    );
+    this.own = own;
+    this.slice = resident
+      ? own
+      : noGrad(() => empty(own.shape, { dtype: kept ?? dtype, device }).copy_(own)).keep();
     this.leaves = new Map(
       [...layout.stretches.values()].map(({ name, start, shape }) => [
         name,
@@ -133,9 +133,16 @@ export class FlatBuffer {
     return (this.resident ? this.whole : this.slice).bytes;
   }
 
-  /** Gives the whole its memory back, to be gathered into. */
-  allocate(): void {
-    if (!this.resident) this.whole.resizeStorage(this.whole.bytes);
+  /**
+   * Gives the whole its memory back, to be gathered into, and what this rank brings to it: its slice. Where that is kept in another type,
+   * it is its part of the whole, rounded from the slice: no copy in the type of the parameters lasts.
+   */
+  allocate(): Tensor {
+    const { whole, slice, own, layout } = this;
+    if (!this.resident) whole.resizeStorage(whole.bytes);
+    if (slice.dtype === own.dtype && layout.ranks > 1) return slice;
+    noGrad(() => own.copy_(slice));
+    return own;
   }
 
   /** Frees the whole where it does not stay. */
@@ -158,7 +165,7 @@ export class FlatBuffer {
 
   /** Frees the buffer; the leaves are the model's. */
   dispose(): void {
-    for (const { tensor } of this.parts) tensor.dispose();
+    if (this.own !== this.slice) this.own.dispose();
     this.slice.dispose();
     this.whole.dispose();
   }

@@ -1,5 +1,5 @@
 /** The part of a tensor that lies on one rank: what a checkpoint is written from, and read back into. */
-import type { Tensor } from '../torch/index.js';
+import type { DType, Tensor } from '../torch/index.js';
 
 /** Neighbouring elements of a tensor that ranks share out, or all of one that each of them has. */
 export interface TensorPart {
@@ -11,6 +11,8 @@ export interface TensorPart {
   readonly from: number;
   /** This rank's elements: flat, or the whole in its shape. */
   readonly tensor: Tensor;
+  /** Type of the whole, where this rank keeps its elements in another. @default that of the tensor */
+  readonly dtype?: DType | undefined;
   /** Whether this rank writes it: each element of the whole is written by exactly one rank. */
   readonly writes: boolean;
 }

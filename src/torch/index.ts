@@ -1,6 +1,7 @@
 /** The room of tensors: `Tensor`, operators, scopes, autograd, devices, memory, random state. */
 
 export * from './autograd.js';
+export * from './background.js';
 export * from './create.js';
 export * from './device.js';
 export { checkOperators, type Layout, type MemoryFormat, type Scalar } from './door.js';
@@ -9,6 +10,7 @@ export * from './dtype.js';
 export { DisposedError, OperatorError, ThreadError } from './errors.js';
 export * from './mapped-file.js';
 export * from './memory.js';
+export * from './profile.js';
 export type { Device, TorchFacts } from './native.js';
 export * from './operators.generated.js';
 export * from './random.js';

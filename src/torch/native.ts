@@ -92,6 +92,9 @@ export interface Native {
     discard: boolean,
   ): Failing<number>;
   call(operator: number): NativeFailure | undefined;
+  putOff(): NativeFailure | undefined;
+  forgetPutOff(): NativeFailure | undefined;
+  runPutOff(): Failing<Promise<void>>;
   results(): NativeFailure | undefined;
   resolve(operator: number): NativeFailure | undefined;
   intern(text: string): Failing<number>;
@@ -132,6 +135,9 @@ export interface Native {
   resetPeak(device: string): NativeFailure | undefined;
   emptyCache(device: string): NativeFailure | undefined;
   setMemoryLimit(device: string, bytes: number): NativeFailure | undefined;
+
+  startProfile(cuda: boolean): NativeFailure | undefined;
+  stopProfile(path: string): NativeFailure | undefined;
 
   facts(freeMemory: boolean): Failing<TorchFacts>;
   threads(): number;

@@ -29,6 +29,7 @@ import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/chec
 import { ofType, readEvents } from './run/logs.js';
 import { type HeldRun, holdRun } from './run/held-run.js';
 import { joinRanks, type Ranks } from './run/ranks.js';
+import { openRankGroups, type RankGroups } from './step/rank-groups.js';
 import { readRunRecipe, RunFolder } from './run/run-folder.js';
 import { isCommon, makeCommon, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
@@ -117,8 +118,11 @@ async function* runRecipe(
   const { dryRun = false, signal, maxUpdates } = options;
   const closers: (() => unknown)[] = [];
   try {
+    const { world } = ranks;
+    const groups =
+      world && (await openRankGroups(world, { ...recipe.parallel, stage: recipe.parallel.zero }));
     const newest = existing && (yield* findCheckpoint(existing, ranks, signal));
-    const steps = prepare(recipe, options, { ranks, existing, newest, closers });
+    const steps = prepare(recipe, options, { ranks, groups, existing, newest, closers });
     const outcome = yield* settled(steps);
     const { prepared, trainer } = await agree(ranks, signal, outcome);
     const bytes = await trainer.checkpointBytes();
@@ -170,6 +174,7 @@ async function* runRecipe(
 
 interface Preparing {
   readonly ranks: Ranks;
+  readonly groups: RankGroups | null;
   readonly existing: HeldRun | undefined;
   readonly newest: FoundCheckpoint | undefined;
   /** Gets what has to be closed, whatever comes of it. */
@@ -180,11 +185,11 @@ interface Preparing {
 async function* prepare(
   recipe: Recipe,
   { signal, onDownload, changedBase }: TrainOptions,
-  { ranks, existing, newest, closers }: Preparing,
+  { ranks, groups, existing, newest, closers }: Preparing,
 ): AsyncGenerator<LoadingEvent, { prepared: PreparedRun; trainer: Trainer }> {
   const opening = { signal, onDownload, changedBase };
   const found = existing && (await findAgain(existing.path, recipe, opening));
-  const options = { ...opening, found, checkpoint: newest?.checkpoint?.path, ranks };
+  const options = { ...opening, found, checkpoint: newest?.checkpoint?.path, ranks, groups };
   const prepared = yield* prepareRun(recipe, options);
   closers.push(() => prepared.close());
   const trainer = trainerOf(recipe, prepared, ranks);
@@ -274,9 +279,9 @@ async function* follow(
 }
 
 function trainerOf(recipe: Recipe, prepared: PreparedRun, ranks: Ranks): Trainer {
-  const { opened, trainable, batching, device, precision, data, plan, saved, sharded } = prepared;
+  const { opened, trainable, batching, device, precision, data, plan, saved, sharding } = prepared;
   return new Trainer({
-    ...{ recipe, batching, device, precision, plan, trainable, sharded, data, ranks },
+    ...{ recipe, batching, device, precision, plan, trainable, sharding, data, ranks },
     model: opened.model,
     weights: saved.weights,
     answer: answerer(opened, recipe),

@@ -69,7 +69,7 @@ async function* pieces(
     if (rows > 0) parts.push(newRows(parts[0]!, rows, options.seed));
     finite.add(own, parts[0]!);
     finite.check(options.where, options.allow);
-    for (const part of parts) yield* bytePieces(part, options);
+    for (const part of parts) yield* bytePieces(part, { signal: options.signal });
   } finally {
     finite.dispose();
     for (const part of parts) part.dispose();

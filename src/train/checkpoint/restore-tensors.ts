@@ -26,18 +26,17 @@ export async function restoreTensors(
   for (const name of read) if (!stored.has(name)) throw misfit(where, `${name} is missing`);
   const stranger = [...stored.keys()].find((name) => !read.has(name));
   if (stranger !== undefined) throw misfit(where, `${stranger} is nothing that the run reads`);
-  const refills = parts.map(({ name, shape, from, tensor }) => {
+  const refills = parts.map(({ name, shape, from, tensor, dtype = tensor.dtype }) => {
     const found = stored.get(name)!;
-    const dtype = torchDType(found);
-    const shapes = [found.shape, shape].map((each) => `[${each.join(', ')}]`);
-    if (shapes[0] !== shapes[1] || dtype !== tensor.dtype) {
-      const [was, is] = [`${dtype} ${shapes[0]!}`, `${tensor.dtype} ${shapes[1]!}`];
-      throw misfit(where, `${name} is ${was}, and the run needs ${is}`);
-    }
+    const was = `${torchDType(found)} [${found.shape.join(', ')}]`;
+    const is = `${dtype} [${shape.join(', ')}]`;
+    if (was !== is) throw misfit(where, `${name} is ${was}, and the run needs ${is}`);
     return { stored: found, from, into: tensor };
   });
-  const device = parts[0]?.tensor.device ?? 'cpu';
-  await placeTensors(refills, device, () => undefined);
+  for (const device of new Set(refills.map(({ into }) => into.device))) {
+    const there = refills.filter(({ into }) => into.device === device);
+    await placeTensors(there, device, () => undefined);
+  }
 }
 
 /** Whether a parameter has a row for each token, to which writing may add. */

@@ -64,10 +64,10 @@ export async function writeParts(
   );
 }
 
-function shaped({ name, shape, tensor }: TensorPart, rows: number): Shaped {
+function shaped({ name, shape, tensor, dtype = tensor.dtype }: TensorPart, rows: number): Shaped {
   const [first, ...rest] = shape;
   const grown = rows === 0 ? shape : [first! + rows, ...rest];
-  return { name, dtype: storedDType(tensor.dtype), shape: grown };
+  return { name, dtype: storedDType(dtype), shape: grown };
 }
 
 /** Writes parts at their places, and syncs: another machine reads the files to hash them. Returns the elements by name. */
@@ -80,10 +80,10 @@ async function writeOwn(
   for (const path of new Set(parts.map(fileOf))) {
     const inFile = parts.filter((part) => fileOf(part) === path);
     await changing(path, async (file) => {
-      for (const { name, from, tensor } of inFile) {
-        const { dtype, offset } = places.get(name)!;
-        let at = offset + from * dtypeBytes(dtype);
-        for (const piece of bytePieces(tensor)) {
+      for (const { name, from, tensor, dtype } of inFile) {
+        const place = places.get(name)!;
+        let at = place.offset + from * dtypeBytes(place.dtype);
+        for (const piece of bytePieces(tensor, { dtype })) {
           await writeAt(file, piece, at);
           at += piece.length;
         }

@@ -121,7 +121,7 @@ export class Trainer {
   /** This rank's parts of the weights, and of the optimizer's state. */
   private savedParts(): [TensorPart[], TensorPart[]] {
     const { store } = this.setup;
-    return [this.parts.weights.partsOf(store.parameters()), stateParts(this.setup, this.peers)];
+    return [this.parts.weights.partsOf(store.weights()), stateParts(this.setup, this.peers)];
   }
 
   /**
@@ -136,7 +136,7 @@ export class Trainer {
     // What may fail on one rank alone comes before what all of them read together.
     await together(this.peers, 'weights of the checkpoint', async () => {
       changed = await partChanges(model, path, trainable.parameters.keys());
-      await weights.read(path, this.setup.store.parameters(), changed);
+      await weights.read(path, this.setup.store.weights(), changed);
     });
     const state = stateParts(this.setup, this.peers);
     const counters = await readTrainerState(path, state, this.peers, {
@@ -357,6 +357,7 @@ export class Trainer {
     const { update, cursor, plan } = this;
     const begun = performance.now();
     this.steady = false;
+    await this.setup.store.settle();
     const { path, bytes } = await writeCheckpoint(run.checkpoints, {
       update,
       validationLoss: this.tally.validationLoss(update),

@@ -18,7 +18,8 @@ import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
-import { describeRanks, shardModel } from './shard-model.js';
+import { describeRanks, shardModel, type Sharding } from './shard-model.js';
+import type { RankGroups } from '../step/rank-groups.js';
 import type { ShardedModel } from '../step/sharded-model.js';
 import type { Ranks } from '../run/ranks.js';
 
@@ -30,7 +31,7 @@ export interface PreparedRun {
   readonly data: Dataset;
   readonly trainable: Trainable;
   /** What several ranks share out; freed by the store that is made of it. */
-  readonly sharded: ShardedModel | null;
+  readonly sharding: Sharding | null;
   /** What its checkpoints will be. */
   readonly saved: WeightsPlan;
   readonly plan: RunPlan;
@@ -45,6 +46,8 @@ export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype
   /** From which the run goes on. @default it begins */
   readonly checkpoint?: string | undefined;
   readonly ranks: Ranks;
+  /** Who shares what with whom; `null` for a process that is alone. */
+  readonly groups: RankGroups | null;
 }
 
 /**
@@ -54,7 +57,7 @@ export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype
  */
 export async function* prepareRun(
   recipe: Recipe,
-  { checkpoint, ranks, ...options }: PrepareOptions,
+  { checkpoint, ranks, groups, ...options }: PrepareOptions,
 ): AsyncGenerator<LoadingEvent, PreparedRun> {
   const { signal, onDownload, found } = options;
   if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
@@ -63,7 +66,6 @@ export async function* prepareRun(
   const device = chooseDevice(ranks.world?.device ?? recipe.device);
   const precision = choosePrecision(recipe.precision, device);
   const batching = effectiveBatch(recipe, ranks.size);
-  requireSharing(recipe, ranks.size);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
   requireFiles(recipe, found);
 
@@ -72,7 +74,7 @@ export async function* prepareRun(
     for (const each of closers.splice(0).reverse()) await each();
   };
   let ready = false;
-  let unowned: ShardedModel | null = null;
+  let unowned: ShardedModel | undefined;
   try {
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
@@ -114,10 +116,12 @@ export async function* prepareRun(
       learningRateScale: batching.learningRateScale,
     });
 
-    const { sharded, trainable } = shardModel(model, chosen, { ...recipe, ranks });
-    unowned = sharded;
+    const { parallel } = recipe;
+    const { sharding, trainable } = shardModel(model, chosen, { groups, parallel, precision });
+    unowned = sharding?.model;
+    const { size } = ranks;
     const together =
-      sharded === null ? [] : [describeRanks(model, trainable, { ...recipe, ranks, precision })];
+      sharding === null ? [] : [describeRanks(model, trainable, { size, parallel, precision })];
 
     const saved = await planWeights({ recipe, opened, trainable, data, dtype, signal });
     const plan = planRun(recipe, { ...batching, worldSize: ranks.size }, data);
@@ -143,7 +147,7 @@ export async function* prepareRun(
     ready = true;
     const oddFormat = formatWarnings(format, stopTokens);
     return {
-      ...{ device, precision, batching, opened, data, trainable, sharded, saved },
+      ...{ device, precision, batching, opened, data, trainable, sharding, saved },
       ...{ plan, start, oddFormat, close },
     };
   } finally {
@@ -157,18 +161,6 @@ export async function* prepareRun(
 /** What is told of a plan. */
 export function updatesOf({ planned, perEpoch, warmup, epochs }: RunPlan): StartEvent['updates'] {
   return { planned, perEpoch, warmup, epochs };
-}
-
-/** @throws UsageError `E_SHARD_OVER` for shares that do not divide the ranks */
-function requireSharing({ parallel: { shardOver } }: Recipe, ranks: number): void {
-  if (shardOver === undefined || ranks % shardOver === 0) return;
-  throw new UsageError(
-    `parallel.shardOver is ${shardOver}, which does not divide ${ranks} ranks.`,
-    {
-      code: 'E_SHARD_OVER',
-      hint: 'Set it to a divisor of their number, such as the ranks of one machine, or leave it out.',
-    },
-  );
 }
 
 /** What the schema cannot see: accumulation that follows from the batch, and fp16 in place of a bf16 that the device lacks. */

@@ -4,16 +4,16 @@ import type { Recipe } from '../../config/index.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { AdamW, Gate, LossScale } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
-import type { Ranks } from '../run/ranks.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
-import type { ShardedModel } from '../step/sharded-model.js';
 import { ShardedStore } from '../step/sharded-store.js';
+import { ShardedUpdateInBackward } from '../step/sharded-update-in-backward.js';
 import { memoryPolicies } from '../step/memory-policy.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { Randomness } from '../step/randomness.js';
 import { UpdateInBackward } from '../step/update-in-backward.js';
 import type { UpdateSetup } from '../step/update.js';
 import type { ChosenPrecision } from './precision.js';
+import type { Sharding } from './shard-model.js';
 import { courseOf, type RunPlan } from './run-plan.js';
 import type { Trainable } from './trainable.js';
 
@@ -27,9 +27,8 @@ export interface UpdateSetupParts {
   readonly precision: ChosenPrecision;
   readonly model: SegmentedModel;
   readonly trainable: Trainable;
-  readonly ranks: Ranks;
   /** @default nothing is shared out */
-  readonly sharded?: ShardedModel | null;
+  readonly sharding?: Sharding | null;
 }
 
 /**
@@ -55,12 +54,11 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
 }
 
 function makeStore(
-  { recipe, device, precision, model, trainable, ranks, sharded }: UpdateSetupParts,
+  { recipe, device, precision, model, trainable, sharding }: UpdateSetupParts,
   randomness: Randomness,
 ): ParameterStore {
   const { optimizer: settings, parallel } = recipe;
-  const stage = parallel.zero;
-  const optimizer = new AdamW(sharded?.groupsOf(trainable.groups, stage) ?? trainable.groups, {
+  const optimizer = new AdamW(sharding?.model.groupsOf(trainable.groups) ?? trainable.groups, {
     betas: settings.betas,
     eps: settings.epsilon,
     master: precision.master,
@@ -68,10 +66,13 @@ function makeStore(
   });
   const parts = { optimizer, gate: new Gate(device.device), randomness };
   const { clipNorm } = settings;
-  if (sharded) {
-    const { group } = ranks.world!;
+  if (sharding) {
+    const { zero: stage, reshardAfterForward } = parallel;
     const reduction = reductionOf(parallel.reduction, precision);
-    return new ShardedStore({ ...parts, model: sharded, group, stage, reduction, clipNorm });
+    const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
+    return settings.updateInBackward
+      ? new ShardedUpdateInBackward(shared)
+      : new ShardedStore({ ...shared, clipNorm });
   }
   return settings.updateInBackward
     ? new UpdateInBackward({ ...parts, model })

@@ -3,14 +3,27 @@
 import { formatBytes } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
 import type { SegmentedModel } from '../../models/index.js';
-import type { Ranks } from '../run/ranks.js';
+import type { RankGroups } from '../step/rank-groups.js';
 import { ShardedModel } from '../step/sharded-model.js';
 import type { ChosenPrecision } from './precision.js';
 import type { Trainable } from './trainable.js';
 
+export interface ShardingOptions {
+  /** `null` for a process that is alone. */
+  readonly groups: RankGroups | null;
+  readonly parallel: Recipe['parallel'];
+  readonly precision: Pick<ChosenPrecision, 'master' | 'states'>;
+}
+
+/** A model that is shared out, and who shares what with whom. */
+export interface Sharding {
+  readonly model: ShardedModel;
+  readonly groups: RankGroups;
+}
+
 export interface SharedOut {
   /** `null` for a process that is alone. */
-  readonly sharded: ShardedModel | null;
+  readonly sharding: Sharding | null;
   /** The same, over the tensors that the model has now. */
   readonly trainable: Trainable;
 }
@@ -19,31 +32,29 @@ export interface SharedOut {
 export function shardModel(
   model: SegmentedModel,
   trainable: Trainable,
-  { ranks, parallel: { zero } }: Pick<Recipe, 'parallel'> & { readonly ranks: Ranks },
+  { groups, parallel: { zero: stage }, precision }: ShardingOptions,
 ): SharedOut {
-  const { world } = ranks;
-  if (world === null) return { sharded: null, trainable };
-  const sharded = new ShardedModel(model, world.group, zero);
+  if (groups === null) return { sharding: null, trainable };
+  // The slices of stage 3 are the masters themselves.
+  const master = stage === 3 && precision.master === 'float32' ? 'float32' : undefined;
+  const sharded = new ShardedModel(model, groups.shards, { stage, master });
   const named = model.namedParameters();
   const parameters = new Map(
     [...trainable.parameters.keys()].map((name) => [name, named.get(name)!]),
   );
-  return { sharded, trainable: { ...trainable, parameters } };
+  return { sharding: { model: sharded, groups }, trainable: { ...trainable, parameters } };
 }
 
 /** How many ranks there are, and what each of them holds: one sentence. */
 export function describeRanks(
   model: SegmentedModel,
   { parameters }: Pick<Trainable, 'parameters'>,
-  options: {
-    readonly ranks: Ranks;
-    readonly parallel: Recipe['parallel'];
-    readonly precision: ChosenPrecision;
-  },
+  {
+    size,
+    parallel: { zero },
+    precision,
+  }: Omit<ShardingOptions, 'groups'> & { readonly size: number },
 ): string {
-  const { ranks, parallel, precision } = options;
-  const { size } = ranks;
-  const { zero } = parallel;
   const all = [...model.namedParameters().values()];
   const bytes = all.reduce((total, tensor) => total + tensor.bytes, 0);
   const trained = [...parameters.values()];

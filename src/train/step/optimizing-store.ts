@@ -22,10 +22,9 @@ export interface OptimizingStoreOptions {
 export interface CompleteSums {
   /** What this rank updates, by name. */
   readonly gradients: ReadonlyMap<string, Tensor>;
-  /** Norms of these (n). */
-  readonly norms: Tensor;
-  /** Sum of the squares of all gradients; a scalar. */
+  /** Squared norms of whole gradients (n), and the names that belong to them. */
   readonly squares: Tensor;
+  readonly names: readonly string[];
   readonly lossSum: Tensor;
   /** Of the optimizer's streams of random numbers. @default 0 */
   readonly stream?: number;
@@ -37,10 +36,10 @@ export abstract class OptimizingStore {
   /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
   protected applyAll(
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
-    { gradients, norms, squares, lossSum, stream = 0 }: CompleteSums,
+    { gradients, squares, names, lossSum, stream = 0 }: CompleteSums,
   ): UpdateOutcome {
     const { optimizer, gate, randomness, clipNorm = null } = this.optimizing;
-    const factor = gradientFactor(squares, tokens, lossFactor, clipNorm);
+    const factor = gradientFactor(squares.sum(null), tokens, lossFactor, clipNorm);
     const foundInf = gate.flag(factor.foundInf);
     optimizer.update({
       ...{ gradients, scheduleFactor, foundInf },
@@ -53,10 +52,13 @@ export abstract class OptimizingStore {
       norm: factor.norm,
       foundInf: foundInf.reshape([1]),
       gates: [],
-      tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
-      tensorNames: [...gradients.keys()],
+      tensorNorms: squares.sqrt().div(tokens.clamp(1).mul(lossFactor)),
+      tensorNames: names,
     };
   }
+
+  /** Until parameters and optimizer are those after the latest update. */
+  async settle(): Promise<void> {}
 
   /** Frees what an update held. */
   abstract clear(): void;

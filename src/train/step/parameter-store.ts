@@ -38,7 +38,15 @@ export interface UpdateOutcome {
   /** Norms of the gradients of single tensors before clipping (n), for the parameters that got one. */
   readonly tensorNorms: Tensor;
   readonly tensorNames: readonly string[];
+  /** What each of several ranks brought (N, 3), as in `RANK_NUMBERS`. */
+  readonly byRank?: Tensor;
 }
+
+/**
+ * Of a rank's own batches: the sum of the token losses, the largest absolute gradient (times `lossFactor`), and how many gradients are
+ * not finite. They name the rank that spoils an update.
+ */
+export const RANK_NUMBERS = ['lossSum', 'largest', 'nonFinite'] as const;
 
 export interface ParameterStore extends Residency {
   begin(start: UpdateStart): void;
@@ -49,11 +57,13 @@ export interface ParameterStore extends Residency {
   accept(segment: SegmentBase, gradients: SegmentGradients): void;
   /** All micro-batches are done: brings ranks together, and applies what is not applied yet. */
   finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>>;
+  /** Until parameters and optimizer are those after the latest update: before they are read outside of a visit. */
+  settle(): Promise<void>;
   /** Frees what the update held, also after one that was abandoned. */
   clear(): void;
   /** This rank's parts of what a checkpoint must hold of the optimizer. */
   state(): readonly TensorPart[];
   /** This rank's parts of the model's own parameters, frozen ones too. */
-  parameters(): readonly TensorPart[];
+  weights(): readonly TensorPart[];
   dispose(): void;
 }

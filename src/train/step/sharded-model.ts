@@ -11,7 +11,8 @@ import {
   type TensorPart,
   wholeParts,
 } from '../../parallel/index.js';
-import type { Tensor } from '../../torch/index.js';
+import type { DType, Tensor } from '../../torch/index.js';
+import type { RankGroups } from './rank-groups.js';
 
 /** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
 export type ZeroStage = 0 | 1 | 2 | 3;
@@ -28,10 +29,20 @@ export interface ShardUnit {
   readonly visual: boolean;
 }
 
+export interface ShardingOptions {
+  readonly stage: ZeroStage;
+  /** Type of the optimizer's weights: in stage 3 the slices of what trains are kept in it. @default that of the parameters */
+  readonly master?: DType | undefined;
+}
+
 export class ShardedModel {
   /** In the order of the model. */
   readonly units: readonly ShardUnit[];
   readonly trained: readonly ShardUnit[];
+  /** Segments that run again in the backward. */
+  readonly revisited: ReadonlySet<SegmentBase>;
+  /** What this rank keeps of each parameter in a buffer, flat. */
+  private readonly pieces: ReadonlyMap<string, Tensor>;
   private readonly bySegment: ReadonlyMap<string, readonly ShardUnit[]>;
 
   /**
@@ -40,11 +51,12 @@ export class ShardedModel {
    */
   constructor(
     private readonly model: SegmentedModel,
-    private readonly place: Pick<ProcessGroup, 'rank' | 'size'>,
-    private readonly stage: ZeroStage,
+    { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
+    { stage, master }: ShardingOptions,
   ) {
-    const { rank, size: ranks } = place;
     const segments = [...model.segments, model.head];
+    const first = model.segments.findIndex(trains);
+    this.revisited = new Set(first < 0 ? [] : model.segments.slice(first));
     const isVisual = new Map(model.segments.map(({ name, visual }) => [name, visual]));
     /** Names of the segments that read each parameter. */
     const readers = new Map<string, string[]>();
@@ -65,7 +77,8 @@ export class ShardedModel {
     }
     this.units = [...members.values()].map(({ readers: by, parameters }) => {
       const trained = parameters.values().next().value!.requiresGrad;
-      const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3 });
+      const kept = trained ? master : undefined;
+      const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3, kept });
       for (const [name, leaf] of buffer.leaves) model.load(name, leaf);
       return {
         name: by.join(' + '),
@@ -75,6 +88,8 @@ export class ShardedModel {
       };
     });
     this.trained = this.units.filter(({ trained }) => trained);
+    this.pieces = new Map(this.units.flatMap(({ buffer }) => [...buffer.piecesIn(buffer.slice)]));
+    for (const piece of this.pieces.values()) piece.keep();
     this.bySegment = new Map(
       segments.map(({ name }) => [
         name,
@@ -87,15 +102,9 @@ export class ShardedModel {
     return this.bySegment.get(name)!;
   }
 
-  /** The same groups over what this rank updates: whole parameters in stage 0, else its pieces of them, flat. */
-  groupsOf(groups: readonly ParameterGroup[], stage: ZeroStage): ParameterGroup[] {
-    const own = new Map(
-      this.trained.flatMap(({ buffer }) => [
-        ...(stage === 0
-          ? buffer.leaves
-          : buffer.parts.map(({ name, tensor }) => [name, tensor] as const)),
-      ]),
-    );
+  /** The same groups over what this rank updates: its pieces of the parameters, flat. */
+  groupsOf(groups: readonly ParameterGroup[]): ParameterGroup[] {
+    const own = this.pieces;
     return groups.map((group) => ({
       ...group,
       parameters: new Map(
@@ -107,22 +116,28 @@ export class ShardedModel {
     }));
   }
 
-  /** This rank's parts of all parameters: pieces of those that lie in buffers which do not stay whole. */
-  parts(): readonly TensorPart[] {
-    const cut = this.stage === 3 ? this.units : [];
-    const inPieces = new Set(cut.flatMap(({ buffer }) => [...buffer.leaves.keys()]));
-    const whole = [...this.model.namedParameters()].filter(([name]) => !inPieces.has(name));
-    return [
-      ...wholeParts(new Map(whole), this.place),
-      ...cut.flatMap(({ buffer }) => buffer.parts),
-    ];
+  /** Of these, by name, those that are kept in another type than the parameters: masters of what is gathered. */
+  masters(): Map<string, Tensor> {
+    const kept = this.trained.filter(({ buffer: { slice, whole } }) => slice.dtype !== whole.dtype);
+    const names = kept.flatMap(({ buffer }) => buffer.pieces.map(({ name }) => name));
+    return new Map(names.map((name) => [name, this.pieces.get(name)!]));
   }
 
-  /** The optimizer's state as parts, by the pieces that it is kept of. */
-  partsOf(state: ReadonlyMap<string, Tensor>): readonly TensorPart[] {
-    if (this.stage === 0) return wholeParts(state, this.place);
+  /** This rank's parts of all parameters: pieces of those that do not stay whole. Those who have the same take turns at writing. */
+  parts(groups: Pick<RankGroups, 'world' | 'replicas'>): readonly TensorPart[] {
+    const cut = this.units.filter(({ buffer }) => !buffer.resident);
+    const inPieces = new Set(cut.flatMap(({ buffer }) => [...buffer.leaves.keys()]));
+    const whole = [...this.model.namedParameters()].filter(([name]) => !inPieces.has(name));
+    return [...wholeParts(new Map(whole), groups.world), ...this.pieceParts(cut, groups)];
+  }
+
+  /** The optimizer's state, which is kept of the pieces, likewise. */
+  partsOfState(
+    state: ReadonlyMap<string, Tensor>,
+    groups: Pick<RankGroups, 'replicas'>,
+  ): readonly TensorPart[] {
     const pieces = new Map(
-      this.trained.flatMap(({ buffer }) => buffer.parts).map((part) => [part.name, part]),
+      this.pieceParts(this.trained, groups).map((part) => [part.name, part] as const),
     );
     return [...state].map(([name, tensor]) => {
       const { shape, from, writes } = pieces.get(parameterOf(name))!;
@@ -133,7 +148,26 @@ export class ShardedModel {
     });
   }
 
+  private pieceParts(
+    units: readonly ShardUnit[],
+    { replicas }: Pick<RankGroups, 'replicas'>,
+  ): TensorPart[] {
+    return units.flatMap(({ buffer: { whole, layout, pieces } }) =>
+      pieces.map(({ name, from }, i) => ({
+        ...{ name, from, dtype: whole.dtype },
+        shape: layout.stretches.get(name)!.shape,
+        tensor: this.pieces.get(name)!,
+        writes: i % replicas.size === replicas.rank,
+      })),
+    );
+  }
+
   dispose(): void {
+    for (const piece of this.pieces.values()) piece.dispose();
     for (const { buffer } of this.units) buffer.dispose();
   }
+}
+
+function trains(segment: SegmentBase): boolean {
+  return [...segment.parameters().values()].some(({ requiresGrad }) => requiresGrad);
 }

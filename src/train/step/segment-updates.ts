@@ -1,0 +1,85 @@
+/**
+ * The updates of single segments within one backward, each behind a gate of its own: the factor is known before the backward ends, the
+ * global norm is not.
+ */
+
+import { cat, empty, noGrad, scope, type Tensor } from '../../torch/index.js';
+import type { OptimizingStoreOptions } from './optimizing-store.js';
+import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
+import { OPTIMIZER_STREAM } from './randomness.js';
+
+/** What one segment brings. */
+export interface SegmentSums {
+  /** What this rank updates, by name. */
+  readonly gradients: ReadonlyMap<string, Tensor>;
+  /** Squared norms of whole gradients (n), fp32, and the names that belong to them. */
+  readonly squares: Tensor;
+  readonly names: readonly string[];
+  /** Of the optimizer's streams of random numbers. */
+  readonly stream: number;
+}
+
+export class SegmentUpdates {
+  private readonly start: UpdateStart;
+  /** tokens · lossFactor, what the sums are divided by. */
+  private readonly divisor: Tensor;
+  /** What was applied or left out so far, and whether its gradient was not finite; scalars, fp32. */
+  private readonly gates: string[] = [];
+  private readonly flags: Tensor[] = [];
+  private readonly squares: Tensor[] = [];
+  private readonly names: string[] = [];
+
+  constructor(
+    private readonly options: Omit<OptimizingStoreOptions, 'clipNorm'>,
+    start: UpdateStart,
+  ) {
+    const { tokens, lossFactor } = start;
+    this.start = start;
+    this.divisor = noGrad(() => scope(() => tokens.clamp(1).mul(lossFactor))).keep();
+  }
+
+  apply(segment: string, { gradients, squares, names, stream }: SegmentSums): void {
+    const { optimizer, gate, randomness } = this.options;
+    const { scheduleFactor, update } = this.start;
+    noGrad(() =>
+      scope(() => {
+        const isBad = squares.sum(null).isfinite().logicalNot().to('float32');
+        const flag = gate.flag(isBad);
+        optimizer.update({
+          ...{ gradients, scheduleFactor, divisor: this.divisor },
+          foundInf: flag,
+          generator: randomness.of(OPTIMIZER_STREAM + stream, { update, microBatch: 0 }),
+        });
+        this.gates.push(segment);
+        this.flags.push(flag.keep());
+        this.squares.push(squares.clone().keep());
+        this.names.push(...names);
+      }),
+    );
+  }
+
+  /** How many segments have been applied or left out. */
+  get count(): number {
+    return this.gates.length;
+  }
+
+  /** What all of them were. Within `noGrad`; the caller frees its tensors. */
+  outcome(lossSum: Tensor): UpdateOutcome {
+    const { divisor, gates, flags, squares, names } = this;
+    const none = empty([0], { dtype: 'float32', device: divisor.device });
+    const tensorNorms = cat([none, ...squares])
+      .sqrt()
+      .div(divisor);
+    const foundInf = cat([none, ...flags.map((flag) => flag.reshape([1]))]);
+    this.options.gate.take(foundInf);
+    return {
+      norm: tensorNorms.square().sum(null).sqrt(),
+      ...{ foundInf, gates, lossSum },
+      ...{ tensorNorms, tensorNames: names },
+    };
+  }
+
+  dispose(): void {
+    for (const tensor of [...this.flags, ...this.squares, this.divisor]) tensor.dispose();
+  }
+}
