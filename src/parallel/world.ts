@@ -175,8 +175,10 @@ export class World {
       const closed = group.close();
       if (heartbeat.error === undefined) await closed;
     }
+    // A call of Gloo that waits for a lost rank cannot be broken off: the heartbeat ends a process that hangs in one.
+    if (heartbeat.error !== undefined) return;
     await heartbeat.leave();
-    if (this.rank === 0 && heartbeat.error === undefined) await this.othersLeft();
+    if (this.rank === 0) await this.othersLeft();
     store.close();
   }
 
