@@ -110,7 +110,7 @@ async function measure(text: string, world: World): Promise<void> {
     master: masters ? 'float32' : 'none',
     states: masters ? 'float32' : dtype,
   } as const;
-  const randomness = new Randomness(1, device);
+  const randomness = new Randomness(1);
   const clipNorm = given.clip === '' ? null : Number(given.clip);
   const parts = { gate: new Gate(device), randomness, clipNorm };
   let store: ParameterStore;

@@ -68,7 +68,7 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
     model.input,
     { device },
   );
-  const randomness = new Randomness(1, device);
+  const randomness = new Randomness(1);
   const parts = { model, optimizer, gate: new Gate(device), randomness };
   const setup = {
     model,
@@ -98,7 +98,6 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
   const peak = memoryStats(device).peakAllocated;
   setup.store.dispose();
   model.dispose();
-  randomness.dispose();
   generator.dispose();
   disposeBatch(batch);
   emptyCache(device);

@@ -10,7 +10,6 @@
 #include <dlfcn.h>
 #include <torch/version.h>
 
-#include <filesystem>
 #include <unordered_map>
 
 namespace patina {
@@ -19,19 +18,13 @@ namespace {
 
 void* cudaExtras = nullptr;  // patina_cuda, beside this addon
 
-std::filesystem::path folderOf(const void* symbol) {
-  Dl_info found;
-  if (dladdr(symbol, &found) == 0) return {};
-  return std::filesystem::path(found.dli_fname).parent_path();
-}
-
 // Fails quietly where there is no driver: that is the normal case on a machine without a GPU.
 bool openCuda() {
   if (dlopen("libcuda.so.1", RTLD_LAZY | RTLD_GLOBAL) == nullptr) return false;
-  const auto library = folderOf(reinterpret_cast<const void*>(&at::get_num_threads)) / "libtorch_cuda.so";
+  const auto library = beside(reinterpret_cast<const void*>(&at::get_num_threads), "libtorch_cuda.so");
   if (!std::filesystem::exists(library)) return false;
   if (dlopen(library.c_str(), RTLD_LAZY | RTLD_GLOBAL) == nullptr) throw Failure("device", std::string("cannot open the CUDA libraries: ") + dlerror());
-  const auto extras = folderOf(reinterpret_cast<const void*>(&openCuda)) / "patina_cuda.so";
+  const auto extras = beside(reinterpret_cast<const void*>(&openCuda), "patina_cuda.so");
   if (std::filesystem::exists(extras)) cudaExtras = dlopen(extras.c_str(), RTLD_LAZY);
   return at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount() > 0;
 }
@@ -62,6 +55,12 @@ double handleOf(c10::Stream stream) {
 }
 
 }  // namespace
+
+std::filesystem::path beside(const void* function, const std::string& name) {
+  Dl_info found;
+  if (dladdr(function, &found) == 0) return {};
+  return std::filesystem::path(found.dli_fname).parent_path() / name;
+}
 
 bool loadCuda() {
   static const bool usable = openCuda();

@@ -46,7 +46,7 @@ export function computeOutputs(model: Llava, batch: Batch): Results {
 /** d loss / d parameter for every parameter that the loss depends on. */
 export function computeGradients(model: Llava, batch: Batch): Results {
   const { device } = batch.inputIds;
-  const randomness = new Randomness(0, device);
+  const randomness = new Randomness(0);
   const gate = new Gate(device);
   const store = new AccumulatingStore({ model, optimizer: new AdamW([]), gate, randomness });
   for (const parameter of model.parameters()) parameter.requiresGrad_();
@@ -55,7 +55,7 @@ export function computeGradients(model: Llava, batch: Batch): Results {
       const lossFactor = full([], 1, { device });
       const policies = memoryPolicies(model.segments, { policy: 'keep' });
       const step = { model, store, policies, lossFactor, randomness };
-      finish(runMicroBatch(step, batch, { update: 0, microBatch: 0 }))!.dispose();
+      finish(runMicroBatch(step, batch, 0))!.dispose();
       const count = batch.counts.supervised;
       return new Map(
         [...store.gradients].map(([name, sum]) => [
@@ -67,7 +67,6 @@ export function computeGradients(model: Llava, batch: Batch): Results {
   } finally {
     for (const parameter of model.parameters()) parameter.requiresGrad_(false);
     store.dispose();
-    randomness.dispose();
   }
 }
 

@@ -208,7 +208,7 @@ async function train(
     weightDecay: decays ? settings.weight_decay : 0,
   });
   const groups = [group('matrices', true), group('vectors', false)];
-  const randomness = new Randomness(0, 'cpu');
+  const randomness = new Randomness(0);
   const { updates, warmup_updates: warmup, accumulate } = settings;
   const rates = schedule({ updates, warmup });
   const parts = { gate: new Gate('cpu'), randomness, clipNorm: settings.clip };
@@ -250,7 +250,6 @@ async function train(
       .map(([name, tensor]) => [rename(name), tensor.detach().clone()]),
   );
   setup.store.dispose();
-  randomness.dispose();
   model.dispose();
   return { trajectory, final };
 }

@@ -513,6 +513,11 @@ export interface CheckpointsInput {
    */
   everyUpdates?: number | undefined;
   /**
+   * Whether training goes on while one is written, from a copy in host memory.
+   * @default true
+   */
+  background?: boolean | undefined;
+  /**
    * How many of the newest are kept.
    * @default 2
    */

@@ -25,7 +25,11 @@ test('packs samples on one axis and says where everything is', () => {
     expect(batch.positions.toArray()).toEqual([[0, 1, 2, 3, 4, 5, 6, 0, 1, 2]]);
     expect(batch.sequences.lengths).toEqual([7, 3]);
     expect(batch.sequences.starts.toArray()).toEqual([0, 7, 10]);
+    expect(batch.places.records.toArray()).toEqual([0, 0, 0, 0, 0, 0, 0, 1, 1, 1]);
+    expect(batch.places.indices.toArray()).toEqual([0, 1, 2, 3, 4, 5, 6, 0, 1, 2]);
     expect(batch.images!.positions.toArray()).toEqual([1, 2, 4, 5]);
+    expect(batch.images!.places.records.toArray()).toEqual([0, 0]);
+    expect(batch.images!.places.indices.toArray()).toEqual([0, 1]);
     expect(batch.images!.pixelValues.shape).toEqual([2, 3, 2, 2]);
     // Position t predicts the label of t + 1; a first label has nothing before it.
     expect(batch.supervised.positions.toArray()).toEqual([2, 5, 8]);
@@ -37,6 +41,18 @@ test('packs samples on one axis and says where everything is', () => {
       images: 2,
       supervised: 3,
     });
+  });
+});
+
+test('a record has its own position in the effective batch, or is counted from that of the first', () => {
+  scope(() => {
+    const text: Sample = { inputIds: [7, 8], labels: [7, 8], images: [] };
+    const seen: Sample = { inputIds: [-200, -200], labels: [-100, 1], images: [picture(1)] };
+    const samples = [text, { ...seen, position: 40 }, seen];
+    const { places, images } = makeBatch(samples, input, { firstPosition: 5 });
+    expect(places.records.toArray()).toEqual([5, 5, 40, 40, 7, 7]);
+    expect(images!.places.records.toArray()).toEqual([40, 7]);
+    expect(images!.places.indices.toArray()).toEqual([0, 0]);
   });
 });
 

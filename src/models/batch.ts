@@ -3,7 +3,7 @@
  * them made on the host. Shapes of everything computed from it follow from these counts, never from data on the device.
  */
 import { DataError } from '../base/errors.js';
-import { packSequences, type Sequences } from '../nn/index.js';
+import { packSequences, type RowPlaces, type Sequences } from '../nn/index.js';
 import { type Device, fromTypedArray, scope, tensor, type Tensor } from '../torch/index.js';
 import { IGNORED_LABEL, type ImagePixels, type InputFacts, type Sample } from './sample.js';
 
@@ -32,11 +32,15 @@ export interface Batch {
   /** Each token's place in its own sequence (1, T), int64. */
   readonly positions: Tensor;
   readonly sequences: Sequences;
+  /** Whose each token is (T). */
+  readonly places: RowPlaces;
   readonly images: {
     /** (I, 3, S, S), float32 */
     readonly pixelValues: Tensor;
     /** Where the features go (I · N), int64. */
     readonly positions: Tensor;
+    /** Whose each picture is (I). */
+    readonly places: RowPlaces;
   } | null;
   /** (L) each, int64 */
   readonly supervised: Supervised;
@@ -46,6 +50,8 @@ export interface Batch {
 export interface BatchOptions {
   /** @default 'cpu' */
   device?: Device;
+  /** Position in the effective batch of the first sample; each says its own where it has one. @default 0 */
+  firstPosition?: number;
 }
 
 /**
@@ -57,28 +63,36 @@ export interface BatchOptions {
 export function makeBatch(
   samples: readonly Sample[],
   input: InputFacts,
-  { device = 'cpu' }: BatchOptions = {},
+  { device = 'cpu', firstPosition = 0 }: BatchOptions = {},
 ): Batch {
-  const packed = pack(samples, input);
-  const { ids, positions, imagePositions, supervised, targets } = packed;
+  const packed = pack(samples, input, firstPosition);
+  const { ids, positions, records, imagePositions, imageRecords, imageIndices } = packed;
+  const { supervised, targets } = packed;
   const images = samples.flatMap((sample) => sample.images);
   return scope(() => {
     // One copy to the device for all index tensors.
-    const parts = [ids, positions, imagePositions, supervised, targets];
+    const parts = [
+      ...[ids, positions, records],
+      ...[imagePositions, imageRecords, imageIndices],
+      ...[supervised, targets],
+    ];
     const together = tensor(Int32Array.from(parts.flat()), { device }).to('int64');
-    const [idsT, positionsT, imagePositionsT, supervisedL, targetsL] = together.splitWithSizes(
-      parts.map((part) => part.length),
-    ) as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    const split = together.splitWithSizes(parts.map((part) => part.length));
+    const [idsT, positionsT, recordsT] = split.slice(0, 3) as [Tensor, Tensor, Tensor];
+    const [imagePositionsT, recordsI, indicesI] = split.slice(3, 6) as [Tensor, Tensor, Tensor];
+    const [supervisedL, targetsL] = split.slice(6) as [Tensor, Tensor];
     return {
       inputIds: idsT.unsqueeze(0),
       positions: positionsT.unsqueeze(0),
       sequences: packSequences(packed.lengths, device),
+      places: { records: recordsT, indices: positionsT },
       images:
         images.length === 0
           ? null
           : {
               pixelValues: pixelValues(images, input.image!, device),
               positions: imagePositionsT,
+              places: { records: recordsI, indices: indicesI },
             },
       supervised: { positions: supervisedL, targets: targetsL },
       counts: {
@@ -104,23 +118,29 @@ interface Packed {
   readonly lengths: number[];
   readonly ids: number[];
   readonly positions: number[];
+  readonly records: number[];
   readonly imagePositions: number[];
+  readonly imageRecords: number[];
+  readonly imageIndices: number[];
   readonly supervised: number[];
   readonly targets: number[];
 }
 
-function pack(samples: readonly Sample[], input: InputFacts): Packed {
+function pack(samples: readonly Sample[], input: InputFacts, firstPosition: number): Packed {
   const packed: Packed = {
     lengths: [],
     ids: [],
     positions: [],
+    records: [],
     imagePositions: [],
+    imageRecords: [],
+    imageIndices: [],
     supervised: [],
     targets: [],
   };
   samples.forEach((sample, index) => {
     checkSample(sample, index, input);
-    const { inputIds, labels } = sample;
+    const { inputIds, labels, images, position = firstPosition + index } = sample;
     const start = packed.ids.length;
     for (let t = 0; t < inputIds.length; t++) {
       const isImage = inputIds[t] === input.image?.tokenId;
@@ -128,6 +148,11 @@ function pack(samples: readonly Sample[], input: InputFacts): Packed {
       // Features replace whatever is looked up there, and its gradient is 0.
       packed.ids.push(isImage ? 0 : inputIds[t]!);
       packed.positions.push(t);
+      packed.records.push(position);
+    }
+    for (const k of images.keys()) {
+      packed.imageRecords.push(position);
+      packed.imageIndices.push(k);
     }
     for (const t of supervisedPositions(labels)) {
       packed.supervised.push(start + t);

@@ -11,6 +11,7 @@ import {
   type AttentionKernel,
   type BuildOptions,
   CPU_KERNELS,
+  type DropoutMasks,
   Embedding,
   LayerNorm,
   Linear,
@@ -18,7 +19,7 @@ import {
   normalOf,
   PatchConv2d,
 } from '../nn/index.js';
-import { cat, type RandomGenerator, type Tensor } from '../torch/index.js';
+import { cat, type Tensor } from '../torch/index.js';
 import type { ClipVisionConfig } from './configs/clip-vision-config.js';
 
 type Built = Required<BuildOptions>;
@@ -90,14 +91,14 @@ class ClipAttention extends Module {
     this.out = this.addChild('out_proj', linear(attentionOut));
   }
 
-  forward(xIPC: Tensor, generator?: RandomGenerator): Tensor {
+  forward(xIPC: Tensor, masks?: DropoutMasks): Tensor {
     const [I, P, C] = xIPC.shape as [number, number, number];
     const shapeIPHD = [I, P, this.heads, C / this.heads];
     const [qIPHD, kIPHD, vIPHD] = [this.q, this.k, this.v].map((projection) =>
-      projection.forward(xIPC, generator).view(shapeIPHD),
+      projection.forward(xIPC, masks).view(shapeIPHD),
     ) as [Tensor, Tensor, Tensor];
     const mixedIPC = attention(qIPHD, kIPHD, vIPHD, { kernel: this.kernel }).reshape([I, P, C]);
-    return this.out.forward(mixedIPC, generator);
+    return this.out.forward(mixedIPC, masks);
   }
 }
 
@@ -115,8 +116,8 @@ class ClipMlp extends Module {
     this.down = this.addChild('fc2', new Linear(F, C, { dtype, initializer: normalOf(inner) }));
   }
 
-  forward(xIPC: Tensor, generator?: RandomGenerator): Tensor {
-    return this.down.forward(this.act(this.up.forward(xIPC, generator)), generator);
+  forward(xIPC: Tensor, masks?: DropoutMasks): Tensor {
+    return this.down.forward(this.act(this.up.forward(xIPC, masks)), masks);
   }
 }
 
@@ -137,9 +138,9 @@ export class ClipBlock extends Module {
   }
 
   /** (I, P, C) -> (I, P, C) */
-  forward(xIPC: Tensor, generator?: RandomGenerator): Tensor {
-    const hIPC = xIPC.add(this.attention.forward(this.norm1.forward(xIPC), generator));
-    return hIPC.add(this.mlp.forward(this.norm2.forward(hIPC), generator));
+  forward(xIPC: Tensor, masks?: DropoutMasks): Tensor {
+    const hIPC = xIPC.add(this.attention.forward(this.norm1.forward(xIPC), masks));
+    return hIPC.add(this.mlp.forward(this.norm2.forward(hIPC), masks));
   }
 }
 

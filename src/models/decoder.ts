@@ -9,6 +9,7 @@ import {
   activation,
   type Activation,
   type BuildOptions,
+  type DropoutMasks,
   Embedding,
   Linear,
   Module,
@@ -16,7 +17,7 @@ import {
   rotate,
   RotaryEmbedding,
 } from '../nn/index.js';
-import type { RandomGenerator, Tensor } from '../torch/index.js';
+import type { Tensor } from '../torch/index.js';
 import type { DecoderConfig } from './configs/decoder-config.js';
 import type { SegmentInputs } from './segment.js';
 
@@ -44,15 +45,15 @@ class DecoderAttention extends Module {
     this.out = this.addChild('o_proj', new Linear(H * D, C, { bias: bias.out, dtype }));
   }
 
-  forward(xBTC: Tensor, { rotation, attend }: SegmentInputs, generator?: RandomGenerator): Tensor {
+  forward(xBTC: Tensor, { rotation, attend }: SegmentInputs, masks?: DropoutMasks): Tensor {
     const [B, T] = xBTC.shape as [number, number, number];
     const heads = (projection: Linear): Tensor =>
-      projection.forward(xBTC, generator).view([B, T, -1, this.headDim]);
+      projection.forward(xBTC, masks).view([B, T, -1, this.headDim]);
     const qBTHD = rotate(heads(this.q), rotation);
     const kBTGD = rotate(heads(this.k), rotation);
     const vBTGD = heads(this.v);
     const mixed = attend(this.layer, qBTHD, kBTGD, vBTGD).reshape([B, T, -1]);
-    return this.out.forward(mixed, generator);
+    return this.out.forward(mixed, masks);
   }
 }
 
@@ -72,9 +73,9 @@ class DecoderMlp extends Module {
     this.down = this.addChild('down_proj', new Linear(F, C, { bias, dtype }));
   }
 
-  forward(xBTC: Tensor, generator?: RandomGenerator): Tensor {
-    const gateBTF = this.act(this.gate.forward(xBTC, generator));
-    return this.down.forward(gateBTF.mul(this.up.forward(xBTC, generator)), generator);
+  forward(xBTC: Tensor, masks?: DropoutMasks): Tensor {
+    const gateBTF = this.act(this.gate.forward(xBTC, masks));
+    return this.down.forward(gateBTF.mul(this.up.forward(xBTC, masks)), masks);
   }
 }
 
@@ -95,11 +96,9 @@ export class DecoderBlock extends Module {
   }
 
   /** (B, T, C) -> (B, T, C) */
-  forward(xBTC: Tensor, inputs: SegmentInputs, generator?: RandomGenerator): Tensor {
-    const hBTC = xBTC.add(
-      this.attention.forward(this.attentionNorm.forward(xBTC), inputs, generator),
-    );
-    return hBTC.add(this.mlp.forward(this.mlpNorm.forward(hBTC), generator));
+  forward(xBTC: Tensor, inputs: SegmentInputs, masks?: DropoutMasks): Tensor {
+    const hBTC = xBTC.add(this.attention.forward(this.attentionNorm.forward(xBTC), inputs, masks));
+    return hBTC.add(this.mlp.forward(this.mlpNorm.forward(hBTC), masks));
   }
 }
 

@@ -118,7 +118,7 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
       ...this.segmentBase(`decoder.${i}`, 'decoder', [block]),
       visual: false,
       isBlock: true,
-      forward: (x, inputs, generator) => block.forward(x!, inputs, generator),
+      forward: (x, inputs, masks) => block.forward(x!, inputs, masks),
     }));
   }
 

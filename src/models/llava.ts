@@ -66,7 +66,7 @@ export class Llava extends LanguageModel {
         ...this.segmentBase(`vision.${i}`, 'vision', [block]),
         visual: true,
         isBlock: true,
-        forward: (x, _inputs, generator) => block.forward(x!, generator),
+        forward: (x, _inputs, masks) => block.forward(x!, masks),
       })),
     ];
   }
@@ -77,7 +77,7 @@ export class Llava extends LanguageModel {
       ...this.segmentBase('projector', 'projector', [projector]),
       visual: true,
       isBlock: false,
-      forward: (x, _inputs, generator) => projector.forward(x!, generator),
+      forward: (x, _inputs, masks) => projector.forward(x!, masks),
     };
   }
 }

@@ -4,8 +4,15 @@
  *
  * I: images, P: patches + 1, N: features of one image, V: the tower's hidden size, C: the decoder's.
  */
-import { activation, type Activation, type BuildOptions, Linear, Module } from '../nn/index.js';
-import type { RandomGenerator, Tensor } from '../torch/index.js';
+import {
+  activation,
+  type Activation,
+  type BuildOptions,
+  type DropoutMasks,
+  Linear,
+  Module,
+} from '../nn/index.js';
+import type { Tensor } from '../torch/index.js';
 import type { ProjectorConfig } from './configs/projector-config.js';
 
 export class Projector extends Module {
@@ -24,10 +31,10 @@ export class Projector extends Module {
   }
 
   /** A hidden state of the tower (I, P, V) -> image features (I, N, C), N = P - 1 without the class token. */
-  forward(xIPV: Tensor, generator?: RandomGenerator): Tensor {
+  forward(xIPV: Tensor, masks?: DropoutMasks): Tensor {
     const seenINV = this.dropsClassToken ? xIPV.narrow(1, 1, xIPV.size(1) - 1) : xIPV;
     const [first, ...rest] = this.linears as [Linear, ...Linear[]];
-    const start = first.forward(seenINV.to(first.base.dtype), generator);
-    return rest.reduce((x, linear) => linear.forward(this.act(x), generator), start);
+    const start = first.forward(seenINV.to(first.base.dtype), masks);
+    return rest.reduce((x, linear) => linear.forward(this.act(x), masks), start);
   }
 }

@@ -20,6 +20,8 @@ export interface Sample {
   readonly labels: ArrayLike<number>;
   /** In the order of their places. */
   readonly images: readonly ImagePixels[];
+  /** Among the records of its effective batch, which dropout masks depend on. @default as `makeBatch` counts them */
+  readonly position?: number;
 }
 
 /** Normalised pixels (3, S, S), or bytes (S, S, 3) that are normalised on the device. */

@@ -11,8 +11,8 @@
  * `visual` segments do not run, and the splice gets `null`.
  */
 import type { ModelPart } from '../formats/index.js';
-import type { CrossEntropyGradient, Module, Rotation } from '../nn/index.js';
-import type { RandomGenerator, Tensor } from '../torch/index.js';
+import type { CrossEntropyGradient, DropoutMasks, Module, Rotation } from '../nn/index.js';
+import type { Tensor } from '../torch/index.js';
 import type { Batch, Supervised } from './batch.js';
 import type { InputFacts } from './sample.js';
 
@@ -51,9 +51,9 @@ export interface Segment extends SegmentBase {
   readonly isBlock: boolean;
   /**
    * @param x what the segment before gave; `null` for the first one, and for the splice where there are no pictures
-   * @param generator turns on dropout
+   * @param masks turn on dropout; its rows are pictures' in a `visual` segment, else tokens
    */
-  forward(x: Tensor | null, inputs: SegmentInputs, generator?: RandomGenerator): Tensor;
+  forward(x: Tensor | null, inputs: SegmentInputs, masks?: DropoutMasks): Tensor;
 }
 
 export interface HeadOptions {

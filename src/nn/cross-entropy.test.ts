@@ -64,7 +64,7 @@ test('equals the plain loss and its gradients, whatever the chunk', () => {
           const leaf = (...shape: number[]) =>
             randn(shape, { generator, dtype: 'float64' }).requiresGrad_();
           const [hidden, weight, bias] = [leaf(N, 5), leaf(7, 5), leaf(7)] as const;
-          const targets = empty([N], { dtype: 'int64' }).random_(0, 7, { generator });
+          const targets = empty([N]).uniform_(0, 7, { generator }).to('int64');
           const upstream = randn([], { generator, dtype: 'float64' });
           const head = (part: Tensor) => linear(part, weight, bias);
           const plain = head(hidden).crossEntropyLoss(targets, null, 0);
@@ -140,7 +140,7 @@ test('no supervised position at all', () => {
 test('bf16: many chunks are as accurate as one', () => {
   scope(() => {
     const [hidden, exact] = [randn([96, 8]), randn([32, 8])];
-    const targets = empty([96], { dtype: 'int64' }).random_(0, 32);
+    const targets = empty([96]).uniform_(0, 32).to('int64');
     const run = (dtype: 'float32' | 'bfloat16', chunk: number) => {
       const weight = exact.to(dtype).detach().requiresGrad_();
       const head = (part: Tensor) => linear(part, weight);

@@ -1,16 +1,42 @@
-/** Dropout with an explicit generator (Srivastava et al. 2014), so that a recomputed segment draws the same mask. */
-import { empty, type RandomGenerator, scope, type Tensor } from '../torch/index.js';
+/**
+ * Dropout (Srivastava et al. 2014) whose masks are a function of where an element belongs: of a key, the layer, the record, the token
+ * in the record and the channel. However records are packed, cut into micro-batches or dealt over ranks, and however often a segment is
+ * computed, the mask is the same; no mask is saved.
+ */
+import type { CounterKey, Tensor } from '../torch/index.js';
 
 /**
- * Zeroes each element with the given probability and divides the others by `1 - probability`.
- *
- * Without a generator, which is how a model is evaluated, and at probability 0 the result is `x` itself.
+ * Whose rows the rows of a tensor are (G each), int64. Of R rows R / G neighbouring ones share a place: row r of them is number
+ * `index * R / G + r` of the record.
  */
-export function dropout(x: Tensor, probability: number, generator?: RandomGenerator): Tensor {
-  if (generator === undefined || probability === 0) return x;
-  return scope(() => {
-    const kept = empty(x.shape, { dtype: 'bool', device: x.device });
-    kept.bernoulli_(1 - probability, { generator });
-    return x.mul(kept).mul(1 / (1 - probability));
-  });
+export interface RowPlaces {
+  /** Position of the record in the effective batch. */
+  readonly records: Tensor;
+  /** Number of the token in its record; for pictures, of the picture. */
+  readonly indices: Tensor;
+}
+
+/** The masks of one run of a segment: each layer that drops takes the next. */
+export class DropoutMasks {
+  private layer = 0;
+
+  constructor(
+    private readonly key: CounterKey,
+    private readonly places: RowPlaces,
+  ) {}
+
+  /** x (..., C) of R rows -> the same shape, contiguous. */
+  drop(x: Tensor, probability: number): Tensor {
+    const { records, indices } = this.places;
+    return x.dropout(probability, records, indices, this.key, this.layer++);
+  }
+}
+
+/**
+ * Zeroes each element with the given probability and divides the others by `1 - probability`. What is not finite stays so.
+ *
+ * Without masks, which is how a model is evaluated, and at probability 0 the result is `x` itself.
+ */
+export function dropout(x: Tensor, probability: number, masks?: DropoutMasks): Tensor {
+  return masks === undefined || probability === 0 ? x : masks.drop(x, probability);
 }

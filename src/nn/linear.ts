@@ -1,5 +1,6 @@
 /** Linear layer `y = x Wᵀ + b`, with an optional low-rank adapter beside its weight. */
-import type { DType, RandomGenerator, Tensor } from '../torch/index.js';
+import type { DType, Tensor } from '../torch/index.js';
+import type { DropoutMasks } from './dropout.js';
 import { allZeros, type Initializer, normal } from './initializers.js';
 import { LoraAdapter, type LoraOptions } from './lora.js';
 import { Module } from './module.js';
@@ -42,11 +43,11 @@ export class Linear extends Module {
     return this.#adapter;
   }
 
-  /** x (..., inFeatures) -> (..., outFeatures); the generator turns on the adapter's dropout. */
-  forward(x: Tensor, generator?: RandomGenerator): Tensor {
+  /** x (..., inFeatures) -> (..., outFeatures); the masks turn on the adapter's dropout. */
+  forward(x: Tensor, masks?: DropoutMasks): Tensor {
     return this.#adapter === undefined
       ? this.base.product(x, this.bias)
-      : this.#adapter.forward(x, generator);
+      : this.#adapter.forward(x, masks);
   }
 
   /** Puts a new adapter, on meta, beside the weight. Its parameters lie among this module's, under PEFT's names. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { empty, RandomGenerator, grad, noGrad, randn, scope, type Tensor } from '../torch/index.js';
 import { Linear } from './linear.js';
-import { expectCase, expectClose, layerCases, loadCase } from './testing.js';
+import { expectCase, expectClose, layerCases, loadCase, masksOf } from './testing.js';
 
 interface Settings {
   rank: number;
@@ -66,23 +66,21 @@ describe.each(CASES)('$name', (layerCase) => {
     });
   });
 
-  test('dropout draws from the generator alone', () => {
+  test('dropout takes its masks in turn', () => {
     scope(() => {
       const layer = layerOf(layerCase, 0.5);
       const x = layerCase.leaf('x');
-      const generator = RandomGenerator.create(7);
-      const run = () => {
-        const y = layer.forward(x, generator);
+      const run = (masks = masksOf(7, x)) => {
+        const y = layer.forward(x, masks);
         return [y, ...grad([y], [x, ...layer.parameters()], [layerCase.tensor('grad.y')])];
       };
-      const first = run();
-      const second = run();
-      generator.seed(7);
+      const masks = masksOf(7, x);
+      const first = run(masks);
+      const second = run(masks);
       run().forEach((again, i) => expectClose(again, first[i]!, 0));
       expect(second[0]!.sub(first[0]!).abs().max().item()).toBeGreaterThan(0);
       expectClose(layer.forward(x), layerCase.tensor('y'));
       layer.dispose();
-      generator.dispose();
     });
   });
 });
@@ -91,14 +89,12 @@ test('dropout leaves the expectation: the mean over many draws is the result wit
   scope(() => {
     for (const layerCase of CASES) {
       const layer = layerOf(layerCase, 0.25);
-      const generator = RandomGenerator.create(3);
       const draws = 4000;
       const x = layerCase.tensor('x').narrow(0, 0, 1).narrow(1, 0, 1);
       const many = x.expand([draws, 1, x.size(2)]).contiguous();
-      const mean = noGrad(() => layer.forward(many, generator)).mean([0], true);
+      const mean = noGrad(() => layer.forward(many, masksOf(3, many))).mean([0], true);
       expectClose(mean, layerCase.tensor('y').narrow(0, 0, 1).narrow(1, 0, 1), 0.1);
       layer.dispose();
-      generator.dispose();
     }
   });
 });
@@ -136,11 +132,10 @@ test('names and shapes on meta tensors', () => {
       ['lora_B.weight', [13, 3]],
       ['lora_magnitude_vector', [13]],
     ]);
-    const generator = RandomGenerator.create(0);
-    const y = layer.forward(empty([2, 9], { dtype: 'bfloat16', device: 'meta' }), generator);
+    const x = empty([2, 9], { dtype: 'bfloat16', device: 'meta' });
+    const y = layer.forward(x, masksOf(0, x));
     expect([y.shape, y.dtype, y.device]).toEqual([[2, 13], 'bfloat16', 'meta']);
     layer.dispose();
-    generator.dispose();
   });
 });
 

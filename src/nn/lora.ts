@@ -6,15 +6,8 @@
  * DoRA: the rows of `W + s B A` are scaled to the learnt magnitudes m; their norm is a constant to the gradient (§4.3).
  */
 import { UsageError } from '../base/errors.js';
-import {
-  type DType,
-  type RandomGenerator,
-  linear,
-  noGrad,
-  scope,
-  type Tensor,
-} from '../torch/index.js';
-import { dropout } from './dropout.js';
+import { type DType, linear, noGrad, scope, type Tensor } from '../torch/index.js';
+import { dropout, type DropoutMasks } from './dropout.js';
 import { uniform, allZeros } from './initializers.js';
 import { Module } from './module.js';
 import type { Weight } from './weight.js';
@@ -100,11 +93,11 @@ export class LoraAdapter extends Module {
   }
 
   /** The adapted layer: x (..., in) -> (..., out), in the dtype of x. */
-  forward(x: Tensor, generator?: RandomGenerator): Tensor {
+  forward(x: Tensor, masks?: DropoutMasks): Tensor {
     return scope(() => {
       const { base, bias } = this.#host;
       const s = this.scaling;
-      const dropped = dropout(x, this.dropout, generator);
+      const dropped = dropout(x, this.dropout, masks);
       const product = linear(linear(dropped.to(this.a.dtype), this.a), this.b);
       // In place: what the sum overwrites is saved for no gradient.
       if (!this.dora) return base.product(x, bias).add_(product, { alpha: s });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'vitest';
 import { packageRoot } from '../base/native-path.js';
 import {
+  arange,
   type DType,
   fromBytes,
   fromTypedArray,
@@ -12,6 +13,7 @@ import {
   scope,
   type Tensor,
 } from '../torch/index.js';
+import { DropoutMasks } from './dropout.js';
 import { type Module } from './module.js';
 
 /** One stored case of a layer. */
@@ -78,6 +80,12 @@ export function expectCase(
   named.forEach(([name], i) => {
     expectClose(gradients[i]!, layerCase.tensor(`grad.${name}`), tolerance, `grad.${name}`);
   });
+}
+
+/** Masks for x (R, ..., C), whose first dimension counts records of one token or more. */
+export function masksOf(seed: number, x: Tensor): DropoutMasks {
+  const records = arange(0, x.size(0), 1, { dtype: 'int64', device: x.device });
+  return new DropoutMasks([seed, 0], { records, indices: records.zerosLike() });
 }
 
 /** Every element within `tolerance` times the largest expected magnitude. */

@@ -17,15 +17,16 @@ import {
   scope,
   zeros,
   type DType,
-  type RandomGenerator,
+  type CounterKey,
   type Tensor,
 } from '../torch/index.js';
-import { copyStochastic_ } from './stochastic-round.js';
 
 /** Parameters that share a learning rate and a decay. */
 export interface ParameterGroup {
   readonly name: string;
   readonly parameters: ReadonlyMap<string, Tensor>;
+  /** Where parameters are contiguous pieces of whole ones: the first element of each, by name. @default 0 */
+  readonly from?: ReadonlyMap<string, number>;
   /** Full learning rate, before the schedule. */
   readonly learningRate: number;
   /** @default 0 */
@@ -62,11 +63,14 @@ export interface AdamWUpdate {
   readonly divisor: Tensor;
   /** 1 to leave everything as it is; a device scalar, fp32. */
   readonly foundInf: Tensor;
-  /** Drawn from by stochastic rounding. */
-  readonly generator?: RandomGenerator;
+  /** Key of the stochastic rounding of a tensor, by its name in `state`, or the parameter's own. */
+  readonly rounding?: (name: string) => CounterKey;
 }
 
 interface ParameterState {
+  readonly name: string;
+  /** Its first element in the whole parameter. */
+  readonly from: number;
   readonly parameter: Tensor;
   /** fp32 copy; the parameter itself where there is none. */
   readonly master: Tensor;
@@ -98,10 +102,15 @@ export class AdamW {
         hint: 'Give every parameter one learning rate.',
       });
     }
-    for (const [name, parameter] of named) this.states.set(name, this.initial(parameter, states));
+    for (const { parameters, from } of groups) {
+      for (const [name, parameter] of parameters) {
+        const state = this.initial(parameter, states);
+        this.states.set(name, { name, from: from?.get(name) ?? 0, ...state });
+      }
+    }
   }
 
-  private initial(parameter: Tensor, states: DType): ParameterState {
+  private initial(parameter: Tensor, states: DType): Omit<ParameterState, 'name' | 'from'> {
     const { shape, device, dtype } = parameter;
     const like = { dtype: states, device };
     // A copy even of a meta tensor, so that a ghost run counts it.
@@ -116,7 +125,7 @@ export class AdamW {
   }
 
   /** Applies one update to every parameter that has a gradient. */
-  update({ gradients, scheduleFactor, divisor, foundInf, generator }: AdamWUpdate): void {
+  update({ gradients, scheduleFactor, divisor, foundInf, rounding }: AdamWUpdate): void {
     noGrad(() =>
       scope(() => {
         const taken = foundInf.neg().add(1);
@@ -140,11 +149,12 @@ export class AdamW {
             gradScale: divisor,
             foundInf,
           };
-          const sums = names.map((name) => gradients.get(name)!);
+          // The fused kernel reads memory as it lies, and that of a convolution's gradient may lie as its pictures do.
+          const sums = names.map((name) => gradients.get(name)!.contiguous());
           // The fused kernel wants one dtype for a parameter, its gradient and its moments.
           const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
           if (this.master === 'stochastic' || mixed)
-            this.updateInCopies(states, sums, settings, generator);
+            this.updateInCopies(states, sums, settings, rounding);
           else this.updateFused(states, sums, settings);
         }
       }),
@@ -179,15 +189,15 @@ export class AdamW {
 
   /**
    * One parameter at a time, in fp32 copies that live for that parameter only. What is kept in bf16 is rounded at random where
-   * there is a generator.
+   * there is a key.
    */
   private updateInCopies(
     states: readonly ParameterState[],
     sums: readonly Tensor[],
     settings: Parameters<typeof _fusedAdamw_>[6],
-    generator: RandomGenerator | undefined,
+    rounding: AdamWUpdate['rounding'],
   ): void {
-    states.forEach(({ master, moment, square, step }, i) => {
+    states.forEach(({ name, from, master, moment, square, step }, i) => {
       scope(() => {
         const [w, g, m, v] = [master, sums[i]!, moment, square].map((x) => x.to('float32')) as [
           Tensor,
@@ -196,14 +206,14 @@ export class AdamW {
           Tensor,
         ];
         _fusedAdamw_([w], [g], [m], [v], [], [step], settings);
-        for (const [target, source] of [
-          [master, w],
-          [moment, m],
-          [square, v],
+        for (const [target, source, kept] of [
+          [master, w, name],
+          [moment, m, `${name}.exp_avg`],
+          [square, v, `${name}.exp_avg_sq`],
         ] as const) {
           if (target === source) continue;
-          if (target.dtype === 'bfloat16' && generator !== undefined)
-            copyStochastic_(target, source, generator);
+          if (target.dtype === 'bfloat16' && rounding !== undefined)
+            target.roundStochastic_(source, rounding(kept), from);
           else target.copy_(source);
         }
       });

@@ -5,4 +5,3 @@ export * from './gate.js';
 export * from './gradient-factor.js';
 export * from './loss-scale.js';
 export * from './schedule.js';
-export * from './stochastic-round.js';

@@ -69,8 +69,6 @@ const GE_TENSOR = declare('ge.Tensor', ['self:Tensor', 'other:Tensor']);
 const GE_SCALAR = declare('ge.Scalar', ['self:Tensor', 'other:Scalar']);
 const LOGICAL_NOT = declare('logical_not', ['self:Tensor']);
 const LOGICAL_AND = declare('logical_and', ['self:Tensor', 'other:Tensor']);
-const BITWISE_AND_TENSOR = declare('bitwise_and.Tensor', ['self:Tensor', 'other:Tensor']);
-const BITWISE_AND_SCALAR = declare('bitwise_and.Scalar', ['self:Tensor', 'other:Scalar']);
 const WHERE_SELF = declare('where.self', ['condition:Tensor', 'self:Tensor', 'other:Tensor']);
 const MASKED_FILL_SCALAR = declare('masked_fill.Scalar', ['self:Tensor', 'mask:Tensor', 'value:Scalar']);
 const SUM_DIM_INTLIST = declare('sum.dim_IntList', ['self:Tensor', 'dim:int[]?', 'keepdim:bool', 'dtype:ScalarType?']);
@@ -141,9 +139,9 @@ const _TO_COPY = declare('_to_copy', ['self:Tensor', 'dtype:ScalarType?', 'layou
 const PIN_MEMORY = declare('pin_memory', ['self:Tensor', 'device:Device?']);
 const NORMAL_ = declare('normal_', ['self:Tensor', 'mean:float', 'std:float', 'generator:Generator?'], true);
 const UNIFORM_ = declare('uniform_', ['self:Tensor', 'from:float', 'to:float', 'generator:Generator?'], true);
-const BERNOULLI__FLOAT = declare('bernoulli_.float', ['self:Tensor', 'p:float', 'generator:Generator?'], true);
-const RANDOM__FROM = declare('random_.from', ['self:Tensor', 'from:int', 'to:int?', 'generator:Generator?'], true);
 const MULTINOMIAL = declare('multinomial', ['self:Tensor', 'num_samples:int', 'replacement:bool', 'generator:Generator?']);
+const PATINA__DROPOUT = declare('patina::dropout', ['self:Tensor', 'p:float', 'records:Tensor', 'indices:Tensor', 'key:int[]', 'layer:int']);
+const PATINA__ROUND_STOCHASTIC_ = declare('patina::round_stochastic_', ['self:Tensor', 'source:Tensor', 'key:int[]', 'from:int'], true);
 const _FOREACH_ADD__LIST = declare('_foreach_add_.List', ['self:Tensor[]', 'other:Tensor[]', 'alpha:Scalar']);
 const _FOREACH_ADD__SCALAR = declare('_foreach_add_.Scalar', ['self:Tensor[]', 'scalar:Scalar']);
 const _FOREACH_COPY_ = declare('_foreach_copy_', ['self:Tensor[]', 'src:Tensor[]', 'non_blocking:bool']);
@@ -497,23 +495,6 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     B[1] = other?.handle;
     return callTensor(LOGICAL_AND);
-  }
-
-  /**
-   * Bits in both.
-   *
-   * `aten::bitwise_and.Tensor(Tensor self, Tensor other)`
-   * `aten::bitwise_and.Scalar(Tensor self, Scalar other)`
-   */
-  bitwiseAnd(other: Tensor | Scalar): Tensor {
-    if (typeof other === 'object') {
-      B[0] = this.handle;
-      B[1] = other?.handle;
-      return callTensor(BITWISE_AND_TENSOR);
-    }
-    B[0] = this.handle;
-    putScalar(1, other);
-    return callTensor(BITWISE_AND_SCALAR);
   }
 
   /**
@@ -1163,33 +1144,6 @@ export abstract class TensorOperators {
   }
 
   /**
-   * Fills with 1 at probability p, else 0.
-   *
-   * `aten::bernoulli_.float(Tensor self, float p=0.5, *, Generator? generator=None)`
-   */
-  bernoulli_(p: number = 0.5, { generator }: { generator?: RandomGenerator | null | undefined } = {}): this {
-    B[0] = this.handle;
-    B[1] = numberArgument(p);
-    B[2] = generatorArgument(generator);
-    call(BERNOULLI__FLOAT);
-    return this;
-  }
-
-  /**
-   * Fills with integers from [from, to).
-   *
-   * `aten::random_.from(Tensor self, int from, int? to, *, Generator? generator=None)`
-   */
-  random_(from: number, to: number | null, { generator }: { generator?: RandomGenerator | null | undefined } = {}): this {
-    B[0] = this.handle;
-    B[1] = numberArgument(from);
-    B[2] = optionalInteger(to);
-    B[3] = generatorArgument(generator);
-    call(RANDOM__FROM);
-    return this;
-  }
-
-  /**
    * Indices drawn by weight.
    *
    * `aten::multinomial(Tensor self, int num_samples, bool replacement=False, *, Generator? generator=None)`
@@ -1200,6 +1154,35 @@ export abstract class TensorOperators {
     B[2] = booleanArgument(replacement);
     B[3] = generatorArgument(generator);
     return callTensor(MULTINOMIAL);
+  }
+
+  /**
+   * Zeroes elements with probability p and divides the rest by 1 - p, by key, layer, record, index in the record and channel.
+   *
+   * `patina::dropout(Tensor self, float p, Tensor records, Tensor indices, int[] key, int layer)`
+   */
+  dropout(p: number, records: Tensor, indices: Tensor, key: readonly number[], layer: number): Tensor {
+    B[0] = this.handle;
+    B[1] = numberArgument(p);
+    B[2] = records?.handle;
+    B[3] = indices?.handle;
+    let n = putNumbers(4, key);
+    B[n] = numberArgument(layer);
+    return callTensor(PATINA__DROPOUT);
+  }
+
+  /**
+   * Rounds fp32 into bf16 at random, by key and index of the element, the first of which is from.
+   *
+   * `patina::round_stochastic_(Tensor self, Tensor source, int[] key, int from=0)`
+   */
+  roundStochastic_(source: Tensor, key: readonly number[], from: number = 0): this {
+    B[0] = this.handle;
+    B[1] = source?.handle;
+    let n = putNumbers(2, key);
+    B[n] = numberArgument(from);
+    call(PATINA__ROUND_STOCHASTIC_);
+    return this;
   }
 }
 

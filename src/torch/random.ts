@@ -1,4 +1,4 @@
-/** Random state: generators with seeds of their own. Operators that draw take one as `generator`. */
+/** Random state: generators with seeds of their own, which operators that draw take as `generator`, and keys of those without state. */
 
 import { UsageError } from '../base/errors.js';
 import { B } from './door.js';
@@ -15,6 +15,9 @@ function seedBits(seed: number | bigint): bigint {
   }
   return BigInt.asUintN(64, BigInt(seed));
 }
+
+/** Key of a counter-based generator, whose numbers are a function of key and place: two words of 32 bits. */
+export type CounterKey = readonly [low: number, high: number];
 
 /** A stream of random numbers on one device. Dispose it, or let it go with the program. */
 export class RandomGenerator {

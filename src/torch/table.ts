@@ -55,7 +55,6 @@ const POINTWISE = [
   row('ge.Tensor|Scalar', 'self >= other.'),
   row('logical_not', 'Boolean not.'),
   row('logical_and', 'Boolean and.'),
-  row('bitwise_and.Tensor|Scalar', 'Bits in both.'),
   row('where.self', 'Elements of self where the condition holds, else of other.'),
   row('masked_fill.Scalar', 'value where the mask holds, else self.'),
 ];
@@ -159,9 +158,15 @@ const CREATION = [
   row('pin_memory', 'A copy in page-locked memory.'),
   row('normal_', 'Fills from the normal distribution.'),
   row('uniform_', 'Fills evenly from [from, to).'),
-  row('bernoulli_.float', 'Fills with 1 at probability p, else 0.'),
-  row('random_.from', 'Fills with integers from [from, to).'),
   row('multinomial', 'Indices drawn by weight.'),
+  row(
+    'patina::dropout',
+    'Zeroes elements with probability p and divides the rest by 1 - p, by key, layer, record, index in the record and channel.',
+  ),
+  row(
+    'patina::round_stochastic_',
+    'Rounds fp32 into bf16 at random, by key and index of the element, the first of which is from.',
+  ),
 ];
 
 /** Many tensors at once, and the optimizer. */

@@ -60,7 +60,6 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
       (name) => [name, binary(name)],
     ),
   ),
-  bitwiseAnd: binary('bitwiseAnd', 'int32'),
   ...Object.fromEntries(
     (
       [
@@ -88,7 +87,6 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
         'triu',
         'normal_',
         'uniform_',
-        'bernoulli_',
       ] as const
     ).map((name) => [name, unary(name)]),
   ),
@@ -176,7 +174,9 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
   fill_: (make) => make([2]).fill_(7),
   _toCopy: (make) => make([2])._toCopy({ dtype: 'float16' }),
   pinMemory: () => torch.ones([2]).pinMemory(),
-  random_: (make) => make([2], 'int64').random_(0, 5),
+  dropout: (make) =>
+    make([2, 3, 5]).dropout(0.5, make([2], 'int64'), make([2], 'int64'), [1, 2], 3),
+  roundStochastic_: (make) => make([2, 3], 'bfloat16').roundStochastic_(make([2, 3]), [1, 2], 5),
   multinomial: (make) => make([4]).multinomial(2),
   _foreachAdd_: (make) => {
     const list = [make([2]), make([3])];

@@ -28,6 +28,10 @@ const checkpointsSection = z
     everyUpdates: count
       .default(500)
       .describe('Updates between two checkpoints; there is one at the end.'),
+    background: z
+      .boolean()
+      .default(true)
+      .describe('Whether training goes on while one is written, from a copy in host memory.'),
     keep: count.default(2).describe('How many of the newest are kept.'),
     keepBest: z
       .boolean()

@@ -9,7 +9,7 @@ import { openWeights } from '../../formats/weights.js';
 import { tensorSource } from '../../models/index.js';
 import { ALONE, together, wholeParts, type Peers, type TensorPart } from '../../parallel/index.js';
 import { peersInMemory } from '../../parallel/testing.js';
-import { empty, type DType, type Tensor } from '../../torch/index.js';
+import { empty, scope, type DType, type Tensor } from '../../torch/index.js';
 import { listCheckpoints, newestWhole, pruneCheckpoints, writeCheckpoint } from './checkpoints.js';
 import { restoreTensors } from './restore-tensors.js';
 import { writeParts, writing, type PartFiles } from './write-parts.js';
@@ -89,7 +89,8 @@ function tensorsOf(list: readonly Shared[], fill: (tensor: Tensor) => Tensor) {
   );
 }
 
-const seeds = (tensor: Tensor): Tensor => tensor.random_(0, 100);
+const seeds = (tensor: Tensor): Tensor =>
+  scope(() => tensor.copy_(empty(tensor.shape).normal_(0, 50)));
 
 const onAll = (peers: readonly Peers[], write: (each: Peers) => Promise<unknown>) =>
   Promise.all(peers.map(write));

@@ -14,6 +14,7 @@ interface Told {
   readonly error: PlainError | null;
   readonly stop: boolean;
   readonly peakBytes: number;
+  readonly saved: number;
 }
 
 export interface AgreementOptions {
@@ -21,6 +22,8 @@ export interface AgreementOptions {
   readonly signal?: AbortSignal | undefined;
   /** Most bytes that the device of this rank has given out. */
   readonly peakBytes: () => number;
+  /** How many checkpoints have come to an end on this rank. */
+  readonly saved: () => number;
 }
 
 export class Agreement {
@@ -28,6 +31,7 @@ export class Agreement {
   readonly signal: AbortSignal | undefined;
   /** Most bytes given out by each rank, as it told last. */
   peaks: readonly number[] = [];
+  private savedByAll = 0;
   private readonly stop = new AbortController();
 
   constructor(
@@ -49,17 +53,23 @@ export class Agreement {
     });
   };
 
+  /** How many checkpoints have come to an end: of several ranks on all, as they told last. */
+  get saved(): number {
+    return this.ranks.size === 1 ? this.options.saved() : this.savedByAll;
+  }
+
   /** Asks the others whether they were told to stop. */
   async settle(): Promise<void> {
     if (this.ranks.size > 1) await this.tell({ share: null, error: null });
   }
 
   private async tell(own: Pick<Told, 'share' | 'error'>): Promise<readonly Told[]> {
-    const { signal, peakBytes } = this.options;
+    const { signal, peakBytes, saved } = this.options;
     const stop = signal?.aborted === true;
-    const told: Told = { ...own, stop, peakBytes: peakBytes() };
+    const told: Told = { ...own, stop, peakBytes: peakBytes(), saved: saved() };
     const all = await this.ranks.gather('facts of the update', told);
     this.peaks = all.map((each) => each.peakBytes);
+    this.savedByAll = Math.min(...all.map((each) => each.saved));
     const stopped = all.findIndex((each) => each.stop);
     if (stopped >= 0 && !this.stop.signal.aborted) {
       this.stop.abort(stop ? signal.reason : new Error(`rank ${stopped} was told to stop`));

@@ -27,6 +27,8 @@ import {
   type PartChanges,
   trainsWith,
 } from '../checkpoint/frozen-parts.js';
+import { Background } from '../checkpoint/background.js';
+import { copyParts } from '../checkpoint/copy-parts.js';
 import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
 import type { RunFolder } from '../run/run-folder.js';
@@ -93,7 +95,8 @@ export class Trainer {
   private pending: Pending | null = null;
   private mark = 0;
   private readonly tally: Tally;
-  private saved: { update: number; path: string } | null = null;
+  private saved: { readonly update: number; readonly path: string } | null = null;
+  private readonly saving = new Background<CheckpointEvent>();
   private stopEarly = false;
   /** Nothing is half done, neither an update nor a checkpoint. */
   private steady = true;
@@ -198,6 +201,7 @@ export class Trainer {
     const agreement = new Agreement(this.parts.ranks, {
       signal,
       peakBytes: () => memoryStats(device).peakReserved,
+      saved: () => this.saving.ended,
     });
     resetPeak(device);
     try {
@@ -205,6 +209,8 @@ export class Trainer {
       this.mark = performance.now();
       for await (const next of this.updates(Math.max(0, target - this.update), agreement)) {
         yield* this.step(next, agreement.peaks);
+        // On all ranks after the same update.
+        if (agreement.saved === this.saving.begun) yield* this.committed();
         yield* this.regularly(place, agreement, target);
         if (this.stopEarly || agreement.signal?.aborted === true) break;
       }
@@ -213,10 +219,12 @@ export class Trainer {
         yield* this.saveBefore(error, place);
         throw error;
       }
+    } finally {
+      await this.saving.settle();
     }
     yield* this.flush();
     const reason = this.endReason(agreement.signal);
-    if (this.saved?.update !== this.update && this.update > 0) yield await this.checkpoint(place);
+    yield* this.saveLast(place);
     yield this.end(place, reason, (performance.now() - begun) / 1000);
   }
 
@@ -225,7 +233,6 @@ export class Trainer {
     this.pending = null;
     this.setup.store.dispose();
     this.setup.lossScale?.dispose();
-    this.setup.randomness.dispose();
   }
 
   /** One update; its event, or that of the one before. */
@@ -255,11 +262,15 @@ export class Trainer {
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
     const { model, device } = this.parts;
     const options = { device: device.device };
+    let firstPosition = 0;
     return hold(() =>
       noGrad(() =>
-        data.microBatches.map(({ samples }) =>
-          samples.length === 0 ? null : makeBatch(samples, model.input, options),
-        ),
+        data.microBatches.map(({ samples }) => {
+          if (samples.length === 0) return null;
+          const batch = makeBatch(samples, model.input, { ...options, firstPosition });
+          firstPosition += samples.length;
+          return batch;
+        }),
       ),
     );
   }
@@ -311,7 +322,7 @@ export class Trainer {
       yield event;
     }
     if (asks && signal?.aborted !== true) yield* this.probe(agreement);
-    if (saves) yield await this.checkpoint(place);
+    if (saves) yield* this.checkpoint(place, checkpoints);
     this.mark = performance.now();
   }
 
@@ -367,32 +378,71 @@ export class Trainer {
     }
   }
 
-  private async checkpoint(run: RunPlace): Promise<CheckpointEvent> {
-    const { weights, recipe } = this.parts;
-    const { update, cursor, plan } = this;
-    const begun = performance.now();
-    this.steady = false;
+  /** Begins to write a checkpoint once the one before is there; in the background from copies, else until it is there itself. */
+  private async *checkpoint(
+    run: RunPlace,
+    { background }: Pick<Recipe['checkpoints'], 'background'>,
+  ): AsyncGenerator<TrainEvent, void> {
+    yield* this.committed();
     await this.setup.store.settle();
-    const { path, bytes } = await writeCheckpoint(run.checkpoints, {
-      update,
-      validationLoss: this.tally.validationLoss(update),
-      peers: this.peers,
-      write: async (folder) => {
-        const [model, optimizer] = this.savedParts();
-        await weights.write(folder, model, this.peers);
-        const validation = this.stopping.state();
-        const counters = { update, plan, cursor, validation, ...this.tally.counters };
-        await writeTrainerState(folder, optimizer, counters, this.peers);
-      },
+    const save = this.saveOf(run);
+    const [model, optimizer] = this.savedParts().map((parts) =>
+      background ? copyParts(parts) : hold(() => parts),
+    ) as [Holding<TensorPart[]>, Holding<TensorPart[]>];
+    this.saving.begin(async () => {
+      try {
+        return await save(model.value, optimizer.value);
+      } finally {
+        model.dispose();
+        optimizer.dispose();
+      }
     });
-    this.saved = { update, path };
-    if (this.parts.ranks.speaks) {
-      await pruneCheckpoints(run.checkpoints, { ...recipe.checkpoints, update });
-      await run.setState('running', { updates: update, plannedUpdates: this.plan.planned });
-    }
+    if (!background) yield* this.committed();
+  }
+
+  /** How the run is saved as it stands now, given its tensors. */
+  private saveOf(run: RunPlace) {
+    const { parts, peers, update, cursor, plan } = this;
+    const begun = performance.now();
+    const validation = this.stopping.state();
+    const counters = structuredClone({ update, plan, cursor, validation, ...this.tally.counters });
+    const validationLoss = this.tally.validationLoss(update);
+    return async (
+      model: readonly TensorPart[],
+      optimizer: readonly TensorPart[],
+    ): Promise<CheckpointEvent> => {
+      const { path, bytes } = await writeCheckpoint(run.checkpoints, {
+        ...{ update, validationLoss, peers },
+        write: async (folder) => {
+          await parts.weights.write(folder, model, peers);
+          await writeTrainerState(folder, optimizer, counters, peers);
+        },
+      });
+      if (parts.ranks.speaks) {
+        await pruneCheckpoints(run.checkpoints, { ...parts.recipe.checkpoints, update });
+        await run.setState('running', { updates: update, plannedUpdates: plan.planned });
+      }
+      const seconds = (performance.now() - begun) / 1000;
+      return { type: 'checkpoint', update, path, bytes, seconds };
+    };
+  }
+
+  /** Waits for the checkpoint that is being written, if one is, and tells of it. */
+  private async *committed(): AsyncGenerator<TrainEvent, void> {
+    this.steady = false;
+    const event = await this.saving.take();
     this.steady = true;
-    const seconds = (performance.now() - begun) / 1000;
-    return { type: 'checkpoint', update, path, bytes, seconds };
+    if (event === undefined) return;
+    this.saved = event;
+    yield event;
+  }
+
+  /** A checkpoint of how the run ends, unless there is one. */
+  private async *saveLast(place: RunPlace): AsyncGenerator<TrainEvent, void> {
+    yield* this.committed();
+    if (this.update === 0 || this.saved?.update === this.update) return;
+    // Nothing trains meanwhile that a copy would be for.
+    yield* this.checkpoint(place, { background: false });
   }
 
   /** A checkpoint for a run that an error ends, unless there is one or should be none. */
@@ -401,13 +451,10 @@ export class Trainer {
     if (!this.parts.ranks.endWith(error)) return; // nobody else would come to the checkpoint
     try {
       yield* this.flush();
+      yield* this.saveLast(place);
     } catch {
-      return; // The last updates are not finite, or the device fails: nothing that is worth a checkpoint.
+      // The last updates are not finite, or the device or the disk fails. What ends the run says more than that it was not saved.
     }
-    if (this.saved?.update === this.update) return;
-    // What ends the run says more than that it could not be saved.
-    const event = await this.checkpoint(place).catch(() => undefined);
-    if (event !== undefined) yield event;
   }
 
   private endReason(signal: AbortSignal | undefined): EndReason {

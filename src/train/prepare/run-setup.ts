@@ -40,7 +40,7 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
   const { recipe, plan, device, precision, model } = parts;
   const { memory, seed } = recipe;
   const policies = memoryPolicies(model.segments, memory);
-  const randomness = new Randomness(seed, device.device);
+  const randomness = new Randomness(seed);
   return {
     ...{ model, device: device.device, policies, randomness },
     chunk: memory.lossChunk,

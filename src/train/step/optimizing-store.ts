@@ -7,7 +7,7 @@ import { gradientFactor, type AdamW, type Gate } from '../../optim/index.js';
 import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
-import { OPTIMIZER_STREAM, type Randomness } from './randomness.js';
+import type { Randomness } from './randomness.js';
 
 export interface OptimizingStoreOptions {
   readonly optimizer: AdamW;
@@ -26,8 +26,6 @@ export interface CompleteSums {
   readonly squares: Tensor;
   readonly names: readonly string[];
   readonly lossSum: Tensor;
-  /** Of the optimizer's streams of random numbers. @default 0 */
-  readonly stream?: number;
 }
 
 export abstract class OptimizingStore {
@@ -36,7 +34,7 @@ export abstract class OptimizingStore {
   /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
   protected applyAll(
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
-    { gradients, squares, names, lossSum, stream = 0 }: CompleteSums,
+    { gradients, squares, names, lossSum }: CompleteSums,
   ): UpdateOutcome {
     const { optimizer, gate, randomness, clipNorm = null } = this.optimizing;
     const factor = gradientFactor(squares.sum(null), tokens, lossFactor, clipNorm);
@@ -44,7 +42,7 @@ export abstract class OptimizingStore {
     optimizer.update({
       ...{ gradients, scheduleFactor, foundInf },
       divisor: factor.divisor,
-      generator: randomness.of(OPTIMIZER_STREAM + stream, { update, microBatch: 0 }),
+      rounding: (name) => randomness.ofRounding(update, name),
     });
     gate.take(foundInf);
     return {

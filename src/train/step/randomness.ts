@@ -1,25 +1,15 @@
 /**
- * Random numbers of a step: one stream for each segment, seeded from the run's seed, the update, the micro-batch, the data rank and the
- * segment. So recomputation, policies, resume and a later replay of one step draw the same numbers, and nothing is saved or
- * restored.
+ * Keys for the random numbers of a step, which are counted and not drawn in turn (Salmon et al. 2011): a number is a function of its key and
+ * of where it belongs. So recomputation, policies, resume and a later replay of one step get the same numbers, whichever rank or
+ * micro-batch a record is in and however parameters are sharded, and nothing is saved or restored.
  */
 
-import { RandomGenerator, type Device } from '../../torch/index.js';
-
-/** Where a stream of random numbers belongs. */
-export interface RandomPlace {
-  readonly update: number;
-  readonly microBatch: number;
-  /** @default 0 */
-  readonly dataRank?: number;
-}
-
-/** Streams from here on belong to the optimizer's stochastic rounding, those below to segments. */
-export const OPTIMIZER_STREAM = 1 << 30;
+import { createHash } from 'node:crypto';
+import type { CounterKey } from '../../torch/index.js';
 
 const MASK = (1n << 64n) - 1n;
 
-/** One round of SplitMix64 (Steele et al. 2014): equal inputs give equal seeds, near ones unrelated seeds. */
+/** One round of SplitMix64 (Steele et al. 2014): equal inputs give equal keys, near ones unrelated keys. */
 function mix(state: bigint, value: bigint): bigint {
   let z = (state + value * 0x9e3779b97f4a7c15n + 0x9e3779b97f4a7c15n) & MASK;
   z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & MASK;
@@ -27,28 +17,29 @@ function mix(state: bigint, value: bigint): bigint {
   return z ^ (z >> 31n);
 }
 
-/** The seed of a list of numbers. */
-export function seedOf(...parts: readonly number[]): bigint {
-  return parts.reduce((state, part) => mix(state, BigInt(part)), 0n);
-}
-
-/** Gives each segment of each micro-batch its stream, through one generator that is seeded anew. */
 export class Randomness {
-  private readonly generator: RandomGenerator;
+  /** 64 bits of each name that was asked for: there are as many as the model has segments and parameters. */
+  private readonly names = new Map<string, bigint>();
 
-  constructor(
-    private readonly seed: number,
-    device: Device,
-  ) {
-    this.generator = RandomGenerator.create(seed, device);
+  constructor(private readonly seed: number) {}
+
+  /** Of the dropout masks of a segment in one update. */
+  ofMasks(update: number, segment: string): CounterKey {
+    return this.key(update, `masks of ${segment}`);
   }
 
-  /** The stream of a segment, at its beginning. */
-  of(segment: number, { update, microBatch, dataRank = 0 }: RandomPlace): RandomGenerator {
-    return this.generator.seed(seedOf(this.seed, update, microBatch, dataRank, segment));
+  /** Of the stochastic rounding of a parameter, or of one of its moments, in one update. */
+  ofRounding(update: number, tensor: string): CounterKey {
+    return this.key(update, `rounding of ${tensor}`);
   }
 
-  dispose(): void {
-    this.generator.dispose();
+  private key(update: number, name: string): CounterKey {
+    let bits = this.names.get(name);
+    if (bits === undefined) {
+      bits = createHash('sha256').update(name).digest().readBigUInt64LE();
+      this.names.set(name, bits);
+    }
+    const key = [BigInt(this.seed), BigInt(update), bits].reduce(mix, 0n);
+    return [Number(key & 0xffffffffn), Number(key >> 32n)];
   }
 }

@@ -6,7 +6,6 @@
 import { cat, empty, noGrad, scope, type Tensor } from '../../torch/index.js';
 import type { OptimizingStoreOptions } from './optimizing-store.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
-import { OPTIMIZER_STREAM } from './randomness.js';
 
 /** What one segment brings. */
 export interface SegmentSums {
@@ -15,8 +14,6 @@ export interface SegmentSums {
   /** Squared norms of whole gradients (n), fp32, and the names that belong to them. */
   readonly squares: Tensor;
   readonly names: readonly string[];
-  /** Of the optimizer's streams of random numbers. */
-  readonly stream: number;
 }
 
 export class SegmentUpdates {
@@ -38,7 +35,7 @@ export class SegmentUpdates {
     this.divisor = noGrad(() => scope(() => tokens.clamp(1).mul(lossFactor))).keep();
   }
 
-  apply(segment: string, { gradients, squares, names, stream }: SegmentSums): void {
+  apply(segment: string, { gradients, squares, names }: SegmentSums): void {
     const { optimizer, gate, randomness } = this.options;
     const { scheduleFactor, update } = this.start;
     noGrad(() =>
@@ -48,7 +45,7 @@ export class SegmentUpdates {
         optimizer.update({
           ...{ gradients, scheduleFactor, divisor: this.divisor },
           foundInf: flag,
-          generator: randomness.of(OPTIMIZER_STREAM + stream, { update, microBatch: 0 }),
+          rounding: (name) => randomness.ofRounding(update, name),
         });
         this.gates.push(segment);
         this.flags.push(flag.keep());
@@ -56,11 +53,6 @@ export class SegmentUpdates {
         this.names.push(...names);
       }),
     );
-  }
-
-  /** How many segments have been applied or left out. */
-  get count(): number {
-    return this.gates.length;
   }
 
   /** What all of them were. Within `noGrad`; the caller frees its tensors. */

@@ -105,8 +105,12 @@ export class ShardedModel {
   /** The same groups over what this rank updates: its pieces of the parameters, flat. */
   groupsOf(groups: readonly ParameterGroup[]): ParameterGroup[] {
     const own = this.pieces;
+    const from = new Map(
+      this.trained.flatMap(({ buffer }) => buffer.pieces.map((piece) => [piece.name, piece.from])),
+    );
     return groups.map((group) => ({
       ...group,
+      from,
       parameters: new Map(
         [...group.parameters.keys()].flatMap((name) => {
           const tensor = own.get(name);

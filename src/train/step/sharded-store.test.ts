@@ -87,12 +87,12 @@ async function rank(
   const ranks = await openRankGroups(world, { stage, shardOver });
   const sharded = new ShardedModel(model, ranks.shards, { stage, master: more.master });
   const optimizer = new AdamW(sharded.groupsOf(groups), { eps: 1e-2 });
-  const randomness = new Randomness(1, device);
+  const randomness = new Randomness(1);
   const gate = new Gate(device);
   const parts = { model: sharded, groups: ranks, stage, optimizer, gate, randomness };
   const Strategy = more.updateInBackward === true ? ShardedUpdateInBackward : ShardedStore;
   const store = new Strategy({ ...parts, reshardAfterForward });
-  open.push(model, store, randomness);
+  open.push(model, store);
   const setup: UpdateSetup = {
     ...{ model, store, randomness, device },
     policies: memoryPolicies(model.segments, { policy }),
@@ -305,11 +305,11 @@ async function aloneWorld(): Promise<World> {
 function single(model: Llava, updateInBackward = false): UpdateSetup {
   const parameters = new Map(model.namedParameters());
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
-  const randomness = new Randomness(1, 'cpu');
+  const randomness = new Randomness(1);
   const optimizer = new AdamW(groups, { eps: 1e-2 });
   const Strategy = updateInBackward ? UpdateInBackward : AccumulatingStore;
   const store = new Strategy({ model, optimizer, gate: new Gate('cpu'), randomness });
-  open.push(model, store, randomness);
+  open.push(model, store);
   return {
     ...{ model, store, randomness },
     device: 'cpu',

@@ -102,7 +102,7 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
         const { rows, byRank, lossSum: lossOfAll } = readNumbers(all.rows);
         // Of those who share slices, in the order of ranks: the same sum of the same numbers, and the same bits, on every rank.
         const squares = rows.narrow(0, 0, shards.size).sum([0]);
-        const sums = { gradients, names, squares, lossSum: lossOfAll, stream: shards.rank };
+        const sums = { gradients, names, squares, lossSum: lossOfAll };
         return { ...this.applyAll(start, sums), byRank };
       }),
     );

@@ -41,8 +41,7 @@ export class ShardedUpdateInBackward extends ShardedStore implements ParameterSt
       noGrad(() =>
         scope(() => {
           const squares = all.rows.sum([0]);
-          const stream = updates.count * shards.size + shards.rank;
-          updates.apply(name, { gradients, squares, names, stream });
+          updates.apply(name, { gradients, squares, names });
         }),
       );
       this.parameters.refresh([unit]);

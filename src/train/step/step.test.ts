@@ -28,8 +28,7 @@ afterEach(() => {
 type SummingStore = ParameterStore & { readonly gradients: ReadonlyMap<string, Tensor> };
 
 const parts = (model: Llava) => {
-  const randomness = new Randomness(5, 'cpu');
-  open.push(randomness);
+  const randomness = new Randomness(5);
   return { model, optimizer: new AdamW([]), gate: new Gate('cpu'), randomness };
 };
 
@@ -43,15 +42,10 @@ function step(
   policy: MemoryPolicy,
   store: SummingStore = summing(model),
 ): { loss: number | null; gradients: Record<string, string> } {
-  const randomness = new Randomness(5, 'cpu');
+  const randomness = new Randomness(5);
   const lossFactor = full([], 0.25, { dtype: 'float32' });
   const policies = memoryPolicies(model.segments, { policy });
-  const sum = finish(
-    runMicroBatch({ model, store, policies, lossFactor, randomness }, batch, {
-      update: 3,
-      microBatch: 1,
-    }),
-  );
+  const sum = finish(runMicroBatch({ model, store, policies, lossFactor, randomness }, batch, 3));
   const gradients = Object.fromEntries(
     [...store.gradients].map(([name, g]) => [name, Buffer.from(g.toBytes()).toString('hex')]),
   );
@@ -59,7 +53,6 @@ function step(
   sum?.dispose();
   store.clear();
   lossFactor.dispose();
-  randomness.dispose();
   return { loss, gradients };
 }
 
@@ -269,21 +262,17 @@ test('nothing leaks, not even when a step is abandoned', () => {
     const before = liveTensors();
     step(model, batch, policy);
     expect(liveTensors()).toBe(before);
-    const randomness = new Randomness(1, 'cpu');
+    const randomness = new Randomness(1);
     const lossFactor = full([], 1, { dtype: 'float32' });
     for (let stop = 1; stop < 14; stop++) {
       const store = summing(model);
       const policies = memoryPolicies(model.segments, { policy });
-      const run = runMicroBatch({ model, store, policies, lossFactor, randomness }, batch, {
-        update: 0,
-        microBatch: 0,
-      });
+      const run = runMicroBatch({ model, store, policies, lossFactor, randomness }, batch, 0);
       for (let i = 0; i < stop; i++) run.next();
       run.return(null);
       store.clear();
     }
     lossFactor.dispose();
-    randomness.dispose();
     expect(liveTensors()).toBe(before);
   }
 });

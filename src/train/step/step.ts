@@ -10,6 +10,7 @@
  * device. The order of calls to the store depends on the recipe alone, never on the batch: an empty micro-batch makes them too.
  */
 
+import { DropoutMasks } from '../../nn/index.js';
 import {
   hasWork,
   walk,
@@ -32,7 +33,7 @@ import {
 import { HostCopy } from './host-copy.js';
 import type { MemoryPolicy } from './memory-policy.js';
 import type { ParameterStore, SegmentGradients } from './parameter-store.js';
-import type { RandomPlace, Randomness } from './randomness.js';
+import type { Randomness } from './randomness.js';
 
 export interface Step {
   readonly model: SegmentedModel;
@@ -47,14 +48,14 @@ export interface Step {
 }
 
 /**
- * Runs one micro-batch, or the calls to the store of an empty one (`null`). Yields after each segment.
+ * Runs one micro-batch of an update, or the calls to the store of an empty one (`null`). Yields after each segment.
  *
  * @returns the sum of its token losses, a device scalar in fp32, which the caller owns; `null` for an empty one
  */
 export function* runMicroBatch(
   step: Step,
   batch: Batch | null,
-  place: RandomPlace,
+  update: number,
 ): Steps<Tensor | null> {
   const { store } = step;
   const { segments, head } = step.model;
@@ -62,7 +63,7 @@ export function* runMicroBatch(
   // By the recipe: from this segment on gradients flow.
   const first = trainable.findIndex(({ size }) => size > 0);
   const flowing = first === -1 ? [] : segments.slice(first).reverse();
-  using pass = new Pass(step, trainable, batch, place);
+  using pass = new Pass(step, trainable, batch, update);
 
   const forward = { phase: 'forward', residency: store } as const;
   yield* walk(segments, { ...forward, next: head }, (segment, i) => pass.forward(segment, i));
@@ -95,7 +96,7 @@ class Pass {
     /** Of each segment, by name. */
     private readonly trainable: readonly ReadonlyMap<string, Tensor>[],
     private readonly batch: Batch | null,
-    private readonly place: RandomPlace,
+    private readonly update: number,
   ) {
     const { model } = step;
     this.inputs = batch && hold(() => noGrad(() => model.inputs(batch)));
@@ -109,19 +110,19 @@ class Pass {
     const wanted = this.flowing; // a gradient for the segment's input
     this.flowing ||= this.trainable[i]!.size > 0;
     if (!this.flowing) {
-      boundary.own(noGrad(() => this.run(segment, i, boundary.tensor)));
+      boundary.own(noGrad(() => this.run(segment, boundary.tensor)));
       return;
     }
     // Detached, so that the graph below does not live on in what this segment holds.
     const input = boundary.tensor?.detach().requiresGrad_(wanted) ?? null;
     const policy = this.step.policies[i]!;
     if (policy === 'keep') {
-      const output = enableGrad(() => this.run(segment, i, input));
+      const output = enableGrad(() => this.run(segment, input));
       this.held[i] = { kind: 'graph', input, output };
       boundary.borrow(output);
       return;
     }
-    boundary.own(noGrad(() => this.run(segment, i, input)));
+    boundary.own(noGrad(() => this.run(segment, input)));
     if (policy === 'offload' && input !== null) {
       this.held[i] = { kind: 'host', input: new HostCopy(input), wanted };
       input.dispose();
@@ -181,7 +182,7 @@ class Pass {
     const input = held.kind === 'host' ? held.input.take().requiresGrad_(held.wanted) : held.input;
     this.fetchBelow(i);
     if (held.kind === 'graph') return held;
-    return { input, output: enableGrad(() => this.run(segment, i, input)) };
+    return { input, output: enableGrad(() => this.run(segment, input)) };
   }
 
   /** Begins to bring back the boundary that backward will want next, while this segment computes. */
@@ -190,9 +191,10 @@ class Pass {
     if (next?.kind === 'host') next.input.fetch();
   }
 
-  private run(segment: Segment, i: number, x: Tensor | null): Tensor {
-    const { randomness } = this.step;
-    return scope(() => segment.forward(x, this.inputs!.value, randomness.of(i, this.place)));
+  private run(segment: Segment, x: Tensor | null): Tensor {
+    const key = this.step.randomness.ofMasks(this.update, segment.name);
+    const { places } = segment.visual ? this.batch!.images! : this.batch!;
+    return scope(() => segment.forward(x, this.inputs!.value, new DropoutMasks(key, places)));
   }
 
   takeLoss(): Tensor | null {

@@ -1,6 +1,7 @@
 /** For tests of the training step: a tiny LLaVA with random weights, and batches for it. */
 
 import { Llava, makeBatch, readLlavaConfig, type Batch, type Sample } from '../../models/index.js';
+import type { RowPlaces } from '../../nn/index.js';
 import { RandomGenerator, type DType } from '../../torch/index.js';
 
 export interface TinyOptions {
@@ -96,9 +97,11 @@ export function ghostBatch(batch: Batch): Batch {
     inputIds: batch.inputIds.to('meta'),
     positions: batch.positions.to('meta'),
     sequences: { ...batch.sequences, starts: batch.sequences.starts.to('meta') },
+    places: ghostPlaces(batch.places),
     images: batch.images && {
       pixelValues: batch.images.pixelValues.to('meta'),
       positions: batch.images.positions.to('meta'),
+      places: ghostPlaces(batch.images.places),
     },
     supervised: {
       positions: batch.supervised.positions.to('meta'),
@@ -106,3 +109,8 @@ export function ghostBatch(batch: Batch): Batch {
     },
   };
 }
+
+const ghostPlaces = ({ records, indices }: RowPlaces): RowPlaces => ({
+  records: records.to('meta'),
+  indices: indices.to('meta'),
+});

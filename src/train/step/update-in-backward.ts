@@ -76,7 +76,7 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
     noGrad(() =>
       scope(() => {
         const squares = squaredNorms(names, gradients, gradients.values().next().value!);
-        updates.apply(segment, { gradients, squares, names, stream: updates.count });
+        updates.apply(segment, { gradients, squares, names });
       }),
     );
   }

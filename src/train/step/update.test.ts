@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { finish, makeBatch, type Batch, type Llava } from '../../models/index.js';
+import { finish, makeBatch, type Batch, type Llava, type Sample } from '../../models/index.js';
 import { Linear } from '../../nn/index.js';
 import { AdamW, Gate, LossScale, schedule } from '../../optim/index.js';
-import { liveTensors, noGrad, tensor, type Tensor } from '../../torch/index.js';
+import { liveTensors, noGrad, RandomGenerator, tensor, type Tensor } from '../../torch/index.js';
 import { AccumulatingStore } from './accumulating-store.js';
 import { memoryPolicies } from './memory-policy.js';
 import { Randomness } from './randomness.js';
@@ -40,12 +40,12 @@ function setup(
   const optimizer = new AdamW([{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }], {
     eps: 1e-2,
   });
-  const randomness = new Randomness(1, 'cpu');
+  const randomness = new Randomness(1);
   const parts = { model, optimizer, gate: gate ?? new Gate(more.device ?? 'cpu'), randomness };
   const store = updateInBackward
     ? new UpdateInBackward(parts)
     : new AccumulatingStore({ ...parts, clipNorm });
-  open.push(model, store, randomness);
+  open.push(model, store);
   return {
     ...{ model, store },
     device: 'cpu',
@@ -99,6 +99,71 @@ test('two micro-batches with other numbers of tokens are one batch of both', () 
     expect(Math.abs(b.gradientNorm / a.gradientNorm - 1)).toBeLessThan(1e-6);
   }
   expect(distance(together, apart)).toBeLessThan(1e-6);
+});
+
+test('with dropout an update does not depend on how its records are packed, grouped, ordered or dealt', () => {
+  const dropping = (): UpdateSetup => {
+    const model = tinyLlava();
+    const generator = RandomGenerator.create(2);
+    for (const [name, module] of model.namedModules()) {
+      if (module instanceof Linear && /layers|projector/.test(name)) {
+        const adapter = module.attachAdapter({ rank: 2, alpha: 4, dropout: 0.3 });
+        adapter.initialize('cpu', { generator, std: 0.2 });
+        noGrad(() => adapter.b.normal_(0, 0.2, { generator }));
+      }
+    }
+    for (const [name, parameter] of model.namedParameters()) {
+      parameter.requiresGrad_(name.includes('lora_'));
+    }
+    generator.dispose();
+    return setup(model);
+  };
+  const samples = [
+    tinySample(1, 4),
+    tinySample(2, 14, 1),
+    tinySample(0, 9, 2),
+    tinySample(1, 3, 3),
+  ].map((sample, position) => ({ ...sample, position }));
+  const [a, b, c, d] = samples as [Sample, Sample, Sample, Sample];
+  const compositions: Sample[][][] = [
+    [[a], [b], [c], [d]],
+    [[a, b, c], [d]],
+    [
+      [c, a],
+      [d, b],
+    ],
+  ];
+  const whole = dropping();
+  const { input } = whole.model;
+  const unplaced = samples.map(({ position: _, ...sample }) => sample);
+  const expected = run(whole, 4, [makeBatch(unplaced, input)]);
+  for (const composition of compositions) {
+    const other = dropping();
+    const actual = run(
+      other,
+      4,
+      composition.map((part) => makeBatch(part, input)),
+    );
+    expect(Math.abs(actual.lossSum / expected.lossSum - 1)).toBeLessThan(1e-6);
+    expect(Math.abs(actual.gradientNorm / expected.gradientNorm - 1)).toBeLessThan(1e-5);
+    expect(distance(other, whole)).toBeLessThan(1e-6);
+  }
+  const counted = dropping();
+  const firstPosition = 2;
+  const halves = [
+    makeBatch(unplaced.slice(0, 2), input),
+    makeBatch(unplaced.slice(2), input, { firstPosition }),
+  ];
+  expect(run(counted, 4, halves).lossSum / expected.lossSum).toBeCloseTo(1, 6);
+  // Other positions and other updates have other masks.
+  const swapped = [{ ...a, position: 1 }, { ...b, position: 0 }, c, d];
+  for (const [update, batch] of [
+    [4, makeBatch(swapped, input)],
+    [5, makeBatch(samples, input)],
+  ] as const) {
+    const { lossSum } = run(dropping(), update, [batch]);
+    expect(Math.abs(lossSum / expected.lossSum - 1)).toBeGreaterThan(1e-4);
+  }
 });
 
 test('the power of two on the losses changes nothing but rounding', () => {

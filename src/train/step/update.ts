@@ -86,9 +86,8 @@ export function* runUpdate(
   const microBatches = batches.length;
   try {
     store.begin({ update, microBatches, scheduleFactor, tokens, lossFactor, pictures });
-    for (const [microBatch, batch] of batches.entries()) {
-      const place = { update, microBatch };
-      const loss = yield* runMicroBatch({ ...setup, lossFactor }, batch, place);
+    for (const batch of batches) {
+      const loss = yield* runMicroBatch({ ...setup, lossFactor }, batch, update);
       if (loss === null) continue;
       noGrad(() => lossSum.add_(loss));
       loss.dispose();

@@ -1,0 +1,23 @@
+// What the operators that draw by counters share (philox.cc, dropout.cc, stochastic_round.cc).
+#pragma once
+
+#include "common.h"
+#include "philox.h"
+
+#include <array>
+
+namespace patina {
+
+// The words of a key, as operators take them.
+PhiloxKey keyOf(at::IntArrayRef words);
+
+// The same function by libtorch's operators, on any device: words are int64 tensors that broadcast.
+std::array<at::Tensor, 4> philoxComposite(std::array<at::Tensor, 4> counter, PhiloxKey key);
+
+at::Tensor philoxOf(const at::Tensor& counters, at::IntArrayRef key);
+at::Tensor philoxCompositeOf(const at::Tensor& counters, at::IntArrayRef key);
+at::Tensor dropoutComposite(const at::Tensor& x, double p, const at::Tensor& records, const at::Tensor& indices, at::IntArrayRef key,
+                            int64_t layer);
+at::Tensor& roundStochasticComposite(at::Tensor& target, const at::Tensor& source, at::IntArrayRef key, int64_t from);
+
+}  // namespace patina
