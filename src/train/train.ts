@@ -24,6 +24,7 @@ import type {
 import { Journal, type JournalOptions } from './run/journal.js';
 import { WARNINGS } from '../data/index.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
+import { withWhatWouldFit } from './prepare/what-would-fit.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
 import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
@@ -102,8 +103,8 @@ async function* withRanks(
     yield* run(ranks);
     end = undefined;
   } catch (error) {
-    end = error;
-    throw error;
+    end = withWhatWouldFit(error, recipe, ranks.size);
+    throw end;
   } finally {
     await ranks.close(end);
   }
