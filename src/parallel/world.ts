@@ -193,7 +193,7 @@ export class World {
 async function tellFailure(heartbeat: Heartbeat, rank: number, error: unknown): Promise<void> {
   if (heartbeat.error !== undefined) return;
   const message = error instanceof Error ? error.message : inspect(error);
-  const exitCode = error instanceof PatinaError ? error.exitCode : 1;
+  const exitCode = error instanceof PatinaError ? error.exitCode : 3;
   await heartbeat.report(failureText(exitCode, `rank ${rank} has failed: ${message}`));
 }
 
