@@ -146,7 +146,8 @@ export class AdamW {
             gradScale: divisor,
             foundInf,
           };
-          const sums = names.map((name) => gradients.get(name)!);
+          // The fused kernel reads memory as it lies, and that of a convolution's gradient may lie as its pictures do.
+          const sums = names.map((name) => gradients.get(name)!.contiguous());
           // The fused kernel wants one dtype for a parameter, its gradient and its moments.
           const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
           if (this.master === 'stochastic' || mixed)

@@ -175,8 +175,10 @@ export class World {
       const closed = group.close();
       if (heartbeat.error === undefined) await closed;
     }
+    // A call of Gloo that waits for a lost rank cannot be broken off: the heartbeat ends a process that hangs in one.
+    if (heartbeat.error !== undefined) return;
     await heartbeat.leave();
-    if (this.rank === 0 && heartbeat.error === undefined) await this.othersLeft();
+    if (this.rank === 0) await this.othersLeft();
     store.close();
   }
 
@@ -191,7 +193,7 @@ export class World {
 async function tellFailure(heartbeat: Heartbeat, rank: number, error: unknown): Promise<void> {
   if (heartbeat.error !== undefined) return;
   const message = error instanceof Error ? error.message : inspect(error);
-  const exitCode = error instanceof PatinaError ? error.exitCode : 1;
+  const exitCode = error instanceof PatinaError ? error.exitCode : 3;
   await heartbeat.report(failureText(exitCode, `rank ${rank} has failed: ${message}`));
 }
 

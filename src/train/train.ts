@@ -24,6 +24,7 @@ import type {
 import { Journal, type JournalOptions } from './run/journal.js';
 import { WARNINGS } from '../data/index.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
+import { withWhatWouldFit } from './prepare/what-would-fit.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
 import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
@@ -102,8 +103,8 @@ async function* withRanks(
     yield* run(ranks);
     end = undefined;
   } catch (error) {
-    end = error;
-    throw error;
+    end = withWhatWouldFit(error, recipe, ranks.size);
+    throw end;
   } finally {
     await ranks.close(end);
   }
@@ -198,10 +199,10 @@ async function* prepare(
 }
 
 /** Takes the steps, and gives what came of them: a function that returns or throws it. */
-async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, () => Promise<T>> {
+async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, () => T> {
   try {
     const result = yield* steps;
-    return () => Promise.resolve(result);
+    return () => result;
   } catch (error) {
     return () => {
       throw error;
@@ -213,7 +214,7 @@ async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, ()
 async function agree<T>(
   ranks: Ranks,
   signal: AbortSignal | undefined,
-  step: () => Promise<T>,
+  step: () => T | Promise<T>,
 ): Promise<T> {
   let own: { readonly result: T } | undefined;
   try {

@@ -347,17 +347,32 @@ export class Trainer {
     }
   }
 
-  private async *probe({ signal }: Agreement): AsyncGenerator<ProbesEvent, void> {
+  private async *probe(agreement: Agreement): AsyncGenerator<ProbesEvent, void> {
+    const { signal } = agreement;
     const { answer, recipe, ranks } = this.parts;
     const { questions, maxNewTokens } = recipe.probes;
     if (answer === undefined || questions.length === 0) return;
     const answers = [];
     for (const question of questions) {
+      await agreement.settle();
       signal?.throwIfAborted();
-      const text = await ranks.first('answer', () => answer(question, { maxNewTokens, signal }));
+      const ask = (): Promise<string> => answer(question, { maxNewTokens, signal });
+      const text = await this.withWhole(() => ranks.first('answer', ask));
       answers.push({ question: question.text, images: question.images, answer: text });
     }
     yield { type: 'probes', update: this.update, answers };
+  }
+
+  /** Something that needs all parameters in place at once; where ranks share them out, all of them call it. */
+  private async withWhole<T>(work: () => Promise<T>): Promise<T> {
+    const { store, model } = this.setup;
+    const segments = [...model.segments, model.head];
+    for (const segment of segments) await store.acquire(segment, 'forward');
+    try {
+      return await work();
+    } finally {
+      for (const segment of segments) await store.release(segment, 'backward');
+    }
   }
 
   /** Begins to write a checkpoint once the one before is there; in the background from copies, else until it is there itself. */

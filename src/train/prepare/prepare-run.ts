@@ -68,6 +68,7 @@ export async function* prepareRun(
   const precision = choosePrecision(recipe.precision, device);
   const batching = effectiveBatch(recipe, ranks.size);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
+  refuseOffload(recipe);
   requireFiles(recipe, found);
 
   const closers: (() => unknown)[] = [];
@@ -174,6 +175,15 @@ export async function* prepareRun(
 /** What is told of a plan. */
 export function updatesOf({ planned, perEpoch, warmup, epochs }: RunPlan): StartEvent['updates'] {
   return { planned, perEpoch, warmup, epochs };
+}
+
+/** @throws UsageError `E_OFFLOAD` */
+function refuseOffload({ parallel: { offload } }: Recipe): void {
+  if (offload === 'none') return;
+  throw new UsageError(`parallel.offload is ${offload}, which this version does not do yet.`, {
+    code: 'E_OFFLOAD',
+    hint: 'Leave it out; `parallel.zero: 3` over more processes holds less on each.',
+  });
 }
 
 /** What the schema cannot see: accumulation that follows from the batch, and fp16 in place of a bf16 that the device lacks. */

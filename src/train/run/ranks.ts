@@ -127,5 +127,5 @@ export function rankPatience(): Required<HeartbeatOptions> {
     });
   }
   const timeout = 1000 * seconds;
-  return { interval: timeout / 15, timeout, grace: 2 * timeout };
+  return { interval: timeout / 15, timeout, grace: timeout };
 }
