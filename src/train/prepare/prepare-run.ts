@@ -19,7 +19,7 @@ import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
-import { describeRanks, shardModel, type Sharding } from './shard-model.js';
+import { shardModel, type Sharding } from './shard-model.js';
 import type { RankGroups } from '../step/rank-groups.js';
 import type { ShardedModel } from '../step/sharded-model.js';
 import type { Ranks } from '../run/ranks.js';
@@ -47,7 +47,7 @@ export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype
   /** From which the run goes on. @default it begins */
   readonly checkpoint?: string | undefined;
   readonly ranks: Ranks;
-  /** Who shares what with whom; `null` for a process that is alone. */
+  /** Who shares what with whom; `null` for a process that shares nothing out. */
   readonly groups: RankGroups | null;
 }
 
@@ -68,7 +68,6 @@ export async function* prepareRun(
   const precision = choosePrecision(recipe.precision, device);
   const batching = effectiveBatch(recipe, ranks.size);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
-  refuseOffload(recipe);
   requireFiles(recipe, found);
 
   const closers: (() => unknown)[] = [];
@@ -133,9 +132,6 @@ export async function* prepareRun(
       device: device.device,
     });
     unowned = sharding?.model;
-    const { size } = ranks;
-    const together =
-      sharding === null ? [] : [describeRanks(model, trainable, { size, parallel, precision })];
 
     const saved = await planWeights({ recipe, opened, trainable, data, dtype, signal });
     const plan = planRun(recipe, { ...batching, worldSize: ranks.size }, data);
@@ -145,7 +141,7 @@ export async function* prepareRun(
       run: null,
       resumedFrom: 0,
       device: device.name,
-      statements: [precision.statement, batching.statement, ...together],
+      statements: [precision.statement, batching.statement],
       table: trainable.table,
       parameters: {
         trained: sum(trainable.table.filter(({ learningRate }) => learningRate !== null)),
@@ -175,15 +171,6 @@ export async function* prepareRun(
 /** What is told of a plan. */
 export function updatesOf({ planned, perEpoch, warmup, epochs }: RunPlan): StartEvent['updates'] {
   return { planned, perEpoch, warmup, epochs };
-}
-
-/** @throws UsageError `E_OFFLOAD` */
-function refuseOffload({ parallel: { offload } }: Recipe): void {
-  if (offload === 'none') return;
-  throw new UsageError(`parallel.offload is ${offload}, which this version does not do yet.`, {
-    code: 'E_OFFLOAD',
-    hint: 'Leave it out; `parallel.zero: 3` over more processes holds less on each.',
-  });
 }
 
 /** What the schema cannot see: accumulation that follows from the batch, and fp16 in place of a bf16 that the device lacks. */

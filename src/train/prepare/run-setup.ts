@@ -5,6 +5,7 @@ import type { SegmentedModel } from '../../models/index.js';
 import { AdamW, Gate, LossScale } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
+import { HostOptimizer } from '../step/host-optimizer.js';
 import { ShardedStore } from '../step/sharded-store.js';
 import { ShardedUpdateInBackward } from '../step/sharded-update-in-backward.js';
 import { memoryPolicies } from '../step/memory-policy.js';
@@ -58,15 +59,15 @@ function makeStore(
   randomness: Randomness,
 ): ParameterStore {
   const { optimizer: settings, parallel } = recipe;
-  const optimizer = new AdamW(sharding?.model.groupsOf(trainable.groups) ?? trainable.groups, {
-    betas: settings.betas,
-    eps: settings.epsilon,
-    master: precision.master,
-    states: precision.states,
-  });
-  const parts = { optimizer, gate: new Gate(device.device), randomness };
-  const { clipNorm } = settings;
+  const { clipNorm, betas, epsilon: eps } = settings;
+  const adamw = { betas, eps, master: precision.master, states: precision.states };
+  const gate = new Gate(device.device);
   if (sharding) {
+    const { groups } = trainable;
+    const host =
+      parallel.offload === 'none' ? undefined : new HostOptimizer(sharding.model, groups, adamw);
+    const optimizer = host?.adamw ?? new AdamW(sharding.model.groupsOf(groups), adamw);
+    const parts = { optimizer, host, gate, randomness };
     const { zero: stage, reshardAfterForward } = parallel;
     const reduction = reductionOf(parallel.reduction, precision);
     const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
@@ -74,6 +75,7 @@ function makeStore(
       ? new ShardedUpdateInBackward(shared)
       : new ShardedStore({ ...shared, clipNorm });
   }
+  const parts = { optimizer: new AdamW(trainable.groups, adamw), gate, randomness };
   return settings.updateInBackward
     ? new UpdateInBackward({ ...parts, model })
     : new AccumulatingStore({ ...parts, model, clipNorm });

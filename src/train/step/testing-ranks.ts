@@ -77,7 +77,7 @@ export async function onRanks(
     const { trainCase } = await import('${path}');
     torch.setThreads(1);
     const world = await join();
-    for (const each of ${JSON.stringify(cases)}) say(await trainCase(world, each, ${updates}));
+    for (const each of ${JSON.stringify(cases)}) say(await trainCase(world, each, ${updates ?? 'undefined'}));
     await world.close();
     `,
   );
