@@ -68,7 +68,7 @@ function recordsOf(update: number): Sample[] {
 export async function onRanks(
   ranks: number,
   cases: readonly RankCase[],
-  updates?: number,
+  updates = 4,
 ): Promise<RankCourse[][]> {
   const path = pathToFileURL(`${packageRoot()}/dist/src/train/step/testing-ranks.js`).href;
   const ends = await runRanks(
