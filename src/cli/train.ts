@@ -8,6 +8,7 @@ import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
   listRuns,
+  refuseOneGpu,
   resumeRun,
   train,
   type TrainEvent,
@@ -47,9 +48,10 @@ export async function trainCommand(
     const processes = ranksHere(nproc);
     if (needsLaunch(processes)) {
       // What is wrong with the command is said once, here.
-      const begins = await session.inOrder((signal) => findWork(recipe, asked, session, signal));
+      const work = await session.inOrder((signal) => findWork(recipe, asked, session, signal));
+      if ('begins' in work) refuseOneGpu(work.begins.device, processes);
       if (session.exitCode === 0) {
-        const args = argumentsOf(recipe, asked, begins);
+        const args = argumentsOf(recipe, asked, work);
         await launchTraining(args, { processes, session });
       }
       return;

@@ -92,15 +92,7 @@ export interface JoinOptions {
 export async function joinRanks(device: string, { signal }: JoinOptions = {}): Promise<Ranks> {
   const place = placeFromEnvironment();
   if (place.worldSize === 1) return new Ranks();
-  if (/^cuda:/.test(device)) {
-    throw new UsageError(
-      `device is ${device}, but there are ${place.worldSize} ranks, and each has a GPU of its own.`,
-      {
-        code: 'E_DEVICE',
-        hint: 'Set `device` to cuda: rank i of a machine takes its GPU i. CUDA_VISIBLE_DEVICES says which there are.',
-      },
-    );
-  }
+  refuseOneGpu(device, place.worldSize);
   const onGpu =
     device === 'cuda' || (device === 'auto' && (torchFacts().cuda?.devices.length ?? 0) > 0);
   const heartbeat = rankPatience();
@@ -128,4 +120,17 @@ export function rankPatience(): Required<HeartbeatOptions> {
   }
   const timeout = 1000 * seconds;
   return { interval: timeout / 15, timeout, grace: timeout };
+}
+
+/** @throws UsageError `E_DEVICE` for a device by its number, of which several ranks would all have the same */
+export function refuseOneGpu(device: string, ranks: number): void {
+  if (ranks > 1 && /^cuda:/.test(device)) {
+    throw new UsageError(
+      `device is ${device}, but there are ${ranks} ranks, and each has a GPU of its own.`,
+      {
+        code: 'E_DEVICE',
+        hint: 'Set `device` to cuda: rank i of a machine takes its GPU i. CUDA_VISIBLE_DEVICES says which there are.',
+      },
+    );
+  }
 }
