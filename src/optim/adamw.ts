@@ -147,7 +147,11 @@ export class AdamW {
             foundInf,
           };
           // The fused kernel reads memory as it lies, and that of a convolution's gradient may lie as its pictures do.
-          const sums = names.map((name) => gradients.get(name)!.contiguous());
+          const sums = names.map((name) => {
+            const sum = gradients.get(name)!;
+            // Where it lies well nothing is called: in the background only what works in place can be.
+            return sum.isContiguous ? sum : sum.contiguous();
+          });
           // The fused kernel wants one dtype for a parameter, its gradient and its moments.
           const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
           if (this.master === 'stochastic' || mixed)
