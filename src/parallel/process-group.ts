@@ -202,11 +202,14 @@ export class ProcessGroup {
     call: LatestCall,
     heartbeat: Heartbeat,
   ): Promise<PatinaError> {
+    const place = `${call.what} for '${call.label}' (call ${call.index} of the group '${this.name}')`;
+    if (/out of memory/i.test(failure.message)) {
+      return failureError({ ...failure, kind: 'memory' }, { operator: place });
+    }
     const late = /timed? ?out/i.test(failure.message);
     // A connection that breaks is that of a rank that is gone: it will be missed.
     const lost = await soon(heartbeat.lost, late ? heartbeat.lag : heartbeat.patience);
     if (lost !== undefined) return lost;
-    const place = `${call.what} for '${call.label}' (call ${call.index} of the group '${this.name}')`;
     if (!late) return heartbeat.report(`E_COLLECTIVE ${place} failed: ${failure.message}`);
     const peers = heartbeat.peers();
     const others = this.ranks

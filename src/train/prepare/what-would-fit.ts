@@ -7,7 +7,7 @@ type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize'>;
 
 /** Proposals, those that cost least first. */
 export function whatWouldFit(
-  { parallel: { zero }, train, memory, batchSize }: Fields,
+  { parallel: { zero, offload }, train, memory, batchSize }: Fields,
   ranks: number,
 ): string {
   const isFull = Object.values(train).includes('full');
@@ -19,6 +19,12 @@ export function whatWouldFit(
       : []),
     ...(ranks > 1 && zero < 2 && isFull ? ['`parallel.zero: 2`'] : []),
     ...(ranks > 1 && zero < 3 ? ['`parallel.zero: 3`'] : []),
+    ...(isFull && offload === 'none'
+      ? ['`parallel.offload: optimizer`, in host memory of 16 bytes a parameter']
+      : []),
+    ...(ranks > 1 && zero === 3 && offload === 'optimizer'
+      ? ['`parallel.offload: parameters`']
+      : []),
     ranks > 1
       ? `more processes than ${ranks}${zero === 0 ? '' : ', each of which then holds less'}`
       : 'several GPUs that share weights, gradients and optimizer out (`--nproc gpus` with `parallel.zero: 3`)',
