@@ -397,7 +397,7 @@ static napi_value call(napi_env env, napi_callback_info info) {
   try {
     decode(op);
     if (puttingOff) {
-      if (!op.discard) throw Failure("argument", "only what works in place can be put off");
+      if (!op.discard && !op.handle->schema().returns().empty()) throw Failure("argument", "only what works in place can be put off");
       putOff.push_back({&op, stack});
       stack.clear();
       return nullptr;

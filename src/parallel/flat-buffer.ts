@@ -7,7 +7,16 @@
  *
  * P: elements of the buffer, padding included; N: ranks; S = P / N.
  */
-import { empty, noGrad, scope, type DType, type Tensor, zeros } from '../torch/index.js';
+import {
+  empty,
+  emptyOnHost,
+  noGrad,
+  scope,
+  type Device,
+  type DType,
+  type Tensor,
+  zeros,
+} from '../torch/index.js';
 
 /**
  * Parameters begin, and slices end, at multiples of so many elements: so a parameter is cut at multiples of it, and blocks of values
@@ -71,8 +80,15 @@ export interface FlatBufferOptions {
   readonly ranks: number;
   /** Whether the whole lies on every rank all the time; else only while it is gathered. */
   readonly resident: boolean;
-  /** Type in which the slice is kept where the whole does not stay. @default that of the parameters */
-  readonly kept?: DType | undefined;
+  /** How the slice is kept where the whole does not stay. */
+  readonly kept?: {
+    /** @default that of the parameters */
+    readonly dtype?: DType | undefined;
+    /** Whether it lies in host memory, page-locked where the parameters are on a GPU. @default false */
+    readonly host?: boolean;
+  };
+  /** Where it lies. Parameters that are still on meta leave zeros, to be filled. @default where the parameters are */
+  readonly device?: Device | undefined;
 }
 
 export class FlatBuffer {
@@ -86,15 +102,19 @@ export class FlatBuffer {
   readonly pieces: readonly Piece[];
   /** Whether the whole stays. */
   readonly resident: boolean;
+  /** Whether the slice lies in host memory. */
+  readonly host: boolean;
   /** This rank's part of the whole (S). */
   private readonly own: Tensor;
 
   /** Copies the parameters, all of one dtype, device and `requiresGrad`; the caller frees them. */
   constructor(
     parameters: ReadonlyMap<string, Tensor>,
-    { rank, ranks, resident, kept }: FlatBufferOptions,
+    { rank, ranks, resident, kept = {}, ...options }: FlatBufferOptions,
   ) {
-    const { dtype, device, requiresGrad } = parameters.values().next().value!;
+    const first = parameters.values().next().value!;
+    const { dtype, requiresGrad } = first;
+    const { device = first.device } = options;
     const shapes = new Map([...parameters].map(([name, { shape }]) => [name, shape]));
     const layout = new FlatLayout(shapes, ranks);
     this.layout = layout;
@@ -104,6 +124,7 @@ export class FlatBuffer {
     noGrad(() =>
       scope(() => {
         for (const [name, parameter] of parameters) {
+          if (parameter.device !== device) continue;
           this.stretchOf(this.whole, name).copy_(parameter.detach().reshape([-1]));
         }
       }),
@@ -112,9 +133,8 @@ export class FlatBuffer {
       this.whole.narrow(0, rank * layout.sliceLength, layout.sliceLength),
     ).keep();
     this.own = own;
-    this.slice = resident
-      ? own
-      : noGrad(() => empty(own.shape, { dtype: kept ?? dtype, device }).copy_(own)).keep();
+    this.host = kept.host === true;
+    this.slice = resident ? own : noGrad(() => this.copyOf(own, kept.dtype ?? dtype)).keep();
     this.leaves = new Map(
       [...layout.stretches.values()].map(({ name, start, shape }) => [
         name,
@@ -128,20 +148,31 @@ export class FlatBuffer {
     this.free();
   }
 
+  private copyOf(own: Tensor, dtype: DType): Tensor {
+    const { shape, device } = own;
+    const place = this.host ? emptyOnHost(shape, dtype, device) : empty(shape, { dtype, device });
+    return place.copy_(own);
+  }
+
   /** Bytes that stay on this rank all the time. */
   get bytes(): number {
     return (this.resident ? this.whole : this.slice).bytes;
   }
 
+  /** Gives the whole its memory back, to be gathered into. */
+  allocate(): void {
+    if (!this.resident) this.whole.resizeStorage(this.whole.bytes);
+  }
+
   /**
-   * Gives the whole its memory back, to be gathered into, and what this rank brings to it: its slice. Where that is kept in another type,
-   * it is its part of the whole, rounded from the slice: no copy in the type of the parameters lasts.
+   * What this rank brings to the whole: its slice. Where that lies elsewhere or in another type, it is its part of the whole, copied or
+   * rounded from the slice: no copy of that kind lasts. Without waiting for a copy from page-locked memory.
    */
-  allocate(): Tensor {
-    const { whole, slice, own, layout } = this;
-    if (!this.resident) whole.resizeStorage(whole.bytes);
-    if (slice.dtype === own.dtype && layout.ranks > 1) return slice;
-    noGrad(() => own.copy_(slice));
+  bring(): Tensor {
+    const { slice, own, layout } = this;
+    const same = slice.dtype === own.dtype && slice.device === own.device;
+    if (same && layout.ranks > 1) return slice;
+    if (slice !== own) noGrad(() => own.copy_(slice, true));
     return own;
   }
 

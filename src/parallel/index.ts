@@ -10,6 +10,7 @@ export {
 export { FlatBuffer, FlatLayout, type Piece, type Stretch } from './flat-buffer.js';
 export type { HeartbeatOptions } from './heartbeat.js';
 export type { CollectiveCount, CollectiveKind, Ledger } from './ledger.js';
+export type { LinkSpeeds } from './links.js';
 export { launchRanks, type LaunchOptions, type LaunchResult } from './launch.js';
 export {
   ProcessGroup,

@@ -10,7 +10,7 @@ import { refusePromise } from './refuse-promise.js';
  *
  * @throws OperatorError for an operator that gives a new tensor, and for what fails later
  */
-export async function inBackground(run: () => void): Promise<void> {
+export async function inBackground(run: () => unknown): Promise<void> {
   expectDone(native.putOff(), 'inBackground()');
   try {
     refusePromise(run(), 'inBackground', 'The function only names what is to be done.');

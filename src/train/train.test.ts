@@ -134,7 +134,8 @@ describe('train', () => {
   });
 
   test('that is killed between checkpoints goes on from the last one to the bit', async () => {
-    const more = { checkpoints: { everyUpdates: 3, keep: 9 }, run: { root: runs(), name: 'mine' } };
+    const checkpoints = { everyUpdates: 3, keep: 9, background: false };
+    const more = { checkpoints, run: { root: runs(), name: 'mine' } };
     const whole = await run({ ...more, run: { root: runs(), name: 'whole' } });
     const script = `
       import { train } from ${JSON.stringify(pathToFileURL(join(packageRoot(), 'dist/src/index.js')).href)};

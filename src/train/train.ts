@@ -93,7 +93,7 @@ async function* withRanks(
   { signal }: TrainOptions,
   run: (ranks: Ranks) => AsyncGenerator<TrainEvent, void>,
 ): AsyncGenerator<TrainEvent, void> {
-  const ranks = await joinRanks(recipe.device, { signal });
+  const ranks = await joinRanks(recipe, { signal });
   let end: unknown = new PatinaError('its run was left before its end', {
     code: 'E_LEFT',
     hint: 'Take all events of the run, or raise its signal.',

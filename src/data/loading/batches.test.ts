@@ -240,6 +240,13 @@ describe('updates of several ranks', () => {
       shares: [{ counts: { tokens: 5 } }, { counts: { tokens: 2 } }],
     });
     expect(executors.map(({ asked }) => asked.length)).toEqual([5, 5]);
+    // What masks depend on: where a record is in the update, whoever has it and whatever was left out.
+    const positions = (list: readonly UpdateData[]) =>
+      list.map(({ microBatches }) =>
+        microBatches.map(({ samples }) => samples.map(({ position }) => position)),
+      );
+    expect(positions(own!)).toEqual([[[3], [0]], [[3], [0]], [[1]]]);
+    expect(positions(other!)).toEqual([[[], [1]], [[2], [1]], [[0]]]);
   });
 
   it('end on all of them with the error that one has', async () => {

@@ -170,13 +170,20 @@ async function load(
   signal: AbortSignal,
 ): Promise<Settled[][]> {
   const { executor, cut, rank = 0 } = options;
-  const one = (record: number): Promise<Settled> =>
-    executor.load(record, signal).catch((error: unknown): Settled => ({ status: 'failed', error }));
+  const one = (place: number): Promise<Settled> =>
+    executor.load(records[place]!, signal).then(
+      (outcome) => placed(outcome, place),
+      (error: unknown): Settled => ({ status: 'failed', error }),
+    );
   const lengths = cut.worldSize === 1 ? records : await lengthsOf(records, options, signal);
   const share = deal(lengths, cut)[rank]!;
-  return Promise.all(
-    share.map((places) => Promise.all(places.map((place) => one(records[place]!)))),
-  );
+  return Promise.all(share.map((places) => Promise.all(places.map((place) => one(place)))));
+}
+
+/** The outcome with the sample's position in the update, which follows from the plan alone. */
+function placed(outcome: LoadOutcome, position: number): LoadOutcome {
+  if (outcome.status !== 'sample') return outcome;
+  return { status: 'sample', sample: { ...outcome.sample, position } };
 }
 
 /** Tokens of records, about. */

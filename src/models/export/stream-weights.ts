@@ -4,7 +4,6 @@
  */
 import type { TensorSource } from '../../formats/safetensors/write.js';
 import type { StoredTensor } from '../../formats/stored.js';
-import { Linear } from '../../nn/index.js';
 import {
   type DType,
   RandomGenerator,
@@ -16,7 +15,7 @@ import {
 import type { AssembledAdapter } from '../load/assemble.js';
 import { adaptedLayer } from '../load/attach-adapters.js';
 import { FiniteCheck } from '../load/finite-check.js';
-import { placeTensors } from '../load/place.js';
+import { mergedWeight, readTensor } from '../load/merged-weight.js';
 import { storedDType, torchDType } from '../load/stored-dtype.js';
 import { bytePieces } from '../load/tensor-file.js';
 
@@ -78,7 +77,7 @@ async function* pieces(
 
 /** The rows that an export adds beside those of a stored tensor, in its type. */
 export async function rowsBeside(stored: StoredTensor, rows: number): Promise<Tensor> {
-  using old = await readTensor(stored);
+  using old = await readTensor(stored, { dtype: torchDType(stored) });
   return newRows(old, rows, 0);
 }
 
@@ -90,40 +89,10 @@ async function finished(
 ): Promise<Tensor> {
   const module = own.replace(/\.weight$/, '');
   const adapter = adapters.find((each) => adaptedLayer(each, module) !== undefined);
-  if (adapter === undefined || module === own) return readTensor(stored, dtype, signal);
-  const { config, tensors } = adapter;
-  const { rank, alpha } = adaptedLayer(adapter, module)!;
-  const [outFeatures = 0, inFeatures = 0] = stored.shape;
+  if (adapter === undefined || module === own) return readTensor(stored, { dtype, signal });
   // The sum is made in fp32 and rounded once.
-  const linear = new Linear(inFeatures, outFeatures, { bias: false, dtype: 'float32' });
-  try {
-    const lora = linear.attachAdapter({
-      rank,
-      alpha,
-      rsLora: config.rsLora,
-      dora: config.dora,
-    });
-    linear.load('weight', await readTensor(stored, 'float32', signal));
-    for (const leaf of lora.namedParameters().keys()) {
-      linear.load(leaf, await readTensor(tensors.get(`${module}.${leaf}`)!, 'float32', signal));
-    }
-    return scope(() => lora.merged().to(dtype)).keep();
-  } finally {
-    linear.dispose();
-  }
-}
-
-/** One tensor from its file. */
-async function readTensor(
-  stored: StoredTensor,
-  dtype: DType = torchDType(stored),
-  signal?: AbortSignal,
-): Promise<Tensor> {
-  let read: Tensor | undefined;
-  const pieceBytes = Math.max(8, Math.min(PIECE, stored.bytes));
-  const placed = (tensor: Tensor): void => void (read = tensor);
-  await placeTensors([{ stored, dtype }], 'cpu', placed, { signal, pieceBytes });
-  return read!;
+  using merged = await mergedWeight(stored, module, adapter, { dtype: 'float32', signal });
+  return scope(() => merged.to(dtype)).keep();
 }
 
 /** Rows drawn around the mean of the old ones, column by column; sums are made in fp64, a stretch of rows at a time. */

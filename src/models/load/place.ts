@@ -40,6 +40,8 @@ export interface Refill {
   /** First element of what is stored, flattened. */
   readonly from: number;
   readonly into: Tensor;
+  /** Type to which values are rounded on their way. @default that of `into` */
+  readonly dtype?: DType | undefined;
 }
 
 export interface PlaceOptions {
@@ -67,9 +69,10 @@ export async function placeTensors(
   try {
     for (const [index, placement] of placements.entries()) {
       const { stored } = placement;
-      const target = 'into' in placement ? placement.into : made(placement, device);
-      const from = 'into' in placement ? placement.from : 0;
-      if (!('into' in placement)) unfinished.add(target);
+      const { from, into, shape, dtype } = goalOf(placement);
+      const isThere = into?.dtype === dtype;
+      const target = isThere ? into : empty(shape, { dtype, device }).keep();
+      if (!isThere) unfinished.add(target);
       const dense = stored.data === undefined && stored.strides === undefined;
       if (dense) {
         const source = { ...stored, offset: stored.offset + from * storedBytes(stored.dtype) };
@@ -86,8 +89,12 @@ export async function placeTensors(
         );
       }
       await queue.whenRead(() => {
+        if (into !== undefined && !isThere) {
+          into.copy_(target);
+          target.dispose();
+        }
         unfinished.delete(target);
-        placed(target, index);
+        placed(into ?? target, index);
       });
     }
     await queue.drain();
@@ -108,8 +115,19 @@ function reserve(placements: readonly (Placement | Refill)[], device: Device): v
   if (bytes > 0) empty([bytes], { dtype: 'uint8', device }).dispose();
 }
 
-function made({ stored, dtype }: Placement, device: Device): Tensor {
-  return empty(stored.shape, { dtype, device }).keep();
+/** What is to be filled, and in which type. */
+function goalOf(placement: Placement | Refill) {
+  if (!('into' in placement)) {
+    const { stored, dtype } = placement;
+    return { from: 0, into: undefined, shape: stored.shape, dtype };
+  }
+  const { from, into } = placement;
+  return { from, into, shape: into.shape, dtype: placement.dtype ?? into.dtype };
+}
+
+/** So that a file is read from its beginning to its end. */
+export function inFileOrder(a: StoredTensor, b: StoredTensor): number {
+  return a.file === b.file ? a.offset - b.offset : a.file < b.file ? -1 : 1;
 }
 
 /** The stretches of so many elements. */

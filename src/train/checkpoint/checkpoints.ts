@@ -7,9 +7,9 @@ import { basename, dirname, join, resolve } from 'node:path';
 
 import { PatinaError } from '../../base/errors.js';
 import { jsonText } from '../../base/json-text.js';
-import { errorCode } from '../../base/system-error.js';
+import { errorCode, writing } from '../../base/system-error.js';
 import { WholeFolder } from '../../base/whole-folder.js';
-import { ALONE, onFirst, type Peers } from '../../parallel/index.js';
+import { ALONE, onFirst, type Peers } from '../../parallel/peers.js';
 import {
   broken,
   checkHashes,
@@ -18,7 +18,6 @@ import {
   TRAINER_STATE,
   type FileHashes,
 } from './manifest.js';
-import { writing } from './write-parts.js';
 
 export interface Checkpoint {
   path: string;
@@ -69,7 +68,7 @@ export async function writeCheckpoint(
     await write(temporary);
     const files = await hashFolder(temporary, peers, signal);
     const manifest = await onFirst(peers, 'the checkpoint is whole', () =>
-      writing(path, async () => {
+      writing(path, 'write the checkpoint', async () => {
         const made: Manifest = {
           format: 1,
           update,

@@ -13,7 +13,7 @@ import {
   type Prefixes,
   TEXT_PREFIXES,
 } from '../../formats/layouts/tables.js';
-import type { SegmentedModel } from '../../models/index.js';
+import type { ParameterSources, SegmentedModel } from '../../models/index.js';
 import { type Linear, linearsOf } from '../../nn/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { Trainable } from '../prepare/trainable.js';
@@ -42,6 +42,11 @@ export interface ContentsOptions {
   readonly trainable: Pick<Trainable, 'parameters' | 'table'>;
   /** Whether what the model stands on gives a parameter by itself. */
   readonly isBeneath: (name: string) => boolean;
+}
+
+export interface FoldOptions extends Pick<ContentsOptions, 'model' | 'trainable'> {
+  /** Of a hollow model. @default none: the model holds its parameters */
+  readonly sources?: ParameterSources | null;
 }
 
 /** @throws UsageError `E_ADAPTER_FORM` for parts that train with and without DoRA, which PEFT cannot keep in one adapter */
@@ -130,7 +135,11 @@ function savedModules(
  *
  * @returns names of the weights
  */
-function foldOtherForm({ model, trainable }: ContentsOptions): ReadonlySet<string> {
+export function foldOtherForm({
+  model,
+  trainable,
+  sources = null,
+}: FoldOptions): ReadonlySet<string> {
   const layers = adaptedLayers(model);
   const trains = ([path]: readonly [string, Linear]): boolean =>
     trainable.parameters.has(`${path}.lora_A.weight`);
@@ -146,7 +155,8 @@ function foldOtherForm({ model, trainable }: ContentsOptions): ReadonlySet<strin
   const folded = new Set<string>();
   for (const [path, linear] of layers) {
     if (linear.adapter!.dora === form) continue;
-    linear.mergeAdapter();
+    if (sources === null) linear.mergeAdapter();
+    else sources.fold(path, linear);
     folded.add(`${path}.weight`);
   }
   return folded;

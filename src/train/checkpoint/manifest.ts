@@ -5,7 +5,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
-import { onFirst, together, type Peers } from '../../parallel/index.js';
+import { onFirst, together, type Peers } from '../../parallel/peers.js';
 
 export const MANIFEST = 'manifest.json';
 /** Where a run stands: no other folder with a manifest has it. */

@@ -2,7 +2,7 @@
 
 import { DataError } from '../../base/errors.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
-import { placeTensors, torchDType } from '../../models/index.js';
+import { placeTensors, torchDType, type Refill } from '../../models/index.js';
 import type { TensorPart } from '../../parallel/index.js';
 
 export interface RestoreTargets {
@@ -20,23 +20,32 @@ export interface RestoreTargets {
 export async function restoreTensors(
   where: string,
   stored: ReadonlyMap<string, StoredTensor>,
-  { names, parts }: RestoreTargets,
+  targets: RestoreTargets,
 ): Promise<void> {
+  const refills = fitting(where, stored, targets);
+  for (const device of new Set(refills.map(({ into }) => into.device))) {
+    const there = refills.filter(({ into }) => into.device === device);
+    await placeTensors(there, device, () => undefined);
+  }
+}
+
+/** What is to be read, where it fits. @throws DataError `E_CHECKPOINT_TENSORS` as `restoreTensors` */
+export function fitting(
+  where: string,
+  stored: ReadonlyMap<string, StoredTensor>,
+  { names, parts }: RestoreTargets,
+): Refill[] {
   const read = new Set(names);
   for (const name of read) if (!stored.has(name)) throw misfit(where, `${name} is missing`);
   const stranger = [...stored.keys()].find((name) => !read.has(name));
   if (stranger !== undefined) throw misfit(where, `${stranger} is nothing that the run reads`);
-  const refills = parts.map(({ name, shape, from, tensor, dtype = tensor.dtype }) => {
+  return parts.map(({ name, shape, from, tensor, dtype = tensor.dtype }) => {
     const found = stored.get(name)!;
     const was = `${torchDType(found)} [${found.shape.join(', ')}]`;
     const is = `${dtype} [${shape.join(', ')}]`;
     if (was !== is) throw misfit(where, `${name} is ${was}, and the run needs ${is}`);
     return { stored: found, from, into: tensor };
   });
-  for (const device of new Set(refills.map(({ into }) => into.device))) {
-    const there = refills.filter(({ into }) => into.device === device);
-    await placeTensors(there, device, () => undefined);
-  }
 }
 
 /** Whether a parameter has a row for each token, to which writing may add. */

@@ -5,6 +5,7 @@
 
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writing } from '../../base/system-error.js';
 import { adapterJson } from '../../models/export/adapter-json.js';
 import { type Companion, configText } from '../../models/export/small-files.js';
 import { writeCompanions } from '../../models/export/write-export.js';
@@ -15,7 +16,7 @@ import { type CheckpointContents, contentsOf } from './contents.js';
 import { checkpointTensors, type PartChanges, trainsWith } from './frozen-parts.js';
 import { isVocabulary, restoreTensors, withoutRows } from './restore-tensors.js';
 import type { Trainable } from '../prepare/trainable.js';
-import { writeParts, writing } from './write-parts.js';
+import { writeParts } from './write-parts.js';
 
 export interface TrainedWeightsOptions {
   readonly model: SegmentedModel;
@@ -61,7 +62,9 @@ export class TrainedWeights {
     const newRows = (name: string): number => this.newRows(name);
     const shardBytes = isAdapter ? Infinity : undefined; // PEFT knows one file
     await writeParts(folder, { stem, parts, shardBytes, newRows }, peers);
-    await onFirst(peers, 'files of the model', () => writing(folder, () => this.describe(folder)));
+    await onFirst(peers, 'files of the model', () =>
+      writing(folder, 'write the checkpoint', () => this.describe(folder)),
+    );
   }
 
   private async describe(folder: string): Promise<void> {

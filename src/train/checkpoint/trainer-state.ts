@@ -8,6 +8,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DataError } from '../../base/errors.js';
 import { jsonText } from '../../base/json-text.js';
+import { writing } from '../../base/system-error.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { openWeights } from '../../formats/weights.js';
 import { type LossScale, parameterOf } from '../../optim/index.js';
@@ -17,7 +18,7 @@ import type { RunPlan } from '../prepare/run-plan.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { TRAINER_STATE } from './manifest.js';
 import { restoreTensors } from './restore-tensors.js';
-import { writeParts, writing } from './write-parts.js';
+import { writeParts } from './write-parts.js';
 
 /** Where a run stands; plain JSON. */
 export interface TrainerCounters {
@@ -58,7 +59,7 @@ export async function writeTrainerState(
 ): Promise<void> {
   await writeParts(folder, { stem: OPTIMIZER, parts }, peers);
   await onFirst(peers, TRAINER_STATE, () =>
-    writing(folder, () =>
+    writing(folder, 'write the checkpoint', () =>
       writeFile(join(folder, TRAINER_STATE), jsonText({ format: FORMAT, ...counters })),
     ),
   );

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { writing } from '../../base/system-error.js';
 import { cases } from '../../base/testing.js';
 import { writeShards } from '../../formats/safetensors/shards.js';
 import { openWeights } from '../../formats/weights.js';
@@ -12,7 +13,7 @@ import { peersInMemory } from '../../parallel/testing.js';
 import { empty, scope, type DType, type Tensor } from '../../torch/index.js';
 import { listCheckpoints, newestWhole, pruneCheckpoints, writeCheckpoint } from './checkpoints.js';
 import { restoreTensors } from './restore-tensors.js';
-import { writeParts, writing, type PartFiles } from './write-parts.js';
+import { writeParts, type PartFiles } from './write-parts.js';
 
 let folder: string;
 beforeEach(() => {
@@ -196,7 +197,9 @@ test('a rank that fails fails the checkpoint on all, which leaves nothing behind
   const full = Object.assign(new Error('no space'), { code: 'ENOSPC' });
   const ended = await save(2, peersInMemory(2), async (each) => {
     await together(each, 'more files', () =>
-      writing(folder, () => (each.rank === 1 ? Promise.reject(full) : Promise.resolve())),
+      writing(folder, 'write the checkpoint', () =>
+        each.rank === 1 ? Promise.reject(full) : Promise.resolve(),
+      ),
     );
   });
   const message = expect.stringMatching(/^rank 1: The disk is full/) as string;

@@ -6,7 +6,7 @@
 import { open, writeFile, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DataError } from '../../base/errors.js';
-import { writeError } from '../../base/system-error.js';
+import { writing } from '../../base/system-error.js';
 import { layOut, type Shaped } from '../../formats/safetensors/layout.js';
 import { planShards } from '../../formats/safetensors/shards.js';
 import { createSafetensors } from '../../formats/safetensors/write.js';
@@ -44,7 +44,7 @@ export async function writeParts(
   const { shards, index } = planShards(folder, tensors, { stem, shardBytes });
   const layouts = shards.map((shard) => layOut(join(folder, shard.file), shard.tensors));
   await onFirst(peers, `files of ${stem}`, () =>
-    writing(folder, async () => {
+    writing(folder, 'write the checkpoint', async () => {
       for (const layout of layouts) await createSafetensors(layout);
       if (index === undefined) return;
       await writeFile(join(folder, index.file), index.content, { flag: 'wx' });
@@ -52,13 +52,13 @@ export async function writeParts(
   );
   const places = new Map(layouts.flatMap((layout) => [...layout.places]));
   const written = await together(peers, `parts of ${stem}`, () =>
-    writing(folder, () => writeOwn(own, places)),
+    writing(folder, 'write the checkpoint', () => writeOwn(own, places)),
   );
   checkWhole(folder, tensors, newRows, written);
   const grown = tensors.filter(({ name }) => newRows(name) > 0);
   if (grown.length === 0) return;
   await onFirst(peers, `rows of ${stem}`, () =>
-    writing(folder, async () => {
+    writing(folder, 'write the checkpoint', async () => {
       for (const { name } of grown) await writeRows(places.get(name)!, newRows(name));
     }),
   );
@@ -134,14 +134,5 @@ function checkWhole(
       `${folder}: ${name} has ${expected} elements, and the parts of ${written.length} ranks have ${given}.`,
       { code: 'E_TENSOR_BYTES', hint: 'Report this: ranks disagree about who holds what.' },
     );
-  }
-}
-
-/** Faults of the disk as they are told to people. */
-export async function writing<T>(folder: string, write: () => Promise<T>): Promise<T> {
-  try {
-    return await write();
-  } catch (error) {
-    throw writeError(error, folder, 'write the checkpoint');
   }
 }

@@ -140,6 +140,7 @@ export class Trainer {
     await together(this.peers, 'weights of the checkpoint', async () => {
       changed = await partChanges(model, path, trainable.parameters.keys());
       await weights.read(path, this.setup.store.weights(), changed);
+      this.setup.store.weightsRead();
     });
     const state = stateParts(this.setup, this.peers);
     const counters = await readTrainerState(path, state, this.peers, {
@@ -262,15 +263,11 @@ export class Trainer {
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
     const { model, device } = this.parts;
     const options = { device: device.device };
-    let firstPosition = 0;
     return hold(() =>
       noGrad(() =>
-        data.microBatches.map(({ samples }) => {
-          if (samples.length === 0) return null;
-          const batch = makeBatch(samples, model.input, { ...options, firstPosition });
-          firstPosition += samples.length;
-          return batch;
-        }),
+        data.microBatches.map(({ samples }) =>
+          samples.length === 0 ? null : makeBatch(samples, model.input, options),
+        ),
       ),
     );
   }

@@ -12,6 +12,7 @@ import {
 } from '../../torch/index.js';
 import type { LoadingEvent, StartEvent } from '../events.js';
 import { planWeights, type WeightsPlan } from '../checkpoint/plan-weights.js';
+import { foldOtherForm } from '../checkpoint/contents.js';
 import { takeFrozen } from '../checkpoint/frozen-parts.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
 import { planRun, type RunPlan } from './run-plan.js';
@@ -67,7 +68,6 @@ export async function* prepareRun(
   const precision = choosePrecision(recipe.precision, device);
   const batching = effectiveBatch(recipe, ranks.size);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
-  refuseOffload(recipe);
   requireFiles(recipe, found);
 
   const closers: (() => unknown)[] = [];
@@ -79,20 +79,24 @@ export async function* prepareRun(
   try {
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
-    let opened = await openModel(recipe, { ...options, device: device.device, dtype });
+    let opened = await openModel(recipe, {
+      ...{ ...options, dtype, device: device.device },
+      // No rank holds the model, not even while it is loaded.
+      hollow: groups !== null && recipe.parallel.zero === 3,
+    });
     closers.push(() => opened.model.dispose());
     if (checkpoint !== undefined) {
-      const { model, isBeneath } = opened;
+      const { model, isBeneath, sources } = opened;
       const { train, seed } = recipe;
       const kept = await takeFrozen(model, checkpoint, {
-        ...{ train, seed, dtype },
+        ...{ train, seed, dtype, sources },
         device: device.device,
       });
       opened = { ...opened, isBeneath: (name) => !kept.has(name) && isBeneath(name) };
     }
 
     yield { type: 'loading', what: 'opening the data' };
-    const { model, tokenizer, pictures, format, stopTokens, text } = opened;
+    const { model, tokenizer, pictures, format, stopTokens, text, sources } = opened;
     const data = await openDataset(
       { ...recipe, text },
       {
@@ -114,11 +118,19 @@ export async function* prepareRun(
       dtype,
       device: device.device,
       generator,
+      sources: sources && { from: sources, seed: recipe.seed },
       learningRateScale: batching.learningRateScale,
     });
 
     const { parallel } = recipe;
-    const { sharding, trainable } = shardModel(model, chosen, { groups, parallel, precision });
+    // While the weights are still there as a whole, or known.
+    const folded = foldOtherForm({ model, trainable: chosen, sources });
+    const { isBeneath } = opened;
+    opened = { ...opened, isBeneath: (name) => !folded.has(name) && isBeneath(name) };
+    const { sharding, trainable } = await shardModel(model, chosen, {
+      ...{ groups, parallel, precision, sources, signal },
+      device: device.device,
+    });
     unowned = sharding?.model;
     const { size } = ranks;
     const together =
@@ -162,15 +174,6 @@ export async function* prepareRun(
 /** What is told of a plan. */
 export function updatesOf({ planned, perEpoch, warmup, epochs }: RunPlan): StartEvent['updates'] {
   return { planned, perEpoch, warmup, epochs };
-}
-
-/** @throws UsageError `E_OFFLOAD` */
-function refuseOffload({ parallel: { offload } }: Recipe): void {
-  if (offload === 'none') return;
-  throw new UsageError(`parallel.offload is ${offload}, which this version does not do yet.`, {
-    code: 'E_OFFLOAD',
-    hint: 'Leave it out; `parallel.zero: 3` over more processes holds less on each.',
-  });
 }
 
 /** What the schema cannot see: accumulation that follows from the batch, and fp16 in place of a bf16 that the device lacks. */

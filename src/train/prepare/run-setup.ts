@@ -7,6 +7,7 @@ import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
 import { ShardedStore } from '../step/sharded-store.js';
 import { ShardedUpdateInBackward } from '../step/sharded-update-in-backward.js';
+import { HostOptimizer } from '../step/host-optimizer.js';
 import { memoryPolicies } from '../step/memory-policy.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { Randomness } from '../step/randomness.js';
@@ -58,22 +59,29 @@ function makeStore(
   randomness: Randomness,
 ): ParameterStore {
   const { optimizer: settings, parallel } = recipe;
-  const optimizer = new AdamW(sharding?.model.groupsOf(trainable.groups) ?? trainable.groups, {
+  const how = {
     betas: settings.betas,
     eps: settings.epsilon,
     master: precision.master,
     states: precision.states,
-  });
-  const parts = { optimizer, gate: new Gate(device.device), randomness };
+  };
+  const gate = new Gate(device.device);
   const { clipNorm } = settings;
   if (sharding) {
-    const { zero: stage, reshardAfterForward } = parallel;
+    const { zero: stage, reshardAfterForward, offload } = parallel;
+    const { groups } = trainable;
+    const host = offload === 'none' ? undefined : new HostOptimizer(sharding.model, groups, how);
+    const optimizer = host?.adamw ?? new AdamW(sharding.model.groupsOf(groups), how);
     const reduction = reductionOf(parallel.reduction, precision);
-    const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
+    const shared = {
+      ...{ optimizer, host, gate, randomness, stage, reduction, reshardAfterForward },
+      ...sharding,
+    };
     return settings.updateInBackward
       ? new ShardedUpdateInBackward(shared)
       : new ShardedStore({ ...shared, clipNorm });
   }
+  const parts = { optimizer: new AdamW(trainable.groups, how), gate, randomness };
   return settings.updateInBackward
     ? new UpdateInBackward({ ...parts, model })
     : new AccumulatingStore({ ...parts, model, clipNorm });

@@ -2,7 +2,9 @@
 
 import { formatBytes } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
-import type { SegmentedModel } from '../../models/index.js';
+import type { ParameterSources, SegmentedModel } from '../../models/index.js';
+import type { TensorPart } from '../../parallel/index.js';
+import { empty, type Device } from '../../torch/index.js';
 import type { RankGroups } from '../step/rank-groups.js';
 import { ShardedModel } from '../step/sharded-model.js';
 import type { ChosenPrecision } from './precision.js';
@@ -13,6 +15,10 @@ export interface ShardingOptions {
   readonly groups: RankGroups | null;
   readonly parallel: Recipe['parallel'];
   readonly precision: Pick<ChosenPrecision, 'master' | 'states'>;
+  readonly device: Device;
+  /** Of a hollow model. @default none: the model holds its parameters */
+  readonly sources?: ParameterSources | null;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A model that is shared out, and who shares what with whom. */
@@ -28,21 +34,54 @@ export interface SharedOut {
   readonly trainable: Trainable;
 }
 
-/** Moves the parameters of a model that several ranks train; that of a process alone stays as it is. */
-export function shardModel(
+/**
+ * Moves the parameters of a model that several ranks train; that of a process alone stays as it is. Of a hollow model each rank reads
+ * or draws its parts, and what no buffer holds.
+ *
+ * @throws those of `ParameterSources.fill`
+ */
+export async function shardModel(
   model: SegmentedModel,
   trainable: Trainable,
-  { groups, parallel: { zero: stage }, precision }: ShardingOptions,
-): SharedOut {
+  options: ShardingOptions,
+): Promise<SharedOut> {
+  const { groups, precision, sources = null } = options;
+  const { zero: stage, offload } = options.parallel;
   if (groups === null) return { sharding: null, trainable };
   // The slices of stage 3 are the masters themselves.
   const master = stage === 3 && precision.master === 'float32' ? 'float32' : undefined;
-  const sharded = new ShardedModel(model, groups.shards, { stage, master });
+  const device = sources === null ? undefined : options.device;
+  const sharded = new ShardedModel(model, groups.shards, { stage, master, device, offload });
+  if (sources !== null) {
+    try {
+      await fill(model, sharded.parts(groups), { ...options, sources });
+    } catch (error) {
+      sharded.dispose();
+      throw error;
+    }
+  }
   const named = model.namedParameters();
   const parameters = new Map(
     [...trainable.parameters.keys()].map((name) => [name, named.get(name)!]),
   );
   return { sharding: { model: sharded, groups }, trainable: { ...trainable, parameters } };
+}
+
+async function fill(
+  model: SegmentedModel,
+  parts: readonly TensorPart[],
+  { sources, device, signal }: ShardingOptions & { sources: ParameterSources },
+): Promise<void> {
+  // What no segment reads lies in no buffer.
+  const unread = parts.filter(({ tensor }) => tensor.device !== device);
+  for (const { name, shape, tensor } of unread) {
+    model.load(name, empty(shape, { dtype: tensor.dtype, device }));
+  }
+  const there = model.namedParameters();
+  const targets = parts.map((part) =>
+    unread.includes(part) ? { ...part, tensor: there.get(part.name)! } : part,
+  );
+  await sources.fill(model, targets, { device, signal });
 }
 
 /** How many ranks there are, and what each of them holds: one sentence. */
@@ -51,9 +90,9 @@ export function describeRanks(
   { parameters }: Pick<Trainable, 'parameters'>,
   {
     size,
-    parallel: { zero },
+    parallel: { zero, offload },
     precision,
-  }: Omit<ShardingOptions, 'groups'> & { readonly size: number },
+  }: Pick<ShardingOptions, 'parallel' | 'precision'> & { readonly size: number },
 ): string {
   const all = [...model.namedParameters().values()];
   const bytes = all.reduce((total, tensor) => total + tensor.bytes, 0);
@@ -69,5 +108,14 @@ export function describeRanks(
     `${size} ranks, ZeRO stage ${zero}: each holds about ${share(bytes, 3)} weights`,
     `${share(4 * elements, 2)} gradients`,
     `${share(copies + moments, 1)} optimizer`,
+    ...(offload === 'none' ? [] : [OFFLOADED[offload]]),
   ].join(', ');
 }
+
+/** What lies in host memory, and what it costs. */
+const OFFLOADED = {
+  optimizer:
+    'optimizer in host memory, where the CPU updates: gradients go there, and weights come back, once an update',
+  parameters:
+    'optimizer and weights in host memory, where the CPU updates: weights come to the device for each gather, gradients go back',
+} as const;

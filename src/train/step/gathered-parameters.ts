@@ -6,6 +6,8 @@
 
 import type { Pause, Phase, Residency, SegmentBase } from '../../models/index.js';
 import type { FlatBuffer, ProcessGroup, Work } from '../../parallel/index.js';
+import { DeviceEvent, Stream } from '../../torch/index.js';
+import { after, streamsOf } from './host-copy.js';
 import type { ShardedModel, ShardUnit } from './sharded-model.js';
 
 export interface GatheringOptions {
@@ -18,15 +20,26 @@ export interface GatheringOptions {
    * @default true
    */
   readonly reshardAfterForward?: boolean | undefined;
+  /** The end of an update of a buffer that is under way elsewhere. @default none */
+  readonly updating?: ((unit: ShardUnit) => Promise<void> | undefined) | undefined;
+}
+
+/** A buffer on its way. */
+interface Gathering {
+  /** This rank's part is in place. */
+  readonly brought: DeviceEvent;
+  readonly work: Work;
 }
 
 export class GatheredParameters implements Residency {
-  private readonly gathering = new Map<FlatBuffer, Work>();
+  private readonly gathering = new Map<FlatBuffer, Gathering>();
   /** Visits under way, and segments that stay, that need a gathered buffer. */
   private readonly users = new Map<FlatBuffer, number>();
   /** How many backwards of this update each segment that stays has before it. */
   private readonly backwards = new Map<SegmentBase, number>();
   private readonly staying = new Set<SegmentBase>();
+  /** Buffers that stay and of which ranks have updated their slices since. */
+  private readonly stale = new Set<ShardUnit>();
 
   constructor(private readonly options: GatheringOptions) {}
 
@@ -38,25 +51,29 @@ export class GatheredParameters implements Residency {
 
   acquire(segment: SegmentBase): Pause {
     if (this.staying.delete(segment)) return undefined;
+    const units = this.options.model.unitsOf(segment);
+    const updating = units.flatMap((unit) => this.options.updating?.(unit) ?? []);
+    if (updating.length === 0) return this.bring(units);
+    return Promise.all(updating).then(() => this.bring(units));
+  }
+
+  private bring(units: readonly ShardUnit[]): Pause {
     const waits: Promise<void>[] = [];
-    for (const unit of this.options.model.unitsOf(segment)) {
+    for (const unit of units) {
       const { buffer } = unit;
-      if (!buffer.resident) {
-        const users = this.users.get(buffer) ?? 0;
-        this.users.set(buffer, users + 1);
-        if (users > 0) continue;
-        this.gather(unit);
-      }
-      const work = this.gathering.get(buffer);
-      if (work !== undefined) waits.push(work.waitOnStream());
-      this.gathering.delete(buffer);
+      const users = this.users.get(buffer) ?? 0;
+      this.users.set(buffer, users + 1);
+      if (users === 0) this.gather(unit);
+      if (this.gathering.has(buffer)) waits.push(this.arrive(buffer));
     }
     return waits.length === 0 ? undefined : Promise.all(waits).then(() => undefined);
   }
 
+  /** What is still being updated comes when it is acquired: either way in the same order of calls. */
   prefetch(segment: SegmentBase): void {
     for (const unit of this.options.model.unitsOf(segment)) {
-      if (!unit.buffer.resident && (this.users.get(unit.buffer) ?? 0) === 0) this.gather(unit);
+      if ((this.users.get(unit.buffer) ?? 0) > 0) continue;
+      if (this.options.updating?.(unit) === undefined) this.gather(unit);
     }
   }
 
@@ -68,31 +85,51 @@ export class GatheredParameters implements Residency {
       return;
     }
     for (const { buffer } of this.options.model.unitsOf(segment)) {
-      if (buffer.resident) continue;
       const users = this.users.get(buffer)! - 1;
       this.users.set(buffer, users);
       if (users === 0) buffer.free();
     }
   }
 
-  private gather({ buffer, name: label }: ShardUnit): void {
-    if (this.gathering.has(buffer)) return;
-    const own = buffer.allocate();
-    this.gathering.set(buffer, this.options.group.allGather(buffer.whole, own, { label }));
+  /** Begins to gather a buffer that is not there, behind what the device was given so far and beside what comes. */
+  private gather(unit: ShardUnit): void {
+    const { group } = this.options;
+    const { buffer, name: label } = unit;
+    if (this.gathering.has(buffer) || (buffer.resident && !this.stale.delete(unit))) return;
+    buffer.allocate();
+    const { back } = streamsOf(buffer.whole.device);
+    const work = after(back, () => group.allGather(buffer.whole, buffer.bring(), { label }));
+    const brought = new DeviceEvent(buffer.whole.device).record(back);
+    this.gathering.set(buffer, { brought, work });
   }
 
-  /** Begins to gather what of these stays, after this rank has updated its slices. */
+  /** Until it may be given to operators. */
+  private arrive(buffer: FlatBuffer): Promise<void> {
+    const { brought, work } = this.gathering.get(buffer)!;
+    this.gathering.delete(buffer);
+    Stream.current(buffer.whole.device).wait(brought);
+    brought.dispose();
+    return work.waitOnStream();
+  }
+
+  /** After this rank has updated its slices of these: what of them stays is to be gathered. */
   refresh(units: readonly ShardUnit[]): void {
     if (this.options.group.size === 1) return;
-    for (const unit of units) if (unit.buffer.resident) this.gather(unit);
+    for (const unit of units) {
+      if (!unit.buffer.resident) continue;
+      this.stale.add(unit);
+      if (this.options.updating?.(unit) === undefined) this.gather(unit);
+    }
   }
 
   /** Until what stays is in place. */
   async settle(): Promise<void> {
-    for (const [buffer, work] of this.gathering) {
+    for (const unit of this.options.model.trained) {
+      await this.options.updating?.(unit);
+      const { buffer } = unit;
       if (!buffer.resident) continue;
-      await work.waitOnStream();
-      this.gathering.delete(buffer);
+      this.gather(unit);
+      if (this.gathering.has(buffer)) await this.arrive(buffer);
     }
   }
 
@@ -102,5 +139,10 @@ export class GatheredParameters implements Residency {
     this.users.clear();
     this.staying.clear();
     this.backwards.clear();
+  }
+
+  dispose(): void {
+    for (const { brought } of this.gathering.values()) brought.dispose();
+    this.gathering.clear();
   }
 }

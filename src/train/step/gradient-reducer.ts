@@ -12,6 +12,7 @@ import {
   _foreachCopy_,
   _foreachNorm,
   cat,
+  dtypeBytes,
   empty,
   noGrad,
   scope,
@@ -205,14 +206,27 @@ export class GradientReducer {
     while (this.running.length + this.begun.length > 0) yield this.advance();
   }
 
-  /** The sum over ranks of a buffer's gradients (S), this rank's part; in fp32 where several were added. */
-  sliceOf(unit: ShardUnit): Tensor {
-    return this.sums.get(unit)!.slice!;
+  /**
+   * The sum over ranks of a buffer's gradients (S), this rank's part; in fp32 where several were added; `null` where it is not complete
+   * or was freed.
+   */
+  sliceOf(unit: ShardUnit): Tensor | null {
+    return this.sums.get(unit)!.slice;
+  }
+
+  /** Bytes of gradients that lie on this rank at once, at most, beside those on their way. */
+  bytes(microBatches: number): number {
+    const { model, reduction, eachMicroBatch } = this.options;
+    const summedFirst = !eachMicroBatch && microBatches > 1;
+    const width = dtypeBytes(microBatches > 1 ? 'float32' : reduction);
+    return model.trained.reduce((sum, { buffer: { layout } }) => {
+      return sum + width * (summedFirst ? layout.length : layout.sliceLength);
+    }, 0);
   }
 
   freeSlice(unit: ShardUnit): void {
     const sums = this.sums.get(unit)!;
-    sums.slice!.dispose();
+    sums.slice?.dispose();
     sums.slice = null;
   }
 

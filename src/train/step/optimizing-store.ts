@@ -3,7 +3,7 @@
  * checkpoint holds, how it is freed.
  */
 
-import { gradientFactor, type AdamW, type Gate } from '../../optim/index.js';
+import { gradientFactor, type AdamW, type AdamWUpdate, type Gate } from '../../optim/index.js';
 import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
@@ -28,6 +28,9 @@ export interface CompleteSums {
   readonly lossSum: Tensor;
 }
 
+/** What the optimizer is told, with the flag on the device. */
+export type GatedUpdate = AdamWUpdate & { readonly foundInf: Tensor };
+
 export abstract class OptimizingStore {
   constructor(private readonly optimizing: OptimizingStoreOptions) {}
 
@@ -36,10 +39,10 @@ export abstract class OptimizingStore {
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
     { gradients, squares, names, lossSum }: CompleteSums,
   ): UpdateOutcome {
-    const { optimizer, gate, randomness, clipNorm = null } = this.optimizing;
+    const { gate, randomness, clipNorm = null } = this.optimizing;
     const factor = gradientFactor(squares.sum(null), tokens, lossFactor, clipNorm);
     const foundInf = gate.flag(factor.foundInf);
-    optimizer.update({
+    this.update({
       ...{ gradients, scheduleFactor, foundInf },
       divisor: factor.divisor,
       rounding: (name) => randomness.ofRounding(update, name),
@@ -53,6 +56,12 @@ export abstract class OptimizingStore {
       tensorNorms: squares.sqrt().div(tokens.clamp(1).mul(lossFactor)),
       tensorNames: names,
     };
+  }
+
+  weightsRead(): void {}
+
+  protected update(update: GatedUpdate): void {
+    this.optimizing.optimizer.update(update);
   }
 
   /** Until parameters and optimizer are those after the latest update. */

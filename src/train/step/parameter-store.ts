@@ -65,5 +65,7 @@ export interface ParameterStore extends Residency {
   state(): readonly TensorPart[];
   /** This rank's parts of the model's own parameters, frozen ones too. */
   weights(): readonly TensorPart[];
+  /** These have been read from a checkpoint, the state not yet: brings copies that are kept of them elsewhere in line. */
+  weightsRead(): void;
   dispose(): void;
 }

@@ -4,7 +4,7 @@
  */
 
 import { cat, empty, noGrad, scope, type Tensor } from '../../torch/index.js';
-import type { OptimizingStoreOptions } from './optimizing-store.js';
+import type { GatedUpdate, OptimizingStoreOptions } from './optimizing-store.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
 
 /** What one segment brings. */
@@ -14,6 +14,8 @@ export interface SegmentSums {
   /** Squared norms of whole gradients (n), fp32, and the names that belong to them. */
   readonly squares: Tensor;
   readonly names: readonly string[];
+  /** Applies them. */
+  readonly update: (update: GatedUpdate) => void;
 }
 
 export class SegmentUpdates {
@@ -27,7 +29,7 @@ export class SegmentUpdates {
   private readonly names: string[] = [];
 
   constructor(
-    private readonly options: Omit<OptimizingStoreOptions, 'clipNorm'>,
+    private readonly options: Pick<OptimizingStoreOptions, 'gate' | 'randomness'>,
     start: UpdateStart,
   ) {
     const { tokens, lossFactor } = start;
@@ -35,17 +37,17 @@ export class SegmentUpdates {
     this.divisor = noGrad(() => scope(() => tokens.clamp(1).mul(lossFactor))).keep();
   }
 
-  apply(segment: string, { gradients, squares, names }: SegmentSums): void {
-    const { optimizer, gate, randomness } = this.options;
-    const { scheduleFactor, update } = this.start;
+  apply(segment: string, { gradients, squares, names, update }: SegmentSums): void {
+    const { gate, randomness } = this.options;
+    const { scheduleFactor, update: index } = this.start;
     noGrad(() =>
       scope(() => {
         const isBad = squares.sum(null).isfinite().logicalNot().to('float32');
         const flag = gate.flag(isBad);
-        optimizer.update({
+        update({
           ...{ gradients, scheduleFactor, divisor: this.divisor },
           foundInf: flag,
-          rounding: (name) => randomness.ofRounding(update, name),
+          rounding: (name) => randomness.ofRounding(index, name),
         });
         this.gates.push(segment);
         this.flags.push(flag.keep());

@@ -11,7 +11,7 @@ import {
   type TensorPart,
   wholeParts,
 } from '../../parallel/index.js';
-import type { DType, Tensor } from '../../torch/index.js';
+import type { Device, DType, Tensor } from '../../torch/index.js';
 import type { RankGroups } from './rank-groups.js';
 
 /** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
@@ -29,10 +29,17 @@ export interface ShardUnit {
   readonly visual: boolean;
 }
 
+/** What is kept in host memory: the optimizer's states and masters, or in stage 3 the slices of all parameters as well. */
+export type Offload = 'none' | 'optimizer' | 'parameters';
+
 export interface ShardingOptions {
   readonly stage: ZeroStage;
   /** Type of the optimizer's weights: in stage 3 the slices of what trains are kept in it. @default that of the parameters */
   readonly master?: DType | undefined;
+  /** With it the masters are the host's. @default 'none' */
+  readonly offload?: Offload | undefined;
+  /** Where buffers lie, of a model whose parameters are on meta until they are filled. @default where the parameters are */
+  readonly device?: Device | undefined;
 }
 
 export class ShardedModel {
@@ -52,7 +59,7 @@ export class ShardedModel {
   constructor(
     private readonly model: SegmentedModel,
     { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
-    { stage, master }: ShardingOptions,
+    { stage, master, device, offload = 'none' }: ShardingOptions,
   ) {
     const segments = [...model.segments, model.head];
     const first = model.segments.findIndex(trains);
@@ -77,8 +84,14 @@ export class ShardedModel {
     }
     this.units = [...members.values()].map(({ readers: by, parameters }) => {
       const trained = parameters.values().next().value!.requiresGrad;
-      const kept = trained ? master : undefined;
-      const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3, kept });
+      const kept = {
+        dtype: trained && offload === 'none' ? master : undefined,
+        host: offload === 'parameters',
+      };
+      const buffer = new FlatBuffer(parameters, {
+        ...{ rank, ranks, kept, device },
+        resident: stage < 3,
+      });
       for (const [name, leaf] of buffer.leaves) model.load(name, leaf);
       return {
         name: by.join(' + '),
@@ -102,9 +115,15 @@ export class ShardedModel {
     return this.bySegment.get(name)!;
   }
 
-  /** The same groups over what this rank updates: its pieces of the parameters, flat. */
-  groupsOf(groups: readonly ParameterGroup[]): ParameterGroup[] {
-    const own = this.pieces;
+  /**
+   * The same groups over what this rank updates: its pieces of the parameters, flat.
+   *
+   * @param own the pieces. @default those of the slices
+   */
+  groupsOf(
+    groups: readonly ParameterGroup[],
+    own: ReadonlyMap<string, Tensor> = this.pieces,
+  ): ParameterGroup[] {
     const from = new Map(
       this.trained.flatMap(({ buffer }) => buffer.pieces.map((piece) => [piece.name, piece.from])),
     );
@@ -120,9 +139,19 @@ export class ShardedModel {
     }));
   }
 
+  /** Bytes that stay on this rank of parameters in their own type; where slices are masters they are the optimizer's. */
+  get bytes(): number {
+    return this.units.reduce((sum, { buffer }) => sum + (isMaster(buffer) ? 0 : buffer.bytes), 0);
+  }
+
+  /** Bytes of slices that are masters of what is gathered. */
+  get masterBytes(): number {
+    return this.units.reduce((sum, { buffer }) => sum + (isMaster(buffer) ? buffer.bytes : 0), 0);
+  }
+
   /** Of these, by name, those that are kept in another type than the parameters: masters of what is gathered. */
   masters(): Map<string, Tensor> {
-    const kept = this.trained.filter(({ buffer: { slice, whole } }) => slice.dtype !== whole.dtype);
+    const kept = this.trained.filter(({ buffer }) => isMaster(buffer));
     const names = kept.flatMap(({ buffer }) => buffer.pieces.map(({ name }) => name));
     return new Map(names.map((name) => [name, this.pieces.get(name)!]));
   }
@@ -170,6 +199,11 @@ export class ShardedModel {
     for (const piece of this.pieces.values()) piece.dispose();
     for (const { buffer } of this.units) buffer.dispose();
   }
+}
+
+/** Whether what a rank keeps is the optimizer's weights, from which parameters are rounded when they are gathered. */
+function isMaster({ slice, whole }: FlatBuffer): boolean {
+  return slice.dtype !== whole.dtype;
 }
 
 function trains(segment: SegmentBase): boolean {

@@ -15,10 +15,24 @@
 import type { Pause, Phase, SegmentBase, Steps } from '../../models/index.js';
 import { squaredNorms } from '../../optim/index.js';
 import type { TensorPart } from '../../parallel/index.js';
-import { cat, hold, noGrad, type DType, type Holding, type Tensor } from '../../torch/index.js';
+import {
+  cat,
+  empty,
+  hold,
+  noGrad,
+  scope,
+  type DType,
+  type Holding,
+  type Tensor,
+} from '../../torch/index.js';
 import { GatheredParameters } from './gathered-parameters.js';
 import { GradientReducer, type Reduction } from './gradient-reducer.js';
-import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
+import type { HostOptimizer } from './host-optimizer.js';
+import {
+  OptimizingStore,
+  type GatedUpdate,
+  type OptimizingStoreOptions,
+} from './optimizing-store.js';
 import {
   RANK_NUMBERS,
   type ParameterStore,
@@ -36,19 +50,40 @@ export interface ShardedStoreOptions extends OptimizingStoreOptions {
   readonly stage: ZeroStage;
   /** Type in which gradients are summed over ranks. @default 'float32' */
   readonly reduction?: DType | undefined;
+  /** Where the optimizer is in host memory. Its AdamW is `optimizer`. */
+  readonly host?: HostOptimizer | undefined;
   /** Whether parameters of stage 3 are gathered again for the backward. @default true */
   readonly reshardAfterForward?: boolean | undefined;
+}
+
+/** What lies on the device, and in host memory. */
+export interface StoreBytes {
+  readonly device: ByteCounts;
+  readonly host: ByteCounts;
+}
+
+export interface ByteCounts {
+  /** Of what is sharded: all that trains, in stage 3 all. */
+  readonly weights: number;
+  readonly gradients: number;
+  readonly optimizer: number;
 }
 
 export class ShardedStore extends OptimizingStore implements ParameterStore {
   protected readonly parameters: GatheredParameters;
   protected readonly reducer: GradientReducer;
   protected start: UpdateStart | undefined;
+  /** Squared norms of the gradients of each buffer, of this rank's pieces (n), fp32. */
+  private readonly squares = new Map<ShardUnit, Tensor>();
 
   constructor(protected readonly options: ShardedStoreOptions) {
     super(options);
-    const { model, groups, stage, reduction = 'float32', reshardAfterForward } = options;
-    this.parameters = new GatheredParameters({ model, group: groups.shards, reshardAfterForward });
+    const { model, groups, stage, reduction = 'float32', reshardAfterForward, host } = options;
+    this.parameters = new GatheredParameters({
+      ...{ model, reshardAfterForward },
+      group: groups.shards,
+      updating: (unit) => host?.updating(unit),
+    });
     this.reducer = new GradientReducer({
       ...{ model, groups, reduction },
       eachMicroBatch: stage >= 2,
@@ -85,23 +120,21 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
     const { shards } = groups;
     const start = this.start!;
     yield* this.reducer.drain();
-    const reached = model.trained.filter((unit) => this.isReached(unit));
+    const reached = this.reached();
     const names = reached.flatMap(({ buffer }) => [...buffer.leaves.keys()]);
     using own = hold(() =>
       noGrad(() => {
-        const gradients = new Map(
-          reached.flatMap((unit) => [...unit.buffer.piecesIn(this.reducer.sliceOf(unit))]),
-        );
-        return { gradients, squares: squaredNorms(names, gradients, lossSum) };
+        const none = empty([0], { dtype: 'float32', device: lossSum.device });
+        return cat([none, ...reached.map((unit) => this.squares.get(unit)!)]);
       }),
     );
-    const { gradients, squares: ownSquares } = own.value;
-    using all = yield* this.gatherNumbers(lossSum, ownSquares);
+    using all = yield* this.gatherNumbers(lossSum, own.value);
     const outcome = hold(() =>
       noGrad(() => {
         const { rows, byRank, lossSum: lossOfAll } = readNumbers(all.rows);
         // Of those who share slices, in the order of ranks: the same sum of the same numbers, and the same bits, on every rank.
         const squares = rows.narrow(0, 0, shards.size).sum([0]);
+        const gradients = this.gradientsOf(reached);
         const sums = { gradients, names, squares, lossSum: lossOfAll };
         return { ...this.applyAll(start, sums), byRank };
       }),
@@ -110,14 +143,57 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
     return outcome;
   }
 
-  /** Whether any record of the update, on any rank, reached a buffer. */
+  /** What some record of the update, on any rank, reached. */
+  private reached(): ShardUnit[] {
+    return this.options.model.trained.filter((unit) => this.isReached(unit));
+  }
+
   protected isReached({ visual }: ShardUnit): boolean {
     return this.start!.pictures || !visual;
   }
 
+  /** This rank's pieces of the gradients of some buffers; none where they have gone to the host. */
+  protected gradientsOf(units: readonly ShardUnit[]): Map<string, Tensor> {
+    return new Map(
+      units.flatMap((unit) => {
+        const slice = this.reducer.sliceOf(unit);
+        return slice === null ? [] : [...unit.buffer.piecesIn(slice)];
+      }),
+    );
+  }
+
   /** What comes after the last reduction of a buffer. */
-  protected afterReduction(_unit: ShardUnit): Reduction | undefined {
+  protected afterReduction(unit: ShardUnit): Reduction | undefined {
+    if (this.isReached(unit)) {
+      this.squares.set(unit, this.squaresOf(unit).keep());
+      this.takeOut(unit);
+    }
     return undefined;
+  }
+
+  protected squaresOf(unit: ShardUnit): Tensor {
+    const names = [...unit.buffer.leaves.keys()];
+    return noGrad(() =>
+      scope(() => squaredNorms(names, this.gradientsOf([unit]), unit.buffer.whole)),
+    );
+  }
+
+  /** Where the optimizer is in host memory, gradients go there. */
+  protected takeOut(unit: ShardUnit): void {
+    const { host } = this.options;
+    if (host === undefined) return;
+    host.take(unit, this.reducer.sliceOf(unit)!);
+    this.reducer.freeSlice(unit);
+  }
+
+  protected override update(update: GatedUpdate): void {
+    this.updateUnits(this.reached(), update);
+  }
+
+  protected updateUnits(units: readonly ShardUnit[], update: GatedUpdate): void {
+    const { host } = this.options;
+    if (host === undefined) super.update(update);
+    else host.update(units, update);
   }
 
   /** Tells all ranks what each has brought, and more numbers of each. */
@@ -130,24 +206,54 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
     return all;
   }
 
+  /** Bytes on this rank for a number of micro-batches, beside what is gathered or on its way. */
+  bytes(microBatches: number): StoreBytes {
+    const { model, host, optimizer } = this.options;
+    const moments = [...optimizer.state().values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    const gradients = this.keepsGradients ? this.reducer.bytes(microBatches) : 0;
+    const onHost = model.units.some(({ buffer }) => buffer.host);
+    const weights = { weights: onHost ? 0 : model.bytes };
+    if (host === undefined) {
+      const device = { ...weights, gradients, optimizer: moments + model.masterBytes };
+      return { device, host: { weights: 0, gradients: 0, optimizer: 0 } };
+    }
+    return {
+      device: { ...weights, gradients: 0, optimizer: 0 },
+      host: {
+        weights: onHost ? model.bytes : 0,
+        gradients: host.gradientBytes,
+        optimizer: moments + host.masterBytes,
+      },
+    };
+  }
+
+  /** Whether gradients lie here until the end of the update. */
+  protected readonly keepsGradients: boolean = true;
+
   override async settle(): Promise<void> {
     await this.parameters.settle();
   }
 
   clear(): void {
+    for (const each of this.squares.values()) each.dispose();
+    this.squares.clear();
     this.reducer.clear();
     this.parameters.clear();
     this.start = undefined;
   }
 
   override state(): readonly TensorPart[] {
-    const { model, groups, optimizer } = this.options;
-    const masters = [...model.masters()];
+    const { model, groups, host, optimizer } = this.options;
+    const masters = [...(host ?? model).masters()];
     const state = new Map([
       ...masters.map(([name, piece]) => [`${name}.master`, piece] as const),
       ...optimizer.state(),
     ]);
     return model.partsOfState(state, groups);
+  }
+
+  override weightsRead(): void {
+    this.options.host?.weightsRead();
   }
 
   weights(): readonly TensorPart[] {
@@ -157,6 +263,8 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
 
   override dispose(): void {
     super.dispose();
+    this.parameters.dispose();
+    this.options.host?.dispose();
     this.options.model.dispose();
   }
 }

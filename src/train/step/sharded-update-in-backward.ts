@@ -5,7 +5,6 @@
  */
 
 import type { Steps } from '../../models/index.js';
-import { squaredNorms } from '../../optim/index.js';
 import { empty, hold, noGrad, scope, type Holding, type Tensor } from '../../torch/index.js';
 import type { Reduction } from './gradient-reducer.js';
 import type { ParameterStore, UpdateOutcome, UpdateStart } from './parameter-store.js';
@@ -15,6 +14,7 @@ import type { ShardUnit } from './sharded-model.js';
 import { readNumbers, ShardedStore } from './sharded-store.js';
 
 export class ShardedUpdateInBackward extends ShardedStore implements ParameterStore {
+  protected override readonly keepsGradients = false;
   private updates: SegmentUpdates | undefined;
 
   override begin(start: UpdateStart): void {
@@ -26,26 +26,23 @@ export class ShardedUpdateInBackward extends ShardedStore implements ParameterSt
     const { buffer, name } = unit;
     const { shards } = this.options.groups;
     const updates = this.updates!;
-    if (this.isReached(unit)) {
-      const names = [...buffer.leaves.keys()];
-      using own = hold(() =>
-        noGrad(() => {
-          const slice = this.reducer.sliceOf(unit);
-          const gradients = buffer.piecesIn(slice);
-          return { gradients, squares: squaredNorms(names, gradients, slice) };
+    if (!this.isReached(unit)) return;
+    const names = [...buffer.leaves.keys()];
+    using own = hold(() => this.squaresOf(unit));
+    this.takeOut(unit);
+    using all = gatherRows(shards, own.value, name);
+    yield all.work;
+    noGrad(() =>
+      scope(() =>
+        updates.apply(name, {
+          gradients: this.gradientsOf([unit]),
+          squares: all.rows.sum([0]),
+          names,
+          update: (update) => this.updateUnits([unit], update),
         }),
-      );
-      const { gradients } = own.value;
-      using all = gatherRows(shards, own.value.squares, name);
-      yield all.work;
-      noGrad(() =>
-        scope(() => {
-          const squares = all.rows.sum([0]);
-          updates.apply(name, { gradients, squares, names });
-        }),
-      );
-      this.parameters.refresh([unit]);
-    }
+      ),
+    );
+    this.parameters.refresh([unit]);
     this.reducer.freeSlice(unit);
   }
 

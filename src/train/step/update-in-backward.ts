@@ -76,7 +76,10 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
     noGrad(() =>
       scope(() => {
         const squares = squaredNorms(names, gradients, gradients.values().next().value!);
-        updates.apply(segment, { gradients, squares, names });
+        updates.apply(segment, {
+          ...{ gradients, squares, names },
+          update: (update) => this.update(update),
+        });
       }),
     );
   }
