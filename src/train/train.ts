@@ -30,7 +30,7 @@ import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/chec
 import { ofType, readEvents } from './run/logs.js';
 import { type HeldRun, holdRun } from './run/held-run.js';
 import { joinRanks, type Ranks } from './run/ranks.js';
-import { openRankGroups, type RankGroups } from './step/rank-groups.js';
+import { aloneGroups, openRankGroups, type RankGroups } from './step/rank-groups.js';
 import { readRunRecipe, RunFolder } from './run/run-folder.js';
 import { isCommon, makeCommon, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
@@ -93,7 +93,7 @@ async function* withRanks(
   { signal }: TrainOptions,
   run: (ranks: Ranks) => AsyncGenerator<TrainEvent, void>,
 ): AsyncGenerator<TrainEvent, void> {
-  const ranks = await joinRanks(recipe, { signal });
+  const ranks = await joinRanks(recipe.device, { signal });
   let end: unknown = new PatinaError('its run was left before its end', {
     code: 'E_LEFT',
     hint: 'Take all events of the run, or raise its signal.',
@@ -120,8 +120,10 @@ async function* runRecipe(
   const closers: (() => unknown)[] = [];
   try {
     const { world } = ranks;
+    const { parallel } = recipe;
+    const alone = parallel.offload === 'none' ? null : await aloneGroups();
     const groups =
-      world && (await openRankGroups(world, { ...recipe.parallel, stage: recipe.parallel.zero }));
+      world === null ? alone : await openRankGroups(world, { ...parallel, stage: parallel.zero });
     const newest = existing && (yield* findCheckpoint(existing, ranks, signal));
     const steps = prepare(recipe, options, { ranks, groups, existing, newest, closers });
     const outcome = yield* settled(steps);
@@ -136,7 +138,7 @@ async function* runRecipe(
     const start: StartEvent = {
       ...prepared.start,
       resumedFrom: update,
-      statements: [...prepared.start.statements, ...changes],
+      statements: [...prepared.start.statements, ...trainer.statements, ...changes],
       updates: updatesOf(plan),
     };
     const odd = [

@@ -89,6 +89,12 @@ function* parallelFaults({ parallel, precision }: Recipe): Generator<Contradicti
   if (offload === 'parameters' && zero !== 3) {
     yield fault('offload', 'weights lie in host memory only with `zero: 3`');
   }
+  if (offload !== 'none' && (precision.master === 'bf16' || precision.states === 'bf16')) {
+    yield fault(
+      'offload',
+      'an optimizer in host memory keeps fp32: set `precision.master` and `precision.states` to fp32',
+    );
+  }
   if (!reshardAfterForward && zero !== 3) {
     yield fault('reshardAfterForward', 'weights are not gathered without `zero: 3`: leave it out');
   }

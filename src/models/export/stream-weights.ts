@@ -91,8 +91,11 @@ async function finished(
   const adapter = adapters.find((each) => adaptedLayer(each, module) !== undefined);
   if (adapter === undefined || module === own) return readTensor(stored, { dtype, signal });
   // The sum is made in fp32 and rounded once.
-  using merged = await mergedWeight(stored, module, adapter, { dtype: 'float32', signal });
-  return scope(() => merged.to(dtype)).keep();
+  const merged = await mergedWeight(stored, module, adapter, { dtype: 'float32', signal });
+  if (dtype === 'float32') return merged;
+  const rounded = noGrad(() => merged.to(dtype)).keep();
+  merged.dispose();
+  return rounded;
 }
 
 /** Rows drawn around the mean of the old ones, column by column; sums are made in fp64, a stretch of rows at a time. */

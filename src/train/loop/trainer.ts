@@ -37,6 +37,7 @@ import { readTrainerState, stateParts, writeTrainerState } from '../checkpoint/t
 import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
 import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run-plan.js';
+import { describeShares } from '../prepare/shard-model.js';
 import { makeUpdateSetup, type UpdateSetupParts } from '../prepare/run-setup.js';
 import { Tally } from './tally.js';
 import { EarlyStopping, validationLoss } from './validation.js';
@@ -110,6 +111,13 @@ export class Trainer {
     this.setup = makeUpdateSetup(parts);
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
+  }
+
+  /** What is told of it before the first update. */
+  get statements(): string[] {
+    const { ranks, recipe, batching } = this.parts;
+    const bytes = this.setup.store.bytes?.(batching.accumulate);
+    return bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })];
   }
 
   /** Bytes of one checkpoint, of all ranks; every rank asks. */

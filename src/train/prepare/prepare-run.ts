@@ -19,7 +19,7 @@ import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
-import { describeRanks, shardModel, type Sharding } from './shard-model.js';
+import { shardModel, type Sharding } from './shard-model.js';
 import type { RankGroups } from '../step/rank-groups.js';
 import type { ShardedModel } from '../step/sharded-model.js';
 import type { Ranks } from '../run/ranks.js';
@@ -47,7 +47,7 @@ export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype
   /** From which the run goes on. @default it begins */
   readonly checkpoint?: string | undefined;
   readonly ranks: Ranks;
-  /** Who shares what with whom; `null` for a process that is alone. */
+  /** Who shares what with whom; `null` for a process that shares nothing out. */
   readonly groups: RankGroups | null;
 }
 
@@ -132,9 +132,6 @@ export async function* prepareRun(
       device: device.device,
     });
     unowned = sharding?.model;
-    const { size } = ranks;
-    const together =
-      sharding === null ? [] : [describeRanks(model, trainable, { size, parallel, precision })];
 
     const saved = await planWeights({ recipe, opened, trainable, data, dtype, signal });
     const plan = planRun(recipe, { ...batching, worldSize: ranks.size }, data);
@@ -144,7 +141,7 @@ export async function* prepareRun(
       run: null,
       resumedFrom: 0,
       device: device.name,
-      statements: [precision.statement, batching.statement, ...together],
+      statements: [precision.statement, batching.statement],
       table: trainable.table,
       parameters: {
         trained: sum(trainable.table.filter(({ learningRate }) => learningRate !== null)),

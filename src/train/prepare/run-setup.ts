@@ -5,9 +5,9 @@ import type { SegmentedModel } from '../../models/index.js';
 import { AdamW, Gate, LossScale } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
+import { HostOptimizer } from '../step/host-optimizer.js';
 import { ShardedStore } from '../step/sharded-store.js';
 import { ShardedUpdateInBackward } from '../step/sharded-update-in-backward.js';
-import { HostOptimizer } from '../step/host-optimizer.js';
 import { memoryPolicies } from '../step/memory-policy.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { Randomness } from '../step/randomness.js';
@@ -59,29 +59,23 @@ function makeStore(
   randomness: Randomness,
 ): ParameterStore {
   const { optimizer: settings, parallel } = recipe;
-  const how = {
-    betas: settings.betas,
-    eps: settings.epsilon,
-    master: precision.master,
-    states: precision.states,
-  };
+  const { clipNorm, betas, epsilon: eps } = settings;
+  const adamw = { betas, eps, master: precision.master, states: precision.states };
   const gate = new Gate(device.device);
-  const { clipNorm } = settings;
   if (sharding) {
-    const { zero: stage, reshardAfterForward, offload } = parallel;
     const { groups } = trainable;
-    const host = offload === 'none' ? undefined : new HostOptimizer(sharding.model, groups, how);
-    const optimizer = host?.adamw ?? new AdamW(sharding.model.groupsOf(groups), how);
+    const host =
+      parallel.offload === 'none' ? undefined : new HostOptimizer(sharding.model, groups, adamw);
+    const optimizer = host?.adamw ?? new AdamW(sharding.model.groupsOf(groups), adamw);
+    const parts = { optimizer, host, gate, randomness };
+    const { zero: stage, reshardAfterForward } = parallel;
     const reduction = reductionOf(parallel.reduction, precision);
-    const shared = {
-      ...{ optimizer, host, gate, randomness, stage, reduction, reshardAfterForward },
-      ...sharding,
-    };
+    const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
     return settings.updateInBackward
       ? new ShardedUpdateInBackward(shared)
       : new ShardedStore({ ...shared, clipNorm });
   }
-  const parts = { optimizer: new AdamW(trainable.groups, how), gate, randomness };
+  const parts = { optimizer: new AdamW(trainable.groups, adamw), gate, randomness };
   return settings.updateInBackward
     ? new UpdateInBackward({ ...parts, model })
     : new AccumulatingStore({ ...parts, model, clipNorm });

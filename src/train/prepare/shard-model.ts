@@ -6,12 +6,13 @@ import type { ParameterSources, SegmentedModel } from '../../models/index.js';
 import type { TensorPart } from '../../parallel/index.js';
 import { empty, type Device } from '../../torch/index.js';
 import type { RankGroups } from '../step/rank-groups.js';
+import type { StoreBytes } from '../step/parameter-store.js';
 import { ShardedModel } from '../step/sharded-model.js';
 import type { ChosenPrecision } from './precision.js';
 import type { Trainable } from './trainable.js';
 
 export interface ShardingOptions {
-  /** `null` for a process that is alone. */
+  /** `null` for a process that shares nothing out. */
   readonly groups: RankGroups | null;
   readonly parallel: Recipe['parallel'];
   readonly precision: Pick<ChosenPrecision, 'master' | 'states'>;
@@ -28,7 +29,7 @@ export interface Sharding {
 }
 
 export interface SharedOut {
-  /** `null` for a process that is alone. */
+  /** `null` for a process that shares nothing out. */
   readonly sharding: Sharding | null;
   /** The same, over the tensors that the model has now. */
   readonly trainable: Trainable;
@@ -84,38 +85,19 @@ async function fill(
   await sources.fill(model, targets, { device, signal });
 }
 
-/** How many ranks there are, and what each of them holds: one sentence. */
-export function describeRanks(
-  model: SegmentedModel,
-  { parameters }: Pick<Trainable, 'parameters'>,
-  {
-    size,
-    parallel: { zero, offload },
-    precision,
-  }: Pick<ShardingOptions, 'parallel' | 'precision'> & { readonly size: number },
+/** What each process holds and, with an optimizer in host memory, what an update costs: one sentence. */
+export function describeShares(
+  { device, host }: StoreBytes,
+  { size, parallel: { zero, offload } }: Pick<ShardingOptions, 'parallel'> & { size: number },
 ): string {
-  const all = [...model.namedParameters().values()];
-  const bytes = all.reduce((total, tensor) => total + tensor.bytes, 0);
-  const trained = [...parameters.values()];
-  const elements = trained.reduce((total, { numel }) => total + numel, 0);
-  const copied = trained.filter(({ dtype }) => dtype !== 'float32');
-  const masters = precision.master === 'float32' ? 4 : 0;
-  const copies = copied.reduce((total, { numel }) => total + numel, 0) * masters;
-  const moments = 2 * elements * (precision.states === 'float32' ? 4 : 2);
-  const share = (total: number, from: number): string =>
-    `${formatBytes(zero >= from ? total / size : total)} of`;
-  return [
-    `${size} ranks, ZeRO stage ${zero}: each holds about ${share(bytes, 3)} weights`,
-    `${share(4 * elements, 2)} gradients`,
-    `${share(copies + moments, 1)} optimizer`,
-    ...(offload === 'none' ? [] : [OFFLOADED[offload]]),
-  ].join(', ');
+  const list = ({ weights, gradients, optimizer }: StoreBytes['device']): string =>
+    Object.entries({ weights, gradients, optimizer })
+      .filter(([, bytes]) => bytes > 0)
+      .map(([what, bytes]) => `${formatBytes(bytes)} of ${what}`)
+      .join(', ');
+  const who = size === 1 ? 'one process' : `${size} ranks, ZeRO stage ${zero}: each`;
+  const there = `${who} holds ${list(device) || 'nothing that lasts'}`;
+  if (offload === 'none') return there;
+  const moved = formatBytes(host.gradients);
+  return `${there}; in host memory ${list(host)}: an update copies ${moved} of gradients there, and the CPU reads and writes about 38 bytes a parameter`;
 }
-
-/** What lies in host memory, and what it costs. */
-const OFFLOADED = {
-  optimizer:
-    'optimizer in host memory, where the CPU updates: gradients go there, and weights come back, once an update',
-  parameters:
-    'optimizer and weights in host memory, where the CPU updates: weights come to the device for each gather, gradients go back',
-} as const;

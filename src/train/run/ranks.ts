@@ -4,7 +4,6 @@
  */
 
 import { UsageError } from '../../base/errors.js';
-import type { Recipe } from '../../config/index.js';
 import {
   ALONE,
   isCommon,
@@ -85,17 +84,14 @@ export interface JoinOptions {
 }
 
 /**
- * Meets the other ranks of this job, where the environment variables say that there are some. What lies in host memory is kept by
- * the store of several ranks, also for one.
+ * Meets the other ranks of this job, where the environment variables say that there are some.
  *
+ * @param device of the recipe
  * @throws UsageError `E_DEVICE` for a device by its number; those of `rendezvous`
  */
-export async function joinRanks(
-  { device, parallel }: Pick<Recipe, 'device' | 'parallel'>,
-  { signal }: JoinOptions = {},
-): Promise<Ranks> {
+export async function joinRanks(device: string, { signal }: JoinOptions = {}): Promise<Ranks> {
   const place = placeFromEnvironment();
-  if (place.worldSize === 1 && parallel.offload === 'none') return new Ranks();
+  if (place.worldSize === 1) return new Ranks();
   refuseOneGpu(device, place.worldSize);
   const onGpu =
     device === 'cuda' || (device === 'auto' && (torchFacts().cuda?.devices.length ?? 0) > 0);
@@ -128,10 +124,13 @@ export function rankPatience(): Required<HeartbeatOptions> {
 
 /** @throws UsageError `E_DEVICE` for a device by its number, of which several ranks would all have the same */
 export function refuseOneGpu(device: string, ranks: number): void {
-  if (/^cuda:/.test(device)) {
-    throw new UsageError(`device is ${device}, but of ${ranks} ranks each has a GPU of its own.`, {
-      code: 'E_DEVICE',
-      hint: 'Set `device` to cuda: rank i of a machine takes its GPU i. CUDA_VISIBLE_DEVICES says which there are.',
-    });
+  if (ranks > 1 && /^cuda:/.test(device)) {
+    throw new UsageError(
+      `device is ${device}, but there are ${ranks} ranks, and each has a GPU of its own.`,
+      {
+        code: 'E_DEVICE',
+        hint: 'Set `device` to cuda: rank i of a machine takes its GPU i. CUDA_VISIBLE_DEVICES says which there are.',
+      },
+    );
   }
 }

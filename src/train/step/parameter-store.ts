@@ -48,6 +48,19 @@ export interface UpdateOutcome {
  */
 export const RANK_NUMBERS = ['lossSum', 'largest', 'nonFinite'] as const;
 
+/** Bytes of a rank that last, on its device and in host memory. */
+export interface StoreBytes {
+  readonly device: ByteCounts;
+  readonly host: ByteCounts;
+}
+
+export interface ByteCounts {
+  /** Of what is sharded: all that trains, in stage 3 all. */
+  readonly weights: number;
+  readonly gradients: number;
+  readonly optimizer: number;
+}
+
 export interface ParameterStore extends Residency {
   begin(start: UpdateStart): void;
   /**
@@ -61,6 +74,8 @@ export interface ParameterStore extends Residency {
   settle(): Promise<void>;
   /** Frees what the update held, also after one that was abandoned. */
   clear(): void;
+  /** Bytes on this rank for a number of micro-batches, beside what is gathered or on its way; where something is shared out. */
+  bytes?(microBatches: number): StoreBytes;
   /** This rank's parts of what a checkpoint must hold of the optimizer. */
   state(): readonly TensorPart[];
   /** This rank's parts of the model's own parameters, frozen ones too. */

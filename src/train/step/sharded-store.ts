@@ -37,6 +37,7 @@ import {
   RANK_NUMBERS,
   type ParameterStore,
   type SegmentGradients,
+  type StoreBytes,
   type UpdateOutcome,
   type UpdateStart,
 } from './parameter-store.js';
@@ -54,19 +55,6 @@ export interface ShardedStoreOptions extends OptimizingStoreOptions {
   readonly host?: HostOptimizer | undefined;
   /** Whether parameters of stage 3 are gathered again for the backward. @default true */
   readonly reshardAfterForward?: boolean | undefined;
-}
-
-/** What lies on the device, and in host memory. */
-export interface StoreBytes {
-  readonly device: ByteCounts;
-  readonly host: ByteCounts;
-}
-
-export interface ByteCounts {
-  /** Of what is sharded: all that trains, in stage 3 all. */
-  readonly weights: number;
-  readonly gradients: number;
-  readonly optimizer: number;
 }
 
 export class ShardedStore extends OptimizingStore implements ParameterStore {

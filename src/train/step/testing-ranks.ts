@@ -68,7 +68,7 @@ function recordsOf(update: number): Sample[] {
 export async function onRanks(
   ranks: number,
   cases: readonly RankCase[],
-  updates?: number,
+  updates = 4,
 ): Promise<RankCourse[][]> {
   const path = pathToFileURL(`${packageRoot()}/dist/src/train/step/testing-ranks.js`).href;
   const ends = await runRanks(
@@ -77,7 +77,7 @@ export async function onRanks(
     const { trainCase } = await import('${path}');
     torch.setThreads(1);
     const world = await join();
-    for (const each of ${JSON.stringify(cases)}) say(await trainCase(world, each, ${updates}));
+    for (const each of ${JSON.stringify(cases)}) say(await trainCase(world, each, ${updates ?? 'undefined'}));
     await world.close();
     `,
   );
