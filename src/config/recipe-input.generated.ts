@@ -419,6 +419,8 @@ export interface MemoryInput {
         decoder?: number | undefined;
       }
     | undefined;
+  /** GiB of a device that a process may allocate, where others need the rest. All if left out. */
+  limit?: number | undefined;
   /**
    * Supervised tokens for which logits are held at the same time.
    * @default 1024

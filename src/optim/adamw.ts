@@ -147,7 +147,11 @@ export class AdamW {
             foundInf,
           };
           // The fused kernel reads memory as it lies, and that of a convolution's gradient may lie as its pictures do.
-          const sums = names.map((name) => straight(gradients.get(name)!));
+          const sums = names.map((name) => {
+            const sum = gradients.get(name)!;
+            // Where it lies well nothing is called: in the background only what works in place can be.
+            return sum.isContiguous ? sum : sum.contiguous();
+          });
           // The fused kernel wants one dtype for a parameter, its gradient and its moments.
           const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
           if (this.master === 'stochastic' || mixed)
@@ -265,9 +269,4 @@ function parts(tensors: readonly Tensor[]): (readonly [from: number, to: number]
     elements += numel;
   }
   return starts.map((from, i) => [from, starts[i + 1] ?? tensors.length]);
-}
-
-/** The same values, lying as those of the parameter do. */
-function straight(tensor: Tensor): Tensor {
-  return tensor.isContiguous ? tensor : tensor.contiguous();
 }

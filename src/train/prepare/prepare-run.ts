@@ -7,6 +7,7 @@ import {
   chooseDevice,
   type ChosenDevice,
   RandomGenerator,
+  setMemoryLimit,
   setThreads,
   torchFacts,
 } from '../../torch/index.js';
@@ -76,7 +77,12 @@ export async function* prepareRun(
   };
   let ready = false;
   let unowned: ShardedModel | undefined;
+  const { limit } = recipe.memory;
   try {
+    if (limit !== undefined) {
+      setMemoryLimit(device.device, limit * 2 ** 30);
+      closers.push(() => setMemoryLimit(device.device, null));
+    }
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
     let opened = await openModel(recipe, {
