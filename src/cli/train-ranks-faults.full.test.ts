@@ -92,14 +92,6 @@ describe('what is wrong before', () => {
       3,
       /this process is a rank itself/,
     ],
-    [
-      'what is not done yet',
-      ['--set', 'parallel.offload=optimizer'],
-      {},
-      'E_OFFLOAD',
-      2,
-      /offload/,
-    ],
     ['a recipe', ['--nproc', '2', '--set', 'batchSize=0'], {}, 'E_RECIPE', 2, /batchSize/],
     [
       'a share that does not divide',
