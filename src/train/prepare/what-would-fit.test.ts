@@ -17,7 +17,7 @@ const recipe = (more: Partial<RecipeInput> = {}) =>
 test('one process is told of several, and of LoRA', () => {
   const hint = whatWouldFit(recipe(), 1);
   expect(hint).toMatch(
-    /^Try, in this order: several GPUs .*--nproc gpus.*; a LoRA in place of `full`\.$/,
+    /^Try, in this order: `parallel.offload: optimizer`.*; several GPUs .*--nproc gpus.*; a LoRA in place of `full`\.$/,
   );
 });
 
