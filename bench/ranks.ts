@@ -37,11 +37,14 @@ import {
 } from '../src/torch/index.js';
 import { prepareTrainable } from '../src/train/prepare/trainable.js';
 import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
+import { HostOptimizer } from '../src/train/step/host-optimizer.js';
 import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
 import type { ParameterStore } from '../src/train/step/parameter-store.js';
 import { Randomness } from '../src/train/step/randomness.js';
-import { ShardedModel, type ZeroStage } from '../src/train/step/sharded-model.js';
+import { openRankGroups } from '../src/train/step/rank-groups.js';
+import { ShardedModel, type Offload, type ZeroStage } from '../src/train/step/sharded-model.js';
 import { ShardedStore } from '../src/train/step/sharded-store.js';
+import { ShardedUpdateInBackward } from '../src/train/step/sharded-update-in-backward.js';
 import { factsOf, runUpdate } from '../src/train/step/update.js';
 import { llava8b, sample } from './llava-8b.js';
 
@@ -117,17 +120,18 @@ async function measure(text: string, world: World): Promise<void> {
     store = new AccumulatingStore({ ...parts, model, optimizer: new AdamW(groups, settings) });
   } else {
     const stage = Number(given.zero) as ZeroStage;
-    const sharded = new ShardedModel(model, world.group, stage);
-    const optimizer = new AdamW(sharded.groupsOf(groups, stage), settings);
-    const reduction = (given.reduction || (masters ? 'float32' : 'bfloat16')) as DType;
-    store = new ShardedStore({
-      ...parts,
-      model: sharded,
-      group: world.group,
-      stage,
-      optimizer,
-      reduction,
+    const ranks = await openRankGroups(world, { stage });
+    const offload = given.offload as Offload;
+    const sharded = new ShardedModel(model, ranks.shards, {
+      ...{ stage, offload },
+      master: masters && stage === 3 ? 'float32' : undefined,
     });
+    const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, settings);
+    const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), settings);
+    const reduction = (given.reduction || (masters ? 'float32' : 'bfloat16')) as DType;
+    const shared = { ...parts, model: sharded, groups: ranks, stage, host, optimizer, reduction };
+    const Strategy = given.backward === '1' ? ShardedUpdateInBackward : ShardedStore;
+    store = new Strategy({ ...shared, reshardAfterForward: given.reshard === '1' });
   }
   const own = Array.from({ length: rows / world.size }, (_, i) => world.rank + i * world.size);
   using batches = hold(() =>

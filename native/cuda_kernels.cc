@@ -1,6 +1,6 @@
 // Compiles our kernels for CUDA by NVRTC and launches them through the driver. Both libraries come with libtorch's CUDA set or the
 // driver and are opened here, so that neither the build nor a machine without a GPU needs them. What was compiled is kept beside the
-// addon, whose folder belongs to these very sources.
+// addon, by the sources, the card and the version of NVRTC.
 #include "cuda_kernels.h"
 
 #include "group.h"
@@ -94,6 +94,13 @@ const Driver& driver() {
   return functions;
 }
 
+// Changes with the sources.
+std::string fingerprint() {
+  std::string all;
+  for (const Text& each : TEXTS) all += each.text;
+  return std::to_string(std::hash<std::string>()(all));
+}
+
 // All kernels as one program for an architecture such as sm_90.
 std::string compiled(const Nvrtc& nvrtc, const std::string& architecture) {
   std::string source;
@@ -129,7 +136,7 @@ std::string program(const std::string& architecture) {
   const Nvrtc nvrtc;
   int major = 0, minor = 0;
   nvrtc.version(&major, &minor);
-  const std::string name = "kernels-" + architecture + "-nvrtc" + std::to_string(major) + "." + std::to_string(minor) + ".cubin";
+  const std::string name = "kernels-" + fingerprint() + "-" + architecture + "-nvrtc" + std::to_string(major) + "." + std::to_string(minor) + ".cubin";
   const auto path = beside(reinterpret_cast<const void*>(&program), name);
   if (std::ifstream file(path, std::ios::binary); file) return std::string(std::istreambuf_iterator<char>(file), {});
   const std::string binary = compiled(nvrtc, architecture);

@@ -8,8 +8,9 @@
 // In the buffer: Tensor, int, float, bool, dtype, layout, memory format: one number. Optional int, bool, dtype, layout, memory
 // format: NaN for none; optional tensor, generator, device, string: 0 for none. Optional float: present, value. Scalar and optional
 // Scalar: tag, payload (see ScalarTag). Lists: length (-1 for none), then the elements.
-#include "common.h"
+#include "worker.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/core/stack.h>
 
 #include <cmath>
@@ -338,6 +339,50 @@ static void encode() {
   }
 }
 
+// Calls that were put off, to be made on another thread.
+struct PutOff {
+  const Operator* op;
+  torch::jit::Stack arguments;
+};
+static bool puttingOff = false;
+static std::vector<PutOff> putOff;
+
+// putOff(): from now on, until run() or forget(), calls of operators that work in place are kept in a list.
+static napi_value startPuttingOff(napi_env env, napi_callback_info) {
+  PATINA_TRY
+  checkThread(env);
+  puttingOff = true;
+  return nullptr;
+  PATINA_END
+}
+
+// forgetPutOff(): as if they had not been made.
+static napi_value forgetPutOff(napi_env env, napi_callback_info) {
+  PATINA_TRY
+  checkThread(env);
+  puttingOff = false;
+  putOff.clear();
+  return nullptr;
+  PATINA_END
+}
+
+// runPutOff(): a promise; makes them one after another on a thread for such work, after those of the runs before.
+static napi_value runPutOff(napi_env env, napi_callback_info) {
+  PATINA_TRY
+  checkThread(env);
+  static Worker& worker = *new Worker(env, "patina:operators");
+  puttingOff = false;
+  auto calls = std::make_shared<std::vector<PutOff>>(std::move(putOff));
+  putOff.clear();
+  const auto work = [calls] {
+    const at::NoGradGuard values;
+    for (PutOff& each : *calls) each.op->handle->callBoxed(each.arguments);
+  };
+  // Tensors are freed on JavaScript's thread, where their table is.
+  return worker.submit(env, work, [calls](napi_env) { return nullptr; });
+  PATINA_END
+}
+
 // call(operator): arguments from the buffer, results into it.
 static napi_value call(napi_env env, napi_callback_info info) {
   PATINA_TRY
@@ -351,6 +396,12 @@ static napi_value call(napi_env env, napi_callback_info info) {
   stack.clear();
   try {
     decode(op);
+    if (puttingOff) {
+      if (!op.discard && !op.handle->schema().returns().empty()) throw Failure("argument", "only what works in place can be put off");
+      putOff.push_back({&op, stack});
+      stack.clear();
+      return nullptr;
+    }
     op.handle->callBoxed(stack);
   } catch (...) {
     stack.clear();
@@ -457,6 +508,9 @@ void registerDoor(napi_env env, napi_value exports) {
   stack.reserve(32);
   addFunction(env, exports, "call", call);
   addFunction(env, exports, "results", results);
+  addFunction(env, exports, "putOff", startPuttingOff);
+  addFunction(env, exports, "forgetPutOff", forgetPutOff);
+  addFunction(env, exports, "runPutOff", runPutOff);
   addFunction(env, exports, "declare", declare);
   addFunction(env, exports, "resolve", resolveNow);
   addFunction(env, exports, "intern", intern);

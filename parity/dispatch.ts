@@ -37,7 +37,8 @@ const KINDS: Record<string, Kind> = {
     load: () => import('./pixels.js'),
   },
   train: {
-    usage: 'train FOLDER [--out DIR] [--ranks N] [--zero 0|1|2|3] [--accumulate]',
+    usage:
+      'train FOLDER [--out DIR] [--ranks N] [--zero 0|1|2|3] [--accumulate] [--offload optimizer|parameters] [--shard-over M] [--keep-gathered]',
     what: 'losses, gradient norms and final weights of training runs, against transformers and peft; on N processes that shard it',
     load: () => import('./train.js'),
   },

@@ -1,25 +1,41 @@
 /** Training on several processes of this machine: starting them, and what each of them does. */
+
+import type { parseArgs } from 'node:util';
 import { UsageError } from '../src/base/errors.js';
 import type { Sample, SegmentedModel } from '../src/models/index.js';
 import { AdamW, type AdamWOptions, type Gate, type ParameterGroup } from '../src/optim/index.js';
 import { launchRanks, rendezvous, type World } from '../src/parallel/index.js';
+import { HostOptimizer } from '../src/train/step/host-optimizer.js';
 import type { Randomness } from '../src/train/step/randomness.js';
-import { ShardedModel, type ZeroStage } from '../src/train/step/sharded-model.js';
+import { openRankGroups } from '../src/train/step/rank-groups.js';
+import { ShardedModel, type Offload, type ZeroStage } from '../src/train/step/sharded-model.js';
 import { ShardedStore } from '../src/train/step/sharded-store.js';
 
 /** This process among the ranks. */
-export interface Ranks {
+export interface Ranks extends Sharing {
   readonly world: World;
+}
+
+/** How ranks share the work. */
+interface Sharing {
   readonly stage: ZeroStage;
   /** Whether each rank takes its records one at a time. */
   readonly oneByOne: boolean;
+  readonly offload: Offload;
+  readonly shardOver: number | undefined;
+  readonly reshardAfterForward: boolean;
 }
 
-interface RankFlags {
-  readonly ranks: string;
-  readonly zero?: string | undefined;
-  readonly accumulate: boolean;
-}
+export const RANK_OPTIONS = {
+  ranks: { type: 'string', default: '1' },
+  zero: { type: 'string' },
+  accumulate: { type: 'boolean', default: false },
+  offload: { type: 'string' },
+  'shard-over': { type: 'string' },
+  'keep-gathered': { type: 'boolean', default: false },
+} as const;
+
+type RankFlags = ReturnType<typeof parseArgs<{ options: typeof RANK_OPTIONS }>>['values'];
 
 /**
  * In one of the ranks: what it is. In the process that was called: starts the ranks and tells how they ended. `undefined`
@@ -27,26 +43,51 @@ interface RankFlags {
  */
 export async function joinRanks(
   argv: readonly string[],
-  { ranks, zero, accumulate }: RankFlags,
+  flags: RankFlags,
 ): Promise<Ranks | 'done' | 'failed' | undefined> {
-  if (ranks === '1' && zero === undefined && !accumulate) return undefined;
-  const [size, stage] = [Number(ranks), Number(zero ?? 0)];
-  if (!Number.isInteger(size) || size < 1 || size > 64 || ![0, 1, 2, 3].includes(stage)) {
-    throw new UsageError(`parity train cannot run with --ranks ${ranks} --zero ${zero ?? 0}.`, {
-      code: 'E_USAGE',
-      hint: 'Give a number of processes, and a stage from 0 to 3.',
-    });
-  }
+  const { ranks, zero, offload } = flags;
+  const more = [zero, offload, flags['shard-over']].some((flag) => flag !== undefined);
+  if (ranks === '1' && !more && !flags.accumulate && !flags['keep-gathered']) return undefined;
+  const sharing = sharingOf(flags);
   if (process.env['RANK'] === undefined) {
     const { code, failure } = await launchRanks({
       command: [process.execPath, process.argv[1]!, 'train', ...argv],
-      processes: size,
+      processes: Number(ranks),
     });
     if (failure !== null) console.error(failure);
     return code === 0 ? 'done' : 'failed';
   }
-  const world = await rendezvous({ backend: 'gloo' });
-  return { world, stage: stage as ZeroStage, oneByOne: accumulate };
+  return { world: await rendezvous({ backend: 'gloo' }), ...sharing };
+}
+
+function sharingOf(flags: RankFlags): Sharing {
+  const { ranks, zero = '0', offload = 'none' } = flags;
+  const shardOver = flags['shard-over'];
+  const refuse = (what: string, hint: string): never => {
+    throw new UsageError(`parity train cannot run with ${what}.`, { code: 'E_USAGE', hint });
+  };
+  if (!/^[1-9]\d?$/.test(ranks) || Number(ranks) > 64 || !/^[0-3]$/.test(zero)) {
+    refuse(
+      `--ranks ${ranks} --zero ${zero}`,
+      'Give a number of processes from 1 to 64, and a stage from 0 to 3.',
+    );
+  }
+  if (!['none', 'optimizer', 'parameters'].includes(offload)) {
+    refuse(`--offload ${offload}`, 'Give optimizer or parameters.');
+  }
+  if (offload === 'parameters' && zero !== '3') {
+    refuse(`--offload parameters --zero ${zero}`, 'Give --zero 3: else parameters stay whole.');
+  }
+  if (shardOver !== undefined && !(Number(ranks) % Number(shardOver) === 0)) {
+    refuse(`--shard-over ${shardOver}`, 'Give a number that divides that of the ranks.');
+  }
+  return {
+    stage: Number(zero) as ZeroStage,
+    oneByOne: flags.accumulate,
+    offload: offload as Offload,
+    shardOver: shardOver === undefined ? undefined : Number(shardOver),
+    reshardAfterForward: !flags['keep-gathered'],
+  };
 }
 
 /** Whether this process reports. */
@@ -63,14 +104,19 @@ export function dealSamples(
 }
 
 /** The store of one rank. */
-export function shardedStore(
+export async function shardedStore(
   model: SegmentedModel,
   groups: readonly ParameterGroup[],
   settings: AdamWOptions,
-  { world: { group }, stage }: Ranks,
+  { world, stage, offload, shardOver, reshardAfterForward }: Ranks,
   parts: { gate: Gate; randomness: Randomness; clipNorm: number | null },
-): ShardedStore {
-  const sharded = new ShardedModel(model, group, stage);
-  const optimizer = new AdamW(sharded.groupsOf(groups, stage), settings);
-  return new ShardedStore({ model: sharded, group, stage, optimizer, ...parts });
+): Promise<ShardedStore> {
+  const ranks = await openRankGroups(world, { stage, shardOver });
+  const sharded = new ShardedModel(model, ranks.shards, { stage, offload });
+  const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, settings);
+  const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), settings);
+  return new ShardedStore({
+    ...{ model: sharded, groups: ranks, stage, optimizer, host, reshardAfterForward },
+    ...parts,
+  });
 }

@@ -12,14 +12,22 @@ test.each(['0', '1', '2', '3'])(
   250_000,
 );
 
-test('a number of ranks or a stage that there is not is refused', () => {
-  for (const args of [
-    ['--ranks', '0'],
-    ['--ranks', 'two'],
-    ['--zero', '4'],
-  ]) {
-    const { code, text } = trainParity(...args);
-    expect(code).toBe(2);
-    expect(text).toMatch(/parity train cannot run with --ranks/);
-  }
+test('parameters in host memory follow the reference in a world of one', () => {
+  const { code, text } = trainParity('--zero', '3', '--offload', 'parameters');
+  expect(text).toContain('All 15 quantities are within tolerance.');
+  expect(code).toBe(0);
+}, 250_000);
+
+test.each([
+  ['--ranks 0', ['--ranks', '0']],
+  ['--ranks two', ['--ranks', 'two']],
+  ['--zero 4', ['--zero', '4']],
+  ['--offload everything', ['--offload', 'everything']],
+  ['--offload parameters', ['--zero', '2', '--offload', 'parameters']],
+  ['--shard-over 3', ['--ranks', '4', '--shard-over', '3']],
+])('%s is refused where there is no such thing', (what, args) => {
+  const { code, text } = trainParity(...args);
+  expect(code).toBe(2);
+  expect(text).toMatch(/parity train cannot run with/);
+  expect(text).toContain(what);
 });

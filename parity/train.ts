@@ -4,7 +4,9 @@
  * settings are those of its facts, where they say them. `--out DIR` writes all of it, and needs none of the answers.
  *
  * `--ranks N --zero S` trains on N processes of this machine, the records of each micro-batch dealt over them (one rank or the other may
- * have none), and holds the same references with the same tolerances; `--accumulate` lets each rank take its records one at a time.
+ * have none), and holds the same references with the same tolerances; `--accumulate` lets each rank take its records one at a time,
+ * `--offload optimizer|parameters` keeps these in host memory, `--shard-over M` shards among M neighbouring ranks and replicates across,
+ * and `--keep-gathered` keeps the weights of stage 3 gathered until their backward.
  */
 
 import { existsSync } from 'node:fs';
@@ -39,7 +41,7 @@ import {
   readLlavaFolder,
   samplesOf,
 } from './llava-folder.js';
-import { dealSamples, joinRanks, type Ranks, shardedStore, speaks } from './ranks.js';
+import { dealSamples, joinRanks, RANK_OPTIONS, type Ranks, shardedStore, speaks } from './ranks.js';
 import { Report } from './report.js';
 
 const settingsShape = z.object({
@@ -139,9 +141,7 @@ export function run(argv: string[]): Promise<boolean> {
 async function runTrain(argv: string[]): Promise<boolean> {
   const { path, values } = parityArguments(argv, 'train', {
     out: { type: 'string' },
-    ranks: { type: 'string', default: '1' },
-    zero: { type: 'string' },
-    accumulate: { type: 'boolean', default: false },
+    ...RANK_OPTIONS,
   });
   const ranks = await joinRanks(argv, values);
   if (ranks === 'done') return true;
@@ -215,7 +215,7 @@ async function train(
   const store =
     ranks === undefined
       ? new AccumulatingStore({ model, optimizer: new AdamW(groups, settings), ...parts })
-      : shardedStore(model, groups, settings, ranks, parts);
+      : await shardedStore(model, groups, settings, ranks, parts);
   const setup = {
     ...{ model, store, randomness },
     device: 'cpu' as const,
@@ -240,6 +240,7 @@ async function train(
     trajectory.gradient_norms.push(norm[0]!);
     trajectory.learning_rates.push(learningRate * rates(update));
   }
+  await store.settle();
   for (const segment of [...model.segments, model.head]) await store.acquire(segment, 'forward');
   const trained = new Set(chosen.map(([name]) => name));
   const rename = (name: string): string => (adapter === undefined ? name : peftName(name));

@@ -31,3 +31,16 @@ export function writeError(error: unknown, path: string, action: string): unknow
   }
   return error;
 }
+
+/** Runs something that writes; what fails is told as `writeError` does. */
+export async function writing<T>(
+  path: string,
+  action: string,
+  write: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await write();
+  } catch (error) {
+    throw writeError(error, path, action);
+  }
+}

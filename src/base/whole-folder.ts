@@ -19,6 +19,60 @@ export interface WholeFolderOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** A folder that is being written, and is nothing yet. */
+export class WholeFolder {
+  private constructor(
+    /** Of the folder as it will be. */
+    readonly path: string,
+    /** Of the empty folder to be filled. */
+    readonly temporary: string,
+    private readonly options: Required<Pick<WholeFolderOptions, 'what' | 'replace'>>,
+  ) {}
+
+  /** @throws EnvironmentError as `writeWholeFolder` */
+  static async begin(
+    target: string,
+    { what = 'folder', replace = false }: WholeFolderOptions = {},
+  ): Promise<WholeFolder> {
+    const path = resolve(target);
+    const suffix = `${process.pid}-${randomBytes(4).toString('hex')}`;
+    const folder = new WholeFolder(path, hidden(path, 'partial', suffix), { what, replace });
+    try {
+      if (!replace) await refuseExisting(path, what);
+      await mkdir(folder.temporary, { recursive: true });
+      return folder;
+    } catch (error) {
+      throw await folder.abandon(error);
+    }
+  }
+
+  /** Syncs what was written, and gives it its name. */
+  async commit(): Promise<void> {
+    const { path, temporary } = this;
+    const { what, replace } = this.options;
+    await syncAll(temporary);
+    if (replace) await putInPlace(temporary, path);
+    else {
+      // rename(2) takes the place of an empty folder, so look again.
+      await refuseExisting(path, what);
+      await rename(temporary, path);
+    }
+    await syncOne(dirname(path));
+  }
+
+  /** Removes what was written, and gives the error that ends it as it is to be told. */
+  async abandon(error: unknown): Promise<unknown> {
+    // The first fault says more than one in clearing up.
+    await rm(this.temporary, { recursive: true, force: true }).catch(() => undefined);
+    return writeError(error, this.path, `write the ${this.options.what}`);
+  }
+}
+
+/** The path of a hidden folder beside another. */
+function hidden(path: string, kind: 'partial' | 'replaced', suffix: string): string {
+  return join(dirname(path), `.${basename(path)}.${kind}-${suffix}`);
+}
+
 /**
  * Writes the folder `target`: `write` fills the empty folder whose path it gets, and nothing is visible at `target`
  * before it has returned and everything is on the disk.
@@ -29,39 +83,26 @@ export interface WholeFolderOptions {
 export async function writeWholeFolder<T>(
   target: string,
   write: (temporary: string) => T | Promise<T>,
-  { what = 'folder', replace = false, signal }: WholeFolderOptions = {},
+  { signal, ...options }: WholeFolderOptions = {},
 ): Promise<T> {
-  const path = resolve(target);
-  const beside = join(dirname(path), `.${basename(path)}`);
-  const suffix = `${process.pid}-${randomBytes(4).toString('hex')}`;
-  const temporary = `${beside}.partial-${suffix}`;
+  signal?.throwIfAborted();
+  const folder = await WholeFolder.begin(target, options);
   try {
+    const result = await write(folder.temporary);
     signal?.throwIfAborted();
-    if (!replace) await refuseExisting(path, what);
-    await mkdir(temporary, { recursive: true });
-    const result = await write(temporary);
-    signal?.throwIfAborted();
-    await syncAll(temporary);
-    if (replace) await putInPlace(temporary, path, `${beside}.replaced-${suffix}`);
-    else {
-      // rename(2) takes the place of an empty folder, so look again.
-      await refuseExisting(path, what);
-      await rename(temporary, path);
-    }
-    await syncOne(dirname(path));
+    await folder.commit();
     return result;
   } catch (error) {
-    // The first fault says more than one in clearing up.
-    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
-    throw writeError(error, path, `write the ${what}`);
+    throw await folder.abandon(error);
   }
 }
 
-async function putInPlace(temporary: string, path: string, old: string): Promise<void> {
+async function putInPlace(temporary: string, path: string): Promise<void> {
   if (!(await exists(path))) {
     await rename(temporary, path);
     return;
   }
+  const old = hidden(path, 'replaced', randomBytes(4).toString('hex'));
   await rename(path, old);
   try {
     await rename(temporary, path);

@@ -33,6 +33,11 @@ export function indexValue(text: string): number {
   return value;
 }
 
+/** @throws InvalidArgumentError for what is neither a whole number from 1 nor `gpus` */
+export function nprocValue(text: string): number | 'gpus' {
+  return text === 'gpus' ? text : countValue(text);
+}
+
 const DTYPES: Readonly<Record<string, DType>> = {
   bf16: 'bfloat16',
   bfloat16: 'bfloat16',

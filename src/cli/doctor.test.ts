@@ -1,10 +1,22 @@
+import { execFile } from 'node:child_process';
 import { tmpdir } from 'node:os';
-import { describe, expect, it } from 'vitest';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, it, vi } from 'vitest';
 
+import { packageRoot } from '../base/native-path.js';
 import { describeHealth } from './doctor.js';
-import { examine, type Fault, type Health, type SetupCheck, type TorchAnswer } from './health.js';
+import {
+  examine,
+  type Fault,
+  type Health,
+  type LinkPlan,
+  type SetupCheck,
+  type TorchAnswer,
+} from './health.js';
 
 const GIB = 2 ** 30;
+const execute = promisify(execFile);
 
 const CHECK: SetupCheck = {
   record: {
@@ -162,6 +174,51 @@ describe('patina doctor', () => {
       'processes Gloo does not work (no loopback); no several GPUs: there is no GPU that libtorch can use\n',
     );
     expect(describeHealth(await health({}, LOAD_FAULT))).toContain('processes not known\n');
+  });
+
+  describe('links', () => {
+    const [gpu] = FACTS.cuda!.devices;
+    const two = { ...FACTS, cuda: { ...FACTS.cuda!, devices: [gpu!, { ...gpu!, index: 1 }] } };
+    const speeds = { allGather: 251e9, reduceScatter: 24.83e9, allReduce: 1.2e9 };
+    const ask = (facts: TorchAnswer, links: boolean, fault?: Omit<Fault, 'severity'>) => {
+      const askLinks = vi.fn((plan: LinkPlan) => Promise.resolve(fault ?? { ...plan, ...speeds }));
+      const found = examine({
+        ...{ root: tmpdir(), links, askLinks },
+        askSetup: () => Promise.resolve(CHECK),
+        askTorch: () => Promise.resolve(facts),
+      });
+      return found.then((result) => ({ ...result, asked: askLinks.mock.calls.flat() }));
+    };
+
+    it('are measured between several GPUs, or where somebody wants it', async () => {
+      const noNccl = { ...two, processGroups: { gloo: null, nccl: 'no headers' } };
+      expect((await ask(two, false)).asked).toEqual([{ backend: 'nccl', ranks: 2 }]);
+      expect((await ask(FACTS, false)).asked).toEqual([]);
+      expect((await ask(FACTS, true)).asked).toEqual([{ backend: 'gloo', ranks: 2 }]);
+      expect((await ask(noNccl, false)).asked).toEqual([]);
+    });
+
+    it('are told in bytes per second of each collective', async () => {
+      const found = await ask(two, false);
+      expect(found.links).toEqual({ backend: 'nccl', ranks: 2, ...speeds });
+      expect(describeHealth(found)).toContain(
+        '\nlinks     2 GPUs over NCCL: all-gather 251 GB/s, reduce-scatter 24.8 GB/s, all-reduce 1.20 GB/s\n',
+      );
+    });
+
+    it('are measured by real processes', async () => {
+      const patina = join(packageRoot(), 'bin', 'patina.js');
+      const { stdout } = await execute(process.execPath, [patina, 'doctor', '--links']);
+      expect(stdout).toMatch(/^links {5}\d+ .* over (Gloo|NCCL): all-gather [\d.]+ .*GB\/s$/m);
+    });
+
+    it('that fail are a warning', async () => {
+      const fault = { code: 'E_LINKS', message: 'fail', hint: 'Look.', command: 'nvidia-smi topo' };
+      const found = await ask(two, false, fault);
+      expect(found).toMatchObject({ ok: true, links: null });
+      expect(found.faults).toEqual([{ severity: 'warning', ...fault }]);
+      expect(describeHealth(found)).not.toContain('links');
+    });
   });
 
   it('asks the real set-up', async () => {

@@ -1,25 +1,27 @@
 /** `patina doctor`: what Patina runs on, and for each fault the command that mends it. */
 import { formatBytes } from '../base/format.js';
 import { jsonText } from '../base/json-text.js';
-import { examine, type Fault, type Health, type Origin } from './health.js';
+import { examine, LINK_NAMES, type Fault, type Health, type Origin } from './health.js';
 import type { Session } from './session.js';
 
 export interface DoctorFlags {
   json?: boolean;
+  links?: boolean;
 }
 
 export async function doctorCommand(
-  { json = false }: DoctorFlags,
+  { json = false, links = false }: DoctorFlags,
   session: Session,
 ): Promise<void> {
-  const health = await examine();
+  const health = await examine({ links });
   session.stdout.write(json ? jsonText(health) : describeHealth(health));
   if (!health.ok) session.exitCode = 3;
 }
 
 /** The report as text: a line for each fact, then the faults. */
 export function describeHealth(health: Health): string {
-  const { node, libtorch, addon, gpus, driver, processGroups, memory, disk, faults } = health;
+  const { node, libtorch, addon, gpus, driver, processGroups, links, memory, disk, faults } =
+    health;
   const facts: [string, string][] = [
     ['Node', `${node.version} (${node.platform})`],
     ['libtorch', libtorch === null ? 'none' : describeLibtorch(libtorch)],
@@ -32,6 +34,7 @@ export function describeHealth(health: Health): string {
       : gpus.map((gpu, index): [string, string] => [`GPU ${index}`, describeGpu(gpu)])),
     ['driver', driver === null ? 'none' : describeDriver(driver)],
     ['processes', processGroups === null ? 'not known' : describeProcessGroups(processGroups)],
+    ...(links === null ? [] : [['links', describeLinks(links)] satisfies [string, string]]),
     ['memory', `${formatBytes(memory.freeBytes)} free of ${formatBytes(memory.totalBytes)}`],
     ['disk', `${formatBytes(disk.freeBytes)} free at ${disk.folder}`],
   ];
@@ -68,6 +71,17 @@ function describeDriver(driver: NonNullable<Health['driver']>): string {
 function describeProcessGroups({ gloo, nccl }: NonNullable<Health['processGroups']>): string {
   const cpus = gloo === null ? 'Gloo works' : `Gloo does not work (${gloo})`;
   return `${cpus}; ${nccl === null ? 'NCCL is there for several GPUs' : `no several GPUs: ${nccl}`}`;
+}
+
+function describeLinks(links: NonNullable<Health['links']>): string {
+  const { backend, ranks, allGather, reduceScatter, allReduce } = links;
+  const speeds = Object.entries({
+    'all-gather': allGather,
+    'reduce-scatter': reduceScatter,
+    'all-reduce': allReduce,
+  }).map(([name, speed]) => `${name} ${(speed / 1e9).toPrecision(3)} GB/s`);
+  const what = backend === 'nccl' ? 'GPUs' : 'processes on the CPU';
+  return `${ranks} ${what} over ${LINK_NAMES[backend]}: ${speeds.join(', ')}`;
 }
 
 function describeFault({ severity, message, code, hint, command }: Fault): string {

@@ -2,13 +2,14 @@
 import { execFile } from 'node:child_process';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 import { freeBytes } from '../base/disk-space.js';
 import { EnvironmentError } from '../base/errors.js';
 import { formatBytes } from '../base/format.js';
 import { packageRoot } from '../base/native-path.js';
-import type { Backends } from '../parallel/index.js';
+import type { Backends, LinkSpeeds } from '../parallel/index.js';
 import type { TorchFacts } from '../torch/index.js';
 
 /** Something that is wrong, and how to mend it. */
@@ -49,6 +50,8 @@ export interface Health {
   driver: null | { version: string; supports: string | null; builtFor: string | null };
   /** Why processes cannot work together, between CPUs (Gloo) and between GPUs (NCCL); null: they can. */
   processGroups: Backends | null;
+  /** How fast tensors move between processes here; null: not measured, or a fault tells why not. */
+  links: LinkSpeeds | null;
   memory: { totalBytes: number; freeBytes: number };
   disk: { folder: string; freeBytes: number };
   faults: Fault[];
@@ -82,19 +85,28 @@ export async function examine({
   root = packageRoot(),
   askSetup = runSetupCheck,
   askTorch = runTorchFacts,
+  askLinks = runLinks,
+  links: wanted = false,
 }: {
   root?: string;
+  /** Measure the links even where there are no two GPUs: between two processes on the CPU. @default false */
+  links?: boolean;
   askSetup?: (root: string) => Promise<SetupCheck>;
   askTorch?: () => Promise<TorchAnswer | SetupFault>;
+  askLinks?: (plan: LinkPlan) => Promise<LinkSpeeds | SetupFault>;
 } = {}): Promise<Health> {
   const check = await askSetup(root);
   const answer = check.record === null ? null : await askTorch();
   const facts = answer === null || 'code' in answer ? null : answer;
   const loadFault = answer !== null && 'code' in answer ? answer : null;
+  const plan = linkPlan(facts, wanted);
+  const measured = plan && (await askLinks(plan));
+  const linkFault = measured !== null && 'code' in measured ? measured : null;
   const disk = { folder: root, freeBytes: await freeBytes(root) };
   const faults = [
     ...setupFaults(check, loadFault),
     ...gpuFaults(check, facts),
+    ...(linkFault === null ? [] : [{ severity: 'warning' as const, ...linkFault }]),
     ...(disk.freeBytes < LOW_DISK_BYTES ? [lowDisk(disk)] : []),
   ];
   return {
@@ -118,6 +130,7 @@ export async function examine({
       builtFor: facts?.cuda?.runtime ?? null,
     },
     processGroups: facts?.processGroups ?? null,
+    links: measured !== null && 'backend' in measured ? measured : null,
     memory: {
       totalBytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),
       freeBytes: process.availableMemory(),
@@ -125,6 +138,21 @@ export async function examine({
     disk,
     faults,
   };
+}
+
+/** Between which processes links are measured. */
+export interface LinkPlan {
+  readonly backend: LinkSpeeds['backend'];
+  readonly ranks: number;
+}
+
+/** All GPUs where there are several, else two processes on the CPU where somebody wants it. */
+function linkPlan(facts: TorchAnswer | null, wanted: boolean): LinkPlan | null {
+  if (facts === null) return null;
+  const { cuda, processGroups } = facts;
+  const ranks = cuda?.devices.length ?? 0;
+  if (ranks > 1 && processGroups.nccl === null) return { backend: 'nccl', ranks };
+  return wanted ? { backend: 'gloo', ranks: 2 } : null;
 }
 
 /** GPUs as libtorch sees them, else as the system tells of them. */
@@ -258,3 +286,30 @@ async function runTorchFacts(): Promise<TorchAnswer | SetupFault> {
     };
   }
 }
+
+/** Milliseconds that measuring the links may take, the start of the processes included. */
+const LINKS_LIMIT = 20_000;
+
+async function runLinks({ backend, ranks }: LinkPlan): Promise<LinkSpeeds | SetupFault> {
+  const program = fileURLToPath(new URL('../parallel/links-main.js', import.meta.url));
+  try {
+    const { stdout } = await runFile(process.execPath, [program, backend, `${ranks}`], {
+      timeout: LINKS_LIMIT,
+    });
+    return JSON.parse(stdout) as LinkSpeeds;
+  } catch (error) {
+    const { killed, stderr } = error as { killed?: boolean; stderr?: string };
+    const reason = killed
+      ? `they have not ended within ${LINKS_LIMIT / 1000} s`
+      : stderr?.trim() || (error as Error).message;
+    return {
+      code: 'E_LINKS',
+      message: `${ranks} processes that work together over ${LINK_NAMES[backend]} fail: ${reason}`,
+      hint: 'Training on several would fail likewise; the command shows how they are connected.',
+      command: backend === 'nccl' ? 'nvidia-smi topo -m' : 'ip addr show lo',
+    };
+  }
+}
+
+/** What a user knows backends as. */
+export const LINK_NAMES = { gloo: 'Gloo', nccl: 'NCCL' } as const;

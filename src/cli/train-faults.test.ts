@@ -681,7 +681,7 @@ describe.skipIf(!canMount())('a disk that is full', () => {
         for await (const event of train(recipe)) {
           if (event.type === 'start') run = event.run;
           // Room for the logs, none for a checkpoint.
-          if (event.type === 'update' && event.update === 3) writeFileSync(filler, Buffer.alloc(free() - 65536));
+          if (event.type === 'checkpoint') writeFileSync(filler, Buffer.alloc(free() - 65536));
         }
       } catch ({ code, exitCode, message }) { failure = { code, exitCode, message }; }
       const left = readdirSync(join(run, 'checkpoints'));

@@ -2,17 +2,23 @@
 import { resolve } from 'node:path';
 
 import { UsageError } from '../base/errors.js';
+import type { Recipe } from '../config/index.js';
+import { isCommon, placeFromEnvironment } from '../parallel/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
   listRuns,
+  refuseOneGpu,
   resumeRun,
   train,
   type TrainEvent,
   type TrainOptions,
 } from '../train/index.js';
+import { launchTraining, needsLaunch, ranksHere } from './launch-training.js';
+import { exitCodeOf, printError } from './print-error.js';
 import type { Session } from './session.js';
 import { drawIfNeeded } from './quickstart-data.js';
+import { RankLog } from './rank-log.js';
 import { watchTraining } from './watch-training.js';
 
 export interface TrainFlags {
@@ -20,6 +26,7 @@ export interface TrainFlags {
   data?: string;
   limit?: number;
   resume?: string | true;
+  nproc?: number | 'gpus';
   maxUpdates?: number;
   dryRun?: boolean;
   changedBase?: boolean;
@@ -28,7 +35,7 @@ export interface TrainFlags {
 
 export async function trainCommand(
   recipe: string | undefined,
-  { set = [], data, limit, resume, maxUpdates, dryRun, changedBase, json = false }: TrainFlags,
+  { set = [], data, limit, nproc, ...flags }: TrainFlags,
   session: Session,
 ): Promise<void> {
   const sets = [
@@ -36,20 +43,94 @@ export async function trainCommand(
     ...(data === undefined ? [] : [`data.sources=${JSON.stringify([data])}`]),
     ...(limit === undefined ? [] : [`data.limit=${limit}`]),
   ];
+  const asked = { ...flags, set: sets };
+  if (nproc !== undefined) {
+    const processes = ranksHere(nproc);
+    if (needsLaunch(processes)) {
+      // What is wrong with the command is said once, here.
+      const work = await session.inOrder((signal) => findWork(recipe, asked, session, signal));
+      if ('begins' in work) refuseOneGpu(work.begins.device, processes);
+      if (session.exitCode === 0) {
+        const args = argumentsOf(recipe, asked, work);
+        await launchTraining(args, { processes, session });
+      }
+      return;
+    }
+  }
+  const { rank } = placeFromEnvironment();
+  if (rank === 0) await watch(recipe, asked, session);
+  else await watchBeside(rank, recipe, asked, session);
+}
+
+type Asked = Omit<TrainFlags, 'set' | 'data' | 'limit' | 'nproc'> & { readonly set: string[] };
+
+/** What there is to train: a recipe, or the folder of a run to go on with. */
+type Work = { readonly begins: Recipe } | { readonly goesOn: string };
+
+async function findWork(
+  recipe: string | undefined,
+  { set, resume }: Asked,
+  session: Session,
+  signal: AbortSignal,
+): Promise<Work> {
+  if (resume !== undefined) return { goesOn: await runToResume(recipe, resume, set) };
+  if (recipe === undefined) throw noRecipe();
+  const begins = await findRecipe(recipe, { set });
+  await drawIfNeeded(begins, session, signal);
+  return { begins };
+}
+
+async function watch(
+  recipe: string | undefined,
+  asked: Asked,
+  session: Session,
+  onEvent?: (event: TrainEvent) => void,
+): Promise<void> {
+  const { maxUpdates, dryRun, changedBase, set, json = false } = asked;
   const open = async (
     signal: AbortSignal,
     onDownload: TrainOptions['onDownload'],
   ): Promise<AsyncIterable<TrainEvent>> => {
     const options = { maxUpdates, dryRun, changedBase, signal, onDownload };
-    if (resume !== undefined) {
-      return resumeRun(await runToResume(recipe, resume, sets), { ...options, set: sets });
-    }
-    if (recipe === undefined) throw noRecipe();
-    const found = await findRecipe(recipe, { set: sets });
-    await drawIfNeeded(found, session, signal);
-    return train(found, options);
+    const work = await findWork(recipe, asked, session, signal);
+    return 'begins' in work
+      ? train(work.begins, options)
+      : resumeRun(work.goesOn, { ...options, set });
   };
-  await watchTraining(open, { session, json });
+  await watchTraining(open, { session, json, onEvent });
+}
+
+/** A rank other than the first: what it says goes into its log. */
+async function watchBeside(
+  rank: number,
+  recipe: string | undefined,
+  asked: Asked,
+  session: Session,
+): Promise<void> {
+  const log = new RankLog(rank);
+  try {
+    await watch(recipe, { ...asked, json: false }, log.within(session), (event) => {
+      if (event.type === 'start' && event.run !== null) log.open(event.run);
+    });
+  } catch (error) {
+    session.exitCode = exitCodeOf(error);
+    if (log.isOpen) printError(error, log);
+    else if (!isCommon(error)) throw error;
+  }
+}
+
+/** The arguments of `patina` with which each rank does the work. */
+function argumentsOf(recipe: string | undefined, asked: Asked, work: Work): string[] {
+  const { set, maxUpdates, dryRun, changedBase, json } = asked;
+  return [
+    'train',
+    ...('begins' in work ? [recipe!] : [`--resume=${work.goesOn}`]),
+    ...set.flatMap((each) => ['--set', each]),
+    ...(maxUpdates === undefined ? [] : ['--max-updates', `${maxUpdates}`]),
+    ...(dryRun === true ? ['--dry-run'] : []),
+    ...(changedBase === true ? ['--changed-base'] : []),
+    ...(json === true ? ['--json'] : []),
+  ];
 }
 
 async function runToResume(

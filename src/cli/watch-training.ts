@@ -3,13 +3,14 @@ import type { HubEvent } from '../base/hub/resolve.js';
 import { jsonLine } from '../base/json-text.js';
 import type { EndEvent, TrainEvent } from '../train/index.js';
 import { LoadProgress } from './load-progress.js';
-import type { Session } from './session.js';
+import { INTERRUPTED, type Session } from './session.js';
 import { openTrainView, type ViewOptions } from './train-view/train-view.js';
 
 export interface WatchOptions extends ViewOptions {
   session: Session;
   /** Print events as lines of JSON to standard output, and nothing else. @default false */
   json?: boolean;
+  onEvent?: ((event: TrainEvent) => void) | undefined;
 }
 
 /**
@@ -23,7 +24,7 @@ export async function watchTraining(
     signal: AbortSignal,
     onDownload: (event: HubEvent) => void,
   ) => AsyncIterable<TrainEvent> | Promise<AsyncIterable<TrainEvent>>,
-  { session, json = false, ...options }: WatchOptions,
+  { session, json = false, onEvent, ...options }: WatchOptions,
 ): Promise<EndEvent | undefined> {
   const { columns } = process.stderr;
   const view = openTrainView(session.stderr, { ...(columns > 0 && { columns }), ...options });
@@ -44,6 +45,7 @@ export async function watchTraining(
         progress.end();
         if (json) session.stdout.write(jsonLine(event));
         else view.show(event);
+        onEvent?.(event);
         if (event.type === 'end') end = event;
       }
     } catch (error) {
@@ -54,6 +56,7 @@ export async function watchTraining(
     }
     return end;
   });
+  if (end?.reason === 'interrupted') session.exitCode = INTERRUPTED; // perhaps on another rank
   if (end?.reason === 'finished' || end?.reason === 'early-stopped') session.exitCode = 0;
   return end;
 }

@@ -40,6 +40,8 @@ export interface RecipeInput {
   learningRateRule?: 'keep' | 'linear' | 'sqrt' | undefined;
   /** What is kept for the backward pass. */
   memory?: MemoryInput | undefined;
+  /** What several processes, one for each GPU, share out. */
+  parallel?: ParallelInput | undefined;
   /** Loss on data that is not learnt from. */
   validation?: ValidationInput | undefined;
   /** Questions that the model answers while it learns. */
@@ -419,11 +421,44 @@ export interface MemoryInput {
         decoder?: number | undefined;
       }
     | undefined;
+  /** GiB of a device that a process may allocate, where others need the rest. All if left out. */
+  limit?: number | undefined;
   /**
    * Supervised tokens for which logits are held at the same time.
    * @default 1024
    */
   lossChunk?: number | undefined;
+}
+
+export interface ParallelInput {
+  /**
+   * What each process keeps a share of alone (ZeRO): nothing (0), optimizer states (1),
+   * gradients too (2), weights too (3).
+   * @default 0
+   */
+  zero?: 0 | 1 | 2 | 3 | undefined;
+  /**
+   * Number of neighbouring processes that make a whole of their shares, such as those of one
+   * machine. All if left out.
+   */
+  shardOver?: number | undefined;
+  /**
+   * What lies in host memory: optimizer states, with which the CPU updates, or with `zero` 3
+   * the weights too.
+   * @default "none"
+   */
+  offload?: 'none' | 'optimizer' | 'parameters' | undefined;
+  /**
+   * Type in which gradients are summed over processes. fp32 if left out and master weights are
+   * fp32, else bf16.
+   */
+  reduction?: 'fp32' | 'bf16' | undefined;
+  /**
+   * Whether weights that were gathered for the forward pass are freed until the backward pass,
+   * with `zero` 3.
+   * @default true
+   */
+  reshardAfterForward?: boolean | undefined;
 }
 
 export interface ValidationInput {
@@ -481,6 +516,11 @@ export interface CheckpointsInput {
    * @default 500
    */
   everyUpdates?: number | undefined;
+  /**
+   * Whether training goes on while one is written, from a copy in host memory.
+   * @default true
+   */
+  background?: boolean | undefined;
   /**
    * How many of the newest are kept.
    * @default 2

@@ -13,7 +13,7 @@ import { availableParallelism } from 'node:os';
 import type { Recipe } from '../config/schema/recipe.js';
 import type { InputFacts } from '../models/sample.js';
 import type { Rgb } from './image/normalise.js';
-import { loadUpdates, type UpdateData } from './loading/batches.js';
+import { loadUpdates, type Exchange, type UpdateData } from './loading/batches.js';
 import { InlineExecutor, type Executor } from './loading/executor.js';
 import { WorkerPool } from './loading/worker-pool.js';
 import {
@@ -41,6 +41,8 @@ export interface OpenDatasetOptions extends FindOptions {
   context?: number | undefined;
   /** The colour that pads images. @default CLIP's */
   background?: Rgb | undefined;
+  /** Processes of this run on this machine, which share its cores. @default 1 */
+  processes?: number | undefined;
 }
 
 export interface SourceFacts {
@@ -56,6 +58,8 @@ export interface SourceFacts {
 export interface UpdatesOptions extends Batching {
   /** @default 0 */
   rank?: number | undefined;
+  /** What several ranks tell each other by. */
+  exchange?: Exchange | undefined;
   /** Cursor of a run to go on with. @default the beginning */
   from?: unknown;
   /** How many updates; epochs follow one another. @default without end */
@@ -109,23 +113,21 @@ export class Dataset {
    *
    * @throws DataError E_CURSOR; errors of `loadUpdates`
    */
-  updates({ from, count, signal, ...options }: UpdatesOptions): AsyncGenerator<UpdateData, void> {
+  updates({ from, count, until, ...options }: UpdatesOptions): AsyncGenerator<UpdateData, void> {
     const order = this.#order;
     const start = from === undefined ? undefined : readCursor(from, order, this.recordsPerEpoch);
-    const plans = planUpdates(this.#sampler(options), { ...options, from: start });
-    return this.#load(count === undefined ? plans : take(plans, count), order, options, signal);
+    const plans = planUpdates(this.#sampler(options), { ...options, until, from: start });
+    return this.#load(count === undefined ? plans : take(plans, count), options);
   }
 
   /** The validation records, once, in the order of their files. */
-  validation({
-    signal,
-    ...batching
-  }: Omit<UpdatesOptions, 'from' | 'count' | 'until'>): AsyncGenerator<UpdateData, void> {
+  validation(
+    options: Omit<UpdatesOptions, 'from' | 'count' | 'until'>,
+  ): AsyncGenerator<UpdateData, void> {
     const populations = [{ records: this.#parts.validation, weight: 1 }];
     const sampler = new Sampler({ populations, seed: 0, shuffle: false });
-    const count = Math.ceil(sampler.recordsPerEpoch / recordsPerUpdate(batching));
-    const plans = take(planUpdates(sampler, batching), count);
-    return this.#load(plans, this.#order, batching, signal);
+    const count = Math.ceil(sampler.recordsPerEpoch / recordsPerUpdate(options));
+    return this.#load(take(planUpdates(sampler, options), count), options);
   }
 
   /** Ends the threads. */
@@ -139,16 +141,15 @@ export class Dataset {
 
   #load(
     plans: Iterator<PlannedUpdate, void>,
-    order: OrderFacts,
-    { worldSize = 1 }: Batching,
-    signal: AbortSignal | undefined,
+    { batchSize, worldSize = 1, rank, exchange, signal }: UpdatesOptions,
   ): AsyncGenerator<UpdateData, void> {
     return loadUpdates(plans, {
       executor: this.#executor,
       badRecords: this.#recipe.data.badRecords,
-      order,
-      needsUsable: worldSize === 1,
-      signal,
+      order: this.#order,
+      cut: { batchSize, worldSize },
+      lengths: this.#parts.lengths,
+      ...{ rank, exchange, signal },
     });
   }
 
@@ -187,7 +188,7 @@ interface Parts {
  */
 export async function openDataset(
   recipe: DataRecipe,
-  { tokenizer, input, context, background, ...options }: OpenDatasetOptions,
+  { tokenizer, input, context, background, processes = 1, ...options }: OpenDatasetOptions,
 ): Promise<Dataset> {
   const { data, text, image, validation } = recipe;
   const sources = await openCatalog(data.sources, options);
@@ -202,7 +203,7 @@ export async function openDataset(
     files: [...sources, ...apart].flatMap(({ files }) => files),
     ...{ tokenizer, text, image, input, context, background },
   };
-  const threads = data.workers === 'auto' ? automaticThreads() : data.workers;
+  const threads = data.workers === 'auto' ? automaticThreads(processes) : data.workers;
   const executor =
     threads === 0 ? await InlineExecutor.open(spec) : await WorkerPool.open(spec, { threads });
   try {
@@ -217,9 +218,9 @@ export async function openDataset(
   }
 }
 
-/** One core is the step's own; more than four have not been of use to one GPU. */
-function automaticThreads(): number {
-  return Math.min(4, Math.max(1, availableParallelism() - 1));
+/** Of a process's cores one is the step's own; more than four have not been of use to one GPU. */
+function automaticThreads(processes: number): number {
+  return Math.min(4, Math.max(1, Math.floor(availableParallelism() / processes) - 1));
 }
 
 function splitRecords(

@@ -20,7 +20,7 @@ export { decodeImage, type DecodeOptions } from './image/decode.js';
 export { fitImage, type FitMode, type FitOptions } from './image/fit.js';
 export { readImage } from './image/read-image.js';
 export { ImageError, type ImageLimits, type Reading, type RgbImage } from './image/rgb-image.js';
-export type { UpdateData } from './loading/batches.js';
+export type { Exchange, OddSample, ShareFacts, UpdateData } from './loading/batches.js';
 export { chooseTemplate, loadFormat, type TemplateChoice } from './loading/load-format.js';
 export type { DataCounts, MicroBatch } from './loading/micro-batch.js';
 export type { LoadedSample } from './loading/record-loader.js';

@@ -44,14 +44,14 @@ test('packs samples on one axis and says where everything is', () => {
   });
 });
 
-test('a record has its own position in the effective batch, or is counted from that of the first', () => {
+test('a record has its own position in the effective batch, or counts in this one', () => {
   scope(() => {
     const text: Sample = { inputIds: [7, 8], labels: [7, 8], images: [] };
     const seen: Sample = { inputIds: [-200, -200], labels: [-100, 1], images: [picture(1)] };
     const samples = [text, { ...seen, position: 40 }, seen];
-    const { places, images } = makeBatch(samples, input, { firstPosition: 5 });
-    expect(places.records.toArray()).toEqual([5, 5, 40, 40, 7, 7]);
-    expect(images!.places.records.toArray()).toEqual([40, 7]);
+    const { places, images } = makeBatch(samples, input);
+    expect(places.records.toArray()).toEqual([0, 0, 40, 40, 2, 2]);
+    expect(images!.places.records.toArray()).toEqual([40, 2]);
     expect(images!.places.indices.toArray()).toEqual([0, 0]);
   });
 });

@@ -50,8 +50,6 @@ export interface Batch {
 export interface BatchOptions {
   /** @default 'cpu' */
   device?: Device;
-  /** Position in the effective batch of the first sample; each says its own where it has one. @default 0 */
-  firstPosition?: number;
 }
 
 /**
@@ -63,9 +61,9 @@ export interface BatchOptions {
 export function makeBatch(
   samples: readonly Sample[],
   input: InputFacts,
-  { device = 'cpu', firstPosition = 0 }: BatchOptions = {},
+  { device = 'cpu' }: BatchOptions = {},
 ): Batch {
-  const packed = pack(samples, input, firstPosition);
+  const packed = pack(samples, input);
   const { ids, positions, records, imagePositions, imageRecords, imageIndices } = packed;
   const { supervised, targets } = packed;
   const images = samples.flatMap((sample) => sample.images);
@@ -126,7 +124,7 @@ interface Packed {
   readonly targets: number[];
 }
 
-function pack(samples: readonly Sample[], input: InputFacts, firstPosition: number): Packed {
+function pack(samples: readonly Sample[], input: InputFacts): Packed {
   const packed: Packed = {
     lengths: [],
     ids: [],
@@ -140,7 +138,7 @@ function pack(samples: readonly Sample[], input: InputFacts, firstPosition: numb
   };
   samples.forEach((sample, index) => {
     checkSample(sample, index, input);
-    const { inputIds, labels, images, position = firstPosition + index } = sample;
+    const { inputIds, labels, images, position = index } = sample;
     const start = packed.ids.length;
     for (let t = 0; t < inputIds.length; t++) {
       const isImage = inputIds[t] === input.image?.tokenId;

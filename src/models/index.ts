@@ -53,7 +53,8 @@ export {
   type LocateOptions,
 } from './provenance/locate.js';
 export * from './provenance/provenance.js';
-export { placeTensors, type Placement, type PlaceOptions } from './load/place.js';
+export { placeTensors, type Refill, type Placement, type PlaceOptions } from './load/place.js';
+export * from './load/sources.js';
 export * from './load/stored-dtype.js';
 export * from './load/tensor-file.js';
 export * from './load/unused-choices.js';

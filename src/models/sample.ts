@@ -20,7 +20,7 @@ export interface Sample {
   readonly labels: ArrayLike<number>;
   /** In the order of their places. */
   readonly images: readonly ImagePixels[];
-  /** Among the records of its effective batch, which dropout masks depend on. @default as `makeBatch` counts them */
+  /** Among the records of its effective batch, which dropout masks depend on. @default its index in the batch */
   readonly position?: number;
 }
 

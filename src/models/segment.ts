@@ -150,3 +150,8 @@ export interface SegmentedModel extends Module {
   /** What the segments read of a batch. @throws DataError `E_SLIDING_WINDOW` for sequences over the model's window. */
   inputs(batch: Batch): TrainingInputs;
 }
+
+/** Lays weights that training multiplies by as one side by side in memory; no parameter becomes another. */
+export function laySideBySide({ segments }: Pick<SegmentedModel, 'segments'>): void {
+  for (const { byHand } of segments) byHand?.laySideBySide();
+}

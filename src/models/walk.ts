@@ -22,7 +22,7 @@ export interface Residency {
   /** The segment will run next but one: its parameters may begin to travel. */
   prefetch(segment: SegmentBase): void;
   /** The segment has run: its parameters may go until it is acquired again. */
-  release(segment: SegmentBase): Pause;
+  release(segment: SegmentBase, phase: Phase): Pause;
 }
 
 /** Everything stays where it is. */
@@ -47,7 +47,7 @@ export function* walk<S extends SegmentBase>(
     const coming = segments[i + 1] ?? next;
     if (coming !== undefined) residency.prefetch(coming);
     visit(segment, i);
-    yield residency.release(segment);
+    yield residency.release(segment, phase);
   }
 }
 

@@ -110,16 +110,21 @@ export abstract class Module {
    * Draws new values on `device` for every parameter that is still on meta, in order of registration, and places the
    * buffers.
    */
-  initialize(device: Device, { generator, std = 0.02 }: InitializeOptions): void {
+  initialize(device: Device, options: InitializeOptions): void {
     for (const [, module] of this.namedModules()) {
-      for (const [name, { tensor, initializer }] of module.#parameters) {
-        if (tensor.device !== 'meta') continue;
-        const filled = empty(tensor.shape, { dtype: tensor.dtype, device });
-        initializer(filled, { generator, std });
-        module.load(name, filled);
+      for (const [name, { tensor }] of module.#parameters) {
+        if (tensor.device === 'meta') module.load(name, module.draw(name, device, options));
       }
     }
     this.placeBuffers(device);
+  }
+
+  /** New values on `device` for the parameter `name`, as `initialize` draws them; it stays as it is. */
+  draw(name: string, device: Device, { generator, std = 0.02 }: InitializeOptions): Tensor {
+    const { tensor, initializer } = this.#find(name)!;
+    const drawn = empty(tensor.shape, { dtype: tensor.dtype, device });
+    initializer(drawn, { generator, std });
+    return drawn;
   }
 
   /** Frees every tensor of the tree. */

@@ -17,13 +17,19 @@ export function asOne(matrices: readonly Tensor[]): Tensor | null {
   return first.asStrided([(end - start) / columns, columns], [columns, 1], start);
 }
 
-/** Moves matrices to where they lie side by side, each remaining the tensor that it is. Those that do not fit stay. */
+/**
+ * Moves matrices to where they lie side by side, each remaining the tensor that it is. All stay where they do not fit, or where one
+ * shares its memory with others, which is how sharding places them.
+ */
 export function laySideBySide(matrices: readonly Tensor[]): void {
   const [first] = matrices as [Tensor, ...Tensor[]];
-  if (!matrices.every((matrix) => fit(first, matrix))) return;
+  const mayMove = (matrix: Tensor): boolean =>
+    fit(first, matrix) &&
+    matrix.requiresGrad === first.requiresGrad &&
+    matrix.storageBytes === matrix.bytes;
+  if (!matrices.every(mayMove)) return;
   noGrad(() =>
     scope(() => {
-      if (asOne(matrices) !== null) return;
       const { dtype, device } = first;
       const rows = matrices.reduce((sum, { shape }) => sum + shape[0]!, 0);
       const columns = first.shape[1]!;

@@ -46,10 +46,7 @@ function optimizerOf(parameter: Tensor, options: AdamWOptions = {}): AdamW {
 /** A key for each update and name. */
 const roundingOf =
   (update: number) =>
-  (name: string): CounterKey => [
-    update,
-    Buffer.from(`${name}    `).readUInt32LE(),
-  ];
+  (name: string): CounterKey => [update, Buffer.from(`${name}    `).readUInt32LE()];
 
 const update = (gradient: Tensor, more: Partial<AdamWUpdate> = {}): AdamWUpdate => ({
   gradients: new Map([['w', gradient]]),
@@ -234,3 +231,22 @@ test('a parameter in two groups is refused, and nothing leaks', () => {
   });
   expect(liveTensors()).toBe(before);
 });
+
+test.each<AdamWOptions>([{}, { states: 'bfloat16' }])(
+  'takes a gradient by its values, however it lies in memory (%j)',
+  (options) => {
+    scope(() => {
+      const gradient = randn([4, 3, 2, 2]);
+      const lying = gradient.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+      expect(lying.strides).not.toEqual(gradient.strides);
+      const [straight, permuted] = [gradient, lying].map((each) => {
+        const weight = zeros([4, 3, 2, 2]);
+        const optimizer = optimizerOf(weight, options);
+        optimizer.update(update(each));
+        optimizer.dispose();
+        return weight.toArray();
+      });
+      expect(permuted).toEqual(straight);
+    });
+  },
+);

@@ -61,8 +61,8 @@ export interface AdamWUpdate {
   readonly scheduleFactor: number;
   /** What the sums are divided by; a device scalar, fp32. */
   readonly divisor: Tensor;
-  /** 1 to leave everything as it is; a device scalar, fp32. */
-  readonly foundInf: Tensor;
+  /** 1 to leave everything as it is; a device scalar, fp32. `null`: it is known to be finite. */
+  readonly foundInf: Tensor | null;
   /** Key of the stochastic rounding of a tensor, by its name in `state`, or the parameter's own. */
   readonly rounding?: (name: string) => CounterKey;
 }
@@ -128,16 +128,13 @@ export class AdamW {
   update({ gradients, scheduleFactor, divisor, foundInf, rounding }: AdamWUpdate): void {
     noGrad(() =>
       scope(() => {
-        const taken = foundInf.neg().add(1);
+        const taken = foundInf?.neg().add(1);
         for (const group of this.groups) {
           const names = [...group.parameters.keys()].filter((name) => gradients.has(name));
           if (names.length === 0) continue;
           const states = names.map((name) => this.states.get(name)!);
           const steps = states.map(({ step }) => step);
-          _foreachAdd_(
-            steps,
-            steps.map(() => taken),
-          );
+          _foreachAdd_(steps, taken === undefined ? 1 : steps.map(() => taken));
           const settings = {
             lr: group.learningRate * scheduleFactor,
             beta1: this.betas[0],
@@ -149,7 +146,12 @@ export class AdamW {
             gradScale: divisor,
             foundInf,
           };
-          const sums = names.map((name) => gradients.get(name)!);
+          // The fused kernel reads memory as it lies, and that of a convolution's gradient may lie as its pictures do.
+          const sums = names.map((name) => {
+            const sum = gradients.get(name)!;
+            // Where it lies well nothing is called: in the background only what works in place can be.
+            return sum.isContiguous ? sum : sum.contiguous();
+          });
           // The fused kernel wants one dtype for a parameter, its gradient and its moments.
           const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
           if (this.master === 'stochastic' || mixed)
@@ -235,6 +237,11 @@ export class AdamW {
   dispose(): void {
     for (const tensor of this.state().values()) tensor.dispose();
   }
+}
+
+/** The parameter that a tensor of the state belongs to. */
+export function parameterOf(name: string): string {
+  return name.replace(/\.(master|exp_avg|exp_avg_sq|step)$/, '');
 }
 
 /** Rounds parameters from the copies that are kept beside them. */

@@ -11,7 +11,7 @@
  * (Clipping as in `torch.nn.utils.clip_grad_norm_`.)
  */
 
-import { _foreachNorm, empty, scope, stack, type Tensor } from '../torch/index.js';
+import { _foreachNorm, empty, full, scope, stack, type Tensor } from '../torch/index.js';
 
 export interface GradientFactor {
   /** What the accumulated sums are divided by: 1 / factor; a device scalar, fp32. */
@@ -22,15 +22,23 @@ export interface GradientFactor {
   readonly foundInf: Tensor;
 }
 
-/** Norm of each of many tensors (n), fp32, on the device of `like`. */
-export function tensorNorms(gradients: readonly Tensor[], like: Tensor): Tensor {
-  if (gradients.length === 0) return empty([0], { dtype: 'float32', device: like.device });
-  return scope(() => stack(_foreachNorm(gradients, 2, 'float32')));
-}
-
-/** Sum of squares of many tensors; a device scalar, fp32. Reduced over ranks by addition. */
-export function squaredNorm(gradients: readonly Tensor[], like: Tensor): Tensor {
-  return scope(() => tensorNorms(gradients, like).square().sum(null));
+/**
+ * Squared norm of each of the named tensors (n), fp32, on the device of `like`; 0 for those that are not there. Of pieces of tensors on
+ * several ranks they are added.
+ */
+export function squaredNorms(
+  names: readonly string[],
+  tensors: ReadonlyMap<string, Tensor>,
+  like: Tensor,
+): Tensor {
+  if (names.length === 0) return empty([0], { dtype: 'float32', device: like.device });
+  return scope(() => {
+    const there = [...tensors.values()];
+    const norms = there.length === 0 ? [] : _foreachNorm(there, 2, 'float32');
+    const byName = new Map([...tensors.keys()].map((name, i) => [name, norms[i]!]));
+    const none = full([], 0, { dtype: 'float32', device: like.device });
+    return stack(names.map((name) => byName.get(name) ?? none)).square();
+  });
 }
 
 /**

@@ -42,9 +42,20 @@ describe('FlatLayout', () => {
     );
   });
 
-  test('parameters begin where kernels can read 16 bytes at once', () => {
-    const layout = new FlatLayout(new Map([['a', [3]], ['b', [5]]]), 2); // prettier-ignore
-    expect(layout.stretches.get('b')!.start % 8).toBe(0);
+  test('parameters are cut at multiples of 256 of their elements', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 5000 }), { minLength: 1, maxLength: 6 }),
+        fc.integer({ min: 1, max: 8 }),
+        (lengths, ranks) => {
+          const named = new Map(lengths.map((length, i) => [`p${i}`, [length]] as const));
+          const layout = new FlatLayout(named, ranks);
+          for (let rank = 0; rank < ranks; rank++) {
+            for (const { from } of layout.piecesOf(rank)) expect(from % 256).toBe(0);
+          }
+        },
+      ),
+    );
   });
 });
 
@@ -113,6 +124,24 @@ describe('FlatBuffer', () => {
       }),
     );
     expect(buffer.bytes).toBe(buffer.whole.bytes);
+    free(buffer);
+  });
+
+  test('a slice kept in another type is rounded into its part of the whole', () => {
+    const given = new Map([...parameters()].map(([name, t]) => [name, t.to('bfloat16')]));
+    const buffer = new FlatBuffer(given, {
+      rank: 0,
+      ranks: 2,
+      resident: false,
+      kept: { dtype: 'float32' },
+    });
+    for (const each of given.values()) each.dispose();
+    expect(buffer.slice.dtype).toBe('float32');
+    expect(buffer.bytes).toBe(4 * buffer.layout.sliceLength);
+    noGrad(() => buffer.slice.fill_(1.001));
+    buffer.allocate();
+    expect(buffer.bring().dtype).toBe('bfloat16');
+    expect(buffer.leaves.get('a')!.toArray()).toEqual([[1, 1, 1], [1, 1, 1]]); // prettier-ignore
     free(buffer);
   });
 

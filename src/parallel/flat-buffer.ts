@@ -7,10 +7,22 @@
  *
  * P: elements of the buffer, padding included; N: ranks; S = P / N.
  */
-import { empty, noGrad, scope, type Tensor, zeros } from '../torch/index.js';
+import {
+  empty,
+  emptyOnHost,
+  noGrad,
+  scope,
+  type Device,
+  type DType,
+  type Tensor,
+  zeros,
+} from '../torch/index.js';
 
-/** Parameters begin at multiples of so many elements: kernels read 16 bytes at once. */
-const ALIGNMENT = 64;
+/**
+ * Parameters begin, and slices end, at multiples of so many elements: so a parameter is cut at multiples of it, and blocks of values
+ * that share a scale do not depend on the number of ranks.
+ */
+const ALIGNMENT = 256;
 
 /** Where a parameter lies in the whole. */
 export interface Stretch {
@@ -68,25 +80,41 @@ export interface FlatBufferOptions {
   readonly ranks: number;
   /** Whether the whole lies on every rank all the time; else only while it is gathered. */
   readonly resident: boolean;
+  /** How the slice is kept where the whole does not stay. */
+  readonly kept?: {
+    /** @default that of the parameters */
+    readonly dtype?: DType | undefined;
+    /** Whether it lies in host memory, page-locked where the parameters are on a GPU. @default false */
+    readonly host?: boolean;
+  };
+  /** Where it lies. Parameters that are still on meta leave zeros, to be filled. @default where the parameters are */
+  readonly device?: Device | undefined;
 }
 
 export class FlatBuffer {
   readonly layout: FlatLayout;
   /** (P); without memory while it is not gathered. */
   readonly whole: Tensor;
-  /** This rank's part (S). */
+  /** What this rank keeps (S): its part of the whole, or a copy where the whole does not stay. */
   readonly slice: Tensor;
   /** The parameters over their stretches of the whole; the model owns them. */
   readonly leaves: ReadonlyMap<string, Tensor>;
   readonly pieces: readonly Piece[];
-  private readonly resident: boolean;
+  /** Whether the whole stays. */
+  readonly resident: boolean;
+  /** Whether the slice lies in host memory. */
+  readonly host: boolean;
+  /** This rank's part of the whole (S). */
+  private readonly own: Tensor;
 
   /** Copies the parameters, all of one dtype, device and `requiresGrad`; the caller frees them. */
   constructor(
     parameters: ReadonlyMap<string, Tensor>,
-    { rank, ranks, resident }: FlatBufferOptions,
+    { rank, ranks, resident, kept = {}, ...options }: FlatBufferOptions,
   ) {
-    const { dtype, device, requiresGrad } = parameters.values().next().value!;
+    const first = parameters.values().next().value!;
+    const { dtype, requiresGrad } = first;
+    const { device = first.device } = options;
     const shapes = new Map([...parameters].map(([name, { shape }]) => [name, shape]));
     const layout = new FlatLayout(shapes, ranks);
     this.layout = layout;
@@ -96,16 +124,17 @@ export class FlatBuffer {
     noGrad(() =>
       scope(() => {
         for (const [name, parameter] of parameters) {
+          if (parameter.device !== device) continue;
           this.stretchOf(this.whole, name).copy_(parameter.detach().reshape([-1]));
         }
       }),
     );
-    this.slice = noGrad(() =>
-      scope(() => {
-        const own = this.whole.narrow(0, rank * layout.sliceLength, layout.sliceLength);
-        return resident ? own : own.clone();
-      }),
+    const own = noGrad(() =>
+      this.whole.narrow(0, rank * layout.sliceLength, layout.sliceLength),
     ).keep();
+    this.own = own;
+    this.host = kept.host === true;
+    this.slice = resident ? own : noGrad(() => this.copyOf(own, kept.dtype ?? dtype)).keep();
     this.leaves = new Map(
       [...layout.stretches.values()].map(({ name, start, shape }) => [
         name,
@@ -119,6 +148,12 @@ export class FlatBuffer {
     this.free();
   }
 
+  private copyOf(own: Tensor, dtype: DType): Tensor {
+    const { shape, device } = own;
+    const place = this.host ? emptyOnHost(shape, dtype, device) : empty(shape, { dtype, device });
+    return place.copy_(own);
+  }
+
   /** Bytes that stay on this rank all the time. */
   get bytes(): number {
     return (this.resident ? this.whole : this.slice).bytes;
@@ -127,6 +162,18 @@ export class FlatBuffer {
   /** Gives the whole its memory back, to be gathered into. */
   allocate(): void {
     if (!this.resident) this.whole.resizeStorage(this.whole.bytes);
+  }
+
+  /**
+   * What this rank brings to the whole: its slice. Where that lies elsewhere or in another type, it is its part of the whole, copied or
+   * rounded from the slice: no copy of that kind lasts. Without waiting for a copy from page-locked memory.
+   */
+  bring(): Tensor {
+    const { slice, own, layout } = this;
+    const same = slice.dtype === own.dtype && slice.device === own.device;
+    if (same && layout.ranks > 1) return slice;
+    if (slice !== own) noGrad(() => own.copy_(slice, true));
+    return own;
   }
 
   /** Frees the whole where it does not stay. */
@@ -149,6 +196,7 @@ export class FlatBuffer {
 
   /** Frees the buffer; the leaves are the model's. */
   dispose(): void {
+    if (this.own !== this.slice) this.own.dispose();
     this.slice.dispose();
     this.whole.dispose();
   }

@@ -3,7 +3,8 @@
  * hangs, all ranks get the same error, which names it. Runs natively: see native/heartbeat.cc.
  */
 
-import { EnvironmentError } from '../base/errors.js';
+import { EnvironmentError, type PatinaError } from '../base/errors.js';
+import { errorOf } from '../base/plain-error.js';
 import { expectDone, expectValue } from '../torch/errors.js';
 import { native, type NativePeer } from '../torch/native.js';
 import { connectError, type Store } from './store.js';
@@ -30,18 +31,26 @@ const HINTS: Readonly<Record<string, string>> = {
   E_WORLD_SIZE: 'Start all ranks of a job with the same number of processes.',
 };
 
-export function lossError(text: string): EnvironmentError {
-  const [, code = '', message = ''] = /^(\S+) ([^]*)$/.exec(text)!;
-  return new EnvironmentError(message, { code, hint: HINTS[code] ?? 'See the logs of all ranks.' });
+/** A loss as the store has it: `CODE message`, and for a rank that has failed the exit code of its error, `E_RANK_FAILED:5 message`. */
+export function lossError(text: string): PatinaError {
+  const [, code = '', exitCode, message = ''] = /^([^\s:]+)(?::(\d+))? ([^]*)$/.exec(text)!;
+  const options = { code, hint: HINTS[code] ?? 'See the logs of all ranks.' };
+  return exitCode === undefined
+    ? new EnvironmentError(message, options)
+    : errorOf(Number(exitCode), message, options);
+}
+
+export function failureText(exitCode: number, message: string): string {
+  return `E_RANK_FAILED:${exitCode} ${message}`;
 }
 
 export class Heartbeat {
   /** What was lost, once something is. */
-  error: EnvironmentError | undefined;
+  error: PatinaError | undefined;
   /** Rejects what waits for others: a set, since what is chained to a promise that never settles stays for ever. */
-  private readonly waiting = new Set<(error: EnvironmentError) => void>();
+  private readonly waiting = new Set<(error: PatinaError) => void>();
   /** Resolves when something is lost: if nothing is, never. */
-  readonly lost: Promise<EnvironmentError>;
+  readonly lost: Promise<PatinaError>;
 
   private constructor(
     private readonly handle: number,
@@ -88,7 +97,7 @@ export class Heartbeat {
   /** What a promise resolves to, unless something is lost before. */
   async guard<T>(promise: Promise<T>): Promise<T> {
     if (this.error !== undefined) throw this.error;
-    let leave: (error: EnvironmentError) => void = () => undefined;
+    let leave: (error: PatinaError) => void = () => undefined;
     const loss = new Promise<never>((_, reject) => (leave = reject));
     this.waiting.add(leave);
     try {
@@ -108,9 +117,9 @@ export class Heartbeat {
     return expectValue(native.heartbeatPeers(this.handle), 'Heartbeat.peers()');
   }
 
-  /** Ends all ranks with an error; the one that is reported first is what all of them get. */
-  async report(code: string, message: string): Promise<EnvironmentError> {
-    expectDone(native.reportLost(this.handle, `${code} ${message}`), 'Heartbeat.report()');
+  /** Ends all ranks with an error, as `lossError` reads it; the one that is reported first is what all of them get. */
+  async report(loss: string): Promise<PatinaError> {
+    expectDone(native.reportLost(this.handle, loss), 'Heartbeat.report()');
     // The heartbeat alone does not keep the process alive.
     const alive = setInterval(() => undefined, 60_000);
     try {

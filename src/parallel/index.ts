@@ -10,6 +10,7 @@ export {
 export { FlatBuffer, FlatLayout, type Piece, type Stretch } from './flat-buffer.js';
 export type { HeartbeatOptions } from './heartbeat.js';
 export type { CollectiveCount, CollectiveKind, Ledger } from './ledger.js';
+export type { LinkSpeeds } from './links.js';
 export { launchRanks, type LaunchOptions, type LaunchResult } from './launch.js';
 export {
   ProcessGroup,
@@ -19,6 +20,17 @@ export {
   type Reduction,
   type Work,
 } from './process-group.js';
+export {
+  ALONE,
+  errorOfRank,
+  isCommon,
+  makeCommon,
+  onFirst,
+  peersOf,
+  together,
+  type Peers,
+} from './peers.js';
+export { wholeParts, type TensorPart } from './tensor-part.js';
 export { probeBackends, type Backends } from './probe.js';
 export { Store, type StoreOptions } from './store.js';
 export { rendezvous, type RendezvousOptions, type World } from './world.js';

@@ -202,19 +202,21 @@ export class ProcessGroup {
     call: LatestCall,
     heartbeat: Heartbeat,
   ): Promise<PatinaError> {
+    const place = `${call.what} for '${call.label}' (call ${call.index} of the group '${this.name}')`;
+    if (/out of memory/i.test(failure.message)) {
+      return failureError({ ...failure, kind: 'memory' }, { operator: place });
+    }
     const late = /timed? ?out/i.test(failure.message);
     // A connection that breaks is that of a rank that is gone: it will be missed.
     const lost = await soon(heartbeat.lost, late ? heartbeat.lag : heartbeat.patience);
     if (lost !== undefined) return lost;
-    const place = `${call.what} for '${call.label}' (call ${call.index} of the group '${this.name}')`;
-    if (!late) return heartbeat.report('E_COLLECTIVE', `${place} failed: ${failure.message}`);
+    if (!late) return heartbeat.report(`E_COLLECTIVE ${place} failed: ${failure.message}`);
     const peers = heartbeat.peers();
     const others = this.ranks
       .filter((_, index) => index !== this.rank)
       .map((rank) => [rank, latestCall(peers[rank]!.state, this.key)] as const);
     return heartbeat.report(
-      'E_COLLECTIVE_TIMEOUT',
-      `${place} has not ended within ${this.options.timeout / 1000} s: ${whoIsMissing(call, new Map(others))}`,
+      `E_COLLECTIVE_TIMEOUT ${place} has not ended within ${this.options.timeout / 1000} s: ${whoIsMissing(call, new Map(others))}`,
     );
   }
 

@@ -4,6 +4,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { pathToFileURL } from 'node:url';
 import { packageRoot } from '../base/native-path.js';
 import { freePort } from './launch.js';
+import type { Peers } from './peers.js';
 
 /** How a rank has ended. */
 export interface RankEnd {
@@ -128,4 +129,33 @@ export async function endsWithout(lost: number, signal: NodeJS.Signals): Promise
   const rest = await ended(ranks.filter((_, rank) => rank !== lost));
   ranks[lost]!.process.kill('SIGKILL');
   return rest;
+}
+
+/** Ranks within this process, as they speak to each other. */
+export function peersInMemory(size: number): Peers[] {
+  interface Round {
+    values: unknown[];
+    whole: Promise<void>;
+    isWhole: () => void;
+  }
+  const rounds: Round[] = [];
+  const newRound = (): Round => {
+    const round: Round = { values: [], whole: Promise.resolve(), isWhole: () => undefined };
+    round.whole = new Promise((resolve) => (round.isWhole = resolve));
+    return round;
+  };
+  return Array.from({ length: size }, (_, rank) => {
+    let next = 0;
+    return {
+      rank,
+      size,
+      async gather<T>(_label: string, value: T): Promise<T[]> {
+        const round = (rounds[next++] ??= newRound());
+        round.values[rank] = JSON.parse(JSON.stringify(value));
+        if (Object.keys(round.values).length === size) round.isWhole();
+        await round.whole;
+        return round.values as T[];
+      },
+    };
+  });
 }

@@ -7,10 +7,11 @@ import { createSocket } from 'node:dgram';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { EnvironmentError, UsageError } from '../base/errors.js';
+import { EnvironmentError, PatinaError, UsageError } from '../base/errors.js';
 import { torchFacts, type Device } from '../torch/index.js';
 import { placeFromEnvironment, type RankPlace } from './environment.js';
-import { Heartbeat, lossError, type HeartbeatOptions } from './heartbeat.js';
+import { exchange } from './exchange.js';
+import { failureText, Heartbeat, lossError, type HeartbeatOptions } from './heartbeat.js';
 import { ProcessGroup, type Backend } from './process-group.js';
 import { Store, type StoreOptions } from './store.js';
 
@@ -58,7 +59,10 @@ export async function rendezvous(options: RendezvousOptions = {}): Promise<World
     const common = { backend, device, timeout, host, port: store.port, address, heartbeat };
     const world = { ...common, name: 'world', ranks, rank, prefix: 'group/world' };
     const group = await heartbeat.guard(ProcessGroup.open(world));
-    return new World(place, store, heartbeat, group, common);
+    const beside = { ...world, backend: 'gloo', device: 'cpu', name: 'programs' } as const;
+    const opening = ProcessGroup.open({ ...beside, prefix: 'group/programs' });
+    const programs = await heartbeat.guard(opening);
+    return new World(place, store, heartbeat, { group, programs }, common);
   } catch (error) {
     await tellFailure(heartbeat, rank, error);
     await heartbeat.leave();
@@ -78,6 +82,10 @@ export class World {
   readonly backend: Backend;
   /** Where this rank's tensors lie. */
   readonly device: Device;
+  /** The group of all ranks. */
+  readonly group: ProcessGroup;
+  /** A second one of all ranks, on the CPU: what the programs agree on keeps no GPU waiting, and has an order of its own. */
+  private readonly programs: ProcessGroup;
   private readonly subgroups: ProcessGroup[] = [];
   private readonly opened = new Map<string, number>();
 
@@ -85,10 +93,11 @@ export class World {
     readonly place: RankPlace,
     readonly store: Store,
     private readonly heartbeat: Heartbeat,
-    /** The group of all ranks. */
-    readonly group: ProcessGroup,
+    { group, programs }: Record<'group' | 'programs', ProcessGroup>,
     private readonly common: Common,
   ) {
+    this.group = group;
+    this.programs = programs;
     this.rank = place.rank;
     this.size = place.worldSize;
     this.localRank = place.localRank;
@@ -97,8 +106,23 @@ export class World {
   }
 
   /** Resolves with what ends the job, if something does: a rank that is dead, hangs or has failed. */
-  get lost(): Promise<EnvironmentError> {
+  get lost(): Promise<PatinaError> {
     return this.heartbeat.lost;
+  }
+
+  /** What ends the job, once something does. */
+  get loss(): PatinaError | undefined {
+    return this.heartbeat.error;
+  }
+
+  /**
+   * Tells all ranks a value, and gives what each of them has told, by rank. All call it in the same order.
+   *
+   * @param label what it is for
+   * @param own plain data
+   */
+  exchange<T>(label: string, own: T): Promise<T[]> {
+    return exchange(this.programs, own, { label });
   }
 
   /**
@@ -147,12 +171,14 @@ export class World {
   async close(error?: unknown): Promise<void> {
     const { heartbeat, store } = this;
     if (error !== undefined) await tellFailure(heartbeat, this.rank, error);
-    for (const group of [...this.subgroups, this.group]) {
+    for (const group of [...this.subgroups, this.programs, this.group]) {
       const closed = group.close();
       if (heartbeat.error === undefined) await closed;
     }
+    // A call of Gloo that waits for a lost rank cannot be broken off: the heartbeat ends a process that hangs in one.
+    if (heartbeat.error !== undefined) return;
     await heartbeat.leave();
-    if (this.rank === 0 && heartbeat.error === undefined) await this.othersLeft();
+    if (this.rank === 0) await this.othersLeft();
     store.close();
   }
 
@@ -167,7 +193,8 @@ export class World {
 async function tellFailure(heartbeat: Heartbeat, rank: number, error: unknown): Promise<void> {
   if (heartbeat.error !== undefined) return;
   const message = error instanceof Error ? error.message : inspect(error);
-  await heartbeat.report('E_RANK_FAILED', `rank ${rank} has failed: ${message}`);
+  const exitCode = error instanceof PatinaError ? error.exitCode : 3;
+  await heartbeat.report(failureText(exitCode, `rank ${rank} has failed: ${message}`));
 }
 
 const heartbeatKey = (rank: number): string => `heartbeat/${rank}`;

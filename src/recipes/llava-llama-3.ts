@@ -8,8 +8,8 @@
  *   Records without an image have the whole length, where XTuner cuts them at 1472.
  * - Photographs are turned upright. A record whose text and images do not agree stops the run; XTuner passes over it.
  *
- * Batches are written for 8 GPUs; `effectiveBatch` holds them on any number: with `--set batchSize=1` one card trains
- * the same updates, which is what XTuner's `gpu1` recipes are for.
+ * Batches are written for 8 GPUs (`--nproc 8`); `effectiveBatch` holds them on any number: with `--set batchSize=1` one card
+ * trains the same updates, which is what XTuner's `gpu1` recipes are for.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
 import { INTERNVL_SFT, LLAVA_INSTRUCT, LLAVA_PRETRAIN, SHAREGPT4V_PT } from './origins.js';
@@ -24,12 +24,16 @@ const INTERNVL_DATA = './data/internvl_sft';
 /** XTuner's LoRA of the vision tower: alpha / rank is 0.25. */
 const VISION_LORA = { lora: { rank: 64, alpha: 16, dropout: 0.05 } };
 
+/** XTuner's commands say `--deepspeed deepspeed_zero2` for every one of them. */
+const ZERO2 = { zero: 2 } as const;
+
 const PRETRAIN = {
   model: { llm: LLM, vision: VISION },
   train: { vision: 'frozen', projector: 'full', decoder: 'frozen' },
   // The centre of the picture, as in LLaVA's own pre-training; fine-tuning pads.
   image: { mode: 'crop' },
   optimizer: { learningRate: 1e-3 },
+  parallel: ZERO2,
   effectiveBatch: 256,
 } satisfies Partial<RecipeInput>;
 
@@ -47,6 +51,7 @@ const FINETUNE = {
   },
   text: { template: 'llama3_chat' },
   optimizer: { learningRate: 2e-5 },
+  parallel: ZERO2,
   batchSize: 8,
   effectiveBatch: 128,
 } satisfies Partial<RecipeInput>;

@@ -1,5 +1,6 @@
 /** Devices: facts, synchronisation, streams and events, threads. The CPU is its own twin: one stream, events by host clock. */
 
+import { setTimeout } from 'node:timers/promises';
 import { UsageError } from '../base/errors.js';
 import { expectDone, expectValue, isFailure, failureError } from './errors.js';
 import { native, type Device, type TorchFacts } from './native.js';
@@ -131,6 +132,11 @@ export class DeviceEvent {
   /** Whether the device has reached the mark. */
   reached(): boolean {
     return this.id === 0 || expectValue(native.queryEvent(this.id), 'reached()');
+  }
+
+  /** Until the device has reached the mark, while other work of the thread goes on. */
+  async passed(): Promise<void> {
+    while (!this.reached()) await setTimeout(1);
   }
 
   /** Waits until the device has reached the mark. */

@@ -1,12 +1,14 @@
 /** The room of tensors: `Tensor`, operators, scopes, autograd, devices, memory, random state. */
 
 export * from './autograd.js';
+export * from './background.js';
 export * from './create.js';
 export * from './device.js';
 export { checkOperators, type Layout, type MemoryFormat, type Scalar } from './door.js';
 export * from './choose-device.js';
 export * from './dtype.js';
 export { DisposedError, OperatorError, ThreadError } from './errors.js';
+export { emptyOnHost } from './host-memory.js';
 export * from './mapped-file.js';
 export * from './memory.js';
 export * from './profile.js';

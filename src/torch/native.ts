@@ -92,6 +92,9 @@ export interface Native {
     discard: boolean,
   ): Failing<number>;
   call(operator: number): NativeFailure | undefined;
+  putOff(): NativeFailure | undefined;
+  forgetPutOff(): NativeFailure | undefined;
+  runPutOff(): Failing<Promise<void>>;
   results(): NativeFailure | undefined;
   resolve(operator: number): NativeFailure | undefined;
   intern(text: string): Failing<number>;

@@ -46,6 +46,17 @@ export interface StartEvent {
   };
 }
 
+/** What one rank did in an update. */
+export interface RankFacts {
+  readonly rank: number;
+  /** Tokens of its own records. */
+  readonly tokensPerSecond: number;
+  /** Share of the time that it waited for data, 0 to 1. */
+  readonly waiting: number;
+  /** Most bytes that its device had given out at once when the update began. */
+  readonly peakBytes: number;
+}
+
 /** One update; comes one update late on a GPU, so that nothing waits for the device. */
 export interface UpdateEvent {
   readonly type: 'update';
@@ -81,6 +92,8 @@ export interface UpdateEvent {
   readonly skippedSegments: readonly string[] | null;
   /** `null` where losses are not scaled. */
   readonly lossScale: number | null;
+  /** By rank, where there are several; all else is of all of them, and `memory` of the first. */
+  readonly ranks?: readonly RankFacts[];
 }
 
 export interface ValidationEvent {

@@ -9,6 +9,7 @@ export * from './run/list-runs.js';
 export * from './run/logs.js';
 export { RunFolder } from './run/run-folder.js';
 export type { RunFacts, RunState } from './run/run-state.js';
+export { rankPatience, refuseOneGpu } from './run/ranks.js';
 export { weightsIn } from './run/run-weights.js';
 export { prepareTrainable, type Trainable, type TrainableRow } from './prepare/trainable.js';
 export { resumeRun, train, type ResumeOptions, type TrainOptions } from './train.js';

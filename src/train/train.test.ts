@@ -47,6 +47,34 @@ const weightsOf = (events: readonly TrainEvent[]): Buffer => {
 };
 
 describe('train', () => {
+  test('within a limit of memory, and says what would fit where it does not suffice', async () => {
+    const tooLittle = run({ memory: { limit: 1e-4 } });
+    await expect(tooLittle).rejects.toMatchObject({
+      exitCode: 5,
+      hint: expect.stringMatching(/parallel\.zero: 3/) as string,
+    });
+    // The limit is the run's alone.
+    expect((await run()).at(-1)).toMatchObject({ type: 'end', reason: 'finished' });
+  });
+
+  test.each([
+    { zero: 2, offload: 'optimizer' },
+    { zero: 3, offload: 'parameters' },
+  ] as const)('in one process with %o in host memory, to the same losses', async (parallel) => {
+    const expected = await run();
+    const events = await run({ parallel });
+    for (const [i, loss] of losses(events).entries()) {
+      expect(loss).toBeCloseTo(losses(expected)[i]!, 4);
+    }
+    expect(started(events).statements.at(-1)).toMatch(/in host memory .* of optimizer/);
+    const again = await all(
+      resumeRun((events.at(-1) as { run: string }).run, {
+        set: ['schedule.epochs=3', 'parallel.offload=none', 'parallel.zero=0'],
+      }),
+    );
+    expect(again.at(-1)).toMatchObject({ type: 'end', reason: 'finished' });
+  });
+
   test('makes a run folder, and a model in it that can be spoken to', async () => {
     const probes = { questions: [{ text: 'What colour is it?', images: [at('0.png')] }] };
     const events = await run({ probes });
@@ -134,7 +162,8 @@ describe('train', () => {
   });
 
   test('that is killed between checkpoints goes on from the last one to the bit', async () => {
-    const more = { checkpoints: { everyUpdates: 3, keep: 9 }, run: { root: runs(), name: 'mine' } };
+    const checkpoints = { everyUpdates: 3, keep: 9, background: false };
+    const more = { checkpoints, run: { root: runs(), name: 'mine' } };
     const whole = await run({ ...more, run: { root: runs(), name: 'whole' } });
     const script = `
       import { train } from ${JSON.stringify(pathToFileURL(join(packageRoot(), 'dist/src/index.js')).href)};

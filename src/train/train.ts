@@ -24,10 +24,15 @@ import type {
 import { Journal, type JournalOptions } from './run/journal.js';
 import { WARNINGS } from '../data/index.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
+import { withWhatWouldFit } from './prepare/what-would-fit.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
-import { listCheckpoints, newestWhole, type NewestWhole } from './checkpoint/checkpoints.js';
+import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
-import { RunFolder } from './run/run-folder.js';
+import { type HeldRun, holdRun } from './run/held-run.js';
+import { joinRanks, type Ranks } from './run/ranks.js';
+import { aloneGroups, openRankGroups, type RankGroups } from './step/rank-groups.js';
+import { readRunRecipe, RunFolder } from './run/run-folder.js';
+import { isCommon, makeCommon, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
 import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
@@ -50,7 +55,8 @@ export async function* train(
   recipe: RecipeInput | Recipe,
   options: TrainOptions = {},
 ): AsyncGenerator<TrainEvent, void> {
-  yield* runRecipe(checkRecipe(recipe), options);
+  const checked = checkRecipe(recipe);
+  yield* withRanks(checked, options, (ranks) => runRecipe(checked, options, ranks));
 }
 
 export interface ResumeOptions extends TrainOptions {
@@ -69,43 +75,70 @@ export async function* resumeRun(
   folder: string,
   { set = [], ...options }: ResumeOptions = {},
 ): AsyncGenerator<TrainEvent, void> {
-  const run = await RunFolder.open(folder);
+  const stored = await readRunRecipe(folder);
+  const recipe = checkRecipe(stored, { set, locate: `${folder}/recipe.json` });
+  yield* withRanks(recipe, options, async function* (ranks) {
+    const run = await holdRun(ranks, () => RunFolder.open(folder));
+    try {
+      yield* runRecipe(recipe, options, ranks, run);
+    } finally {
+      run.close();
+    }
+  });
+}
+
+/** Meets the other ranks, and leaves them when all is done, or with what ends this one. */
+async function* withRanks(
+  recipe: Recipe,
+  { signal }: TrainOptions,
+  run: (ranks: Ranks) => AsyncGenerator<TrainEvent, void>,
+): AsyncGenerator<TrainEvent, void> {
+  const ranks = await joinRanks(recipe.device, { signal });
+  let end: unknown = new PatinaError('its run was left before its end', {
+    code: 'E_LEFT',
+    hint: 'Take all events of the run, or raise its signal.',
+  });
   try {
-    const recipe = checkRecipe(await run.recipe(), { set, locate: `${folder}/recipe.json` });
-    yield* runRecipe(recipe, options, run);
+    await ranks.requireSame('recipe', JSON.stringify(recipe));
+    yield* run(ranks);
+    end = undefined;
+  } catch (error) {
+    end = withWhatWouldFit(error, recipe, ranks.size);
+    throw end;
   } finally {
-    run.close();
+    await ranks.close(end);
   }
 }
 
 async function* runRecipe(
   recipe: Recipe,
-  { dryRun = false, signal, maxUpdates, onDownload, changedBase }: TrainOptions,
-  existing?: RunFolder,
+  options: TrainOptions,
+  ranks: Ranks,
+  existing?: HeldRun,
 ): AsyncGenerator<TrainEvent, void> {
-  const opening = { signal, onDownload, changedBase };
-  const found = existing && (await findAgain(existing.path, recipe, opening));
-  const newest = existing && (yield* findCheckpoint(existing, signal));
-  const checkpoint = newest?.checkpoint;
-  const prepared = yield* prepareRun(recipe, { ...opening, found, checkpoint: checkpoint?.path });
-  const closers: (() => unknown)[] = [() => prepared.close()];
+  const { dryRun = false, signal, maxUpdates } = options;
+  const closers: (() => unknown)[] = [];
   try {
-    const { device } = prepared;
-    const trainer = trainerOf(recipe, prepared);
-    closers.push(() => trainer.dispose());
-    const { keep, keepBest } = recipe.checkpoints;
-    const there = existing === undefined ? 0 : (await listCheckpoints(existing.checkpoints)).length;
-    // One more while it is written, before the oldest goes.
-    const more = Math.max(1, keep + Number(keepBest) + 1 - there);
-    const bytes = trainer.checkpointBytes * more;
-    await requireFree(existing?.path ?? recipe.run.root, bytes, 'the checkpoints of the run');
-    signal?.throwIfAborted();
-    const changes = checkpoint === undefined ? [] : await trainer.resume(checkpoint);
+    const { world } = ranks;
+    const { parallel } = recipe;
+    const alone = parallel.offload === 'none' ? null : await aloneGroups();
+    const groups =
+      world === null ? alone : await openRankGroups(world, { ...parallel, stage: parallel.zero });
+    const newest = existing && (yield* findCheckpoint(existing, ranks, signal));
+    const steps = prepare(recipe, options, { ranks, groups, existing, newest, closers });
+    const outcome = yield* settled(steps);
+    const { prepared, trainer } = await agree(ranks, signal, outcome);
+    const bytes = await trainer.checkpointBytes();
+    await ranks.first('room for checkpoints', () => requireRoom(recipe, bytes, existing));
+    const changes = await agree(ranks, signal, async () => {
+      signal?.throwIfAborted();
+      return newest?.checkpoint === undefined ? [] : trainer.resume(newest.checkpoint);
+    });
     const { plan, update } = trainer;
     const start: StartEvent = {
       ...prepared.start,
       resumedFrom: update,
-      statements: [...prepared.start.statements, ...changes],
+      statements: [...prepared.start.statements, ...trainer.statements, ...changes],
       updates: updatesOf(plan),
     };
     const odd = [
@@ -126,7 +159,8 @@ async function* runRecipe(
       return;
     }
 
-    const run = existing ?? (await newRun(recipe, environmentFacts(device), plan.planned));
+    const facts = environmentFacts(prepared.device);
+    const run = existing ?? (await holdRun(ranks, () => newRun(recipe, facts, plan.planned)));
     if (existing === undefined) closers.push(() => run.close());
     else await existing.resume(recipe, plan.planned);
     await run.keepProvenance(prepared.saved.provenance(run.path));
@@ -141,6 +175,73 @@ async function* runRecipe(
   }
 }
 
+interface Preparing {
+  readonly ranks: Ranks;
+  readonly groups: RankGroups | null;
+  readonly existing: HeldRun | undefined;
+  readonly newest: FoundCheckpoint | undefined;
+  /** Gets what has to be closed, whatever comes of it. */
+  readonly closers: (() => unknown)[];
+}
+
+/** Everything before the first update but the checkpoint; asks nothing of the other ranks, since on some of them it may fail. */
+async function* prepare(
+  recipe: Recipe,
+  { signal, onDownload, changedBase }: TrainOptions,
+  { ranks, groups, existing, newest, closers }: Preparing,
+): AsyncGenerator<LoadingEvent, { prepared: PreparedRun; trainer: Trainer }> {
+  const opening = { signal, onDownload, changedBase };
+  const found = existing && (await findAgain(existing.path, recipe, opening));
+  const options = { ...opening, found, checkpoint: newest?.checkpoint?.path, ranks, groups };
+  const prepared = yield* prepareRun(recipe, options);
+  closers.push(() => prepared.close());
+  const trainer = trainerOf(recipe, prepared, ranks);
+  closers.push(() => trainer.dispose());
+  return { prepared, trainer };
+}
+
+/** Takes the steps, and gives what came of them: a function that returns or throws it. */
+async function* settled<E, T>(steps: AsyncGenerator<E, T>): AsyncGenerator<E, () => T> {
+  try {
+    const result = yield* steps;
+    return () => result;
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
+}
+
+/** Something that may fail on some ranks, with which it then fails on all. */
+async function agree<T>(
+  ranks: Ranks,
+  signal: AbortSignal | undefined,
+  step: () => T | Promise<T>,
+): Promise<T> {
+  let own: { readonly result: T } | undefined;
+  try {
+    await together(ranks, 'preparation', async () => {
+      own = { result: await step() };
+    });
+  } catch (error) {
+    // All are told to stop, but one of them may have been first to hear it.
+    throw isCommon(error) && signal?.aborted === true ? makeCommon(signal.reason) : error;
+  }
+  return own!.result;
+}
+
+/** @throws EnvironmentError `E_DISK_FULL` */
+async function requireRoom(
+  { checkpoints: { keep, keepBest }, run }: Recipe,
+  bytes: number,
+  existing: HeldRun | undefined,
+): Promise<void> {
+  const there = existing === undefined ? 0 : (await listCheckpoints(existing.checkpoints)).length;
+  // One more while it is written, before the oldest goes.
+  const more = Math.max(1, keep + Number(keepBest) + 1 - there);
+  await requireFree(existing?.path ?? run.root, bytes * more, 'the checkpoints of the run');
+}
+
 interface FollowOptions extends RunOptions {
   /** What is told before the first update. */
   first: readonly (StartEvent | WarningEvent)[];
@@ -149,21 +250,21 @@ interface FollowOptions extends RunOptions {
 
 /** Trains, and keeps in the run's folder what happens and how it ends. */
 async function* follow(
-  run: RunFolder,
+  run: HeldRun,
   trainer: Trainer,
   { first, journal: journalOptions, ...options }: FollowOptions,
 ): AsyncGenerator<TrainEvent, void> {
   let journal: Journal | undefined;
   let ended = false;
   try {
-    journal = new Journal(run, journalOptions);
+    journal = run.folder === null ? undefined : new Journal(run.folder, journalOptions);
     for (const event of first) {
-      journal.keep(event);
+      journal?.keep(event);
       yield event;
     }
     yield* await firstAnswers(run, trainer);
     for await (const event of trainer.run(run, options)) {
-      journal.keep(event);
+      journal?.keep(event);
       if (event.type === 'end') {
         await endRun(run, event, trainer.plan.planned, options.signal?.reason);
         ended = true;
@@ -180,10 +281,10 @@ async function* follow(
   }
 }
 
-function trainerOf(recipe: Recipe, prepared: PreparedRun): Trainer {
-  const { opened, trainable, batching, device, precision, data, plan, saved } = prepared;
+function trainerOf(recipe: Recipe, prepared: PreparedRun, ranks: Ranks): Trainer {
+  const { opened, trainable, batching, device, precision, data, plan, saved, sharding } = prepared;
   return new Trainer({
-    ...{ recipe, batching, device, precision, plan, trainable, data },
+    ...{ recipe, batching, device, precision, plan, trainable, sharding, data, ranks },
     model: opened.model,
     weights: saved.weights,
     answer: answerer(opened, recipe),
@@ -203,24 +304,34 @@ function newRun(recipe: Recipe, environment: object, plannedUpdates: number): Pr
   });
 }
 
+/** What is told of the search for a checkpoint; plain. */
+interface FoundCheckpoint {
+  readonly checkpoint: Checkpoint | undefined;
+  /** Newer ones that are damaged. */
+  readonly damaged: readonly Pick<PatinaError, 'code' | 'message'>[];
+}
+
 /** The checkpoint from which a run goes on, the newest one that is whole; none where there never was one. */
 async function* findCheckpoint(
-  { checkpoints }: RunFolder,
+  { checkpoints }: HeldRun,
+  ranks: Ranks,
   signal: AbortSignal | undefined,
-): AsyncGenerator<LoadingEvent, NewestWhole> {
+): AsyncGenerator<LoadingEvent, FoundCheckpoint> {
   yield { type: 'loading', what: 'checking the checkpoint' };
-  const newest = await newestWhole(checkpoints, signal);
-  if (newest.checkpoint === undefined && newest.damaged[0] !== undefined) throw newest.damaged[0];
-  return newest;
+  return ranks.first('checkpoint to go on from', async () => {
+    const { checkpoint, damaged } = await newestWhole(checkpoints, signal);
+    if (checkpoint === undefined && damaged[0] !== undefined) throw damaged[0];
+    return { checkpoint, damaged: damaged.map(({ code, message }) => ({ code, message })) };
+  });
 }
 
 /** The answers before the first update of a run that goes on, for those who show them beside later ones. */
-async function firstAnswers(run: RunFolder, { update }: Trainer): Promise<ProbesEvent[]> {
+async function firstAnswers(run: HeldRun, { update }: Trainer): Promise<ProbesEvent[]> {
   return update === 0 ? [] : ofType(await readEvents(run.path), 'probes').slice(0, 1);
 }
 
 async function endRun(
-  run: RunFolder,
+  run: HeldRun,
   { reason, update }: EndEvent,
   planned: number,
   why: unknown,
@@ -239,14 +350,14 @@ async function endRun(
 }
 
 /** Says in the folder why the run ended, as far as its disk still takes it. */
-async function failRun(run: RunFolder, update: number, error: unknown): Promise<void> {
+async function failRun(run: HeldRun, update: number, error: unknown): Promise<void> {
   const { code = 'E_UNEXPECTED', hint } = error instanceof PatinaError ? error : {};
   const message = error instanceof Error ? error.message : String(error);
   const reason = message.split('\n')[0]!;
   const time = new Date().toISOString();
   try {
     await run.setState('failed', { updates: update, reason });
-    run.events.write({ time, type: 'failed', update, code, reason: message, hint });
+    run.folder?.events.write({ time, type: 'failed', update, code, reason: message, hint });
   } catch {
     // What ended the run says more than that it could not be written down.
   }

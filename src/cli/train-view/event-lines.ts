@@ -216,7 +216,10 @@ export function speedLine(recent: readonly UpdateEvent[], planned: number): stri
   const seconds = total((event) => event.seconds);
   const perSecond = (of: (event: UpdateEvent) => number): string =>
     formatCount(total(of) / seconds);
-  const { peakBytes, totalBytes } = last.memory;
+  const { totalBytes } = last.memory;
+  // Of several ranks the one that has the least left.
+  const peaks = (last.ranks ?? []).map((each) => each.peakBytes);
+  const peakBytes = Math.max(last.memory.peakBytes, ...peaks);
   const left = ((planned - last.update) * seconds) / recent.length;
   return [
     `${perSecond(({ counts }) => counts.tokens)} tok/s (${perSecond(({ counts }) => counts.imageTokens)} image)`,

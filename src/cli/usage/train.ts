@@ -1,7 +1,7 @@
 /** How `patina train` is used. */
 import type { Command } from 'commander';
 
-import { CHANGED_BASE, collect, countValue } from '../arguments.js';
+import { CHANGED_BASE, collect, countValue, nprocValue } from '../arguments.js';
 import type { Session } from '../session.js';
 import type { TrainFlags } from '../train.js';
 
@@ -19,6 +19,11 @@ export function define(command: Command, session: Session): void {
       '--resume [run]',
       'go on with a run; default: the newest, of the recipe if one is named',
     )
+    .option(
+      '--nproc <n>',
+      'train in n processes of this machine, one for each GPU with `gpus`; see docs/many-gpus.md',
+      nprocValue,
+    )
     .option('--max-updates <n>', 'stop after so many updates, with a checkpoint', countValue)
     .option(
       '--dry-run',
@@ -33,6 +38,7 @@ Examples:
   patina train llava-llama-3-8b-lora --data photos.jsonl --dry-run
   patina train my-recipe.yaml --limit 100 --max-updates 10
   patina train my-recipe.ts --set optimizer.learningRate=1e-4 --set device=cuda:1
+  patina train my-recipe.yaml --nproc gpus --set parallel.zero=2
   patina train --resume
   patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2
 

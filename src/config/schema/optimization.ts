@@ -135,6 +135,13 @@ export const memorySection = z
         'Blocks that keep their graph whatever the policy says, counted from the top: a number for the decoder, or one for ' +
           'each part.',
       ),
+    limit: z
+      .number()
+      .positive()
+      .optional()
+      .describe(
+        'GiB of a device that a process may allocate, where others need the rest. All if left out.',
+      ),
     lossChunk: count
       .default(1024)
       .describe('Supervised tokens for which logits are held at the same time.'),

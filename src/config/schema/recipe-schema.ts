@@ -19,6 +19,7 @@ function contradictions(recipe: Recipe): Contradiction[] {
     ...modelFaults(recipe),
     ...trainFaults(recipe),
     ...stepFaults(recipe),
+    ...parallelFaults(recipe),
     ...validationFaults(recipe),
   ];
 }
@@ -76,6 +77,32 @@ function* stepFaults({ precision, optimizer, accumulate }: Recipe): Generator<Co
   }
   if (precision.compute === 'fp16') {
     yield { path, message: 'fp16 needs the whole gradient to find overflows: use bf16 or fp32' };
+  }
+}
+
+function* parallelFaults({ parallel, precision }: Recipe): Generator<Contradiction> {
+  const { zero, shardOver, offload, reduction, reshardAfterForward } = parallel;
+  const fault = (field: keyof typeof parallel, message: string): Contradiction => ({
+    path: ['parallel', field],
+    message,
+  });
+  if (offload === 'parameters' && zero !== 3) {
+    yield fault('offload', 'weights lie in host memory only with `zero: 3`');
+  }
+  if (offload !== 'none' && (precision.master === 'bf16' || precision.states === 'bf16')) {
+    yield fault(
+      'offload',
+      'an optimizer in host memory keeps fp32: set `precision.master` and `precision.states` to fp32',
+    );
+  }
+  if (!reshardAfterForward && zero !== 3) {
+    yield fault('reshardAfterForward', 'weights are not gathered without `zero: 3`: leave it out');
+  }
+  if (shardOver !== undefined && zero === 0) {
+    yield fault('shardOver', 'nothing is shared out with `zero: 0`: set `zero` to 1, 2 or 3');
+  }
+  if (reduction === 'bf16' && precision.compute !== 'bf16') {
+    yield fault('reduction', `bf16 sums need \`compute: bf16\`, not ${precision.compute}`);
   }
 }
 

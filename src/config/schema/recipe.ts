@@ -21,12 +21,17 @@ import {
   precisionSection,
   scheduleSection,
 } from './optimization.js';
+import { parallelSection } from './parallel.js';
 
 const checkpointsSection = z
   .strictObject({
     everyUpdates: count
       .default(500)
       .describe('Updates between two checkpoints; there is one at the end.'),
+    background: z
+      .boolean()
+      .default(true)
+      .describe('Whether training goes on while one is written, from a copy in host memory.'),
     keep: count.default(2).describe('How many of the newest are kept.'),
     keepBest: z
       .boolean()
@@ -86,6 +91,9 @@ export const recipeFields = z
           'the ratio or its square root. Always said at the start.',
       ),
     memory: memorySection.prefault({}).describe('What is kept for the backward pass.'),
+    parallel: parallelSection
+      .prefault({})
+      .describe('What several processes, one for each GPU, share out.'),
     validation: validationSection.optional().describe('Loss on data that is not learnt from.'),
     probes: probesSection
       .prefault({})

@@ -3,7 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { DataError } from '../../base/errors.js';
 import { planUpdates, type PlannedUpdate } from '../sampling/plan.js';
 import { Sampler } from '../sampling/sampler.js';
-import { loadUpdates, type LoadUpdatesOptions, type UpdateData } from './batches.js';
+import {
+  loadUpdates,
+  type Exchange,
+  type LoadUpdatesOptions,
+  type ShareFacts,
+  type UpdateData,
+} from './batches.js';
 import type { Executor } from './executor.js';
 import type { LoadOutcome } from './record-loader.js';
 
@@ -38,8 +44,9 @@ class FakeExecutor implements Executor {
     if (outcome instanceof Error) throw outcome;
     return outcome;
   }
-  measure(): Promise<Int32Array> {
-    throw new Error('not asked for');
+  /** As long as they become, and without an image where they are odd. */
+  measure(from: number): Promise<Int32Array> {
+    return Promise.resolve(Int32Array.of(from % 2 === 1 ? -from - 1 : from + 1));
   }
   close(): Promise<void> {
     return Promise.resolve();
@@ -61,7 +68,8 @@ function load(
   count: number,
   options: Partial<LoadUpdatesOptions> = {},
 ): AsyncGenerator<UpdateData, void> {
-  const given = { executor, badRecords: 'stop', order: ORDER, ...options } as const;
+  const cut = { batchSize: 2, worldSize: 1 };
+  const given = { executor, badRecords: 'stop', order: ORDER, cut, ...options } as const;
   return loadUpdates(plans(count)[Symbol.iterator](), given);
 }
 
@@ -158,10 +166,10 @@ describe('loaded updates', () => {
     await expect(skipping.next()).rejects.toBe(late);
   });
 
-  it('fail after an epoch without a record to use, but not where another rank may have one', async () => {
+  it('fail after an epoch without a record to use', async () => {
     const all = Object.fromEntries(
-      plans(3).flatMap((plan) =>
-        plan.microBatches.flatMap((b) => [...b]).map((record) => [record, rejected(record, 'bad')]),
+      plans(3).flatMap(({ records }) =>
+        Array.from(records, (each) => [each, rejected(each, 'bad')]),
       ),
     );
     const options = { badRecords: 'skip' } as const;
@@ -169,8 +177,6 @@ describe('loaded updates', () => {
       code: 'E_DATA_UNUSABLE',
       message: 'None of the 10 records can be used. The first: a.jsonl:1: it is odd.',
     });
-    const share = load(new FakeExecutor(all), 4, { ...options, needsUsable: false });
-    expect(await collect(share)).toHaveLength(4);
   });
 
   it('stop at a signal, also while they are waited for', async () => {
@@ -182,5 +188,75 @@ describe('loaded updates', () => {
     await expect(next).rejects.toThrow('enough');
     const aborted = load(new FakeExecutor(), 1, { signal: AbortSignal.abort(new Error('before')) });
     await expect(aborted.next()).rejects.toThrow('before');
+  });
+});
+
+describe('updates of several ranks', () => {
+  const cut = { batchSize: 1, worldSize: 2 };
+  /** What each rank has told for one update, once both have. */
+  function exchanges(): Exchange[] {
+    const rounds: { told: ShareFacts[]; resolve: () => void; all: Promise<void> }[] = [];
+    return [0, 1].map((rank) => {
+      let round = 0;
+      return async (own) => {
+        rounds[round] ??= withResolver();
+        const { told, resolve, all } = rounds[round++]!;
+        told[rank] = own;
+        if (Object.keys(told).length === 2) resolve();
+        await all;
+        return told;
+      };
+    });
+  }
+  const withResolver = () => {
+    let resolve!: () => void;
+    const all = new Promise<void>((done) => (resolve = done));
+    return { told: [] as ShareFacts[], resolve, all };
+  };
+  const both = (
+    executors: readonly Executor[],
+    options: Partial<LoadUpdatesOptions> = {},
+  ): AsyncGenerator<UpdateData, void>[] =>
+    exchanges().map((exchange, rank) =>
+      load(executors[rank]!, 3, { cut, rank, exchange, ...options }),
+    );
+
+  it('are dealt by length, and told to be one', async () => {
+    const special = { 2: rejected(2, 'bad') };
+    const executors = [new FakeExecutor(special), new FakeExecutor(special)];
+    const [own, other] = await Promise.all(
+      both(executors, { badRecords: 'skip' }).map((updates) => collect(updates)),
+    );
+    // The longest two in one step, the shortest two in the other.
+    expect(own!.map(ids)).toEqual([[[3], [0]], [[7], [4]], [[9]]]);
+    expect(other!.map(ids)).toEqual([[[], [1]], [[6], [5]], [[8]]]);
+    const shared = (list: readonly UpdateData[]): unknown =>
+      list.map(({ microBatches: _, ...rest }) => rest);
+    expect(shared(own!)).toEqual(shared(other!));
+    expect(own![0]).toMatchObject({
+      counts: { sequences: 3, tokens: 7 },
+      rejected: [{ record: 3 }],
+      cursor: { position: 4 },
+      shares: [{ counts: { tokens: 5 } }, { counts: { tokens: 2 } }],
+    });
+    expect(executors.map(({ asked }) => asked.length)).toEqual([5, 5]);
+    // What masks depend on: where a record is in the update, whoever has it and whatever was left out.
+    const positions = (list: readonly UpdateData[]) =>
+      list.map(({ microBatches }) =>
+        microBatches.map(({ samples }) => samples.map(({ position }) => position)),
+      );
+    expect(positions(own!)).toEqual([[[3], [0]], [[3], [0]], [[1]]]);
+    expect(positions(other!)).toEqual([[[], [1]], [[2], [1]], [[0]]]);
+  });
+
+  it('end on all of them with the error that one has', async () => {
+    const error = new DataError('cannot be read', { code: 'E_DATA_READ', hint: 'Mend it.' });
+    const ends = await Promise.allSettled(
+      both([new FakeExecutor({ 7: error }), new FakeExecutor()]).map((updates) => collect(updates)),
+    );
+    expect(ends).toEqual([
+      { status: 'rejected', reason: error },
+      { status: 'rejected', reason: error },
+    ]);
   });
 });

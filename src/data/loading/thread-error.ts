@@ -1,40 +1,11 @@
-/** Errors on their way between threads, where classes are lost: as plain data, and as errors of the same class again. */
-import {
-  DataError,
-  EnvironmentError,
-  OutOfMemoryError,
-  PatinaError,
-  UsageError,
-  type PatinaErrorOptions,
-} from '../../base/errors.js';
+/** What is wrong where a worker that loads data fails. */
+import { OutOfMemoryError, PatinaError } from '../../base/errors.js';
+import { fromPlain, type PlainError } from '../../base/plain-error.js';
 
-export interface PlainError {
-  readonly message: string;
-  readonly stack: string | undefined;
-  /** Of Patina's own errors. */
-  readonly typed?: { readonly exitCode: number; readonly code: string; readonly hint: string };
-}
-
-/** By their exit codes, which tell Patina's classes apart. */
-const CLASSES: Readonly<
-  Record<number, new (message: string, options: PatinaErrorOptions) => PatinaError>
-> = { 2: UsageError, 3: EnvironmentError, 4: DataError, 5: OutOfMemoryError };
-
-export function toPlain(error: unknown): PlainError {
-  if (!(error instanceof Error)) return { message: String(error), stack: undefined };
-  const { message, stack } = error;
-  if (!(error instanceof PatinaError)) return { message, stack };
-  const { exitCode, code, hint } = error;
-  return { message, stack, typed: { exitCode, code, hint } };
-}
-
-/** The error again; one that is not Patina's is a fault of the worker. */
-export function fromPlain({ message, stack, typed }: PlainError): PatinaError {
-  const cause = new Error(message);
-  if (stack !== undefined) cause.stack = stack;
-  if (!typed) return workerFault(message, cause);
-  const { exitCode, code, hint } = typed;
-  return new (CLASSES[exitCode] ?? PatinaError)(message, { code, hint, cause });
+/** An error from a thread; one that is not Patina's is a fault of the worker. */
+export function threadError(plain: PlainError): PatinaError {
+  const error = fromPlain(plain);
+  return error instanceof PatinaError ? error : workerFault(plain.message, error);
 }
 
 /** A worker that ends, or throws what nobody expects. */

@@ -8,9 +8,10 @@ import { Worker } from 'node:worker_threads';
 
 import { EnvironmentError, PatinaError } from '../../base/errors.js';
 import { packageRoot } from '../../base/native-path.js';
+import type { PlainError } from '../../base/plain-error.js';
 import type { Executor } from './executor.js';
 import type { LoaderSpec, LoadOutcome, RecordLoader } from './record-loader.js';
-import { fromPlain, workerFault, type PlainError } from './thread-error.js';
+import { threadError, workerFault } from './thread-error.js';
 
 /** What threads are asked for: a method of the loader. */
 export interface Request {
@@ -106,7 +107,7 @@ export class WorkerPool implements Executor {
       };
       worker.on('message', (reply: Reply) => {
         if (reply.type === 'failed') {
-          fail(fromPlain(reply.error));
+          fail(threadError(reply.error));
         } else if (reply.type === 'ready') {
           worker.unref();
           resolve();
@@ -159,7 +160,7 @@ export class WorkerPool implements Executor {
     thread.jobs.delete(reply.id);
     if (thread.jobs.size === 0) thread.worker.unref();
     if (reply.type === 'done') job.resolve(reply.result);
-    else job.reject(fromPlain(reply.error));
+    else job.reject(threadError(reply.error));
     this.#dispatch();
   }
 

@@ -2,7 +2,7 @@
 import { parentPort, workerData, type Transferable } from 'node:worker_threads';
 
 import { RecordLoader, type LoaderSpec, type LoadOutcome } from './record-loader.js';
-import { toPlain } from './thread-error.js';
+import { toPlain } from '../../base/plain-error.js';
 import type { Reply, Request } from './worker-pool.js';
 
 const port = parentPort!;

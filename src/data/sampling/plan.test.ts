@@ -25,7 +25,7 @@ function take<T>(values: Iterable<T>, count: number): T[] {
   return taken;
 }
 
-const flat = ({ microBatches }: PlannedUpdate): number[] => microBatches.flatMap((b) => [...b]);
+const flat = ({ records }: PlannedUpdate): number[] => [...records];
 
 const batching = fc.record({
   batchSize: fc.integer({ min: 1, max: 5 }),
@@ -41,19 +41,11 @@ describe('planned updates', () => {
         const order = [...sampler(records).order(0)];
         const size = recordsPerUpdate(shape);
         const updates = Math.ceil(records / size);
-        const ranks = Array.from({ length: shape.worldSize }, (_, rank) =>
-          take(planUpdates(sampler(records), { ...shape, rank }), updates),
-        );
-        for (let i = 0; i < updates; i++) {
-          const shares = ranks.map((plans) => plans[i]!);
-          expect(new Set(shares.map((share) => share.microBatches.length)).size).toBe(1);
-          // Step by step, the ranks in turn.
-          const together = shares[0]!.microBatches.flatMap((_, step) =>
-            shares.flatMap((share) => [...share.microBatches[step]!]),
-          );
-          expect(together).toEqual(order.slice(i * size, (i + 1) * size));
-          expect(shares[0]!.startsEpoch).toBe(i === 0);
-          expect(shares[0]!.endsEpoch).toBe(i === updates - 1);
+        const planned = take(planUpdates(sampler(records), shape), updates);
+        for (const [i, update] of planned.entries()) {
+          expect(flat(update)).toEqual(order.slice(i * size, (i + 1) * size));
+          expect(update.startsEpoch).toBe(i === 0);
+          expect(update.endsEpoch).toBe(i === updates - 1);
         }
       }),
     );
@@ -125,14 +117,12 @@ describe('a run whose batch changes on the way', () => {
           const sit = (shape: (typeof sittings)[number]['batching'], most: number): void => {
             const size = recordsPerUpdate(shape);
             const sampler = sampled(records, size, how);
-            const ranks = Array.from({ length: shape.worldSize }, (_, rank) =>
-              take(planUpdates(sampler, { ...shape, rank, from, until }), most),
-            );
+            const planned = take(planUpdates(sampler, { ...shape, from, until }), most);
             const done = from === undefined ? 0 : recordsDone(from, recordsPerEpoch);
             const left = countUpdates({ from: done, until }, { recordsPerEpoch, records: size });
-            expect(ranks[0]!.length).toBe(Math.min(most, left));
-            for (const update of ranks.flat()) seen[update.epoch]!.push(...flat(update));
-            from = ranks[0]!.at(-1) ?? from;
+            expect(planned.length).toBe(Math.min(most, left));
+            for (const update of planned) seen[update.epoch]!.push(...flat(update));
+            from = planned.at(-1) ?? from;
           };
           for (const { batching: shape, updates } of sittings) sit(shape, updates);
           sit({ batchSize: 2, accumulate: 1, worldSize: 1 }, Infinity);

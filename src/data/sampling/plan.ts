@@ -29,7 +29,7 @@ export interface OrderFacts {
 }
 
 export interface Batching {
-  /** Records of a micro-batch on each rank. */
+  /** Most records of a micro-batch. */
   readonly batchSize: number;
   /** Micro-batches of an update. @default 1 */
   readonly accumulate?: number | undefined;
@@ -37,10 +37,10 @@ export interface Batching {
   readonly worldSize?: number | undefined;
 }
 
-/** The records of one update on one rank; its place is the one after it. */
+/** The records of one update, of all ranks; its place is the one after it. */
 export interface PlannedUpdate extends Place {
-  /** Records of each micro-batch; their number is equal on all ranks, so that one may be empty. */
-  readonly microBatches: readonly Uint32Array[];
+  /** In the order of the epoch. */
+  readonly records: Uint32Array;
   readonly startsEpoch: boolean;
   readonly endsEpoch: boolean;
 }
@@ -51,24 +51,17 @@ export function recordsPerUpdate({ batchSize, accumulate = 1, worldSize = 1 }: B
 }
 
 export interface PlanOptions extends Batching {
-  /** @default 0 */
-  readonly rank?: number | undefined;
   /** @default the beginning */
   readonly from?: Place | undefined;
   /** Records of all epochs together after which there are no more. @default without end */
   readonly until?: number | undefined;
 }
 
-/**
- * The updates from a place on, epoch after epoch; the last one of an epoch, or of all, may be smaller. Micro-batches of a step go
- * to the ranks in turn, so that with length grouping all ranks hold records of like length.
- */
+/** The updates from a place on, epoch after epoch; the last one of an epoch, or of all, may be smaller. */
 export function* planUpdates(
   sampler: Sampler,
-  { rank = 0, from = { epoch: 0, position: 0 }, until = Infinity, ...batching }: PlanOptions,
+  { from = { epoch: 0, position: 0 }, until = Infinity, ...batching }: PlanOptions,
 ): Generator<PlannedUpdate> {
-  const { batchSize, worldSize = 1 } = batching;
-  const step = batchSize * worldSize;
   let start = from.position;
   let grouped = regrouped(from, sampler.grouped);
   for (let epoch = from.epoch; ; epoch++) {
@@ -76,17 +69,11 @@ export function* planUpdates(
     const end = Math.min(order.length, until - epoch * order.length);
     while (start < end) {
       const position = Math.min(end, start + recordsPerUpdate(batching));
-      const microBatches: Uint32Array[] = [];
-      for (let at = start; at < position; at += step) {
-        const own = at + rank * batchSize;
-        microBatches.push(
-          order.slice(Math.min(own, position), Math.min(own + batchSize, position)),
-        );
-      }
+      const records = order.slice(start, position);
       const startsEpoch = start === 0;
       const endsEpoch = position === order.length;
       yield {
-        ...{ epoch, microBatches, position, startsEpoch, endsEpoch },
+        ...{ epoch, records, position, startsEpoch, endsEpoch },
         ...(grouped.length > 0 && { grouped }),
       };
       start = position;

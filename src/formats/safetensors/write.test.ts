@@ -10,8 +10,9 @@ import { readDense, STORED_DTYPES, type StoredDType, type StoredTensor } from '.
 import { PICKLES } from '../testing.js';
 import { readWeightIndex } from '../weight-index.js';
 import { readSafetensors } from './header.js';
+import { tensorBytes } from './layout.js';
 import { splitIntoShards, writeShards } from './shards.js';
-import { encodeSafetensors, tensorBytes, writeSafetensors, type TensorSource } from './write.js';
+import { encodeSafetensors, writeSafetensors, type TensorSource } from './write.js';
 
 let folder: string;
 beforeEach(() => {

@@ -1,43 +1,25 @@
-/**
- * Writing safetensors: the same tensors give the same bytes, whatever their order, and the bytes are those of the
- * reference writer: tensors by descending alignment of their type, then by name; header padded to a multiple of 8.
- */
-import { open, rm } from 'node:fs/promises';
+/** Writing safetensors: tensor after tensor, in memory, or as a file that several writers fill. */
+import { type FileHandle, open, rm } from 'node:fs/promises';
 
 import { DataError, EnvironmentError } from '../../base/errors.js';
 import { errorCode } from '../../base/system-error.js';
 import {
-  dtypeBytes,
-  elementCount,
-  STORED_DTYPES,
-  type StoredDType,
-  type StoredTensor,
-} from '../stored.js';
+  layOut,
+  type LayoutOptions,
+  type SafetensorsLayout,
+  type Shaped,
+  tensorBytes,
+} from './layout.js';
 
 /** A tensor to be written. */
-export interface TensorSource {
-  readonly name: string;
-  readonly dtype: StoredDType;
-  readonly shape: readonly number[];
+export interface TensorSource extends Shaped {
   /** Its elements, dense, row-major and little-endian; asked for once, when their turn has come. */
   readonly bytes: () =>
     Uint8Array | Promise<Uint8Array> | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-export interface WriteOptions {
-  /** `__metadata__`, in this order; null for none. @default { format: 'pt' } */
-  metadata?: Readonly<Record<string, string>> | null;
+export interface WriteOptions extends LayoutOptions {
   signal?: AbortSignal | undefined;
-}
-
-/** What every reader of torch's weights expects to find. */
-const TORCH = { format: 'pt' } as const;
-
-type Shaped = Pick<TensorSource, 'name' | 'dtype' | 'shape'>;
-
-/** Bytes of a dense tensor. */
-export function tensorBytes({ dtype, shape }: Pick<StoredTensor, 'dtype' | 'shape'>): number {
-  return elementCount(shape) * dtypeBytes(dtype);
 }
 
 /**
@@ -49,17 +31,13 @@ export function tensorBytes({ dtype, shape }: Pick<StoredTensor, 'dtype' | 'shap
 export async function writeSafetensors(
   path: string,
   tensors: readonly TensorSource[],
-  { metadata = TORCH, signal }: WriteOptions = {},
+  { signal, ...options }: WriteOptions = {},
 ): Promise<number> {
-  const ordered = inFileOrder(path, tensors);
-  const header = encodeHeader(ordered, metadata);
-  const file = await open(path, 'wx').catch((error: unknown) => {
-    throw errorCode(error) === 'EEXIST' ? exists(path, error) : error;
-  });
+  const layout = layOut(path, tensors, options);
+  const file = await openNew(path);
   try {
-    await file.writeFile(header);
-    let total = header.length;
-    for (const tensor of ordered) {
+    await file.writeFile(layout.header);
+    for (const tensor of layout.tensors) {
       let written = 0;
       for await (const piece of pieces(await tensor.bytes())) {
         signal?.throwIfAborted();
@@ -67,9 +45,8 @@ export async function writeSafetensors(
         written += piece.length;
       }
       checkLength(path, tensor, written);
-      total += written;
     }
-    return total;
+    return layout.bytes;
   } catch (error) {
     await rm(path, { force: true });
     throw error;
@@ -78,69 +55,42 @@ export async function writeSafetensors(
   }
 }
 
-function exists(path: string, cause: unknown): EnvironmentError {
-  return new EnvironmentError(`${path} exists already.`, {
-    code: 'E_EXISTS',
-    hint: 'Choose another name, or remove the file first.',
-    cause,
-  });
+/** Makes a file of its full length with a header alone, whose tensors are to be written into their places. */
+export async function createSafetensors({
+  path,
+  header,
+  bytes,
+}: SafetensorsLayout<Shaped>): Promise<void> {
+  const file = await openNew(path);
+  try {
+    await file.writeFile(header);
+    await file.truncate(bytes);
+  } finally {
+    await file.close();
+  }
+}
+
+async function openNew(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'wx');
+  } catch (cause) {
+    if (errorCode(cause) !== 'EEXIST') throw cause;
+    throw new EnvironmentError(`${path} exists already.`, {
+      code: 'E_EXISTS',
+      hint: 'Choose another name, or remove the file first.',
+      cause,
+    });
+  }
 }
 
 /** The same file in memory, for small ones. */
 export function encodeSafetensors(
   tensors: readonly (Shaped & { readonly data: Uint8Array })[],
-  { metadata = TORCH }: Pick<WriteOptions, 'metadata'> = {},
+  options: LayoutOptions = {},
 ): Uint8Array {
-  const ordered = inFileOrder('safetensors', tensors);
+  const { header, tensors: ordered } = layOut('safetensors', tensors, options);
   for (const tensor of ordered) checkLength('safetensors', tensor, tensor.data.length);
-  return Buffer.concat([encodeHeader(ordered, metadata), ...ordered.map(({ data }) => data)]);
-}
-
-/** Refuses names that occur twice or cannot be written, and types that safetensors lacks. */
-export function checkNames(path: string, tensors: readonly Shaped[]): void {
-  const seen = new Set<string>();
-  for (const { name, dtype } of tensors) {
-    let fault: string | undefined;
-    if (seen.has(name)) fault = 'occurs twice';
-    else if (name === '__metadata__' || /\p{Surrogate}/u.test(name)) fault = 'cannot be a name';
-    else if (dtype === 'C128') fault = 'has the type C128, which safetensors lacks';
-    if (fault !== undefined) {
-      throw new DataError(`${path}: ${JSON.stringify(name.slice(0, 120))} ${fault}.`, {
-        code: 'E_TENSOR_NAMES',
-        hint: 'Give every tensor a name of its own and a type that safetensors knows.',
-      });
-    }
-    seen.add(name);
-  }
-}
-
-/** Largest type first keeps every tensor aligned; names break ties by their UTF-8 bytes. */
-function inFileOrder<T extends Shaped>(path: string, tensors: readonly T[]): T[] {
-  checkNames(path, tensors);
-  const rank = new Map(STORED_DTYPES.map((dtype, index) => [dtype, index]));
-  const byName = (a: T, b: T): number => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name));
-  return tensors.toSorted((a, b) => rank.get(b.dtype)! - rank.get(a.dtype)! || byName(a, b));
-}
-
-function encodeHeader(
-  ordered: readonly Shaped[],
-  metadata: NonNullable<WriteOptions['metadata']> | null,
-): Uint8Array {
-  const entries: string[] = [];
-  if (metadata !== null) entries.push(`"__metadata__":${JSON.stringify(metadata)}`);
-  let at = 0;
-  for (const { name, dtype, shape } of ordered) {
-    const end = at + tensorBytes({ dtype, shape });
-    const value = { dtype, shape, data_offsets: [at, end] };
-    entries.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
-    at = end;
-  }
-  const json = Buffer.from(`{${entries.join(',')}}`);
-  const padded = Math.ceil(json.length / 8) * 8;
-  const header = Buffer.alloc(8 + padded, ' ');
-  header.writeBigUInt64LE(BigInt(padded));
-  json.copy(header, 8);
-  return header;
+  return Buffer.concat([header, ...ordered.map(({ data }) => data)]);
 }
 
 async function* pieces(

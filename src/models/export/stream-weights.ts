@@ -4,10 +4,8 @@
  */
 import type { TensorSource } from '../../formats/safetensors/write.js';
 import type { StoredTensor } from '../../formats/stored.js';
-import { Linear } from '../../nn/index.js';
 import {
   type DType,
-  dtypeBytes,
   RandomGenerator,
   empty,
   noGrad,
@@ -17,10 +15,11 @@ import {
 import type { AssembledAdapter } from '../load/assemble.js';
 import { adaptedLayer } from '../load/attach-adapters.js';
 import { FiniteCheck } from '../load/finite-check.js';
-import { placeTensors } from '../load/place.js';
+import { mergedWeight, readTensor } from '../load/merged-weight.js';
 import { storedDType, torchDType } from '../load/stored-dtype.js';
+import { bytePieces } from '../load/tensor-file.js';
 
-/** Bytes that are handed to the writer at a time. */
+/** Bytes that are read or summed at a time. */
 const PIECE = 32 * 2 ** 20;
 
 /** New rows keep to the old ones: their mean, and this part of their variance. (Hewitt 2021, as transformers does.) */
@@ -69,39 +68,17 @@ async function* pieces(
     if (rows > 0) parts.push(newRows(parts[0]!, rows, options.seed));
     finite.add(own, parts[0]!);
     finite.check(options.where, options.allow);
-    for (const part of parts) yield* bytesOf(part, options);
+    for (const part of parts) yield* bytePieces(part, { signal: options.signal });
   } finally {
     finite.dispose();
     for (const part of parts) part.dispose();
   }
 }
 
-/** A tensor of a model that is at work, as the writers of files take it, with rows added as an export adds them. */
-export function grownSource(name: string, tensor: Tensor, rows: number): TensorSource {
-  const [first = 0, ...rest] = tensor.shape;
-  return {
-    name,
-    dtype: storedDType(tensor.dtype),
-    shape: [first + rows, ...rest],
-    *bytes() {
-      yield* bytesOf(tensor);
-      if (rows === 0) return;
-      using added = noGrad(() => scope(() => newRows(tensor.to({ device: 'cpu' }), rows, 0)));
-      yield* bytesOf(added);
-    },
-  };
-}
-
-function* bytesOf(
-  part: Tensor,
-  { signal }: { signal?: AbortSignal | undefined } = {},
-): IterableIterator<Uint8Array> {
-  const step = PIECE / dtypeBytes(part.dtype);
-  for (let at = 0; at < part.numel; at += step) {
-    signal?.throwIfAborted();
-    const length = Math.min(step, part.numel - at);
-    yield noGrad(() => scope(() => part.view([-1]).narrow(0, at, length).toBytes()));
-  }
+/** The rows that an export adds beside those of a stored tensor, in its type. */
+export async function rowsBeside(stored: StoredTensor, rows: number): Promise<Tensor> {
+  using old = await readTensor(stored, { dtype: torchDType(stored) });
+  return newRows(old, rows, 0);
 }
 
 /** The tensor in the type in which it is written, with its adapter folded in. */
@@ -112,40 +89,13 @@ async function finished(
 ): Promise<Tensor> {
   const module = own.replace(/\.weight$/, '');
   const adapter = adapters.find((each) => adaptedLayer(each, module) !== undefined);
-  if (adapter === undefined || module === own) return readTensor(stored, dtype, signal);
-  const { config, tensors } = adapter;
-  const { rank, alpha } = adaptedLayer(adapter, module)!;
-  const [outFeatures = 0, inFeatures = 0] = stored.shape;
+  if (adapter === undefined || module === own) return readTensor(stored, { dtype, signal });
   // The sum is made in fp32 and rounded once.
-  const linear = new Linear(inFeatures, outFeatures, { bias: false, dtype: 'float32' });
-  try {
-    const lora = linear.attachAdapter({
-      rank,
-      alpha,
-      rsLora: config.rsLora,
-      dora: config.dora,
-    });
-    linear.load('weight', await readTensor(stored, 'float32', signal));
-    for (const leaf of lora.namedParameters().keys()) {
-      linear.load(leaf, await readTensor(tensors.get(`${module}.${leaf}`)!, 'float32', signal));
-    }
-    return scope(() => lora.merged().to(dtype)).keep();
-  } finally {
-    linear.dispose();
-  }
-}
-
-/** One tensor from its file. */
-async function readTensor(
-  stored: StoredTensor,
-  dtype: DType = torchDType(stored),
-  signal?: AbortSignal,
-): Promise<Tensor> {
-  let read: Tensor | undefined;
-  const pieceBytes = Math.max(8, Math.min(PIECE, stored.bytes));
-  const placed = (tensor: Tensor): void => void (read = tensor);
-  await placeTensors([{ stored, dtype }], 'cpu', placed, { signal, pieceBytes });
-  return read!;
+  const merged = await mergedWeight(stored, module, adapter, { dtype: 'float32', signal });
+  if (dtype === 'float32') return merged;
+  const rounded = noGrad(() => merged.to(dtype)).keep();
+  merged.dispose();
+  return rounded;
 }
 
 /** Rows drawn around the mean of the old ones, column by column; sums are made in fp64, a stretch of rows at a time. */

@@ -21,7 +21,8 @@ import {
 } from './assemble.js';
 import { attachAdapters } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
-import { placeTensors } from './place.js';
+import { inFileOrder, placeTensors } from './place.js';
+import { ParameterSources } from './sources.js';
 import { checkTied } from './tied-check.js';
 
 export interface LoadOptions extends AssembleOptions {
@@ -40,6 +41,8 @@ export interface LoadOptions extends AssembleOptions {
   allow?: readonly string[];
   /** Seed of what is drawn anew. @default 0 */
   seed?: number;
+  /** Read nothing: the parameters stay on meta, and `sources` tells where their values come from. @default false */
+  hollow?: boolean;
   /** Called with the bytes read so far and in all. */
   onProgress?: (done: number, total: number) => void;
 }
@@ -49,6 +52,8 @@ export interface Loaded<M, A> {
   readonly model: M;
   readonly assembly: A;
   readonly dtype: DType;
+  /** Of a hollow model, else `null`. */
+  readonly sources: ParameterSources | null;
   /** What each parameter was read from. */
   readonly stored: ReadonlyMap<string, StoredTensor>;
   /** Parameters that were in no file, which was allowed, and were drawn anew. */
@@ -137,11 +142,21 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
     const { tied } = model;
     const { tensors, sources } = assembly;
     await checkTied({ where: source, tensors, sources, tied, allow, signal });
+    const { tensors: stored, missing: fresh, unused } = checked;
+    const loaded = { model, assembly, dtype, stored, fresh, unused };
+    const std = model.decoder.config.initializerRange;
+    if (options.hollow === true) {
+      const hollow = new ParameterSources(source, allow);
+      for (const adapter of assembly.adapters) hollow.know(adapter);
+      for (const [name, tensor] of stored) hollow.read(name, tensor);
+      hollow.drawRest(model, { seed, std });
+      model.placeBuffers(device);
+      return { ...loaded, sources: hollow };
+    }
     await place(model, checked, source, options);
     using generator = RandomGenerator.create(seed, device);
-    model.initialize(device, { generator, std: model.decoder.config.initializerRange });
-    const { tensors: stored, missing: fresh, unused } = checked;
-    return { model, assembly, dtype, stored, fresh, unused };
+    model.initialize(device, { generator, std });
+    return { ...loaded, sources: null };
   } catch (error) {
     model.dispose();
     throw error;
@@ -174,11 +189,6 @@ async function place(
   } finally {
     finite.dispose();
   }
-}
-
-/** So that a file is read from its beginning to its end. */
-function inFileOrder(a: StoredTensor, b: StoredTensor): number {
-  return a.file === b.file ? a.offset - b.offset : a.file < b.file ? -1 : 1;
 }
 
 function shapesOf(model: LanguageModel): ReadonlyMap<string, readonly number[]> {

@@ -28,10 +28,20 @@ const PIECE = 16 * 2 ** 20;
 /** Pieces on their way at a time: as many as Node reads at once, and as many that the device takes meanwhile. */
 const PIECES = 8;
 
-/** A tensor that is to be placed. */
+/** A tensor that is to be made of a stored one. */
 export interface Placement {
   readonly stored: StoredTensor;
   readonly dtype: DType;
+}
+
+/** A dense tensor that is there, and is to be filled with neighbouring elements of a stored one. */
+export interface Refill {
+  readonly stored: StoredTensor;
+  /** First element of what is stored, flattened. */
+  readonly from: number;
+  readonly into: Tensor;
+  /** Type to which values are rounded on their way. @default that of `into` */
+  readonly dtype?: DType | undefined;
 }
 
 export interface PlaceOptions {
@@ -41,13 +51,13 @@ export interface PlaceOptions {
 }
 
 /**
- * Reads tensors in the order given and hands each to `placed` as soon as it is whole. The tensors belong to nobody's scope.
+ * Reads tensors in the order given and hands each to `placed` as soon as it is whole. Those that are made belong to nobody's scope.
  *
  * @throws DataError `E_STORED_DTYPE` for an element type that libtorch lacks, `E_EXTENT`, `E_FILE` or `E_FILE_CHANGED` for a file
  *   that is not what its header was read from; OutOfMemoryError on a GPU before anything is read
  */
 export async function placeTensors(
-  placements: readonly Placement[],
+  placements: readonly (Placement | Refill)[],
   device: Device,
   placed: (tensor: Tensor, index: number) => void,
   { signal, pieceBytes = PIECE }: PlaceOptions = {},
@@ -57,21 +67,34 @@ export async function placeTensors(
   const queue = new ReadQueue(device);
   const unfinished = new Set<Tensor>();
   try {
-    for (const [index, { stored, dtype }] of placements.entries()) {
-      const target = empty(stored.shape, { dtype, device }).keep();
-      unfinished.add(target);
+    for (const [index, placement] of placements.entries()) {
+      const { stored } = placement;
+      const { from, into, shape, dtype } = goalOf(placement);
+      const isThere = into?.dtype === dtype;
+      const target = isThere ? into : empty(shape, { dtype, device }).keep();
+      if (!isThere) unfinished.add(target);
       const dense = stored.data === undefined && stored.strides === undefined;
       if (dense) {
-        for (const { start, count } of pieces(stored, pieceBytes)) {
+        const source = { ...stored, offset: stored.offset + from * storedBytes(stored.dtype) };
+        for (const { start, count } of pieces(stored, target.numel, pieceBytes)) {
           signal?.throwIfAborted();
-          await queue.read(files.open(stored.file), stored, target, start, count);
+          await queue.read(files.open(stored.file), source, target, start, count);
         }
       } else {
-        noGrad(() => scope(() => target.copy_(view(stored, files))));
+        noGrad(() =>
+          scope(() => {
+            const elements = view(stored, files).reshape([-1]).narrow(0, from, target.numel);
+            target.view([-1]).copy_(elements);
+          }),
+        );
       }
       await queue.whenRead(() => {
+        if (into !== undefined && !isThere) {
+          into.copy_(target);
+          target.dispose();
+        }
         unfinished.delete(target);
-        placed(target, index);
+        placed(into ?? target, index);
       });
     }
     await queue.drain();
@@ -83,21 +106,36 @@ export async function placeTensors(
 }
 
 /** One allocation, given back to the allocator at once, which serves all tensors from it: hundreds of them take a second. */
-function reserve(placements: readonly Placement[], device: Device): void {
-  const bytes = placements.reduce(
-    (sum, { stored: { shape }, dtype }) =>
-      sum + Math.ceil((elementCount(shape) * dtypeBytes(dtype)) / 512) * 512,
-    0,
-  );
+function reserve(placements: readonly (Placement | Refill)[], device: Device): void {
+  const bytes = placements.reduce((sum, placement) => {
+    if ('into' in placement) return sum;
+    const { stored, dtype } = placement;
+    return sum + Math.ceil((elementCount(stored.shape) * dtypeBytes(dtype)) / 512) * 512;
+  }, 0);
   if (bytes > 0) empty([bytes], { dtype: 'uint8', device }).dispose();
 }
 
-/** The stretches of a dense tensor, in elements. */
+/** What is to be filled, and in which type. */
+function goalOf(placement: Placement | Refill) {
+  if (!('into' in placement)) {
+    const { stored, dtype } = placement;
+    return { from: 0, into: undefined, shape: stored.shape, dtype };
+  }
+  const { from, into } = placement;
+  return { from, into, shape: into.shape, dtype: placement.dtype ?? into.dtype };
+}
+
+/** So that a file is read from its beginning to its end. */
+export function inFileOrder(a: StoredTensor, b: StoredTensor): number {
+  return a.file === b.file ? a.offset - b.offset : a.file < b.file ? -1 : 1;
+}
+
+/** The stretches of so many elements. */
 function* pieces(
-  { dtype, shape }: StoredTensor,
+  { dtype }: StoredTensor,
+  total: number,
   pieceBytes: number,
 ): Generator<{ start: number; count: number }> {
-  const total = elementCount(shape);
   const most = Math.max(1, Math.floor(pieceBytes / storedBytes(dtype)));
   for (let start = 0; start < total; start += most) {
     yield { start, count: Math.min(most, total - start) };

@@ -1,7 +1,14 @@
 /** A safetensors file as tensors on a device, and back. */
 import { readSafetensors } from '../../formats/safetensors/header.js';
 import { type TensorSource, writeSafetensors } from '../../formats/safetensors/write.js';
-import type { Device, Tensor } from '../../torch/index.js';
+import {
+  type Device,
+  type DType,
+  dtypeBytes,
+  noGrad,
+  scope,
+  type Tensor,
+} from '../../torch/index.js';
 import { placeTensors } from './place.js';
 import { storedDType, torchDType } from './stored-dtype.js';
 
@@ -35,5 +42,27 @@ export async function writeTensorFile(
 /** A tensor as the writers of files take it: its bytes are fetched when their turn has come. */
 export function tensorSource(name: string, tensor: Tensor): TensorSource {
   const { dtype, shape } = tensor;
-  return { name, dtype: storedDType(dtype), shape, bytes: () => tensor.toBytes() };
+  return { name, dtype: storedDType(dtype), shape, bytes: () => bytePieces(tensor) };
+}
+
+/** Bytes that are handed to a writer at a time. */
+const PIECE = 32 * 2 ** 20;
+
+export interface PieceOptions {
+  /** Type in which they are given. @default that of the tensor */
+  readonly dtype?: DType | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The bytes of a dense tensor on any device, a piece at a time. */
+export function* bytePieces(
+  tensor: Tensor,
+  { dtype = tensor.dtype, signal }: PieceOptions = {},
+): IterableIterator<Uint8Array> {
+  const step = PIECE / dtypeBytes(tensor.dtype);
+  for (let at = 0; at < tensor.numel; at += step) {
+    signal?.throwIfAborted();
+    const length = Math.min(step, tensor.numel - at);
+    yield noGrad(() => scope(() => tensor.view([-1]).narrow(0, at, length).to(dtype).toBytes()));
+  }
 }

@@ -7,8 +7,9 @@ import { basename, dirname, join, resolve } from 'node:path';
 
 import { PatinaError } from '../../base/errors.js';
 import { jsonText } from '../../base/json-text.js';
-import { errorCode } from '../../base/system-error.js';
-import { writeWholeFolder } from '../../base/whole-folder.js';
+import { errorCode, writing } from '../../base/system-error.js';
+import { WholeFolder } from '../../base/whole-folder.js';
+import { ALONE, onFirst, type Peers } from '../../parallel/peers.js';
 import {
   broken,
   checkHashes,
@@ -40,39 +41,50 @@ interface Manifest {
 export interface WriteCheckpointOptions {
   update: number;
   validationLoss?: number | undefined;
-  /** Fills the empty folder that it gets. */
+  /** Fills the empty folder that it gets, on every rank; what may fail there, it does with all of them together. */
   write: (folder: string) => Promise<void>;
+  /** All who write it. @default this process alone */
+  peers?: Peers | undefined;
   signal?: AbortSignal | undefined;
 }
 
 /**
  * Writes a checkpoint into `folder`: filled under another name, hashed, synced, renamed. One of the same update, left
- * by a run that went back, is replaced.
+ * by a run that went back, is replaced. Every rank calls it; rank 0 makes it visible once all are done.
  *
  * @throws EnvironmentError E_DISK_FULL, E_UNWRITABLE; nothing is left behind.
  */
 export async function writeCheckpoint(
   folder: string,
-  { update, validationLoss, write, signal }: WriteCheckpointOptions,
+  { update, validationLoss, write, peers = ALONE, signal }: WriteCheckpointOptions,
 ): Promise<Checkpoint> {
   const path = join(folder, `update-${String(update).padStart(8, '0')}`);
-  const manifest = await writeWholeFolder(
-    path,
-    async (temporary) => {
-      await write(temporary);
-      const made: Manifest = {
-        format: 1,
-        update,
-        validationLoss: Number.isFinite(validationLoss) ? validationLoss! : null,
-        created: new Date().toISOString(),
-        files: await hashFolder(temporary, signal),
-      };
-      await writeFile(join(temporary, MANIFEST), jsonText(made));
-      return made;
-    },
-    { what: 'checkpoint', replace: true, signal },
-  );
-  return summary(path, manifest);
+  let whole: WholeFolder | undefined;
+  try {
+    const temporary = await onFirst(peers, 'a new checkpoint', async () => {
+      whole = await WholeFolder.begin(path, { what: 'checkpoint', replace: true });
+      return whole.temporary;
+    });
+    await write(temporary);
+    const files = await hashFolder(temporary, peers, signal);
+    const manifest = await onFirst(peers, 'the checkpoint is whole', () =>
+      writing(path, 'write the checkpoint', async () => {
+        const made: Manifest = {
+          format: 1,
+          update,
+          validationLoss: Number.isFinite(validationLoss) ? validationLoss! : null,
+          created: new Date().toISOString(),
+          files,
+        };
+        await writeFile(join(temporary, MANIFEST), jsonText(made));
+        await whole!.commit();
+        return made;
+      }),
+    );
+    return summary(path, manifest);
+  } catch (error) {
+    throw whole === undefined ? error : await whole.abandon(error);
+  }
 }
 
 /** The checkpoints in `folder` by update, oldest first; one without a readable manifest is left out. */

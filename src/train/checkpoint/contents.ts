@@ -13,21 +13,22 @@ import {
   type Prefixes,
   TEXT_PREFIXES,
 } from '../../formats/layouts/tables.js';
-import type { SegmentedModel } from '../../models/index.js';
+import type { ParameterSources, SegmentedModel } from '../../models/index.js';
 import { type Linear, linearsOf } from '../../nn/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { Trainable } from '../prepare/trainable.js';
 
-/** A tensor under the name that it has in the file. */
-export interface NamedTensor {
+/** A parameter under the name that it has in the file. */
+export interface NamedParameter {
   readonly name: string;
-  readonly tensor: Tensor;
+  /** Its name in the model. */
+  readonly parameter: string;
 }
 
 export interface CheckpointContents {
   /** A PEFT adapter; a whole model; or parts that stand on others. */
   readonly kind: 'adapter' | 'model' | 'parts';
-  readonly tensors: readonly NamedTensor[];
+  readonly tensors: readonly NamedParameter[];
   /** Layers with an adapter, by their names. */
   readonly adapters: readonly (readonly [string, Linear])[];
   /** Modules that an adapter holds as a whole. */
@@ -41,6 +42,11 @@ export interface ContentsOptions {
   readonly trainable: Pick<Trainable, 'parameters' | 'table'>;
   /** Whether what the model stands on gives a parameter by itself. */
   readonly isBeneath: (name: string) => boolean;
+}
+
+export interface FoldOptions extends Pick<ContentsOptions, 'model' | 'trainable'> {
+  /** Of a hollow model. @default none: the model holds its parameters */
+  readonly sources?: ParameterSources | null;
 }
 
 /** @throws UsageError `E_ADAPTER_FORM` for parts that train with and without DoRA, which PEFT cannot keep in one adapter */
@@ -61,8 +67,8 @@ export function contentsOf(options: ContentsOptions): CheckpointContents {
     (name) => !isOfDecoder(name, own) || needed.has(name),
   );
   const modules = savedModules(options, needed, own);
-  const held = [...parameters].filter(([name]) => isWhole || isIn(name, modules));
-  const tensors = held.map(([name, tensor]) => ({ name: hfName(name, own), tensor }));
+  const held = [...parameters.keys()].filter((name) => isWhole || isIn(name, modules));
+  const tensors = held.map((parameter) => ({ name: hfName(parameter, own), parameter }));
   return { kind: isWhole ? 'model' : 'parts', tensors, adapters, saved: [], tied: false };
 }
 
@@ -84,15 +90,16 @@ function adapterContents(
     new Set([...needed].filter((name) => !isAdapterTensor(name) && !isUnder(name))),
     own,
   );
-  const tensors: NamedTensor[] = [];
-  for (const [name, tensor] of parameters) {
+  const tensors: NamedParameter[] = [];
+  for (const name of parameters.keys()) {
     const isHeld = isUnder(name) ? needed.has(name) : isIn(name, modules);
-    if (isAdapterTensor(name) || isHeld) tensors.push({ name: peftName(name, layers), tensor });
+    if (isAdapterTensor(name) || isHeld)
+      tensors.push({ name: peftName(name, layers), parameter: name });
   }
   // PEFT would leave the other side of a tied pair as it was.
   const twins = [...options.model.tied].filter(([, target]) => isIn(target, modules));
   for (const [name, target] of twins) {
-    tensors.push({ name: peftName(name, layers), tensor: parameters.get(target)! });
+    tensors.push({ name: peftName(name, layers), parameter: target });
   }
   const saved = [...modules, ...twins.map(([name]) => moduleOf(name))];
   return { kind: 'adapter', tensors, adapters, saved, tied: twins.length > 0 };
@@ -128,7 +135,11 @@ function savedModules(
  *
  * @returns names of the weights
  */
-function foldOtherForm({ model, trainable }: ContentsOptions): ReadonlySet<string> {
+export function foldOtherForm({
+  model,
+  trainable,
+  sources = null,
+}: FoldOptions): ReadonlySet<string> {
   const layers = adaptedLayers(model);
   const trains = ([path]: readonly [string, Linear]): boolean =>
     trainable.parameters.has(`${path}.lora_A.weight`);
@@ -144,7 +155,8 @@ function foldOtherForm({ model, trainable }: ContentsOptions): ReadonlySet<strin
   const folded = new Set<string>();
   for (const [path, linear] of layers) {
     if (linear.adapter!.dora === form) continue;
-    linear.mergeAdapter();
+    if (sources === null) linear.mergeAdapter();
+    else sources.fold(path, linear);
     folded.add(`${path}.weight`);
   }
   return folded;

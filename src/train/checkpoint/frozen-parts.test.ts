@@ -8,6 +8,7 @@ import { readSafetensors } from '../../formats/safetensors/header.js';
 import { writeSafetensors } from '../../formats/safetensors/write.js';
 import { readSpan } from '../../formats/stored.js';
 import { exportModel, readTensorFile } from '../../models/index.js';
+import { ALONE } from '../../parallel/index.js';
 import type { StartEvent, TrainEvent } from '../events.js';
 import { weightsIn } from '../run/run-weights.js';
 import { ColourFolder, TINY_CONFIG } from '../testing-files.js';
@@ -192,7 +193,10 @@ test.each(['model.safetensors', 'optimizer.safetensors'])(
     );
     const manifest = join(checkpoint, MANIFEST);
     const facts = JSON.parse(readFileSync(manifest, 'utf8')) as object;
-    writeFileSync(manifest, JSON.stringify({ ...facts, files: await hashFolder(checkpoint) }));
+    writeFileSync(
+      manifest,
+      JSON.stringify({ ...facts, files: await hashFolder(checkpoint, ALONE) }),
+    );
     await expect(goOn(run, [])).rejects.toMatchObject({
       code: 'E_CHECKPOINT_TENSORS',
       message: expect.stringContaining('encoder.layers.7.mlp.fc1.weight') as string,

@@ -11,17 +11,19 @@ import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { nameTensors } from '../../formats/layouts/name-tensors.js';
 import { partOf } from '../../formats/layouts/rename.js';
 import { ownPrefixes } from '../../formats/layouts/tables.js';
-import { readSafetensors } from '../../formats/safetensors/header.js';
 import { readJsonObject } from '../../formats/small-file.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { openWeights } from '../../formats/weights.js';
 import { readAdapterConfig } from '../../models/load/adapter-config.js';
 import { attachAdapters } from '../../models/load/attach-adapters.js';
-import type { SegmentedModel } from '../../models/index.js';
+import type { AssembledAdapter } from '../../models/load/assemble.js';
+import type { ParameterSources, SegmentedModel } from '../../models/index.js';
 import { linearsOf } from '../../nn/index.js';
+import { parameterOf } from '../../optim/index.js';
+import { ALONE, wholeParts } from '../../parallel/index.js';
 import { RandomGenerator, type Device, type DType, type Tensor } from '../../torch/index.js';
-import { isVocabulary, misfit, restoreTensors, withoutRows } from './restore-tensors.js';
-import { OPTIMIZER_FILE, parameterOf } from './trainer-state.js';
+import { fitting, isVocabulary, misfit, restoreTensors, withoutRows } from './restore-tensors.js';
+import { optimizerTensors } from './trainer-state.js';
 
 /** The part that a parameter trains with. */
 export function trainsWith(model: SegmentedModel, parameter: string): ModelPart | undefined {
@@ -50,6 +52,8 @@ export interface FrozenOptions {
   readonly seed: number;
   readonly device: Device;
   readonly dtype: DType;
+  /** Of a hollow model: what is held is read when its parts are filled. @default none */
+  readonly sources?: ParameterSources | null;
 }
 
 /**
@@ -61,7 +65,7 @@ export interface FrozenOptions {
 export async function takeFrozen(
   model: SegmentedModel,
   checkpoint: string,
-  { train, seed, device, dtype }: FrozenOptions,
+  { train, seed, device, dtype, sources = null }: FrozenOptions,
 ): Promise<ReadonlySet<string>> {
   const held = [...(await checkpointTensors(model, checkpoint))].filter(([name]) => {
     const part = trainsWith(model, name);
@@ -72,13 +76,22 @@ export async function takeFrozen(
     held.map(([name, stored]) => [name, withoutRows(stored, newRows(name, stored, there))]),
   );
   detachFolded(model, tensors);
-  await attachHeld(model, { checkpoint, tensors, dtype });
-  const generator = RandomGenerator.create(seed, device);
-  model.initialize(device, { generator });
-  generator.dispose();
-  const parameters = model.namedParameters();
-  const targets = [...parameters].filter(([name]) => tensors.has(name));
-  await restoreTensors(checkpoint, tensors, new Map(targets));
+  const adapter = await attachHeld(model, { checkpoint, tensors, dtype });
+  if (sources === null) {
+    using generator = RandomGenerator.create(seed, device);
+    model.initialize(device, { generator });
+  }
+  const targets = [...model.namedParameters()].filter(([name]) => tensors.has(name));
+  const parts = wholeParts(new Map(targets), ALONE);
+  const fill = { names: parts.map(({ name }) => name), parts };
+  if (sources === null) {
+    await restoreTensors(checkpoint, tensors, fill);
+  } else {
+    fitting(checkpoint, tensors, fill);
+    if (adapter !== undefined) sources.know(adapter);
+    for (const [name, stored] of tensors) sources.read(name, stored);
+    model.placeBuffers(device);
+  }
   return new Set(tensors.keys());
 }
 
@@ -108,13 +121,15 @@ async function attachHeld(
     tensors,
     dtype,
   }: { checkpoint: string; tensors: ReadonlyMap<string, StoredTensor>; dtype: DType },
-): Promise<void> {
+): Promise<AssembledAdapter | undefined> {
   const there = model.namedParameters();
   const missing = [...tensors].filter(([name]) => isAdapterTensor(name) && !there.has(name));
-  if (missing.length === 0) return;
+  if (missing.length === 0) return undefined;
   const file = join(checkpoint, 'adapter_config.json');
   const config = readAdapterConfig({ file, json: (await readJsonObject(file)) ?? {} });
-  attachAdapters(model, [{ config, file, tensors: new Map(missing) }], dtype);
+  const adapter = { config, file, tensors: new Map(missing) };
+  attachAdapters(model, [adapter], dtype);
+  return adapter;
 }
 
 /** Which parts train otherwise than when a checkpoint was written. */
@@ -128,7 +143,7 @@ export async function partChanges(
   checkpoint: string,
   parameters: Iterable<string>,
 ): Promise<PartChanges> {
-  const { tensors } = await readSafetensors(join(checkpoint, OPTIMIZER_FILE));
+  const tensors = await optimizerTensors(checkpoint);
   const parts = (names: Iterable<string>): Set<ModelPart | undefined> =>
     new Set([...names].map((name) => trainsWith(model, name)));
   const before = parts(tensors.map(({ name }) => parameterOf(name)));

@@ -5,6 +5,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
+import { onFirst, together, type Peers } from '../../parallel/peers.js';
 
 export const MANIFEST = 'manifest.json';
 /** Where a run stands: no other folder with a manifest has it. */
@@ -13,14 +14,42 @@ export const TRAINER_STATE = 'trainer.json';
 /** Size and hash by path inside the folder, with `/` between folders. */
 export type FileHashes = Record<string, { bytes: number; sha256: string }>;
 
-/** Hashes all files below `folder` but the manifest. */
-export async function hashFolder(folder: string, signal?: AbortSignal): Promise<FileHashes> {
-  const hashes: FileHashes = {};
-  for (const path of await filesOf(folder)) {
-    signal?.throwIfAborted();
-    hashes[path] = await hashFile(join(folder, path));
+/** Hashes all files below `folder` but the manifest, each on one of the ranks. */
+export async function hashFolder(
+  folder: string,
+  peers: Peers,
+  signal?: AbortSignal,
+): Promise<FileHashes> {
+  const files = await onFirst(peers, 'files to hash', async () => {
+    const paths = await filesOf(folder);
+    return Promise.all(paths.map(async (path) => [path, await sizeOf(folder, path)] as const));
+  });
+  const own = deal(new Map(files), peers.size)[peers.rank]!;
+  const hashed = await together(peers, 'hashes', async () => {
+    const hashes: FileHashes = {};
+    for (const path of own) {
+      signal?.throwIfAborted();
+      hashes[path] = await hashFile(join(folder, path));
+    }
+    return hashes;
+  });
+  const all = Object.assign({}, ...hashed) as FileHashes;
+  return Object.fromEntries(files.map(([path]) => [path, all[path]!]));
+}
+
+async function sizeOf(folder: string, path: string): Promise<number> {
+  return (await stat(join(folder, path))).size;
+}
+
+/** Deals files out by their sizes: each to who has least, the largest first. */
+function deal(sizes: ReadonlyMap<string, number>, ranks: number): string[][] {
+  const dealt = Array.from({ length: ranks }, () => ({ bytes: 0, files: [] as string[] }));
+  for (const [file, bytes] of [...sizes].sort(([, a], [, b]) => b - a)) {
+    const least = dealt.reduce((a, b) => (b.bytes < a.bytes ? b : a));
+    least.bytes += bytes;
+    least.files.push(file);
   }
-  return hashes;
+  return dealt.map(({ files }) => files);
 }
 
 export interface CheckOptions {
@@ -44,7 +73,7 @@ export async function checkHashes(
   const present = new Set(await filesOf(folder));
   for (const [path, { bytes }] of Object.entries(expected)) {
     if (!present.delete(path)) throw broken(folder, `${path} is missing`);
-    const { size } = await stat(join(folder, path));
+    const size = await sizeOf(folder, path);
     if (size !== bytes) throw broken(folder, `${path} has ${size} bytes, not ${bytes}`);
   }
   const [stranger] = present;

@@ -1,39 +1,50 @@
-/** Values from a file into tensors that are there already: one at a time, so that nothing is held twice. */
+/** Values from files into tensors that are there already, or this rank's parts of them: nothing is held twice. */
 
 import { DataError } from '../../base/errors.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
-import { placeTensors, torchDType } from '../../models/index.js';
-import { noGrad, type Tensor } from '../../torch/index.js';
+import { placeTensors, torchDType, type Refill } from '../../models/index.js';
+import type { TensorPart } from '../../parallel/index.js';
+
+export interface RestoreTargets {
+  /** Of all that is read, on whichever rank. */
+  readonly names: Iterable<string>;
+  /** Where this rank wants its part of it. */
+  readonly parts: readonly TensorPart[];
+}
 
 /**
- * Copies stored values into the targets of the same names.
+ * Reads stored values into the parts of the same names.
  *
- * @throws DataError `E_CHECKPOINT_TENSORS` where one is missing, of another shape or type, or has no target
+ * @throws DataError `E_CHECKPOINT_TENSORS` where one is missing, of another shape or type, or is not read
  */
 export async function restoreTensors(
   where: string,
   stored: ReadonlyMap<string, StoredTensor>,
-  targets: ReadonlyMap<string, Tensor>,
+  targets: RestoreTargets,
 ): Promise<void> {
-  const names = [...targets.keys()];
-  const placements = names.map((name) => {
-    const found = stored.get(name);
-    const target = targets.get(name)!;
-    if (found === undefined) throw misfit(where, `${name} is missing`);
-    const dtype = torchDType(found);
-    const shapes = [found.shape, target.shape].map((shape) => `[${shape.join(', ')}]`);
-    if (shapes[0] !== shapes[1] || dtype !== target.dtype) {
-      const [was, is] = [`${dtype} ${shapes[0]!}`, `${target.dtype} ${shapes[1]!}`];
-      throw misfit(where, `${name} is ${was}, and the run needs ${is}`);
-    }
-    return { stored: found, dtype };
-  });
-  const stranger = [...stored.keys()].find((name) => !targets.has(name));
+  const refills = fitting(where, stored, targets);
+  for (const device of new Set(refills.map(({ into }) => into.device))) {
+    const there = refills.filter(({ into }) => into.device === device);
+    await placeTensors(there, device, () => undefined);
+  }
+}
+
+/** What is to be read, where it fits. @throws DataError `E_CHECKPOINT_TENSORS` as `restoreTensors` */
+export function fitting(
+  where: string,
+  stored: ReadonlyMap<string, StoredTensor>,
+  { names, parts }: RestoreTargets,
+): Refill[] {
+  const read = new Set(names);
+  for (const name of read) if (!stored.has(name)) throw misfit(where, `${name} is missing`);
+  const stranger = [...stored.keys()].find((name) => !read.has(name));
   if (stranger !== undefined) throw misfit(where, `${stranger} is nothing that the run reads`);
-  const device = targets.values().next().value?.device ?? 'cpu';
-  await placeTensors(placements, device, (tensor, i) => {
-    noGrad(() => targets.get(names[i]!)!.copy_(tensor));
-    tensor.dispose();
+  return parts.map(({ name, shape, from, tensor, dtype = tensor.dtype }) => {
+    const found = stored.get(name)!;
+    const was = `${torchDType(found)} [${found.shape.join(', ')}]`;
+    const is = `${dtype} [${shape.join(', ')}]`;
+    if (was !== is) throw misfit(where, `${name} is ${was}, and the run needs ${is}`);
+    return { stored: found, from, into: tensor };
   });
 }
 

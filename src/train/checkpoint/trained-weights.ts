@@ -5,17 +5,18 @@
 
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeShards } from '../../formats/safetensors/shards.js';
+import { writing } from '../../base/system-error.js';
 import { adapterJson } from '../../models/export/adapter-json.js';
 import { type Companion, configText } from '../../models/export/small-files.js';
-import { grownSource } from '../../models/export/stream-weights.js';
 import { writeCompanions } from '../../models/export/write-export.js';
 import type { SegmentedModel } from '../../models/index.js';
 import type { LoraAdapter } from '../../nn/index.js';
+import { onFirst, type Peers, type TensorPart } from '../../parallel/index.js';
 import { type CheckpointContents, contentsOf } from './contents.js';
 import { checkpointTensors, type PartChanges, trainsWith } from './frozen-parts.js';
 import { isVocabulary, restoreTensors, withoutRows } from './restore-tensors.js';
 import type { Trainable } from '../prepare/trainable.js';
+import { writeParts } from './write-parts.js';
 
 export interface TrainedWeightsOptions {
   readonly model: SegmentedModel;
@@ -45,24 +46,30 @@ export class TrainedWeights {
     this.contents = options.contents ?? contentsOf({ ...options, isBeneath: () => true });
   }
 
-  get bytes(): number {
-    return this.contents.tensors.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
+  /** Which of a rank's parts of the model's parameters they are, under their names in the files. */
+  partsOf(parameters: readonly TensorPart[]): TensorPart[] {
+    const byName = new Map(parameters.map((part) => [part.name, part]));
+    return this.contents.tensors.flatMap(({ name, parameter }) => {
+      const part = byName.get(parameter);
+      return part === undefined ? [] : [{ ...part, name }];
+    });
   }
 
-  /** Writes them into an empty folder, two levels below that of the run. */
-  async write(folder: string, signal?: AbortSignal): Promise<void> {
-    const { kind, tensors } = this.contents;
-    const { files = [], provenance } = this.options;
-    const isAdapter = kind === 'adapter';
-    const sources = tensors.map(({ name, tensor }) =>
-      grownSource(name, tensor, this.newRows(name)),
+  /** Writes `partsOf` every rank into an empty folder, two levels below that of the run; every rank calls it. */
+  async write(folder: string, parts: readonly TensorPart[], peers: Peers): Promise<void> {
+    const isAdapter = this.contents.kind === 'adapter';
+    const stem = isAdapter ? 'adapter_model' : 'model';
+    const newRows = (name: string): number => this.newRows(name);
+    const shardBytes = isAdapter ? Infinity : undefined; // PEFT knows one file
+    await writeParts(folder, { stem, parts, shardBytes, newRows }, peers);
+    await onFirst(peers, 'files of the model', () =>
+      writing(folder, 'write the checkpoint', () => this.describe(folder)),
     );
-    await writeShards(folder, sources, {
-      stem: isAdapter ? 'adapter_model' : 'model',
-      ...(isAdapter && { shardBytes: Infinity }), // PEFT knows one file
-      signal,
-    });
-    if (isAdapter) {
+  }
+
+  private async describe(folder: string): Promise<void> {
+    const { files = [], provenance } = this.options;
+    if (this.contents.kind === 'adapter') {
       await writeFile(join(folder, 'adapter_config.json'), configText(this.adapterConfig()));
     }
     const stands = provenance === undefined ? [] : [provenance(join(folder, '..', '..'))];
@@ -70,25 +77,30 @@ export class TrainedWeights {
   }
 
   /**
-   * Reads the parts that train back in place; the others have been read by `takeFrozen`.
+   * Reads what trains back into this rank's parts of the model's parameters; the rest has been read by `takeFrozen`.
    *
    * @throws DataError `E_CHECKPOINT_TENSORS` where a tensor is missing, of another shape, or not read
    */
-  async read(folder: string, { thawed }: Pick<PartChanges, 'thawed'> = NO_CHANGES): Promise<void> {
+  async read(
+    folder: string,
+    parameters: readonly TensorPart[],
+    { thawed }: Pick<PartChanges, 'thawed'> = NO_CHANGES,
+  ): Promise<void> {
     const { model, trainable } = this.options;
     const trains = new Set([...trainable.parameters.keys()].map((name) => trainsWith(model, name)));
-    const ofTrained = ([name]: readonly [string, unknown]): boolean =>
-      trains.has(trainsWith(model, name));
+    const ofTrained = (name: string): boolean => trains.has(trainsWith(model, name));
     const stored = await checkpointTensors(model, folder, (each) =>
       withoutRows(each, this.newRows(each.name)),
     );
-    const held = new Set(this.contents.tensors.map(({ tensor }) => tensor));
-    const targets = [...model.namedParameters()].filter(
-      ([name, tensor]) =>
-        held.has(tensor) && (stored.has(name) || !thawed.has(trainsWith(model, name)!)),
-    );
-    const read = new Map([...stored].filter(ofTrained));
-    await restoreTensors(folder, read, new Map(targets.filter(ofTrained)));
+    const held = new Set(this.contents.tensors.map(({ parameter }) => parameter));
+    const isRead = (name: string): boolean =>
+      held.has(name) &&
+      ofTrained(name) &&
+      (stored.has(name) || !thawed.has(trainsWith(model, name)!));
+    const names = [...model.namedParameters().keys()].filter(isRead);
+    const read = new Map([...stored].filter(([name]) => ofTrained(name)));
+    const parts = parameters.filter(({ name }) => isRead(name));
+    await restoreTensors(folder, read, { names, parts });
   }
 
   private newRows(name: string): number {

@@ -1,22 +1,24 @@
 /**
- * What a checkpoint holds beside the weights: the optimizer with the loss scale (`optimizer.safetensors`), and counters, the
+ * What a checkpoint holds beside the weights: the optimizer with the loss scale (`optimizer.safetensors`, in several files where it is large), and counters, the
  * place in the data and the best validation loss (`trainer.json`). Random streams follow from the seed, so nothing of them
  * is kept.
  */
 
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DataError } from '../../base/errors.js';
 import { jsonText } from '../../base/json-text.js';
-import { readSafetensors } from '../../formats/safetensors/header.js';
-import { writeTensorFile } from '../../models/index.js';
-import type { LossScale } from '../../optim/index.js';
-import type { Tensor } from '../../torch/index.js';
+import { writing } from '../../base/system-error.js';
+import type { StoredTensor } from '../../formats/stored.js';
+import { openWeights } from '../../formats/weights.js';
+import { type LossScale, parameterOf } from '../../optim/index.js';
+import { onFirst, wholeParts, type Peers, type TensorPart } from '../../parallel/index.js';
 import type { EarlyStoppingState } from '../loop/validation.js';
 import type { RunPlan } from '../prepare/run-plan.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { TRAINER_STATE } from './manifest.js';
 import { restoreTensors } from './restore-tensors.js';
+import { writeParts } from './write-parts.js';
 
 /** Where a run stands; plain JSON. */
 export interface TrainerCounters {
@@ -33,54 +35,63 @@ export interface TrainerCounters {
   readonly warnings: Readonly<Record<string, number>>;
 }
 
-export const OPTIMIZER_FILE = 'optimizer.safetensors';
+/** First part of the names of the optimizer's files. */
+const OPTIMIZER = 'optimizer';
 const FORMAT = 2;
-
-/** The parameter that a tensor of the state belongs to. */
-export function parameterOf(name: string): string {
-  return name.replace(/\.(master|exp_avg|exp_avg_sq|step)$/, '');
-}
 
 export interface OptimizerState {
   readonly store: Pick<ParameterStore, 'state'>;
   readonly lossScale?: LossScale | undefined;
 }
 
-function tensorsOf({ store, lossScale }: OptimizerState): Map<string, Tensor> {
-  return new Map([...store.state(), ...(lossScale?.state() ?? [])]);
+/** This rank's parts of the state. */
+export function stateParts({ store, lossScale }: OptimizerState, peers: Peers): TensorPart[] {
+  // Each rank has the loss scale, and counts on by itself.
+  return [...store.state(), ...wholeParts(lossScale?.state() ?? new Map(), peers)];
 }
 
-/** Bytes of the state on disk. */
-export function optimizerBytes(state: OptimizerState): number {
-  return [...tensorsOf(state).values()].reduce((sum, { bytes }) => sum + bytes, 0);
-}
-
+/** Writes the state of all ranks; every rank calls it. */
 export async function writeTrainerState(
   folder: string,
-  state: OptimizerState,
+  parts: readonly TensorPart[],
   counters: TrainerCounters,
+  peers: Peers,
 ): Promise<void> {
-  await writeTensorFile(join(folder, OPTIMIZER_FILE), tensorsOf(state));
-  await writeFile(join(folder, TRAINER_STATE), jsonText({ format: FORMAT, ...counters }));
+  await writeParts(folder, { stem: OPTIMIZER, parts }, peers);
+  await onFirst(peers, TRAINER_STATE, () =>
+    writing(folder, 'write the checkpoint', () =>
+      writeFile(join(folder, TRAINER_STATE), jsonText({ format: FORMAT, ...counters })),
+    ),
+  );
+}
+
+/** The optimizer's tensors in a checkpoint, in one file or several. */
+export async function optimizerTensors(folder: string): Promise<readonly StoredTensor[]> {
+  const file = `${OPTIMIZER}.safetensors`;
+  const index = `${file}.index.json`;
+  const names = await readdir(folder);
+  return (await openWeights(join(folder, names.includes(index) ? index : file))).tensors;
 }
 
 /**
- * Reads the state back into the optimizer.
+ * Reads the state back into this rank's parts of it, whichever ranks it was written by; every rank calls it.
  *
  * @param changes parameters that no longer train, whose state is dropped, and those that have none yet
  * @throws DataError `E_CHECKPOINT_TENSORS`, `E_CHECKPOINT_STATE`
  */
 export async function readTrainerState(
   folder: string,
-  state: OptimizerState,
+  state: readonly TensorPart[],
+  peers: Peers,
   { isFrozen, isThawed }: { isFrozen: Chosen; isThawed: Chosen } = UNCHANGED,
 ): Promise<TrainerCounters> {
-  const file = join(folder, OPTIMIZER_FILE);
-  const { tensors } = await readSafetensors(file);
+  const tensors = await optimizerTensors(folder);
   const stored = tensors.filter(({ name }) => !isFrozen(parameterOf(name)));
-  const targets = [...tensorsOf(state)].filter(([name]) => !isThawed(parameterOf(name)));
+  const parts = state.filter(({ name }) => !isThawed(parameterOf(name)));
+  const told = parts.filter(({ writes, from }) => writes && from === 0).map(({ name }) => name);
+  const names = (await peers.gather('what the optimizer reads', told)).flat();
   const byName = new Map(stored.map((tensor) => [tensor.name, tensor]));
-  await restoreTensors(file, byName, new Map(targets));
+  await restoreTensors(join(folder, `${OPTIMIZER}.safetensors`), byName, { names, parts });
   return readCounters(join(folder, TRAINER_STATE));
 }
 

@@ -5,11 +5,9 @@ import {
   shownId,
   WARNINGS,
   type DataWarning,
-  type LoadedSample,
+  type OddSample,
 } from '../../data/index.js';
 import type { WarningEvent } from '../events.js';
-
-type OddSample = Pick<LoadedSample, 'place' | 'id' | 'warnings'>;
 
 export class RecordWarnings {
   private readonly told: Set<string>;
@@ -26,7 +24,7 @@ export class RecordWarnings {
   }
 
   *see(samples: readonly OddSample[], update: number): Generator<WarningEvent> {
-    for (const { warnings = [], place, id } of samples) {
+    for (const { warnings, place, id } of samples) {
       for (const code of warnings) {
         this.records.set(code, (this.records.get(code) ?? 0) + 1);
         if (this.told.has(code)) continue;

@@ -19,9 +19,9 @@ export class Tally {
   }
 
   /** Counts the records of an update. @returns what is odd about them for the first time */
-  addRecords({ microBatches, rejected }: UpdateData, update: number): WarningEvent[] {
+  addRecords({ odd, rejected }: UpdateData, update: number): WarningEvent[] {
     this.badRecords += rejected.length;
-    return microBatches.flatMap(({ samples }) => [...this.warnings.see(samples, update)]);
+    return [...this.warnings.see(odd, update)];
   }
 
   addUpdate({ loss, skipped }: UpdateEvent): void {

@@ -12,7 +12,7 @@ import {
 import { checkRecipe, effectiveBatch, type RecipeInput } from '../../config/index.js';
 import type { DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
 import type { Sample, SegmentedModel } from '../../models/index.js';
-import { chooseDevice, RandomGenerator, noGrad } from '../../torch/index.js';
+import { chooseDevice, liveTensors, RandomGenerator, noGrad } from '../../torch/index.js';
 import type { TrainEvent, UpdateEvent, ValidationEvent } from '../events.js';
 import { planRun } from '../prepare/run-plan.js';
 import { choosePrecision } from '../prepare/precision.js';
@@ -20,6 +20,7 @@ import { listCheckpoints, newestWhole } from '../checkpoint/checkpoints.js';
 import { tinyLlava, tinySample } from '../step/testing.js';
 import { prepareTrainable } from '../prepare/trainable.js';
 import { TrainedWeights } from '../checkpoint/trained-weights.js';
+import { Ranks } from '../run/ranks.js';
 import { Trainer, type RunOptions, type TrainingData } from './trainer.js';
 
 let folder: string;
@@ -74,6 +75,8 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
         microBatches: parts,
         counts,
         rejected: [],
+        odd: [],
+        shares: [{ counts, rejected: [], odd: [], waitedMs: 0 }],
         cursor,
         waitedMs: 0,
       };
@@ -131,6 +134,7 @@ function tinyTrainer(more: Partial<RecipeInput> = {}, data = tinyData()): Traine
     weights: new TrainedWeights({ model, trainable }),
     data,
     answer: ({ text }) => Promise.resolve(`you ask ${text}`),
+    ranks: new Ranks(),
   });
   open.push(() => model.dispose());
   open.push(() => trainer.dispose());
@@ -159,7 +163,7 @@ test('a run tells of its updates, validations, probes and checkpoints in order',
     tinyTrainer({
       validation: { sources: ['v'], everyUpdates: 4 },
       probes: { questions: [{ text: 'What?', images: ['a.png'] }], everyUpdates: 3 },
-      checkpoints: { everyUpdates: 4 },
+      checkpoints: { everyUpdates: 4, background: false },
     }),
   );
   expect(types(events)).toEqual([
@@ -316,7 +320,8 @@ describe('a run that an error ends', () => {
 
     const state = new Error('the state cannot be written');
     const at = { ...place(), setState: () => Promise.reject(state) };
-    const [seen, thrown] = await ended(tinyTrainer({ checkpoints: { everyUpdates: 2 } }), at);
+    const checkpoints = { everyUpdates: 2, background: false };
+    const [seen, thrown] = await ended(tinyTrainer({ checkpoints }), at);
     expect(thrown).toBe(state);
     expect(types(seen)).toEqual(['update', 'update']);
   });
@@ -328,6 +333,81 @@ describe('a run that an error ends', () => {
     const [events, thrown] = await ended(tinyTrainer({}, failing(error)), at);
     expect(thrown).toBe(error);
     expect(types(events)).toEqual(['update', 'update', 'update']);
+  });
+});
+
+describe('a checkpoint in the background', () => {
+  const checkpoints = { everyUpdates: 2, keep: 10 };
+  const filesIn = (path: string): Record<string, string> => {
+    const names = readdirSync(path).filter((name) => name !== 'manifest.json');
+    return Object.fromEntries(names.map((f) => [f, readFileSync(join(path, f), 'base64')]));
+  };
+  /** Lets checkpoints be written only once it is told. */
+  const held = (): (() => void) => {
+    const { write } = TrainedWeights.prototype;
+    let go: () => void = () => undefined;
+    const told = new Promise<void>((resolve) => (go = resolve));
+    vi.spyOn(TrainedWeights.prototype, 'write').mockImplementation(async function (
+      this: TrainedWeights,
+      ...args
+    ) {
+      await told;
+      return write.apply(this, args);
+    });
+    return go;
+  };
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  test('holds the run as it was, though updates come before it is written; the next one waits', async () => {
+    await all(tinyTrainer({ checkpoints: { ...checkpoints, background: false } }));
+    const expected = (await listCheckpoints(folder)).map(({ path }) => filesIn(path));
+    rmSync(folder, { recursive: true });
+    const go = held();
+    const events: TrainEvent[] = [];
+    for await (const event of tinyTrainer({ checkpoints }).run(place())) {
+      events.push(event);
+      if (event.type === 'update' && event.update === 4) go();
+    }
+    expect(types(events).slice(0, 5)).toEqual([...Array<string>(4).fill('update'), 'checkpoint']);
+    const saved = events.filter(({ type }) => type === 'checkpoint');
+    expect(saved).toMatchObject([{ update: 2 }, { update: 4 }, { update: 6 }]);
+    const written = (await listCheckpoints(folder)).map(({ path }) => filesIn(path));
+    expect(written).toEqual(expected);
+  });
+
+  test('that fails ends the run, and leaves those before it', async () => {
+    const error = new EnvironmentError('the disk is full', { code: 'E_DISK_FULL', hint: 'Free.' });
+    const { write } = TrainedWeights.prototype;
+    let saves = 0;
+    vi.spyOn(TrainedWeights.prototype, 'write').mockImplementation(function (
+      this: TrainedWeights,
+      ...args
+    ) {
+      return ++saves === 2 ? Promise.reject(error) : write.apply(this, args);
+    });
+    await expect(all(tinyTrainer({ checkpoints }))).rejects.toBe(error);
+    expect(readdirSync(folder)).toEqual(['update-00000002']);
+  });
+
+  test('is there when the run has been left', async () => {
+    const go = held();
+    for await (const event of tinyTrainer({ checkpoints }).run(place())) {
+      if (event.type !== 'update' || event.update < 3) continue;
+      setTimeout(go, 20);
+      break;
+    }
+    expect(await listCheckpoints(folder)).toMatchObject([{ update: 2 }]);
+  });
+
+  test('leaves no copy behind', async () => {
+    const trainer = tinyTrainer({ checkpoints: { everyUpdates: 1 } });
+    let before = 0;
+    for await (const event of trainer.run(place())) {
+      if (event.type === 'update' && event.update === 1) before = liveTensors();
+    }
+    expect(liveTensors()).toBeLessThanOrEqual(before);
   });
 });
 

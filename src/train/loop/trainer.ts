@@ -9,7 +9,8 @@ import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/e
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.js';
 import { drive, makeBatch, type Batch } from '../../models/index.js';
-import { hold, noGrad, resetPeak, type Holding } from '../../torch/index.js';
+import { together, type Peers, type TensorPart } from '../../parallel/index.js';
+import { hold, memoryStats, noGrad, resetPeak, type Holding } from '../../torch/index.js';
 import type {
   CheckpointEvent,
   EndEvent,
@@ -20,21 +21,27 @@ import type {
   WarningEvent,
 } from '../events.js';
 import { NonFiniteWatch } from './non-finite-watch.js';
-import { describeParts, partChanges, trainsWith } from '../checkpoint/frozen-parts.js';
+import {
+  describeParts,
+  partChanges,
+  type PartChanges,
+  trainsWith,
+} from '../checkpoint/frozen-parts.js';
+import { Background } from '../checkpoint/background.js';
+import { copyParts } from '../checkpoint/copy-parts.js';
 import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoints.js';
+import type { Ranks } from '../run/ranks.js';
 import type { RunFolder } from '../run/run-folder.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
-import {
-  optimizerBytes,
-  readTrainerState,
-  writeTrainerState,
-} from '../checkpoint/trainer-state.js';
+import { readTrainerState, stateParts, writeTrainerState } from '../checkpoint/trainer-state.js';
 import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
 import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run-plan.js';
+import { describeShares } from '../prepare/shard-model.js';
 import { makeUpdateSetup, type UpdateSetupParts } from '../prepare/run-setup.js';
 import { Tally } from './tally.js';
 import { EarlyStopping, validationLoss } from './validation.js';
+import { Agreement } from './agreement.js';
 
 /** What the loop needs of a data set. */
 export type TrainingData = Pick<
@@ -54,6 +61,7 @@ export interface TrainerParts extends UpdateSetupParts {
   readonly batching: EffectiveBatch;
   readonly weights: TrainedWeights;
   readonly data: TrainingData;
+  readonly ranks: Ranks;
   /** Needed where the recipe has probe questions. */
   readonly answer?: Answer | undefined;
   /** Kinds of warnings about records that are told before the first update. */
@@ -74,6 +82,7 @@ export interface RunOptions {
 interface Pending {
   readonly result: UpdateResult;
   readonly data: UpdateData;
+  readonly peaks: readonly number[];
 }
 
 export class Trainer {
@@ -87,23 +96,43 @@ export class Trainer {
   private pending: Pending | null = null;
   private mark = 0;
   private readonly tally: Tally;
-  private saved: { update: number; path: string } | null = null;
+  private saved: { readonly update: number; readonly path: string } | null = null;
+  private readonly saving = new Background<CheckpointEvent>();
   private stopEarly = false;
   /** Nothing is half done, neither an update nor a checkpoint. */
   private steady = true;
+  private readonly peers: Peers;
 
   constructor(private readonly parts: TrainerParts) {
     const { validation, precision } = parts.recipe;
     this.plan = parts.plan;
+    this.peers = parts.ranks.beside('checkpoints');
     this.tally = new Tally(parts.told);
     this.setup = makeUpdateSetup(parts);
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
   }
 
-  /** Bytes of one checkpoint. */
-  get checkpointBytes(): number {
-    return this.parts.weights.bytes + optimizerBytes(this.setup);
+  /** What is told of it before the first update. */
+  get statements(): string[] {
+    const { ranks, recipe, batching } = this.parts;
+    const bytes = this.setup.store.bytes?.(batching.accumulate);
+    return bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })];
+  }
+
+  /** Bytes of one checkpoint, of all ranks; every rank asks. */
+  async checkpointBytes(): Promise<number> {
+    const own = this.savedParts()
+      .flat()
+      .reduce((sum, { tensor, writes }) => sum + (writes ? tensor.bytes : 0), 0);
+    const all = await this.peers.gather('bytes of a checkpoint', own);
+    return all.reduce((sum, each) => sum + each, 0);
+  }
+
+  /** This rank's parts of the weights, and of the optimizer's state. */
+  private savedParts(): [TensorPart[], TensorPart[]] {
+    const { store } = this.setup;
+    return [this.parts.weights.partsOf(store.weights()), stateParts(this.setup, this.peers)];
   }
 
   /**
@@ -114,9 +143,15 @@ export class Trainer {
    */
   async resume({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
     const { model, trainable, weights } = this.parts;
-    const changed = await partChanges(model, path, trainable.parameters.keys());
-    await weights.read(path, changed);
-    const counters = await readTrainerState(path, this.setup, {
+    let changed!: PartChanges;
+    // What may fail on one rank alone comes before what all of them read together.
+    await together(this.peers, 'weights of the checkpoint', async () => {
+      changed = await partChanges(model, path, trainable.parameters.keys());
+      await weights.read(path, this.setup.store.weights(), changed);
+      this.setup.store.weightsRead();
+    });
+    const state = stateParts(this.setup, this.peers);
+    const counters = await readTrainerState(path, state, this.peers, {
       isFrozen: (name) => changed.frozen.has(trainsWith(model, name)!),
       isThawed: (name) => changed.thawed.has(trainsWith(model, name)!),
     });
@@ -135,12 +170,27 @@ export class Trainer {
   }
 
   /** The next updates from where the run stands. @throws DataError `E_CURSOR` */
-  private updates(count: number, signal?: AbortSignal): AsyncGenerator<UpdateData, void> {
-    const { data, recipe, batching } = this.parts;
-    const { batchSize } = recipe;
-    const { accumulate } = batching;
+  private updates(count: number, agreement?: Agreement): AsyncGenerator<UpdateData, void> {
+    const { data, batching } = this.parts;
     const until = this.plan.until ?? undefined;
-    return data.updates({ batchSize, accumulate, from: this.cursor, count, until, signal });
+    const place = { from: this.cursor, count, until };
+    return data.updates({
+      ...this.dealing(agreement),
+      ...place,
+      accumulate: batching.accumulate,
+    });
+  }
+
+  /** Which records are this rank's, and how it hears of the others'. */
+  private dealing(agreement: Agreement | undefined) {
+    const { recipe, ranks } = this.parts;
+    return {
+      batchSize: recipe.batchSize,
+      ...{ rank: ranks.rank, worldSize: ranks.size },
+      exchange: agreement?.exchange,
+      // Of several ranks none stops where the others do not know of it.
+      signal: ranks.size === 1 ? agreement?.signal : undefined,
+    };
   }
 
   /**
@@ -157,24 +207,33 @@ export class Trainer {
     const { device } = this.parts.device;
     const begun = performance.now();
     const target = Math.min(this.plan.planned, maxUpdates);
+    const agreement = new Agreement(this.parts.ranks, {
+      signal,
+      peakBytes: () => memoryStats(device).peakReserved,
+      saved: () => this.saving.ended,
+    });
     resetPeak(device);
     try {
-      if (this.update === 0) yield* this.probe(signal);
+      if (this.update === 0) yield* this.probe(agreement);
       this.mark = performance.now();
-      for await (const next of this.updates(Math.max(0, target - this.update), signal)) {
-        yield* this.step(next);
-        yield* this.regularly(place, signal, target);
-        if (this.stopEarly || signal?.aborted === true) break;
+      for await (const next of this.updates(Math.max(0, target - this.update), agreement)) {
+        yield* this.step(next, agreement.peaks);
+        // On all ranks after the same update.
+        if (agreement.saved === this.saving.begun) yield* this.committed();
+        yield* this.regularly(place, agreement, target);
+        if (this.stopEarly || agreement.signal?.aborted === true) break;
       }
     } catch (error) {
-      if (!isAbort(error, signal)) {
+      if (!isAbort(error, agreement.signal)) {
         yield* this.saveBefore(error, place);
         throw error;
       }
+    } finally {
+      await this.saving.settle();
     }
     yield* this.flush();
-    const reason = this.endReason(signal);
-    if (this.saved?.update !== this.update && this.update > 0) yield await this.checkpoint(place);
+    const reason = this.endReason(agreement.signal);
+    yield* this.saveLast(place);
     yield this.end(place, reason, (performance.now() - begun) / 1000);
   }
 
@@ -186,19 +245,24 @@ export class Trainer {
   }
 
   /** One update; its event, or that of the one before. */
-  private async *step(data: UpdateData): AsyncGenerator<TrainEvent, void> {
+  private async *step(
+    data: UpdateData,
+    peaks: readonly number[],
+  ): AsyncGenerator<TrainEvent, void> {
     for (const record of data.rejected) {
       yield { type: 'bad-record', update: this.update + 1, record };
     }
     yield* this.tally.addRecords(data, this.update + 1);
     using batches = this.batches(data);
     this.steady = false;
-    const result = await drive(runUpdate(this.setup, this.update, batches.value));
+    const { supervised, images } = data.counts;
+    const facts = { supervised, pictures: images > 0 };
+    const result = await drive(runUpdate(this.setup, this.update, batches.value, facts));
     this.update++;
     this.cursor = data.cursor;
     this.steady = true;
     const before = this.pending;
-    this.pending = { result, data };
+    this.pending = { result, data, peaks };
     if (before !== null) yield* this.report(before);
     // A CPU has done its work by now.
     if (!this.setup.device.startsWith('cuda')) yield* this.flush();
@@ -207,15 +271,11 @@ export class Trainer {
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
     const { model, device } = this.parts;
     const options = { device: device.device };
-    let firstPosition = 0;
     return hold(() =>
       noGrad(() =>
-        data.microBatches.map(({ samples }) => {
-          if (samples.length === 0) return null;
-          const batch = makeBatch(samples, model.input, { ...options, firstPosition });
-          firstPosition += samples.length;
-          return batch;
-        }),
+        data.microBatches.map(({ samples }) =>
+          samples.length === 0 ? null : makeBatch(samples, model.input, options),
+        ),
       ),
     );
   }
@@ -227,12 +287,12 @@ export class Trainer {
     if (last !== null) yield* this.report(last);
   }
 
-  private *report({ result, data }: Pending): Generator<TrainEvent, void> {
+  private *report({ result, data, peaks }: Pending): Generator<TrainEvent, void> {
     const { recipe, batching, device } = this.parts;
     const numbers = result.numbers.read();
     const now = performance.now();
     const event = updateEvent({
-      ...{ result, numbers, data, device },
+      ...{ result, numbers, data, device, peaks },
       seconds: (now - this.mark) / 1000,
       peakRate: recipe.optimizer.learningRate * batching.learningRateScale,
       scaled: this.setup.lossScale !== undefined,
@@ -247,7 +307,7 @@ export class Trainer {
   /** What is due after an update: numbers first, then validation, probes, a checkpoint. */
   private async *regularly(
     place: RunPlace,
-    signal: AbortSignal | undefined,
+    agreement: Agreement,
     target: number,
   ): AsyncGenerator<TrainEvent, void> {
     const { validation, probes, checkpoints } = this.parts.recipe;
@@ -259,23 +319,26 @@ export class Trainer {
     let saves = due(checkpoints.everyUpdates);
     if (!validates && !asks && !saves) return;
     yield* this.flush();
+    await agreement.settle();
+    const { signal } = agreement;
     if (validates && signal?.aborted !== true) {
-      const event = await this.validate(signal);
+      const event = await this.validate(agreement);
       saves ||= event.best && checkpoints.keepBest;
       yield event;
     }
-    if (asks && signal?.aborted !== true) yield* this.probe(signal);
-    if (saves) yield await this.checkpoint(place);
+    if (asks && signal?.aborted !== true) yield* this.probe(agreement);
+    if (saves) yield* this.checkpoint(place, checkpoints);
     this.mark = performance.now();
   }
 
-  private async validate(signal: AbortSignal | undefined): Promise<ValidationEvent> {
-    const { recipe, model, device } = this.parts;
+  private async validate(agreement: Agreement): Promise<ValidationEvent> {
+    const { recipe, model, device, ranks } = this.parts;
     const begun = performance.now();
-    const { loss, supervised } = await validationLoss(model, this.validationBatches(signal), {
+    const { loss, supervised } = await validationLoss(model, this.validationBatches(agreement), {
       device: device.device,
       chunk: recipe.memory.lossChunk,
       residency: this.setup.store,
+      ranks,
     });
     this.tally.addValidation(this.update, { loss, supervised });
     const best = this.stopping.add(loss);
@@ -285,62 +348,118 @@ export class Trainer {
   }
 
   private async *validationBatches(
-    signal: AbortSignal | undefined,
+    agreement: Agreement,
   ): AsyncGenerator<Holding<(Batch | null)[]>, void> {
-    const { recipe, data } = this.parts;
-    for await (const part of data.validation({ batchSize: recipe.batchSize, signal })) {
+    for await (const part of this.parts.data.validation(this.dealing(agreement))) {
       yield this.batches(part);
     }
   }
 
-  private async *probe(signal: AbortSignal | undefined): AsyncGenerator<ProbesEvent, void> {
-    const { answer, recipe } = this.parts;
+  private async *probe(agreement: Agreement): AsyncGenerator<ProbesEvent, void> {
+    const { signal } = agreement;
+    const { answer, recipe, ranks } = this.parts;
     const { questions, maxNewTokens } = recipe.probes;
     if (answer === undefined || questions.length === 0) return;
     const answers = [];
     for (const question of questions) {
+      await agreement.settle();
       signal?.throwIfAborted();
-      const text = await answer(question, { maxNewTokens, signal });
+      const ask = (): Promise<string> => answer(question, { maxNewTokens, signal });
+      const text = await this.withWhole(() => ranks.first('answer', ask));
       answers.push({ question: question.text, images: question.images, answer: text });
     }
     yield { type: 'probes', update: this.update, answers };
   }
 
-  private async checkpoint(run: RunPlace): Promise<CheckpointEvent> {
-    const { weights, recipe } = this.parts;
-    const { update, cursor, plan } = this;
-    const begun = performance.now();
-    this.steady = false;
-    const { path, bytes } = await writeCheckpoint(run.checkpoints, {
-      update,
-      validationLoss: this.tally.validationLoss(update),
-      write: async (folder) => {
-        await weights.write(folder);
-        const validation = this.stopping.state();
-        const counters = { update, plan, cursor, validation, ...this.tally.counters };
-        await writeTrainerState(folder, this.setup, counters);
-      },
+  /** Something that needs all parameters in place at once; where ranks share them out, all of them call it. */
+  private async withWhole<T>(work: () => Promise<T>): Promise<T> {
+    const { store, model } = this.setup;
+    const segments = [...model.segments, model.head];
+    for (const segment of segments) await store.acquire(segment, 'forward');
+    try {
+      return await work();
+    } finally {
+      for (const segment of segments) await store.release(segment, 'backward');
+    }
+  }
+
+  /** Begins to write a checkpoint once the one before is there; in the background from copies, else until it is there itself. */
+  private async *checkpoint(
+    run: RunPlace,
+    { background }: Pick<Recipe['checkpoints'], 'background'>,
+  ): AsyncGenerator<TrainEvent, void> {
+    yield* this.committed();
+    await this.setup.store.settle();
+    const save = this.saveOf(run);
+    const [model, optimizer] = this.savedParts().map((parts) =>
+      background ? copyParts(parts) : hold(() => parts),
+    ) as [Holding<TensorPart[]>, Holding<TensorPart[]>];
+    this.saving.begin(async () => {
+      try {
+        return await save(model.value, optimizer.value);
+      } finally {
+        model.dispose();
+        optimizer.dispose();
+      }
     });
-    this.saved = { update, path };
-    await pruneCheckpoints(run.checkpoints, { ...recipe.checkpoints, update });
-    await run.setState('running', { updates: update, plannedUpdates: this.plan.planned });
+    if (!background) yield* this.committed();
+  }
+
+  /** How the run is saved as it stands now, given its tensors. */
+  private saveOf(run: RunPlace) {
+    const { parts, peers, update, cursor, plan } = this;
+    const begun = performance.now();
+    const validation = this.stopping.state();
+    const counters = structuredClone({ update, plan, cursor, validation, ...this.tally.counters });
+    const validationLoss = this.tally.validationLoss(update);
+    return async (
+      model: readonly TensorPart[],
+      optimizer: readonly TensorPart[],
+    ): Promise<CheckpointEvent> => {
+      const { path, bytes } = await writeCheckpoint(run.checkpoints, {
+        ...{ update, validationLoss, peers },
+        write: async (folder) => {
+          await parts.weights.write(folder, model, peers);
+          await writeTrainerState(folder, optimizer, counters, peers);
+        },
+      });
+      if (parts.ranks.speaks) {
+        await pruneCheckpoints(run.checkpoints, { ...parts.recipe.checkpoints, update });
+        await run.setState('running', { updates: update, plannedUpdates: plan.planned });
+      }
+      const seconds = (performance.now() - begun) / 1000;
+      return { type: 'checkpoint', update, path, bytes, seconds };
+    };
+  }
+
+  /** Waits for the checkpoint that is being written, if one is, and tells of it. */
+  private async *committed(): AsyncGenerator<TrainEvent, void> {
+    this.steady = false;
+    const event = await this.saving.take();
     this.steady = true;
-    const seconds = (performance.now() - begun) / 1000;
-    return { type: 'checkpoint', update, path, bytes, seconds };
+    if (event === undefined) return;
+    this.saved = event;
+    yield event;
+  }
+
+  /** A checkpoint of how the run ends, unless there is one. */
+  private async *saveLast(place: RunPlace): AsyncGenerator<TrainEvent, void> {
+    yield* this.committed();
+    if (this.update === 0 || this.saved?.update === this.update) return;
+    // Nothing trains meanwhile that a copy would be for.
+    yield* this.checkpoint(place, { background: false });
   }
 
   /** A checkpoint for a run that an error ends, unless there is one or should be none. */
   private async *saveBefore(error: unknown, place: RunPlace): AsyncGenerator<TrainEvent, void> {
     if (!this.steady || this.update === 0 || UNSAVED.some((kind) => error instanceof kind)) return;
+    if (!this.parts.ranks.endWith(error)) return; // nobody else would come to the checkpoint
     try {
       yield* this.flush();
+      yield* this.saveLast(place);
     } catch {
-      return; // The last updates are not finite, or the device fails: nothing that is worth a checkpoint.
+      // The last updates are not finite, or the device or the disk fails. What ends the run says more than that it was not saved.
     }
-    if (this.saved?.update === this.update) return;
-    // What ends the run says more than that it could not be saved.
-    const event = await this.checkpoint(place).catch(() => undefined);
-    if (event !== undefined) yield event;
   }
 
   private endReason(signal: AbortSignal | undefined): EndReason {

@@ -9,6 +9,8 @@ export interface UpdateFacts {
   readonly result: Omit<UpdateResult, 'numbers'>;
   readonly numbers: Readonly<Record<UpdateNumbers, Float32Array>>;
   readonly data: UpdateData;
+  /** Most bytes that each rank has given out; none where there is one rank. */
+  readonly peaks: readonly number[];
   readonly seconds: number;
   /** Learning rate at the schedule's peak. */
   readonly peakRate: number;
@@ -18,7 +20,7 @@ export interface UpdateFacts {
 }
 
 export function updateEvent(facts: UpdateFacts): UpdateEvent {
-  const { result, numbers, data, seconds, peakRate, scaled, device } = facts;
+  const { result, numbers, data, seconds, peakRate, scaled, device, peaks } = facts;
   const foundInf = [...numbers.foundInf];
   const skipped = result.gates.filter((_, i) => foundInf[i]! > 0);
   const { peakReserved } = memoryStats(device.device);
@@ -38,5 +40,13 @@ export function updateEvent(facts: UpdateFacts): UpdateEvent {
     skipped: foundInf.some((flag) => flag > 0),
     skippedSegments: skipped.length > 0 && skipped.length < result.gates.length ? skipped : null,
     lossScale: scaled ? numbers.lossScale[0]! : null,
+    ...(data.shares.length > 1 && {
+      ranks: data.shares.map(({ counts, waitedMs }, rank) => ({
+        rank,
+        tokensPerSecond: counts.tokens / seconds,
+        waiting: Math.min(1, waitedMs / 1000 / seconds),
+        peakBytes: peaks[rank]!,
+      })),
+    }),
   };
 }

@@ -18,6 +18,7 @@ import {
   type Holding,
   type Tensor,
 } from '../../torch/index.js';
+import type { Ranks } from '../run/ranks.js';
 
 export interface ValidationLoss {
   /** NaN where no token was supervised. */
@@ -30,13 +31,15 @@ export interface ValidationOptions {
   /** Rows of logits that are held at once. */
   readonly chunk: number;
   readonly residency: Residency;
+  /** Those that have the other batches. */
+  readonly ranks: Ranks;
 }
 
-/** @param parts batches on the device, `null` for empty ones; freed after their use */
+/** @param parts batches of this rank on the device, `null` for empty ones; freed after their use */
 export async function validationLoss(
   model: SegmentedModel,
   parts: AsyncIterable<Holding<readonly (Batch | null)[]>>,
-  { device, ...options }: ValidationOptions,
+  { device, ranks, ...options }: ValidationOptions,
 ): Promise<ValidationLoss> {
   const sum = full([], 0, { dtype: 'float32', device }).keep();
   let supervised = 0;
@@ -44,25 +47,37 @@ export async function validationLoss(
     for await (const part of parts) {
       using batches = part;
       for (const batch of batches.value) {
-        if (batch === null) continue;
         const losses = await drive(evaluate(model, batch, options));
+        if (batch === null || losses === null) continue;
         noGrad(() => scope(() => sum.add_(losses.sum(null))));
         losses.dispose();
         supervised += batch.counts.supervised;
       }
     }
-    return { loss: sum.item() / supervised, supervised };
+    const all = await ranks.gather('validation', { sum: sum.item(), supervised });
+    const total = (of: (each: (typeof all)[number]) => number): number =>
+      all.reduce((before, each) => before + of(each), 0);
+    supervised = total((each) => each.supervised);
+    return { loss: total((each) => each.sum) / supervised, supervised };
   } finally {
     sum.dispose();
   }
 }
 
-/** @returns the losses of the supervised tokens (L), fp32, without dropout; the caller owns them. Yields after each segment. */
+/**
+ * @returns the losses of the supervised tokens (L), fp32, without dropout; the caller owns them; `null` for an empty batch, of which
+ *   the visits alone are made. Yields after each segment.
+ */
 function* evaluate(
   model: SegmentedModel,
-  batch: Batch,
-  { chunk, residency }: Omit<ValidationOptions, 'device'>,
-): Steps<Tensor> {
+  batch: Batch | null,
+  { chunk, residency }: Pick<ValidationOptions, 'chunk' | 'residency'>,
+): Steps<Tensor | null> {
+  if (batch === null) {
+    const visits = [...model.segments, model.head];
+    yield* walk(visits, { phase: 'forward', residency }, () => undefined);
+    return null;
+  }
   using inputs = hold(() => noGrad(() => model.inputs(batch)));
   const { head } = model;
   using last = yield* forward(model, inputs.value, { residency });
@@ -70,7 +85,7 @@ function* evaluate(
   yield* walk([head], { phase: 'forward', residency }, () => {
     losses = noGrad(() => scope(() => head.losses(last, batch.supervised, { chunk }).losses));
   });
-  return losses!;
+  return losses;
 }
 
 export interface EarlyStoppingState {

@@ -16,6 +16,7 @@ import {
   configKind,
   imageProcessorIn,
   Llava,
+  ParameterSources,
   readDecoderConfig,
   readLlavaConfig,
   tensorsBeneath,
@@ -42,6 +43,8 @@ export interface OpenedModel extends ChatModel {
   readonly found: FoundFields;
   /** How texts become tokens: as the recipe says, else as what it starts from was trained. */
   readonly text: Recipe['text'];
+  /** Of a model that ranks share out, whose parameters are on meta until each fills its parts; else `null`. */
+  readonly sources: ParameterSources | null;
   /** Whether the models that it stands on give a parameter by themselves; what they do not give, a checkpoint has to hold. */
   isBeneath(name: string): boolean;
 }
@@ -49,6 +52,8 @@ export interface OpenedModel extends ChatModel {
 export interface OpenModelOptions {
   readonly device: Device;
   readonly dtype: DType;
+  /** Leave the parameters on meta: `sources` tells where their values come from. @default false */
+  readonly hollow?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Is told how far downloads from the hub are. */
   readonly onDownload?: ((event: HubEvent) => void) | undefined;
@@ -70,7 +75,7 @@ export async function openModel(recipe: Recipe, options: OpenModelOptions): Prom
 async function newModel(
   { model, text, image, seed }: Recipe,
   json: Record<string, unknown>,
-  { device, dtype, signal, onDownload, found = {} }: OpenModelOptions,
+  { device, dtype, hollow = false, signal, onDownload, found = {} }: OpenModelOptions,
 ): Promise<OpenedModel> {
   const tokenizer = await resolveModel(found.tokenizer ?? model.tokenizer!, {
     signal,
@@ -89,9 +94,15 @@ async function newModel(
       featureSelect: model.featureSelect,
       projectorDepth: model.projectorDepth,
     });
-    const generator = RandomGenerator.create(seed, device);
-    made.initialize(device, { generator, std: made.decoder.config.initializerRange });
-    generator.dispose();
+    const std = made.decoder.config.initializerRange;
+    const sources = hollow ? new ParameterSources(source.file) : null;
+    if (sources === null) {
+      using generator = RandomGenerator.create(seed, device);
+      made.initialize(device, { generator, std });
+    } else {
+      sources.drawRest(made, { seed, std });
+      made.placeBuffers(device);
+    }
     const nothing = {
       tensors: new Map(),
       ...{ adapters: [], places: [], sources: [], configs: [source], provenance: undefined },
@@ -106,7 +117,7 @@ async function newModel(
         ? { kind: 'llava', config: readLlavaConfig(source), ...nothing }
         : { kind: 'text', config: readDecoderConfig(source), ...nothing },
       found: { tokenizer },
-      text,
+      ...{ text, sources },
       isBeneath: () => false,
     };
   } catch (error) {
@@ -117,8 +128,10 @@ async function newModel(
 
 async function loadModel(
   { model, text, image, seed, train }: Recipe,
-  { device, dtype, signal, onDownload, changedBase, found: known = {} }: OpenModelOptions,
+  options: OpenModelOptions,
 ): Promise<OpenedModel> {
+  const { device, dtype, hollow = false, signal, onDownload } = options;
+  const { changedBase, found: known = {} } = options;
   const resolve = (name: string): Promise<string> => resolveModel(name, { signal, onDownload });
   const found: Partial<Record<ModelField, string>> = {};
   for (const field of MODEL_FIELDS) {
@@ -146,28 +159,27 @@ async function loadModel(
     projectorDepth: model.projectorDepth,
     // Parts that are put together have no projector yet.
     allow: vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : [],
-    ...{ seed, changedBase, signal, resolve },
+    ...{ seed, hollow, changedBase, signal, resolve },
     nameOther: (role) =>
       role === 'base'
         ? 'another in `model.from`, with this one as `model.adapter`'
         : `another (--set model.${role}=...)`,
     onNotice: (message) => onDownload?.({ type: 'notice', message }),
   });
-  const { assembly, stored } = chat.loaded;
+  const { assembly, stored, sources } = chat.loaded;
   try {
     await refuseUnused(chat, from);
     const pictures =
       vision === undefined
         ? chat.pictures
         : await usePictures(chat.model, vision, { mode: image.mode });
-    const folded = foldAdapters(chat.model, train);
+    const folded = foldAdapters(chat.model, train, sources);
     const beneath = tensorsBeneath(assembly.places);
     return {
       ...chat,
       pictures,
       system: inherits ? chat.system : undefined,
-      assembly,
-      found,
+      ...{ assembly, found, sources },
       text: inherits ? inherited(text, assembly) : text,
       isBeneath: (name) => {
         const tensor = stored.get(name);
@@ -226,7 +238,11 @@ function endsOf({ endOfTurn, tokenizer }: ChatModel['format']): number[] {
  *
  * @returns names of the weights
  */
-function foldAdapters(model: LanguageModel, train: Recipe['train']): ReadonlySet<string> {
+function foldAdapters(
+  model: LanguageModel,
+  train: Recipe['train'],
+  sources: ParameterSources | null,
+): ReadonlySet<string> {
   const full = new Set<string>();
   for (const segment of [...model.segments, model.head]) {
     if (train[segment.part] !== 'full') continue;
@@ -236,7 +252,8 @@ function foldAdapters(model: LanguageModel, train: Recipe['train']): ReadonlySet
   for (const [name, linear] of linearsOf(model)) {
     const weight = `${name}.weight`;
     if (linear.adapter === undefined || !full.has(weight)) continue;
-    linear.mergeAdapter();
+    if (sources === null) linear.mergeAdapter();
+    else sources.fold(name, linear);
     folded.add(weight);
   }
   return folded;

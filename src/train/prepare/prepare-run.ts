@@ -7,17 +7,23 @@ import {
   chooseDevice,
   type ChosenDevice,
   RandomGenerator,
+  setMemoryLimit,
   setThreads,
   torchFacts,
 } from '../../torch/index.js';
 import type { LoadingEvent, StartEvent } from '../events.js';
 import { planWeights, type WeightsPlan } from '../checkpoint/plan-weights.js';
+import { foldOtherForm } from '../checkpoint/contents.js';
 import { takeFrozen } from '../checkpoint/frozen-parts.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
 import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
+import { shardModel, type Sharding } from './shard-model.js';
+import type { RankGroups } from '../step/rank-groups.js';
+import type { ShardedModel } from '../step/sharded-model.js';
+import type { Ranks } from '../run/ranks.js';
 
 export interface PreparedRun {
   readonly device: ChosenDevice;
@@ -26,6 +32,8 @@ export interface PreparedRun {
   readonly opened: OpenedModel;
   readonly data: Dataset;
   readonly trainable: Trainable;
+  /** What several ranks share out; freed by the store that is made of it. */
+  readonly sharding: Sharding | null;
   /** What its checkpoints will be. */
   readonly saved: WeightsPlan;
   readonly plan: RunPlan;
@@ -39,6 +47,9 @@ export interface PreparedRun {
 export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype'> {
   /** From which the run goes on. @default it begins */
   readonly checkpoint?: string | undefined;
+  readonly ranks: Ranks;
+  /** Who shares what with whom; `null` for a process that shares nothing out. */
+  readonly groups: RankGroups | null;
 }
 
 /**
@@ -48,15 +59,15 @@ export interface PrepareOptions extends Omit<OpenModelOptions, 'device' | 'dtype
  */
 export async function* prepareRun(
   recipe: Recipe,
-  { checkpoint, ...options }: PrepareOptions = {},
+  { checkpoint, ranks, groups, ...options }: PrepareOptions,
 ): AsyncGenerator<LoadingEvent, PreparedRun> {
   const { signal, onDownload, found } = options;
   if (recipe.threads !== undefined && recipe.threads !== torchFacts().threads) {
     setThreads(recipe.threads);
   }
-  const device = chooseDevice(recipe.device);
+  const device = chooseDevice(ranks.world?.device ?? recipe.device);
   const precision = choosePrecision(recipe.precision, device);
-  const batching = effectiveBatch(recipe, 1);
+  const batching = effectiveBatch(recipe, ranks.size);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
   requireFiles(recipe, found);
 
@@ -65,23 +76,33 @@ export async function* prepareRun(
     for (const each of closers.splice(0).reverse()) await each();
   };
   let ready = false;
+  let unowned: ShardedModel | undefined;
+  const { limit } = recipe.memory;
   try {
+    if (limit !== undefined) {
+      setMemoryLimit(device.device, limit * 2 ** 30);
+      closers.push(() => setMemoryLimit(device.device, null));
+    }
     yield { type: 'loading', what: 'loading the model' };
     const dtype = precision.compute;
-    let opened = await openModel(recipe, { ...options, device: device.device, dtype });
+    let opened = await openModel(recipe, {
+      ...{ ...options, dtype, device: device.device },
+      // No rank holds the model, not even while it is loaded.
+      hollow: groups !== null && recipe.parallel.zero === 3,
+    });
     closers.push(() => opened.model.dispose());
     if (checkpoint !== undefined) {
-      const { model, isBeneath } = opened;
+      const { model, isBeneath, sources } = opened;
       const { train, seed } = recipe;
       const kept = await takeFrozen(model, checkpoint, {
-        ...{ train, seed, dtype },
+        ...{ train, seed, dtype, sources },
         device: device.device,
       });
       opened = { ...opened, isBeneath: (name) => !kept.has(name) && isBeneath(name) };
     }
 
     yield { type: 'loading', what: 'opening the data' };
-    const { model, tokenizer, pictures, format, stopTokens, text } = opened;
+    const { model, tokenizer, pictures, format, stopTokens, text, sources } = opened;
     const data = await openDataset(
       { ...recipe, text },
       {
@@ -89,6 +110,7 @@ export async function* prepareRun(
         input: model.input,
         context: model.decoder.config.maxPositionEmbeddings,
         background: pictures?.background,
+        processes: ranks.here,
         signal,
         onDownload,
       },
@@ -97,16 +119,28 @@ export async function* prepareRun(
 
     const generator = RandomGenerator.create(recipe.seed, device.device);
     closers.push(() => generator.dispose());
-    const trainable = prepareTrainable(model, {
+    const chosen = prepareTrainable(model, {
       ...recipe,
       dtype,
       device: device.device,
       generator,
+      sources: sources && { from: sources, seed: recipe.seed },
       learningRateScale: batching.learningRateScale,
     });
 
+    const { parallel } = recipe;
+    // While the weights are still there as a whole, or known.
+    const folded = foldOtherForm({ model, trainable: chosen, sources });
+    const { isBeneath } = opened;
+    opened = { ...opened, isBeneath: (name) => !folded.has(name) && isBeneath(name) };
+    const { sharding, trainable } = await shardModel(model, chosen, {
+      ...{ groups, parallel, precision, sources, signal },
+      device: device.device,
+    });
+    unowned = sharding?.model;
+
     const saved = await planWeights({ recipe, opened, trainable, data, dtype, signal });
-    const plan = planRun(recipe, batching, data);
+    const plan = planRun(recipe, { ...batching, worldSize: ranks.size }, data);
     const start: StartEvent = {
       type: 'start',
       recipe: recipe.name,
@@ -129,11 +163,14 @@ export async function* prepareRun(
     ready = true;
     const oddFormat = formatWarnings(format, stopTokens);
     return {
-      ...{ device, precision, batching, opened, data, trainable, saved },
+      ...{ device, precision, batching, opened, data, trainable, sharding, saved },
       ...{ plan, start, oddFormat, close },
     };
   } finally {
-    if (!ready) await close();
+    if (!ready) {
+      unowned?.dispose();
+      await close();
+    }
   }
 }
 

@@ -3,14 +3,18 @@
 import type { Recipe } from '../../config/index.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { AdamW, Gate, LossScale } from '../../optim/index.js';
-import type { ChosenDevice } from '../../torch/index.js';
+import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
+import { HostOptimizer } from '../step/host-optimizer.js';
+import { ShardedStore } from '../step/sharded-store.js';
+import { ShardedUpdateInBackward } from '../step/sharded-update-in-backward.js';
 import { memoryPolicies } from '../step/memory-policy.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { Randomness } from '../step/randomness.js';
 import { UpdateInBackward } from '../step/update-in-backward.js';
 import type { UpdateSetup } from '../step/update.js';
 import type { ChosenPrecision } from './precision.js';
+import type { Sharding } from './shard-model.js';
 import { courseOf, type RunPlan } from './run-plan.js';
 import type { Trainable } from './trainable.js';
 
@@ -24,6 +28,8 @@ export interface UpdateSetupParts {
   readonly precision: ChosenPrecision;
   readonly model: SegmentedModel;
   readonly trainable: Trainable;
+  /** @default nothing is shared out */
+  readonly sharding?: Sharding | null;
 }
 
 /**
@@ -31,47 +37,55 @@ export interface UpdateSetupParts {
  *
  * @throws UsageError `E_POLICY` for more blocks to keep than the model has
  */
-export function makeUpdateSetup({
-  recipe,
-  plan,
-  device: { device },
-  precision,
-  model,
-  trainable,
-}: UpdateSetupParts): UpdateSetup {
+export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
+  const { recipe, plan, device, precision, model } = parts;
   const { memory, seed } = recipe;
   const policies = memoryPolicies(model.segments, memory);
   const randomness = new Randomness(seed);
   return {
-    ...{ model, device, policies, randomness },
+    ...{ model, device: device.device, policies, randomness },
     chunk: memory.lossChunk,
-    store: makeStore({ recipe, device: { device }, precision, model, trainable }, randomness),
+    store: makeStore(parts, randomness),
     schedule: courseOf(plan),
     ...(precision.scaled && {
-      lossScale: new LossScale(device, recipe.precision.lossScale),
+      lossScale: new LossScale(device.device, recipe.precision.lossScale),
       power: FP16_POWER,
     }),
   };
 }
 
 function makeStore(
-  {
-    recipe: { optimizer: settings },
-    device: { device },
-    precision,
-    model,
-    trainable,
-  }: Omit<UpdateSetupParts, 'plan' | 'device'> & { device: Pick<ChosenDevice, 'device'> },
+  { recipe, device, precision, model, trainable, sharding }: UpdateSetupParts,
   randomness: Randomness,
 ): ParameterStore {
-  const optimizer = new AdamW(trainable.groups, {
-    betas: settings.betas,
-    eps: settings.epsilon,
-    master: precision.master,
-    states: precision.states,
-  });
-  const parts = { model, optimizer, gate: new Gate(device), randomness };
+  const { optimizer: settings, parallel } = recipe;
+  const { clipNorm, betas, epsilon: eps } = settings;
+  const adamw = { betas, eps, master: precision.master, states: precision.states };
+  const gate = new Gate(device.device);
+  if (sharding) {
+    const { groups } = trainable;
+    const host =
+      parallel.offload === 'none' ? undefined : new HostOptimizer(sharding.model, groups, adamw);
+    const optimizer = host?.adamw ?? new AdamW(sharding.model.groupsOf(groups), adamw);
+    const parts = { optimizer, host, gate, randomness };
+    const { zero: stage, reshardAfterForward } = parallel;
+    const reduction = reductionOf(parallel.reduction, precision);
+    const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
+    return settings.updateInBackward
+      ? new ShardedUpdateInBackward(shared)
+      : new ShardedStore({ ...shared, clipNorm });
+  }
+  const parts = { optimizer: new AdamW(trainable.groups, adamw), gate, randomness };
   return settings.updateInBackward
-    ? new UpdateInBackward(parts)
-    : new AccumulatingStore({ ...parts, clipNorm: settings.clipNorm });
+    ? new UpdateInBackward({ ...parts, model })
+    : new AccumulatingStore({ ...parts, model, clipNorm });
+}
+
+/** Sums are as precise as the weights that they change. */
+function reductionOf(
+  wanted: Recipe['parallel']['reduction'],
+  { master }: Pick<ChosenPrecision, 'master'>,
+): DType {
+  const type = wanted ?? (master === 'float32' ? 'fp32' : 'bf16');
+  return type === 'fp32' ? 'float32' : 'bfloat16';
 }

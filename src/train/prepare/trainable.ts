@@ -9,7 +9,7 @@ import type { LoraRecipe, PartRecipe, Recipe } from '../../config/index.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { moduleOf } from '../../formats/layouts/rename.js';
 import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
-import type { SegmentedModel } from '../../models/index.js';
+import { laySideBySide, type ParameterSources, type SegmentedModel } from '../../models/index.js';
 import { linearsOf, type LoraAdapter } from '../../nn/index.js';
 import type { ParameterGroup } from '../../optim/index.js';
 import type { Device, DType, RandomGenerator, Tensor } from '../../torch/index.js';
@@ -41,6 +41,8 @@ export interface TrainableOptions {
   readonly device: Device;
   /** Draws new adapters. */
   readonly generator: RandomGenerator;
+  /** Of a hollow model: new adapters are drawn when its parts are filled. @default none */
+  readonly sources?: { readonly from: ParameterSources; readonly seed: number } | null;
   /** Factor on all learning rates. @default 1 */
   readonly learningRateScale?: number;
 }
@@ -51,18 +53,21 @@ export interface TrainableOptions {
  * @throws UsageError `E_TRAIN_PATTERN` for a target, module or group pattern that matches nothing, `E_TRAIN_NOTHING` if nothing
  *   would learn.
  */
-export function prepareTrainable(
-  model: SegmentedModel,
-  { train, optimizer, dtype, device, generator, learningRateScale = 1 }: TrainableOptions,
-): Trainable {
+export function prepareTrainable(model: SegmentedModel, options: TrainableOptions): Trainable {
+  const { train, optimizer, dtype, device, generator, sources, learningRateScale = 1 } = options;
   for (const parameter of model.parameters()) parameter.requiresGrad_(false);
   for (const part of MODEL_PARTS) {
     const choice = train[part];
     if (typeof choice !== 'object') continue;
     attachAdapters(model, part, choice.lora, dtype);
   }
-  model.initialize(device, { generator });
-  for (const { byHand } of model.segments) byHand?.laySideBySide();
+  if (sources) {
+    sources.from.drawRest(model, sources);
+    model.placeBuffers(device);
+  } else {
+    model.initialize(device, { generator });
+    laySideBySide(model);
+  }
 
   const chosen = new Map<
     string,

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { findRun, listRuns } from './list-runs.js';
 import { readMetrics } from './logs.js';
-import { RunFolder, type CreateRunOptions } from './run-folder.js';
+import { readRunRecipe, RunFolder, type CreateRunOptions } from './run-folder.js';
 
 let root: string;
 let options: CreateRunOptions;
@@ -32,7 +32,7 @@ describe('a new run', () => {
       'run.lock',
       'state.json',
     ]);
-    expect(await run.recipe()).toEqual({ seed: 1 });
+    expect(await readRunRecipe(run.path)).toEqual({ seed: 1 });
     run.close();
     expect(readdirSync(run.path)).not.toContain('run.lock');
   });
@@ -102,7 +102,10 @@ describe('a run that goes on', () => {
     await expect(RunFolder.open(root)).rejects.toMatchObject({ code: 'E_NO_RUN', exitCode: 2 });
     const run = await RunFolder.create(options);
     writeFileSync(join(run.path, 'recipe.json'), '{');
-    await expect(run.recipe()).rejects.toMatchObject({ code: 'E_RUN_BROKEN', exitCode: 4 });
+    await expect(readRunRecipe(run.path)).rejects.toMatchObject({
+      code: 'E_RUN_BROKEN',
+      exitCode: 4,
+    });
     run.close();
   });
 

@@ -99,13 +99,7 @@ export class RunFolder {
    */
   static async open(path: string): Promise<RunFolder> {
     const folder = resolve(path);
-    const facts = await readRunFacts(folder);
-    if (facts === undefined) {
-      throw new UsageError(`${folder} is not the folder of a run: it has no readable state.json.`, {
-        code: 'E_NO_RUN',
-        hint: 'List the runs with `patina runs`.',
-      });
-    }
+    const facts = await requireRun(folder);
     let lock: FileLock | undefined;
     try {
       lock = claim(folder);
@@ -126,20 +120,6 @@ export class RunFolder {
 
   get facts(): RunFacts {
     return this.#facts;
-  }
-
-  /** The resolved recipe that the run was made with, not yet checked. */
-  async recipe(): Promise<unknown> {
-    const path = join(this.path, RECIPE);
-    try {
-      return JSON.parse(await readFile(path, 'utf8'));
-    } catch (cause) {
-      throw new DataError(`${path} cannot be read.`, {
-        code: 'E_RUN_BROKEN',
-        hint: 'Begin a new run with the recipe, from the last checkpoint of this one.',
-        cause,
-      });
-    }
   }
 
   /**
@@ -197,6 +177,34 @@ export class RunFolder {
     this.events.close();
     this.#lock.release();
   }
+}
+
+/**
+ * The resolved recipe that a run was made with, not yet checked.
+ *
+ * @throws UsageError E_NO_RUN; DataError E_RUN_BROKEN
+ */
+export async function readRunRecipe(run: string): Promise<unknown> {
+  await requireRun(resolve(run));
+  const path = join(resolve(run), RECIPE);
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    throw new DataError(`${path} cannot be read.`, {
+      code: 'E_RUN_BROKEN',
+      hint: 'Begin a new run with the recipe, from the last checkpoint of this one.',
+      cause,
+    });
+  }
+}
+
+async function requireRun(folder: string): Promise<RunFacts> {
+  const facts = await readRunFacts(folder);
+  if (facts !== undefined) return facts;
+  throw new UsageError(`${folder} is not the folder of a run: it has no readable state.json.`, {
+    code: 'E_NO_RUN',
+    hint: 'List the runs with `patina runs`.',
+  });
 }
 
 /** Whether a living process works in the run folder. */

@@ -6,7 +6,8 @@
  */
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
-import { tensorNorms } from '../../optim/index.js';
+import { squaredNorms } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import { hold, noGrad, type Holding, type Tensor } from '../../torch/index.js';
 import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
@@ -25,11 +26,13 @@ export class AccumulatingStore extends OptimizingStore implements ParameterStore
   readonly prefetch = RESIDENT.prefetch;
   readonly release = RESIDENT.release;
   private readonly sums = new Map<string, Tensor>();
+  private readonly segmented: SegmentedModel;
   private readonly shared: boolean;
   private start: UpdateStart | undefined;
 
   constructor({ model, ...optimizing }: AccumulatingStoreOptions) {
     super(optimizing);
+    this.segmented = model;
     this.shared = sharesParameters(model);
   }
 
@@ -61,11 +64,15 @@ export class AccumulatingStore extends OptimizingStore implements ParameterStore
     const { sums: gradients, start } = this;
     return hold(() =>
       noGrad(() => {
-        const norms = tensorNorms([...gradients.values()], lossSum);
-        const squares = norms.square().sum(null);
-        return this.applyAll(start!, { gradients, norms, squares, lossSum: lossSum.clone() });
+        const names = [...gradients.keys()];
+        const squares = squaredNorms(names, gradients, lossSum);
+        return this.applyAll(start!, { gradients, names, squares, lossSum: lossSum.clone() });
       }),
     );
+  }
+
+  weights(): readonly TensorPart[] {
+    return wholeParts(this.segmented.namedParameters(), ALONE);
   }
 
   clear(): void {

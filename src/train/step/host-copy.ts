@@ -16,7 +16,7 @@ import {
 /** The side streams of a device; streams come from a pool of the device's and are never given back. */
 const sideStreams = new Map<Device, { out: Stream; back: Stream }>();
 
-function streamsOf(device: Device): { out: Stream; back: Stream } {
+export function streamsOf(device: Device): { out: Stream; back: Stream } {
   const streams = sideStreams.get(device) ?? {
     out: Stream.create(device),
     back: Stream.create(device),
@@ -87,8 +87,8 @@ export class HostCopy {
 }
 
 /** Runs `body` in a side stream, after what the current stream was given so far. */
-function after(side: Stream, body: () => unknown): void {
+export function after<T>(side: Stream, body: () => T): T {
   using given = new DeviceEvent(side.device).record();
   side.wait(given);
-  side.run(body);
+  return side.run(body);
 }

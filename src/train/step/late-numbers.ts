@@ -3,7 +3,7 @@
  * reading waits for that copy alone, never for work given to the device since.
  */
 
-import { cat, DeviceEvent, empty, noGrad, scope, type Tensor } from '../../torch/index.js';
+import { cat, DeviceEvent, emptyOnHost, noGrad, scope, type Tensor } from '../../torch/index.js';
 
 export class LateNumbers<Name extends string> {
   private readonly lengths: readonly (readonly [Name, number])[];
@@ -19,15 +19,15 @@ export class LateNumbers<Name extends string> {
     this.host = noGrad(() =>
       scope(() => {
         const together = cat(named.map(([, value]) => value.to('float32').reshape([-1])));
-        const target = {
-          dtype: 'float32',
-          device: device === 'meta' ? device : 'cpu',
-          pinMemory: onGpu,
-        } as const;
-        return empty(together.shape, target).copy_(together, onGpu);
+        return emptyOnHost(together.shape, 'float32', device).copy_(together, onGpu);
       }),
     ).keep();
     this.copied = new DeviceEvent(device).record();
+  }
+
+  /** Until the copy is there, without holding up the thread. */
+  arrived(): Promise<void> {
+    return this.copied.passed();
   }
 
   /** Waits for the copy, reads it and frees it. */

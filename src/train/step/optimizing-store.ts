@@ -3,7 +3,8 @@
  * checkpoint holds, how it is freed.
  */
 
-import { gradientFactor, type AdamW, type Gate } from '../../optim/index.js';
+import { gradientFactor, type AdamW, type AdamWUpdate, type Gate } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import type { Tensor } from '../../torch/index.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
 import type { Randomness } from './randomness.js';
@@ -11,7 +12,7 @@ import type { Randomness } from './randomness.js';
 export interface OptimizingStoreOptions {
   readonly optimizer: AdamW;
   readonly gate: Gate;
-  /** Of the stochastic rounding. */
+  /** Draws the stochastic rounding. */
   readonly randomness: Randomness;
   /** Global norm to clip to. @default none */
   readonly clipNorm?: number | null | undefined;
@@ -21,12 +22,14 @@ export interface OptimizingStoreOptions {
 export interface CompleteSums {
   /** What this rank updates, by name. */
   readonly gradients: ReadonlyMap<string, Tensor>;
-  /** Norms of these (n). */
-  readonly norms: Tensor;
-  /** Sum of the squares of all gradients; a scalar. */
+  /** Squared norms of whole gradients (n), and the names that belong to them. */
   readonly squares: Tensor;
+  readonly names: readonly string[];
   readonly lossSum: Tensor;
 }
+
+/** What the optimizer is told, with the flag on the device. */
+export type GatedUpdate = AdamWUpdate & { readonly foundInf: Tensor };
 
 export abstract class OptimizingStore {
   constructor(private readonly optimizing: OptimizingStoreOptions) {}
@@ -34,12 +37,12 @@ export abstract class OptimizingStore {
   /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
   protected applyAll(
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
-    { gradients, norms, squares, lossSum }: CompleteSums,
+    { gradients, squares, names, lossSum }: CompleteSums,
   ): UpdateOutcome {
-    const { optimizer, gate, randomness, clipNorm = null } = this.optimizing;
-    const factor = gradientFactor(squares, tokens, lossFactor, clipNorm);
+    const { gate, randomness, clipNorm = null } = this.optimizing;
+    const factor = gradientFactor(squares.sum(null), tokens, lossFactor, clipNorm);
     const foundInf = gate.flag(factor.foundInf);
-    optimizer.update({
+    this.update({
       ...{ gradients, scheduleFactor, foundInf },
       divisor: factor.divisor,
       rounding: (name) => randomness.ofRounding(update, name),
@@ -50,17 +53,25 @@ export abstract class OptimizingStore {
       norm: factor.norm,
       foundInf: foundInf.reshape([1]),
       gates: [],
-      tensorNorms: norms.div(tokens.clamp(1).mul(lossFactor)),
-      tensorNames: [...gradients.keys()],
+      tensorNorms: squares.sqrt().div(tokens.clamp(1).mul(lossFactor)),
+      tensorNames: names,
     };
   }
+
+  weightsRead(): void {}
+
+  protected update(update: GatedUpdate): void {
+    this.optimizing.optimizer.update(update);
+  }
+
+  /** Until parameters and optimizer are those after the latest update. */
+  async settle(): Promise<void> {}
 
   /** Frees what an update held. */
   abstract clear(): void;
 
-  /** What a checkpoint must hold of the optimizer, by name. */
-  state(): Map<string, Tensor> {
-    return this.optimizing.optimizer.state();
+  state(): readonly TensorPart[] {
+    return wholeParts(this.optimizing.optimizer.state(), ALONE);
   }
 
   dispose(): void {

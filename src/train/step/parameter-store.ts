@@ -4,6 +4,7 @@
  */
 
 import type { Residency, SegmentBase, Steps } from '../../models/index.js';
+import type { TensorPart } from '../../parallel/index.js';
 import type { Holding, Tensor } from '../../torch/index.js';
 
 /** Gradients of one segment's trainable parameters by name; `null` where the segment gave none in this micro-batch. */
@@ -37,6 +38,27 @@ export interface UpdateOutcome {
   /** Norms of the gradients of single tensors before clipping (n), for the parameters that got one. */
   readonly tensorNorms: Tensor;
   readonly tensorNames: readonly string[];
+  /** What each of several ranks brought (N, 3), as in `RANK_NUMBERS`. */
+  readonly byRank?: Tensor;
+}
+
+/**
+ * Of a rank's own batches: the sum of the token losses, the largest absolute gradient (times `lossFactor`), and how many gradients are
+ * not finite. They name the rank that spoils an update.
+ */
+export const RANK_NUMBERS = ['lossSum', 'largest', 'nonFinite'] as const;
+
+/** Bytes of a rank that last, on its device and in host memory. */
+export interface StoreBytes {
+  readonly device: ByteCounts;
+  readonly host: ByteCounts;
+}
+
+export interface ByteCounts {
+  /** Of what is sharded: all that trains, in stage 3 all. */
+  readonly weights: number;
+  readonly gradients: number;
+  readonly optimizer: number;
 }
 
 export interface ParameterStore extends Residency {
@@ -48,9 +70,17 @@ export interface ParameterStore extends Residency {
   accept(segment: SegmentBase, gradients: SegmentGradients): void;
   /** All micro-batches are done: brings ranks together, and applies what is not applied yet. */
   finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>>;
+  /** Until parameters and optimizer are those after the latest update: before they are read outside of a visit. */
+  settle(): Promise<void>;
   /** Frees what the update held, also after one that was abandoned. */
   clear(): void;
-  /** What a checkpoint must hold of the optimizer, by name. */
-  state(): Map<string, Tensor>;
+  /** Bytes on this rank for a number of micro-batches, beside what is gathered or on its way; where something is shared out. */
+  bytes?(microBatches: number): StoreBytes;
+  /** This rank's parts of what a checkpoint must hold of the optimizer. */
+  state(): readonly TensorPart[];
+  /** This rank's parts of the model's own parameters, frozen ones too. */
+  weights(): readonly TensorPart[];
+  /** These have been read from a checkpoint, the state not yet: brings copies that are kept of them elsewhere in line. */
+  weightsRead(): void;
   dispose(): void;
 }

@@ -4,9 +4,15 @@
  */
 
 import type { SegmentBase, SegmentedModel } from '../../models/index.js';
-import { FlatBuffer, type ProcessGroup } from '../../parallel/index.js';
-import type { ParameterGroup } from '../../optim/index.js';
-import type { Tensor } from '../../torch/index.js';
+import { parameterOf, type ParameterGroup } from '../../optim/index.js';
+import {
+  FlatBuffer,
+  type ProcessGroup,
+  type TensorPart,
+  wholeParts,
+} from '../../parallel/index.js';
+import type { Device, DType, Tensor } from '../../torch/index.js';
+import type { RankGroups } from './rank-groups.js';
 
 /** Of what a rank keeps a slice alone: nothing (0), optimizer states (1), gradients too (2), parameters too (3). */
 export type ZeroStage = 0 | 1 | 2 | 3;
@@ -23,10 +29,27 @@ export interface ShardUnit {
   readonly visual: boolean;
 }
 
+/** What is kept in host memory: the optimizer's states and masters, or in stage 3 the slices of all parameters as well. */
+export type Offload = 'none' | 'optimizer' | 'parameters';
+
+export interface ShardingOptions {
+  readonly stage: ZeroStage;
+  /** Type of the optimizer's weights: in stage 3 the slices of what trains are kept in it. @default that of the parameters */
+  readonly master?: DType | undefined;
+  /** With it the masters are the host's. @default 'none' */
+  readonly offload?: Offload | undefined;
+  /** Where buffers lie, of a model whose parameters are on meta until they are filled. @default where the parameters are */
+  readonly device?: Device | undefined;
+}
+
 export class ShardedModel {
   /** In the order of the model. */
   readonly units: readonly ShardUnit[];
   readonly trained: readonly ShardUnit[];
+  /** Segments that run again in the backward. */
+  readonly revisited: ReadonlySet<SegmentBase>;
+  /** What this rank keeps of each parameter in a buffer, flat. */
+  private readonly pieces: ReadonlyMap<string, Tensor>;
   private readonly bySegment: ReadonlyMap<string, readonly ShardUnit[]>;
 
   /**
@@ -34,11 +57,13 @@ export class ShardedModel {
    * replaced and freed.
    */
   constructor(
-    model: SegmentedModel,
+    private readonly model: SegmentedModel,
     { rank, size: ranks }: Pick<ProcessGroup, 'rank' | 'size'>,
-    stage: ZeroStage,
+    { stage, master, device, offload = 'none' }: ShardingOptions,
   ) {
     const segments = [...model.segments, model.head];
+    const first = model.segments.findIndex(trains);
+    this.revisited = new Set(first < 0 ? [] : model.segments.slice(first));
     const isVisual = new Map(model.segments.map(({ name, visual }) => [name, visual]));
     /** Names of the segments that read each parameter. */
     const readers = new Map<string, string[]>();
@@ -59,7 +84,14 @@ export class ShardedModel {
     }
     this.units = [...members.values()].map(({ readers: by, parameters }) => {
       const trained = parameters.values().next().value!.requiresGrad;
-      const buffer = new FlatBuffer(parameters, { rank, ranks, resident: stage < 3 });
+      const kept = {
+        dtype: trained && offload === 'none' ? master : undefined,
+        host: offload === 'parameters',
+      };
+      const buffer = new FlatBuffer(parameters, {
+        ...{ rank, ranks, kept, device },
+        resident: stage < 3,
+      });
       for (const [name, leaf] of buffer.leaves) model.load(name, leaf);
       return {
         name: by.join(' + '),
@@ -69,6 +101,8 @@ export class ShardedModel {
       };
     });
     this.trained = this.units.filter(({ trained }) => trained);
+    this.pieces = new Map(this.units.flatMap(({ buffer }) => [...buffer.piecesIn(buffer.slice)]));
+    for (const piece of this.pieces.values()) piece.keep();
     this.bySegment = new Map(
       segments.map(({ name }) => [
         name,
@@ -81,19 +115,17 @@ export class ShardedModel {
     return this.bySegment.get(name)!;
   }
 
-  /** The same groups over what this rank updates: whole parameters in stage 0, else its pieces of them, flat. */
-  groupsOf(groups: readonly ParameterGroup[], stage: ZeroStage): ParameterGroup[] {
-    const own = new Map(
-      this.trained.flatMap(({ buffer }) => [
-        ...(stage === 0 ? buffer.leaves : buffer.piecesIn(buffer.slice)),
-      ]),
-    );
+  /**
+   * The same groups over what this rank updates: its pieces of the parameters, flat.
+   *
+   * @param own the pieces. @default those of the slices
+   */
+  groupsOf(
+    groups: readonly ParameterGroup[],
+    own: ReadonlyMap<string, Tensor> = this.pieces,
+  ): ParameterGroup[] {
     const from = new Map(
-      stage === 0
-        ? []
-        : this.trained.flatMap(({ buffer }) =>
-            buffer.pieces.map((piece) => [piece.name, piece.from]),
-          ),
+      this.trained.flatMap(({ buffer }) => buffer.pieces.map((piece) => [piece.name, piece.from])),
     );
     return groups.map((group) => ({
       ...group,
@@ -107,7 +139,73 @@ export class ShardedModel {
     }));
   }
 
+  /** Bytes that stay on this rank of parameters in their own type; where slices are masters they are the optimizer's. */
+  get bytes(): number {
+    return this.units.reduce((sum, { buffer }) => sum + (isMaster(buffer) ? 0 : buffer.bytes), 0);
+  }
+
+  /** Bytes of slices that are masters of what is gathered. */
+  get masterBytes(): number {
+    return this.units.reduce((sum, { buffer }) => sum + (isMaster(buffer) ? buffer.bytes : 0), 0);
+  }
+
+  /** Of these, by name, those that are kept in another type than the parameters: masters of what is gathered. */
+  masters(): Map<string, Tensor> {
+    const kept = this.trained.filter(({ buffer }) => isMaster(buffer));
+    const names = kept.flatMap(({ buffer }) => buffer.pieces.map(({ name }) => name));
+    return new Map(names.map((name) => [name, this.pieces.get(name)!]));
+  }
+
+  /** This rank's parts of all parameters: pieces of those that do not stay whole. Those who have the same take turns at writing. */
+  parts(groups: Pick<RankGroups, 'world' | 'replicas'>): readonly TensorPart[] {
+    const cut = this.units.filter(({ buffer }) => !buffer.resident);
+    const inPieces = new Set(cut.flatMap(({ buffer }) => [...buffer.leaves.keys()]));
+    const whole = [...this.model.namedParameters()].filter(([name]) => !inPieces.has(name));
+    return [...wholeParts(new Map(whole), groups.world), ...this.pieceParts(cut, groups)];
+  }
+
+  /** The optimizer's state, which is kept of the pieces, likewise. */
+  partsOfState(
+    state: ReadonlyMap<string, Tensor>,
+    groups: Pick<RankGroups, 'replicas'>,
+  ): readonly TensorPart[] {
+    const pieces = new Map(
+      this.pieceParts(this.trained, groups).map((part) => [part.name, part] as const),
+    );
+    return [...state].map(([name, tensor]) => {
+      const { shape, from, writes } = pieces.get(parameterOf(name))!;
+      // The step count is one number, which every rank with a piece has.
+      return tensor.ndim === 0
+        ? { name, shape: [], from: 0, tensor, writes: writes && from === 0 }
+        : { name, shape, from, tensor, writes };
+    });
+  }
+
+  private pieceParts(
+    units: readonly ShardUnit[],
+    { replicas }: Pick<RankGroups, 'replicas'>,
+  ): TensorPart[] {
+    return units.flatMap(({ buffer: { whole, layout, pieces } }) =>
+      pieces.map(({ name, from }, i) => ({
+        ...{ name, from, dtype: whole.dtype },
+        shape: layout.stretches.get(name)!.shape,
+        tensor: this.pieces.get(name)!,
+        writes: i % replicas.size === replicas.rank,
+      })),
+    );
+  }
+
   dispose(): void {
+    for (const piece of this.pieces.values()) piece.dispose();
     for (const { buffer } of this.units) buffer.dispose();
   }
+}
+
+/** Whether what a rank keeps is the optimizer's weights, from which parameters are rounded when they are gathered. */
+function isMaster({ slice, whole }: FlatBuffer): boolean {
+  return slice.dtype !== whole.dtype;
+}
+
+function trains(segment: SegmentBase): boolean {
+  return [...segment.parameters().values()].some(({ requiresGrad }) => requiresGrad);
 }

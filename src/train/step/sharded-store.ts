@@ -1,268 +1,266 @@
 /**
  * The store of several ranks: parameters in flat buffers, of which each rank keeps a slice (Rajbhandari et al. 2020, "ZeRO").
  *
- * | stage | optimizer | gradients                                    | parameters                            |
- * | ----- | --------- | -------------------------------------------- | ------------------------------------- |
- * | 0     | whole     | whole, all-reduced once an update            | whole                                 |
- * | 1     | slice     | whole, reduce-scattered once an update       | whole, gathered after the update      |
- * | 2     | slice     | slice, reduce-scattered after each segment   | whole, gathered after the update      |
- * | 3     | slice     | slice, likewise                              | slice, gathered for each visit        |
+ * | stage | optimizer | gradients                                           | parameters                            |
+ * | ----- | --------- | --------------------------------------------------- | ------------------------------------- |
+ * | 0     | whole     | whole, all-reduced once an update                   | whole                                 |
+ * | 1     | slice     | whole, reduce-scattered once an update              | whole, gathered after the update      |
+ * | 2     | slice     | slice, reduce-scattered in each micro-batch         | whole, gathered after the update      |
+ * | 3     | slice     | slice, likewise                                     | slice, gathered for each visit        |
  *
  * The order of the collectives follows from the recipe and the number of micro-batches alone: a micro-batch without pictures, or
  * without records, hands in zeros.
  */
 
 import type { Pause, Phase, SegmentBase, Steps } from '../../models/index.js';
-import { tensorNorms } from '../../optim/index.js';
-import type { FlatBuffer, ProcessGroup, Work } from '../../parallel/index.js';
+import { squaredNorms } from '../../optim/index.js';
+import type { TensorPart } from '../../parallel/index.js';
 import {
+  cat,
   empty,
   hold,
   noGrad,
   scope,
-  stack,
-  zeros,
   type DType,
   type Holding,
   type Tensor,
 } from '../../torch/index.js';
-import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
-import type {
-  ParameterStore,
-  SegmentGradients,
-  UpdateOutcome,
-  UpdateStart,
+import { GatheredParameters } from './gathered-parameters.js';
+import { GradientReducer, type Reduction } from './gradient-reducer.js';
+import type { HostOptimizer } from './host-optimizer.js';
+import {
+  OptimizingStore,
+  type GatedUpdate,
+  type OptimizingStoreOptions,
+} from './optimizing-store.js';
+import {
+  RANK_NUMBERS,
+  type ParameterStore,
+  type SegmentGradients,
+  type StoreBytes,
+  type UpdateOutcome,
+  type UpdateStart,
 } from './parameter-store.js';
+import { gatherRows, type Gathered, type RankGroups } from './rank-groups.js';
 import type { ShardedModel, ShardUnit, ZeroStage } from './sharded-model.js';
 
-/** The optimizer is over the pieces of this rank; over whole parameters in stage 0. */
+/** The optimizer is over the pieces of this rank. */
 export interface ShardedStoreOptions extends OptimizingStoreOptions {
   readonly model: ShardedModel;
-  readonly group: ProcessGroup;
+  readonly groups: RankGroups;
   readonly stage: ZeroStage;
   /** Type in which gradients are summed over ranks. @default 'float32' */
-  readonly reduction?: DType;
-}
-
-/** The gradients of one buffer in one update. */
-interface Sums {
-  /** (P), until it is reduced. */
-  whole: Tensor | null;
-  /** (S), summed over ranks, fp32. */
-  slice: Tensor | null;
-  /** A reduction under way. */
-  reducing: Promise<void> | null;
-  /** Segments that still bring gradients in this micro-batch. */
-  missing: number;
+  readonly reduction?: DType | undefined;
+  /** Where the optimizer is in host memory. Its AdamW is `optimizer`. */
+  readonly host?: HostOptimizer | undefined;
+  /** Whether parameters of stage 3 are gathered again for the backward. @default true */
+  readonly reshardAfterForward?: boolean | undefined;
 }
 
 export class ShardedStore extends OptimizingStore implements ParameterStore {
-  private readonly sums = new Map<ShardUnit, Sums>();
-  private readonly gathering = new Map<FlatBuffer, Work>();
-  /** Visits under way that need a gathered buffer. */
-  private readonly users = new Map<FlatBuffer, number>();
-  /** The reduction before the latest: no more than two are under way, so that their copies do not pile up. */
-  private earlier: Promise<void> | null = null;
-  private latest: Promise<void> | null = null;
-  private start: UpdateStart | undefined;
+  protected readonly parameters: GatheredParameters;
+  protected readonly reducer: GradientReducer;
+  protected start: UpdateStart | undefined;
+  /** Squared norms of the gradients of each buffer, of this rank's pieces (n), fp32. */
+  private readonly squares = new Map<ShardUnit, Tensor>();
 
-  constructor(private readonly options: ShardedStoreOptions) {
+  constructor(protected readonly options: ShardedStoreOptions) {
     super(options);
+    const { model, groups, stage, reduction = 'float32', reshardAfterForward, host } = options;
+    this.parameters = new GatheredParameters({
+      ...{ model, reshardAfterForward },
+      group: groups.shards,
+      updating: (unit) => host?.updating(unit),
+    });
+    this.reducer = new GradientReducer({
+      ...{ model, groups, reduction },
+      eachMicroBatch: stage >= 2,
+      then: (unit) => this.afterReduction(unit),
+    });
   }
 
-  // --- parameters: gathered for a visit in stage 3
-
-  acquire(segment: SegmentBase, _phase: Phase): Pause {
-    const waits: Promise<void>[] = [];
-    for (const unit of this.gathered(segment)) {
-      const { buffer } = unit;
-      const users = this.users.get(buffer) ?? 0;
-      this.users.set(buffer, users + 1);
-      if (users > 0) continue;
-      this.gather(unit);
-      waits.push(this.gathering.get(buffer)!.waitOnStream());
-      this.gathering.delete(buffer);
-    }
-    return waits.length === 0 ? undefined : Promise.all(waits).then(() => undefined);
+  acquire(segment: SegmentBase): Pause {
+    return this.parameters.acquire(segment);
   }
 
   prefetch(segment: SegmentBase): void {
-    for (const unit of this.gathered(segment)) {
-      if ((this.users.get(unit.buffer) ?? 0) === 0) this.gather(unit);
-    }
+    this.parameters.prefetch(segment);
   }
 
-  release(segment: SegmentBase): Pause {
-    for (const { buffer } of this.gathered(segment)) {
-      const users = this.users.get(buffer)! - 1;
-      this.users.set(buffer, users);
-      if (users === 0 && !this.gathering.has(buffer)) buffer.free();
-    }
-    return this.earlier ?? undefined;
+  release(segment: SegmentBase, phase: Phase): Pause {
+    this.parameters.release(segment, phase);
+    return this.reducer.advance();
   }
-
-  private gathered(segment: SegmentBase): readonly ShardUnit[] {
-    return this.options.stage === 3 ? this.options.model.unitsOf(segment) : [];
-  }
-
-  private gather({ buffer, name: label }: ShardUnit): void {
-    if (this.gathering.has(buffer)) return;
-    buffer.allocate();
-    const work = this.options.group.allGather(buffer.whole, buffer.slice, { label });
-    this.gathering.set(buffer, work);
-  }
-
-  // --- gradients
 
   begin(start: UpdateStart): void {
     this.clear(); // a validation may have been abandoned since the last update
     this.start = start;
-    for (const unit of this.options.model.trained) {
-      const sums = { whole: null, slice: null, reducing: null, missing: unit.segments };
-      this.sums.set(unit, sums);
-    }
+    this.parameters.begin(start.microBatches);
+    this.reducer.begin(start.microBatches);
   }
 
   accept(segment: SegmentBase, gradients: SegmentGradients): void {
-    const { model, stage } = this.options;
-    for (const unit of model.unitsOf(segment)) {
-      const sums = this.sums.get(unit);
-      if (sums === undefined) continue;
-      this.add(unit, sums, gradients);
-      sums.missing--;
-      if (sums.missing > 0) continue;
-      sums.missing = unit.segments;
-      if (stage >= 2) this.reduce(unit, sums);
-    }
-    for (const gradient of gradients.values()) gradient?.dispose();
+    this.reducer.accept(segment, gradients);
   }
-
-  private add({ buffer }: ShardUnit, sums: Sums, gradients: SegmentGradients): void {
-    const { reduction = 'float32' } = this.options;
-    const { device } = buffer.whole;
-    sums.whole ??= zeros([buffer.layout.length], { dtype: reduction, device }).keep();
-    const { whole } = sums;
-    noGrad(() =>
-      scope(() => {
-        for (const name of buffer.leaves.keys()) {
-          const gradient = gradients.get(name);
-          if (gradient) buffer.stretchOf(whole, name).add_(gradient.reshape([-1]));
-        }
-      }),
-    );
-  }
-
-  /** Begins to sum a buffer's gradients over ranks, into this rank's slice; after what is under way for it. */
-  private reduce(unit: ShardUnit, sums: Sums): void {
-    const whole = sums.whole!;
-    sums.whole = null;
-    sums.reducing = this.reduced(unit, sums, whole);
-    // Who fails is told by the next call of the group.
-    sums.reducing.catch(() => undefined);
-    this.earlier = this.latest;
-    this.latest = sums.reducing;
-  }
-
-  private async reduced(unit: ShardUnit, sums: Sums, whole: Tensor): Promise<void> {
-    const { group } = this.options;
-    const { buffer, name: label } = unit;
-    const { dtype, device } = whole;
-    const own = empty([buffer.layout.sliceLength], { dtype, device }).keep();
-    const before = sums.reducing;
-    // Called at once: the order of calls is that of the program.
-    const work = group.reduceScatter(own, whole, { label });
-    try {
-      await before;
-      await work.waitOnStream();
-      if (this.sums.get(unit) !== sums) return; // the update was abandoned
-      noGrad(() => {
-        if (sums.slice === null) sums.slice = own.to('float32').keep();
-        else sums.slice.add_(own);
-      });
-    } finally {
-      if (sums.slice !== own) own.dispose();
-      whole.dispose();
-    }
-  }
-
-  // --- the update
 
   *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
-    const { model, group, stage } = this.options;
+    const { model, groups } = this.options;
+    const { shards } = groups;
     const start = this.start!;
-    for (const unit of model.trained) {
-      const sums = this.sums.get(unit)!;
-      if (stage === 0) yield group.allReduce(sums.whole!, { label: unit.name }).waitOnStream();
-      if (stage === 1) this.reduce(unit, sums);
-      if (sums.reducing !== null) yield sums.reducing;
-    }
+    yield* this.reducer.drain();
+    const reached = this.reached();
+    const names = reached.flatMap(({ buffer }) => [...buffer.leaves.keys()]);
     using own = hold(() =>
       noGrad(() => {
-        const gradients = this.gradients(start.pictures);
-        const norms = tensorNorms([...gradients.values()], lossSum);
-        const squares = norms.square().sum(null);
-        // In stage 0 every rank has all of them.
-        const counted = stage === 0 && group.rank > 0 ? squares.zerosLike() : squares;
-        const mine = stack([lossSum, counted]);
-        const all = empty([2 * group.size], { dtype: 'float32', device: mine.device });
-        return { gradients, norms, mine, all };
+        const none = empty([0], { dtype: 'float32', device: lossSum.device });
+        return cat([none, ...reached.map((unit) => this.squares.get(unit)!)]);
       }),
     );
-    const { gradients, norms, mine, all } = own.value;
-    yield group.allGather(all, mine, { label: 'numbers of the update' }).waitOnStream();
+    using all = yield* this.gatherNumbers(lossSum, own.value);
     const outcome = hold(() =>
       noGrad(() => {
-        // The same sum of the same numbers on every rank: the same bits.
-        const sums = all.view([group.size, 2]).sum([0]);
-        const [lossOfAll, squares] = [sums.select(0, 0), sums.select(0, 1)];
-        return this.applyAll(start, { gradients, norms, squares, lossSum: lossOfAll });
+        const { rows, byRank, lossSum: lossOfAll } = readNumbers(all.rows);
+        // Of those who share slices, in the order of ranks: the same sum of the same numbers, and the same bits, on every rank.
+        const squares = rows.narrow(0, 0, shards.size).sum([0]);
+        const gradients = this.gradientsOf(reached);
+        const sums = { gradients, names, squares, lossSum: lossOfAll };
+        return { ...this.applyAll(start, sums), byRank };
       }),
     );
-    if (stage === 1 || stage === 2) yield* this.gatherUpdated();
+    this.parameters.refresh(model.trained);
     return outcome;
   }
 
-  /** All ranks get what each of them has updated. */
-  private *gatherUpdated(): Steps<void> {
-    const { model, group } = this.options;
-    for (const { buffer, name: label } of model.trained) {
-      yield group.allGather(buffer.whole, buffer.slice, { label }).waitOnStream();
-    }
+  /** What some record of the update, on any rank, reached. */
+  private reached(): ShardUnit[] {
+    return this.options.model.trained.filter((unit) => this.isReached(unit));
   }
 
-  /** What the optimizer gets: whole gradients in stage 0, else this rank's pieces; only of what some rank's batch reached. */
-  private gradients(pictures: boolean): Map<string, Tensor> {
-    const { model, stage } = this.options;
-    const reached = model.trained.filter(({ visual }) => pictures || !visual);
+  protected isReached({ visual }: ShardUnit): boolean {
+    return this.start!.pictures || !visual;
+  }
+
+  /** This rank's pieces of the gradients of some buffers; none where they have gone to the host. */
+  protected gradientsOf(units: readonly ShardUnit[]): Map<string, Tensor> {
     return new Map(
-      reached.flatMap((unit): (readonly [string, Tensor])[] => {
-        const { buffer } = unit;
-        const { whole, slice } = this.sums.get(unit)!;
-        if (stage > 0) return [...buffer.piecesIn(slice!)];
-        return [...buffer.layout.stretches.values()].map(({ name, shape }) => [
-          name,
-          buffer.stretchOf(whole!, name).view(shape),
-        ]);
+      units.flatMap((unit) => {
+        const slice = this.reducer.sliceOf(unit);
+        return slice === null ? [] : [...unit.buffer.piecesIn(slice)];
       }),
     );
   }
 
-  clear(): void {
-    for (const { whole, slice } of this.sums.values()) {
-      whole?.dispose();
-      slice?.dispose();
+  /** What comes after the last reduction of a buffer. */
+  protected afterReduction(unit: ShardUnit): Reduction | undefined {
+    if (this.isReached(unit)) {
+      this.squares.set(unit, this.squaresOf(unit).keep());
+      this.takeOut(unit);
     }
-    this.sums.clear();
-    // Visits that never ended: what they had gathered would count as there when it has been updated since.
-    for (const [buffer, users] of this.users) if (users > 0) buffer.free();
-    this.users.clear();
+    return undefined;
+  }
+
+  protected squaresOf(unit: ShardUnit): Tensor {
+    const names = [...unit.buffer.leaves.keys()];
+    return noGrad(() =>
+      scope(() => squaredNorms(names, this.gradientsOf([unit]), unit.buffer.whole)),
+    );
+  }
+
+  /** Where the optimizer is in host memory, gradients go there. */
+  protected takeOut(unit: ShardUnit): void {
+    const { host } = this.options;
+    if (host === undefined) return;
+    host.take(unit, this.reducer.sliceOf(unit)!);
+    this.reducer.freeSlice(unit);
+  }
+
+  protected override update(update: GatedUpdate): void {
+    this.updateUnits(this.reached(), update);
+  }
+
+  protected updateUnits(units: readonly ShardUnit[], update: GatedUpdate): void {
+    const { host } = this.options;
+    if (host === undefined) super.update(update);
+    else host.update(units, update);
+  }
+
+  /** Tells all ranks what each has brought, and more numbers of each. */
+  protected *gatherNumbers(lossSum: Tensor, more: Tensor): Steps<Gathered> {
+    using mine = hold(() =>
+      noGrad(() => cat([lossSum.reshape([1]), this.reducer.ownExtremes(), more])),
+    );
+    const all = gatherRows(this.options.groups.world, mine.value, 'numbers of the update');
+    yield all.work.waitOnStream();
+    return all;
+  }
+
+  /** Bytes on this rank for a number of micro-batches, beside what is gathered or on its way. */
+  bytes(microBatches: number): StoreBytes {
+    const { model, host, optimizer } = this.options;
+    const moments = [...optimizer.state().values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    const gradients = this.keepsGradients ? this.reducer.bytes(microBatches) : 0;
+    const onHost = model.units.some(({ buffer }) => buffer.host);
+    const weights = { weights: onHost ? 0 : model.bytes };
+    if (host === undefined) {
+      const device = { ...weights, gradients, optimizer: moments + model.masterBytes };
+      return { device, host: { weights: 0, gradients: 0, optimizer: 0 } };
+    }
+    return {
+      device: { ...weights, gradients: 0, optimizer: 0 },
+      host: {
+        weights: onHost ? model.bytes : 0,
+        gradients: host.gradientBytes,
+        optimizer: moments + host.masterBytes,
+      },
+    };
+  }
+
+  /** Whether gradients lie here until the end of the update. */
+  protected readonly keepsGradients: boolean = true;
+
+  override async settle(): Promise<void> {
+    await this.parameters.settle();
+  }
+
+  clear(): void {
+    for (const each of this.squares.values()) each.dispose();
+    this.squares.clear();
+    this.reducer.clear();
+    this.parameters.clear();
     this.start = undefined;
-    this.earlier = null;
-    this.latest = null;
+  }
+
+  override state(): readonly TensorPart[] {
+    const { model, groups, host, optimizer } = this.options;
+    const masters = [...(host ?? model).masters()];
+    const state = new Map([
+      ...masters.map(([name, piece]) => [`${name}.master`, piece] as const),
+      ...optimizer.state(),
+    ]);
+    return model.partsOfState(state, groups);
+  }
+
+  override weightsRead(): void {
+    this.options.host?.weightsRead();
+  }
+
+  weights(): readonly TensorPart[] {
+    const { model, groups } = this.options;
+    return model.parts(groups);
   }
 
   override dispose(): void {
     super.dispose();
+    this.parameters.dispose();
+    this.options.host?.dispose();
     this.options.model.dispose();
   }
+}
+
+/** Parts of what `gatherNumbers` gives: what ranks brought, the loss of all, and the further numbers of each (N, n). */
+export function readNumbers(all: Tensor): { byRank: Tensor; lossSum: Tensor; rows: Tensor } {
+  const count = RANK_NUMBERS.length;
+  const byRank = all.narrow(1, 0, count);
+  const rows = all.narrow(1, count, all.size(1) - count);
+  return { byRank, rows, lossSum: byRank.select(1, 0).sum([0]) };
 }

@@ -8,13 +8,15 @@ export interface TinyOptions {
   tied?: boolean;
   dtype?: DType;
   seed?: number;
+  /** Layers 16 times as wide, with as many words. */
+  wide?: boolean;
 }
 
 export const TINY_VOCABULARY = 40;
 const IMAGE_TOKEN = 39;
 const SIDE = 8;
 
-const configOf = (tied: boolean) =>
+const configOf = (tied: boolean, scale = 1) =>
   readLlavaConfig({
     file: 'tiny',
     json: {
@@ -24,8 +26,8 @@ const configOf = (tied: boolean) =>
       tie_word_embeddings: tied,
       vision_config: {
         model_type: 'clip_vision_model',
-        hidden_size: 16,
-        intermediate_size: 24,
+        hidden_size: 16 * scale,
+        intermediate_size: 24 * scale,
         num_hidden_layers: 3,
         num_attention_heads: 2,
         image_size: SIDE,
@@ -34,8 +36,8 @@ const configOf = (tied: boolean) =>
       text_config: {
         model_type: 'llama',
         vocab_size: TINY_VOCABULARY,
-        hidden_size: 24,
-        intermediate_size: 40,
+        hidden_size: 24 * scale,
+        intermediate_size: 40 * scale,
         num_hidden_layers: 2,
         num_attention_heads: 4,
         num_key_value_heads: 2,
@@ -54,8 +56,12 @@ export function tinyLlava({ tied = false, dtype = 'float32', seed = 1 }: TinyOpt
 }
 
 /** The same model on the meta device. */
-export function ghostLlava({ tied = false, dtype = 'float32' }: TinyOptions = {}): Llava {
-  return new Llava(configOf(tied), { dtype });
+export function ghostLlava({
+  tied = false,
+  dtype = 'float32',
+  wide = false,
+}: TinyOptions = {}): Llava {
+  return new Llava(configOf(tied, wide ? 16 : 1), { dtype });
 }
 
 /** A sample with so many pictures in front of so many words, the last half of them supervised. */

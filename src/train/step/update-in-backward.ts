@@ -7,8 +7,9 @@
  */
 
 import { RESIDENT, type SegmentBase, type SegmentedModel, type Steps } from '../../models/index.js';
-import { tensorNorms } from '../../optim/index.js';
-import { cat, empty, hold, noGrad, scope, type Holding, type Tensor } from '../../torch/index.js';
+import { squaredNorms } from '../../optim/index.js';
+import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
+import { hold, noGrad, scope, type Holding, type Tensor } from '../../torch/index.js';
 import { OptimizingStore, type OptimizingStoreOptions } from './optimizing-store.js';
 import type {
   ParameterStore,
@@ -16,25 +17,12 @@ import type {
   UpdateOutcome,
   UpdateStart,
 } from './parameter-store.js';
+import { SegmentUpdates } from './segment-updates.js';
 import { trainableOf } from './step.js';
 
 /** It clips nothing. */
 export interface UpdateInBackwardOptions extends Omit<OptimizingStoreOptions, 'clipNorm'> {
   readonly model: SegmentedModel;
-}
-
-/** What one update gathers on its way. */
-interface Progress extends UpdateStart {
-  /** tokens · lossFactor, what the sums are divided by. */
-  readonly divisor: Tensor;
-  /** What was applied or left out so far, and whether its gradient was not finite; scalars, fp32. */
-  readonly gates: string[];
-  readonly flags: Tensor[];
-  /** Norms of what was applied so far, segment by segment, and the names that belong to them. */
-  readonly norms: Tensor[];
-  readonly names: string[];
-  /** Segments whose gradient each parameter still waits for. */
-  readonly missing: Map<string, number>;
 }
 
 export class UpdateInBackward extends OptimizingStore implements ParameterStore {
@@ -44,7 +32,9 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
   /** Sums of parameters that wait for a further segment. */
   private readonly waiting = new Map<string, Tensor>();
   private readonly segmentsOf = new Map<string, number>();
-  private progress: Progress | undefined;
+  /** Segments whose gradient each parameter still waits for. */
+  private missing = new Map<string, number>();
+  private updates: SegmentUpdates | undefined;
 
   constructor(private readonly options: UpdateInBackwardOptions) {
     super(options);
@@ -57,20 +47,12 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
   }
 
   begin(start: UpdateStart): void {
-    const { tokens, lossFactor } = start;
-    this.progress = {
-      ...start,
-      divisor: noGrad(() => scope(() => tokens.clamp(1).mul(lossFactor))).keep(),
-      gates: [],
-      flags: [],
-      norms: [],
-      names: [],
-      missing: new Map(this.segmentsOf),
-    };
+    this.updates = new SegmentUpdates(this.options, start);
+    this.missing = new Map(this.segmentsOf);
   }
 
   accept(segment: SegmentBase, gradients: SegmentGradients): void {
-    const { missing } = this.progress!;
+    const { missing } = this;
     const ready = new Map<string, Tensor>();
     for (const [name, gradient] of gradients) {
       const left = missing.get(name)! - 1;
@@ -89,50 +71,32 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
   }
 
   private apply(segment: string, gradients: ReadonlyMap<string, Tensor>): void {
-    const { optimizer, gate, randomness } = this.options;
-    const { scheduleFactor, divisor, gates, flags, update, norms, names } = this.progress!;
+    const updates = this.updates!;
+    const names = [...gradients.keys()];
     noGrad(() =>
       scope(() => {
-        const own = tensorNorms([...gradients.values()], divisor);
-        const isBad = own.square().sum(null).isfinite().logicalNot().to('float32');
-        const flag = gate.flag(isBad);
-        optimizer.update({
-          ...{ gradients, scheduleFactor, divisor },
-          foundInf: flag,
-          rounding: (name) => randomness.ofRounding(update, name),
+        const squares = squaredNorms(names, gradients, gradients.values().next().value!);
+        updates.apply(segment, {
+          ...{ gradients, squares, names },
+          update: (update) => this.update(update),
         });
-        gates.push(segment);
-        flags.push(flag.keep());
-        norms.push(own.keep());
-        names.push(...gradients.keys());
       }),
     );
   }
 
   *finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>> {
-    const { divisor, gates, flags, norms, names } = this.progress!;
-    return hold(() =>
-      noGrad(() => {
-        const none = empty([0], { dtype: 'float32', device: divisor.device });
-        const tensorNorms = cat([none, ...norms]).div(divisor);
-        const foundInf = cat([none, ...flags.map((flag) => flag.reshape([1]))]);
-        this.options.gate.take(foundInf);
-        return {
-          norm: tensorNorms.square().sum(null).sqrt(),
-          ...{ foundInf, gates },
-          ...{ tensorNorms, tensorNames: names },
-          lossSum: lossSum.clone(),
-        };
-      }),
-    );
+    return hold(() => noGrad(() => this.updates!.outcome(lossSum.clone())));
+  }
+
+  weights(): readonly TensorPart[] {
+    return wholeParts(this.options.model.namedParameters(), ALONE);
   }
 
   clear(): void {
-    const { divisor, flags = [], norms = [] } = this.progress ?? {};
-    for (const tensor of [...this.waiting.values(), ...flags, ...norms]) tensor.dispose();
-    divisor?.dispose();
+    for (const tensor of this.waiting.values()) tensor.dispose();
     this.waiting.clear();
-    this.progress = undefined;
+    this.updates?.dispose();
+    this.updates = undefined;
   }
 }
 

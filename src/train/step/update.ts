@@ -8,7 +8,7 @@
 
 import type { Batch, Steps } from '../../models/index.js';
 import type { LossScale, Schedule } from '../../optim/index.js';
-import { full, hold, noGrad, scope, type Device, type Tensor } from '../../torch/index.js';
+import { empty, full, hold, noGrad, scope, type Device, type Tensor } from '../../torch/index.js';
 import { LateNumbers } from './late-numbers.js';
 import type { UpdateOutcome } from './parameter-store.js';
 import { runMicroBatch, type Step } from './step.js';
@@ -26,7 +26,8 @@ export interface UpdateSetup extends Omit<Step, 'lossFactor'> {
 }
 
 /** What the device knows of an update: see `UpdateOutcome`. */
-export type UpdateNumbers = 'lossSum' | 'norm' | 'foundInf' | 'tensorNorms' | 'lossScale';
+export type UpdateNumbers =
+  'lossSum' | 'norm' | 'foundInf' | 'tensorNorms' | 'byRank' | 'lossScale';
 
 export interface UpdateResult {
   /** Counts from 0. */
@@ -101,6 +102,7 @@ export function* runUpdate(
         ...measure?.(outcome),
         lossSum: outcome.lossSum,
         ...{ norm, foundInf, tensorNorms },
+        byRank: outcome.byRank ?? empty([0], { dtype: 'float32', device }),
         lossScale: lossScale?.scale ?? lossFactor,
       });
       return { update, scheduleFactor, supervised, gates, tensorNames, numbers };

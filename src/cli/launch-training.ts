@@ -1,0 +1,51 @@
+/** `patina train --nproc`: starts the same command once for each rank of this machine. */
+import { join } from 'node:path';
+
+import { EnvironmentError } from '../base/errors.js';
+import { packageRoot } from '../base/native-path.js';
+import { launchRanks, nodeFromEnvironment } from '../parallel/index.js';
+import { torchFacts } from '../torch/index.js';
+import { rankPatience } from '../train/index.js';
+import type { Session } from './session.js';
+
+/** How many ranks a machine runs. @throws EnvironmentError `E_NO_GPU` for one on each GPU where there is none */
+export function ranksHere(nproc: number | 'gpus'): number {
+  if (nproc !== 'gpus') return nproc;
+  const count = torchFacts().cuda?.devices.length ?? 0;
+  if (count > 0) return count;
+  throw new EnvironmentError('--nproc gpus: there is no GPU.', {
+    code: 'E_NO_GPU',
+    hint: 'Give a number of processes, or see `patina doctor` for what is wrong with a GPU.',
+  });
+}
+
+/**
+ * Whether training takes more processes than this one, by what is asked for and by how many machines there are.
+ *
+ * @throws EnvironmentError `E_RANKS` where this process is a rank itself
+ */
+export function needsLaunch(processes: number): boolean {
+  return processes > 1 || nodeFromEnvironment() !== undefined;
+}
+
+/**
+ * Runs the ranks to their end; the exit code is that of the one that failed first.
+ *
+ * @param args of `patina`
+ */
+export async function launchTraining(
+  args: readonly string[],
+  { processes, session }: { readonly processes: number; readonly session: Session },
+): Promise<void> {
+  const node = nodeFromEnvironment();
+  const { code, failure } = await launchRanks({
+    command: [process.execPath, join(packageRoot(), 'bin/patina.js'), ...args],
+    processes,
+    ...(node && { node }),
+    // Long enough for the others to hear of a rank that is lost, and to say so.
+    grace: 2 * rankPatience().timeout,
+  });
+  session.exitCode = code;
+  // A rank that was killed could not say so itself.
+  if (failure !== null && /killed/.test(failure)) session.stderr.write(`${failure}\n`);
+}

@@ -1,0 +1,72 @@
+/** For tests of several ranks: `patina` as it is typed, in processes of its own. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { packageRoot } from '../base/native-path.js';
+import { listCheckpoints, listRuns, type TrainEvent } from '../train/index.js';
+
+/** How it has ended, and the events that it has printed. */
+export interface Ended {
+  readonly code: number | null;
+  readonly events: TrainEvent[];
+  readonly err: string;
+}
+
+/** A `patina` under way. */
+export class Running {
+  readonly ended: Promise<Ended>;
+  private readonly child: ChildProcess;
+
+  constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+    const bin = join(packageRoot(), 'bin/patina.js');
+    this.child = spawn(process.execPath, [bin, ...args], {
+      env: { ...process.env, OMP_NUM_THREADS: '1', PATINA_RANK_TIMEOUT: '3', ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let [out, err] = ['', ''];
+    this.child.stdout!.on('data', (data) => (out += String(data)));
+    this.child.stderr!.on('data', (data) => (err += String(data)));
+    this.ended = new Promise((resolve) => {
+      this.child.once('close', (code) => {
+        const lines = out.split('\n').filter(Boolean);
+        resolve({ code, err, events: lines.map((line) => JSON.parse(line) as TrainEvent) });
+      });
+    });
+  }
+
+  get pid(): number {
+    return this.child.pid!;
+  }
+
+  /** Process ids of the ranks. */
+  get ranks(): number[] {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8');
+    return children.trim().split(' ').map(Number);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+}
+
+export const run = (args: readonly string[], env?: Record<string, string>): Promise<Ended> =>
+  new Running(args, env).ended;
+
+/** Updates of the newest run's checkpoints. */
+export async function checkpointsUnder(runs: string): Promise<number[]> {
+  const [newest] = await listRuns(runs);
+  return (await listCheckpoints(join(newest!.path, 'checkpoints'))).map(({ update }) => update);
+}
+
+/** Resolves when a run has saved. */
+export async function savedUnder(runs: string): Promise<void> {
+  const isThere = (): boolean =>
+    existsSync(runs) &&
+    readdirSync(runs).some((name) =>
+      readdirSync(join(runs, name, 'checkpoints')).some((each) => /^update/.test(each)),
+    );
+  while (!isThere()) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+export const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`);

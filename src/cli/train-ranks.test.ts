@@ -1,0 +1,115 @@
+/** `patina train --nproc` as it is typed: real processes, which meet over the loopback. */
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+
+import type { RecipeInput } from '../config/index.js';
+import { listRuns, type TrainEvent, type UpdateEvent } from '../train/index.js';
+import { ColourFolder } from '../train/testing-files.js';
+import { isAlive, run, Running, savedUnder } from './testing-ranks.js';
+
+let folder: ColourFolder;
+beforeAll(async () => {
+  folder = await ColourFolder.make();
+});
+afterAll(() => folder.remove());
+afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
+
+/** Steps that do not turn the last bit of a gradient into a whole one. */
+const OPTIMIZER = { learningRate: 3e-3, epsilon: 0.1 };
+
+function recipe(more: Partial<RecipeInput> = {}): string {
+  const path = folder.at('recipe.json');
+  writeFileSync(path, JSON.stringify(folder.recipe({ optimizer: OPTIMIZER, ...more })));
+  return path;
+}
+
+const train = (path: string, ...more: string[]): string[] => ['train', path, '--json', ...more];
+const updatesIn = (events: readonly TrainEvent[]): UpdateEvent[] =>
+  events.filter((event): event is UpdateEvent => event.type === 'update');
+const lossesIn = (events: readonly TrainEvent[]): number[] =>
+  events.flatMap((event) =>
+    event.type === 'update' || event.type === 'validation' ? [event.loss!] : [],
+  );
+const answersIn = (events: readonly TrainEvent[]): unknown[] =>
+  events.flatMap((event) => (event.type === 'probes' ? [event.answers] : []));
+
+describe('a run of several ranks', () => {
+  const whole: Partial<RecipeInput> = {
+    effectiveBatch: 4,
+    probes: { questions: [{ text: 'What colour is it?', images: [] }], maxNewTokens: 4 },
+  };
+
+  test('learns what one process learns, in every stage', async () => {
+    const validation = { sources: [folder.at('two.jsonl')], everyUpdates: 3 };
+    const path = recipe({ ...whole, validation });
+    const alone = await run(train(path));
+    expect(alone.code, alone.err).toBe(0);
+    const losses = lossesIn(alone.events);
+    expect(losses).toHaveLength(8);
+    for (const [zero, offload] of [
+      [0, 'none'],
+      [1, 'none'],
+      [2, 'optimizer'],
+      [3, 'parameters'],
+    ] as const) {
+      const { code, events, err } = await run(
+        train(path, '--nproc', '2', '--set', `parallel=${JSON.stringify({ zero, offload })}`),
+      );
+      expect([code, err]).toEqual([0, '']);
+      for (const [i, loss] of lossesIn(events).entries()) {
+        expect(Math.abs(loss - losses[i]!), `stage ${zero}, loss ${i}`).toBeLessThan(1e-5);
+      }
+      expect(answersIn(events)).toEqual(answersIn(alone.events));
+      for (const [i, { counts, epoch, ranks }] of updatesIn(events).entries()) {
+        const same = updatesIn(alone.events)[i]!;
+        expect([counts, epoch]).toEqual([same.counts, same.epoch]);
+        expect(ranks!.map(({ rank }) => rank)).toEqual([0, 1]);
+      }
+      const statements = events.flatMap((event) =>
+        event.type === 'start' ? event.statements : [],
+      );
+      expect(statements.at(-1)).toMatch(
+        new RegExp(`^2 ranks, ZeRO stage ${zero}: each holds .* of optimizer`),
+      );
+    }
+  });
+
+  test('goes on with any number of ranks, and each keeps a log', async () => {
+    const path = recipe({ ...whole, schedule: { updates: 6 }, parallel: { zero: 2 } });
+    const set = ['--set', 'accumulate=1'];
+    const two = await run(train(path, '--nproc', '2', '--max-updates', '2'));
+    expect(two.events.at(-1)).toMatchObject({ reason: 'max-updates', update: 2 });
+    const one = await run(train(path, '--resume', '--max-updates', '4'));
+    expect(one.events.at(-1)).toMatchObject({ reason: 'max-updates', update: 4 });
+    const three = await run(
+      train(path, '--resume', '--nproc', '3', '--set', 'effectiveBatch=6', ...set),
+    );
+    expect(three.events.at(-1), three.err).toMatchObject({ reason: 'finished', update: 6 });
+    const made = (await listRuns(folder.runs))[0]!.path;
+    expect(readdirSync(join(made, 'logs')).sort()).toEqual(['rank-1.log', 'rank-2.log']);
+    expect(readFileSync(join(made, 'logs/rank-2.log'), 'utf8')).toContain('goes on after update 4');
+  });
+
+  test('Ctrl-C saves once, and ends with 130', async () => {
+    const running = new Running(
+      train(
+        recipe({ schedule: { updates: 100_000 }, checkpoints: { everyUpdates: 10 } }),
+        ...['--nproc', '2', '--set', 'parallel.zero=2'],
+      ),
+    );
+    await savedUnder(folder.runs);
+    const { ranks } = running;
+    running.signal('SIGINT');
+    const { code, events } = await running.ended;
+    expect(code).toBe(130);
+    const end = events.at(-1)!;
+    expect(end).toMatchObject({ type: 'end', reason: 'interrupted' });
+    expect(events.at(-2)).toMatchObject({ type: 'checkpoint' });
+    const of = events.filter(
+      (each) => each.type === 'checkpoint' && 'update' in end && each.update === end.update,
+    );
+    expect(of).toHaveLength(1);
+    expect(ranks.filter(isAlive)).toEqual([]);
+  });
+});

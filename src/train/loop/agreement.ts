@@ -1,0 +1,79 @@
+/**
+ * What ranks agree on while a run goes: before each update they tell each other what they have loaded and whether they were told
+ * to stop, so that all of them run it, or none. A process alone is stopped wherever it waits.
+ */
+
+import { toPlain, type PlainError } from '../../base/plain-error.js';
+import type { Exchange, ShareFacts } from '../../data/index.js';
+import { errorOfRank, makeCommon } from '../../parallel/index.js';
+import type { Ranks } from '../run/ranks.js';
+
+/** What a rank tells before an update. */
+interface Told {
+  readonly share: Omit<ShareFacts, 'error'> | null;
+  readonly error: PlainError | null;
+  readonly stop: boolean;
+  readonly peakBytes: number;
+  readonly saved: number;
+}
+
+export interface AgreementOptions {
+  /** That this rank was told to stop. */
+  readonly signal?: AbortSignal | undefined;
+  /** Most bytes that the device of this rank has given out. */
+  readonly peakBytes: () => number;
+  /** How many checkpoints have come to an end on this rank. */
+  readonly saved: () => number;
+}
+
+export class Agreement {
+  /** Raised when the run stops: on all ranks at the same place of the program. */
+  readonly signal: AbortSignal | undefined;
+  /** Most bytes given out by each rank, as it told last. */
+  peaks: readonly number[] = [];
+  private savedByAll = 0;
+  private readonly stop = new AbortController();
+
+  constructor(
+    private readonly ranks: Ranks,
+    private readonly options: AgreementOptions,
+  ) {
+    this.signal = ranks.size === 1 ? options.signal : this.stop.signal;
+  }
+
+  /** What the loader of data tells and hears. @throws the signal's reason, once it is raised */
+  readonly exchange: Exchange = async (own) => {
+    const { error, ...share } = own;
+    const told = await this.tell({ share, error: error === undefined ? null : toPlain(error) });
+    this.signal?.throwIfAborted();
+    return told.map((each, rank) => {
+      if (each.error === null) return each.share!;
+      const isOwn = rank === this.ranks.rank;
+      return { ...each.share!, error: isOwn ? makeCommon(error) : errorOfRank(rank, each.error) };
+    });
+  };
+
+  /** How many checkpoints have come to an end: of several ranks on all, as they told last. */
+  get saved(): number {
+    return this.ranks.size === 1 ? this.options.saved() : this.savedByAll;
+  }
+
+  /** Asks the others whether they were told to stop. */
+  async settle(): Promise<void> {
+    if (this.ranks.size > 1) await this.tell({ share: null, error: null });
+  }
+
+  private async tell(own: Pick<Told, 'share' | 'error'>): Promise<readonly Told[]> {
+    const { signal, peakBytes, saved } = this.options;
+    const stop = signal?.aborted === true;
+    const told: Told = { ...own, stop, peakBytes: peakBytes(), saved: saved() };
+    const all = await this.ranks.gather('facts of the update', told);
+    this.peaks = all.map((each) => each.peakBytes);
+    this.savedByAll = Math.min(...all.map((each) => each.saved));
+    const stopped = all.findIndex((each) => each.stop);
+    if (stopped >= 0 && !this.stop.signal.aborted) {
+      this.stop.abort(stop ? signal.reason : new Error(`rank ${stopped} was told to stop`));
+    }
+    return all;
+  }
+}

@@ -1,0 +1,45 @@
+import { expect, test } from 'vitest';
+
+import { EnvironmentError, OutOfMemoryError } from '../../base/errors.js';
+import { checkRecipe, type RecipeInput } from '../../config/index.js';
+import { whatWouldFit, withWhatWouldFit } from './what-would-fit.js';
+
+const recipe = (more: Partial<RecipeInput> = {}) =>
+  checkRecipe({
+    name: 'x',
+    model: { from: 'org/model' },
+    train: { decoder: 'full' },
+    data: { sources: ['org/data'] },
+    optimizer: { learningRate: 1 },
+    ...more,
+  });
+
+test('one process is told of several, and of LoRA', () => {
+  const hint = whatWouldFit(recipe(), 1);
+  expect(hint).toMatch(
+    /^Try, in this order: `parallel.offload: optimizer`.*; several GPUs .*--nproc gpus.*; a LoRA in place of `full`\.$/,
+  );
+});
+
+test('several are told of what they do not share out yet', () => {
+  const hint = whatWouldFit(recipe({ batchSize: 4, memory: { policy: 'keep' } }), 2);
+  expect(hint).toMatch(/`batchSize` below 4.*`memory.policy: recompute`.*zero: 2`; .*zero: 3`/);
+  const sharing = whatWouldFit(recipe({ parallel: { zero: 3 } }), 2);
+  expect(sharing).not.toMatch(/zero/);
+  expect(sharing).toContain('more processes than 2');
+});
+
+test('a LoRA is not told of itself', () => {
+  const lora = recipe({ train: { projector: 'frozen', decoder: { lora: { rank: 8 } } } });
+  expect(whatWouldFit(lora, 2)).toMatch(/^Try, in this order: `parallel.zero: 3`; .*smaller rank/);
+});
+
+test('only an error of memory gets it, and keeps its message and code', () => {
+  const other = new EnvironmentError('no disk', { code: 'E_DISK_FULL', hint: 'Free some.' });
+  expect(withWhatWouldFit(other, recipe(), 1)).toBe(other);
+  const error = new OutOfMemoryError('40 GiB', { code: 'E_OUT_OF_MEMORY', hint: 'Less.' });
+  expect(withWhatWouldFit(error, recipe(), 1)).toMatchObject({
+    ...{ message: '40 GiB', code: 'E_OUT_OF_MEMORY', exitCode: 5, cause: error },
+    hint: whatWouldFit(recipe(), 1),
+  });
+});

@@ -1,0 +1,41 @@
+/** What to change where memory did not suffice, by what the recipe does not do yet: the hint of such an error. */
+
+import { OutOfMemoryError } from '../../base/errors.js';
+import type { Recipe } from '../../config/index.js';
+
+type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize'>;
+
+/** Proposals, those that cost least first. */
+export function whatWouldFit(
+  { parallel: { zero, offload }, train, memory, batchSize }: Fields,
+  ranks: number,
+): string {
+  const isFull = Object.values(train).includes('full');
+  const keeps = memory.policy !== 'recompute' && memory.policy !== 'offload';
+  const proposals = [
+    ...(batchSize > 1 ? [`\`batchSize\` below ${batchSize}, with more accumulated`] : []),
+    ...(keeps || memory.keepBlocks !== 0
+      ? ['`memory.policy: recompute` without `keepBlocks`']
+      : []),
+    ...(ranks > 1 && zero < 2 && isFull ? ['`parallel.zero: 2`'] : []),
+    ...(ranks > 1 && zero < 3 ? ['`parallel.zero: 3`'] : []),
+    ...(isFull && offload === 'none'
+      ? ['`parallel.offload: optimizer`, in host memory of 16 bytes a parameter']
+      : []),
+    ...(ranks > 1 && zero === 3 && offload === 'optimizer'
+      ? ['`parallel.offload: parameters`']
+      : []),
+    ranks > 1
+      ? `more processes than ${ranks}${zero === 0 ? '' : ', each of which then holds less'}`
+      : 'several GPUs that share weights, gradients and optimizer out (`--nproc gpus` with `parallel.zero: 3`)',
+    ...(isFull ? ['a LoRA in place of `full`'] : ['a smaller rank of the LoRA']),
+  ];
+  return `Try, in this order: ${proposals.join('; ')}.`;
+}
+
+/** The same error, and for one without memory what would fit. */
+export function withWhatWouldFit(error: unknown, recipe: Fields, ranks: number): unknown {
+  if (!(error instanceof OutOfMemoryError) || error.code === 'E_WORKER_MEMORY') return error;
+  const { message, code } = error;
+  return new OutOfMemoryError(message, { code, hint: whatWouldFit(recipe, ranks), cause: error });
+}
