@@ -4,7 +4,20 @@
  */
 
 import { parseArgs } from 'node:util';
-import { arange, empty, ones, randn, scope, synchronize, type Device } from '../src/torch/index.js';
+import {
+  _fusedRmsNorm,
+  _fusedRmsNormBackward,
+  arange,
+  cat,
+  empty,
+  ones,
+  randn,
+  rotaryBackward,
+  scope,
+  synchronize,
+  type Device,
+  type Tensor,
+} from '../src/torch/index.js';
 
 const { values } = parseArgs({
   options: {
@@ -27,6 +40,88 @@ function time(call: () => void): number {
   };
   scope(call);
   return Math.min(turn(), turn(), turn());
+}
+
+interface Row {
+  readonly name: string;
+  readonly bytes: number;
+  readonly own: number;
+  readonly libtorch: number;
+}
+
+/** What a decoder block of Llama-3's proportions computes between its products, in bf16. */
+function blockRows(): Row[] {
+  const draw = (shape: number[]): Tensor => randn(shape, { device }).to('bfloat16');
+  const [C, D, F] = [channels, 128, 3.5 * channels];
+  const [H, G] = [C / D, C / D / 4];
+  const [x, y, g, weight] = [
+    draw([rows, C]),
+    draw([rows, C]),
+    draw([rows, C]),
+    ones([C], { device }),
+  ];
+  const w = weight.to('bfloat16');
+  const [, rstd] = _fusedRmsNorm(x, [C], w, 1e-5);
+  const heads = draw([rows, H + 2 * G, D]);
+  const [q, k, v] = heads.splitWithSizes([H, G, G], 1).map((each) => each.contiguous()) as [
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  const [cos, sin] = [draw([rows, 1, D]), draw([rows, 1, D])];
+  const turned = (z: Tensor): Tensor => {
+    const swapped = cat([z.narrow(2, D / 2, D / 2).neg(), z.narrow(2, 0, D / 2)], 2);
+    return z.mul(cos).add(swapped.mul(sin));
+  };
+  const [gateUp, product] = [draw([rows, 2 * F]), draw([rows, F])];
+  const [gate, up] = [gateUp.narrow(1, 0, F), gateUp.narrow(1, F, F)];
+  return [
+    {
+      name: 'residual and RMSNorm',
+      bytes: 4 * x.bytes,
+      own: time(() => x.addRmsNorm_(y, w, 1e-5)),
+      libtorch: time(() => _fusedRmsNorm(x.add(y), [C], w, 1e-5)),
+    },
+    {
+      name: 'its backward',
+      bytes: 4 * x.bytes,
+      own: time(() => g.rmsNormBackward_(x, w, rstd, y)),
+      libtorch: time(() => _fusedRmsNormBackward(g, x, [C], rstd, w, [true, false])[0]!.add(y)),
+    },
+    {
+      name: 'rotary positions',
+      bytes: 2 * (q.bytes + k.bytes),
+      own: time(() => heads.rotary_(cos, sin, H + G)),
+      libtorch: time(() => [turned(q), turned(k)]),
+    },
+    {
+      name: 'their backward, in one buffer',
+      bytes: 2 * heads.bytes,
+      own: time(() => rotaryBackward(q, k, v, cos, sin)),
+      libtorch: time(() => cat([turned(q), turned(k), v], 1)),
+    },
+    {
+      name: 'SwiGLU',
+      bytes: 3 * product.bytes,
+      own: time(() => gateUp.swiglu()),
+      libtorch: time(() => gate.silu().mul(up)),
+    },
+    {
+      name: 'its backward, and the product again',
+      bytes: 6 * product.bytes,
+      own: time(() => {
+        gateUp.swigluBackward_(product);
+      }),
+      libtorch: time(() => {
+        const [sigmoid, act] = [gate.sigmoid(), gate.silu()];
+        return [
+          act.mul(up),
+          product.mul(act),
+          product.mul(up).mul(sigmoid.add(act.mul(sigmoid.neg().add(1)))),
+        ];
+      }),
+    },
+  ];
 }
 
 const KEY = [1, 2] as const;
@@ -52,7 +147,7 @@ const results = scope(() => {
     own: time(() => target.roundStochastic_(source, KEY)),
     libtorch: time(() => target.copy_(source)),
   };
-  return [...dropouts, rounding];
+  return [...dropouts, rounding, ...blockRows()];
 });
 
 if (values.json) {

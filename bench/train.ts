@@ -2,8 +2,8 @@
  * Tokens per second and peak memory of training steps on a LLaVA-Llama-3-8B shape with random bf16 weights, one row per
  * setting; `bench/gpu/train.sh` runs the peer (transformers + peft) beside it.
  *
- *     node dist/bench/train.js [--modes lora,full] [--policies recompute,keep] [--layers 32] [--rows 4] [--tokens 2048]
- *                              [--steps 6] [--device cuda:0] [--json]
+ *     node dist/bench/train.js [--modes lora,full] [--policies recompute,attention,products,keep,offload] [--layers 32]
+ *                              [--rows 4] [--tokens 2048] [--dropout 0] [--steps 6] [--device cuda:0] [--json]
  *
  * `full-ub` is full training with update-in-backward. Weights, gradients and Adam's moments of `full` are bf16, like the peer's.
  */
@@ -33,7 +33,8 @@ import { llava8b, sample } from './llava-8b.js';
 const { values: flags } = parseArgs({
   options: {
     modes: { type: 'string', default: 'lora,full,full-ub' },
-    policies: { type: 'string', default: 'recompute,keep' },
+    policies: { type: 'string', default: 'recompute,attention,products,keep' },
+    dropout: { type: 'string', default: '0' },
     layers: { type: 'string', default: '32' },
     rows: { type: 'string', default: '4' },
     tokens: { type: 'string', default: '2048' },
@@ -55,7 +56,10 @@ function measure(mode: string, policy: MemoryPolicy): Record<string, string | nu
     name: 'bench',
     model: { from: 'x' },
     data: { sources: ['x'] },
-    train: { decoder: full ? 'full' : { lora: { rank: 16, alpha: 32 } }, projector: 'full' },
+    train: {
+      decoder: full ? 'full' : { lora: { rank: 16, alpha: 32, dropout: Number(flags.dropout) } },
+      projector: 'full',
+    },
     optimizer: { learningRate: 2e-5 },
   });
   const kernels = kernelsFor({ device, dtype });

@@ -137,12 +137,10 @@ void swigluBackward(Tensor& self, Tensor& grad) {
   checkGatedBackward(self, grad);
   const auto type = computeTypeOf(self);
   auto parts = self.chunk(2, 1);
-  const Tensor gate = parts[0].to(type), up = parts[1].to(type), g = grad.to(type);
-  const Tensor sigmoid = at::sigmoid(gate), act = at::silu(gate);
-  // silu'(x) = s + x s (1 - s), with s = sigmoid(x). All before the first is overwritten.
-  const Tensor product = act * up, ofGate = g * up * (sigmoid + act * (1 - sigmoid)), ofUp = g * act;
-  grad.copy_(product);
-  parts[0].copy_(ofGate);
+  const Tensor gate = parts[0].to(type), up = parts[1].to(type), g = grad.to(type), act = at::silu(gate);
+  const Tensor ofUp = g * act, ofAct = g * up;
+  at::mul_out(grad, act, up);
+  at::silu_backward_out(parts[0], ofAct, gate);
   parts[1].copy_(ofUp);
 }
 

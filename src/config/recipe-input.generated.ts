@@ -387,9 +387,10 @@ export interface ScheduleInput {
 
 export interface MemoryInput {
   /**
-   * What a block leaves for its backward pass: its graph, its input, or its input in pinned
-   * host memory. One for all parts of the model, or one for each; a part that is left out
-   * recomputes.
+   * What a block leaves for its backward pass beside its input: everything, the results of
+   * products, that of attention, nothing, or nothing with the input in pinned host memory. One
+   * for all parts of the model, or one for each; a part that is left out recomputes. The
+   * levels between are for decoder blocks: under them everything else recomputes.
    * @default "recompute"
    */
   policy?:
@@ -400,16 +401,16 @@ export interface MemoryInput {
     | 'offload'
     | {
         /** Of the vision tower. */
-        vision?: 'keep' | 'products' | 'attention' | 'recompute' | 'offload' | undefined;
+        vision?: 'keep' | 'recompute' | 'offload' | undefined;
         /** Of the projector. */
-        projector?: 'keep' | 'products' | 'attention' | 'recompute' | 'offload' | undefined;
+        projector?: 'keep' | 'recompute' | 'offload' | undefined;
         /** Of the embeddings and the decoder. */
         decoder?: 'keep' | 'products' | 'attention' | 'recompute' | 'offload' | undefined;
       }
     | undefined;
   /**
-   * Blocks that keep their graph whatever the policy says, counted from the top: a number for
-   * the decoder, or one for each part.
+   * Blocks that keep more than the policy says, counted from the top: a number for the
+   * decoder, or one for each part.
    * @default 0
    */
   keepBlocks?:
@@ -417,8 +418,8 @@ export interface MemoryInput {
     | {
         /** Of the vision tower. */
         vision?: number | undefined;
-        /** Of the decoder. */
-        decoder?: number | undefined;
+        /** Of the decoder: a number that keep everything, or one for each level. */
+        decoder?: number | BlocksOfLevelsInput | undefined;
       }
     | undefined;
   /** GiB of a device that a process may allocate, where others need the rest. All if left out. */
@@ -428,6 +429,15 @@ export interface MemoryInput {
    * @default 1024
    */
   lossChunk?: number | undefined;
+}
+
+export interface BlocksOfLevelsInput {
+  /** The last blocks, which keep everything. */
+  keep?: number | undefined;
+  /** The blocks before those. */
+  products?: number | undefined;
+  /** The blocks before those. */
+  attention?: number | undefined;
 }
 
 export interface ParallelInput {

@@ -15,9 +15,9 @@ import {
   type DropoutMasks,
   type Gated,
   gated,
-  type LowRank,
   type ParameterGradients,
   Projection,
+  type ProjectionRest,
   type QueriesKeysValues,
   type RMSNorm,
 } from '../nn/index.js';
@@ -45,20 +45,20 @@ interface Kept {
   m?: Tensor | undefined;
   /** gate and up side by side (N, 2 F) */
   gateUp?: Tensor | undefined;
-  qkvLow?: LowRank | undefined;
-  outLow?: LowRank | undefined;
-  gateUpLow?: LowRank | undefined;
-  downLow?: LowRank | undefined;
+  qkvRest?: ProjectionRest | undefined;
+  outRest?: ProjectionRest | undefined;
+  gateUpRest?: ProjectionRest | undefined;
+  downRest?: ProjectionRest | undefined;
 }
 
-const LOW = ['qkvLow', 'outLow', 'gateUpLow', 'downLow'] as const;
-const PRODUCTS = ['nScale', 'qkv', 'a', 'h', 'mScale', 'gateUp', ...LOW] as const;
+const REST = ['qkvRest', 'outRest', 'gateUpRest', 'downRest'] as const;
+const PRODUCTS = ['nScale', 'qkv', 'a', 'h', 'mScale', 'gateUp', ...REST] as const;
 
 /** What each level keeps beside x. The product p is never kept: the backward of the activation gives it again. */
 const KEEPS: Readonly<Record<Level, ReadonlySet<keyof Kept>>> = {
   keep: new Set([...PRODUCTS, 'n', 'm']),
   products: new Set(PRODUCTS),
-  attention: new Set(['a', 'h', ...LOW]),
+  attention: new Set(['a', 'h', ...REST]),
   recompute: new Set(),
 };
 
@@ -97,10 +97,10 @@ export class TrainedBlock implements ByHand {
       qkv: (q.outFeatures + 2 * k.outFeatures) * one,
       a: out.inFeatures * one + (q.outFeatures / headDim) * statistic,
       gateUp: 2 * mlp.up.outFeatures * one,
-      qkvLow: this.qkv.lowRankBytes,
-      outLow: this.out.lowRankBytes,
-      gateUpLow: this.gateUp.lowRankBytes,
-      downLow: this.down.lowRankBytes,
+      qkvRest: this.qkv.lowRankBytes,
+      outRest: this.out.lowRankBytes,
+      gateUpRest: this.gateUp.lowRankBytes,
+      downRest: this.down.lowRankBytes,
     };
     return [...KEEPS[level]].reduce((sum, name) => sum + bytes[name], 0);
   }
@@ -112,13 +112,16 @@ export class TrainedBlock implements ByHand {
     masks?: DropoutMasks,
   ): { output: Tensor; kept: Kept } {
     return scope(() => {
-      const pass = new Pass(this, xBTC, inputs, masks, KEEPS[level]);
+      const pass = new Pass(this, xBTC, inputs, masks, KEEPS[level], level === 'keep');
       const p = this.gated.forward(pass.gateUp());
       pass.done('gateUp');
       const hNC = pass.h();
       const sumNC = KEEPS[level].has('h') ? hNC.clone() : hNC;
-      const { output, low } = this.down.forward(p, pass.drops.down, sumNC);
-      pass.kept.downLow = low;
+      const { output, rest } = this.down.forward(p, pass.drops.down, {
+        target: sumNC,
+        records: pass.records,
+      });
+      pass.kept.downRest = rest;
       return { output: output.view(xBTC.shape), kept: pass.remains() };
     });
   }
@@ -132,22 +135,22 @@ export class TrainedBlock implements ByHand {
     const wantsM = wantsH || mlpNorm.weight.requiresGrad;
     const own: ParameterGradients = new Map();
     return scope(() => {
-      const pass = new Pass(this, x, inputs, masks, KEEPS.keep, kept);
+      const pass = new Pass(this, x, inputs, masks, KEEPS.keep, true, kept);
       const { drops } = pass;
       const gyNC = upstream.flatten(0, 1);
 
       // y = h + p Wdᵀ, p = act(gate) ⊙ up
       const gateUp = pass.gateUp();
-      const down = this.down.backward(gyNC, drops.down);
+      const down = this.down.backward(gyNC, drops.down, pass.kept.downRest);
       const p = down.input(() => this.gated.forward(gateUp));
       this.gated.backward_(gateUp, p); // gate and up have become their gradients, the gradient of p is p
-      if (this.down.trains) down.parameters(p, own, pass.kept.downLow);
+      if (this.down.trains) down.parameters(p, own);
       p.dispose();
 
       // gate, up = m Wguᵀ
-      const widened = this.gateUp.backward(gateUp, drops.gateUp);
+      const widened = this.gateUp.backward(gateUp, drops.gateUp, pass.kept.gateUpRest);
       const gm = wantsM ? widened.input(() => pass.m()) : null;
-      if (this.gateUp.trains) widened.parameters(pass.m(), own, pass.kept.gateUpLow);
+      if (this.gateUp.trains) widened.parameters(pass.m(), own);
       pass.free('gateUp', 'm');
       if (gm === null) return { input: null, parameters: own };
 
@@ -162,9 +165,9 @@ export class TrainedBlock implements ByHand {
       // h = x + a Woᵀ
       const { output: aBTHD } = pass.a();
       const aNC = aBTHD.flatten(2).flatten(0, 1);
-      const out = this.out.backward(gh, drops.out);
+      const out = this.out.backward(gh, drops.out, pass.kept.outRest);
       const ga = wantsA ? out.input(() => aNC) : null;
-      if (this.out.trains) out.parameters(aNC, own, pass.kept.outLow);
+      if (this.out.trains) out.parameters(aNC, own);
       if (ga === null) return { input: null, parameters: own };
 
       // a = attention(q, k, v)
@@ -177,9 +180,9 @@ export class TrainedBlock implements ByHand {
       const { cos, sin } = inputs.rotation;
       const gqkv = rotaryBackward(q, k, v, cos, sin).flatten(1);
       for (const each of turned) each.dispose();
-      const projected = this.qkv.backward(gqkv, drops.qkv);
+      const projected = this.qkv.backward(gqkv, drops.qkv, pass.kept.qkvRest);
       const gn = wantsN ? projected.input(() => pass.n()) : null;
-      if (this.qkv.trains) projected.parameters(pass.n(), own, pass.kept.qkvLow);
+      if (this.qkv.trains) projected.parameters(pass.n(), own);
       if (gn === null) return { input: null, parameters: own };
 
       // n = norm(x)
@@ -208,6 +211,8 @@ class Pass {
     masks: DropoutMasks | undefined,
     /** What stays after its use. */
     private readonly keeps: ReadonlySet<keyof Kept>,
+    /** Whether layers without a backward by hand keep their graphs. */
+    readonly records: boolean,
     /** What is there from before; what is freed of it is forgotten there too. */
     private readonly before: Kept = {},
   ) {
@@ -235,12 +240,12 @@ class Pass {
     const { headDim: D, q, k } = this.layers.block.attention;
     const [H, G] = [q.outFeatures / D, k.outFeatures / D];
     if (this.kept.qkv === undefined) {
-      const { output, low } = this.layers.qkv.forward(this.n(), this.drops.qkv);
+      const { output, rest } = this.layers.qkv.forward(this.n(), this.drops.qkv, this);
       this.done('n');
       const { cos, sin } = this.inputs.rotation;
       output.view([B * T, H + 2 * G, D]).rotary_(cos, sin, H + G);
       this.kept.qkv = output;
-      this.kept.qkvLow = low;
+      this.kept.qkvRest = rest;
     }
     const all = this.kept.qkv.view([B, T, H + 2 * G, D]);
     return [all.narrow(2, 0, H), all.narrow(2, H, G), all.narrow(2, H + G, G)];
@@ -258,11 +263,11 @@ class Pass {
     if (this.kept.h === undefined) {
       const { weight, eps } = this.layers.block.mlpNorm;
       const aNC = this.a().output.flatten(2).flatten(0, 1);
-      const { output, low } = this.layers.out.forward(aNC, this.drops.out);
+      const { output, rest } = this.layers.out.forward(aNC, this.drops.out, this);
       this.done('a');
       [this.kept.m, this.kept.mScale] = output.addRmsNorm_(this.xNC, weight, eps);
       this.kept.h = output;
-      this.kept.outLow = low;
+      this.kept.outRest = rest;
     }
     return this.kept.h;
   }
@@ -278,10 +283,10 @@ class Pass {
 
   gateUp(): Tensor {
     if (this.kept.gateUp === undefined) {
-      const { output, low } = this.layers.gateUp.forward(this.m(), this.drops.gateUp);
+      const { output, rest } = this.layers.gateUp.forward(this.m(), this.drops.gateUp, this);
       this.done('m');
       this.kept.gateUp = output;
-      this.kept.gateUpLow = low;
+      this.kept.gateUpRest = rest;
     }
     return this.kept.gateUp;
   }

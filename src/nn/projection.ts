@@ -14,7 +14,7 @@
 import { cat, dtypeBytes, empty, linear, scope, type Tensor } from '../torch/index.js';
 import type { DropoutMasks } from './dropout.js';
 import type { Linear } from './linear.js';
-import { recordedForward, RecordedBackward } from './recorded-projection.js';
+import { record, type Recorded, RecordedBackward } from './recorded-projection.js';
 import { asOne, laySideBySide } from './side-by-side.js';
 import { DenseWeight } from './weight.js';
 
@@ -25,20 +25,34 @@ export type Drop = ((x: Tensor) => Tensor) | null;
 export type ParameterGradients = Map<Tensor, Tensor>;
 
 /** `z` of each layer's adapter (N, rank), in the adapter's dtype; `null` where there is none. */
-export type LowRank = readonly (Tensor | null)[];
+type LowRank = readonly (Tensor | null)[];
+
+/** What the backward reads beside the input where it is kept. */
+export interface ProjectionRest {
+  readonly low?: LowRank;
+  /** The graphs of layers without a backward by hand, from their input on. */
+  readonly recorded?: Recorded;
+}
 
 export interface Projected {
   /** (N, O) */
   readonly output: Tensor;
-  readonly low: LowRank;
+  readonly rest: ProjectionRest;
+}
+
+export interface ProjectOptions {
+  /** What the result is added to, in place (N, O). */
+  target?: Tensor;
+  /** Whether layers without a backward by hand keep their graphs. @default false */
+  records?: boolean;
 }
 
 /** The backward of one call, for a gradient of its result. */
 export interface ProjectionBackward {
   /** Gradient of the input (N, I); what needs the input for it asks for it. */
   input(x: () => Tensor): Tensor;
-  /** Adds the gradients of the parameters that train; `low` is computed again where it was not kept. */
-  parameters(xNI: Tensor, gradients: ParameterGradients, low?: LowRank): void;
+  /** Adds the gradients of the parameters that train. */
+  parameters(xNI: Tensor, gradients: ParameterGradients): void;
 }
 
 export class Projection {
@@ -49,7 +63,7 @@ export class Projection {
     return this.linears.some((layer) => layer.parameters().some((each) => each.requiresGrad));
   }
 
-  /** Bytes of one row of what `forward` gives for the backward. */
+  /** Bytes of one row of what `forward` gives for the backward, without graphs. */
   get lowRankBytes(): number {
     if (this.isRecorded) return 0;
     return this.linears
@@ -73,16 +87,18 @@ export class Projection {
     );
   }
 
-  /**
-   * @param drops of each layer's adapter
-   * @param target what the result is added to, in place (N, O)
-   */
-  forward(xNI: Tensor, drops: readonly Drop[], target?: Tensor): Projected {
+  /** @param drops of each layer's adapter */
+  forward(
+    xNI: Tensor,
+    drops: readonly Drop[],
+    { target, records = false }: ProjectOptions = {},
+  ): Projected {
     const { linears } = this;
     return scope(() => {
       if (this.isRecorded) {
-        const output = recordedForward(linears, xNI, drops);
-        return { output: target?.add_(output) ?? output, low: [] };
+        const recorded = record(linears, xNI, drops, records);
+        const output = sideBySide(recorded.results.map((result) => result.detach()));
+        return { output: target?.add_(output) ?? output, rest: records ? { recorded } : {} };
       }
       const low = lowRank(linears, xNI, drops);
       const output = product(linears, xNI, target);
@@ -90,16 +106,19 @@ export class Projection {
         if (adapter === undefined) return;
         addProduct(own, low[i]!, adapter.b.transpose(0, 1), adapter.scaling);
       });
-      return { output, low };
+      return { output, rest: { low } };
     });
   }
 
-  /** @param gNO gradient of the result, which is left as it is */
-  backward(gNO: Tensor, drops: readonly Drop[]): ProjectionBackward {
+  /**
+   * @param gNO gradient of the result, which is left as it is
+   * @param rest of the forward; what is missing is computed again
+   */
+  backward(gNO: Tensor, drops: readonly Drop[], rest: ProjectionRest = {}): ProjectionBackward {
     const { linears } = this;
     return this.isRecorded
-      ? new RecordedBackward(linears, gNO, drops)
-      : new ByHand(linears, gNO, drops);
+      ? new RecordedBackward(linears, gNO, drops, rest.recorded)
+      : new ByHand(linears, gNO, drops, rest.low);
   }
 
   private get isRecorded(): boolean {
@@ -111,18 +130,19 @@ class ByHand implements ProjectionBackward {
   /** `dz` of all adapters (N, R), where their A are one. */
   private readonly together: Tensor | null;
   /** `dz` of each. */
-  private readonly low: LowRank;
+  private readonly parts: LowRank;
 
   constructor(
     private readonly linears: readonly Linear[],
     private readonly gNO: Tensor,
     private readonly drops: readonly Drop[],
+    private readonly low: LowRank | undefined,
   ) {
     const a = allA(linears, drops);
     const { dtype, device } = gNO;
     this.together = a && empty([gNO.shape[0]!, a.shape[0]!], { dtype, device });
     let column = 0;
-    this.low = eachColumns(linears, gNO, ({ adapter }, g) => {
+    this.parts = eachColumns(linears, gNO, ({ adapter }, g) => {
       if (adapter === undefined) return null;
       const { b, rank, scaling } = adapter;
       const own = this.together?.narrow(1, (column += rank) - rank, rank);
@@ -131,24 +151,24 @@ class ByHand implements ProjectionBackward {
   }
 
   input(): Tensor {
-    const { linears, drops, low } = this;
+    const { linears, drops, parts } = this;
     return scope(() => {
       const dxNI = inputProduct(linears, this.gNO);
       if (this.together !== null) return dxNI.addmm_(this.together, allA(linears, drops)!);
       linears.forEach(({ adapter }, i) => {
         if (adapter === undefined) return;
         const drop = drops[i]!;
-        if (drop === null) addProduct(dxNI, low[i]!, adapter.a, 1);
-        else scope(() => void dxNI.add_(drop(low[i]!.matmul(adapter.a))));
+        if (drop === null) addProduct(dxNI, parts[i]!, adapter.a, 1);
+        else scope(() => void dxNI.add_(drop(parts[i]!.matmul(adapter.a))));
       });
       return dxNI;
     });
   }
 
-  parameters(xNI: Tensor, gradients: ParameterGradients, low?: LowRank): void {
+  parameters(xNI: Tensor, gradients: ParameterGradients): void {
     scope(() => {
       this.weights(xNI, gradients);
-      this.adapters(xNI, gradients, low ?? lowRank(this.linears, xNI, this.drops));
+      this.adapters(xNI, gradients, this.low ?? lowRank(this.linears, xNI, this.drops));
       return gradients;
     });
   }
@@ -187,7 +207,7 @@ class ByHand implements ProjectionBackward {
         own ??
           scope(() => {
             const d = drops[i]?.(xNI) ?? xNI;
-            return this.low[i]!.transpose(0, 1).matmul(d.to(a.dtype));
+            return this.parts[i]!.transpose(0, 1).matmul(d.to(a.dtype));
           }),
       );
     });
@@ -199,14 +219,17 @@ function product(linears: readonly Linear[], xNI: Tensor, target: Tensor | undef
   const weight = allWeights(linears);
   const biases = linears.flatMap(({ bias }) => bias ?? []);
   if (weight === null || biases.length % linears.length !== 0) {
-    const apart = linears.map(({ base, bias }) => base.product(xNI, bias));
-    const result = apart.length === 1 ? apart[0]! : cat(apart, 1);
+    const result = sideBySide(linears.map(({ base, bias }) => base.product(xNI, bias)));
     return target?.add_(result) ?? result;
   }
   const bias = biases.length < 2 ? biases[0] : cat(biases);
   if (target === undefined) return linear(xNI, weight, bias);
   target.addmm_(xNI, weight.transpose(0, 1));
   return bias === undefined ? target : target.add_(bias);
+}
+
+function sideBySide(results: readonly Tensor[]): Tensor {
+  return results.length === 1 ? results[0]! : cat(results, 1);
 }
 
 /** `g W`, summed over the layers. */

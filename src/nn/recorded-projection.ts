@@ -1,8 +1,8 @@
 /**
  * Linear layers that share their input where one of them has no backward by hand (DoRA): each is recorded and differentiated by
- * autograd, in its backward, so that nothing of it is kept in between.
+ * autograd, from the graph of its forward where that was kept, else from one that is recorded again.
  */
-import { cat, enableGrad, grad, scope, type Tensor } from '../torch/index.js';
+import { enableGrad, grad, noGrad, scope, type Tensor } from '../torch/index.js';
 import type { Linear } from './linear.js';
 import {
   type Drop,
@@ -11,14 +11,26 @@ import {
   type ProjectionBackward,
 } from './projection.js';
 
-/** What the layers give, side by side. */
-export function recordedForward(
+/** Where the graphs begin, and the results of the layers, where they end. */
+export interface Recorded {
+  readonly input: Tensor;
+  readonly results: readonly Tensor[];
+}
+
+/** Runs the layers, with graphs or without. */
+export function record(
   linears: readonly Linear[],
   xNI: Tensor,
   drops: readonly Drop[],
-): Tensor {
-  const results = linears.map((layer, i) => layer.apply(xNI, drops[i]?.(xNI) ?? xNI));
-  return results.length === 1 ? results[0]! : cat(results, 1);
+  records: boolean,
+): Recorded {
+  return scope(() => {
+    const input = xNI.detach().requiresGrad_(records);
+    const run = (layer: Linear, i: number): Tensor =>
+      layer.apply(input, drops[i]?.(input) ?? input);
+    const results = (records ? enableGrad : noGrad)(() => linears.map(run));
+    return { input, results };
+  });
 }
 
 export class RecordedBackward implements ProjectionBackward {
@@ -29,21 +41,22 @@ export class RecordedBackward implements ProjectionBackward {
     private readonly linears: readonly Linear[],
     private readonly gNO: Tensor,
     private readonly drops: readonly Drop[],
+    private readonly recorded: Recorded | undefined,
   ) {}
 
   input(x: () => Tensor): Tensor {
-    const given = x(); // outside of the scope: it may be the caller's to keep
+    const { linears, gNO, drops, own } = this;
+    const given = this.recorded === undefined ? x() : null; // outside of the scope: it may be the caller's to keep
     return scope(() => {
-      const xNI = given.detach().requiresGrad_();
-      const inputs = eachColumns(this.linears, this.gNO, (layer, g, i) => {
-        const y = enableGrad(() => layer.apply(xNI, this.drops[i]?.(xNI) ?? xNI));
+      const { input, results } = this.recorded ?? record(linears, given!, drops, true);
+      const inputs = eachColumns(linears, gNO, (layer, g, i) => {
         const trained = layer.parameters().filter((each) => each.requiresGrad);
-        const [input, ...gradients] = grad([y], [xNI, ...trained], [g]);
-        trained.forEach((parameter, k) => this.own.set(parameter, gradients[k]!));
-        return input!;
+        const [ofInput, ...gradients] = grad([results[i]!], [input, ...trained], [g]);
+        trained.forEach((parameter, k) => own.set(parameter, gradients[k]!));
+        return ofInput!;
       });
       this.isDone = true;
-      return [inputs.reduce((sum, each) => sum.add_(each)), this.own] as const;
+      return [inputs.reduce((sum, each) => sum.add_(each)), own] as const;
     })[0];
   }
 

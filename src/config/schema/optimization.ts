@@ -106,34 +106,48 @@ export const scheduleSection = z
 const memoryPolicy = z.enum(['keep', 'products', 'attention', 'recompute', 'offload']);
 export type MemoryPolicy = z.infer<typeof memoryPolicy>;
 
+/** Parts whose backward is not written by hand know no levels between. */
+const plainPolicy = z.enum(['keep', 'recompute', 'offload']);
+
+const blocksOfLevels = z
+  .strictObject({
+    keep: countOrZero.optional().describe('The last blocks, which keep everything.'),
+    products: countOrZero.optional().describe('The blocks before those.'),
+    attention: countOrZero.optional().describe('The blocks before those.'),
+  })
+  .meta({ id: 'BlocksOfLevels' });
+
 export const memorySection = z
   .strictObject({
     policy: z
       .union([
         memoryPolicy,
         z.strictObject({
-          vision: memoryPolicy.optional().describe('Of the vision tower.'),
-          projector: memoryPolicy.optional().describe('Of the projector.'),
+          vision: plainPolicy.optional().describe('Of the vision tower.'),
+          projector: plainPolicy.optional().describe('Of the projector.'),
           decoder: memoryPolicy.optional().describe('Of the embeddings and the decoder.'),
         }),
       ])
       .default('recompute')
       .describe(
-        'What a block leaves for its backward pass: its graph, its input, or its input in pinned host memory. One for all ' +
-          'parts of the model, or one for each; a part that is left out recomputes.',
+        'What a block leaves for its backward pass beside its input: everything, the results of products, that of attention, ' +
+          'nothing, or nothing with the input in pinned host memory. One for all parts of the model, or one for each; a part ' +
+          'that is left out recomputes. The levels between are for decoder blocks: under them everything else recomputes.',
       ),
     keepBlocks: z
       .union([
         countOrZero,
         z.strictObject({
           vision: countOrZero.optional().describe('Of the vision tower.'),
-          decoder: countOrZero.optional().describe('Of the decoder.'),
+          decoder: z
+            .union([countOrZero, blocksOfLevels])
+            .optional()
+            .describe('Of the decoder: a number that keep everything, or one for each level.'),
         }),
       ])
       .default(0)
       .describe(
-        'Blocks that keep their graph whatever the policy says, counted from the top: a number for the decoder, or one for ' +
-          'each part.',
+        'Blocks that keep more than the policy says, counted from the top: a number for the decoder, or one for each part.',
       ),
     limit: z
       .number()

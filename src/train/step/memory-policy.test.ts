@@ -33,6 +33,19 @@ test('each part has a policy of its own, and the tower blocks to keep', () => {
   });
 });
 
+test('levels between are for decoder blocks, counted from the top; all else recomputes', () => {
+  expect(byPolicy({ policy: 'products' })).toEqual({
+    products: ['decoder.0', 'decoder.1'],
+    recompute: ['vision.embeddings', 'vision.0', 'vision.1', 'projector', 'embedding'],
+  });
+  const { keep, attention } = byPolicy({ keepBlocks: { decoder: { keep: 1, attention: 1 } } });
+  expect([keep, attention]).toEqual([['decoder.1'], ['decoder.0']]);
+  const levels = { keep: 1, products: 1, attention: 1 };
+  expect(() => memoryPolicies(segments, { keepBlocks: { decoder: levels } })).toThrow(
+    /memory.keepBlocks.decoder is 3; the decoder has 2 blocks/,
+  );
+});
+
 test('more blocks than the part has are refused, by the name of the field', () => {
   expect(() => memoryPolicies(segments, { keepBlocks: 3 })).toThrow(
     expect.objectContaining({
