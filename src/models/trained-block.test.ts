@@ -10,7 +10,9 @@ import {
 } from '../nn/index.js';
 import { expectClose } from '../nn/testing.js';
 import {
+  type Device,
   type DType,
+  empty,
   enableGrad,
   grad,
   liveTensors,
@@ -71,7 +73,7 @@ const VARIANTS: Readonly<Record<string, Variant>> = {
   frozen: {},
 };
 
-function makeBlock(variant: Variant, dtype: DType): DecoderBlock {
+function makeBlock(variant: Variant, dtype: DType, device: Device = 'cpu'): DecoderBlock {
   const { lora, only = /./, trained = false, json = {} } = variant;
   const config = readDecoderConfig({
     file: 'config.json',
@@ -95,9 +97,10 @@ function makeBlock(variant: Variant, dtype: DType): DecoderBlock {
     }
   }
   const generator = RandomGenerator.create(4);
-  decoder.initialize('cpu', { generator, std: 0.3 });
+  if (device === 'cpu') decoder.initialize('cpu', { generator, std: 0.3 });
   for (const [name, parameter] of block.namedParameters()) {
-    if (!name.includes('magnitude')) noGrad(() => parameter.normal_(0.1, 0.3, { generator }));
+    if (!name.includes('magnitude') && device === 'cpu')
+      noGrad(() => parameter.normal_(0.1, 0.3, { generator }));
     if (trained || name.includes('lora_')) parameter.requiresGrad_();
   }
   generator.dispose();
@@ -254,6 +257,45 @@ describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
       }
       setup.block.dispose();
     });
+  });
+});
+
+test.each([
+  ['cudnn', [128, 128]],
+  ['cudnn', [5, 128]],
+  ['flash', [128, 128]],
+  ['efficient', [5, 4]],
+  ['cpu', [128, 128]],
+] as const)('on meta, as ghost runs see it: attention by %s over %s', (kernel, lengths) => {
+  const device = 'meta';
+  const tokens = lengths[0] + lengths[1];
+  scope(() => {
+    const block = makeBlock({ lora: {}, trained: true }, 'bfloat16', device);
+    const make = (shape: readonly number[], dtype: DType = 'bfloat16'): Tensor =>
+      empty(shape, { dtype, device });
+    const x = make([1, tokens, HIDDEN]);
+    const sequences = packSequences(lengths, device);
+    const inputs: TrainingInputs = {
+      inputIds: make([1, tokens], 'int64'),
+      images: null,
+      rotation: { cos: make([1, tokens, 1, 8]), sin: make([1, tokens, 1, 8]) },
+      attend: (_layer, q, k, v) => attention(q, k, v, { kernel, causal: true, sequences }),
+      attention: attentionByHand(kernel, sequences),
+    };
+    const trainedBlock = new TrainedBlock(block);
+    for (const level of LEVELS) {
+      noGrad(() => {
+        const { output, kept } = trainedBlock.forward(x, inputs, level);
+        const call = { x, kept, upstream: output, inputs, wantsInput: true };
+        const { input, parameters } = trainedBlock.backward(call);
+        expect([input!.shape, input!.dtype]).toEqual([x.shape, 'bfloat16']);
+        for (const [parameter, gradient] of parameters) {
+          expect(gradient.shape).toEqual(parameter.shape);
+        }
+        expect(parameters.size).toBe(block.parameters().length);
+      });
+    }
+    block.dispose();
   });
 });
 

@@ -102,7 +102,15 @@ export class TrainedBlock implements ByHand {
       gateUpRest: this.gateUp.lowRankBytes,
       downRest: this.down.lowRankBytes,
     };
-    return [...KEEPS[level]].reduce((sum, name) => sum + bytes[name], 0);
+    return [...this.keeps(level)].reduce((sum, name) => sum + bytes[name], 0);
+  }
+
+  /** Norms alone are for the gradients of the parameters after them. */
+  private keeps(level: Level): ReadonlySet<keyof Kept> {
+    const names = new Set(KEEPS[level]);
+    if (!this.qkv.trains) names.delete('n');
+    if (!this.gateUp.trains) names.delete('m');
+    return names;
   }
 
   forward(
@@ -112,11 +120,12 @@ export class TrainedBlock implements ByHand {
     masks?: DropoutMasks,
   ): { output: Tensor; kept: Kept } {
     return scope(() => {
-      const pass = new Pass(this, xBTC, inputs, masks, KEEPS[level], level === 'keep');
+      const keeps = this.keeps(level);
+      const pass = new Pass(this, xBTC, inputs, masks, keeps, level === 'keep');
       const p = this.gated.forward(pass.gateUp());
       pass.done('gateUp');
       const hNC = pass.h();
-      const sumNC = KEEPS[level].has('h') ? hNC.clone() : hNC;
+      const sumNC = keeps.has('h') ? hNC.clone() : hNC;
       const { output, rest } = this.down.forward(p, pass.drops.down, {
         target: sumNC,
         records: pass.records,

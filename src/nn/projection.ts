@@ -60,7 +60,12 @@ export class Projection {
 
   /** Whether any of its parameters is to get a gradient. */
   get trains(): boolean {
-    return this.linears.some((layer) => layer.parameters().some((each) => each.requiresGrad));
+    return this.linears.some((layer) => {
+      const { bias, adapter } = layer;
+      const own = [denseOf(layer), bias, adapter?.a, adapter?.b];
+      if (adapter?.dora === true) own.push(adapter.magnitude);
+      return own.some((parameter) => parameter?.requiresGrad);
+    });
   }
 
   /** Bytes of one row of what `forward` gives for the backward, without graphs. */
