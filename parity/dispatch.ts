@@ -38,7 +38,7 @@ const KINDS: Record<string, Kind> = {
   },
   train: {
     usage:
-      'train FOLDER [--out DIR] [--ranks N] [--zero 0|1|2|3] [--accumulate] [--offload optimizer|parameters] [--shard-over M] [--keep-gathered]',
+      'train FOLDER [--out DIR] [--policy LEVEL] [--ranks N] [--zero 0|1|2|3] [--accumulate] [--offload optimizer|parameters] [--shard-over M] [--keep-gathered]',
     what: 'losses, gradient norms and final weights of training runs, against transformers and peft; on N processes that shard it',
     load: () => import('./train.js'),
   },

@@ -36,6 +36,14 @@ test('50 updates of full, projector and decoder training follow the reference', 
   expect(written['projector']!.learning_rates[0]).toBe(0);
 });
 
+test('a policy that there is not is refused', async () => {
+  const folder = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama3');
+  await expect(run([folder, '--policy', 'most'])).rejects.toMatchObject({
+    code: 'E_USAGE',
+    hint: 'Give one of keep, products, attention, recompute, offload.',
+  });
+});
+
 interface Written {
   losses: number[];
   gradient_norms: number[];

@@ -6,7 +6,8 @@
  * `--ranks N --zero S` trains on N processes of this machine, the records of each micro-batch dealt over them (one rank or the other may
  * have none), and holds the same references with the same tolerances; `--accumulate` lets each rank take its records one at a time,
  * `--offload optimizer|parameters` keeps these in host memory, `--shard-over M` shards among M neighbouring ranks and replicates across,
- * and `--keep-gathered` keeps the weights of stage 3 gathered until their backward.
+ * and `--keep-gathered` keeps the weights of stage 3 gathered until their backward. `--policy keep|products|attention|recompute|offload` says
+ * what segments keep between forward and backward (`keep`). All samples of a micro-batch lie in one row, as batches are made.
  */
 
 import { existsSync } from 'node:fs';
@@ -15,10 +16,11 @@ import { dirname, join } from 'node:path';
 
 import { z } from 'zod';
 
-import { DataError } from '../src/base/errors.js';
+import { DataError, UsageError } from '../src/base/errors.js';
 import { peftName } from '../src/formats/layouts/adapter-names.js';
 import {
   drive,
+  laySideBySide,
   type Llava,
   loadLlava,
   makeBatch,
@@ -28,7 +30,7 @@ import {
 import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import { scope, scopeAsync, setThreads, type Tensor } from '../src/torch/index.js';
 import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
-import { memoryPolicies } from '../src/train/step/memory-policy.js';
+import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
 import { factsOf, runUpdate } from '../src/train/step/update.js';
 import { parityArguments } from './arguments.js';
@@ -121,6 +123,8 @@ const RUNS: readonly Run[] = [
   })),
 ];
 
+const POLICIES = ['keep', 'products', 'attention', 'recompute', 'offload'] as const;
+
 /** Losses are compared with respect to at least this. */
 const LEAST_LOSS = 0.1;
 const NORM_TOLERANCE = 1e-3;
@@ -141,23 +145,33 @@ export function run(argv: string[]): Promise<boolean> {
 async function runTrain(argv: string[]): Promise<boolean> {
   const { path, values } = parityArguments(argv, 'train', {
     out: { type: 'string' },
+    policy: { type: 'string', default: 'keep' },
     ...RANK_OPTIONS,
   });
+  const policy = POLICIES.find((each) => each === values.policy);
+  if (policy === undefined) {
+    throw new UsageError(`parity train cannot run with --policy ${values.policy}.`, {
+      code: 'E_USAGE',
+      hint: `Give one of ${POLICIES.join(', ')}.`,
+    });
+  }
   const ranks = await joinRanks(argv, values);
   if (ranks === 'done') return true;
   if (ranks === 'failed') return false;
   try {
-    return await compare(path, values.out, ranks);
+    return await compare(path, { out: values.out, policy, ranks });
   } finally {
     await ranks?.world.close();
   }
 }
 
-async function compare(
-  path: string,
-  out: string | undefined,
-  ranks: Ranks | undefined,
-): Promise<boolean> {
+interface Choice {
+  readonly out: string | undefined;
+  readonly policy: MemoryPolicy;
+  readonly ranks: Ranks | undefined;
+}
+
+async function compare(path: string, { out, policy, ranks }: Choice): Promise<boolean> {
   // As the reference: more threads only wait for each other over tensors of this size.
   setThreads(1);
   using folder = await readLlavaFolder(path);
@@ -174,7 +188,7 @@ async function compare(
   for (const known of runs) {
     const { lr = known.learningRate } = facts.trajectories?.runs?.[known.name] ?? {};
     const each = { ...known, learningRate: lr };
-    const { trajectory, final } = await train(folder, each, settings, ranks);
+    const { trajectory, final } = await train(folder, each, settings, { policy, ranks });
     trajectories[each.name] = trajectory;
     if (each.final !== undefined) finals.set(each.name, final);
     if (out !== undefined && speaks(ranks)) await write(out, trajectories, each, final);
@@ -195,10 +209,11 @@ async function train(
   folder: LlavaFolder,
   { learningRate, trains, adapter }: Run,
   settings: Settings,
-  ranks: Ranks | undefined,
+  { policy, ranks }: Pick<Choice, 'policy' | 'ranks'>,
 ): Promise<{ trajectory: Trajectory; final: Map<string, Tensor> }> {
   const adapters = adapter === undefined ? [] : [join(folder.path, adapter)];
   const { model } = await loadLlava(join(folder.path, 'hf'), { dtype: 'float32', adapters });
+  laySideBySide(model);
   const chosen = [...model.namedParameters()].filter(([name]) => trains(name));
   for (const [, parameter] of chosen) parameter.requiresGrad_();
   const group = (name: string, decays: boolean) => ({
@@ -219,7 +234,7 @@ async function train(
   const setup = {
     ...{ model, store, randomness },
     device: 'cpu' as const,
-    policies: memoryPolicies(model.segments, { policy: 'keep' }),
+    policies: memoryPolicies(model.segments, { policy }),
     schedule: rates,
   };
   const dealt = microBatches(folder, model, ranks);
