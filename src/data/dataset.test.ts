@@ -52,7 +52,7 @@ async function collect(
   return updates;
 }
 
-const plain = ({ waitedMs: _, ...update }: UpdateData): unknown =>
+const plain = ({ waitedMs: _, shares: __, ...update }: UpdateData): unknown =>
   JSON.parse(JSON.stringify(update));
 
 /** Ids of an epoch's samples. */
