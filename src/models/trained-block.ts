@@ -10,15 +10,11 @@
  * B: rows, T: positions, N = B · T, C: hidden size, H: query heads, G: key and value heads, D: head size, F: intermediate size.
  */
 import {
-  type Attended,
-  type Drop,
   type DropoutMasks,
   type Gated,
   gated,
   type ParameterGradients,
   Projection,
-  type ProjectionRest,
-  type QueriesKeysValues,
   type RMSNorm,
 } from '../nn/index.js';
 import {
@@ -27,42 +23,23 @@ import {
   rotaryBackward,
   scope,
   type Tensor,
-  tensorsIn,
 } from '../torch/index.js';
+import { type BlockLayers, BlockPass, type BlockTensors } from './block-pass.js';
 import type { DecoderBlock } from './decoder.js';
 import type { BackwardCall, ByHand, Level, SegmentGradient, TrainingInputs } from './segment.js';
-
-/** Tensors between forward and backward: what a level keeps is there from the beginning, the rest once it was computed. */
-interface Kept {
-  n?: Tensor | undefined;
-  /** 1 / rms of x, and of h */
-  nScale?: Tensor | undefined;
-  mScale?: Tensor | undefined;
-  /** (N, (H + 2 G) D), turned by position */
-  qkv?: Tensor | undefined;
-  a?: Attended | undefined;
-  h?: Tensor | undefined;
-  m?: Tensor | undefined;
-  /** gate and up side by side (N, 2 F) */
-  gateUp?: Tensor | undefined;
-  qkvRest?: ProjectionRest | undefined;
-  outRest?: ProjectionRest | undefined;
-  gateUpRest?: ProjectionRest | undefined;
-  downRest?: ProjectionRest | undefined;
-}
 
 const REST = ['qkvRest', 'outRest', 'gateUpRest', 'downRest'] as const;
 const PRODUCTS = ['nScale', 'qkv', 'a', 'h', 'mScale', 'gateUp', ...REST] as const;
 
 /** What each level keeps beside x. The product p is never kept: the backward of the activation gives it again. */
-const KEEPS: Readonly<Record<Level, ReadonlySet<keyof Kept>>> = {
+const KEEPS: Readonly<Record<Level, ReadonlySet<keyof BlockTensors>>> = {
   keep: new Set([...PRODUCTS, 'n', 'm']),
   products: new Set(PRODUCTS),
   attention: new Set(['a', 'h', ...REST]),
   recompute: new Set(),
 };
 
-export class TrainedBlock implements ByHand {
+export class TrainedBlock implements BlockLayers, ByHand {
   readonly qkv: Projection;
   readonly out: Projection;
   readonly gateUp: Projection;
@@ -88,7 +65,7 @@ export class TrainedBlock implements ByHand {
     const C = attentionNorm.size;
     const one = dtypeBytes(q.base.dtype);
     const statistic = q.base.dtype === 'float64' ? 8 : 4;
-    const bytes: Record<keyof Kept, number> = {
+    const bytes: Record<keyof BlockTensors, number> = {
       n: C * one,
       m: C * one,
       h: C * one,
@@ -106,7 +83,7 @@ export class TrainedBlock implements ByHand {
   }
 
   /** Norms alone are for the gradients of the parameters after them. */
-  private keeps(level: Level): ReadonlySet<keyof Kept> {
+  private keeps(level: Level): ReadonlySet<keyof BlockTensors> {
     const names = new Set(KEEPS[level]);
     if (!this.qkv.trains) names.delete('n');
     if (!this.gateUp.trains) names.delete('m');
@@ -118,10 +95,10 @@ export class TrainedBlock implements ByHand {
     inputs: TrainingInputs,
     level: Level,
     masks?: DropoutMasks,
-  ): { output: Tensor; kept: Kept } {
+  ): { output: Tensor; kept: BlockTensors } {
     return scope(() => {
       const keeps = this.keeps(level);
-      const pass = new Pass(this, xBTC, inputs, masks, keeps, level === 'keep');
+      const pass = new BlockPass(this, xBTC, inputs, masks, { keeps, records: level === 'keep' });
       const p = this.gated.forward(pass.gateUp());
       pass.done('gateUp');
       const hNC = pass.h();
@@ -144,7 +121,11 @@ export class TrainedBlock implements ByHand {
     const wantsM = wantsH || mlpNorm.weight.requiresGrad;
     const own: ParameterGradients = new Map();
     return scope(() => {
-      const pass = new Pass(this, x, inputs, masks, KEEPS.keep, true, kept);
+      const pass = new BlockPass(this, x, inputs, masks, {
+        keeps: KEEPS.keep,
+        records: true,
+        before: kept,
+      });
       const { drops } = pass;
       const gyNC = upstream.flatten(0, 1);
 
@@ -203,128 +184,6 @@ export class TrainedBlock implements ByHand {
       const gx = gn.rmsNormBackward_(xNC, attentionNorm.weight, nScale, gh);
       return { input: wantsInput ? gx.view(x.shape) : null, parameters: own };
     });
-  }
-}
-
-/** One way through the block: each tensor is kept, or computed when it is first asked for. */
-class Pass {
-  readonly xNC: Tensor;
-  readonly kept: Kept;
-  /** In the order in which the layers of decoder.ts take their masks. */
-  readonly drops: Readonly<Record<'qkv' | 'out' | 'gateUp' | 'down', readonly Drop[]>>;
-
-  constructor(
-    private readonly layers: TrainedBlock,
-    private readonly x: Tensor,
-    private readonly inputs: TrainingInputs,
-    masks: DropoutMasks | undefined,
-    /** What stays after its use. */
-    private readonly keeps: ReadonlySet<keyof Kept>,
-    /** Whether layers without a backward by hand keep their graphs. */
-    readonly records: boolean,
-    /** What is there from before; what is freed of it is forgotten there too. */
-    private readonly before: Kept = {},
-  ) {
-    this.xNC = x.flatten(0, 1);
-    this.kept = { ...before };
-    this.drops = {
-      qkv: layers.qkv.drops(masks),
-      out: layers.out.drops(masks),
-      gateUp: layers.gateUp.drops(masks),
-      down: layers.down.drops(masks),
-    };
-  }
-
-  n(): Tensor {
-    if (this.kept.n === undefined) {
-      const { weight, eps } = this.layers.block.attentionNorm;
-      [this.kept.n, this.kept.nScale] = this.xNC.addRmsNorm_(null, weight, eps);
-    }
-    return this.kept.n;
-  }
-
-  /** Queries, keys and values by heads, in one buffer. */
-  heads(): QueriesKeysValues {
-    const [B, T] = this.x.shape as [number, number];
-    const { headDim: D, q, k } = this.layers.block.attention;
-    const [H, G] = [q.outFeatures / D, k.outFeatures / D];
-    if (this.kept.qkv === undefined) {
-      const { output, rest } = this.layers.qkv.forward(this.n(), this.drops.qkv, this);
-      this.done('n');
-      const { cos, sin } = this.inputs.rotation;
-      output.view([B * T, H + 2 * G, D]).rotary_(cos, sin, H + G);
-      this.kept.qkv = output;
-      this.kept.qkvRest = rest;
-    }
-    const all = this.kept.qkv.view([B, T, H + 2 * G, D]);
-    return [all.narrow(2, 0, H), all.narrow(2, H, G), all.narrow(2, H + G, G)];
-  }
-
-  a(): Attended {
-    if (this.kept.a === undefined) {
-      this.kept.a = this.inputs.attention.forward(this.heads());
-      this.done('qkv');
-    }
-    return this.kept.a;
-  }
-
-  h(): Tensor {
-    if (this.kept.h === undefined) {
-      const { weight, eps } = this.layers.block.mlpNorm;
-      const aNC = this.a().output.flatten(2).flatten(0, 1);
-      const { output, rest } = this.layers.out.forward(aNC, this.drops.out, this);
-      this.done('a');
-      [this.kept.m, this.kept.mScale] = output.addRmsNorm_(this.xNC, weight, eps);
-      this.kept.h = output;
-      this.kept.outRest = rest;
-    }
-    return this.kept.h;
-  }
-
-  m(): Tensor {
-    const h = this.h();
-    if (this.kept.m === undefined) {
-      const { weight, eps } = this.layers.block.mlpNorm;
-      [this.kept.m, this.kept.mScale] = h.addRmsNorm_(null, weight, eps);
-    }
-    return this.kept.m;
-  }
-
-  gateUp(): Tensor {
-    if (this.kept.gateUp === undefined) {
-      const { output, rest } = this.layers.gateUp.forward(this.m(), this.drops.gateUp, this);
-      this.done('m');
-      this.kept.gateUp = output;
-      this.kept.gateUpRest = rest;
-    }
-    return this.kept.gateUp;
-  }
-
-  /** 1 / rms of x, or of h. */
-  scaleOf(norm: 'n' | 'm'): Tensor {
-    const scale = `${norm}Scale` as const;
-    if (this.kept[scale] === undefined) this[norm]();
-    return this.kept[scale]!;
-  }
-
-  /** A tensor has been used: it goes unless it is to stay. */
-  done(name: keyof Kept): void {
-    if (!this.keeps.has(name)) this.free(name);
-  }
-
-  free(...names: (keyof Kept)[]): void {
-    for (const name of names) {
-      for (const tensor of tensorsIn(this.kept[name])) tensor.dispose();
-      this.kept[name] = undefined;
-      this.before[name] = undefined;
-    }
-  }
-
-  /** What is to stay. */
-  remains(): Kept {
-    const names = Object.keys(this.kept) as (keyof Kept)[];
-    this.free(...names.filter((name) => !this.keeps.has(name)));
-    return this.kept;
   }
 }
 

@@ -15,6 +15,7 @@ export * from './module.js';
 export * from './norms.js';
 export * from './patches.js';
 export * from './probe.js';
+export * from './projection-parts.js';
 export * from './projection.js';
 export * from './rotary.js';
 export * from './weight.js';

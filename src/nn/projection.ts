@@ -1,31 +1,16 @@
 /**
- * Linear layers that share their input, forward and backward by hand: one product where their weights lie side by side, and adapters
- * added into its result. What each layer computes is in linear.ts and lora.ts; with its gradients it is
+ * Linear layers that share their input, with their backward: by hand (projection-by-hand.ts), or, where one of them has DoRA, recorded
+ * and differentiated by autograd (recorded-projection.ts). What each layer computes is in linear.ts and lora.ts.
  *
- * ```
- * y = x Wᵀ + b + s z Bᵀ         z = d Aᵀ, d = drop(x)
- * dx = g W + drop(dz A)         dz = s g B,  dA = dzᵀ d,  dB = s gᵀ z,  dW = gᵀ x,  db = Σ g
- * ```
- *
- * Layers with DoRA are recorded and differentiated by autograd (recorded-projection.ts).
- *
- * N: rows, I: input features, O: output features of all layers together, R: ranks of all adapters together.
+ * N: rows, I: input features, O: output features of all layers together.
  */
-import { cat, dtypeBytes, empty, linear, scope, type Tensor } from '../torch/index.js';
+import { dtypeBytes, scope, type Tensor } from '../torch/index.js';
 import type { DropoutMasks } from './dropout.js';
 import type { Linear } from './linear.js';
+import { BackwardByHand, denseOf, forwardByHand, type LowRank } from './projection-by-hand.js';
+import { type Drop, type ProjectionBackward, sideBySide } from './projection-parts.js';
 import { record, type Recorded, RecordedBackward } from './recorded-projection.js';
-import { asOne, laySideBySide } from './side-by-side.js';
-import { DenseWeight } from './weight.js';
-
-/** Zeroes some elements and scales the others, the same at every call: linear, and its own adjoint. `null` leaves all as they are. */
-export type Drop = ((x: Tensor) => Tensor) | null;
-
-/** Gradients by their parameters. */
-export type ParameterGradients = Map<Tensor, Tensor>;
-
-/** `z` of each layer's adapter (N, rank), in the adapter's dtype; `null` where there is none. */
-type LowRank = readonly (Tensor | null)[];
+import { laySideBySide } from './side-by-side.js';
 
 /** What the backward reads beside the input where it is kept. */
 export interface ProjectionRest {
@@ -45,14 +30,6 @@ export interface ProjectOptions {
   target?: Tensor;
   /** Whether layers without a backward by hand keep their graphs. @default false */
   records?: boolean;
-}
-
-/** The backward of one call, for a gradient of its result. */
-export interface ProjectionBackward {
-  /** Gradient of the input (N, I); what needs the input for it asks for it. */
-  input(x: () => Tensor): Tensor;
-  /** Adds the gradients of the parameters that train. */
-  parameters(xNI: Tensor, gradients: ParameterGradients): void;
 }
 
 export class Projection {
@@ -105,12 +82,7 @@ export class Projection {
         const output = sideBySide(recorded.results.map((result) => result.detach()));
         return { output: target?.add_(output) ?? output, rest: records ? { recorded } : {} };
       }
-      const low = lowRank(linears, xNI, drops);
-      const output = product(linears, xNI, target);
-      eachColumns(linears, output, ({ adapter }, own, i) => {
-        if (adapter === undefined) return;
-        addProduct(own, low[i]!, adapter.b.transpose(0, 1), adapter.scaling);
-      });
+      const { output, low } = forwardByHand(linears, xNI, drops, target);
       return { output, rest: { low } };
     });
   }
@@ -123,206 +95,10 @@ export class Projection {
     const { linears } = this;
     return this.isRecorded
       ? new RecordedBackward(linears, gNO, drops, rest.recorded)
-      : new ByHand(linears, gNO, drops, rest.low);
+      : new BackwardByHand(linears, gNO, drops, rest.low);
   }
 
   private get isRecorded(): boolean {
     return this.linears.some(({ adapter }) => adapter?.dora === true);
   }
-}
-
-class ByHand implements ProjectionBackward {
-  /** `dz` of all adapters (N, R), where their A are one. */
-  private readonly together: Tensor | null;
-  /** `dz` of each. */
-  private readonly parts: LowRank;
-
-  constructor(
-    private readonly linears: readonly Linear[],
-    private readonly gNO: Tensor,
-    private readonly drops: readonly Drop[],
-    private readonly low: LowRank | undefined,
-  ) {
-    const a = allA(linears, drops);
-    const { dtype, device } = gNO;
-    this.together = a && empty([gNO.shape[0]!, a.shape[0]!], { dtype, device });
-    let column = 0;
-    this.parts = eachColumns(linears, gNO, ({ adapter }, g) => {
-      if (adapter === undefined) return null;
-      const { b, rank, scaling } = adapter;
-      const own = this.together?.narrow(1, (column += rank) - rank, rank);
-      return scaledProduct(g.to(b.dtype), b, scaling, own);
-    });
-  }
-
-  input(): Tensor {
-    const { linears, drops, parts } = this;
-    return scope(() => {
-      const dxNI = inputProduct(linears, this.gNO);
-      if (this.together !== null) return dxNI.addmm_(this.together, allA(linears, drops)!);
-      linears.forEach(({ adapter }, i) => {
-        if (adapter === undefined) return;
-        const drop = drops[i]!;
-        if (drop === null) addProduct(dxNI, parts[i]!, adapter.a, 1);
-        else scope(() => void dxNI.add_(drop(parts[i]!.matmul(adapter.a))));
-      });
-      return dxNI;
-    });
-  }
-
-  parameters(xNI: Tensor, gradients: ParameterGradients): void {
-    scope(() => {
-      this.weights(xNI, gradients);
-      this.adapters(xNI, gradients, this.low ?? lowRank(this.linears, xNI, this.drops));
-      return gradients;
-    });
-  }
-
-  /** `dW = gᵀ x` and `db = Σ g`. */
-  private weights(xNI: Tensor, gradients: ParameterGradients): void {
-    const { linears, gNO } = this;
-    const weights = linears.map((layer) => denseOf(layer)).filter((weight) => weight?.requiresGrad);
-    if (weights.length === linears.length) {
-      const together = gNO.transpose(0, 1).matmul(xNI);
-      eachRows(linears, together, (layer, own) => gradients.set(layer.weight, own));
-    }
-    eachColumns(linears, gNO, (layer, g) => {
-      if (layer.bias?.requiresGrad === true) gradients.set(layer.bias, g.sum([0]));
-      const weight = denseOf(layer);
-      if (weight?.requiresGrad !== true || gradients.has(weight)) return;
-      gradients.set(weight, g.transpose(0, 1).matmul(xNI));
-    });
-  }
-
-  /** `dA = dzᵀ d` and `dB = s gᵀ z`. */
-  private adapters(xNI: Tensor, gradients: ParameterGradients, low: LowRank): void {
-    const { linears, together, gNO, drops } = this;
-    const allOfA = together?.transpose(0, 1).matmul(xNI);
-    let row = 0;
-    eachColumns(linears, gNO, ({ adapter }, g, i) => {
-      if (adapter === undefined) return;
-      const { a, b, rank, scaling } = adapter;
-      if (b.requiresGrad) {
-        gradients.set(b, scaledProduct(g.to(b.dtype).transpose(0, 1), low[i]!, scaling));
-      }
-      if (!a.requiresGrad) return;
-      const own = allOfA?.narrow(0, (row += rank) - rank, rank);
-      gradients.set(
-        a,
-        own ??
-          scope(() => {
-            const d = drops[i]?.(xNI) ?? xNI;
-            return this.parts[i]!.transpose(0, 1).matmul(d.to(a.dtype));
-          }),
-      );
-    });
-  }
-}
-
-/** `x Wᵀ + b`, side by side. */
-function product(linears: readonly Linear[], xNI: Tensor, target: Tensor | undefined): Tensor {
-  const weight = allWeights(linears);
-  const biases = linears.flatMap(({ bias }) => bias ?? []);
-  if (weight === null || biases.length % linears.length !== 0) {
-    const result = sideBySide(linears.map(({ base, bias }) => base.product(xNI, bias)));
-    return target?.add_(result) ?? result;
-  }
-  const bias = biases.length < 2 ? biases[0] : cat(biases);
-  if (target === undefined) return linear(xNI, weight, bias);
-  target.addmm_(xNI, weight.transpose(0, 1));
-  return bias === undefined ? target : target.add_(bias);
-}
-
-function sideBySide(results: readonly Tensor[]): Tensor {
-  return results.length === 1 ? results[0]! : cat(results, 1);
-}
-
-/** `g W`, summed over the layers. */
-function inputProduct(linears: readonly Linear[], gNO: Tensor): Tensor {
-  const weight = allWeights(linears);
-  if (weight !== null) return gNO.matmul(weight);
-  return eachColumns(linears, gNO, ({ base }, g) => base.inputProduct(g)).reduce((sum, each) =>
-    sum.add_(each),
-  );
-}
-
-/** `z = d Aᵀ` of each adapter. */
-function lowRank(linears: readonly Linear[], xNI: Tensor, drops: readonly Drop[]): LowRank {
-  const a = allA(linears, drops);
-  if (a === null) {
-    return linears.map(({ adapter }, i) => {
-      if (adapter === undefined) return null;
-      return scope(() => linear((drops[i]?.(xNI) ?? xNI).to(adapter.a.dtype), adapter.a));
-    });
-  }
-  const zNR = linear(xNI, a);
-  let column = 0;
-  return linears.map(({ adapter }) => {
-    const { rank } = adapter!;
-    return zNR.narrow(1, (column += rank) - rank, rank);
-  });
-}
-
-/** All weights as one, where they lie so. */
-function allWeights(linears: readonly Linear[]): Tensor | null {
-  const weights = linears.flatMap((layer) => denseOf(layer) ?? []);
-  return weights.length === linears.length ? asOne(weights) : null;
-}
-
-/** All matrices A as one, where they lie so, have one input and compute in its dtype. */
-function allA(linears: readonly Linear[], drops: readonly Drop[]): Tensor | null {
-  const all = linears.flatMap(({ adapter, base }) =>
-    adapter !== undefined && adapter.a.dtype === base.dtype ? adapter.a : [],
-  );
-  const shared = all.length === linears.length && drops.every((drop) => drop === null);
-  return shared ? asOne(all) : null;
-}
-
-function denseOf(layer: Linear): Tensor | undefined {
-  return layer.base instanceof DenseWeight ? layer.weight : undefined;
-}
-
-/** Visits each layer with its own columns of a result or of its gradient. */
-export function eachColumns<T>(
-  linears: readonly Linear[],
-  together: Tensor,
-  visit: (layer: Linear, own: Tensor, index: number) => T,
-): T[] {
-  return eachPart(linears, together, 1, visit);
-}
-
-function eachRows(
-  linears: readonly Linear[],
-  together: Tensor,
-  visit: (layer: Linear, own: Tensor) => void,
-): void {
-  eachPart(linears, together, 0, visit);
-}
-
-function eachPart<T>(
-  linears: readonly Linear[],
-  together: Tensor,
-  dim: number,
-  visit: (layer: Linear, own: Tensor, index: number) => T,
-): T[] {
-  let start = 0;
-  return linears.map((layer, i) => {
-    const { outFeatures } = layer;
-    const own = linears.length === 1 ? together : together.narrow(dim, start, outFeatures);
-    start += outFeatures;
-    return visit(layer, own, i);
-  });
-}
-
-/** `alpha a b`, into `target` where it is given. */
-function scaledProduct(a: Tensor, b: Tensor, alpha: number, target?: Tensor): Tensor {
-  const { dtype, device } = a;
-  const result = target ?? empty([a.shape[0]!, b.shape[1]!], { dtype, device });
-  return result.addmm_(a, b, { beta: 0, alpha });
-}
-
-/** Adds `alpha a b`, which may be of another dtype. */
-function addProduct(target: Tensor, a: Tensor, b: Tensor, alpha: number): void {
-  if (a.dtype === target.dtype) target.addmm_(a, b, { alpha });
-  else scope(() => void target.add_(a.matmul(b), { alpha }));
 }

@@ -9,7 +9,7 @@ import {
   eachColumns,
   type ParameterGradients,
   type ProjectionBackward,
-} from './projection.js';
+} from './projection-parts.js';
 
 /** Where the graphs begin, and the results of the layers, where they end. */
 export interface Recorded {

@@ -1,0 +1,174 @@
+/**
+ * One way through a decoder block, forward or backward: each of its tensors is kept from before, or computed when it is first asked for.
+ * The letters are those of trained-block.ts.
+ */
+import type {
+  Attended,
+  Drop,
+  DropoutMasks,
+  Projection,
+  ProjectionRest,
+  QueriesKeysValues,
+} from '../nn/index.js';
+import { type Tensor, tensorsIn } from '../torch/index.js';
+import type { DecoderBlock } from './decoder.js';
+import type { TrainingInputs } from './segment.js';
+
+/** A block, and its products. */
+export interface BlockLayers {
+  readonly block: DecoderBlock;
+  readonly qkv: Projection;
+  readonly out: Projection;
+  readonly gateUp: Projection;
+  readonly down: Projection;
+}
+
+/** Tensors between forward and backward: what a level keeps is there from the beginning, the rest once it was computed. */
+export interface BlockTensors {
+  n?: Tensor | undefined;
+  /** 1 / rms of x, and of h */
+  nScale?: Tensor | undefined;
+  mScale?: Tensor | undefined;
+  /** (N, (H + 2 G) D), turned by position */
+  qkv?: Tensor | undefined;
+  a?: Attended | undefined;
+  h?: Tensor | undefined;
+  m?: Tensor | undefined;
+  /** gate and up side by side (N, 2 F) */
+  gateUp?: Tensor | undefined;
+  qkvRest?: ProjectionRest | undefined;
+  outRest?: ProjectionRest | undefined;
+  gateUpRest?: ProjectionRest | undefined;
+  downRest?: ProjectionRest | undefined;
+}
+
+interface PassOptions {
+  /** What stays after its use. */
+  readonly keeps: ReadonlySet<keyof BlockTensors>;
+  /** Whether layers without a backward by hand keep their graphs. */
+  readonly records: boolean;
+  /** What is there from before; what is freed of it is forgotten there too. @default nothing */
+  readonly before?: BlockTensors;
+}
+
+export class BlockPass {
+  readonly xNC: Tensor;
+  readonly records: boolean;
+  private readonly keeps: ReadonlySet<keyof BlockTensors>;
+  private readonly before: BlockTensors;
+  readonly kept: BlockTensors;
+  /** In the order in which the layers of decoder.ts take their masks. */
+  readonly drops: Readonly<Record<'qkv' | 'out' | 'gateUp' | 'down', readonly Drop[]>>;
+
+  constructor(
+    private readonly layers: BlockLayers,
+    private readonly x: Tensor,
+    private readonly inputs: TrainingInputs,
+    masks: DropoutMasks | undefined,
+    { keeps, records, before = {} }: PassOptions,
+  ) {
+    this.keeps = keeps;
+    this.records = records;
+    this.before = before;
+    this.xNC = x.flatten(0, 1);
+    this.kept = { ...before };
+    this.drops = {
+      qkv: layers.qkv.drops(masks),
+      out: layers.out.drops(masks),
+      gateUp: layers.gateUp.drops(masks),
+      down: layers.down.drops(masks),
+    };
+  }
+
+  n(): Tensor {
+    if (this.kept.n === undefined) {
+      const { weight, eps } = this.layers.block.attentionNorm;
+      [this.kept.n, this.kept.nScale] = this.xNC.addRmsNorm_(null, weight, eps);
+    }
+    return this.kept.n;
+  }
+
+  /** Queries, keys and values by heads, in one buffer. */
+  heads(): QueriesKeysValues {
+    const [B, T] = this.x.shape as [number, number];
+    const { headDim: D, q, k } = this.layers.block.attention;
+    const [H, G] = [q.outFeatures / D, k.outFeatures / D];
+    if (this.kept.qkv === undefined) {
+      const { output, rest } = this.layers.qkv.forward(this.n(), this.drops.qkv, this);
+      this.done('n');
+      const { cos, sin } = this.inputs.rotation;
+      output.view([B * T, H + 2 * G, D]).rotary_(cos, sin, H + G);
+      this.kept.qkv = output;
+      this.kept.qkvRest = rest;
+    }
+    const all = this.kept.qkv.view([B, T, H + 2 * G, D]);
+    return [all.narrow(2, 0, H), all.narrow(2, H, G), all.narrow(2, H + G, G)];
+  }
+
+  a(): Attended {
+    if (this.kept.a === undefined) {
+      this.kept.a = this.inputs.attention.forward(this.heads());
+      this.done('qkv');
+    }
+    return this.kept.a;
+  }
+
+  h(): Tensor {
+    if (this.kept.h === undefined) {
+      const { weight, eps } = this.layers.block.mlpNorm;
+      const aNC = this.a().output.flatten(2).flatten(0, 1);
+      const { output, rest } = this.layers.out.forward(aNC, this.drops.out, this);
+      this.done('a');
+      [this.kept.m, this.kept.mScale] = output.addRmsNorm_(this.xNC, weight, eps);
+      this.kept.h = output;
+      this.kept.outRest = rest;
+    }
+    return this.kept.h;
+  }
+
+  m(): Tensor {
+    const h = this.h();
+    if (this.kept.m === undefined) {
+      const { weight, eps } = this.layers.block.mlpNorm;
+      [this.kept.m, this.kept.mScale] = h.addRmsNorm_(null, weight, eps);
+    }
+    return this.kept.m;
+  }
+
+  gateUp(): Tensor {
+    if (this.kept.gateUp === undefined) {
+      const { output, rest } = this.layers.gateUp.forward(this.m(), this.drops.gateUp, this);
+      this.done('m');
+      this.kept.gateUp = output;
+      this.kept.gateUpRest = rest;
+    }
+    return this.kept.gateUp;
+  }
+
+  /** 1 / rms of x, or of h. */
+  scaleOf(norm: 'n' | 'm'): Tensor {
+    const scale = `${norm}Scale` as const;
+    if (this.kept[scale] === undefined) this[norm]();
+    return this.kept[scale]!;
+  }
+
+  /** A tensor has been used: it goes unless it is to stay. */
+  done(name: keyof BlockTensors): void {
+    if (!this.keeps.has(name)) this.free(name);
+  }
+
+  free(...names: (keyof BlockTensors)[]): void {
+    for (const name of names) {
+      for (const tensor of tensorsIn(this.kept[name])) tensor.dispose();
+      this.kept[name] = undefined;
+      this.before[name] = undefined;
+    }
+  }
+
+  /** What is to stay. */
+  remains(): BlockTensors {
+    const names = Object.keys(this.kept) as (keyof BlockTensors)[];
+    this.free(...names.filter((name) => !this.keeps.has(name)));
+    return this.kept;
+  }
+}
