@@ -35,14 +35,16 @@ const answersIn = (events: readonly TrainEvent[]): unknown[] =>
   events.flatMap((event) => (event.type === 'probes' ? [event.answers] : []));
 
 describe('a run of several ranks', () => {
+  const text = 'What colour is it?';
   const whole: Partial<RecipeInput> = {
     effectiveBatch: 4,
-    probes: { questions: [{ text: 'What colour is it?', images: [] }], maxNewTokens: 4 },
+    probes: { questions: [{ text, images: [] }], maxNewTokens: 4 },
   };
 
   test('learns what one process learns, in every stage', async () => {
     const validation = { sources: [folder.at('two.jsonl')], everyUpdates: 3 };
-    const path = recipe({ ...whole, validation });
+    const questions = [[], [folder.at('0.png')]].map((images) => ({ text, images }));
+    const path = recipe({ ...whole, validation, probes: { questions, maxNewTokens: 4 } });
     const alone = await run(train(path));
     expect(alone.code, alone.err).toBe(0);
     const losses = lossesIn(alone.events);
