@@ -1,6 +1,7 @@
 /** `patina train --nproc` as it is typed: real processes, which meet over the loopback. */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
 import type { RecipeInput } from '../config/index.js';
@@ -35,14 +36,16 @@ const answersIn = (events: readonly TrainEvent[]): unknown[] =>
   events.flatMap((event) => (event.type === 'probes' ? [event.answers] : []));
 
 describe('a run of several ranks', () => {
+  const text = 'What colour is it?';
   const whole: Partial<RecipeInput> = {
     effectiveBatch: 4,
-    probes: { questions: [{ text: 'What colour is it?', images: [] }], maxNewTokens: 4 },
+    probes: { questions: [{ text, images: [] }], maxNewTokens: 4 },
   };
 
   test('learns what one process learns, in every stage', async () => {
     const validation = { sources: [folder.at('two.jsonl')], everyUpdates: 3 };
-    const path = recipe({ ...whole, validation });
+    const questions = [[], [folder.at('0.png')]].map((images) => ({ text, images }));
+    const path = recipe({ ...whole, validation, probes: { questions, maxNewTokens: 4 } });
     const alone = await run(train(path));
     expect(alone.code, alone.err).toBe(0);
     const losses = lossesIn(alone.events);
@@ -89,6 +92,18 @@ describe('a run of several ranks', () => {
     const made = (await listRuns(folder.runs))[0]!.path;
     expect(readdirSync(join(made, 'logs')).sort()).toEqual(['rank-1.log', 'rank-2.log']);
     expect(readFileSync(join(made, 'logs/rank-2.log'), 'utf8')).toContain('goes on after update 4');
+  });
+
+  test('Ctrl-C ends an answer on all ranks', async () => {
+    const probes = { questions: [{ text, images: [] }], maxNewTokens: 2000 };
+    const path = recipe({ probes, parallel: { zero: 3 } });
+    const running = new Running(train(path, '--nproc', '2'));
+    while ((await listRuns(folder.runs)).length === 0) await setTimeout(20);
+    running.signal('SIGINT');
+    const { code, events, err } = await running.ended;
+    expect(code, err).toBe(130);
+    expect(events.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 0 });
+    expect(answersIn(events)).toEqual([]);
   });
 
   test('Ctrl-C saves once, and ends with 130', async () => {

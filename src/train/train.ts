@@ -367,7 +367,7 @@ async function failRun(run: HeldRun, update: number, error: unknown): Promise<vo
 function answerer(chat: OpenedModel, { image: { reading } }: Recipe): Answer {
   return async (question, options) => {
     const conversation = new Conversation(chat, { system: chat.text.system, reading });
-    for (const path of question.images) await conversation.show(path);
+    for (const path of question.images) await options.agree(() => conversation.show(path));
     let answer = '';
     for await (const piece of conversation.ask(question.text, options)) answer += piece;
     return answer;

@@ -8,7 +8,8 @@
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.js';
-import { drive, makeBatch, type Batch } from '../../models/index.js';
+import type { Agree } from '../../generate/index.js';
+import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
 import { together, type Peers, type TensorPart } from '../../parallel/index.js';
 import { hold, memoryStats, noGrad, resetPeak, type Holding } from '../../torch/index.js';
 import type {
@@ -51,11 +52,17 @@ export type TrainingData = Pick<
 
 export type Question = Recipe['probes']['questions'][number];
 
-/** Answers a question with the model as it is now. */
-export type Answer = (
-  question: Question,
-  options: { maxNewTokens: number; signal?: AbortSignal | undefined },
-) => Promise<string>;
+/** Answers a question with the model as it is now; all ranks answer it together. */
+export type Answer = (question: Question, options: AnswerOptions) => Promise<string>;
+
+export interface AnswerOptions {
+  readonly maxNewTokens: number;
+  readonly signal: AbortSignal | undefined;
+  /** Brings the parameters, which may be shared out. */
+  readonly residency: Residency;
+  /** What the ranks do each for themselves they do in here. */
+  readonly agree: Agree;
+}
 
 export interface TrainerParts extends UpdateSetupParts {
   readonly batching: EffectiveBatch;
@@ -357,30 +364,19 @@ export class Trainer {
 
   private async *probe(agreement: Agreement): AsyncGenerator<ProbesEvent, void> {
     const { signal } = agreement;
-    const { answer, recipe, ranks } = this.parts;
+    const { answer, recipe } = this.parts;
     const { questions, maxNewTokens } = recipe.probes;
+    const { store: residency } = this.setup;
+    const { agree } = agreement;
     if (answer === undefined || questions.length === 0) return;
     const answers = [];
     for (const question of questions) {
       await agreement.settle();
       signal?.throwIfAborted();
-      const ask = (): Promise<string> => answer(question, { maxNewTokens, signal });
-      const text = await this.withWhole(() => ranks.first('answer', ask));
+      const text = await answer(question, { maxNewTokens, signal, residency, agree });
       answers.push({ question: question.text, images: question.images, answer: text });
     }
     yield { type: 'probes', update: this.update, answers };
-  }
-
-  /** Something that needs all parameters in place at once; where ranks share them out, all of them call it. */
-  private async withWhole<T>(work: () => Promise<T>): Promise<T> {
-    const { store, model } = this.setup;
-    const segments = [...model.segments, model.head];
-    for (const segment of segments) await store.acquire(segment, 'forward');
-    try {
-      return await work();
-    } finally {
-      for (const segment of segments) await store.release(segment, 'backward');
-    }
   }
 
   /** Begins to write a checkpoint once the one before is there; in the background from copies, else until it is there itself. */

@@ -1,10 +1,12 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { generate } from '../../generate/index.js';
 import {
   finish,
   drive,
   makeBatch,
   type Batch,
   type Llava,
+  type Residency,
   type SegmentBase,
 } from '../../models/index.js';
 import { AdamW, Gate, schedule } from '../../optim/index.js';
@@ -445,6 +447,39 @@ test.each([0, 1, 2, 3] as const)(
     }
   },
 );
+
+test.each([
+  { stage: 1 },
+  { stage: 3 },
+  { stage: 3, reshardAfterForward: false },
+  { stage: 3, offload: 'parameters' },
+] as const)('a model of %o answers, also after an update, and nothing stays', async (chosen) => {
+  const [plain, shared] = [tinyLlava({ tied: true }), tinyLlava({ tied: true })];
+  for (const model of [plain, shared]) {
+    for (const parameter of model.parameters()) parameter.requiresGrad_();
+  }
+  const { setup, sharded } = await rank(shared, await aloneWorld(), 'cpu', chosen);
+  const parts = single(plain);
+  const prompts = [samples[0]!, samples[2]!];
+  const answers = async (model: Llava, residency?: Residency): Promise<string[]> => {
+    const tokens = [];
+    for await (const { prompt, token } of generate(model, prompts, { residency, maxNewTokens: 9 }))
+      tokens.push(`${prompt}: ${token}`);
+    return tokens;
+  };
+  const gathered = (): number =>
+    sharded.units
+      .filter(({ buffer }) => !buffer.resident)
+      .reduce((sum, { buffer }) => sum + buffer.whole.storageBytes, 0);
+  for (let update = 0; update < 2; update++) {
+    const before = liveTensors();
+    expect(await answers(shared, setup.store)).toEqual(await answers(plain));
+    expect(liveTensors()).toBeLessThanOrEqual(before);
+    expect(gathered()).toBe(0);
+    finish(runUpdate(parts, update, [tinyBatch()])).numbers.dispose();
+    (await drive(runUpdate(setup, update, [tinyBatch()]))).numbers.dispose();
+  }
+});
 
 test('in bf16 the masters of stage 3 are its slices: the same numbers and state as with parameters beside masters', async () => {
   const world = await aloneWorld();
