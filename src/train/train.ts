@@ -128,6 +128,7 @@ async function* runRecipe(
     const steps = prepare(recipe, options, { ranks, groups, existing, newest, closers });
     const outcome = yield* settled(steps);
     const { prepared, trainer } = await agree(ranks, signal, outcome);
+    await ranks.requireSame('model or other data', standsOn(prepared));
     const bytes = await trainer.checkpointBytes();
     await ranks.first('room for checkpoints', () => requireRoom(recipe, bytes, existing));
     const changes = await agree(ranks, signal, async () => {
@@ -173,6 +174,14 @@ async function* runRecipe(
   } finally {
     for (const close of closers.reverse()) await close();
   }
+}
+
+/** What a rank has found under the names of the recipe, wherever it lies: by digests. */
+function standsOn({ saved }: PreparedRun): string {
+  const { beneath, began, data } = saved.provenance('');
+  return JSON.stringify([beneath, began, data], (key, value: unknown) =>
+    key === 'path' || key === 'near' ? undefined : value,
+  );
 }
 
 interface Preparing {

@@ -3,7 +3,7 @@
  * what all of them have told, so that it is the same everywhere. A process alone has nobody to ask.
  */
 
-import { UsageError } from '../../base/errors.js';
+import { EnvironmentError, UsageError } from '../../base/errors.js';
 import {
   ALONE,
   isCommon,
@@ -113,10 +113,13 @@ export function rankPatience(): Required<HeartbeatOptions> {
   const text = process.env[PATIENCE_VARIABLE] || '15';
   const seconds = Number(text);
   if (!(seconds >= 1 && seconds <= 3600)) {
-    throw new UsageError(`${PATIENCE_VARIABLE}='${text}' is no number of seconds from 1 to 3600.`, {
-      code: 'E_RANKS',
-      hint: 'Unset it for 15 s.',
-    });
+    throw new EnvironmentError(
+      `${PATIENCE_VARIABLE}='${text}' is no number of seconds from 1 to 3600.`,
+      {
+        code: 'E_RANKS',
+        hint: 'Unset it for 15 s.',
+      },
+    );
   }
   const timeout = 1000 * seconds;
   return { interval: timeout / 15, timeout, grace: timeout };
