@@ -61,10 +61,11 @@ export async function checkpointsUnder(runs: string): Promise<number[]> {
 
 /** Resolves when a run has saved. */
 export async function savedUnder(runs: string): Promise<void> {
+  // The folders come one after another.
+  const within = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : []);
   const isThere = (): boolean =>
-    existsSync(runs) &&
-    readdirSync(runs).some((name) =>
-      readdirSync(join(runs, name, 'checkpoints')).some((each) => /^update/.test(each)),
+    within(runs).some((name) =>
+      within(join(runs, name, 'checkpoints')).some((each) => /^update/.test(each)),
     );
   while (!isThere()) await new Promise((resolve) => setTimeout(resolve, 20));
 }

@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { gitHash, LoopbackHub, sha256 } from './loopback-hub.js';
@@ -203,7 +204,13 @@ describe('an interrupted download', () => {
       },
     });
     await expect(stopped).rejects.toThrow('enough');
-    const left = readFileSync(`${blob()}.patina.incomplete`);
+    // What had been received may still be on its way to the disk.
+    const left = await vi.waitFor(async () => {
+      const seen = readFileSync(`${blob()}.patina.incomplete`);
+      await sleep(50);
+      expect(readFileSync(`${blob()}.patina.incomplete`).length).toBe(seen.length);
+      return seen;
+    });
     expect(left.equals(WEIGHTS.subarray(0, left.length))).toBe(true);
     expect(existsSync(blob())).toBe(false);
     await resolveModel('org/model', options);
