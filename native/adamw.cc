@@ -75,20 +75,26 @@ void passPortable(const Step& s, char** data, int64_t count) {
 }
 
 #ifdef __x86_64__
-// Memory is the limit: wider vectors would wait for it as well.
 template <typename Gradient, typename Rounded>
 __attribute__((target("avx2,fma"))) void passAvx2(const Step& s, char** data, int64_t count) {
+  pass<Gradient, Rounded, true>(s, data, count);
+}
+
+template <typename Gradient, typename Rounded>
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))) void passAvx512(const Step& s, char** data, int64_t count) {
   pass<Gradient, Rounded, true>(s, data, count);
 }
 #endif
 
 using Pass = void (*)(const Step&, char**, int64_t);
 
+// For what libtorch uses of this processor.
 template <typename Gradient, typename Rounded>
 Pass passHere() {
 #ifdef __x86_64__
-  static const bool avx2 = at::get_cpu_capability().starts_with("AVX");
-  if (avx2) return passAvx2<Gradient, Rounded>;
+  static const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512") return passAvx512<Gradient, Rounded>;
+  if (capability == "AVX2") return passAvx2<Gradient, Rounded>;
 #endif
   return passPortable<Gradient, Rounded>;
 }
