@@ -79,6 +79,19 @@ describe('what ends a rank', () => {
   });
 });
 
+test('a first rank that is killed is told of by its launcher, once', async () => {
+  const path = recipe({ schedule: { updates: 100_000 }, checkpoints: { everyUpdates: 10 } });
+  const running = new Running(train(path, '--nproc', '2', '--set', 'parallel.zero=3'));
+  await savedUnder(folder.runs);
+  const { ranks } = running;
+  process.kill(ranks[0]!, 'SIGKILL');
+  const { code, err } = await running.ended;
+  expect(code).toBe(3);
+  expect(err).toMatch(/^error: rank 0 was killed by SIGKILL\ncode: E_RANK_LOST\nhint: .*--resume/m);
+  expect(err.match(/^code: .*$/gm)).toHaveLength(1);
+  expect(ranks.filter(isAlive)).toEqual([]);
+});
+
 describe('what is wrong before', () => {
   test.each<[string, string[], Record<string, string>, string, number, RegExp]>([
     ['a number that is none', ['--nproc', '0'], {}, 'E_USAGE', 2, /whole number from 1/],

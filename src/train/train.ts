@@ -32,7 +32,7 @@ import { type HeldRun, holdRun } from './run/held-run.js';
 import { joinRanks, type Ranks } from './run/ranks.js';
 import { aloneGroups, openRankGroups, type RankGroups } from './step/rank-groups.js';
 import { readRunRecipe, RunFolder } from './run/run-folder.js';
-import { isCommon, makeCommon, together } from '../parallel/index.js';
+import { isCommon, makeCommon, placeFromEnvironment, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
 import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
@@ -93,13 +93,18 @@ async function* withRanks(
   { signal }: TrainOptions,
   run: (ranks: Ranks) => AsyncGenerator<TrainEvent, void>,
 ): AsyncGenerator<TrainEvent, void> {
-  const ranks = await joinRanks(recipe.device, { signal });
+  const place = placeFromEnvironment();
+  const { worldSize, address, port } = place;
+  if (worldSize > 1) {
+    yield { type: 'loading', what: `meeting ${worldSize} ranks at ${address}:${port}` };
+  }
+  const ranks = await joinRanks(place, { device: recipe.device, signal });
   let end: unknown = new PatinaError('its run was left before its end', {
     code: 'E_LEFT',
     hint: 'Take all events of the run, or raise its signal.',
   });
   try {
-    await ranks.requireSame('recipe', JSON.stringify(recipe));
+    await ranks.requireSame('recipe', recipe);
     yield* run(ranks);
     end = undefined;
   } catch (error) {
@@ -128,7 +133,7 @@ async function* runRecipe(
     const steps = prepare(recipe, options, { ranks, groups, existing, newest, closers });
     const outcome = yield* settled(steps);
     const { prepared, trainer } = await agree(ranks, signal, outcome);
-    await ranks.requireSame('model or other data', standsOn(prepared));
+    await ranks.requireSame('model, or other data,', standsOn(prepared));
     const bytes = await trainer.checkpointBytes();
     await ranks.first('room for checkpoints', () => requireRoom(recipe, bytes, existing));
     const changes = await agree(ranks, signal, async () => {
@@ -161,7 +166,9 @@ async function* runRecipe(
     }
 
     const facts = environmentFacts(prepared.device);
-    const run = existing ?? (await holdRun(ranks, () => newRun(recipe, facts, plan.planned)));
+    const run =
+      existing ??
+      (await holdRun(ranks, () => newRun(recipe, facts, plan.planned), { makes: true }));
     if (existing === undefined) closers.push(() => run.close());
     else await existing.resume(recipe, plan.planned);
     await run.keepProvenance(prepared.saved.provenance(run.path));
@@ -177,11 +184,12 @@ async function* runRecipe(
 }
 
 /** What a rank has found under the names of the recipe, wherever it lies: by digests. */
-function standsOn({ saved }: PreparedRun): string {
+function standsOn({ saved }: PreparedRun): unknown {
   const { beneath, began, data } = saved.provenance('');
-  return JSON.stringify([beneath, began, data], (key, value: unknown) =>
+  const text = JSON.stringify({ beneath, began, data }, (key, value: unknown) =>
     key === 'path' || key === 'near' ? undefined : value,
   );
+  return JSON.parse(text);
 }
 
 interface Preparing {
