@@ -1,5 +1,5 @@
 /** `patina train --nproc` as it is typed: real processes, which meet over the loopback. */
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { RecipeInput } from '../config/index.js';
 import { listRuns, type TrainEvent, type UpdateEvent } from '../train/index.js';
 import { ColourFolder } from '../train/testing-files.js';
-import { isAlive, run, Running, savedUnder } from './testing-ranks.js';
+import { isAlive, run, Running, savedUnder, rankRecipe, trainArgs } from './testing-ranks.js';
 
 let folder: ColourFolder;
 beforeAll(async () => {
@@ -16,16 +16,8 @@ beforeAll(async () => {
 afterAll(() => folder.remove());
 afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
 
-/** Steps that do not turn the last bit of a gradient into a whole one. */
-const OPTIMIZER = { learningRate: 3e-3, epsilon: 0.1 };
-
-function recipe(more: Partial<RecipeInput> = {}): string {
-  const path = folder.at('recipe.json');
-  writeFileSync(path, JSON.stringify(folder.recipe({ optimizer: OPTIMIZER, ...more })));
-  return path;
-}
-
-const train = (path: string, ...more: string[]): string[] => ['train', path, '--json', ...more];
+const recipe = (more?: Partial<RecipeInput>): string => rankRecipe(folder, more);
+const train = trainArgs;
 const updatesIn = (events: readonly TrainEvent[]): UpdateEvent[] =>
   events.filter((event): event is UpdateEvent => event.type === 'update');
 const lossesIn = (events: readonly TrainEvent[]): number[] =>

@@ -28,6 +28,7 @@ import { withWhatWouldFit } from './prepare/what-would-fit.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
 import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
+import { endRun, failRun } from './run/end-run.js';
 import { type HeldRun, holdRun } from './run/held-run.js';
 import { joinRanks, type Ranks } from './run/ranks.js';
 import { aloneGroups, openRankGroups, type RankGroups } from './step/rank-groups.js';
@@ -345,39 +346,6 @@ async function* findCheckpoint(
 /** The answers before the first update of a run that goes on, for those who show them beside later ones. */
 async function firstAnswers(run: HeldRun, { update }: Trainer): Promise<ProbesEvent[]> {
   return update === 0 ? [] : ofType(await readEvents(run.path), 'probes').slice(0, 1);
-}
-
-async function endRun(
-  run: HeldRun,
-  { reason, update }: EndEvent,
-  planned: number,
-  why: unknown,
-): Promise<void> {
-  const goesOn = reason === 'interrupted' || reason === 'max-updates';
-  await run.setState(goesOn ? 'interrupted' : 'finished', {
-    updates: update,
-    plannedUpdates: planned,
-    ...(reason === 'max-updates' && { reason: `stopped after ${update} updates, as asked for` }),
-    // A signal that is raised without a reason has an AbortError, which says nothing.
-    ...(reason === 'interrupted' &&
-      why instanceof Error &&
-      why.name !== 'AbortError' && { reason: why.message }),
-    ...(reason === 'early-stopped' && { reason: 'the validation loss no longer fell' }),
-  });
-}
-
-/** Says in the folder why the run ended, as far as its disk still takes it. */
-async function failRun(run: HeldRun, update: number, error: unknown): Promise<void> {
-  const { code = 'E_UNEXPECTED', hint } = error instanceof PatinaError ? error : {};
-  const message = error instanceof Error ? error.message : String(error);
-  const reason = message.split('\n')[0]!;
-  const time = new Date().toISOString();
-  try {
-    await run.setState('failed', { updates: update, reason });
-    run.folder?.events.write({ time, type: 'failed', update, code, reason: message, hint });
-  } catch {
-    // What ended the run says more than that it could not be written down.
-  }
 }
 
 /** Each question on its own, with greedy answers. */
