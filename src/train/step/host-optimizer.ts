@@ -102,11 +102,10 @@ export class HostOptimizer {
     const { gradients, weights, came } = this.shares.get(unit)!;
     const { slice, whole } = unit.buffer;
     await came.passed();
-    const divisor = tensor(factor.divisor).keep();
+    using divisor = tensor(factor.divisor).keep();
     await inBackground(() =>
       this.adamw.update({ gradients, scheduleFactor, divisor, foundInf: null }),
     );
-    divisor.dispose();
     if (slice === weights) return;
     const { back } = streamsOf(whole.device);
     after(back, () => noGrad(() => slice.copy_(weights, true)));
