@@ -37,6 +37,7 @@ import {
 } from '../src/torch/index.js';
 import { prepareTrainable } from '../src/train/prepare/trainable.js';
 import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
+import { sliceType } from '../src/train/step/gradient-reducer.js';
 import { HostOptimizer } from '../src/train/step/host-optimizer.js';
 import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
 import type { ParameterStore } from '../src/train/step/parameter-store.js';
@@ -126,9 +127,11 @@ async function measure(text: string, world: World): Promise<void> {
       ...{ stage, offload },
       master: masters && stage === 3 ? 'float32' : undefined,
     });
-    const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, settings);
-    const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), settings);
     const reduction = (given.reduction || (masters ? 'float32' : 'bfloat16')) as DType;
+    const microBatches = rows / world.size / micro;
+    const gradients = sliceType({ reduction, eachMicroBatch: stage >= 2 }, microBatches);
+    const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, { gradients });
+    const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), settings);
     const shared = { ...parts, model: sharded, groups: ranks, stage, host, optimizer, reduction };
     const Strategy = given.backward === '1' ? ShardedUpdateInBackward : ShardedStore;
     store = new Strategy({ ...shared, reshardAfterForward: given.reshard === '1' });

@@ -5,10 +5,11 @@
 #
 #   bash bench/gpu/forty.sh [GiB of a card (40)] [updates (8)]
 #
-# SHAPE=small tries the script itself; DEVICE=cpu without a GPU.
+# SHAPE=small (exported) tries the script itself; DEVICE=cpu without a GPU.
 LIMIT=${1:-40}
 UPDATES=${2:-8}
 DEVICE=${DEVICE:-cuda}
+export LIMIT DEVICE
 if [ "$DEVICE" = cuda ]; then
   . "$(dirname "$0")/build.sh"
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
@@ -56,7 +57,7 @@ cp -r runs/quickstart/tokenizer . && rm -f tokenizer/*processor*.json
   }));
 '
 alone=0
-"$NODE" "$patina" train forty.json --json --set run.name=alone --max-updates 1 >alone.jsonl 2>alone.err || alone=$?
+timeout -s KILL "${SECONDS_EACH:-200}" "$NODE" "$patina" train forty.json --json --set run.name=alone --max-updates 1 >alone.jsonl 2>alone.err || alone=$?
 echo "one process: exit code $alone"
 tail -4 alone.err
 # Ended as soon as it has trained so long: its checkpoint would be 112 GB.

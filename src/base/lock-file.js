@@ -7,6 +7,7 @@
  *
  * Plain JavaScript, since the set-up, which runs before anything is compiled, takes the same lock.
  */
+import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   openSync,
@@ -141,7 +142,8 @@ function create(path) {
     started: startOf(process.pid),
     since: new Date().toISOString(),
   };
-  const content = `${JSON.stringify(holder)}\n`;
+  // With an id: a process may take, give back and take again within one tick of the clock.
+  const content = `${JSON.stringify({ ...holder, id: randomUUID() })}\n`;
   try {
     // `wx` fails if the file exists: of several processes exactly one creates it.
     writeFileSync(path, content, { flag: 'wx' });

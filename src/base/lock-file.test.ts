@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { FileLock, lockHolder, tryLock, waitForLock, type LockHolder } from './lock-file.js';
 
@@ -38,6 +38,19 @@ describe('tryLock', () => {
     expect(second).toBeInstanceOf(FileLock);
     (first as FileLock).release(); // Must not release what others hold.
     expect(tryLock(path)).not.toBeInstanceOf(FileLock);
+  });
+
+  test('that was given back is another one, also within one tick of the clock', () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      const first = tryLock(path) as FileLock;
+      first.release();
+      expect(tryLock(path)).toBeInstanceOf(FileLock);
+      first.release();
+      expect(tryLock(path)).not.toBeInstanceOf(FileLock);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('takes over from a process that is gone', async () => {

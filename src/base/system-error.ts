@@ -9,7 +9,7 @@ const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EI
 
 /**
  * The typed error for a write that failed, or `error` itself when it is no fault of disk or rights:
- * E_DISK_FULL for a full disk or quota, E_UNWRITABLE for a missing right, a read-only disk or a file in the way.
+ * E_DISK_FULL for a full disk or quota, E_UNWRITABLE for a missing right, a read-only disk, a file in the way or a folder that is gone.
  *
  * @param action What was being done, for example `write the checkpoint`.
  */
@@ -18,7 +18,14 @@ export function writeError(error: unknown, path: string, action: string): unknow
   if (FULL.has(code)) {
     return new EnvironmentError(`The disk is full: could not ${action} at ${path}.`, {
       code: 'E_DISK_FULL',
-      hint: 'Free some space or choose a folder on another disk, then run the same command again.',
+      hint: 'Free some space or choose a folder on another disk, then run the same command again; a run that has saved goes on with `patina train --resume`.',
+      cause: error,
+    });
+  }
+  if (code === 'ENOENT') {
+    return new EnvironmentError(`Could not ${action} at ${path}: its folder is gone.`, {
+      code: 'E_UNWRITABLE',
+      hint: 'Was it removed or renamed while it was in use?',
       cause: error,
     });
   }

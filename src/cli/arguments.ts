@@ -35,7 +35,11 @@ export function indexValue(text: string): number {
 
 /** @throws InvalidArgumentError for what is neither a whole number from 1 nor `gpus` */
 export function nprocValue(text: string): number | 'gpus' {
-  return text === 'gpus' ? text : countValue(text);
+  if (text === 'gpus') return text;
+  if (/^[1-9]\d{0,5}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError(
+    'Give a whole number from 1, or `gpus` for one process on each GPU.',
+  );
 }
 
 const DTYPES: Readonly<Record<string, DType>> = {

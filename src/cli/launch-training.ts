@@ -6,7 +6,7 @@ import { packageRoot } from '../base/native-path.js';
 import { launchRanks, nodeFromEnvironment } from '../parallel/index.js';
 import { torchFacts } from '../torch/index.js';
 import { rankPatience } from '../train/index.js';
-import type { Session } from './session.js';
+import { INTERRUPTED, type Session } from './session.js';
 
 /** How many ranks a machine runs. @throws EnvironmentError `E_NO_GPU` for one on each GPU where there is none */
 export function ranksHere(nproc: number | 'gpus'): number {
@@ -32,13 +32,14 @@ export function needsLaunch(processes: number): boolean {
  * Runs the ranks to their end; the exit code is that of the one that failed first.
  *
  * @param args of `patina`
+ * @throws EnvironmentError `E_RANK_LOST` for one that was killed, where nobody else has told it
  */
 export async function launchTraining(
   args: readonly string[],
   { processes, session }: { readonly processes: number; readonly session: Session },
 ): Promise<void> {
   const node = nodeFromEnvironment();
-  const { code, failure } = await launchRanks({
+  const { code, failure, told } = await launchRanks({
     command: [process.execPath, join(packageRoot(), 'bin/patina.js'), ...args],
     processes,
     ...(node && { node }),
@@ -46,6 +47,10 @@ export async function launchTraining(
     grace: 2 * rankPatience().timeout,
   });
   session.exitCode = code;
-  // A rank that was killed could not say so itself.
-  if (failure !== null && /killed/.test(failure)) session.stderr.write(`${failure}\n`);
+  // A rank that was killed could not say so itself, and the first one may not have come to it.
+  if (failure === null || !/killed/.test(failure) || told || code === INTERRUPTED) return;
+  throw new EnvironmentError(failure, {
+    code: 'E_RANK_LOST',
+    hint: 'Was it out of memory (`dmesg`)? A run that has saved goes on with `patina train --resume` and the same --nproc.',
+  });
 }

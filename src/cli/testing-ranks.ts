@@ -1,10 +1,27 @@
 /** For tests of several ranks: `patina` as it is typed, in processes of its own. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { packageRoot } from '../base/native-path.js';
+import type { RecipeInput } from '../config/index.js';
 import { listCheckpoints, listRuns, type TrainEvent } from '../train/index.js';
+import type { ColourFolder } from '../train/testing-files.js';
+
+/** Steps that do not turn the last bit of a gradient into a whole one: for comparing ranks with one process. */
+const OPTIMIZER = { learningRate: 3e-3, epsilon: 0.1 };
+
+/** A file with the folder's recipe and such an optimizer. */
+export function rankRecipe(folder: ColourFolder, more: Partial<RecipeInput> = {}): string {
+  const path = folder.at('recipe.json');
+  writeFileSync(path, JSON.stringify(folder.recipe({ optimizer: OPTIMIZER, ...more })));
+  return path;
+}
+
+/** The arguments that train it. */
+export function trainArgs(path: string, ...more: string[]): string[] {
+  return ['train', path, '--json', ...more];
+}
 
 /** How it has ended, and the events that it has printed. */
 export interface Ended {
@@ -61,10 +78,11 @@ export async function checkpointsUnder(runs: string): Promise<number[]> {
 
 /** Resolves when a run has saved. */
 export async function savedUnder(runs: string): Promise<void> {
+  // The folders come one after another.
+  const within = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : []);
   const isThere = (): boolean =>
-    existsSync(runs) &&
-    readdirSync(runs).some((name) =>
-      readdirSync(join(runs, name, 'checkpoints')).some((each) => /^update/.test(each)),
+    within(runs).some((name) =>
+      within(join(runs, name, 'checkpoints')).some((each) => /^update/.test(each)),
     );
   while (!isThere()) await new Promise((resolve) => setTimeout(resolve, 20));
 }

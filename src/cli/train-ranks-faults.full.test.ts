@@ -1,12 +1,20 @@
 /** What goes wrong in and before `patina train --nproc`: the code, one clear error, nothing lost, no process left behind. */
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
 import type { RecipeInput } from '../config/index.js';
 import { listRuns } from '../train/index.js';
 import { colourRecord, ColourFolder } from '../train/testing-files.js';
-import { checkpointsUnder, isAlive, run, Running, savedUnder } from './testing-ranks.js';
+import {
+  checkpointsUnder,
+  isAlive,
+  run,
+  Running,
+  savedUnder,
+  rankRecipe,
+  trainArgs,
+} from './testing-ranks.js';
 
 let folder: ColourFolder;
 beforeAll(async () => {
@@ -15,16 +23,8 @@ beforeAll(async () => {
 afterAll(() => folder.remove());
 afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
 
-/** Steps that do not turn the last bit of a gradient into a whole one. */
-const OPTIMIZER = { learningRate: 3e-3, epsilon: 0.1 };
-
-function recipe(more: Partial<RecipeInput> = {}): string {
-  const path = folder.at('recipe.json');
-  writeFileSync(path, JSON.stringify(folder.recipe({ optimizer: OPTIMIZER, ...more })));
-  return path;
-}
-
-const train = (path: string, ...more: string[]): string[] => ['train', path, '--json', ...more];
+const recipe = (more?: Partial<RecipeInput>): string => rankRecipe(folder, more);
+const train = trainArgs;
 describe('a record that cannot be used', () => {
   test('stops at a bad record of any rank, after a checkpoint, and says which', async () => {
     const records = Array.from({ length: 12 }, (_, i) => colourRecord(i));
@@ -77,6 +77,19 @@ describe('what ends a rank', () => {
     ]);
     expect(rest.events.at(-1), rest.err).toMatchObject({ reason: 'finished', update: done + 2 });
   });
+});
+
+test('a first rank that is killed is told of by its launcher, once', async () => {
+  const path = recipe({ schedule: { updates: 100_000 }, checkpoints: { everyUpdates: 10 } });
+  const running = new Running(train(path, '--nproc', '2', '--set', 'parallel.zero=3'));
+  await savedUnder(folder.runs);
+  const { ranks } = running;
+  process.kill(ranks[0]!, 'SIGKILL');
+  const { code, err } = await running.ended;
+  expect(code).toBe(3);
+  expect(err).toMatch(/^error: rank 0 was killed by SIGKILL\ncode: E_RANK_LOST\nhint: .*--resume/m);
+  expect(err.match(/^code: .*$/gm)).toHaveLength(1);
+  expect(ranks.filter(isAlive)).toEqual([]);
 });
 
 describe('what is wrong before', () => {

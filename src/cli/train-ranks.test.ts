@@ -1,12 +1,13 @@
 /** `patina train --nproc` as it is typed: real processes, which meet over the loopback. */
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
 import type { RecipeInput } from '../config/index.js';
 import { listRuns, type TrainEvent, type UpdateEvent } from '../train/index.js';
 import { ColourFolder } from '../train/testing-files.js';
-import { isAlive, run, Running, savedUnder } from './testing-ranks.js';
+import { isAlive, run, Running, savedUnder, rankRecipe, trainArgs } from './testing-ranks.js';
 
 let folder: ColourFolder;
 beforeAll(async () => {
@@ -15,16 +16,8 @@ beforeAll(async () => {
 afterAll(() => folder.remove());
 afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
 
-/** Steps that do not turn the last bit of a gradient into a whole one. */
-const OPTIMIZER = { learningRate: 3e-3, epsilon: 0.1 };
-
-function recipe(more: Partial<RecipeInput> = {}): string {
-  const path = folder.at('recipe.json');
-  writeFileSync(path, JSON.stringify(folder.recipe({ optimizer: OPTIMIZER, ...more })));
-  return path;
-}
-
-const train = (path: string, ...more: string[]): string[] => ['train', path, '--json', ...more];
+const recipe = (more?: Partial<RecipeInput>): string => rankRecipe(folder, more);
+const train = trainArgs;
 const updatesIn = (events: readonly TrainEvent[]): UpdateEvent[] =>
   events.filter((event): event is UpdateEvent => event.type === 'update');
 const lossesIn = (events: readonly TrainEvent[]): number[] =>
@@ -35,14 +28,16 @@ const answersIn = (events: readonly TrainEvent[]): unknown[] =>
   events.flatMap((event) => (event.type === 'probes' ? [event.answers] : []));
 
 describe('a run of several ranks', () => {
+  const text = 'What colour is it?';
   const whole: Partial<RecipeInput> = {
     effectiveBatch: 4,
-    probes: { questions: [{ text: 'What colour is it?', images: [] }], maxNewTokens: 4 },
+    probes: { questions: [{ text, images: [] }], maxNewTokens: 4 },
   };
 
   test('learns what one process learns, in every stage', async () => {
     const validation = { sources: [folder.at('two.jsonl')], everyUpdates: 3 };
-    const path = recipe({ ...whole, validation });
+    const questions = [[], [folder.at('0.png')]].map((images) => ({ text, images }));
+    const path = recipe({ ...whole, validation, probes: { questions, maxNewTokens: 4 } });
     const alone = await run(train(path));
     expect(alone.code, alone.err).toBe(0);
     const losses = lossesIn(alone.events);
@@ -89,6 +84,18 @@ describe('a run of several ranks', () => {
     const made = (await listRuns(folder.runs))[0]!.path;
     expect(readdirSync(join(made, 'logs')).sort()).toEqual(['rank-1.log', 'rank-2.log']);
     expect(readFileSync(join(made, 'logs/rank-2.log'), 'utf8')).toContain('goes on after update 4');
+  });
+
+  test('Ctrl-C ends an answer on all ranks', async () => {
+    const probes = { questions: [{ text, images: [] }], maxNewTokens: 2000 };
+    const path = recipe({ probes, parallel: { zero: 3 } });
+    const running = new Running(train(path, '--nproc', '2'));
+    while ((await listRuns(folder.runs)).length === 0) await setTimeout(20);
+    running.signal('SIGINT');
+    const { code, events, err } = await running.ended;
+    expect(code, err).toBe(130);
+    expect(events.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 0 });
+    expect(answersIn(events)).toEqual([]);
   });
 
   test('Ctrl-C saves once, and ends with 130', async () => {

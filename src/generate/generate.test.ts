@@ -1,13 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { packageRoot } from '../base/native-path.js';
 import { fitImage } from '../data/image/fit.js';
 import { normaliseTable } from '../data/image/normalise.js';
 import { readImage } from '../data/image/read-image.js';
-import type { Llava } from '../models/index.js';
+import type { Llava, Residency, SegmentBase } from '../models/index.js';
 import { loadTokenizer, type Tokenizer } from '../text/index.js';
+import { noGrad, type Tensor } from '../torch/index.js';
 import { generate, type GeneratedToken, type GenerateOptions } from './generate.js';
 import type { Prompt } from './prompt.js';
 import { CHAT_FOLDER, greedyFacts, LLAVA, tinyLlava } from './testing.js';
@@ -20,6 +22,53 @@ async function collect(
   const rows: GeneratedToken[][] = prompts.map(() => []);
   for await (const token of generate(model, prompts, options)) rows[token.prompt]!.push(token);
   return rows;
+}
+
+/** Parameters have memory in the visits of their segments alone, and come after a wait. */
+class Visits implements Residency {
+  readonly visited: string[] = [];
+  private readonly values = new Map<Tensor, Tensor>();
+  private readonly users = new Map<Tensor, number>();
+
+  constructor(model: Llava) {
+    for (const [name, { requiresGrad }] of model.namedParameters()) {
+      // Of its own, for memory that is a file's cannot be freed.
+      const own = noGrad(() => model.namedParameters().get(name)!.detach().clone());
+      model.load(name, own.requiresGrad_(requiresGrad));
+      this.values.set(own, own.detach().clone());
+    }
+    for (const parameter of this.values.keys()) parameter.resizeStorage(0);
+  }
+
+  get bytes(): number {
+    return [...this.values.keys()].reduce((sum, { storageBytes }) => sum + storageBytes, 0);
+  }
+
+  async acquire(segment: SegmentBase): Promise<void> {
+    this.visited.push(segment.name);
+    await setImmediate();
+    for (const parameter of segment.parameters().values()) {
+      const users = this.users.get(parameter) ?? 0;
+      this.users.set(parameter, users + 1);
+      const value = this.values.get(parameter)!;
+      if (users === 0) parameter.resizeStorage(value.bytes).overwrite(value);
+    }
+  }
+
+  prefetch(): void {}
+
+  async release(segment: SegmentBase): Promise<void> {
+    await setImmediate();
+    for (const parameter of segment.parameters().values()) {
+      const users = this.users.get(parameter)! - 1;
+      this.users.set(parameter, users);
+      if (users === 0) parameter.resizeStorage(0);
+    }
+  }
+
+  dispose(): void {
+    for (const value of this.values.values()) value.dispose();
+  }
 }
 
 const idsOf = (rows: readonly GeneratedToken[][]): number[][] =>
@@ -66,6 +115,31 @@ describe.each(['llama3', 'llama31-tied-small'])('greedy answers of %s', (variant
     const slow = { ...greedy, cache: false };
     expect(idsOf(await collect(model, prompts, slow))).toEqual(wanted);
     expect(idsOf(await collect(model, [prompts[1]!], slow))).toEqual([wanted[1]]);
+  });
+
+  it('are the same where parameters come segment by segment and go again', async () => {
+    const shared = await tinyLlava(variant);
+    shared.normaliseBy(normaliseTable());
+    const residency = new Visits(shared);
+    const names = [...shared.segments, shared.head].map(({ name }) => name);
+    const isVisual = (name: string): boolean =>
+      shared.segments.some((segment) => segment.visual && segment.name === name);
+    const decoder = names.filter((name) => !isVisual(name));
+    const firsts = wanted.map((tokens) => tokens.slice(0, 4));
+    await expect(async () => {
+      const rows = await collect(shared, prompts, { maxNewTokens: 4, residency });
+      expect(idsOf(rows)).toEqual(firsts);
+      expect(residency.visited.splice(0)).toEqual([...names, ...decoder, ...decoder, ...decoder]);
+      const slow = { maxNewTokens: 2, cache: false, residency };
+      expect(idsOf(await collect(shared, prompts, slow))).toEqual(
+        firsts.map((tokens) => tokens.slice(0, 2)),
+      );
+      expect(residency.visited).toEqual([...names, ...names]);
+      for await (const { token } of generate(shared, prompts, { residency })) if (token >= 0) break;
+    }).toLeakNothing();
+    expect(residency.bytes).toBe(0);
+    residency.dispose();
+    shared.dispose();
   });
 });
 
@@ -157,6 +231,40 @@ describe('generate', () => {
         topP: 0.9,
       }))
         if (token >= 0) break;
+    }).toLeakNothing();
+  });
+
+  it.each([{ cache: true }, { cache: false }])(
+    'goes on from the tokens that were agreed on, %o',
+    async (way) => {
+      const wanted = fact.new_tokens;
+      // Another rank, which leads, chose for the second token what this one would not.
+      const led = wanted[1] === 7 ? 8 : 7;
+      let calls = 0;
+      const agree = async <T>(step: () => T | Promise<T>): Promise<T> => {
+        const own = await step();
+        return ++calls === 2 ? ([led] as T) : own;
+      };
+      const [agreed] = idsOf(await collect(model, [prompt], { ...way, maxNewTokens: 5, agree }));
+      expect(agreed!.slice(0, 2)).toEqual([wanted[0], led]);
+      const forced = { inputIds: [...fact.input_ids, wanted[0]!, led] };
+      const [rest] = idsOf(await collect(model, [forced], { ...way, maxNewTokens: 3 }));
+      expect(agreed!.slice(2)).toEqual(rest);
+      calls = 0;
+      const rows = await collect(model, [prompt], { ...way, stopTokens: [led], agree });
+      expect(idsOf(rows)).toEqual([[wanted[0], led]]);
+      expect(rows[0]!.at(-1)!.finish).toBe('stop');
+    },
+  );
+
+  it('ends where no token is agreed on', async () => {
+    const agree = async <T>(step: () => T | Promise<T>): Promise<T> => {
+      await step();
+      throw new RangeError('another rank has failed');
+    };
+    await expect(async () => {
+      const answer = collect(model, [prompt], { agree });
+      await expect(answer).rejects.toThrow('another rank has failed');
     }).toLeakNothing();
   });
 

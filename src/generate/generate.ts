@@ -5,9 +5,9 @@
 import { setImmediate } from 'node:timers/promises';
 
 import { NonFiniteError, UsageError } from '../base/errors.js';
-import type { LanguageModel } from '../models/index.js';
+import { drive, finish, type LanguageModel } from '../models/index.js';
 import { TokenStream, type Tokenizer } from '../text/index.js';
-import { inferenceMode, scope, stack, type Tensor } from '../torch/index.js';
+import { inferenceMode, noGrad, scope, stack, tensor, type Tensor } from '../torch/index.js';
 import {
   CachedContinuation,
   type Continuation,
@@ -16,6 +16,12 @@ import {
 } from './continuation.js';
 import { checkContext, contextLength, type Prompt } from './prompt.js';
 import { readSampling, Sampler, type SamplingOptions } from './sampling.js';
+
+/**
+ * Takes a step that every rank takes, and gives what it gave on the first one, on all of them. Where it fails on one it fails on all.
+ * Values are plain data.
+ */
+export type Agree = <T>(step: () => T | Promise<T>) => Promise<T>;
 
 export interface GenerateOptions extends SamplingOptions, ContinuationOptions {
   /** Most tokens of an answer; the end of the model's context ends it too. @default 512 */
@@ -28,7 +34,10 @@ export interface GenerateOptions extends SamplingOptions, ContinuationOptions {
   tokenizer?: Tokenizer | undefined;
   /** Keep keys and values; without it each step computes everything anew. @default true */
   cache?: boolean | undefined;
+  /** Ends answers between two tokens. Where ranks answer together it is raised on all of them while they agree. */
   signal?: AbortSignal | undefined;
+  /** Agrees on each token with the other ranks that continue the same prompts. @default nobody else does */
+  agree?: Agree | undefined;
   /** Sees the logits (B, V) of each step before a token is chosen; they live until it returns. */
   onLogits?: ((logits: Tensor) => void) | undefined;
 }
@@ -77,10 +86,10 @@ export async function* generate(
     const stream = tokenizer && new TokenStream(tokenizer, { stop: stopStrings });
     return new Answer(room, new Set(options.stopTokens), stream);
   });
-  const steps = new Steps(model, prompts, options);
+  const steps = new Decoding(model, prompts, options);
   try {
     while (answers.some(({ finish }) => finish === null)) {
-      const tokens = steps.next();
+      const tokens = await steps.next();
       for (const [prompt, answer] of answers.entries()) {
         if (answer.finish !== null) continue;
         const token = tokens[prompt]!;
@@ -133,42 +142,60 @@ class Answer {
 }
 
 /** One step after another; the tokens stay on the device, where the next step reads them. */
-class Steps {
+class Decoding {
   readonly #continuation: Continuation;
   readonly #sampler: Sampler;
-  readonly #onLogits: GenerateOptions['onLogits'];
+  readonly #options: GenerateOptions;
+  /** Inference mode belongs to the thread and ends where a step waits. */
+  readonly #mode: typeof noGrad;
   #tokens: Tensor | undefined;
 
   constructor(model: LanguageModel, prompts: readonly Prompt[], options: GenerateOptions) {
-    const { cache = true, block, onLogits } = options;
+    const { cache = true, block, residency } = options;
     const Way = cache ? CachedContinuation : RecomputedContinuation;
-    this.#continuation = inferenceMode(() => new Way(model, prompts, { block }));
+    this.#options = options;
+    this.#mode = residency === undefined ? inferenceMode : noGrad;
+    this.#continuation = this.#mode(() => new Way(model, prompts, { block, residency }));
     this.#sampler = new Sampler(readSampling(options), {
       prompts: prompts.map(({ inputIds }) => inputIds),
       vocabSize: model.input.vocabSize,
       device: model.decoder.embedTokens.weight.device,
     });
-    this.#onLogits = onLogits;
   }
 
-  /** The next token of every prompt. Reading them is the only wait for the device. */
-  next(): number[] {
-    return inferenceMode(() =>
+  /** The next token of every prompt. */
+  async next(): Promise<number[]> {
+    const { residency, agree } = this.#options;
+    const before = this.#tokens;
+    const steps =
+      before === undefined ? this.#continuation.start() : this.#continuation.next(before);
+    using logits =
+      residency === undefined ? inferenceMode(() => finish(steps)) : await drive(steps);
+    if (agree === undefined) return this.#choose(logits);
+    const tokens = await agree(() => this.#choose(logits));
+    this.#take(tensor(tokens, { dtype: 'int64', device: logits.device }));
+    return tokens;
+  }
+
+  /** Reading the tokens is the only wait for the device. */
+  #choose(logits: Tensor): number[] {
+    return this.#mode(() =>
       scope(() => {
-        const before = this.#tokens;
-        const logits =
-          before === undefined ? this.#continuation.start() : this.#continuation.next(before);
-        this.#onLogits?.(logits);
-        this.#tokens = this.#sampler.choose(logits).keep();
-        before?.dispose();
+        this.#options.onLogits?.(logits);
+        const tokens = this.#sampler.choose(logits);
+        this.#take(tokens);
         const finite = logits.amax([-1]).isfinite().to('int64');
-        const read = Array.from(stack([this.#tokens, finite]).toTypedArray(), Number);
-        const tokens = read.slice(0, read.length / 2);
-        const broken = read.slice(tokens.length).indexOf(0);
+        const read = Array.from(stack([tokens, finite]).toTypedArray(), Number);
+        const broken = read.slice(read.length / 2).indexOf(0);
         if (broken >= 0) throw notFinite(broken);
-        return tokens;
+        return read.slice(0, read.length / 2);
       }),
     );
+  }
+
+  #take(tokens: Tensor): void {
+    this.#tokens?.dispose();
+    this.#tokens = tokens.keep();
   }
 
   dispose(): void {

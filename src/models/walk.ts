@@ -71,7 +71,7 @@ export interface ForwardOptions {
  * owns it.
  */
 export function* forward(
-  { segments, head }: SegmentedModel,
+  { segments, head }: Pick<SegmentedModel, 'segments' | 'head'>,
   inputs: SegmentInputs,
   { residency = RESIDENT, seen }: ForwardOptions = {},
 ): Steps<Tensor> {

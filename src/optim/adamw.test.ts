@@ -115,6 +115,35 @@ test('a bf16 parameter follows its fp32 master copy', () => {
   });
 });
 
+test('masters begin anew from parameters that were set', () => {
+  scope(() => {
+    const w = tensor([1, 1], { dtype: 'bfloat16' });
+    const optimizer = optimizerOf(w);
+    w.fill_(0.25);
+    optimizer.parametersRead();
+    expect(optimizer.state().get('w.master')!.toArray()).toEqual([0.25, 0.25]);
+    optimizer.dispose();
+  });
+});
+
+test.each(['float32', 'bfloat16'] as const)(
+  'a gradient in bf16 counts as the same values in fp32 do, for parameters in %s',
+  (dtype) => {
+    scope(() => {
+      const gradient = randn([37]).to('bfloat16');
+      const [a, b] = [gradient, gradient.to('float32')].map((each) => {
+        const w = full([37], 0.5, { dtype });
+        const optimizer = optimizerOf(w);
+        optimizer.update(update(each, { divisor: scalar(3) }));
+        const values = [w, ...optimizer.state().values()].map((x) => x.toArray());
+        optimizer.dispose();
+        return values;
+      });
+      expect(a).toEqual(b);
+    });
+  },
+);
+
 test('stochastic rounding keeps small updates on average, plain bf16 loses them', () => {
   scope(() => {
     const run = (master: 'stochastic' | 'none') => {

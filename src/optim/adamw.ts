@@ -1,5 +1,5 @@
 /**
- * AdamW (Loshchilov and Hutter 2019) by libtorch's fused kernel, gated on the device.
+ * AdamW (Loshchilov and Hutter 2019) by libtorch's fused kernel, or on the CPU by our own, gated on the device.
  *
  *     m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
  *     w = w (1 - lr decay) - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
@@ -13,6 +13,7 @@ import {
   _foreachAdd_,
   _foreachCopy_,
   _fusedAdamw_,
+  adamw_,
   noGrad,
   scope,
   zeros,
@@ -156,9 +157,30 @@ export class AdamW {
           const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
           if (this.master === 'stochastic' || mixed)
             this.updateInCopies(states, sums, settings, rounding);
+          else if (states.every(({ master }) => master.device === 'cpu' && isSingle(master)))
+            this.updateOnCpu(states, sums, settings);
           else this.updateFused(states, sums, settings);
         }
       }),
+    );
+  }
+
+  /** In one pass over memory, which is what bounds it: gradients as they come, masters rounded on the way. */
+  private updateOnCpu(
+    states: readonly ParameterState[],
+    sums: readonly Tensor[],
+    settings: Parameters<typeof adamw_>[6],
+  ): void {
+    const list = (key: 'master' | 'moment' | 'square' | 'parameter' | 'step') =>
+      states.map((state) => state[key]);
+    adamw_(
+      list('master'),
+      sums,
+      list('moment'),
+      list('square'),
+      list('parameter'),
+      list('step'),
+      settings,
     );
   }
 
@@ -222,6 +244,15 @@ export class AdamW {
     roundMasters(states);
   }
 
+  /** Begins anew from parameters whose values were set: masters are theirs. */
+  parametersRead(): void {
+    noGrad(() => {
+      for (const { parameter, master } of this.states.values()) {
+        if (master !== parameter) master.copy_(parameter);
+      }
+    });
+  }
+
   /** What a checkpoint must hold, by name: `<parameter>.exp_avg` and so on. */
   state(): Map<string, Tensor> {
     const state = new Map<string, Tensor>();
@@ -243,6 +274,8 @@ export class AdamW {
 export function parameterOf(name: string): string {
   return name.replace(/\.(master|exp_avg|exp_avg_sq|step)$/, '');
 }
+
+const isSingle = ({ dtype }: Tensor): boolean => dtype === 'float32';
 
 /** Rounds parameters from the copies that are kept beside them. */
 function roundMasters(states: readonly ParameterState[]): void {

@@ -3,10 +3,11 @@
  * hangs, all ranks get the same error, which names it. Runs natively: see native/heartbeat.cc.
  */
 
-import { EnvironmentError, type PatinaError } from '../base/errors.js';
-import { errorOf } from '../base/plain-error.js';
+import type { PatinaError } from '../base/errors.js';
 import { expectDone, expectValue } from '../torch/errors.js';
 import { native, type NativePeer } from '../torch/native.js';
+import { launcher } from './launcher.js';
+import { lossError } from './loss.js';
 import { connectError, type Store } from './store.js';
 
 export interface HeartbeatOptions {
@@ -16,32 +17,6 @@ export interface HeartbeatOptions {
   readonly timeout?: number;
   /** Milliseconds after which a process that has heard of a loss and has not left is ended, with exit code 3. @default 30_000 */
   readonly grace?: number;
-}
-
-/** What a loss is told with, by its code. */
-const HINTS: Readonly<Record<string, string>> = {
-  E_RANK_LOST:
-    'See the log of that rank and its machine: was it killed (out of memory: `dmesg`), stopped, or cut off?',
-  E_RANK_FAILED: 'See the log of that rank.',
-  E_LAUNCHER_LOST: 'Start the job again.',
-  E_COLLECTIVE_TIMEOUT:
-    'See what the ranks named do; all ranks must make the same calls in the same order.',
-  E_COLLECTIVE: 'See the logs of all ranks, and whether the network between them holds.',
-  E_RENDEZVOUS: 'See their logs: have they been started, and do they reach the host of rank 0?',
-  E_WORLD_SIZE: 'Start all ranks of a job with the same number of processes.',
-};
-
-/** A loss as the store has it: `CODE message`, and for a rank that has failed the exit code of its error, `E_RANK_FAILED:5 message`. */
-export function lossError(text: string): PatinaError {
-  const [, code = '', exitCode, message = ''] = /^([^\s:]+)(?::(\d+))? ([^]*)$/.exec(text)!;
-  const options = { code, hint: HINTS[code] ?? 'See the logs of all ranks.' };
-  return exitCode === undefined
-    ? new EnvironmentError(message, options)
-    : errorOf(Number(exitCode), message, options);
-}
-
-export function failureText(exitCode: number, message: string): string {
-  return `E_RANK_FAILED:${exitCode} ${message}`;
 }
 
 export class Heartbeat {
@@ -82,10 +57,8 @@ export class Heartbeat {
     size: number,
     { interval = 1_000, timeout = 15_000, grace = 30_000 }: HeartbeatOptions = {},
   ): Promise<Heartbeat> {
-    const launcher = Number(process.env[LAUNCHER_VARIABLE]);
-    const parent = launcher === process.ppid ? launcher : 0;
     const opened = expectValue(
-      native.openHeartbeat(host, port, rank, size, interval, timeout, grace, parent),
+      native.openHeartbeat(host, port, rank, size, interval, timeout, grace, launcher() ?? 0),
       'Heartbeat.open()',
     );
     const handle = await opened.catch((reason: unknown) => {
@@ -134,6 +107,3 @@ export class Heartbeat {
     await expectValue(native.leaveHeartbeat(this.handle), 'Heartbeat.leave()');
   }
 }
-
-/** A launcher on this machine gives its process id here, so that ranks end when it is gone. */
-export const LAUNCHER_VARIABLE = 'PATINA_LAUNCHER';

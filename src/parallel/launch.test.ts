@@ -155,6 +155,23 @@ describe.concurrent('launched ranks', () => {
     await vi.waitFor(() => expect(ranks.filter(alive)).toEqual([]), { timeout: 30_000 });
   });
 
+  it('end when their launcher is killed before they have met', async () => {
+    // The last one never comes to the others.
+    const script = program(`
+      process.stderr.write(process.pid + '\\n');
+      if (rank === 2) for (;;) await sleep(1_000);
+      await join({ joinTimeout: 60_000 });`);
+    const launched = launch(script);
+    await launched.lines(3);
+    launched.process.kill('SIGKILL');
+    const ranks = pids(launched.soFar());
+    const last = launched.soFar().match(/\[rank 2\] (\d+)/)![1]!;
+    const waiting = ranks.filter((pid) => pid !== Number(last));
+    expect(waiting.length).toBe(2);
+    await vi.waitFor(() => expect(waiting.filter(alive)).toEqual([]), { timeout: 20_000 });
+    process.kill(Number(last), 'SIGKILL');
+  });
+
   it('are told once by the first signal, and killed by the second', async () => {
     const launched = launch(STUBBORN);
     await launched.lines(3);

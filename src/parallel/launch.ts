@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { EnvironmentError } from '../base/errors.js';
 import type { NodePlace } from './environment.js';
-import { LAUNCHER_VARIABLE } from './heartbeat.js';
+import { LAUNCHER_VARIABLE } from './launcher.js';
 
 export interface LaunchOptions {
   /** The program and its arguments. */
@@ -39,8 +39,12 @@ export interface LaunchResult {
   readonly code: number;
   /** What happened to the rank that failed first, for example `rank 1 was killed by SIGKILL`. */
   readonly failure: string | null;
+  /** Whether rank 0 was here and has ended with an error of its own, which it has told. */
+  readonly told: boolean;
 }
 
+/** The exit code of what was ended from outside, as shells have it for Ctrl-C. */
+const INTERRUPTED = 130;
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** Milliseconds in which further signals are the first one again: npm and terminals signal a process and its group. */
 const ECHO = 500;
@@ -65,6 +69,7 @@ export async function launchRanks(options: LaunchOptions): Promise<LaunchResult>
 class Ranks {
   private readonly children: ChildProcess[] = [];
   private failure: { code: number; text: string } | undefined;
+  private told = false;
   private interrupted: number | undefined;
   private timer: NodeJS.Timeout | undefined;
 
@@ -81,7 +86,8 @@ class Ranks {
     clearTimeout(this.timer);
     const fault = ends.find((end) => end.status === 'rejected');
     if (fault !== undefined) throw fault.reason;
-    return { code: this.failure?.code ?? 0, failure: this.failure?.text ?? null };
+    const { failure, told } = this;
+    return { code: failure?.code ?? 0, failure: failure?.text ?? null, told };
   }
 
   /** What a signal to this process means: ranks end in order, then at once. */
@@ -123,6 +129,7 @@ class Ranks {
         child.once('close', (...ended) => resolve(ended));
       },
     );
+    if (first) this.told = code !== null && code !== 0 && code !== INTERRUPTED;
     if (code !== 0) this.fail(rank, code, signal);
   }
 
@@ -132,7 +139,7 @@ class Ranks {
     const interrupted = this.interrupted !== undefined;
     this.failure =
       code === null
-        ? { code: interrupted ? 130 : 3, text: `rank ${rank} was killed by ${signal!}` }
+        ? { code: interrupted ? INTERRUPTED : 3, text: `rank ${rank} was killed by ${signal!}` }
         : { code, text: `rank ${rank} ended with exit code ${code}` };
     // Where all were told to end by a signal, each still has something to save.
     if (!interrupted) this.end();

@@ -22,7 +22,7 @@ async function peersOverStore(size: number): Promise<{ peers: Peers[]; lose: () 
   for (let rank = 0; rank < size; rank++) {
     const store = rank === 0 ? server : await Store.open('127.0.0.1', server.port);
     if (rank > 0) stores.push(store);
-    peers.push(peersOf({ rank, size, store, lost }, 'test'));
+    peers.push(peersOf({ rank, size, store, lost, patience: 1_000 }, 'test'));
   }
   return { peers, lose };
 }

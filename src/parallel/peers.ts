@@ -5,6 +5,7 @@
 
 import { EnvironmentError, type PatinaError } from '../base/errors.js';
 import { errorOf, toPlain, type PlainError } from '../base/plain-error.js';
+import { soon } from './soon.js';
 import type { World } from './world.js';
 
 export interface Peers {
@@ -35,9 +36,10 @@ const TIMEOUT = 3_600_000;
  * @param name of its own for each use of them that goes on beside another
  */
 export function peersOf(
-  { rank, size, store, lost }: Pick<World, 'rank' | 'size' | 'store' | 'lost'>,
+  world: Pick<World, 'rank' | 'size' | 'store' | 'lost' | 'patience'>,
   name: string,
 ): Peers {
+  const { rank, size, store, lost, patience } = world;
   const loss = new AbortController();
   void lost.then((error) => loss.abort(error));
   const { signal } = loss;
@@ -48,17 +50,18 @@ export function peersOf(
     size,
     async gather<T>(label: string, value: T): Promise<T[]> {
       const now = round++;
-      await store.set(keyOf(now, rank), JSON.stringify([label, value]));
-      const keys = Array.from({ length: size }, (_, of) => keyOf(now, of));
-      try {
-        await store.wait(keys, { timeout: TIMEOUT, signal });
-      } catch (error) {
-        throw signal.aborted ? signal.reason : error;
-      }
       const said: [string, T][] = [];
-      for (const key of keys) said.push(JSON.parse((await store.get(key))!) as [string, T]);
-      // Who has come to this round has read the one before.
-      if (now > 0) await store.delete(keyOf(now - 1, rank));
+      try {
+        await store.set(keyOf(now, rank), JSON.stringify([label, value]));
+        const keys = Array.from({ length: size }, (_, of) => keyOf(now, of));
+        await store.wait(keys, { timeout: TIMEOUT, signal });
+        for (const key of keys) said.push(JSON.parse((await store.get(key))!) as [string, T]);
+        // Who has come to this round has read the one before.
+        if (now > 0) await store.delete(keyOf(now - 1, rank));
+      } catch (error) {
+        // The store is gone with the rank that holds it: that is what is told.
+        throw (await soon(lost, patience)) ?? error;
+      }
       const other = said.findIndex(([theirs]) => theirs !== label);
       if (other < 0) return said.map(([, each]) => each);
       throw new EnvironmentError(

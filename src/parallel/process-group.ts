@@ -6,7 +6,6 @@
  * not end in time is told by it, with the rank that is missing.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import { EnvironmentError, type PatinaError } from '../base/errors.js';
 import { B } from '../torch/door.js';
 import { expectDone, expectValue, failureError, isFailure } from '../torch/errors.js';
@@ -14,6 +13,7 @@ import { native, type NativeCollective, type NativeFailure } from '../torch/nati
 import type { Device, Tensor } from '../torch/index.js';
 import type { Heartbeat } from './heartbeat.js';
 import { Ledger, type CollectiveKind } from './ledger.js';
+import { soon } from './soon.js';
 import { callText, latestCall, whoIsMissing, type LatestCall } from './who-is-missing.js';
 
 export type Backend = 'gloo' | 'nccl' | 'fake';
@@ -261,15 +261,5 @@ export class Work {
   private drop(): void {
     if (this.handle > 0) expectDone(native.dropWork(this.handle), 'Work');
     this.handle = 0;
-  }
-}
-
-/** The value of a promise that settles within so many milliseconds. */
-async function soon<T>(promise: Promise<T>, milliseconds: number): Promise<T | undefined> {
-  const timer = new AbortController();
-  try {
-    return await Promise.race([promise, sleep(milliseconds, undefined, { signal: timer.signal })]);
-  } finally {
-    timer.abort();
   }
 }

@@ -11,7 +11,9 @@ import { EnvironmentError, PatinaError, UsageError } from '../base/errors.js';
 import { torchFacts, type Device } from '../torch/index.js';
 import { placeFromEnvironment, type RankPlace } from './environment.js';
 import { exchange } from './exchange.js';
-import { failureText, Heartbeat, lossError, type HeartbeatOptions } from './heartbeat.js';
+import { Heartbeat, type HeartbeatOptions } from './heartbeat.js';
+import { LauncherWatch } from './launcher.js';
+import { failureText, lossError } from './loss.js';
 import { ProcessGroup, type Backend } from './process-group.js';
 import { Store, type StoreOptions } from './store.js';
 
@@ -37,21 +39,11 @@ export interface RendezvousOptions {
  */
 export async function rendezvous(options: RendezvousOptions = {}): Promise<World> {
   const { place = placeFromEnvironment(), joinTimeout = 300_000, timeout = 600_000 } = options;
-  const { signal } = options;
   const { nccl, devices } = gpus();
   const backend = options.backend ?? (nccl && devices > 0 ? 'nccl' : 'gloo');
   const device = backend === 'nccl' ? gpuOf(place, devices) : 'cpu';
-  const { rank, worldSize: size, address: host, port } = place;
-  const joining = { timeout: joinTimeout, ...(signal && { signal }) };
-  const store = await Store.open(host, port, { server: rank === 0, ...joining });
-  try {
-    await join(store, place, joining);
-  } catch (error) {
-    // The store ends with rank 0: the others shall not wait longer for what does not come.
-    if (rank === 0) await tellAndLinger(store, error);
-    store.close();
-    throw error;
-  }
+  const { rank, worldSize: size, address: host } = place;
+  const store = await meet(place, { timeout: joinTimeout, signal: options.signal });
   const heartbeat = await Heartbeat.open(store, rank, size, options.heartbeat);
   try {
     const address = await addressTowards(host, store.port);
@@ -68,6 +60,29 @@ export async function rendezvous(options: RendezvousOptions = {}): Promise<World
     await heartbeat.leave();
     store.close();
     throw error;
+  }
+}
+
+/** Finds the store, and waits in it for the others. @throws also the signal's reason; `E_LAUNCHER_LOST` */
+async function meet(
+  place: RankPlace,
+  { timeout, signal }: { timeout: number; signal: AbortSignal | undefined },
+): Promise<Store> {
+  const { rank, address, port } = place;
+  using launcher = new LauncherWatch(rank);
+  const stop = AbortSignal.any([launcher.signal, ...(signal ? [signal] : [])]);
+  const joining = { timeout, signal: stop };
+  let store: Store | undefined;
+  try {
+    store = await Store.open(address, port, { server: rank === 0, ...joining });
+    await join(store, place, joining);
+    return store;
+  } catch (error) {
+    // The store ends with rank 0: the others shall not wait longer for what does not come.
+    if (rank === 0 && store !== undefined) await tellAndLinger(store, error);
+    store?.close();
+    // What breaks off a wait says so in its own way.
+    throw stop.aborted ? stop.reason : error;
   }
 }
 
@@ -108,6 +123,11 @@ export class World {
   /** Resolves with what ends the job, if something does: a rank that is dead, hangs or has failed. */
   get lost(): Promise<PatinaError> {
     return this.heartbeat.lost;
+  }
+
+  /** Milliseconds within which what ends the job now is known here. */
+  get patience(): number {
+    return this.heartbeat.patience;
   }
 
   /** What ends the job, once something does. */

@@ -160,6 +160,7 @@ const _FOREACH_COPY_ = declare('_foreach_copy_', ['self:Tensor[]', 'src:Tensor[]
 const _FOREACH_NORM_SCALAR = declare('_foreach_norm.Scalar', ['self:Tensor[]', 'ord:Scalar', 'dtype:ScalarType?']);
 const _FUSED_ADAMW_ = declare('_fused_adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 const _FUSED_ADAMW__TENSOR_LR = declare('_fused_adamw_.tensor_lr', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:Tensor', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
+const PATINA__ADAMW_ = declare('patina::adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'rounded:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 
 /** The operators whose first argument is the tensor itself. */
 export abstract class TensorOperators {
@@ -1735,4 +1736,26 @@ export function _fusedAdamw_(self: readonly Tensor[], grads: readonly Tensor[], 
   B[n + 7] = optionalHandle(gradScale);
   B[n + 8] = optionalHandle(foundInf);
   call(_FUSED_ADAMW__TENSOR_LR);
+}
+
+/**
+ * The same for fp32 on the CPU in one pass, with gradients in any type, that writes the weights to rounded too where those are others.
+ *
+ * `patina::adamw_(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_sqs, Tensor[] rounded, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, Tensor? grad_scale=None, Tensor? found_inf=None)`
+ */
+export function adamw_(self: readonly Tensor[], grads: readonly Tensor[], expAvgs: readonly Tensor[], expAvgSqs: readonly Tensor[], rounded: readonly Tensor[], stateSteps: readonly Tensor[], { lr, beta1, beta2, weightDecay, eps, gradScale, foundInf }: { lr: number; beta1: number; beta2: number; weightDecay: number; eps: number; gradScale?: Tensor | null | undefined; foundInf?: Tensor | null | undefined }): void {
+  let n = putTensors(0, self);
+  n = putTensors(n, grads);
+  n = putTensors(n, expAvgs);
+  n = putTensors(n, expAvgSqs);
+  n = putTensors(n, rounded);
+  n = putTensors(n, stateSteps);
+  B[n] = numberArgument(lr);
+  B[n + 1] = numberArgument(beta1);
+  B[n + 2] = numberArgument(beta2);
+  B[n + 3] = numberArgument(weightDecay);
+  B[n + 4] = numberArgument(eps);
+  B[n + 5] = optionalHandle(gradScale);
+  B[n + 6] = optionalHandle(foundInf);
+  call(PATINA__ADAMW_);
 }

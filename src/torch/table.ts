@@ -210,6 +210,10 @@ const MANY = [
     '_fused_adamw_|tensor_lr',
     'One AdamW update of many tensors; found_inf gates it on the device.',
   ),
+  row(
+    'patina::adamw_',
+    'The same for fp32 on the CPU in one pass, with gradients in any type, that writes the weights to rounded too where those are others.',
+  ),
 ];
 
 export const OPERATORS: readonly OperatorRow[] = [

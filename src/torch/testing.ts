@@ -295,6 +295,19 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
     });
     return parameters;
   },
+  adamw_: (make) => {
+    const list = (dtype?: DType): Tensor[] => [make([2], dtype), make([3], dtype)];
+    const options = { lr: 0.1, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, eps: 1e-8 };
+    const [parameters, rounded, steps] = [list(), list('float16'), [make([]), make([])]];
+    const gradients = list('bfloat16');
+    torch.adamw_(parameters, gradients, list(), list(), rounded, steps, options);
+    torch.adamw_(parameters, list(), list(), list(), parameters, steps, {
+      ...options,
+      gradScale: make([]),
+      foundInf: make([]),
+    });
+    return [parameters, rounded];
+  },
 };
 
 /** Operators whose kernels exist for CUDA alone. */

@@ -28,11 +28,12 @@ import { withWhatWouldFit } from './prepare/what-would-fit.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
 import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
+import { endRun, failRun } from './run/end-run.js';
 import { type HeldRun, holdRun } from './run/held-run.js';
 import { joinRanks, type Ranks } from './run/ranks.js';
 import { aloneGroups, openRankGroups, type RankGroups } from './step/rank-groups.js';
 import { readRunRecipe, RunFolder } from './run/run-folder.js';
-import { isCommon, makeCommon, together } from '../parallel/index.js';
+import { isCommon, makeCommon, placeFromEnvironment, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
 import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
@@ -93,13 +94,18 @@ async function* withRanks(
   { signal }: TrainOptions,
   run: (ranks: Ranks) => AsyncGenerator<TrainEvent, void>,
 ): AsyncGenerator<TrainEvent, void> {
-  const ranks = await joinRanks(recipe.device, { signal });
+  const place = placeFromEnvironment();
+  const { worldSize, address, port } = place;
+  if (worldSize > 1) {
+    yield { type: 'loading', what: `meeting ${worldSize} ranks at ${address}:${port}` };
+  }
+  const ranks = await joinRanks(place, { device: recipe.device, signal });
   let end: unknown = new PatinaError('its run was left before its end', {
     code: 'E_LEFT',
     hint: 'Take all events of the run, or raise its signal.',
   });
   try {
-    await ranks.requireSame('recipe', JSON.stringify(recipe));
+    await ranks.requireSame('recipe', recipe);
     yield* run(ranks);
     end = undefined;
   } catch (error) {
@@ -128,6 +134,7 @@ async function* runRecipe(
     const steps = prepare(recipe, options, { ranks, groups, existing, newest, closers });
     const outcome = yield* settled(steps);
     const { prepared, trainer } = await agree(ranks, signal, outcome);
+    await ranks.requireSame('model, or other data,', standsOn(prepared));
     const bytes = await trainer.checkpointBytes();
     await ranks.first('room for checkpoints', () => requireRoom(recipe, bytes, existing));
     const changes = await agree(ranks, signal, async () => {
@@ -160,7 +167,9 @@ async function* runRecipe(
     }
 
     const facts = environmentFacts(prepared.device);
-    const run = existing ?? (await holdRun(ranks, () => newRun(recipe, facts, plan.planned)));
+    const run =
+      existing ??
+      (await holdRun(ranks, () => newRun(recipe, facts, plan.planned), { makes: true }));
     if (existing === undefined) closers.push(() => run.close());
     else await existing.resume(recipe, plan.planned);
     await run.keepProvenance(prepared.saved.provenance(run.path));
@@ -173,6 +182,15 @@ async function* runRecipe(
   } finally {
     for (const close of closers.reverse()) await close();
   }
+}
+
+/** What a rank has found under the names of the recipe, wherever it lies: by digests. */
+function standsOn({ saved }: PreparedRun): unknown {
+  const { beneath, began, data } = saved.provenance('');
+  const text = JSON.stringify({ beneath, began, data }, (key, value: unknown) =>
+    key === 'path' || key === 'near' ? undefined : value,
+  );
+  return JSON.parse(text);
 }
 
 interface Preparing {
@@ -330,44 +348,11 @@ async function firstAnswers(run: HeldRun, { update }: Trainer): Promise<ProbesEv
   return update === 0 ? [] : ofType(await readEvents(run.path), 'probes').slice(0, 1);
 }
 
-async function endRun(
-  run: HeldRun,
-  { reason, update }: EndEvent,
-  planned: number,
-  why: unknown,
-): Promise<void> {
-  const goesOn = reason === 'interrupted' || reason === 'max-updates';
-  await run.setState(goesOn ? 'interrupted' : 'finished', {
-    updates: update,
-    plannedUpdates: planned,
-    ...(reason === 'max-updates' && { reason: `stopped after ${update} updates, as asked for` }),
-    // A signal that is raised without a reason has an AbortError, which says nothing.
-    ...(reason === 'interrupted' &&
-      why instanceof Error &&
-      why.name !== 'AbortError' && { reason: why.message }),
-    ...(reason === 'early-stopped' && { reason: 'the validation loss no longer fell' }),
-  });
-}
-
-/** Says in the folder why the run ended, as far as its disk still takes it. */
-async function failRun(run: HeldRun, update: number, error: unknown): Promise<void> {
-  const { code = 'E_UNEXPECTED', hint } = error instanceof PatinaError ? error : {};
-  const message = error instanceof Error ? error.message : String(error);
-  const reason = message.split('\n')[0]!;
-  const time = new Date().toISOString();
-  try {
-    await run.setState('failed', { updates: update, reason });
-    run.folder?.events.write({ time, type: 'failed', update, code, reason: message, hint });
-  } catch {
-    // What ended the run says more than that it could not be written down.
-  }
-}
-
 /** Each question on its own, with greedy answers. */
 function answerer(chat: OpenedModel, { image: { reading } }: Recipe): Answer {
   return async (question, options) => {
     const conversation = new Conversation(chat, { system: chat.text.system, reading });
-    for (const path of question.images) await conversation.show(path);
+    for (const path of question.images) await options.agree(() => conversation.show(path));
     let answer = '';
     for await (const piece of conversation.ask(question.text, options)) answer += piece;
     return answer;

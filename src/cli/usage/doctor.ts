@@ -13,6 +13,7 @@ export function define(command: Command, session: Session): void {
       `
 Examples:
   patina doctor
+  patina doctor --links
   patina doctor --json
 
 Where there are several GPUs, the links between them are measured, which takes up to 20 seconds: bytes that each card sends per second,

@@ -5,7 +5,8 @@
 
 import { toPlain, type PlainError } from '../../base/plain-error.js';
 import type { Exchange, ShareFacts } from '../../data/index.js';
-import { errorOfRank, makeCommon } from '../../parallel/index.js';
+import type { Agree } from '../../generate/index.js';
+import { errorOfRank, makeCommon, together } from '../../parallel/index.js';
 import type { Ranks } from '../run/ranks.js';
 
 /** What a rank tells before an update. */
@@ -57,6 +58,13 @@ export class Agreement {
   get saved(): number {
     return this.ranks.size === 1 ? this.options.saved() : this.savedByAll;
   }
+
+  /** For answers that all ranks give together: a step of each; what it gave on the first one counts. Tells also whether to stop. */
+  readonly agree: Agree = async (step) => {
+    const [first] = await together(this.ranks, 'answer', step);
+    await this.settle();
+    return first!;
+  };
 
   /** Asks the others whether they were told to stop. */
   async settle(): Promise<void> {

@@ -8,11 +8,11 @@
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.js';
-import { drive, makeBatch, type Batch } from '../../models/index.js';
-import { together, type Peers, type TensorPart } from '../../parallel/index.js';
+import type { Agree } from '../../generate/index.js';
+import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
+import { together } from '../../parallel/index.js';
 import { hold, memoryStats, noGrad, resetPeak, type Holding } from '../../torch/index.js';
 import type {
-  CheckpointEvent,
   EndEvent,
   EndReason,
   ProbesEvent,
@@ -27,18 +27,16 @@ import {
   type PartChanges,
   trainsWith,
 } from '../checkpoint/frozen-parts.js';
-import { Background } from '../checkpoint/background.js';
-import { copyParts } from '../checkpoint/copy-parts.js';
-import { pruneCheckpoints, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoints.js';
+import type { Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
-import type { RunFolder } from '../run/run-folder.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
-import { readTrainerState, stateParts, writeTrainerState } from '../checkpoint/trainer-state.js';
+import { readTrainerState, stateParts } from '../checkpoint/trainer-state.js';
 import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
 import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run-plan.js';
 import { describeShares } from '../prepare/shard-model.js';
 import { makeUpdateSetup, type UpdateSetupParts } from '../prepare/run-setup.js';
+import { Saving, type RunPlace } from './saving.js';
 import { Tally } from './tally.js';
 import { EarlyStopping, validationLoss } from './validation.js';
 import { Agreement } from './agreement.js';
@@ -51,11 +49,17 @@ export type TrainingData = Pick<
 
 export type Question = Recipe['probes']['questions'][number];
 
-/** Answers a question with the model as it is now. */
-export type Answer = (
-  question: Question,
-  options: { maxNewTokens: number; signal?: AbortSignal | undefined },
-) => Promise<string>;
+/** Answers a question with the model as it is now; all ranks answer it together. */
+export type Answer = (question: Question, options: AnswerOptions) => Promise<string>;
+
+export interface AnswerOptions {
+  readonly maxNewTokens: number;
+  readonly signal: AbortSignal | undefined;
+  /** Brings the parameters, which may be shared out. */
+  readonly residency: Residency;
+  /** What the ranks do each for themselves they do in here. */
+  readonly agree: Agree;
+}
 
 export interface TrainerParts extends UpdateSetupParts {
   readonly batching: EffectiveBatch;
@@ -67,9 +71,6 @@ export interface TrainerParts extends UpdateSetupParts {
   /** Kinds of warnings about records that are told before the first update. */
   readonly told?: readonly DataWarning[] | undefined;
 }
-
-/** Where checkpoints go, and who is told how the run stands. */
-export type RunPlace = Pick<RunFolder, 'path' | 'checkpoints' | 'setState'>;
 
 export interface RunOptions {
   /** Raised once: finish the update, save, end. */
@@ -96,17 +97,15 @@ export class Trainer {
   private pending: Pending | null = null;
   private mark = 0;
   private readonly tally: Tally;
-  private saved: { readonly update: number; readonly path: string } | null = null;
-  private readonly saving = new Background<CheckpointEvent>();
+  private readonly saving: Saving;
   private stopEarly = false;
   /** Nothing is half done, neither an update nor a checkpoint. */
   private steady = true;
-  private readonly peers: Peers;
 
   constructor(private readonly parts: TrainerParts) {
     const { validation, precision } = parts.recipe;
     this.plan = parts.plan;
-    this.peers = parts.ranks.beside('checkpoints');
+    this.saving = new Saving(parts);
     this.tally = new Tally(parts.told);
     this.setup = makeUpdateSetup(parts);
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
@@ -121,18 +120,8 @@ export class Trainer {
   }
 
   /** Bytes of one checkpoint, of all ranks; every rank asks. */
-  async checkpointBytes(): Promise<number> {
-    const own = this.savedParts()
-      .flat()
-      .reduce((sum, { tensor, writes }) => sum + (writes ? tensor.bytes : 0), 0);
-    const all = await this.peers.gather('bytes of a checkpoint', own);
-    return all.reduce((sum, each) => sum + each, 0);
-  }
-
-  /** This rank's parts of the weights, and of the optimizer's state. */
-  private savedParts(): [TensorPart[], TensorPart[]] {
-    const { store } = this.setup;
-    return [this.parts.weights.partsOf(store.weights()), stateParts(this.setup, this.peers)];
+  checkpointBytes(): Promise<number> {
+    return this.saving.bytes(this.setup);
   }
 
   /**
@@ -143,15 +132,16 @@ export class Trainer {
    */
   async resume({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
     const { model, trainable, weights } = this.parts;
+    const { peers } = this.saving;
     let changed!: PartChanges;
     // What may fail on one rank alone comes before what all of them read together.
-    await together(this.peers, 'weights of the checkpoint', async () => {
+    await together(peers, 'weights of the checkpoint', async () => {
       changed = await partChanges(model, path, trainable.parameters.keys());
       await weights.read(path, this.setup.store.weights(), changed);
       this.setup.store.weightsRead();
     });
-    const state = stateParts(this.setup, this.peers);
-    const counters = await readTrainerState(path, state, this.peers, {
+    const state = stateParts(this.setup, peers);
+    const counters = await readTrainerState(path, state, peers, {
       isFrozen: (name) => changed.frozen.has(trainsWith(model, name)!),
       isThawed: (name) => changed.thawed.has(trainsWith(model, name)!),
     });
@@ -160,7 +150,7 @@ export class Trainer {
     this.cursor = cursor;
     this.tally.restore(counters);
     this.stopping.restore(counters.validation);
-    this.saved = { update, path };
+    this.saving.saved = { update, path };
     this.updates(0); // refuses the place in other data now, before the run changes
     const standing = { update, place: cursor as Place, before };
     this.plan = planRest(this.parts.plan, standing, this.parts.data);
@@ -357,30 +347,19 @@ export class Trainer {
 
   private async *probe(agreement: Agreement): AsyncGenerator<ProbesEvent, void> {
     const { signal } = agreement;
-    const { answer, recipe, ranks } = this.parts;
+    const { answer, recipe } = this.parts;
     const { questions, maxNewTokens } = recipe.probes;
+    const { store: residency } = this.setup;
+    const { agree } = agreement;
     if (answer === undefined || questions.length === 0) return;
     const answers = [];
     for (const question of questions) {
       await agreement.settle();
       signal?.throwIfAborted();
-      const ask = (): Promise<string> => answer(question, { maxNewTokens, signal });
-      const text = await this.withWhole(() => ranks.first('answer', ask));
+      const text = await answer(question, { maxNewTokens, signal, residency, agree });
       answers.push({ question: question.text, images: question.images, answer: text });
     }
     yield { type: 'probes', update: this.update, answers };
-  }
-
-  /** Something that needs all parameters in place at once; where ranks share them out, all of them call it. */
-  private async withWhole<T>(work: () => Promise<T>): Promise<T> {
-    const { store, model } = this.setup;
-    const segments = [...model.segments, model.head];
-    for (const segment of segments) await store.acquire(segment, 'forward');
-    try {
-      return await work();
-    } finally {
-      for (const segment of segments) await store.release(segment, 'backward');
-    }
   }
 
   /** Begins to write a checkpoint once the one before is there; in the background from copies, else until it is there itself. */
@@ -390,46 +369,12 @@ export class Trainer {
   ): AsyncGenerator<TrainEvent, void> {
     yield* this.committed();
     await this.setup.store.settle();
-    const save = this.saveOf(run);
-    const [model, optimizer] = this.savedParts().map((parts) =>
-      background ? copyParts(parts) : hold(() => parts),
-    ) as [Holding<TensorPart[]>, Holding<TensorPart[]>];
-    this.saving.begin(async () => {
-      try {
-        return await save(model.value, optimizer.value);
-      } finally {
-        model.dispose();
-        optimizer.dispose();
-      }
-    });
-    if (!background) yield* this.committed();
-  }
-
-  /** How the run is saved as it stands now, given its tensors. */
-  private saveOf(run: RunPlace) {
-    const { parts, peers, update, cursor, plan } = this;
-    const begun = performance.now();
+    const { setup, update, cursor, plan, tally } = this;
     const validation = this.stopping.state();
-    const counters = structuredClone({ update, plan, cursor, validation, ...this.tally.counters });
-    const validationLoss = this.tally.validationLoss(update);
-    return async (
-      model: readonly TensorPart[],
-      optimizer: readonly TensorPart[],
-    ): Promise<CheckpointEvent> => {
-      const { path, bytes } = await writeCheckpoint(run.checkpoints, {
-        ...{ update, validationLoss, peers },
-        write: async (folder) => {
-          await parts.weights.write(folder, model, peers);
-          await writeTrainerState(folder, optimizer, counters, peers);
-        },
-      });
-      if (parts.ranks.speaks) {
-        await pruneCheckpoints(run.checkpoints, { ...parts.recipe.checkpoints, update });
-        await run.setState('running', { updates: update, plannedUpdates: plan.planned });
-      }
-      const seconds = (performance.now() - begun) / 1000;
-      return { type: 'checkpoint', update, path, bytes, seconds };
-    };
+    const counters = { update, plan, cursor, validation, ...tally.counters };
+    const standing = { setup, counters, validationLoss: tally.validationLoss(update) };
+    this.saving.begin(run, standing, { copied: background });
+    if (!background) yield* this.committed();
   }
 
   /** Waits for the checkpoint that is being written, if one is, and tells of it. */
@@ -437,15 +382,13 @@ export class Trainer {
     this.steady = false;
     const event = await this.saving.take();
     this.steady = true;
-    if (event === undefined) return;
-    this.saved = event;
-    yield event;
+    if (event !== undefined) yield event;
   }
 
   /** A checkpoint of how the run ends, unless there is one. */
   private async *saveLast(place: RunPlace): AsyncGenerator<TrainEvent, void> {
     yield* this.committed();
-    if (this.update === 0 || this.saved?.update === this.update) return;
+    if (this.update === 0 || this.saving.saved?.update === this.update) return;
     // Nothing trains meanwhile that a copy would be for.
     yield* this.checkpoint(place, { background: false });
   }
@@ -469,7 +412,8 @@ export class Trainer {
   }
 
   private end({ path }: RunPlace, reason: EndReason, seconds: number): EndEvent {
-    const { update, tally, saved } = this;
+    const { update, tally } = this;
+    const { saved } = this.saving;
     return {
       ...{ type: 'end', reason, update, run: path, checkpoint: saved?.path ?? null, seconds },
       ...tally.end,

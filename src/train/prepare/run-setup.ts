@@ -1,10 +1,11 @@
 /** What stays the same for every update of a run, made of a recipe, a model and a device. */
 
-import type { Recipe } from '../../config/index.js';
+import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { AdamW, Gate, LossScale } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
+import { sliceType } from '../step/gradient-reducer.js';
 import { HostOptimizer } from '../step/host-optimizer.js';
 import { ShardedStore } from '../step/sharded-store.js';
 import { ShardedUpdateInBackward } from '../step/sharded-update-in-backward.js';
@@ -24,6 +25,7 @@ const FP16_POWER = -10;
 export interface UpdateSetupParts {
   readonly recipe: Recipe;
   readonly plan: RunPlan;
+  readonly batching: Pick<EffectiveBatch, 'accumulate'>;
   readonly device: ChosenDevice;
   readonly precision: ChosenPrecision;
   readonly model: SegmentedModel;
@@ -55,7 +57,7 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
 }
 
 function makeStore(
-  { recipe, device, precision, model, trainable, sharding }: UpdateSetupParts,
+  { recipe, batching, device, precision, model, trainable, sharding }: UpdateSetupParts,
   randomness: Randomness,
 ): ParameterStore {
   const { optimizer: settings, parallel } = recipe;
@@ -64,12 +66,15 @@ function makeStore(
   const gate = new Gate(device.device);
   if (sharding) {
     const { groups } = trainable;
-    const host =
-      parallel.offload === 'none' ? undefined : new HostOptimizer(sharding.model, groups, adamw);
-    const optimizer = host?.adamw ?? new AdamW(sharding.model.groupsOf(groups), adamw);
-    const parts = { optimizer, host, gate, randomness };
     const { zero: stage, reshardAfterForward } = parallel;
     const reduction = reductionOf(parallel.reduction, precision);
+    const gradients = sliceType({ reduction, eachMicroBatch: stage >= 2 }, batching.accumulate);
+    const host =
+      parallel.offload === 'none'
+        ? undefined
+        : new HostOptimizer(sharding.model, groups, { betas, eps, gradients });
+    const optimizer = host?.adamw ?? new AdamW(sharding.model.groupsOf(groups), adamw);
+    const parts = { optimizer, host, gate, randomness };
     const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
     return settings.updateInBackward
       ? new ShardedUpdateInBackward(shared)

@@ -100,5 +100,5 @@ export function describeShares(
   const there = `${who} holds ${list(device) || 'nothing that lasts'}`;
   if (offload === 'none') return there;
   const moved = formatBytes(host.gradients);
-  return `${there}; in host memory ${list(host)}: an update copies ${moved} of gradients there, and the CPU reads and writes about 38 bytes a parameter`;
+  return `${there}; in host memory ${list(host)}: an update copies ${moved} of gradients there, and the CPU reads and writes about 30 bytes a parameter`;
 }

@@ -20,17 +20,27 @@ export type HeldRun = Pick<
   readonly folder: RunFolder | null;
 };
 
+export interface HoldOptions {
+  /** Whether `open` makes the folder, which then goes again where a rank does not see it. @default false */
+  readonly makes?: boolean;
+}
+
 /**
  * @param open how the first rank takes hold of the folder
  * @throws what `open` throws, on all ranks; EnvironmentError `E_RUN_UNSEEN` where a rank does not see the folder
  */
-export async function holdRun(ranks: Ranks, open: () => Promise<RunFolder>): Promise<HeldRun> {
+export async function holdRun(
+  ranks: Ranks,
+  open: () => Promise<RunFolder>,
+  { makes = false }: HoldOptions = {},
+): Promise<HeldRun> {
   let folder: RunFolder | undefined;
   const path = await ranks.first('run folder', async () => (folder = await open()).path);
   try {
     await requireSeen(ranks, path);
   } catch (error) {
     folder?.close();
+    if (folder !== undefined && makes) await rm(path, { recursive: true, force: true });
     throw error;
   }
   return folder === undefined ? seenRun(path) : held(folder);

@@ -3,17 +3,18 @@
  * what all of them have told, so that it is the same everywhere. A process alone has nobody to ask.
  */
 
-import { UsageError } from '../../base/errors.js';
+import { isDeepStrictEqual } from 'node:util';
+import { EnvironmentError, UsageError } from '../../base/errors.js';
 import {
   ALONE,
   isCommon,
   makeCommon,
   onFirst,
   peersOf,
-  placeFromEnvironment,
   rendezvous,
   type HeartbeatOptions,
   type Peers,
+  type RankPlace,
   type World,
 } from '../../parallel/index.js';
 import { torchFacts } from '../../torch/index.js';
@@ -55,13 +56,14 @@ export class Ranks implements Peers {
     return onFirst(this, label, step);
   }
 
-  /** All ranks must have been given the same. @throws UsageError `E_RANKS_DIFFER` */
-  async requireSame(what: string, own: string): Promise<void> {
+  /** All ranks must have been given the same, plain data. @throws UsageError `E_RANKS_DIFFER` that names the first difference */
+  async requireSame(what: string, own: unknown): Promise<void> {
     const told = await this.gather(what, own);
-    const other = told.findIndex((each) => each !== told[0]);
+    const other = told.findIndex((each) => !isDeepStrictEqual(each, told[0]));
     if (other < 0) return;
+    const where = firstDifference(told[0], told[other]);
     throw makeCommon(
-      new UsageError(`Rank ${other} has another ${what} than rank 0.`, {
+      new UsageError(`Rank ${other} has another ${what} than rank 0: ${where} differs.`, {
         code: 'E_RANKS_DIFFER',
         hint: 'Start all ranks with the same command, on the same files.',
       }),
@@ -79,18 +81,30 @@ export class Ranks implements Peers {
   }
 }
 
+/** Where two values that differ do so first, as a path of keys. */
+function firstDifference(a: unknown, b: unknown, path = ''): string {
+  const isPair = typeof a === 'object' && a !== null && typeof b === 'object' && b !== null;
+  if (!isPair) return path;
+  const [x, y] = [a, b] as Record<string, unknown>[] as [
+    Record<string, unknown>,
+    Record<string, unknown>,
+  ];
+  const key = Object.keys({ ...x, ...y }).find((each) => !isDeepStrictEqual(x[each], y[each]))!;
+  return firstDifference(x[key], y[key], path === '' ? key : `${path}.${key}`);
+}
+
 export interface JoinOptions {
+  /** Of the recipe. */
+  readonly device: string;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Meets the other ranks of this job, where the environment variables say that there are some.
+ * Meets the other ranks of this job, where there are some.
  *
- * @param device of the recipe
  * @throws UsageError `E_DEVICE` for a device by its number; those of `rendezvous`
  */
-export async function joinRanks(device: string, { signal }: JoinOptions = {}): Promise<Ranks> {
-  const place = placeFromEnvironment();
+export async function joinRanks(place: RankPlace, { device, signal }: JoinOptions): Promise<Ranks> {
   if (place.worldSize === 1) return new Ranks();
   refuseOneGpu(device, place.worldSize);
   const onGpu =
@@ -113,10 +127,13 @@ export function rankPatience(): Required<HeartbeatOptions> {
   const text = process.env[PATIENCE_VARIABLE] || '15';
   const seconds = Number(text);
   if (!(seconds >= 1 && seconds <= 3600)) {
-    throw new UsageError(`${PATIENCE_VARIABLE}='${text}' is no number of seconds from 1 to 3600.`, {
-      code: 'E_RANKS',
-      hint: 'Unset it for 15 s.',
-    });
+    throw new EnvironmentError(
+      `${PATIENCE_VARIABLE}='${text}' is no number of seconds from 1 to 3600.`,
+      {
+        code: 'E_RANKS',
+        hint: 'Unset it for 15 s.',
+      },
+    );
   }
   const timeout = 1000 * seconds;
   return { interval: timeout / 15, timeout, grace: timeout };

@@ -59,6 +59,14 @@ interface Running {
   work: Work;
 }
 
+/** Type of the slices that come of so many micro-batches: those of several are summed in fp32. */
+export function sliceType(
+  { reduction, eachMicroBatch }: Pick<ReducerOptions, 'reduction' | 'eachMicroBatch'>,
+  microBatches: number,
+): DType {
+  return eachMicroBatch && microBatches > 1 ? 'float32' : reduction;
+}
+
 export class GradientReducer {
   private readonly sums = new Map<ShardUnit, Sums>();
   private running: Running[] = [];

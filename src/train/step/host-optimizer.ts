@@ -1,6 +1,6 @@
 /**
- * An optimizer in host memory: fp32 masters and moments of this rank's slices, updated by libtorch's fused AdamW on the CPU, on a thread
- * beside JavaScript's.
+ * An optimizer in host memory: fp32 masters and moments of this rank's slices, updated on the CPU in one pass over that memory, on a
+ * thread beside JavaScript's.
  *
  * Gradients are copied out while the backward goes on. Once the factor and the flag have come to the host, buffers are updated one after
  * another and copied back, while the next forward begins: each of its segments waits for its own buffers alone.
@@ -14,6 +14,7 @@ import {
   noGrad,
   Stream,
   tensor,
+  type DType,
   type Tensor,
 } from '../../torch/index.js';
 import { after, streamsOf } from './host-copy.js';
@@ -21,19 +22,21 @@ import { LateNumbers } from './late-numbers.js';
 import type { GatedUpdate } from './optimizing-store.js';
 import type { ShardedModel, ShardUnit } from './sharded-model.js';
 
-/** What lies in host memory for one buffer: each (S). */
+/** What lies in host memory for one buffer beside the optimizer's states: each (S). */
 interface Share {
-  /** fp32 */
-  readonly master: Tensor;
-  /** fp32 */
+  /** What AdamW updates, in the type of the parameters: the slice where that lies here, else what is copied to it. */
+  readonly weights: Tensor;
   readonly gradient: Tensor;
-  /** In the type of the parameters: the slice where that lies here, the master where the type is the same. */
-  readonly rounded: Tensor;
-  /** The parts of `master` and `gradient`, by parameter. */
-  readonly masters: ReadonlyMap<string, Tensor>;
+  /** The parts of `weights` and `gradient`, by parameter. */
+  readonly parameters: ReadonlyMap<string, Tensor>;
   readonly gradients: ReadonlyMap<string, Tensor>;
   /** The gradient has come. */
   readonly came: DeviceEvent;
+}
+
+export interface HostOptimizerOptions extends Omit<AdamWOptions, 'master' | 'states'> {
+  /** Type in which gradients lie here: that of the slices that come. @default 'float32' */
+  readonly gradients?: DType;
 }
 
 interface Factor {
@@ -42,19 +45,21 @@ interface Factor {
 }
 
 export class HostOptimizer {
-  /** Over the masters. */
   readonly adamw: AdamW;
   private readonly shares = new Map<ShardUnit, Share>();
   private readonly updates = new Map<ShardUnit, Promise<void>>();
   /** The latest of them. */
   private last: Promise<void> = Promise.resolve();
 
-  /** @param settings masters and moments are fp32 whatever they say */
-  constructor(model: ShardedModel, groups: readonly ParameterGroup[], settings: AdamWOptions) {
-    for (const unit of model.trained) this.shares.set(unit, shareOf(unit));
-    const masters = new Map([...this.shares.values()].flatMap((share) => [...share.masters]));
+  constructor(
+    model: ShardedModel,
+    groups: readonly ParameterGroup[],
+    { gradients = 'float32', ...settings }: HostOptimizerOptions,
+  ) {
+    for (const unit of model.trained) this.shares.set(unit, shareOf(unit, gradients));
+    const own = new Map([...this.shares.values()].flatMap((share) => [...share.parameters]));
     const fp32 = { master: 'float32', states: 'float32' } as const;
-    this.adamw = new AdamW(model.groupsOf(groups, masters), { ...settings, ...fp32 });
+    this.adamw = new AdamW(model.groupsOf(groups, own), { ...settings, ...fp32 });
   }
 
   /** Begins to copy a buffer's gradient (S) out; it may be freed right after. */
@@ -94,43 +99,31 @@ export class HostOptimizer {
 
   private async updateOne(unit: ShardUnit, scheduleFactor: number, factor: Factor): Promise<void> {
     if (factor.foundInf) return;
-    const { master, gradients, rounded, came } = this.shares.get(unit)!;
+    const { gradients, weights, came } = this.shares.get(unit)!;
     const { slice, whole } = unit.buffer;
     await came.passed();
-    const divisor = tensor(factor.divisor).keep();
-    await inBackground(() => {
-      this.adamw.update({ gradients, scheduleFactor, divisor, foundInf: null });
-      if (rounded !== master) noGrad(() => rounded.copy_(master));
-    });
-    divisor.dispose();
-    if (slice === rounded) return;
+    using divisor = tensor(factor.divisor).keep();
+    await inBackground(() =>
+      this.adamw.update({ gradients, scheduleFactor, divisor, foundInf: null }),
+    );
+    if (slice === weights) return;
     const { back } = streamsOf(whole.device);
-    after(back, () => noGrad(() => slice.copy_(rounded, true)));
+    after(back, () => noGrad(() => slice.copy_(weights, true)));
     using returned = new DeviceEvent(whole.device).record(back);
     Stream.current(whole.device).wait(returned);
   }
 
   /** Masters are those of the slices again. */
   weightsRead(): void {
-    for (const [{ buffer }, { master }] of this.shares) {
-      if (master !== buffer.slice) noGrad(() => master.copy_(buffer.slice));
+    for (const [{ buffer }, { weights }] of this.shares) {
+      if (weights !== buffer.slice) noGrad(() => weights.copy_(buffer.slice));
     }
+    this.adamw.parametersRead();
   }
 
-  /** What a checkpoint must hold of the masters where they are not the parameters themselves, by name of the parameter. */
-  masters(): Map<string, Tensor> {
-    const rounded = [...this.shares.values()].filter((share) => share.rounded !== share.master);
-    return new Map(rounded.flatMap(({ masters }) => [...masters]));
-  }
-
-  /** Bytes in host memory of masters, and of copies on their way to the device. */
-  get masterBytes(): number {
-    return this.sum(({ buffer: { slice } }, { master, rounded }) => {
-      return [...new Set([master, rounded])].reduce(
-        (sum, each) => sum + (each === slice ? 0 : each.bytes),
-        0,
-      );
-    });
+  /** Bytes in host memory of what is copied to slices on the device; in fp32 these are the masters. */
+  get copyBytes(): number {
+    return this.sum(({ buffer }, { weights }) => (weights === buffer.slice ? 0 : weights.bytes));
   }
 
   /** Bytes in host memory of gradients. */
@@ -145,29 +138,25 @@ export class HostOptimizer {
   /** Frees all but the optimizer's states. */
   dispose(): void {
     for (const [{ buffer }, share] of this.shares) {
-      const { master, gradient, rounded, masters, gradients, came } = share;
-      for (const piece of [...masters.values(), ...gradients.values()]) piece.dispose();
-      const own = new Set([master, gradient, rounded]);
-      own.delete(buffer.slice);
-      for (const each of own) each.dispose();
+      const { weights, gradient, parameters, gradients, came } = share;
+      for (const piece of [...parameters.values(), ...gradients.values()]) piece.dispose();
+      if (weights !== buffer.slice) weights.dispose();
+      gradient.dispose();
       came.dispose();
     }
     this.shares.clear();
   }
 }
 
-function shareOf({ buffer }: ShardUnit): Share {
+function shareOf({ buffer }: ShardUnit, gradientType: DType): Share {
   const { slice, whole, host } = buffer;
   return noGrad(() => {
-    const onHost = (dtype: 'float32' | typeof whole.dtype): Tensor =>
-      emptyOnHost(slice.shape, dtype, whole.device).keep();
-    const single = whole.dtype === 'float32';
-    const master = host && single ? slice : onHost('float32').copy_(slice);
-    const rounded = host ? slice : single ? master : onHost(whole.dtype);
-    const gradient = onHost('float32');
-    const [masters, gradients] = [master, gradient].map((each) => buffer.piecesIn(each));
-    for (const piece of [...masters!.values(), ...gradients!.values()]) piece.keep();
+    const onHost = (dtype: DType): Tensor => emptyOnHost(slice.shape, dtype, whole.device).keep();
+    const weights = host ? slice : onHost(whole.dtype).copy_(slice);
+    const gradient = onHost(gradientType);
+    const [parameters, gradients] = [weights, gradient].map((each) => buffer.piecesIn(each));
+    for (const piece of [...parameters!.values(), ...gradients!.values()]) piece.keep();
     const came = new DeviceEvent(whole.device);
-    return { master, gradient, rounded, masters: masters!, gradients: gradients!, came };
+    return { weights, gradient, parameters: parameters!, gradients: gradients!, came };
   });
 }

@@ -1,10 +1,12 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { generate } from '../../generate/index.js';
 import {
   finish,
   drive,
   makeBatch,
   type Batch,
   type Llava,
+  type Residency,
   type SegmentBase,
 } from '../../models/index.js';
 import { AdamW, Gate, schedule } from '../../optim/index.js';
@@ -60,6 +62,7 @@ interface Chosen {
   shardOver?: number;
   master?: DType;
   offload?: Offload;
+  reduction?: DType;
   updateInBackward?: boolean;
 }
 
@@ -89,15 +92,16 @@ async function rank(
   const parameters = new Map([...model.namedParameters()].filter(([, p]) => p.requiresGrad));
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
   const ranks = await openRankGroups(world, { stage, shardOver });
-  const { master, offload = 'none', updateInBackward = false } = more;
+  const { master, offload = 'none', reduction = 'float32', updateInBackward = false } = more;
   const sharded = new ShardedModel(model, ranks.shards, { stage, master, offload });
-  const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, { eps: 1e-2 });
+  const settings = { eps: 1e-2, gradients: reduction };
+  const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, settings);
   const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), { eps: 1e-2 });
   const randomness = new Randomness(1);
   const gate = new Gate(device);
   const parts = { model: sharded, groups: ranks, stage, optimizer, gate, randomness, host };
   const Strategy = updateInBackward ? ShardedUpdateInBackward : ShardedStore;
-  const store = new Strategy({ ...parts, reshardAfterForward });
+  const store = new Strategy({ ...parts, reduction, reshardAfterForward });
   open.push(model, store);
   const setup: UpdateSetup = {
     ...{ model, store, randomness, device },
@@ -308,9 +312,9 @@ describe('bytes on one rank, against theory', () => {
   );
 
   test.each([
-    ['optimizer', 2, 0],
-    ['parameters', 0, 2],
-  ] as const)('with the %s in host memory', async (offload, onDevice, onHost) => {
+    ['optimizer', 'float32', 2, 0],
+    ['parameters', 'bfloat16', 0, 2],
+  ] as const)('with the %s in host memory', async (offload, reduction, onDevice, onHost) => {
     const given = {
       stage: 3,
       ranks: 2,
@@ -318,11 +322,12 @@ describe('bytes on one rank, against theory', () => {
       dtype: 'bfloat16',
       wide: true,
     } as const;
-    const { sharded, store } = await ghostRank({ ...given, offload });
+    const { sharded, store } = await ghostRank({ ...given, offload, reduction });
     const psi = trainedElements(sharded) / 2;
     const { device, host } = store.bytes(1);
     // Beside masters and moments, the copy in bf16 on its way to a slice on the device.
-    const expected = [onDevice, 0, 0, onHost, 4, offload === 'optimizer' ? 14 : 12];
+    const gradients = reduction === 'float32' ? 4 : 2;
+    const expected = [onDevice, 0, 0, onHost, gradients, offload === 'optimizer' ? 14 : 12];
     const counts = [device, host].flatMap((each) => [each.weights, each.gradients, each.optimizer]);
     counts.forEach((bytes, i) => {
       expect(Math.abs(bytes - expected[i]! * psi)).toBeLessThanOrEqual(0.03 * expected[i]! * psi);
@@ -446,6 +451,39 @@ test.each([0, 1, 2, 3] as const)(
   },
 );
 
+test.each([
+  { stage: 1 },
+  { stage: 3 },
+  { stage: 3, reshardAfterForward: false },
+  { stage: 3, offload: 'parameters' },
+] as const)('a model of %o answers, also after an update, and nothing stays', async (chosen) => {
+  const [plain, shared] = [tinyLlava({ tied: true }), tinyLlava({ tied: true })];
+  for (const model of [plain, shared]) {
+    for (const parameter of model.parameters()) parameter.requiresGrad_();
+  }
+  const { setup, sharded } = await rank(shared, await aloneWorld(), 'cpu', chosen);
+  const parts = single(plain);
+  const prompts = [samples[0]!, samples[2]!];
+  const answers = async (model: Llava, residency?: Residency): Promise<string[]> => {
+    const tokens = [];
+    for await (const { prompt, token } of generate(model, prompts, { residency, maxNewTokens: 9 }))
+      tokens.push(`${prompt}: ${token}`);
+    return tokens;
+  };
+  const gathered = (): number =>
+    sharded.units
+      .filter(({ buffer }) => !buffer.resident)
+      .reduce((sum, { buffer }) => sum + buffer.whole.storageBytes, 0);
+  for (let update = 0; update < 2; update++) {
+    const before = liveTensors();
+    expect(await answers(shared, setup.store)).toEqual(await answers(plain));
+    expect(liveTensors()).toBeLessThanOrEqual(before);
+    expect(gathered()).toBe(0);
+    finish(runUpdate(parts, update, [tinyBatch()])).numbers.dispose();
+    (await drive(runUpdate(setup, update, [tinyBatch()]))).numbers.dispose();
+  }
+});
+
 test('in bf16 the masters of stage 3 are its slices: the same numbers and state as with parameters beside masters', async () => {
   const world = await aloneWorld();
   const runs = await Promise.all(
@@ -507,14 +545,19 @@ const OFFLOADS = ([0, 1, 2, 3] as const)
 test.each(OFFLOADS)(
   'stage %i with the %s in host memory is the same training (in the backward: %s), and leaks nothing',
   async (stage, offload, updateInBackward) => {
-    for (const dtype of ['float32', 'bfloat16'] as const) {
+    for (const [dtype, reduction] of [
+      ['float32', 'float32'],
+      ['bfloat16', 'float32'],
+      ['bfloat16', 'bfloat16'],
+    ] as const) {
       const world = await aloneWorld();
+      const given = { reduction, updateInBackward };
       const [near, far] = [tinyLlava({ tied: true, dtype }), tinyLlava({ tied: true, dtype })];
       for (const parameter of [near, far].flatMap((model) => model.parameters())) {
         parameter.requiresGrad_();
       }
-      const { setup: a } = await rank(near, world, 'cpu', { stage: 1, updateInBackward });
-      const { setup: b } = await rank(far, world, 'cpu', { stage, offload, updateInBackward });
+      const { setup: a } = await rank(near, world, 'cpu', { stage: 1, ...given });
+      const { setup: b } = await rank(far, world, 'cpu', { stage, offload, ...given });
       for (const update of [0, 1, 2]) {
         const batch = update === 1 ? tinyTextBatch() : tinyBatch(update);
         const expected = (await drive(runUpdate(a, update, [batch]))).numbers.read();

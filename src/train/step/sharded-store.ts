@@ -197,12 +197,12 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
   /** Bytes on this rank for a number of micro-batches, beside what is gathered or on its way. */
   bytes(microBatches: number): StoreBytes {
     const { model, host, optimizer } = this.options;
-    const moments = [...optimizer.state().values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    const states = [...optimizer.state().values()].reduce((sum, { bytes }) => sum + bytes, 0);
     const gradients = this.keepsGradients ? this.reducer.bytes(microBatches) : 0;
     const onHost = model.units.some(({ buffer }) => buffer.host);
     const weights = { weights: onHost ? 0 : model.bytes };
     if (host === undefined) {
-      const device = { ...weights, gradients, optimizer: moments + model.masterBytes };
+      const device = { ...weights, gradients, optimizer: states + model.masterBytes };
       return { device, host: { weights: 0, gradients: 0, optimizer: 0 } };
     }
     return {
@@ -210,7 +210,7 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
       host: {
         weights: onHost ? model.bytes : 0,
         gradients: host.gradientBytes,
-        optimizer: moments + host.masterBytes,
+        optimizer: states + host.copyBytes,
       },
     };
   }
@@ -231,10 +231,9 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
   }
 
   override state(): readonly TensorPart[] {
-    const { model, groups, host, optimizer } = this.options;
-    const masters = [...(host ?? model).masters()];
+    const { model, groups, optimizer } = this.options;
     const state = new Map([
-      ...masters.map(([name, piece]) => [`${name}.master`, piece] as const),
+      ...[...model.masters()].map(([name, piece]) => [`${name}.master`, piece] as const),
       ...optimizer.state(),
     ]);
     return model.partsOfState(state, groups);
