@@ -10,6 +10,7 @@ import {
   arange,
   cat,
   empty,
+  grad,
   ones,
   randn,
   rotaryBackward,
@@ -124,6 +125,23 @@ function blockRows(): Row[] {
   ];
 }
 
+/** Losses and the gradient of a chunk of logits. */
+function headRow(): Row {
+  const logits = randn([rows / 4, 32_064], { device }).to('bfloat16');
+  const targets = arange(0, rows / 4, 1, { dtype: 'int64', device });
+  const factor = ones([], { device });
+  return {
+    name: 'cross entropy and its gradient',
+    bytes: 3 * logits.bytes,
+    own: time(() => logits.crossEntropy_(targets, factor)),
+    libtorch: time(() => {
+      const leaf = logits.detach().requiresGrad_();
+      const losses = leaf.to('float32').crossEntropyLoss(targets, null, 0);
+      grad([losses], [leaf], [factor.expand(losses.shape)]);
+    }),
+  };
+}
+
 const KEY = [1, 2] as const;
 const results = scope(() => {
   const places = arange(0, rows, 1, { dtype: 'int64', device });
@@ -147,7 +165,7 @@ const results = scope(() => {
     own: time(() => target.roundStochastic_(source, KEY)),
     libtorch: time(() => target.copy_(source)),
   };
-  return [...dropouts, rounding, ...blockRows()];
+  return [...dropouts, rounding, ...blockRows(), headRow()];
 });
 
 if (values.json) {

@@ -108,7 +108,7 @@ Tensor rotaryBackwardCuda(const Tensor& q, const Tensor& k, const Tensor& v, con
   const void *cosines = c.const_data_ptr(), *sines = s.const_data_ptr();
   void* to = together.mutable_data_ptr();
   const int64_t packs = wide ? half * q.element_size() / 16 : half;
-  kernel.launch(positions * (queries + 2 * keys) * packs,
+  kernel.launch((positions + 31) / 32 * 32 * (queries + 2 * keys) * packs,
                 {&fromQ, &fromK, &fromV, &cosines, &sines, &to, &positions, &queries, &keys, &half, &wide});
   return together;
 }

@@ -117,7 +117,7 @@ export interface SegmentGradient {
 }
 
 export interface HeadOptions {
-  /** Rows of logits that are held at once. @default 1024 */
+  /** Rows of logits that are held at once. @default 2048 */
   chunk?: number;
   /** What to differentiate; without it only losses are computed. */
   gradient?: CrossEntropyGradient;

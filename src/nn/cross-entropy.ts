@@ -1,6 +1,6 @@
 /**
  * Cross entropy of a language model's head over the supervised positions, in chunks: the logits of all positions, as wide as
- * the vocabulary, are never held at once, neither forward nor backward.
+ * the vocabulary, are never held at once, neither forward nor backward, and their gradient takes the place of theirs.
  *
  * Each chunk is a graph of its own, walked backward as soon as its losses are known. So the function returns gradients beside
  * the losses, and a training step continues from the gradient of the hidden states.
@@ -8,11 +8,8 @@
 import { UsageError } from '../base/errors.js';
 import { type DType, empty, enableGrad, grad, noGrad, scope, type Tensor } from '../torch/index.js';
 
-/** The reduction code of `cross_entropy_loss` for a loss per row. */
-const NO_REDUCTION = 0;
-
 export interface CrossEntropyOptions {
-  /** Rows of logits that are held at once. @default 1024 */
+  /** Rows of logits that are held at once. @default 2048 */
   chunk?: number;
   /** What to differentiate; without it only losses are computed. */
   gradient?: CrossEntropyGradient;
@@ -39,7 +36,7 @@ export interface CrossEntropyResult {
 /**
  * `losses[n] = logsumexp(z) - z[targets[n]]` with the logits `z = head(hidden[n])`, in fp32.
  *
- * @param head rows of hidden states (n, C) -> logits (n, V)
+ * @param head rows of hidden states (n, C) -> logits (n, V), which are overwritten
  * @param hidden states of the supervised positions only (N, C); N may be 0
  * @param targets the token that each position should predict (N), int64
  * @throws UsageError `E_ARGUMENT` for a chunk that is no number of rows
@@ -48,7 +45,7 @@ export function chunkedCrossEntropy(
   head: (hidden: Tensor) => Tensor,
   hidden: Tensor,
   targets: Tensor,
-  { chunk = 1024, gradient }: CrossEntropyOptions = {},
+  { chunk = 2048, gradient }: CrossEntropyOptions = {},
 ): CrossEntropyResult {
   if (!Number.isInteger(chunk) || chunk < 1) {
     throw new UsageError(`chunkedCrossEntropy(): ${chunk} is no number of rows`, {
@@ -68,12 +65,14 @@ export function chunkedCrossEntropy(
       sums = scope(() => {
         const part = rows(states).requiresGrad_(hiddenGradient !== null);
         const inputs = hiddenGradient === null ? parameters : [part, ...parameters];
-        // In a scope of its own: of the logits only what the graph saved lives on.
-        const forward = () => scope(() => tokenLosses(head(part), rows(targets)));
-        const partLosses = inputs.length === 0 ? noGrad(forward) : enableGrad(forward);
-        rows(losses).copy_(partLosses.detach());
-        if (gradient === undefined || inputs.length === 0) return sums;
-        const gradients = grad([partLosses], inputs, [gradient.factor.expand(partLosses.shape)]);
+        const differentiates = gradient !== undefined && inputs.length > 0;
+        const logits = differentiates ? enableGrad(() => head(part)) : noGrad(() => head(part));
+        // What the logits held is their gradient from here on.
+        const upstream = logits.detach();
+        const factor = differentiates ? gradient.factor : null;
+        rows(losses).copy_(upstream.crossEntropy_(rows(targets), factor));
+        if (!differentiates) return sums;
+        const gradients = grad([logits], inputs, [upstream]);
         if (hiddenGradient !== null) rows(hiddenGradient).copy_(gradients.shift()!);
         return sums.map((sum, i) => added(sum, gradients[i]!));
       });
@@ -81,11 +80,6 @@ export function chunkedCrossEntropy(
     const parameterGradients = sums.map((sum, i) => sum?.to(parameters[i]!.dtype) ?? null);
     return { losses, hiddenGradient, parameterGradients };
   });
-}
-
-/** Cross entropy of each row of logits (n, V) with its target (n): (n), in fp32. */
-function tokenLosses(logits: Tensor, targets: Tensor): Tensor {
-  return logits.to(accurate(logits.dtype)).crossEntropyLoss(targets, undefined, NO_REDUCTION);
 }
 
 /** The dtype in which losses and sums over chunks are computed. */

@@ -130,6 +130,7 @@ const PATINA__ADD_RMS_NORM_ = declare('patina::add_rms_norm_', ['self:Tensor', '
 const PATINA__RMS_NORM_BACKWARD_ = declare('patina::rms_norm_backward_', ['self:Tensor', 'x:Tensor', 'weight:Tensor', 'rstd:Tensor', 'other:Tensor?'], true);
 const PATINA__ROTARY_ = declare('patina::rotary_', ['self:Tensor', 'cos:Tensor', 'sin:Tensor', 'heads:int'], true);
 const PATINA__ROTARY_BACKWARD = declare('patina::rotary_backward', ['q:Tensor', 'k:Tensor', 'v:Tensor', 'cos:Tensor', 'sin:Tensor']);
+const PATINA__CROSS_ENTROPY_ = declare('patina::cross_entropy_', ['self:Tensor', 'targets:Tensor', 'factor:Tensor?']);
 const PATINA__SWIGLU = declare('patina::swiglu', ['self:Tensor']);
 const PATINA__SWIGLU_BACKWARD_ = declare('patina::swiglu_backward_', ['self:Tensor', 'grad:Tensor']);
 const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
@@ -1042,6 +1043,18 @@ export abstract class TensorOperators {
     B[3] = numberArgument(heads);
     call(PATINA__ROTARY_);
     return this;
+  }
+
+  /**
+   * Losses of rows of logits; with a factor the logits become their gradient times it, in place.
+   *
+   * `patina::cross_entropy_(Tensor self, Tensor targets, Tensor? factor)`
+   */
+  crossEntropy_(targets: Tensor, factor: Tensor | null): Tensor {
+    B[0] = this.handle;
+    B[1] = targets?.handle;
+    B[2] = optionalHandle(factor);
+    return callTensor(PATINA__CROSS_ENTROPY_);
   }
 
   /**

@@ -158,6 +158,10 @@ const BY_HAND = [
     'patina::rotary_backward',
     'Gradients of queries and keys turned back, and of values, in one buffer.',
   ),
+  row(
+    'patina::cross_entropy_',
+    'Losses of rows of logits; with a factor the logits become their gradient times it, in place.',
+  ),
   row('patina::swiglu', 'silu(gate) * up, of gate and up side by side.'),
   row(
     'patina::swiglu_backward_',

@@ -241,6 +241,11 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
       make([3, 4]),
       make([3, 4]),
     ),
+  crossEntropy_: (make) => {
+    const logits = make([2, 6]);
+    const targets = make([2], 'int64');
+    return [logits.crossEntropy_(targets, make([])), logits];
+  },
   swiglu: (make) => make([2, 6]).swiglu(),
   swigluBackward_: (make) => {
     const [both, gradient] = [make([2, 6]), make([2, 3])];
@@ -322,6 +327,7 @@ export const CUDA_ONLY = new Set([
 /** Operators that autograd does not differentiate: backwards, and those whose caller writes their backward. */
 export const NO_DERIVATIVE = new Set([
   '_fusedRmsNormBackward',
+  'crossEntropy_',
   '_scaledDotProductFlashAttentionForCpuBackward',
   '_flashAttentionBackward',
   'cudnnAttentionBackward',

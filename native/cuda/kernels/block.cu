@@ -132,11 +132,19 @@ __device__ void rotary(Heads<T> x, const T* cos, const T* sin, long long positio
   turn<T, Compute, N>(own, own, cos + at.position * 2 * half, sin + at.position * 2 * half, half, at.pack, Compute(1));
 }
 
+// The same by tiles of 32 positions of one head: gradients of heads may lie head by head, where neighbouring heads are megabytes apart.
+__device__ inline Place placeInTile(long long heads, long long packs) {
+  constexpr long long TILE = 32;
+  const long long thread = static_cast<long long>(blockIdx.x) * BLOCK + threadIdx.x;
+  const long long row = quotient(thread, packs), ofHead = row / TILE, tile = quotient(ofHead, heads);
+  return {tile * TILE + row % TILE, ofHead - tile * heads, thread - row * packs};
+}
+
 template <typename T, typename Compute, int N>
 __device__ void rotaryBackward(Heads<const T> q, Heads<const T> k, Heads<const T> v, const T* cos, const T* sin, T* to, long long positions,
                                long long queries, long long keys, long long half) {
   const long long heads = queries + 2 * keys;
-  const Place at = placeOf(heads, half / N);
+  const Place at = placeInTile(heads, half / N);
   if (at.position >= positions) return;
   T* own = to + (at.position * heads + at.head) * 2 * half;
   const auto of = [&](const Heads<const T>& x, long long first) { return x.data + at.position * x.position + (at.head - first) * x.head; };
