@@ -6,6 +6,7 @@
 // sizes alone; a target that is no column gives NaN there, and an error on the CPU.
 #include "cuda_kernels.h"
 
+#include <ATen/ops/_log_softmax.h>
 #include <ATen/ops/_log_softmax_backward_data.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
@@ -29,11 +30,14 @@ void check(const Tensor& logits, const Tensor& targets, const optional<Tensor>& 
 
 Tensor crossEntropy(Tensor& logits, const Tensor& targets, const optional<Tensor>& factor) {
   check(logits, targets, factor);
-  const Tensor logProbabilities = logits.to(computeTypeOf(logits)).log_softmax(1);
-  const Tensor losses = logProbabilities.gather(1, targets.unsqueeze(1)).squeeze(1).neg();
+  // Wide tensors are written over what is no longer read: fresh memory costs more than the arithmetic.
+  Tensor logProbabilities = logits.to(computeTypeOf(logits), false, true);
+  at::_log_softmax_out(logProbabilities, logProbabilities, 1, false);
+  const Tensor columns = targets.unsqueeze(1), losses = logProbabilities.gather(1, columns).squeeze(1).neg();
   if (factor) {
-    const Tensor upstream = at::zeros_like(logProbabilities).scatter_(1, targets.unsqueeze(1), factor->neg().expand({logits.size(0), 1}));
-    logits.copy_(at::_log_softmax_backward_data(upstream, logProbabilities, 1, logProbabilities.scalar_type()));
+    Tensor gradient = at::zeros_like(logProbabilities).scatter_(1, columns, factor->neg().expand({logits.size(0), 1}));
+    at::_log_softmax_backward_data_out(gradient, gradient, logProbabilities, 1, gradient.scalar_type());
+    logits.copy_(gradient);
   }
   return losses;
 }
