@@ -1,6 +1,6 @@
 // AdamW on the CPU in one pass over memory: reads a gradient in its own type, updates fp32 weights and moments, and writes the weights
 // rounded to 16 bits beside them. What libtorch's fused AdamW computes, which writes a divided gradient back and leaves rounding to a copy.
-#include "common.h"
+#include "adamw.h"
 
 #include <ATen/TensorIterator.h>
 #include <ATen/Version.h>
@@ -112,30 +112,10 @@ Pass passOf(at::ScalarType gradient, bool rounds, at::ScalarType rounded) {
 
 bool isHalf(at::ScalarType type) { return type == at::kHalf || type == at::kBFloat16; }
 
-void checkLists(TensorList self, TensorList grads, TensorList averages, TensorList squares, TensorList rounded, TensorList steps) {
-  for (const TensorList list : {grads, averages, squares, rounded, steps})
-    TORCH_CHECK(list.size() == self.size(), "adamw_ takes lists of one length, not of ", self.size(), " and ", list.size());
-  for (size_t i = 0; i < self.size(); i++) {
-    const auto expect = [&](const Tensor& x, const char* what, bool type) {
-      TORCH_CHECK(type, "adamw_ takes no ", what, " in ", x.scalar_type());
-      TORCH_CHECK(x.is_contiguous() && x.numel() == self[i].numel(), "adamw_ takes ", what, " that lie as ", self[i].numel(),
-                  " weights do, not ", x.sizes(), " with strides ", x.strides());
-      TORCH_CHECK(x.device() == self[i].device(), "adamw_ stays on one device, not ", self[i].device(), " and ", x.device());
-    };
-    for (const auto& [x, what] : {std::pair{&self[i], "weights"}, {&averages[i], "averages"}, {&squares[i], "squares"}})
-      expect(*x, what, x->scalar_type() == at::kFloat);
-    expect(grads[i], "gradients", grads[i].scalar_type() == at::kFloat || isHalf(grads[i].scalar_type()));
-    expect(rounded[i], "rounded weights", rounded[i].is_same(self[i]) || isHalf(rounded[i].scalar_type()));
-    TORCH_CHECK(steps[i].numel() == 1 && steps[i].scalar_type() == at::kFloat, "adamw_ takes a step count as one number in fp32");
-  }
-  for (const TensorList list : {self, averages, squares, rounded})
-    for (const Tensor& written : list) written.unsafeGetTensorImpl()->bump_version();
-}
-
 void adamwCpu(TensorList self, TensorList grads, TensorList averages, TensorList squares, TensorList rounded, TensorList steps, double lr,
               double beta1, double beta2, double decay, double eps, const std::optional<Tensor>& divisor,
               const std::optional<Tensor>& foundInf) {
-  checkLists(self, grads, averages, squares, rounded, steps);
+  checkAdamw(self, grads, averages, squares, rounded, steps, true);
   if (foundInf && foundInf->item<float>() != 0) return;
   const double by = divisor ? divisor->item<float>() : 1;
   for (size_t i = 0; i < self.size(); i++) {
@@ -154,10 +134,31 @@ void adamwCpu(TensorList self, TensorList grads, TensorList averages, TensorList
 
 void adamwMeta(TensorList self, TensorList grads, TensorList averages, TensorList squares, TensorList rounded, TensorList steps, double,
                double, double, double, double, const std::optional<Tensor>&, const std::optional<Tensor>&) {
-  checkLists(self, grads, averages, squares, rounded, steps);
+  checkAdamw(self, grads, averages, squares, rounded, steps, false);
 }
 
 }  // namespace
+
+void checkAdamw(TensorList self, TensorList grads, TensorList averages, TensorList squares, TensorList rounded, TensorList steps, bool single) {
+  for (const TensorList list : {grads, averages, squares, rounded, steps})
+    TORCH_CHECK(list.size() == self.size(), "adamw_ takes lists of one length, not of ", self.size(), " and ", list.size());
+  for (size_t i = 0; i < self.size(); i++) {
+    const auto expect = [&](const Tensor& x, const char* what, bool type) {
+      TORCH_CHECK(type, "adamw_ takes no ", what, " in ", x.scalar_type());
+      TORCH_CHECK(x.is_contiguous() && x.numel() == self[i].numel(), "adamw_ takes ", what, " that lie as ", self[i].numel(),
+                  " weights do, not ", x.sizes(), " with strides ", x.strides());
+      TORCH_CHECK(x.device() == self[i].device(), "adamw_ stays on one device, not ", self[i].device(), " and ", x.device());
+    };
+    for (const auto& [x, what] : {std::pair{&self[i], "weights"}, {&averages[i], "averages"}, {&squares[i], "squares"}})
+      expect(*x, what, x->scalar_type() == at::kFloat || (!single && isHalf(x->scalar_type())));
+    expect(squares[i], "squares", squares[i].scalar_type() == averages[i].scalar_type());
+    expect(grads[i], "gradients", grads[i].scalar_type() == at::kFloat || isHalf(grads[i].scalar_type()));
+    expect(rounded[i], "rounded weights", rounded[i].is_same(self[i]) || isHalf(rounded[i].scalar_type()));
+    TORCH_CHECK(steps[i].numel() == 1 && steps[i].scalar_type() == at::kFloat, "adamw_ takes a step count as one number in fp32");
+  }
+  for (const TensorList list : {self, averages, squares, rounded})
+    for (const Tensor& written : list) written.unsafeGetTensorImpl()->bump_version();
+}
 
 TORCH_LIBRARY_IMPL(patina, CPU, m) { m.impl("adamw_", adamwCpu); }
 TORCH_LIBRARY_IMPL(patina, Meta, m) { m.impl("adamw_", adamwMeta); }

@@ -1,5 +1,5 @@
 /**
- * AdamW (Loshchilov and Hutter 2019) by libtorch's fused kernel, or on the CPU by our own, gated on the device.
+ * AdamW (Loshchilov and Hutter 2019) by our own kernels or libtorch's fused one, gated on the device.
  *
  *     m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
  *     w = w (1 - lr decay) - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
@@ -153,12 +153,12 @@ export class AdamW {
             // Where it lies well nothing is called: in the background only what works in place can be.
             return sum.isContiguous ? sum : sum.contiguous();
           });
-          // The fused kernel wants one dtype for a parameter, its gradient and its moments.
+          // Libtorch's kernel wants one dtype for a parameter, its gradient and its moments.
           const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
-          if (this.master === 'stochastic' || mixed)
+          const inOnePass = states.every(isForOurs);
+          if (this.master === 'stochastic' || (mixed && (!inOnePass || rounding !== undefined)))
             this.updateInCopies(states, sums, settings, rounding);
-          else if (states.every(({ master }) => master.device === 'cpu' && isSingle(master)))
-            this.updateOnCpu(states, sums, settings);
+          else if (inOnePass) this.updateInOnePass(states, sums, settings);
           else this.updateFused(states, sums, settings);
         }
       }),
@@ -166,7 +166,7 @@ export class AdamW {
   }
 
   /** In one pass over memory, which is what bounds it: gradients as they come, masters rounded on the way. */
-  private updateOnCpu(
+  private updateInOnePass(
     states: readonly ParameterState[],
     sums: readonly Tensor[],
     settings: Parameters<typeof adamw_>[6],
@@ -275,7 +275,13 @@ export function parameterOf(name: string): string {
   return name.replace(/\.(master|exp_avg|exp_avg_sq|step)$/, '');
 }
 
-const isSingle = ({ dtype }: Tensor): boolean => dtype === 'float32';
+/** Whether our kernels take it: on the CPU single precision, elsewhere that or 16 bits. */
+function isForOurs({ master, moment }: ParameterState): boolean {
+  const types = [master.dtype, moment.dtype];
+  return master.device === 'cpu'
+    ? types.every((dtype) => dtype === 'float32')
+    : !types.includes('float64');
+}
 
 /** Rounds parameters from the copies that are kept beside them. */
 function roundMasters(states: readonly ParameterState[]): void {

@@ -1,10 +1,12 @@
-/** Our AdamW on the CPU against libtorch's fused one and a copy. */
+/** Our AdamW against libtorch's fused one and a copy; its kernel for CUDA against the composite. */
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { operators } from './generate/testing.js';
 import {
   _fusedAdamw_,
   adamw_,
+  cudaAvailable,
   empty,
   inBackground,
   noGrad,
@@ -199,4 +201,66 @@ describe('refuses', () => {
   test.each(Object.entries(cases))('%s', (message, run) => {
     scope(() => expect(run).toThrow(message));
   });
+});
+
+describe.runIf(cudaAvailable())('on a GPU', () => {
+  const { adamwComposite_ } = operators({ operator: 'patina::adamw_composite_' }) as {
+    adamwComposite_: typeof adamw_;
+  };
+
+  test.each([
+    ['float32', 'float32', 'bfloat16', 'bfloat16'],
+    ['float32', 'float32', 'float32', 'float32'],
+    ['bfloat16', 'bfloat16', 'bfloat16', null],
+    ['float16', 'float32', 'float32', null],
+    ['float32', 'bfloat16', 'bfloat16', 'float16'],
+  ] as const)(
+    'weights in %s, moments in %s, gradients in %s, rounded to %s: what the composite gives',
+    (weightType, momentType, gradientType, roundedType) => {
+      scope(() => {
+        const device = 'cuda:0';
+        // More tensors than one launch takes, and some that begin where packs cannot be moved.
+        const lengths = Array.from({ length: 60 }, (_, i) => [1, 7, 8, 20_000, 300][i % 5]! + i);
+        const states = statesOf(lengths);
+        const gradients = lengths.map((n) => randn([n]).to(gradientType).to(device));
+        const make = () => {
+          const on = (x: Tensor, dtype: DType): Tensor => {
+            const wide = empty([x.numel + 1], { dtype, device });
+            return x.numel % 3 === 0 ? wide.narrow(0, 1, x.numel).copy_(x) : x.to(dtype).to(device);
+          };
+          const self = states.self.map((x) => on(x, weightType));
+          return {
+            self,
+            averages: states.averages.map((x) => on(x, momentType)),
+            squares: states.squares.map((x) => on(x, momentType)),
+            rounded: roundedType === null ? self : self.map((x) => x.to(roundedType)),
+            steps: states.steps.map((x) => x.add(3).to(device)),
+          };
+        };
+        const run = (step: typeof adamw_, foundInf: number) => {
+          const s = make();
+          const options = {
+            ...SETTINGS,
+            gradScale: number(2).to(device),
+            foundInf: number(foundInf).to(device),
+          };
+          step(s.self, gradients, s.averages, s.squares, s.rounded, s.steps, options);
+          return [...s.self, ...s.averages, ...s.squares, ...s.rounded].map((x) => x.to('cpu'));
+        };
+        const expected = noGrad(() => run(adamwComposite_, 0));
+        noGrad(() => run(adamw_, 0)).forEach((actual, i) => {
+          const error = actual.to('float64').sub(expected[i]!.to('float64')).abs().max().item();
+          const size = expected[i]!.to('float64').abs().max().item();
+          const unit = { float32: 1e-6, bfloat16: 8e-3, float16: 1e-3 }[actual.dtype as 'float32'];
+          expect(error, `tensor ${i}`).toBeLessThanOrEqual(unit * size);
+        });
+        const before = [...make().self].map((x) => x.to('cpu').toBytes());
+        noGrad(() => run(adamw_, 1))
+          .slice(0, before.length)
+          .forEach((x, i) => {
+            expect(x.toBytes()).toEqual(before[i]);
+          });
+      });
+    },
+  );
 });
