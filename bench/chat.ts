@@ -19,7 +19,7 @@ import {
   type Device,
   type DType,
 } from '../src/torch/index.js';
-import { IMAGE_TOKEN, llava8b } from './llava-8b.js';
+import { IMAGE_TOKEN, llava8b } from './shapes.js';
 
 const { values: flags } = parseArgs({
   options: {

@@ -31,7 +31,7 @@ import {
   type Tensor,
   tensorsIn,
 } from '../src/torch/index.js';
-import { IMAGE_TOKEN, llava8b } from './llava-8b.js';
+import { IMAGE_TOKEN, llava8b } from './shapes.js';
 
 const TEXT_TOKENS = 64;
 

@@ -47,7 +47,7 @@ import { ShardedModel, type Offload, type ZeroStage } from '../src/train/step/sh
 import { ShardedStore } from '../src/train/step/sharded-store.js';
 import { ShardedUpdateInBackward } from '../src/train/step/sharded-update-in-backward.js';
 import { factsOf, runUpdate } from '../src/train/step/update.js';
-import { llava8b, sample } from './llava-8b.js';
+import { llava8b, sample } from './shapes.js';
 
 const DEFAULTS = {
   ...{ ranks: '2', train: 'full', zero: '3', states: 'fp32', policies: 'recompute', reduction: '' },
@@ -141,7 +141,9 @@ async function measure(text: string, world: World): Promise<void> {
     noGrad(() =>
       Array.from({ length: own.length / micro }, (_, i) =>
         makeBatch(
-          own.slice(i * micro, (i + 1) * micro).map((row) => sample(row, Number(given.tokens))),
+          own
+            .slice(i * micro, (i + 1) * micro)
+            .map((row) => sample(model.input, { seed: row, tokens: Number(given.tokens) })),
           model.input,
           { device },
         ),

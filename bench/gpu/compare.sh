@@ -36,7 +36,7 @@ summary='const { readFileSync } = require("node:fs");
   };
   const cells = (row) => row.map((cell, i) => String(cell)[i < 3 ? "padEnd" : "padStart"](10)).join("");
   if (build === undefined) console.log(cells(["build", "mode", "policy", "tokens/s", "peak GiB", "loss", "step ms", "queued ms"]));
-  else if (!out.startsWith("{")) console.log(cells([build, ...setting, "no result"]));
+  else if (!out.startsWith("{") || out.includes("failed")) console.log(cells([build, ...setting, "no result"]));
   else {
     const { mode, policy, tokensPerSecond, peakGiB, loss } = JSON.parse(out);
     const ms = (median(/ s ([\d.]+)/g) * 1000).toFixed(0);

@@ -1,0 +1,237 @@
+/** One row of `bench/train.ts`: updates of a case in one mode and at one memory policy, timed, with nothing left behind. */
+import { UsageError } from '../src/base/errors.js';
+import { checkRecipe, type Recipe } from '../src/config/index.js';
+import {
+  type Batch,
+  finish,
+  type LanguageModel,
+  Llava,
+  type LlavaConfig,
+  makeBatch,
+  TextModel,
+} from '../src/models/index.js';
+import { kernelsFor } from '../src/nn/index.js';
+import { AdamW, Gate, schedule } from '../src/optim/index.js';
+import {
+  emptyCache,
+  hold,
+  memoryStats,
+  noGrad,
+  RandomGenerator,
+  resetPeak,
+  synchronize,
+  type Device,
+  type DType,
+} from '../src/torch/index.js';
+import { prepareTrainable } from '../src/train/prepare/trainable.js';
+import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
+import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
+import { Randomness } from '../src/train/step/randomness.js';
+import { UpdateInBackward } from '../src/train/step/update-in-backward.js';
+import { runUpdate } from '../src/train/step/update.js';
+import { type Case, samplesOf } from './cases.js';
+
+/** What trains, and what Adam keeps: moments in the weights' type, or masters and moments in fp32 beside them. */
+const MODES = {
+  lora: {},
+  projector: {},
+  full: {},
+  'full-ub': { inBackward: true },
+  'full-fp32': { master: 'float32' },
+  'full-fp32-ub': { master: 'float32', inBackward: true },
+  'full-stochastic': { master: 'stochastic' },
+  'full-stochastic-ub': { master: 'stochastic', inBackward: true },
+} as const satisfies Record<string, ModeFacts>;
+
+interface ModeFacts {
+  readonly master?: 'float32' | 'stochastic';
+  readonly inBackward?: true;
+}
+
+export type Mode = keyof typeof MODES;
+
+const POLICIES = ['keep', 'products', 'attention', 'recompute', 'offload'] as const;
+
+/** @throws UsageError `E_USAGE` for a mode that there is not */
+export function readModes(names: string): Mode[] {
+  return chosen('mode', names, Object.keys(MODES) as Mode[]);
+}
+
+/** @throws UsageError `E_USAGE` for a policy that there is not */
+export function readPolicies(names: string): MemoryPolicy[] {
+  return chosen('policy', names, POLICIES);
+}
+
+function chosen<T extends string>(what: string, names: string, known: readonly T[]): T[] {
+  return names.split(',').map((name) => {
+    const found = known.find((each) => each === name);
+    if (found !== undefined) return found;
+    throw new UsageError(`there is no ${what} "${name}"`, {
+      code: 'E_USAGE',
+      hint: `Give names with commas between: ${known.join(', ')}.`,
+    });
+  });
+}
+
+export interface RowOptions {
+  readonly of: Case;
+  readonly mode: Mode;
+  readonly policy: MemoryPolicy;
+  /** Of the shape that the case wants. */
+  readonly config: LlavaConfig;
+  readonly device: Device;
+  /** Updates that are timed, at least; all of the case's as often as that takes. */
+  readonly steps: number;
+  /** Of LoRA. */
+  readonly dropout: number;
+  readonly say: (line: string) => void;
+}
+
+/** Medians over the rounds, each of which does all updates of the case; peaks of the warm-up too. */
+export interface TrainingRow {
+  readonly case: string;
+  readonly mode: Mode;
+  readonly policy: MemoryPolicy;
+  readonly samplesPerSecond: number;
+  readonly tokensPerSecond: number;
+  readonly peakGiB: number;
+  readonly reservedGiB: number;
+  readonly weightsGiB: number;
+  /** Of an update. */
+  readonly stepMs: number;
+  /** Until the host had queued an update. */
+  readonly queuedMs: number;
+  /** Slowest round less the fastest, of the median. */
+  readonly spread: number;
+  /** Of the last update. */
+  readonly loss: number;
+}
+
+interface Owned {
+  dispose(): void;
+}
+
+/** @throws OutOfMemoryError; whatever it throws, what it had made is gone */
+export function measureRow(options: RowOptions): TrainingRow {
+  const owned: Owned[] = [];
+  try {
+    return measure(options, (each) => {
+      owned.push(each);
+      return each;
+    });
+  } finally {
+    for (const each of owned.reverse()) each.dispose();
+    emptyCache(options.device);
+  }
+}
+
+function measure(
+  { of, mode, policy, config, device, steps, dropout, say }: RowOptions,
+  own: <T extends Owned>(each: T) => T,
+): TrainingRow {
+  const { master, inBackward }: ModeFacts = MODES[mode];
+  if (inBackward && of.updates.some((update) => update.length > 1)) {
+    throw new UsageError(`an update of ${of.name} has several micro-batches`, {
+      code: 'E_USAGE',
+      hint: 'Update in backward takes one.',
+    });
+  }
+  const dtype: DType = device === 'cpu' ? 'float32' : 'bfloat16';
+  const build = { dtype, kernels: kernelsFor({ device, dtype }) };
+  const model = own(of.isText ? new TextModel(config.text, build) : new Llava(config, build));
+  const generator = own(RandomGenerator.create(1, device));
+  const trained = { ...recipeOf(mode, dropout), dtype, device, generator };
+  const { groups } = prepareTrainable(model, trained);
+  const optimizer = new AdamW(groups, {
+    master: master ?? 'none',
+    states: master === undefined ? dtype : 'float32',
+  });
+  const randomness = new Randomness(1);
+  const parts = { model, optimizer, gate: new Gate(device), randomness };
+  const store = own(inBackward ? new UpdateInBackward(parts) : new AccumulatingStore(parts));
+  const updates = own(hold(() => placed(of, model, device))).value;
+  const rounds = Math.ceil(steps / updates.length);
+  const setup = {
+    ...{ model, device, store, randomness },
+    policies: memoryPolicies(model.segments, { policy }),
+    schedule: schedule({ shape: 'constant', updates: (rounds + 1) * updates.length }),
+  };
+  emptyCache(device);
+  resetPeak(device);
+  const weights = memoryStats(device).allocated;
+  const seconds: number[] = [];
+  const queued: number[] = [];
+  let loss = NaN;
+  // The first round, which is not timed, meets every shape.
+  for (let round = 0; round <= rounds; round++) {
+    const begin = performance.now();
+    for (const [i, batches] of updates.entries()) {
+      const update = round * updates.length + i;
+      const start = performance.now();
+      const { numbers, supervised } = finish(runUpdate(setup, update, batches));
+      const until = performance.now() - start;
+      loss = numbers.read().lossSum[0]! / supervised;
+      synchronize(device);
+      const took = performance.now() - start;
+      if (round > 0) queued.push(until);
+      say(
+        `${of.name} ${mode} ${policy} step ${update} loss ${loss.toFixed(4)} s ${(took / 1000).toFixed(4)} queued ${until.toFixed(0)} ms`,
+      );
+    }
+    if (round > 0) seconds.push((performance.now() - begin) / 1000);
+  }
+  const { peakAllocated, peakReserved } = memoryStats(device);
+  const count = (what: 'sequences' | 'tokens'): number =>
+    updates.flat().reduce((sum, { counts }) => sum + counts[what], 0);
+  const round = median(seconds);
+  return {
+    ...{ case: of.name, mode, policy },
+    samplesPerSecond: rounded(count('sequences') / round, 2),
+    tokensPerSecond: rounded(count('tokens') / round, 0),
+    peakGiB: rounded(peakAllocated / 2 ** 30, 2),
+    reservedGiB: rounded(peakReserved / 2 ** 30, 2),
+    weightsGiB: rounded(weights / 2 ** 30, 2),
+    stepMs: rounded((round / updates.length) * 1000, 1),
+    queuedMs: rounded(median(queued), 1),
+    spread: rounded((Math.max(...seconds) - Math.min(...seconds)) / round, 3),
+    loss: rounded(loss, 4),
+  };
+}
+
+function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimizer'> {
+  const decoder = mode === 'lora' ? { lora: { rank: 16, alpha: 32, dropout } } : 'full';
+  return checkRecipe({
+    name: 'bench',
+    model: { from: 'x' },
+    data: { sources: ['x'] },
+    train: { decoder: mode === 'projector' ? 'frozen' : decoder, projector: 'full' },
+    optimizer: { learningRate: 2e-5 },
+  });
+}
+
+/** The batches of all updates; they share the pixels, so that only those of one batch take room. */
+function placed(of: Case, model: LanguageModel, device: Device): Batch[][] {
+  return noGrad(() => {
+    const updates = of.updates.map((update) =>
+      update.map((batch) => makeBatch(samplesOf(batch, model.input), model.input, { device })),
+    );
+    const all = updates.flat().flatMap(({ images }) => images?.pixelValues ?? []);
+    const most = all.reduce((a, b) => (b.size(0) > a.size(0) ? b : a), all[0]!);
+    const sharing = ({ images, ...batch }: Batch): Batch => {
+      if (images === null) return { ...batch, images };
+      const { pixelValues } = images;
+      const shared = most.narrow(0, 0, pixelValues.size(0));
+      if (pixelValues !== most) pixelValues.dispose();
+      return { ...batch, images: { ...images, pixelValues: shared } };
+    };
+    return updates.map((update) => update.map(sharing));
+  });
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+}
+
+function rounded(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
