@@ -123,8 +123,10 @@ describe.each([false, true])('tied embeddings: %s', (tied) => {
         const [a, b] = [floats(bytes), floats(expected.gradients[name]!)];
         const norm = Math.hypot(...b);
         const distance = Math.hypot(...a.map((value, i) => value - b[i]!));
-        // Biases of keys have a gradient of 0 but for rounding: a shift of all scores changes none of them.
-        expect(distance, name).toBeLessThanOrEqual(2e-6 * norm + 5e-8);
+        // Biases of keys have a gradient of 0, a shift of all scores changes none of them: what is there is rounding of other gradients.
+        const floor = name.endsWith('k_proj.bias') ? 5e-8 : 1e-8;
+        // One product for several layers adds in another order than one for each.
+        expect(distance, name).toBeLessThanOrEqual(2e-6 * norm + floor);
       }
     }
   });
