@@ -248,18 +248,25 @@ describe.runIf(cudaAvailable())('on a GPU', () => {
           return [...s.self, ...s.averages, ...s.squares, ...s.rounded].map((x) => x.to('cpu'));
         };
         const expected = noGrad(() => run(adamwComposite_, 0));
+        const before = noGrad(() => run(adamw_, 1));
         noGrad(() => run(adamw_, 0)).forEach((actual, i) => {
           const error = actual.to('float64').sub(expected[i]!.to('float64')).abs().max().item();
           const size = expected[i]!.to('float64').abs().max().item();
           const unit = { float32: 1e-6, bfloat16: 8e-3, float16: 1e-3 }[actual.dtype as 'float32'];
-          expect(error, `tensor ${i}`).toBeLessThanOrEqual(unit * size);
+          const change = expected[i]!.to('float64')
+            .sub(before[i]!.to('float64'))
+            .abs()
+            .max()
+            .item();
+          // Libtorch takes powers of beta2 in fp32 there, which leaves 1 - beta2^t to 1e-5 in the first steps.
+          expect(error, `tensor ${i}`).toBeLessThanOrEqual(unit * size + 3e-5 * change);
         });
-        const before = [...make().self].map((x) => x.to('cpu').toBytes());
-        noGrad(() => run(adamw_, 1))
-          .slice(0, before.length)
-          .forEach((x, i) => {
-            expect(x.toBytes()).toEqual(before[i]);
-          });
+        const all = make();
+        [...all.self, ...all.averages, ...all.squares, ...all.rounded].forEach((x, i) => {
+          expect(before[i]!.toBytes(), `tensor ${i}, where nothing is to change`).toEqual(
+            x.to('cpu').toBytes(),
+          );
+        });
       });
     },
   );

@@ -16,8 +16,8 @@ struct Exponentials {
 
 __device__ inline Exponentials joined(Exponentials a, Exponentials b) {
   const float largest = fmaxf(a.largest, b.largest);
-  // Of nothing, -inf, and not NaN.
-  if (largest == nothing()) return {largest, 0.0f};
+  // Nothing but -inf, whose differences are no numbers.
+  if (largest == nothing()) return {largest, a.sum + b.sum};
   return {largest, a.sum * expf(a.largest - largest) + b.sum * expf(b.largest - largest)};
 }
 
