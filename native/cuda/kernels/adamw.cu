@@ -49,7 +49,7 @@ template <typename T, int N>
 __device__ inline void writeAs(void* to, long long at, const float* values) {
   Pack<T, N> pack;
   for (int k = 0; k < N; k++) narrow(values[k], pack.at[k]);
-  *reinterpret_cast<Pack<T, N>*>(static_cast<T*>(to) + at) = pack;
+  put(static_cast<T*>(to) + at, 0, pack);
 }
 
 template <int N>

@@ -45,9 +45,48 @@ __device__ inline Pack<T, N> packAt(const T* from, long long index) {
   return *reinterpret_cast<const Pack<T, N>*>(from + index * N);
 }
 
+// By instructions of their own: a compiler that takes elements apart, as it does with structs, writes them two by two.
+__device__ inline void store(void* to, unsigned short word) { *static_cast<unsigned short*>(to) = word; }
+__device__ inline void store(void* to, unsigned int word) { *static_cast<unsigned int*>(to) = word; }
+__device__ inline void store(void* to, uint2 words) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(words.x), "r"(words.y) : "memory");
+}
+__device__ inline void store(void* to, uint4 words) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(words.x), "r"(words.y), "r"(words.z),
+               "r"(words.w)
+               : "memory");
+}
+
+template <int bytes>
+struct Word;
+template <>
+struct Word<2> {
+  using type = unsigned short;
+};
+template <>
+struct Word<4> {
+  using type = unsigned int;
+};
+template <>
+struct Word<8> {
+  using type = uint2;
+};
+template <>
+struct Word<16> {
+  using type = uint4;
+};
+
+// To global memory.
 template <int N, typename T>
 __device__ inline void put(T* to, long long index, const Pack<T, N>& pack) {
-  *reinterpret_cast<Pack<T, N>*>(to + index * N) = pack;
+  constexpr int size = N * sizeof(T), bytes = size < 16 ? size : 16;
+  using W = typename Word<bytes>::type;
+#pragma unroll
+  for (int i = 0; i < size / bytes; i++) {
+    W words;
+    memcpy(&words, reinterpret_cast<const char*>(&pack) + i * bytes, bytes);
+    store(reinterpret_cast<char*>(to + index * N) + i * bytes, words);
+  }
 }
 
 }  // namespace patina
