@@ -130,6 +130,11 @@ const PATINA__ADD_RMS_NORM_ = declare('patina::add_rms_norm_', ['self:Tensor', '
 const PATINA__RMS_NORM_BACKWARD_ = declare('patina::rms_norm_backward_', ['self:Tensor', 'x:Tensor', 'weight:Tensor', 'rstd:Tensor', 'other:Tensor?'], true);
 const PATINA__ROTARY_ = declare('patina::rotary_', ['self:Tensor', 'cos:Tensor', 'sin:Tensor', 'heads:int'], true);
 const PATINA__ROTARY_BACKWARD = declare('patina::rotary_backward', ['q:Tensor', 'k:Tensor', 'v:Tensor', 'cos:Tensor', 'sin:Tensor']);
+const PATINA__DROPPED_PRODUCT = declare('patina::dropped_product', ['x:Tensor', 'a:Tensor[]', 'p:float', 'records:Tensor', 'indices:Tensor', 'key:int[]', 'layers:int[]']);
+const PATINA__DROPPED_GRADIENTS = declare('patina::dropped_gradients', ['dz:Tensor', 'x:Tensor', 'ranks:int[]', 'p:float', 'records:Tensor', 'indices:Tensor', 'key:int[]', 'layers:int[]']);
+const PATINA__ADD_DROPPED_ = declare('patina::add_dropped_', ['self:Tensor', 'dz:Tensor', 'a:Tensor[]', 'p:float', 'records:Tensor', 'indices:Tensor', 'key:int[]', 'layers:int[]'], true);
+const PATINA__SWIGLU_LOW_RANK = declare('patina::swiglu_low_rank', ['self:Tensor', 'z_gate:Tensor', 'z_up:Tensor', 'b_gate:Tensor', 'b_up:Tensor', 'scale_gate:float', 'scale_up:float']);
+const PATINA__SWIGLU_LOW_RANK_BACKWARD_ = declare('patina::swiglu_low_rank_backward_', ['self:Tensor', 'grad:Tensor', 'z_gate:Tensor', 'z_up:Tensor', 'b_gate:Tensor', 'b_up:Tensor', 'scale_gate:float', 'scale_up:float', 'dz:Tensor?', 'a:Tensor?']);
 const PATINA__CROSS_ENTROPY_ = declare('patina::cross_entropy_', ['self:Tensor', 'targets:Tensor', 'factor:Tensor?']);
 const PATINA__SWIGLU = declare('patina::swiglu', ['self:Tensor']);
 const PATINA__SWIGLU_BACKWARD_ = declare('patina::swiglu_backward_', ['self:Tensor', 'grad:Tensor']);
@@ -1046,6 +1051,59 @@ export abstract class TensorOperators {
   }
 
   /**
+   * Adds the dropped gradients of the input that adapters give.
+   *
+   * `patina::add_dropped_(Tensor self, Tensor dz, Tensor[] a, float p, Tensor records, Tensor indices, int[] key, int[] layers)`
+   */
+  addDropped_(dz: Tensor, a: readonly Tensor[], p: number, records: Tensor, indices: Tensor, key: readonly number[], layers: readonly number[]): this {
+    B[0] = this.handle;
+    B[1] = dz?.handle;
+    let n = putTensors(2, a);
+    B[n] = numberArgument(p);
+    B[n + 1] = records?.handle;
+    B[n + 2] = indices?.handle;
+    n = putNumbers(n + 3, key);
+    putNumbers(n, layers);
+    call(PATINA__ADD_DROPPED_);
+    return this;
+  }
+
+  /**
+   * silu(gate + s z b^T) * (up + s z b^T), of gate and up side by side.
+   *
+   * `patina::swiglu_low_rank(Tensor self, Tensor z_gate, Tensor z_up, Tensor b_gate, Tensor b_up, float scale_gate, float scale_up)`
+   */
+  swigluLowRank(zGate: Tensor, zUp: Tensor, bGate: Tensor, bUp: Tensor, scaleGate: number, scaleUp: number): Tensor {
+    B[0] = this.handle;
+    B[1] = zGate?.handle;
+    B[2] = zUp?.handle;
+    B[3] = bGate?.handle;
+    B[4] = bUp?.handle;
+    B[5] = numberArgument(scaleGate);
+    B[6] = numberArgument(scaleUp);
+    return callTensor(PATINA__SWIGLU_LOW_RANK);
+  }
+
+  /**
+   * Turns gate and up into their gradients and the gradient of the product, to which dz a is added, into the product.
+   *
+   * `patina::swiglu_low_rank_backward_(Tensor self, Tensor grad, Tensor z_gate, Tensor z_up, Tensor b_gate, Tensor b_up, float scale_gate, float scale_up, Tensor? dz, Tensor? a)`
+   */
+  swigluLowRankBackward_(grad: Tensor, zGate: Tensor, zUp: Tensor, bGate: Tensor, bUp: Tensor, scaleGate: number, scaleUp: number, dz: Tensor | null, a: Tensor | null): void {
+    B[0] = this.handle;
+    B[1] = grad?.handle;
+    B[2] = zGate?.handle;
+    B[3] = zUp?.handle;
+    B[4] = bGate?.handle;
+    B[5] = bUp?.handle;
+    B[6] = numberArgument(scaleGate);
+    B[7] = numberArgument(scaleUp);
+    B[8] = optionalHandle(dz);
+    B[9] = optionalHandle(a);
+    call(PATINA__SWIGLU_LOW_RANK_BACKWARD_);
+  }
+
+  /**
    * Losses of rows of logits; with a factor the logits become their gradient times it, in place.
    *
    * `patina::cross_entropy_(Tensor self, Tensor targets, Tensor? factor)`
@@ -1572,6 +1630,39 @@ export function rotaryBackward(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin
   B[3] = cos?.handle;
   B[4] = sin?.handle;
   return callTensor(PATINA__ROTARY_BACKWARD);
+}
+
+/**
+ * Low-rank products of adapters, each with its input dropped its own way, side by side.
+ *
+ * `patina::dropped_product(Tensor x, Tensor[] a, float p, Tensor records, Tensor indices, int[] key, int[] layers)`
+ */
+export function droppedProduct(x: Tensor, a: readonly Tensor[], p: number, records: Tensor, indices: Tensor, key: readonly number[], layers: readonly number[]): Tensor {
+  B[0] = x?.handle;
+  let n = putTensors(1, a);
+  B[n] = numberArgument(p);
+  B[n + 1] = records?.handle;
+  B[n + 2] = indices?.handle;
+  n = putNumbers(n + 3, key);
+  putNumbers(n, layers);
+  return callTensor(PATINA__DROPPED_PRODUCT);
+}
+
+/**
+ * Gradients of their matrices A, one above the other.
+ *
+ * `patina::dropped_gradients(Tensor dz, Tensor x, int[] ranks, float p, Tensor records, Tensor indices, int[] key, int[] layers)`
+ */
+export function droppedGradients(dz: Tensor, x: Tensor, ranks: readonly number[], p: number, records: Tensor, indices: Tensor, key: readonly number[], layers: readonly number[]): Tensor {
+  B[0] = dz?.handle;
+  B[1] = x?.handle;
+  let n = putNumbers(2, ranks);
+  B[n] = numberArgument(p);
+  B[n + 1] = records?.handle;
+  B[n + 2] = indices?.handle;
+  n = putNumbers(n + 3, key);
+  putNumbers(n, layers);
+  return callTensor(PATINA__DROPPED_GRADIENTS);
 }
 
 /**

@@ -159,6 +159,20 @@ const BY_HAND = [
     'Gradients of queries and keys turned back, and of values, in one buffer.',
   ),
   row(
+    'patina::dropped_product',
+    'Low-rank products of adapters, each with its input dropped its own way, side by side.',
+  ),
+  row('patina::dropped_gradients', 'Gradients of their matrices A, one above the other.'),
+  row('patina::add_dropped_', 'Adds the dropped gradients of the input that adapters give.'),
+  row(
+    'patina::swiglu_low_rank',
+    'silu(gate + s z b^T) * (up + s z b^T), of gate and up side by side.',
+  ),
+  row(
+    'patina::swiglu_low_rank_backward_',
+    'Turns gate and up into their gradients and the gradient of the product, to which dz a is added, into the product.',
+  ),
+  row(
     'patina::cross_entropy_',
     'Losses of rows of logits; with a factor the logits become their gradient times it, in place.',
   ),

@@ -246,6 +246,19 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
     const targets = make([2], 'int64');
     return [logits.crossEntropy_(targets, make([])), logits];
   },
+  droppedProduct: (make) =>
+    torch.droppedProduct(make([2, 3]), [make([1, 3]), make([2, 3])], 0.5, ...places(make), [1, 2]),
+  droppedGradients: (make) =>
+    torch.droppedGradients(make([2, 3]), make([2, 3]), [1, 2], 0.5, ...places(make), [1, 2]),
+  addDropped_: (make) =>
+    make([2, 3]).addDropped_(make([2, 1]), [make([1, 3])], 0.5, ...places(make), [1]),
+  swigluLowRank: (make) => make([2, 6]).swigluLowRank(...lowGate(make)),
+  swigluLowRankBackward_: (make) => {
+    const [both, gradient] = [make([2, 6]), make([2, 3])];
+    both.swigluLowRankBackward_(gradient, ...lowGate(make), make([2, 2]), make([2, 3]));
+    both.swigluLowRankBackward_(gradient, ...lowGate(make), null, null);
+    return [both, gradient];
+  },
   swiglu: (make) => make([2, 6]).swiglu(),
   swigluBackward_: (make) => {
     const [both, gradient] = [make([2, 6]), make([2, 3])];
@@ -315,6 +328,16 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
   },
 };
 
+/** Records and indices of two rows, and a key. */
+function places(make: Maker): [Tensor, Tensor, [number, number]] {
+  return [make([2], 'int64'), make([2], 'int64'), [1, 2]];
+}
+
+/** What is added to gate and up (2, 6). */
+function lowGate(make: Maker): [Tensor, Tensor, Tensor, Tensor, number, number] {
+  return [make([2, 1]), make([2, 2]), make([3, 1]), make([3, 2]), 0.5, 2];
+}
+
 /** Operators whose kernels exist for CUDA alone. */
 export const CUDA_ONLY = new Set([
   '_scaledDotProductCudnnAttention',
@@ -328,6 +351,10 @@ export const CUDA_ONLY = new Set([
 export const NO_DERIVATIVE = new Set([
   '_fusedRmsNormBackward',
   'crossEntropy_',
+  'droppedProduct',
+  'droppedGradients',
+  'addDropped_',
+  'swigluLowRank',
   '_scaledDotProductFlashAttentionForCpuBackward',
   '_flashAttentionBackward',
   'cudnnAttentionBackward',
