@@ -3,9 +3,11 @@
  * The letters are those of trained-block.ts.
  */
 import type {
+  AddedPair,
   Attended,
   Drop,
   DropoutMasks,
+  Gated,
   Projection,
   ProjectionRest,
   QueriesKeysValues,
@@ -20,6 +22,7 @@ export interface BlockLayers {
   readonly qkv: Projection;
   readonly out: Projection;
   readonly gateUp: Projection;
+  readonly gated: Gated;
   readonly down: Projection;
 }
 
@@ -137,12 +140,20 @@ export class BlockPass {
 
   gateUp(): Tensor {
     if (this.kept.gateUp === undefined) {
-      const { output, rest } = this.layers.gateUp.forward(this.m(), this.drops.gateUp, this);
+      const { gateUp, gated } = this.layers;
+      const options = { records: this.records, leavesApart: gated.adds && gateUp.leavesApart };
+      const { output, rest } = gateUp.forward(this.m(), this.drops.gateUp, options);
       this.done('m');
       this.kept.gateUp = output;
       this.kept.gateUpRest = rest;
     }
     return this.kept.gateUp;
+  }
+
+  /** What adapters still have to add to gate and up. */
+  addedToGateUp(): AddedPair | null {
+    const { gateUp, gated } = this.layers;
+    return gated.adds ? gateUp.added(this.kept.gateUpRest!) : null;
   }
 
   /** 1 / rms of x, or of h. */

@@ -99,7 +99,7 @@ export class TrainedBlock implements BlockLayers, ByHand {
     return scope(() => {
       const keeps = this.keeps(level);
       const pass = new BlockPass(this, xBTC, inputs, masks, { keeps, records: level === 'keep' });
-      const p = this.gated.forward(pass.gateUp());
+      const p = this.gated.forward(pass.gateUp(), pass.addedToGateUp());
       pass.done('gateUp');
       const hNC = pass.h();
       const sumNC = keeps.has('h') ? hNC.clone() : hNC;
@@ -132,8 +132,10 @@ export class TrainedBlock implements BlockLayers, ByHand {
       // y = h + p Wdᵀ, p = act(gate) ⊙ up
       const gateUp = pass.gateUp();
       const down = this.down.backward(gyNC, drops.down, pass.kept.downRest);
-      const p = down.input(() => this.gated.forward(gateUp));
-      this.gated.backward_(gateUp, p); // gate and up have become their gradients, the gradient of p is p
+      const added = pass.addedToGateUp();
+      const apart = added && down.apart;
+      const p = down.input(() => this.gated.forward(gateUp, added), apart !== null);
+      this.gated.backward_(gateUp, p, added, apart); // gate and up have become their gradients, the gradient of p is p
       if (this.down.trains) down.parameters(p, own);
       p.dispose();
 

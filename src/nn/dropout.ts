@@ -16,6 +16,22 @@ export interface RowPlaces {
   readonly indices: Tensor;
 }
 
+/** What one layer does to its input, the same at every call: linear, and its own adjoint. */
+export class Dropout {
+  constructor(
+    readonly probability: number,
+    readonly places: RowPlaces,
+    readonly key: CounterKey,
+    readonly layer: number,
+  ) {}
+
+  /** x (..., C) of R rows -> the same shape, contiguous. */
+  apply(x: Tensor): Tensor {
+    const { records, indices } = this.places;
+    return x.dropout(this.probability, records, indices, this.key, this.layer);
+  }
+}
+
 /** The masks of one run of a segment: each layer that drops takes the next. */
 export class DropoutMasks {
   private layer = 0;
@@ -25,16 +41,9 @@ export class DropoutMasks {
     private readonly places: RowPlaces,
   ) {}
 
-  /** x (..., C) of R rows -> the same shape, contiguous. */
-  drop(x: Tensor, probability: number): Tensor {
-    return this.next(probability)(x);
-  }
-
-  /** What the next layer does to its input, the same at every call: linear, and its own adjoint. */
-  next(probability: number): (x: Tensor) => Tensor {
-    const { records, indices } = this.places;
-    const layer = this.layer++;
-    return (x) => x.dropout(probability, records, indices, this.key, layer);
+  /** Of the next layer. */
+  next(probability: number): Dropout {
+    return new Dropout(probability, this.places, this.key, this.layer++);
   }
 }
 
@@ -44,5 +53,5 @@ export class DropoutMasks {
  * Without masks, which is how a model is evaluated, and at probability 0 the result is `x` itself.
  */
 export function dropout(x: Tensor, probability: number, masks?: DropoutMasks): Tensor {
-  return masks === undefined || probability === 0 ? x : masks.drop(x, probability);
+  return masks === undefined || probability === 0 ? x : masks.next(probability).apply(x);
 }

@@ -1,13 +1,22 @@
 /** `act(gate) ⊙ up` (Shazeer 2020) of gate and up side by side, with its backward by hand. */
 import { enableGrad, grad, scope, type Tensor } from '../torch/index.js';
 import { type Activation, silu } from './activations.js';
+import type { AddedPair } from './projection.js';
+import type { LowRankPart } from './projection-parts.js';
 
 /** N: rows, F: features of the product. */
 export interface Gated {
+  /** Whether it takes what is still to be added to gate and up, and to the gradient of the product. */
+  readonly adds: boolean;
   /** gate and up (N, 2 F) -> (N, F) */
-  forward(gateUpN2F: Tensor): Tensor;
+  forward(gateUpN2F: Tensor, added: AddedPair | null): Tensor;
   /** Overwrites gate and up with their gradients, for that of the product, which becomes the product. */
-  backward_(gateUpN2F: Tensor, gNF: Tensor): void;
+  backward_(
+    gateUpN2F: Tensor,
+    gNF: Tensor,
+    added: AddedPair | null,
+    apart: LowRankPart | null,
+  ): void;
 }
 
 export function gated(act: Activation): Gated {
@@ -15,9 +24,17 @@ export function gated(act: Activation): Gated {
 }
 
 const SWIGLU: Gated = {
-  forward: (gateUp) => gateUp.swiglu(),
-  backward_: (gateUp, g) => {
-    gateUp.swigluBackward_(g);
+  adds: true,
+  forward: (gateUp, added) =>
+    added === null
+      ? gateUp.swiglu()
+      : gateUp.swigluLowRank(...added.z, ...added.b, ...added.scaling),
+  backward_(gateUp, g, added, apart) {
+    if (added === null) gateUp.swigluBackward_(g);
+    else {
+      const [dz, a] = [apart?.dz ?? null, apart?.a ?? null];
+      gateUp.swigluLowRankBackward_(g, ...added.z, ...added.b, ...added.scaling, dz, a);
+    }
   },
 };
 
@@ -28,6 +45,7 @@ function recorded(act: Activation): Gated {
     return scope(() => act(gateUp.narrow(1, 0, F)).mul(gateUp.narrow(1, F, F)));
   };
   return {
+    adds: false,
     forward,
     backward_: (gateUp, g) => {
       scope(() => {

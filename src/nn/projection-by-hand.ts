@@ -14,25 +14,32 @@ import {
   type Drop,
   eachColumns,
   eachRows,
+  type LowRankPart,
   type ParameterGradients,
   type ProjectionBackward,
   sideBySide,
 } from './projection-parts.js';
+import { type SharedAdapters, sharedAdapters } from './shared-adapters.js';
 import { asOne } from './side-by-side.js';
 import { DenseWeight } from './weight.js';
 
 /** `z` of each layer's adapter (N, rank), in the adapter's dtype; `null` where there is none. */
 export type LowRank = readonly (Tensor | null)[];
 
-/** @param target what the result is added to, in place (N, O) */
+/**
+ * @param target what the result is added to, in place (N, O)
+ * @param leavesApart whether what adapters add is left to others: `s z Bᵀ` of each
+ */
 export function forwardByHand(
   linears: readonly Linear[],
   xNI: Tensor,
   drops: readonly Drop[],
   target?: Tensor,
+  leavesApart = false,
 ): { output: Tensor; low: LowRank } {
   const low = lowRank(linears, xNI, drops);
   const output = product(linears, xNI, target);
+  if (leavesApart) return { output, low };
   eachColumns(linears, output, ({ adapter }, own, i) => {
     if (adapter === undefined) return;
     addProduct(own, low[i]!, adapter.b.transpose(0, 1), adapter.scaling);
@@ -41,7 +48,9 @@ export function forwardByHand(
 }
 
 export class BackwardByHand implements ProjectionBackward {
-  /** `dz` of all adapters (N, R), where their A are one. */
+  /** All adapters as one, where they can be. */
+  private readonly shared: SharedAdapters | null;
+  /** `dz` of all adapters (N, R), where they are one. */
   private readonly together: Tensor | null;
   /** `dz` of each. */
   private readonly parts: LowRank;
@@ -52,9 +61,10 @@ export class BackwardByHand implements ProjectionBackward {
     private readonly drops: readonly Drop[],
     private readonly low: LowRank | undefined,
   ) {
-    const a = allA(linears, drops);
+    this.shared = sharedAdapters(linears, drops);
+    const ranks = linears.reduce((sum, { adapter }) => sum + (adapter?.rank ?? 0), 0);
     const { dtype, device } = gNO;
-    this.together = a && empty([gNO.shape[0]!, a.shape[0]!], { dtype, device });
+    this.together = this.shared && empty([gNO.shape[0]!, ranks], { dtype, device });
     let column = 0;
     this.parts = eachColumns(linears, gNO, ({ adapter }, g) => {
       if (adapter === undefined) return null;
@@ -64,16 +74,27 @@ export class BackwardByHand implements ProjectionBackward {
     });
   }
 
-  input(): Tensor {
+  /** Of one adapter that drops nothing. */
+  get apart(): LowRankPart | null {
+    const { adapter } = this.linears[0]!;
+    const isAlone = this.linears.length === 1 && this.drops[0] === null;
+    return isAlone && this.together !== null ? { dz: this.together, a: adapter!.a } : null;
+  }
+
+  input(_x: () => Tensor, leavesApart = false): Tensor {
     const { linears, drops, parts } = this;
     return scope(() => {
       const dxNI = inputProduct(linears, this.gNO);
-      if (this.together !== null) return dxNI.addmm_(this.together, allA(linears, drops)!);
+      if (leavesApart && this.apart !== null) return dxNI;
+      if (this.together !== null) {
+        this.shared!.addInput(dxNI, this.together);
+        return dxNI;
+      }
       linears.forEach(({ adapter }, i) => {
         if (adapter === undefined) return;
         const drop = drops[i]!;
         if (drop === null) addProduct(dxNI, parts[i]!, adapter.a, 1);
-        else scope(() => void dxNI.add_(drop(parts[i]!.matmul(adapter.a))));
+        else scope(() => void dxNI.add_(drop.apply(parts[i]!.matmul(adapter.a))));
       });
       return dxNI;
     });
@@ -106,7 +127,8 @@ export class BackwardByHand implements ProjectionBackward {
   /** `dA = dzᵀ d` and `dB = s gᵀ z`. */
   private adapters(xNI: Tensor, gradients: ParameterGradients, low: LowRank): void {
     const { linears, together, gNO, drops } = this;
-    const allOfA = together?.transpose(0, 1).matmul(xNI);
+    const isAsked = linears.some(({ adapter }) => adapter?.a.requiresGrad);
+    const allOfA = together && isAsked ? this.shared!.gradients(together, xNI) : null;
     let row = 0;
     eachColumns(linears, gNO, ({ adapter }, g, i) => {
       if (adapter === undefined) return;
@@ -120,7 +142,7 @@ export class BackwardByHand implements ProjectionBackward {
         a,
         own ??
           scope(() => {
-            const d = drops[i]?.(xNI) ?? xNI;
+            const d = drops[i]?.apply(xNI) ?? xNI;
             return this.parts[i]!.transpose(0, 1).matmul(d.to(a.dtype));
           }),
       );
@@ -153,14 +175,14 @@ function inputProduct(linears: readonly Linear[], gNO: Tensor): Tensor {
 
 /** `z = d Aᵀ` of each adapter. */
 function lowRank(linears: readonly Linear[], xNI: Tensor, drops: readonly Drop[]): LowRank {
-  const a = allA(linears, drops);
-  if (a === null) {
+  const shared = sharedAdapters(linears, drops);
+  if (shared === null) {
     return linears.map(({ adapter }, i) => {
       if (adapter === undefined) return null;
-      return scope(() => linear((drops[i]?.(xNI) ?? xNI).to(adapter.a.dtype), adapter.a));
+      return scope(() => linear((drops[i]?.apply(xNI) ?? xNI).to(adapter.a.dtype), adapter.a));
     });
   }
-  const zNR = linear(xNI, a);
+  const zNR = shared.product(xNI);
   let column = 0;
   return linears.map(({ adapter }) => {
     const { rank } = adapter!;
@@ -172,15 +194,6 @@ function lowRank(linears: readonly Linear[], xNI: Tensor, drops: readonly Drop[]
 function allWeights(linears: readonly Linear[]): Tensor | null {
   const weights = linears.flatMap((layer) => denseOf(layer) ?? []);
   return weights.length === linears.length ? asOne(weights) : null;
-}
-
-/** All matrices A as one, where they lie so, have one input and compute in its dtype. */
-function allA(linears: readonly Linear[], drops: readonly Drop[]): Tensor | null {
-  const all = linears.flatMap(({ adapter, base }) =>
-    adapter !== undefined && adapter.a.dtype === base.dtype ? adapter.a : [],
-  );
-  const shared = all.length === linears.length && drops.every((drop) => drop === null);
-  return shared ? asOne(all) : null;
 }
 
 /** The weight of a layer, where it is a parameter. */

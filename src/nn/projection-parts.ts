@@ -1,17 +1,32 @@
 /** What the two forms of a projection share: one that is written by hand, and one that autograd records. */
 import { cat, type Tensor } from '../torch/index.js';
+import type { Dropout } from './dropout.js';
 import type { Linear } from './linear.js';
 
-/** Zeroes some elements and scales the others, the same at every call: linear, and its own adjoint. `null` leaves all as they are. */
-export type Drop = ((x: Tensor) => Tensor) | null;
+/** What a layer's adapter does to its input; `null` leaves it as it is. */
+export type Drop = Dropout | null;
 
 /** Gradients by their parameters. */
 export type ParameterGradients = Map<Tensor, Tensor>;
 
+/** A low-rank product dz A that is still to be added to a gradient. */
+export interface LowRankPart {
+  /** (N, rank) */
+  readonly dz: Tensor;
+  /** (rank, I) */
+  readonly a: Tensor;
+}
+
 /** The backward of one call, for a gradient of its result. */
 export interface ProjectionBackward {
-  /** Gradient of the input (N, I); what needs the input for it asks for it. */
-  input(x: () => Tensor): Tensor;
+  /** What `input` can leave to others to add; `null` where it leaves nothing. */
+  readonly apart: LowRankPart | null;
+  /**
+   * Gradient of the input (N, I); what needs the input for it asks for it.
+   *
+   * @param leavesApart whether what is `apart` is left out
+   */
+  input(x: () => Tensor, leavesApart?: boolean): Tensor;
   /** Adds the gradients of the parameters that train. */
   parameters(xNI: Tensor, gradients: ParameterGradients): void;
 }

@@ -30,7 +30,19 @@ export interface ProjectOptions {
   target?: Tensor;
   /** Whether layers without a backward by hand keep their graphs. @default false */
   records?: boolean;
+  /** Whether what adapters add is left out, where they allow it. @default false */
+  leavesApart?: boolean;
 }
+
+/** What two adapters add to their layers' results, `s z Bᵀ`, left to whoever reads these. */
+export interface AddedPair {
+  readonly z: readonly [Tensor, Tensor];
+  readonly b: readonly [Tensor, Tensor];
+  readonly scaling: readonly [number, number];
+}
+
+/** Ranks up to which it pays to add a low-rank product where its target is read. */
+const MOST_RANK = 64;
 
 export class Projection {
   constructor(private readonly linears: readonly Linear[]) {}
@@ -69,11 +81,32 @@ export class Projection {
     );
   }
 
+  /** Whether `forward` leaves what its adapters add to whoever reads `added`: two layers, with adapters of few ranks. */
+  get leavesApart(): boolean {
+    const adapters = this.linears.flatMap(({ adapter, base }) =>
+      adapter !== undefined && adapter.b.dtype === base.dtype && adapter.rank <= MOST_RANK
+        ? adapter
+        : [],
+    );
+    return this.linears.length === 2 && adapters.length === 2 && !this.isRecorded;
+  }
+
+  /** What is still to be added to a result; `null` where there is nothing. */
+  added({ low }: ProjectionRest): AddedPair | null {
+    if (!this.leavesApart) return null;
+    const [first, second] = this.linears.map(({ adapter }) => adapter!);
+    return {
+      z: [low![0]!, low![1]!],
+      b: [first!.b, second!.b],
+      scaling: [first!.scaling, second!.scaling],
+    };
+  }
+
   /** @param drops of each layer's adapter */
   forward(
     xNI: Tensor,
     drops: readonly Drop[],
-    { target, records = false }: ProjectOptions = {},
+    { target, records = false, leavesApart = false }: ProjectOptions = {},
   ): Projected {
     const { linears } = this;
     return scope(() => {
@@ -82,7 +115,7 @@ export class Projection {
         const output = sideBySide(recorded.results.map((result) => result.detach()));
         return { output: target?.add_(output) ?? output, rest: records ? { recorded } : {} };
       }
-      const { output, low } = forwardByHand(linears, xNI, drops, target);
+      const { output, low } = forwardByHand(linears, xNI, drops, target, leavesApart);
       return { output, rest: { low } };
     });
   }

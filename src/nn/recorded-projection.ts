@@ -27,13 +27,14 @@ export function record(
   return scope(() => {
     const input = xNI.detach().requiresGrad_(records);
     const run = (layer: Linear, i: number): Tensor =>
-      layer.apply(input, drops[i]?.(input) ?? input);
+      layer.apply(input, drops[i]?.apply(input) ?? input);
     const results = (records ? enableGrad : noGrad)(() => linears.map(run));
     return { input, results };
   });
 }
 
 export class RecordedBackward implements ProjectionBackward {
+  readonly apart = null;
   private readonly own: ParameterGradients = new Map();
   private isDone = false;
 
