@@ -22,9 +22,10 @@
  */
 
 import { parseArgs } from 'node:util';
-import { OutOfMemoryError, PatinaError } from '../src/base/errors.js';
+import { OutOfMemoryError } from '../src/base/errors.js';
 import type { Device } from '../src/torch/index.js';
 import { type Case, readCases } from './cases.js';
+import { runBench } from './command.js';
 import { llava15, llava8b } from './shapes.js';
 import { measureRow, type Mode, readModes, readPolicies } from './training-row.js';
 import type { MemoryPolicy } from '../src/train/step/memory-policy.js';
@@ -43,17 +44,13 @@ const { values: flags } = parseArgs({
   },
 });
 
-try {
+await runBench(() => {
   const cases = readCases(flags.cases);
   const modes = readModes(flags.modes);
   const policies = readPolicies(flags.policies);
   for (const of of cases)
     for (const mode of modes) for (const policy of policies) row(of, mode, policy);
-} catch (error) {
-  if (!(error instanceof PatinaError)) throw error;
-  console.error(`${error.message}\n${error.hint}`);
-  process.exitCode = error.exitCode;
-}
+});
 
 function row(of: Case, mode: Mode, policy: MemoryPolicy): void {
   const shape = of.shape === 'vicuna' ? llava15 : llava8b;

@@ -30,6 +30,7 @@ import { Randomness } from '../src/train/step/randomness.js';
 import { UpdateInBackward } from '../src/train/step/update-in-backward.js';
 import { runUpdate } from '../src/train/step/update.js';
 import { type Case, samplesOf } from './cases.js';
+import { namesOf } from './command.js';
 
 /** What trains, and what Adam keeps: moments in the weights' type, or masters and moments in fp32 beside them. */
 const MODES = {
@@ -54,23 +55,12 @@ const POLICIES = ['keep', 'products', 'attention', 'recompute', 'offload'] as co
 
 /** @throws UsageError `E_USAGE` for a mode that there is not */
 export function readModes(names: string): Mode[] {
-  return chosen('mode', names, Object.keys(MODES) as Mode[]);
+  return namesOf('mode', names, Object.keys(MODES) as Mode[]);
 }
 
 /** @throws UsageError `E_USAGE` for a policy that there is not */
 export function readPolicies(names: string): MemoryPolicy[] {
-  return chosen('policy', names, POLICIES);
-}
-
-function chosen<T extends string>(what: string, names: string, known: readonly T[]): T[] {
-  return names.split(',').map((name) => {
-    const found = known.find((each) => each === name);
-    if (found !== undefined) return found;
-    throw new UsageError(`there is no ${what} "${name}"`, {
-      code: 'E_USAGE',
-      hint: `Give names with commas between: ${known.join(', ')}.`,
-    });
-  });
+  return namesOf('policy', names, POLICIES);
 }
 
 export interface RowOptions {

@@ -17,7 +17,7 @@ interface Kind {
 
 const KINDS: Record<string, Kind> = {
   llava: {
-    usage: 'llava FOLDER [--out DIR] [--device cpu|cuda]',
+    usage: 'llava FOLDER [--out DIR] [--device cpu|cuda] [--policy LEVEL] [--packed]',
     what: 'features, logits, gradients and layouts of a LLaVA, against transformers',
     load: () => import('./llava.js'),
   },
@@ -38,7 +38,7 @@ const KINDS: Record<string, Kind> = {
   },
   train: {
     usage:
-      'train FOLDER [--out DIR] [--policy LEVEL] [--ranks N] [--zero 0|1|2|3] [--accumulate] [--offload optimizer|parameters] [--shard-over M] [--keep-gathered]',
+      'train FOLDER [--out DIR] [--device cpu|cuda] [--policy LEVEL] [--packed] [--ranks N] [--zero 0|1|2|3] [--accumulate] [--offload optimizer|parameters] [--shard-over M] [--keep-gathered]',
     what: 'losses, gradient norms and final weights of training runs, against transformers and peft; on N processes that shard it',
     load: () => import('./train.js'),
   },
@@ -52,6 +52,8 @@ ${Object.values(KINDS)
   .map(({ usage, what }) => `  ${usage}\n      ${what}`)
   .join('\n')}
 
+LEVEL is what segments keep between forward and backward: keep, products, attention, recompute or offload. All records of a
+micro-batch lie in one row, as batches are always made; --packed says it of each.
 With --out a runner that takes it also writes what Patina made of the inputs into DIR.
 Exit code: 0 if everything is within tolerance, 1 if something is not, 2 for a wrong call,
 3 if the machine lacks something, 4 if the files are not of the expected shape.`;

@@ -6,7 +6,7 @@ import { finish, forward, type Batch, type Llava, type Segment } from '../src/mo
 import { AdamW, Gate } from '../src/optim/index.js';
 import { cat, full, noGrad, scope, type Tensor, zeros } from '../src/torch/index.js';
 import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
-import { memoryPolicies } from '../src/train/step/memory-policy.js';
+import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
 import { runMicroBatch } from '../src/train/step/step.js';
 
@@ -44,7 +44,7 @@ export function computeOutputs(model: Llava, batch: Batch): Results {
 }
 
 /** d loss / d parameter for every parameter that the loss depends on. */
-export function computeGradients(model: Llava, batch: Batch): Results {
+export function computeGradients(model: Llava, batch: Batch, policy: MemoryPolicy): Results {
   const { device } = batch.inputIds;
   const randomness = new Randomness(0);
   const gate = new Gate(device);
@@ -53,7 +53,7 @@ export function computeGradients(model: Llava, batch: Batch): Results {
   try {
     return scope(() => {
       const lossFactor = full([], 1, { device });
-      const policies = memoryPolicies(model.segments, { policy: 'keep' });
+      const policies = memoryPolicies(model.segments, { policy });
       const step = { model, store, policies, lossFactor, randomness };
       finish(runMicroBatch(step, batch, 0))!.dispose();
       const count = batch.counts.supervised;

@@ -37,6 +37,17 @@ test.each(['llama3', 'llama31-tied-small'])('%s', async (variant) => {
   }).toLeakNothing();
 });
 
+test.each(['products', 'attention', 'recompute', 'offload'])(
+  'gradients are those of the reference when segments keep %s',
+  async (policy) => {
+    const { ok, text } = await runner(fixture('llama3'), '--policy', policy, '--packed');
+    expect(text).toMatch(
+      /^micro-batch 0: 3 records in one row of \d+ tokens \(\d+ \+ \d+ \+ \d+\)$/m,
+    );
+    expect(ok).toBe(true);
+  },
+);
+
 test('without any answer it names what is missing, and --out writes all that was computed', async () => {
   const bare = join(folder, 'bare');
   cpSync(fixture('llama3', 'hf'), join(bare, 'hf'), { recursive: true });
@@ -109,10 +120,14 @@ test('a wrong answer and a broken layout fail their rows alone', async () => {
   expect(text).toMatch(/^gradient of model\.language_model\.norm\.weight .*ok$/m);
 });
 
-test('other folders and devices are refused', async () => {
+test('other folders, devices and policies are refused', async () => {
   await expect(runner(folder)).rejects.toMatchObject({ code: 'E_FILE_MISSING' });
   await expect(runner(fixture('llama3'), '--device', 'tpu')).rejects.toMatchObject({
     code: 'E_USAGE',
+  });
+  await expect(runner(fixture('llama3'), '--policy', 'most')).rejects.toMatchObject({
+    message: 'parity llava cannot run with --policy most.',
+    hint: 'Give one of keep, products, attention, recompute, offload.',
   });
 });
 

@@ -1,12 +1,15 @@
 /**
  * A LLaVA against Hugging Face transformers: hidden states, features, logits, loss and gradients of a micro-batch, in fp32 and
  * bf16, greedy answers, and every layout that the model is stored in. Any folder of the shape of `test/fixtures/llava/llama3`.
+ *
+ * `--policy keep|products|attention|recompute|offload` says what segments keep for the gradients (`keep`); `--packed` says of the
+ * micro-batch that all of its records lie in one row, as batches are always made.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { PatinaError, UsageError } from '../src/base/errors.js';
+import { PatinaError } from '../src/base/errors.js';
 import {
   type Batch,
   type Llava,
@@ -17,6 +20,12 @@ import {
 import type { Device, Tensor } from '../src/torch/index.js';
 import { scope, scopeAsync, stack } from '../src/torch/index.js';
 import { parityArguments } from './arguments.js';
+import {
+  COMPUTE_OPTIONS,
+  computeChoice,
+  type ComputeChoice,
+  sayPacked,
+} from './compute-options.js';
 import { computeGradients, computeLoss, computeOutputs, type Results } from './llava-compute.js';
 import {
   batchOf,
@@ -43,15 +52,16 @@ export function run(argv: string[]): Promise<boolean> {
 async function runLlava(argv: string[]): Promise<boolean> {
   const { path, values } = parityArguments(argv, 'llava', {
     out: { type: 'string' },
-    device: { type: 'string', default: 'cpu' },
+    ...COMPUTE_OPTIONS,
   });
-  const device = deviceOf(values.device);
+  const { device, policy, packed } = computeChoice('llava', values);
   using folder = await readLlavaFolder(path);
   const report = new Report();
   const { model, assembly } = await loadLlava(join(path, 'hf'), { device, dtype: 'float32' });
   const batch = batchOf(folder, 0, model.input, device);
+  if (packed) sayPacked(0, batch);
   const outputs = computeOutputs(model, batch);
-  const gradients = computeGradients(model, batch);
+  const gradients = computeGradients(model, batch, policy);
   if (values.out !== undefined) {
     await write(values.out, 'outputs.safetensors', outputs);
     await write(values.out, 'gradients.safetensors', gradients);
@@ -63,7 +73,7 @@ async function runLlava(argv: string[]): Promise<boolean> {
   for (const name of answers.absent) console.log(`${name} is not there: not compared.`);
   compareOutputs(report, answers, outputs, batch);
   compareGradients(report, answers, gradients, model);
-  await compareHalf(report, folder, answers, device);
+  await compareHalf(report, folder, answers, { device, policy });
   await compareLayouts(report, folder, outputs, {
     device,
     dtype: 'float32',
@@ -74,14 +84,6 @@ async function runLlava(argv: string[]): Promise<boolean> {
   await compareAdapters(report, folder, answers, device);
   model.dispose();
   return report.print({ mayBeEmpty: values.out !== undefined });
-}
-
-function deviceOf(name: string): Device {
-  if (name === 'cpu' || name === 'cuda') return name;
-  throw new UsageError(`parity llava: there is no device "${name}".`, {
-    code: 'E_USAGE',
-    hint: 'Use --device cpu or --device cuda.',
-  });
 }
 
 async function write(folder: string, name: string, results: Results): Promise<void> {
@@ -167,7 +169,7 @@ async function compareHalf(
   report: Report,
   folder: LlavaFolder,
   { outputs, gradients, facts }: LlavaAnswers,
-  device: Device,
+  { device, policy }: Pick<ComputeChoice, 'device' | 'policy'>,
 ): Promise<void> {
   const logits = outputs.get('logits');
   const { bf16, loss: wantedLoss } = facts;
@@ -203,7 +205,7 @@ async function compareHalf(
     add('loss', Math.abs(loss - wantedLoss), own);
   }
   if (gradients.size > 0) {
-    const half = computeGradients(model, batch);
+    const half = computeGradients(model, batch, policy);
     const error = scope(() =>
       normOf([...gradients].map(([name, expected]) => half.get(name)?.sub(expected) ?? expected)),
     );

@@ -37,6 +37,16 @@ export const RANK_OPTIONS = {
 
 type RankFlags = ReturnType<typeof parseArgs<{ options: typeof RANK_OPTIONS }>>['values'];
 
+/** Whether any of the options asks for ranks, be it one. */
+export function usesRanks(flags: RankFlags): boolean {
+  return (
+    flags.ranks !== RANK_OPTIONS.ranks.default ||
+    [flags.zero, flags.offload, flags['shard-over']].some((flag) => flag !== undefined) ||
+    flags.accumulate ||
+    flags['keep-gathered']
+  );
+}
+
 /**
  * In one of the ranks: what it is. In the process that was called: starts the ranks and tells how they ended. `undefined`
  * where there is one process alone.
@@ -45,14 +55,12 @@ export async function joinRanks(
   argv: readonly string[],
   flags: RankFlags,
 ): Promise<Ranks | 'done' | 'failed' | undefined> {
-  const { ranks, zero, offload } = flags;
-  const more = [zero, offload, flags['shard-over']].some((flag) => flag !== undefined);
-  if (ranks === '1' && !more && !flags.accumulate && !flags['keep-gathered']) return undefined;
+  if (!usesRanks(flags)) return undefined;
   const sharing = sharingOf(flags);
   if (process.env['RANK'] === undefined) {
     const { code, failure } = await launchRanks({
       command: [process.execPath, process.argv[1]!, 'train', ...argv],
-      processes: Number(ranks),
+      processes: Number(flags.ranks),
     });
     if (failure !== null) console.error(failure);
     return code === 0 ? 'done' : 'failed';

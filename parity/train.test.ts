@@ -44,6 +44,52 @@ test('a policy that there is not is refused', async () => {
   });
 });
 
+test.each([
+  ['--packed', '--accumulate'],
+  ['--packed', '--ranks', '2'],
+  ['--device', 'cuda', '--zero', '0'],
+])('%s is refused with %s', async (...flags) => {
+  const folder = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama3');
+  await expect(run([folder, ...flags])).rejects.toMatchObject({
+    code: 'E_USAGE',
+    message: `parity train cannot run with ${flags[0]} over ranks.`,
+  });
+});
+
+test('a device that there is not is refused', async () => {
+  await expect(run([out, '--device', 'tpu'])).rejects.toMatchObject({
+    code: 'E_USAGE',
+    hint: 'Give one of cpu, cuda.',
+  });
+});
+
+test('what is packed is said once for each micro-batch, at any level', async () => {
+  const fixture = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama31-tied-small');
+  const folder = join(out, 'packed');
+  mkdirSync(folder);
+  for (const name of ['hf', 'inputs.safetensors']) {
+    cpSync(join(fixture, name), join(folder, name), { recursive: true });
+  }
+  const settings = { updates: 1, accumulate: 1 };
+  writeFileSync(join(folder, 'facts.json'), JSON.stringify({ trajectories: { settings } }));
+  vi.mocked(console.log).mockClear();
+  const target = join(out, 'packed-written');
+  expect(await run([folder, '--out', target, '--packed', '--policy', 'attention'])).toBe(true);
+  const said = vi.mocked(console.log).mock.calls.map(([line]) => String(line));
+  const rows = said.filter((line) => line.startsWith('micro-batch'));
+  expect(rows.length).toBeGreaterThan(1);
+  rows.forEach((line, i) => {
+    const found = /^micro-batch (\d+): (\d+) records? in one row of (\d+) tokens \((.*)\)$/.exec(
+      line,
+    );
+    const lengths = found![4]!.split(' + ').map(Number);
+    expect(found!.slice(1, 4).map(Number)).toEqual([
+      ...[i, lengths.length],
+      lengths.reduce((a, b) => a + b),
+    ]);
+  });
+});
+
 interface Written {
   losses: number[];
   gradient_norms: number[];

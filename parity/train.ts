@@ -6,8 +6,11 @@
  * `--ranks N --zero S` trains on N processes of this machine, the records of each micro-batch dealt over them (one rank or the other may
  * have none), and holds the same references with the same tolerances; `--accumulate` lets each rank take its records one at a time,
  * `--offload optimizer|parameters` keeps these in host memory, `--shard-over M` shards among M neighbouring ranks and replicates across,
- * and `--keep-gathered` keeps the weights of stage 3 gathered until their backward. `--policy keep|products|attention|recompute|offload` says
- * what segments keep between forward and backward (`keep`). All samples of a micro-batch lie in one row, as batches are made.
+ * and `--keep-gathered` keeps the weights of stage 3 gathered until their backward.
+ *
+ * `--policy keep|products|attention|recompute|offload` says what segments keep between forward and backward (`keep`); `--device cuda`
+ * trains on a GPU; `--packed` says of each micro-batch that all of its records lie in one row, as batches are always made.
+ * Ranks do without these two.
  */
 
 import { existsSync } from 'node:fs';
@@ -30,10 +33,16 @@ import {
 import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import { scope, scopeAsync, setThreads, type Tensor } from '../src/torch/index.js';
 import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
-import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
+import { memoryPolicies } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
 import { factsOf, runUpdate } from '../src/train/step/update.js';
 import { parityArguments } from './arguments.js';
+import {
+  COMPUTE_OPTIONS,
+  computeChoice,
+  type ComputeChoice,
+  sayPacked,
+} from './compute-options.js';
 import { maybe, readFacts } from './facts.js';
 import {
   batchOf,
@@ -43,7 +52,15 @@ import {
   readLlavaFolder,
   samplesOf,
 } from './llava-folder.js';
-import { dealSamples, joinRanks, RANK_OPTIONS, type Ranks, shardedStore, speaks } from './ranks.js';
+import {
+  dealSamples,
+  joinRanks,
+  RANK_OPTIONS,
+  type Ranks,
+  shardedStore,
+  speaks,
+  usesRanks,
+} from './ranks.js';
 import { Report } from './report.js';
 
 const settingsShape = z.object({
@@ -123,8 +140,6 @@ const RUNS: readonly Run[] = [
   })),
 ];
 
-const POLICIES = ['keep', 'products', 'attention', 'recompute', 'offload'] as const;
-
 /** Losses are compared with respect to at least this. */
 const LEAST_LOSS = 0.1;
 const NORM_TOLERANCE = 1e-3;
@@ -145,33 +160,34 @@ export function run(argv: string[]): Promise<boolean> {
 async function runTrain(argv: string[]): Promise<boolean> {
   const { path, values } = parityArguments(argv, 'train', {
     out: { type: 'string' },
-    policy: { type: 'string', default: 'keep' },
+    ...COMPUTE_OPTIONS,
     ...RANK_OPTIONS,
   });
-  const policy = POLICIES.find((each) => each === values.policy);
-  if (policy === undefined) {
-    throw new UsageError(`parity train cannot run with --policy ${values.policy}.`, {
+  const compute = computeChoice('train', values);
+  const alone = compute.packed ? '--packed' : compute.device === 'cpu' ? undefined : '--device';
+  if (alone !== undefined && usesRanks(values)) {
+    throw new UsageError(`parity train cannot run with ${alone} over ranks.`, {
       code: 'E_USAGE',
-      hint: `Give one of ${POLICIES.join(', ')}.`,
+      hint: 'Leave the options of ranks out: they deal the records of a micro-batch, on the CPU.',
     });
   }
   const ranks = await joinRanks(argv, values);
   if (ranks === 'done') return true;
   if (ranks === 'failed') return false;
   try {
-    return await compare(path, { out: values.out, policy, ranks });
+    return await compare(path, { out: values.out, ranks, ...compute });
   } finally {
     await ranks?.world.close();
   }
 }
 
-interface Choice {
+interface Choice extends ComputeChoice {
   readonly out: string | undefined;
-  readonly policy: MemoryPolicy;
   readonly ranks: Ranks | undefined;
 }
 
-async function compare(path: string, { out, policy, ranks }: Choice): Promise<boolean> {
+async function compare(path: string, choice: Choice): Promise<boolean> {
+  const { out, ranks } = choice;
   // As the reference: more threads only wait for each other over tensors of this size.
   setThreads(1);
   using folder = await readLlavaFolder(path);
@@ -188,7 +204,10 @@ async function compare(path: string, { out, policy, ranks }: Choice): Promise<bo
   for (const known of runs) {
     const { lr = known.learningRate } = facts.trajectories?.runs?.[known.name] ?? {};
     const each = { ...known, learningRate: lr };
-    const { trajectory, final } = await train(folder, each, settings, { policy, ranks });
+    const { trajectory, final } = await train(folder, each, settings, {
+      ...choice,
+      packed: choice.packed && known === runs[0],
+    });
     trajectories[each.name] = trajectory;
     if (each.final !== undefined) finals.set(each.name, final);
     if (out !== undefined && speaks(ranks)) await write(out, trajectories, each, final);
@@ -209,10 +228,14 @@ async function train(
   folder: LlavaFolder,
   { learningRate, trains, adapter }: Run,
   settings: Settings,
-  { policy, ranks }: Pick<Choice, 'policy' | 'ranks'>,
+  { device, policy, packed, ranks }: Choice,
 ): Promise<{ trajectory: Trajectory; final: Map<string, Tensor> }> {
   const adapters = adapter === undefined ? [] : [join(folder.path, adapter)];
-  const { model } = await loadLlava(join(folder.path, 'hf'), { dtype: 'float32', adapters });
+  const { model } = await loadLlava(join(folder.path, 'hf'), {
+    device,
+    dtype: 'float32',
+    adapters,
+  });
   laySideBySide(model);
   const chosen = [...model.namedParameters()].filter(([name]) => trains(name));
   for (const [, parameter] of chosen) parameter.requiresGrad_();
@@ -226,18 +249,18 @@ async function train(
   const randomness = new Randomness(0);
   const { updates, warmup_updates: warmup, accumulate } = settings;
   const rates = schedule({ updates, warmup });
-  const parts = { gate: new Gate('cpu'), randomness, clipNorm: settings.clip };
+  const parts = { gate: new Gate(device), randomness, clipNorm: settings.clip };
   const store =
     ranks === undefined
       ? new AccumulatingStore({ model, optimizer: new AdamW(groups, settings), ...parts })
       : await shardedStore(model, groups, settings, ranks, parts);
   const setup = {
-    ...{ model, store, randomness },
-    device: 'cpu' as const,
+    ...{ model, device, store, randomness },
     policies: memoryPolicies(model.segments, { policy }),
     schedule: rates,
   };
-  const dealt = microBatches(folder, model, ranks);
+  const dealt = microBatches(folder, model, { device, ranks });
+  if (packed) for (const [i, { whole }] of dealt.entries()) sayPacked(i, whole);
   const trajectory: Trajectory = { losses: [], gradient_norms: [], learning_rates: [] };
   for (let update = 0; update < updates; update++) {
     const own = Array.from(
@@ -262,7 +285,10 @@ async function train(
   const final = new Map(
     [...model.namedParameters()]
       .filter(([name]) => trained.has(name))
-      .map(([name, tensor]) => [rename(name), tensor.detach().clone()]),
+      .map(([name, tensor]) => [
+        rename(name),
+        scope(() => tensor.detach().clone().to({ device: 'cpu' })),
+      ]),
   );
   setup.store.dispose();
   model.dispose();
@@ -270,15 +296,19 @@ async function train(
 }
 
 /** What of each micro-batch is this rank's, and what it is as a whole. */
-function microBatches(folder: LlavaFolder, model: Llava, ranks: Ranks | undefined) {
+function microBatches(
+  folder: LlavaFolder,
+  model: Llava,
+  { device, ranks }: Pick<Choice, 'device' | 'ranks'>,
+) {
   return Array.from({ length: microBatchCount(folder) }, (_, i) => {
     const samples = samplesOf(folder, i, model.input);
-    const whole = batchOf(folder, i, model.input, 'cpu');
+    const whole = batchOf(folder, i, model.input, device);
     const facts = factsOf([whole]);
-    if (ranks === undefined) return { batches: [whole], facts };
+    if (ranks === undefined) return { whole, batches: [whole], facts };
     const shares = dealSamples(samples, ranks);
     return {
-      facts,
+      ...{ whole, facts },
       batches: shares.map((share) => (share.length === 0 ? null : makeBatch(share, model.input))),
     };
   });
