@@ -30,9 +30,6 @@ Layout layoutOf(const Tensor& x, double p, const Tensor& records, const Tensor& 
   return {rows, channels, rows == 0 ? 1 : rows / places};
 }
 
-// An element is dropped where its word is below it: with probability p to 2^-32.
-unsigned int thresholdOf(double p) { return static_cast<unsigned int>(p * 4294967296.0); }
-
 template <typename T>
 void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& indices, const Layout& layout, double p, PhiloxKey key,
                int64_t layer) {
@@ -42,16 +39,16 @@ void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& 
   auto* to = y.mutable_data_ptr<T>();
   const auto* record = records.const_data_ptr<int64_t>();
   const auto* index = indices.const_data_ptr<int64_t>();
-  const unsigned int threshold = thresholdOf(p);
+  const unsigned int threshold = dropoutThreshold(p);
   const auto kept = static_cast<Compute>(1 / (1 - p));
   at::parallel_for(0, rows, std::max<int64_t>(1, 8192 / channels), [&, channels = channels, perPlace = perPlace](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const int64_t place = row / perPlace, token = index[place] * perPlace + row % perPlace;
-      for (int64_t c = 0; c < channels; c += 4) {
-        const Words words = dropoutWords(c / 4, token, record[place], layer, key);
-        for (int64_t i = 0; i < 4 && c + i < channels; i++) {
+      for (int64_t c = 0; c < channels; c += 8) {
+        const Words words = dropoutWords(c / 8, token, record[place], layer, key);
+        for (int i = 0; i < 8 && c + i < channels; i++) {
           const int64_t at = row * channels + c + i;
-          to[at] = static_cast<T>(static_cast<Compute>(from[at]) * (words.at[i] < threshold ? Compute(0) : kept));
+          to[at] = static_cast<T>(static_cast<Compute>(from[at]) * (bitsOf(words, i) < threshold ? Compute(0) : kept));
         }
       }
     }
@@ -93,13 +90,13 @@ Tensor dropoutCuda(const Tensor& x, double p, const Tensor& records, const Tenso
   Tensor y = at::empty_like(given);
   const void *from = given.const_data_ptr(), *record = own.const_data_ptr(), *index = places.const_data_ptr();
   void* to = y.mutable_data_ptr();
-  const auto bytes = 4 * x.element_size();
+  const auto bytes = 8 * x.element_size();
   const auto isAligned = [&](const void* at) { return reinterpret_cast<uintptr_t>(at) % bytes == 0; };
-  bool wide = layout.channels % 4 == 0 && isAligned(from) && isAligned(to);
-  unsigned int threshold = thresholdOf(p);
+  bool wide = layout.channels % 8 == 0 && isAligned(from) && isAligned(to);
+  unsigned int threshold = dropoutThreshold(p);
   double scale = 1 / (1 - p);
   PhiloxKey words = keyOf(key);
-  kernel.launch(layout.rows * ((layout.channels + 3) / 4),
+  kernel.launch(layout.rows * ((layout.channels + 7) / 8),
                 {&from, &to, &record, &index, &layout.rows, &layout.channels, &layout.perPlace, &threshold, &scale, &words, &layer, &wide});
   return y;
 }
@@ -148,12 +145,17 @@ Tensor dropoutComposite(const Tensor& x, double p, const Tensor& records, const 
   const auto column = [&, perPlace = perPlace](const Tensor& places) { return places.reshape({-1, 1}).expand({-1, perPlace}).reshape({-1, 1}); };
   constexpr int64_t mask = 0xFFFFFFFF;
   const Tensor tokens = column(indices) * perPlace + at::arange(perPlace, whole).repeat({records.numel()}).unsqueeze(1);
-  const auto words = philoxComposite({at::arange((channels + 3) / 4, whole), tokens.bitwise_and(mask), column(records).bitwise_and(mask),
+  const auto words = philoxComposite({at::arange((channels + 7) / 8, whole), tokens.bitwise_and(mask), column(records).bitwise_and(mask),
                                       at::full({1, 1}, layer & mask, whole)},
                                      keyOf(key));
-  const Tensor drawn = at::stack(words, -1).flatten(1).narrow(1, 0, channels).reshape(x.sizes());
+  std::vector<Tensor> bits;
+  for (const Tensor& word : words) {
+    bits.push_back(word.bitwise_and(0xFFFF));
+    bits.push_back(word.__rshift__(16));
+  }
+  const Tensor drawn = at::stack(bits, -1).flatten(1).narrow(1, 0, channels).reshape(x.sizes());
   const auto compute = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const Tensor factor = drawn.ge(static_cast<int64_t>(thresholdOf(p))).to(compute) * (1 / (1 - p));
+  const Tensor factor = drawn.ge(static_cast<int64_t>(dropoutThreshold(p))).to(compute) * (1 / (1 - p));
   return (x.contiguous().to(compute) * factor).to(x.scalar_type());
 }
 

@@ -61,7 +61,7 @@ Masks masksOf(int64_t rows, const DropCall& call, const Tensor& records, const T
   TORCH_CHECK(records.numel() > 0 && records.numel() == indices.numel() && rows % records.numel() == 0, "cannot share ", records.numel(),
               " places among ", rows, " rows");
   return {records.const_data_ptr<int64_t>(), indices.const_data_ptr<int64_t>(), rows / records.numel(),
-          static_cast<unsigned int>(call.p * 4294967296.0), keyOf(call.key)};
+          dropoutThreshold(call.p), keyOf(call.key)};
 }
 
 // The adapters of a call; none where kernels cannot take one of them.

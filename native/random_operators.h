@@ -11,6 +11,9 @@ namespace patina {
 // The words of a key, as operators take them.
 PhiloxKey keyOf(at::IntArrayRef words);
 
+// An element is dropped where its 16 bits are below it: with probability p to 2^-16.
+inline unsigned int dropoutThreshold(double p) { return static_cast<unsigned int>(p * 65536.0); }
+
 // The same function by libtorch's operators, on any device: words are int64 tensors that broadcast.
 std::array<at::Tensor, 4> philoxComposite(std::array<at::Tensor, 4> counter, PhiloxKey key);
 
