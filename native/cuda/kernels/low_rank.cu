@@ -374,6 +374,7 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
 
 }  // namespace patina
 
+// `3`: these wait for memory, and more blocks hide more of it than registers are worth.
 #define PATINA_DROPPED(type, T, TILES)                                                                                                      \
   extern "C" __global__ void __launch_bounds__(256)                                                                                         \
       dropped_product_##TILES##_##type(const T* x, long long xStride, const patina::LowParts parts, T* z, long long zStride, long long rows, \
@@ -382,7 +383,7 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
   }
 #define PATINA_LOW_RANK(type, T)                                                                                                            \
   PATINA_DROPPED(type, T, 2) PATINA_DROPPED(type, T, 4) PATINA_DROPPED(type, T, 8)                                                          \
-  extern "C" __global__ void __launch_bounds__(256)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
       dropped_gradients_##type(const T* dz, long long dzStride, const T* x, long long xStride, const patina::LowParts parts, float* partial, \
                                long long rows, long long channels, long long allRanks, long long splits, const patina::Masks masks) {       \
     patina::droppedGradients<T, 1>(dz, dzStride, x, xStride, parts, partial, rows, channels, allRanks, splits, masks);                      \
@@ -395,12 +396,12 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
                          long long channels, const patina::Masks masks, float scale) {                                                      \
     patina::addDropped(x, xStride, dz, dzStride, parts, rows, channels, masks, scale);                                                      \
   }                                                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(256)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
       swiglu_low_rank_##type(T* both, long long stride, T* product, long long productStride, const patina::LowGated low, long long rows,    \
                              long long features) {                                                                                          \
     patina::swigluLowRank<T, false>(both, stride, product, productStride, low, rows, features);                                             \
   }                                                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(256)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
       swiglu_low_rank_backward_##type(T* both, long long stride, T* product, long long productStride, const patina::LowGated low,           \
                                       long long rows, long long features) {                                                                 \
     patina::swigluLowRank<T, true>(both, stride, product, productStride, low, rows, features);                                              \
