@@ -76,7 +76,8 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
         counts,
         rejected: [],
         odd: [],
-        shares: [{ counts, rejected: [], odd: [], waitedMs: 0 }],
+        shares: [{ counts, microBatches: parts.length, rejected: [], odd: [], waitedMs: 0 }],
+        fill: null,
         cursor,
         waitedMs: 0,
       };

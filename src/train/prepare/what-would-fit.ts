@@ -3,17 +3,20 @@
 import { OutOfMemoryError } from '../../base/errors.js';
 import type { Recipe } from '../../config/index.js';
 
-type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize'>;
+type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize' | 'batchTokens'>;
 
 /** Proposals, those that cost least first. */
 export function whatWouldFit(
-  { parallel: { zero, offload }, train, memory, batchSize }: Fields,
+  { parallel: { zero, offload }, train, memory, batchSize, batchTokens }: Fields,
   ranks: number,
 ): string {
   const isFull = Object.values(train).includes('full');
   const keeps = memory.policy !== 'recompute' && memory.policy !== 'offload';
   const proposals = [
-    ...(batchSize > 1 ? [`\`batchSize\` below ${batchSize}, with more accumulated`] : []),
+    ...(batchTokens === undefined ? [] : [`\`batchTokens\` below ${batchTokens}`]),
+    ...(batchTokens === undefined && batchSize > 1
+      ? [`\`batchSize\` below ${batchSize}, with more accumulated`]
+      : []),
     ...(keeps || memory.keepBlocks !== 0
       ? ['`memory.policy: recompute` without `keepBlocks`']
       : []),
