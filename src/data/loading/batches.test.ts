@@ -249,43 +249,6 @@ describe('updates of several ranks', () => {
     expect(positions(other!)).toEqual([[[], [1]], [[2], [1]], [[0]]]);
   });
 
-  it('are packed by each rank, which then have as many micro-batches as the one with the most', async () => {
-    const budget = { tokens: 8 };
-    const executors = [new FakeExecutor(), new FakeExecutor()];
-    const special = { badRecords: 'skip', cut: { ...cut, budget } } as const;
-    const [own, other] = await Promise.all(
-      both(executors, special).map((updates) => collect(updates)),
-    );
-    // Of 1 to 4 tokens; then of 5 to 8, of which none goes with another; those of 9 and 10 are too long.
-    expect(own!.map(ids)).toEqual([[[0, 3]], [[7], [4]], []]);
-    expect(other!.map(ids)).toEqual([[[1, 2]], [[6], [5]], []]);
-    expect(own!.map(({ fill }) => fill)).toEqual([10 / 16, 26 / 32, 0]);
-    expect(own![2]!.rejected.map(({ code, line }) => [code, line])).toEqual([
-      ['E_OVER_BUDGET', 10],
-      ['E_OVER_BUDGET', 9],
-    ]);
-    const alone = await collect(
-      load(new FakeExecutor(), 2, { cut: { ...cut, worldSize: 1, budget } }),
-    );
-    expect(alone.map(ids)).toEqual([
-      [[0, 2, 3], [1]],
-      [[7], [6], [5], [4]],
-    ]);
-    const uneven = both(executors, { cut: { ...cut, budget: { tokens: 9 } }, badRecords: 'skip' });
-    const [first, second] = await Promise.all(uneven.map((updates) => collect(updates)));
-    expect(first!.map(ids).at(-1)).toEqual([[]]);
-    expect(second!.map(ids).at(-1)).toEqual([[8]]);
-  });
-
-  it('stop at a record larger than a micro-batch, by its place', async () => {
-    const budget = { tokens: 3 };
-    const updates = load(new FakeExecutor(), 1, { cut: { batchSize: 1, worldSize: 1, budget } });
-    await expect(collect(updates)).rejects.toMatchObject({
-      code: 'E_OVER_BUDGET',
-      message: 'a.jsonl:4, id 3: it has 4 tokens, more than a micro-batch may (batchTokens: 3).',
-    });
-  });
-
   it('end on all of them with the error that one has', async () => {
     const error = new DataError('cannot be read', { code: 'E_DATA_READ', hint: 'Mend it.' });
     const ends = await Promise.allSettled(
