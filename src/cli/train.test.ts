@@ -158,7 +158,6 @@ test('the terminal view draws its block over itself', () => {
     tokensPerSecond: 200,
     samplesPerSecond: 4,
     waiting: 0.25,
-    fill: null,
     memory: { peakBytes: 2 ** 30, totalBytes: 2 ** 32 },
     skipped: false,
     skippedSegments: null,

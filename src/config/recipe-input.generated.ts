@@ -24,17 +24,10 @@ export interface RecipeInput {
   /** Length of the run and course of the learning rate, in updates. */
   schedule?: ScheduleInput | undefined;
   /**
-   * Records in a micro-batch on each device, unless `batchTokens` says what it holds.
+   * Records in a micro-batch on each device.
    * @default 1
    */
   batchSize?: number | undefined;
-  /**
-   * Tokens that a micro-batch on each device may hold, those of pictures too. The records of
-   * an update (`effectiveBatch`) are packed into as few as best fit finds.
-   */
-  batchTokens?: number | undefined;
-  /** Pictures that a micro-batch may hold, beside `batchTokens`. */
-  batchImages?: number | undefined;
   /** Micro-batches in an update. Follows from `effectiveBatch` if that is given, else 1. */
   accumulate?: number | undefined;
   /** Records in an update over all devices, which the learning rate is meant for. */

@@ -15,7 +15,6 @@ import type { InputFacts } from '../models/sample.js';
 import type { Rgb } from './image/normalise.js';
 import { loadUpdates, type Exchange, type UpdateData } from './loading/batches.js';
 import { InlineExecutor, type Executor } from './loading/executor.js';
-import type { Budget } from './loading/pack.js';
 import { WorkerPool } from './loading/worker-pool.js';
 import {
   planUpdates,
@@ -59,8 +58,6 @@ export interface SourceFacts {
 export interface UpdatesOptions extends Batching {
   /** @default 0 */
   rank?: number | undefined;
-  /** What a micro-batch holds, in place of so many records; with `records` an update. */
-  budget?: Budget | undefined;
   /** What several ranks tell each other by. */
   exchange?: Exchange | undefined;
   /** Cursor of a run to go on with. @default the beginning */
@@ -144,13 +141,13 @@ export class Dataset {
 
   #load(
     plans: Iterator<PlannedUpdate, void>,
-    { batchSize, worldSize = 1, budget, rank, exchange, signal }: UpdatesOptions,
+    { batchSize, worldSize = 1, rank, exchange, signal }: UpdatesOptions,
   ): AsyncGenerator<UpdateData, void> {
     return loadUpdates(plans, {
       executor: this.#executor,
       badRecords: this.#recipe.data.badRecords,
       order: this.#order,
-      cut: { batchSize, worldSize, budget },
+      cut: { batchSize, worldSize },
       lengths: this.#parts.lengths,
       ...{ rank, exchange, signal },
     });

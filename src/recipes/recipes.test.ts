@@ -19,13 +19,13 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const NAMES = Object.keys(recipes);
 
-/** Records in an update, micro-batches (at most, where they are packed), learning rate, maximum length and what learns, as the sources have them. */
+/** Records in an update, learning rate, maximum length and what learns, as the sources have them. */
 test.each([
   ['llava-llama-3-8b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
   ['llava-llama-3-8b-v1.1-pretrain', 256, 2, 1e-3, 4096, 'frozen full frozen'],
-  ['llava-llama-3-8b-finetune', 128, 16, 2e-5, 2048, 'lora full full'],
-  ['llava-llama-3-8b-finetune-frozen-vision', 128, 16, 2e-5, 2048, 'frozen full full'],
-  ['llava-llama-3-8b-v1.1-finetune', 128, 16, 2e-5, 4096, 'lora full full'],
+  ['llava-llama-3-8b-finetune', 128, 2, 2e-5, 2048, 'lora full full'],
+  ['llava-llama-3-8b-finetune-frozen-vision', 128, 2, 2e-5, 2048, 'frozen full full'],
+  ['llava-llama-3-8b-v1.1-finetune', 128, 4, 2e-5, 4096, 'lora full full'],
   ['llava-llama-3-8b-lora', 128, 16, 2e-4, 2048, 'frozen full lora'],
   ['llava-1.5-7b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
   ['llava-1.5-7b-finetune', 128, 1, 2e-5, 2048, 'frozen full full'],

@@ -77,8 +77,6 @@ export interface UpdateEvent {
   readonly samplesPerSecond: number;
   /** Share of the time that was spent waiting for data, 0 to 1. */
   readonly waiting: number;
-  /** Tokens of as many as the micro-batches could hold, 0 to 1; `null` where they are cut by records. */
-  readonly fill: number | null;
   readonly memory: {
     /** Most bytes that the device has given out at once. */
     readonly peakBytes: number;

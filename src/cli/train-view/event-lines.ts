@@ -185,7 +185,6 @@ export function updateLine(event: UpdateEvent, planned: number): string {
     `norm ${figures(gradientNorm)}`,
     `lr ${rate(learningRate)}`,
     `${formatCount(tokensPerSecond)} tok/s (${formatCount((tokensPerSecond * counts.imageTokens) / counts.tokens || 0)} image)`,
-    ...(event.fill === null ? [] : [`${Math.round(100 * event.fill)} % filled`]),
     ...(event.skipped ? [skippedText(event)] : []),
   ].join('  ');
 }
@@ -225,9 +224,6 @@ export function speedLine(recent: readonly UpdateEvent[], planned: number): stri
   return [
     `${perSecond(({ counts }) => counts.tokens)} tok/s (${perSecond(({ counts }) => counts.imageTokens)} image)`,
     `${perSecond(({ counts }) => counts.sequences)} samples/s`,
-    ...(last.fill === null
-      ? []
-      : [`${Math.round((100 * total((event) => event.fill ?? 0)) / recent.length)} % filled`]),
     `waiting ${Math.round((100 * total((event) => event.waiting * event.seconds)) / seconds)} %`,
     `memory ${formatBytes(peakBytes)}, ${formatBytes(totalBytes - peakBytes)} free`,
     `${formatDuration(left)} left`,

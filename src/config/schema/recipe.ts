@@ -74,20 +74,7 @@ export const recipeFields = z
     schedule: scheduleSection
       .prefault({})
       .describe('Length of the run and course of the learning rate, in updates.'),
-    batchSize: count
-      .default(1)
-      .describe(
-        'Records in a micro-batch on each device, unless `batchTokens` says what it holds.',
-      ),
-    batchTokens: count
-      .optional()
-      .describe(
-        'Tokens that a micro-batch on each device may hold, those of pictures too. The records of an update (`effectiveBatch`) are packed into ' +
-          'as few as best fit finds.',
-      ),
-    batchImages: count
-      .optional()
-      .describe('Pictures that a micro-batch may hold, beside `batchTokens`.'),
+    batchSize: count.default(1).describe('Records in a micro-batch on each device.'),
     accumulate: count
       .optional()
       .describe(

@@ -9,14 +9,7 @@ import { rejectionError, type RejectedRecord } from '../sources/place.js';
 import { EpochCheck } from './epoch-check.js';
 import { deal, type Cut } from './deal.js';
 import type { Executor } from './executor.js';
-import {
-  microBatch,
-  samplesOf,
-  sumCounts,
-  type DataCounts,
-  type MicroBatch,
-} from './micro-batch.js';
-import { type Budget, overBudget, pack } from './pack.js';
+import { microBatch, sumCounts, type DataCounts, type MicroBatch } from './micro-batch.js';
 import type { LoadedSample, LoadOutcome } from './record-loader.js';
 
 /** A sample that has warnings. */
@@ -25,8 +18,6 @@ export type OddSample = Required<Pick<LoadedSample, 'place' | 'id' | 'warnings'>
 /** What is told of the share of one rank; plain but for `error`. */
 export interface ShareFacts {
   readonly counts: DataCounts;
-  /** Micro-batches that hold something. */
-  readonly microBatches: number;
   /** Records that are left out, each time they come. */
   readonly rejected: readonly RejectedRecord[];
   readonly odd: readonly OddSample[];
@@ -37,14 +28,12 @@ export interface ShareFacts {
 }
 
 /** What one update is made of. */
-export interface UpdateData extends Omit<ShareFacts, 'error' | 'microBatches'> {
+export interface UpdateData extends Omit<ShareFacts, 'error'> {
   readonly epoch: number;
   /** Of this rank; all else is of all ranks together, and the wait that of the slowest. */
   readonly microBatches: readonly MicroBatch[];
   /** By rank. */
   readonly shares: readonly ShareFacts[];
-  /** Tokens, of as many as the micro-batches of all ranks could hold, 0 to 1; `null` without a budget. */
-  readonly fill: number | null;
   /** Where to go on after this update. */
   readonly cursor: Cursor;
 }
@@ -88,7 +77,7 @@ export async function* loadUpdates(
   plans: Iterator<PlannedUpdate, void>,
   options: LoadUpdatesOptions,
 ): AsyncGenerator<UpdateData, void> {
-  const { order, exchange = alone, signal } = options;
+  const { badRecords, order, exchange = alone, signal } = options;
   const ended = new AbortController();
   const stop = signal ? AbortSignal.any([signal, ended.signal]) : ended.signal;
   const ahead: Pending[] = [];
@@ -101,18 +90,16 @@ export async function* loadUpdates(
       const { plan } = pending;
       const start = performance.now();
       const settled = await abortable(pending.settled, stop);
-      const { batches, ...own } = shareOf(settled, options, performance.now() - start);
+      const { microBatches, ...own } = shareOf(settled, badRecords, performance.now() - start);
       const shares = await exchange(own);
       const failed = shares.find(({ error }) => error !== undefined);
       if (failed !== undefined) throw failed.error;
       const rejected = shares.flatMap((share) => share.rejected);
       epoch.see(plan, plan.records.length, rejected);
-      const counts = sumCounts(shares.map((share) => share.counts));
       yield {
         epoch: plan.epoch,
-        ...{ shares, rejected, counts },
-        microBatches: padded(batches, shares),
-        fill: fillOf(options.cut.budget, counts, shares),
+        ...{ microBatches, shares, rejected },
+        counts: sumCounts(shares.map(({ counts }) => counts)),
         odd: shares.flatMap(({ odd }) => odd),
         cursor: cursorAfter(plan, order),
         waitedMs: Math.max(...shares.map((share) => share.waitedMs)),
@@ -128,22 +115,18 @@ const alone: Exchange = (own) => Promise.resolve([own]);
 /** The micro-batches of this rank, and what it tells of them. */
 function shareOf(
   settled: Awaited<Pending['settled']>,
-  { badRecords, cut: { budget } }: Pick<LoadUpdatesOptions, 'badRecords' | 'cut'>,
+  badRecords: LoadUpdatesOptions['badRecords'],
   waitedMs: number,
-): ShareFacts & { readonly batches: readonly MicroBatch[] } {
+): ShareFacts & { readonly microBatches: readonly MicroBatch[] } {
   try {
     if (!Array.isArray(settled)) throw settled.error;
-    const outcomes = settled.map((batch) =>
-      batch.map((outcome) => passed(budget ? within(outcome, budget) : outcome, badRecords)),
-    );
-    const loaded = outcomes.map(samplesOf);
-    const batches = (budget ? loaded.flatMap((all) => pack(all, budget)) : loaded).map(microBatch);
-    const samples = batches.flatMap((each) => each.samples);
+    const batches = settled.map((batch) => batch.map((outcome) => passed(outcome, badRecords)));
+    const microBatches = batches.map(microBatch);
+    const samples = microBatches.flatMap((each) => each.samples);
     return {
-      batches,
-      microBatches: batches.filter((each) => each.samples.length > 0).length,
-      counts: sumCounts(batches.map(({ counts }) => counts)),
-      rejected: outcomes
+      microBatches,
+      counts: sumCounts(microBatches.map(({ counts }) => counts)),
+      rejected: batches
         .flat()
         .flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.rejected] : [])),
       odd: samples.flatMap(({ place, id, warnings }) =>
@@ -152,31 +135,8 @@ function shareOf(
       waitedMs,
     };
   } catch (error) {
-    const nothing = { counts: sumCounts([]), microBatches: 0, rejected: [], odd: [] };
-    return { ...nothing, batches: [], waitedMs, error };
+    return { microBatches: [], counts: sumCounts([]), rejected: [], odd: [], waitedMs, error };
   }
-}
-
-/** The outcome; a sample that is larger than the budget is rejected. */
-function within(outcome: Settled, budget: Budget): Settled {
-  const rejected = outcome.status === 'sample' ? overBudget(outcome.sample, budget) : null;
-  return rejected === null ? outcome : { status: 'rejected', rejected };
-}
-
-/** As many micro-batches as the rank with the most has; packing may find more on one rank than on another. */
-function padded(batches: readonly MicroBatch[], shares: readonly ShareFacts[]): MicroBatch[] {
-  const most = Math.max(batches.length, ...shares.map(({ microBatches }) => microBatches));
-  return Array.from({ length: most }, (_, i) => batches[i] ?? microBatch([]));
-}
-
-function fillOf(
-  budget: Budget | undefined,
-  { tokens }: DataCounts,
-  shares: readonly ShareFacts[],
-): number | null {
-  if (budget === undefined) return null;
-  const used = shares.reduce((sum, { microBatches }) => sum + microBatches, 0);
-  return used === 0 ? 0 : tokens / (used * budget.tokens);
 }
 
 function cursorAfter({ epoch, position, grouped }: PlannedUpdate, order: OrderFacts): Cursor {

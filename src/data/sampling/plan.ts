@@ -35,8 +35,6 @@ export interface Batching {
   readonly accumulate?: number | undefined;
   /** @default 1 */
   readonly worldSize?: number | undefined;
-  /** Records of an update over all ranks. @default as many as follow from the others */
-  readonly records?: number | undefined;
 }
 
 /** The records of one update, of all ranks; its place is the one after it. */
@@ -48,9 +46,8 @@ export interface PlannedUpdate extends Place {
 }
 
 /** Records of an update over all ranks. */
-export function recordsPerUpdate(batching: Batching): number {
-  const { batchSize, accumulate = 1, worldSize = 1, records } = batching;
-  return records ?? batchSize * accumulate * worldSize;
+export function recordsPerUpdate({ batchSize, accumulate = 1, worldSize = 1 }: Batching): number {
+  return batchSize * accumulate * worldSize;
 }
 
 export interface PlanOptions extends Batching {

@@ -76,8 +76,7 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
         counts,
         rejected: [],
         odd: [],
-        shares: [{ counts, microBatches: parts.length, rejected: [], odd: [], waitedMs: 0 }],
-        fill: null,
+        shares: [{ counts, rejected: [], odd: [], waitedMs: 0 }],
         cursor,
         waitedMs: 0,
       };

@@ -173,11 +173,9 @@ export class Trainer {
 
   /** Which records are this rank's, and how it hears of the others'. */
   private dealing(agreement: Agreement | undefined) {
-    const { recipe, ranks, batching } = this.parts;
-    const { budget, records } = batching;
+    const { recipe, ranks } = this.parts;
     return {
       batchSize: recipe.batchSize,
-      ...(budget && { budget, records }),
       ...{ rank: ranks.rank, worldSize: ranks.size },
       exchange: agreement?.exchange,
       // Of several ranks none stops where the others do not know of it.

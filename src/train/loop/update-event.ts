@@ -36,7 +36,6 @@ export function updateEvent(facts: UpdateFacts): UpdateEvent {
     tokensPerSecond: data.counts.tokens / seconds,
     samplesPerSecond: data.counts.sequences / seconds,
     waiting: Math.min(1, data.waitedMs / 1000 / seconds),
-    fill: data.fill,
     memory: { peakBytes: peakReserved, totalBytes: device.totalBytes },
     skipped: foundInf.some((flag) => flag > 0),
     skippedSegments: skipped.length > 0 && skipped.length < result.gates.length ? skipped : null,

@@ -46,7 +46,7 @@ export function planRun(
   const { recordsPerEpoch } = data;
   const until = schedule.updates === undefined ? lengthIn(schedule.epochs, recordsPerEpoch) : null;
   const planned = schedule.updates ?? countUpdates({ until: until! }, { recordsPerEpoch, records });
-  const perEpoch = data.updatesPerEpoch({ batchSize, accumulate, worldSize, records });
+  const perEpoch = data.updatesPerEpoch({ batchSize, accumulate, worldSize });
   return {
     ...{ planned, perEpoch, records, until, schedule },
     epochs: until === null ? planned / perEpoch : schedule.epochs,

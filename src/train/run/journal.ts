@@ -34,7 +34,6 @@ export class Journal {
         tokensPerSecond: event.tokensPerSecond,
         samplesPerSecond: event.samplesPerSecond,
         waiting: event.waiting,
-        fill: event.fill,
         skipped: event.skipped,
         lossScale: event.lossScale,
         tokens: counts.tokens,
@@ -50,7 +49,6 @@ export class Journal {
         'speed/tokens per second': event.tokensPerSecond,
         'speed/samples per second': event.samplesPerSecond,
         'speed/waiting for data': event.waiting,
-        ...(event.fill === null ? {} : { 'speed/fill of micro-batches': event.fill }),
         'memory/peak GiB': memory.peakBytes / 2 ** 30,
         ...(event.lossScale === null ? {} : { 'train/loss scale': event.lossScale }),
       });
