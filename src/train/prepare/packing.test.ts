@@ -22,7 +22,9 @@ const PACKED = { batchTokens: 2048, effectiveBatch: 100 };
 test('what a budget makes of the records is said, where there is one', async () => {
   expect(await say({ batchSize: 4 })).toEqual([]);
   // Of 3,000 tokens 2,048 are left.
-  expect(await say(PACKED)).toEqual(['about 810 tokens a record: about 40 micro-batches an update']);
+  expect(await say(PACKED)).toEqual([
+    'about 810 tokens a record: about 40 micro-batches an update',
+  ]);
   expect(await say(PACKED, 8)).toEqual([
     'about 810 tokens a record: about 5 micro-batches an update on each device',
   ]);
