@@ -33,9 +33,9 @@ export function profileLines(profile: StepProfile): string[] {
     `longest ${measured}:`,
     ...aligned(
       profile.longest.map(({ name, kind, times, milliseconds: time }) => [
-        ...['', ms(time), share(time), count(times), kind, short(name)],
+        ...['', ms(time), share(time), count(times), `${kind.padEnd(KIND_WIDTH)}  ${short(name)}`],
       ]),
-    ).map((line) => `  ${line.trimStart()}`),
+    ),
   ];
 }
 
@@ -63,6 +63,7 @@ function count(times: number): string {
   return Number.isInteger(times) ? `${times}` : times.toFixed(1);
 }
 
+const KIND_WIDTH = Math.max(...WORK_KINDS.map((kind) => kind.length));
 const NAME_WIDTH = 90;
 
 /** A kernel without the words that all have, cut where only template arguments would follow. */
