@@ -68,14 +68,15 @@ async function row(of: Case, mode: Mode, policy: MemoryPolicy): Promise<void> {
   const shape = of.shape === 'vicuna' ? llava15 : llava8b;
   const config = shape({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
   const products = Number(flags.products);
-  const title = `PATINA ${of.name} ${mode} ${policy}${products > 0 ? `+${products}products` : ''}`;
+  const name = `${of.name} ${mode} ${policy}${products > 0 ? `+${products}products` : ''}`;
+  const title = `PATINA ${name}`;
   const device = flags.device as Device;
   const folder = flags.profile;
   let profile: Promise<StepProfile> | undefined;
   const record = (round: () => void): void => {
     const recorder = new UpdateRecorder(device);
     round();
-    profile = recorder.stop(join(folder!, `${title.replaceAll(' ', '-')}.json.gz`));
+    profile = recorder.stop(join(folder!, `${name.replaceAll(' ', '-')}.json.gz`));
   };
   try {
     const measured = measureRow({
@@ -94,7 +95,13 @@ async function row(of: Case, mode: Mode, policy: MemoryPolicy): Promise<void> {
     );
     if (profile === undefined) return;
     const report = await profile;
-    console.log(flags.json ? JSON.stringify({ profile: report }) : profileLines(report).join('\n'));
+    console.log(
+      flags.json
+        ? JSON.stringify({ profile: report })
+        : profileLines(report)
+            .map((line) => `PROFILE ${line}`)
+            .join('\n'),
+    );
   } catch (error) {
     const failed =
       error instanceof OutOfMemoryError ? 'out of memory' : `failed: ${(error as Error).message}`;
