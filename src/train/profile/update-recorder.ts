@@ -30,7 +30,7 @@ export class UpdateRecorder {
    * Ends it, once the device is done; nothing is recorded after this call.
    *
    * @param path of the trace, gzipped, in the Trace Event Format: `*.json.gz`
-   * @throws DataError `E_PROFILE` where the trace is too large to be read; EnvironmentError `E_DISK_FULL`, `E_UNWRITABLE`
+   * @throws EnvironmentError `E_DISK_FULL`, `E_UNWRITABLE`
    */
   async stop(path: string): Promise<StepProfile> {
     const plain = `${path}.part`;
