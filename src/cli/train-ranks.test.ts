@@ -106,12 +106,28 @@ describe('a run of several ranks', () => {
     const one = await run(train(path, '--resume', '--max-updates', '4'));
     expect(one.events.at(-1)).toMatchObject({ reason: 'max-updates', update: 4 });
     const three = await run(
-      train(path, '--resume', '--nproc', '3', '--set', 'effectiveBatch=6', ...set),
+      train(
+        path,
+        '--resume',
+        '--nproc',
+        '3',
+        '--profile',
+        '1',
+        '--set',
+        'effectiveBatch=6',
+        ...set,
+      ),
     );
     expect(three.events.at(-1), three.err).toMatchObject({ reason: 'finished', update: 6 });
     const made = (await listRuns(folder.runs))[0]!.path;
     expect(readdirSync(join(made, 'logs')).sort()).toEqual(['rank-1.log', 'rank-2.log']);
     expect(readFileSync(join(made, 'logs/rank-2.log'), 'utf8')).toContain('goes on after update 4');
+    // Each has its own profile, and the first tells of it.
+    expect(readdirSync(join(made, 'profile')).sort()).toEqual(
+      [0, 1, 2].map((rank) => `updates-6-6-rank-${rank}.json.gz`),
+    );
+    expect(three.events.filter(({ type }) => type === 'profile')).toHaveLength(1);
+    expect(readFileSync(join(made, 'logs/rank-1.log'), 'utf8')).toContain('rank-1.json.gz');
   });
 
   test('Ctrl-C ends an answer on all ranks', async () => {

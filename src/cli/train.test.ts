@@ -51,6 +51,18 @@ describe('patina train', () => {
     expect(JSON.parse(json.out)).toMatchObject({ runs: [{ state: 'finished', updates: 10 }] });
   });
 
+  test('with --profile says where the time of an update goes, and where its trace is', async () => {
+    const { code, err } = await patina('train', recipe, '--profile', '2', '--max-updates', '6');
+    expect(code, err).toBe(0);
+    expect(err).toMatch(/\nprofile of 2 updates, to update 5\n {2}an update took \d+\.\d+ ms /);
+    expect(err).toMatch(/\n +products +\d+\.\d+ +\d+\.\d+ % /);
+    const [, trace] = /trace, for .*: (\S+)\n/.exec(err)!;
+    expect(existsSync(trace!)).toBe(true);
+    const refused = await patina('train', recipe, '--profile', '0');
+    expect(refused).toMatchObject({ code: 2 });
+    expect(refused.err).toContain('--profile');
+  });
+
   test('what it says to type goes on with this run, wherever it lies', async () => {
     const { err } = await patina('train', recipe, '--max-updates', '4');
     const [, said = ''] = /; `patina (.+)` goes on\n$/.exec(err) ?? [];

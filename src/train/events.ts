@@ -11,6 +11,7 @@ import type {
   SourceFacts,
 } from '../data/index.js';
 import type { TrainableRow } from './prepare/trainable.js';
+import type { StepProfile } from './profile/step-profile.js';
 
 /** Something that takes time before the run begins. */
 export interface LoadingEvent {
@@ -134,6 +135,14 @@ export interface CheckpointEvent {
   readonly seconds: number;
 }
 
+/** Where the time of the profiled updates went, the last of which is `update`; each rank tells its own. */
+export interface ProfileEvent extends StepProfile {
+  readonly type: 'profile';
+  readonly update: number;
+  /** File in the Trace Event Format, gzipped. */
+  readonly trace: string;
+}
+
 export interface WarningEvent {
   readonly type: 'warning';
   readonly update: number;
@@ -185,6 +194,7 @@ export type TrainEvent =
   | ValidationEvent
   | ProbesEvent
   | CheckpointEvent
+  | ProfileEvent
   | WarningEvent
   | BadRecordEvent
   | EndEvent;

@@ -14,6 +14,8 @@ import type {
   UpdateEvent,
 } from '../../train/index.js';
 
+import { profileLines } from './profile-lines.js';
+
 /** What the answers to a probe are shown beside. */
 export interface ProbeHistory {
   /** By question, the answers before the first update. */
@@ -43,6 +45,12 @@ export function eventLines(
     case 'checkpoint':
       return [
         `update ${event.update}: saved ${event.path} (${formatBytes(event.bytes)}, ${formatDuration(event.seconds)})`,
+      ];
+    case 'profile':
+      return [
+        `profile of ${event.updates} ${event.updates === 1 ? 'update' : 'updates'}, to update ${event.update}`,
+        ...profileLines(event).map((line) => `  ${line}`),
+        `  trace, for https://ui.perfetto.dev or chrome://tracing: ${event.trace}`,
       ];
     case 'warning':
       return [`warning: ${event.message} [${event.code}]`];
