@@ -140,8 +140,8 @@ const PATINA__SWIGLU = declare('patina::swiglu', ['self:Tensor']);
 const PATINA__SWIGLU_BACKWARD_ = declare('patina::swiglu_backward_', ['self:Tensor', 'grad:Tensor']);
 const PATINA__NF4_QUANTISE = declare('patina::nf4_quantise', ['self:Tensor', 'code:Tensor']);
 const PATINA__NF4_QUANTISE_SCALES = declare('patina::nf4_quantise_scales', ['absmax:Tensor', 'code:Tensor']);
-const PATINA__NF4_DEQUANTISE_ = declare('patina::nf4_dequantise_', ['self:Tensor', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?'], true);
-const PATINA__NF4_LINEAR = declare('patina::nf4_linear', ['self:Tensor', 'out_features:int', 'bias:Tensor?', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?']);
+const PATINA__NF4_DEQUANTISE_ = declare('patina::nf4_dequantise_', ['self:Tensor', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?', 'type:ScalarType?'], true);
+const PATINA__NF4_LINEAR = declare('patina::nf4_linear', ['self:Tensor', 'out_features:int', 'bias:Tensor?', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?', 'type:ScalarType?']);
 const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const ZEROS = declare('zeros', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ONES = declare('ones', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
@@ -1155,9 +1155,9 @@ export abstract class TensorOperators {
   /**
    * Overwritten with what codes and scales stand for.
    *
-   * `patina::nf4_dequantise_(Tensor self, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset)`
+   * `patina::nf4_dequantise_(Tensor self, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset, *, ScalarType? type=None)`
    */
-  nf4Dequantise_(packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null): this {
+  nf4Dequantise_(packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null, { type }: { type?: DType | null | undefined } = {}): this {
     B[0] = this.handle;
     B[1] = packed?.handle;
     B[2] = absmax?.handle;
@@ -1165,6 +1165,7 @@ export abstract class TensorOperators {
     B[4] = optionalHandle(nested);
     B[5] = optionalHandle(nestedCode);
     B[6] = optionalHandle(offset);
+    B[7] = dtypeArgument(type);
     call(PATINA__NF4_DEQUANTISE_);
     return this;
   }
@@ -1172,9 +1173,9 @@ export abstract class TensorOperators {
   /**
    * self W^T + bias, W made dense for this product and again for its backward.
    *
-   * `patina::nf4_linear(Tensor self, int out_features, Tensor? bias, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset)`
+   * `patina::nf4_linear(Tensor self, int out_features, Tensor? bias, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset, *, ScalarType? type=None)`
    */
-  nf4Linear(outFeatures: number, bias: Tensor | null, packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null): Tensor {
+  nf4Linear(outFeatures: number, bias: Tensor | null, packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null, { type }: { type?: DType | null | undefined } = {}): Tensor {
     B[0] = this.handle;
     B[1] = numberArgument(outFeatures);
     B[2] = optionalHandle(bias);
@@ -1184,6 +1185,7 @@ export abstract class TensorOperators {
     B[6] = optionalHandle(nested);
     B[7] = optionalHandle(nestedCode);
     B[8] = optionalHandle(offset);
+    B[9] = dtypeArgument(type);
     return callTensor(PATINA__NF4_LINEAR);
   }
 
