@@ -64,9 +64,9 @@ export function nf4Reading(
   device: Device,
   { made, finite }: Nf4Reading,
 ): Reading {
-  const { doubleQuantised, parts } = stored.nf4!;
+  const { nf4, ...plain } = stored;
+  const { doubleQuantised, parts } = nf4!;
   if (parts !== undefined) return partsReading(parts, device, { made, finite });
-  const { nf4: _, ...plain } = stored;
   return {
     reads: [{ stored: plain, dtype: nf4Type(stored), passes: true }],
     made: ([weight]) => {
