@@ -97,6 +97,29 @@ test.each([
   }
 });
 
+test.each([false, true])('adapters of the tower learn over it too, with DoRA: %s', async (dora) => {
+  const lora = { ...LORA, dora };
+  const parts = (base: object) => ({
+    ...{ vision: { lora, ...base }, projector: 'frozen', decoder: { lora, ...base } },
+  });
+  const [quantised, expected] = [
+    await run({ train: parts({ base: 'nf4' }) as RecipeInput['train'] }),
+    // What the codes stand for, as weights.
+    await run({ train: parts({}) as RecipeInput['train'], model: { from: await dequantised() } }),
+  ];
+  for (const [i, loss] of losses(quantised).entries()) {
+    expect(loss).toBeCloseTo(losses(expected)[i]!, 5);
+  }
+});
+
+/** The base with both parts in NF4, made dense. */
+async function dequantised(): Promise<string> {
+  const out = folder.at('dense');
+  const form = { form: 'nf4', doubleQuantised: false } as const;
+  await exportModel(base, 'hf', out, { bases: { vision: form, decoder: form }, replace: true });
+  return out;
+}
+
 test('a checkpoint is spoken to over the base in 4 bits, and exported as what that stands for', async () => {
   const { checkpoint } = endOf(await run());
   const out = folder.at('exported');
