@@ -3,7 +3,7 @@
  * `bench/gpu/train.sh` runs the peer (transformers + peft) beside it.
  *
  *     node dist/bench/train.js [--cases 4x2048] [--modes lora,full,full-ub] [--policies recompute,attention,products,keep,offload]
- *                              [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0] [--json]
+ *                              [--products 0] [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0] [--json]
  *
  * Cases, with commas between (a picture of 576 tokens in each record, if not said otherwise):
  *
@@ -17,6 +17,8 @@
  * Modes: `lora` (r 16 on all linears of the decoder, and the projector), `projector`, `full` (all but the tower). Weights, gradients
  * and Adam's moments are bf16, like the peer's; `full-fp32` has masters and moments in fp32, `full-stochastic` moments in fp32
  * and weights rounded at random; `-ub` behind any of these updates in backward.
+ *
+ * `--products N`: the last N decoder blocks keep that level, whatever the policy of the others.
  *
  * A first round of all shapes is not timed. A row that fails says why, and the next one begins.
  */
@@ -35,6 +37,7 @@ const { values: flags } = parseArgs({
     cases: { type: 'string', default: '4x2048' },
     modes: { type: 'string', default: 'lora,full,full-ub' },
     policies: { type: 'string', default: 'recompute,attention,products,keep' },
+    products: { type: 'string', default: '0' },
     dropout: { type: 'string', default: '0' },
     layers: { type: 'string', default: '32' },
     steps: { type: 'string', default: '6' },
@@ -55,10 +58,11 @@ await runBench(() => {
 function row(of: Case, mode: Mode, policy: MemoryPolicy): void {
   const shape = of.shape === 'vicuna' ? llava15 : llava8b;
   const config = shape({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
-  const title = `PATINA ${of.name} ${mode} ${policy}`;
+  const products = Number(flags.products);
+  const title = `PATINA ${of.name} ${mode} ${policy}${products > 0 ? `+${products}products` : ''}`;
   try {
     const measured = measureRow({
-      ...{ of, mode, policy, config },
+      ...{ of, mode, policy, products, config },
       device: flags.device as Device,
       steps: Number(flags.steps),
       dropout: Number(flags.dropout),

@@ -67,6 +67,8 @@ export interface RowOptions {
   readonly of: Case;
   readonly mode: Mode;
   readonly policy: MemoryPolicy;
+  /** Decoder blocks, from the last, that keep `products`. @default 0 */
+  readonly products?: number;
   /** Of the shape that the case wants. */
   readonly config: LlavaConfig;
   readonly device: Device;
@@ -116,7 +118,7 @@ export function measureRow(options: RowOptions): TrainingRow {
 }
 
 function measure(
-  { of, mode, policy, config, device, steps, dropout, say }: RowOptions,
+  { of, mode, policy, products = 0, config, device, steps, dropout, say }: RowOptions,
   own: <T extends Owned>(each: T) => T,
 ): TrainingRow {
   const { master, inBackward }: ModeFacts = MODES[mode];
@@ -143,7 +145,7 @@ function measure(
   const rounds = Math.ceil(steps / updates.length);
   const setup = {
     ...{ model, device, store, randomness },
-    policies: memoryPolicies(model.segments, { policy }),
+    policies: memoryPolicies(model.segments, { policy, keepBlocks: { decoder: { products } } }),
     schedule: schedule({ shape: 'constant', updates: (rounds + 1) * updates.length }),
   };
   emptyCache(device);

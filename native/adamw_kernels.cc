@@ -6,6 +6,8 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <torch/library.h>
 
+#include <cmath>
+
 namespace patina {
 namespace {
 
@@ -53,11 +55,12 @@ void adamwCuda(TensorList self, TensorList grads, TensorList averages, TensorLis
   const CudaKernel kernel = cudaKernel("adamw", self[0].device());
   if (!kernel) return adamwComposite(self, grads, averages, squares, rounded, steps, lr, beta1, beta2, decay, eps, divisor, foundInf);
   const void *by = divisor ? divisor->const_data_ptr() : nullptr, *found = foundInf ? foundInf->const_data_ptr() : nullptr;
+  double logBeta1 = std::log(beta1), logBeta2 = std::log(beta2);
   AdamwList list;
   bool wide = true;
   int64_t blocks = 0;
   const auto launch = [&] {
-    if (blocks > 0) kernel.launch(blocks * BLOCK, {&list, &lr, &beta1, &beta2, &decay, &eps, &by, &found, &wide});
+    if (blocks > 0) kernel.launch(blocks * BLOCK, {&list, &lr, &beta1, &beta2, &logBeta1, &logBeta2, &decay, &eps, &by, &found, &wide});
     list.count = 0;
     blocks = 0;
     wide = true;

@@ -9,17 +9,10 @@
 #include <torch/library.h>
 
 namespace patina {
-namespace {
 
 using at::Tensor;
 
-// x (..., C) has R rows; records and indices have G elements, and R / G neighbouring rows share one: row r is token
-// index * R / G + r mod R / G of its record.
-struct Layout {
-  int64_t rows, channels, perPlace;
-};
-
-Layout layoutOf(const Tensor& x, double p, const Tensor& records, const Tensor& indices) {
+DropoutLayout dropoutLayout(const Tensor& x, double p, const Tensor& records, const Tensor& indices) {
   TORCH_CHECK(p >= 0 && p < 1, "dropout takes a probability from 0 to below 1, not ", p);
   TORCH_CHECK(x.is_floating_point() && x.dim() > 0, "dropout takes rows of floating-point numbers");
   TORCH_CHECK(records.scalar_type() == at::kLong && indices.scalar_type() == at::kLong, "places are int64");
@@ -30,11 +23,10 @@ Layout layoutOf(const Tensor& x, double p, const Tensor& records, const Tensor& 
   return {rows, channels, rows == 0 ? 1 : rows / places};
 }
 
-// An element is dropped where its word is below it: with probability p to 2^-32.
-unsigned int thresholdOf(double p) { return static_cast<unsigned int>(p * 4294967296.0); }
+namespace {
 
 template <typename T>
-void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& indices, const Layout& layout, double p, PhiloxKey key,
+void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& indices, const DropoutLayout& layout, double p, PhiloxKey key,
                int64_t layer) {
   using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
   const auto [rows, channels, perPlace] = layout;
@@ -42,16 +34,16 @@ void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& 
   auto* to = y.mutable_data_ptr<T>();
   const auto* record = records.const_data_ptr<int64_t>();
   const auto* index = indices.const_data_ptr<int64_t>();
-  const unsigned int threshold = thresholdOf(p);
+  const unsigned int threshold = dropoutThreshold(p);
   const auto kept = static_cast<Compute>(1 / (1 - p));
   at::parallel_for(0, rows, std::max<int64_t>(1, 8192 / channels), [&, channels = channels, perPlace = perPlace](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const int64_t place = row / perPlace, token = index[place] * perPlace + row % perPlace;
-      for (int64_t c = 0; c < channels; c += 4) {
-        const Words words = dropoutWords(c / 4, token, record[place], layer, key);
-        for (int64_t i = 0; i < 4 && c + i < channels; i++) {
+      for (int64_t c = 0; c < channels; c += 8) {
+        const Words words = dropoutWords(c / 8, token, record[place], layer, key);
+        for (int i = 0; i < 8 && c + i < channels; i++) {
           const int64_t at = row * channels + c + i;
-          to[at] = static_cast<T>(static_cast<Compute>(from[at]) * (words.at[i] < threshold ? Compute(0) : kept));
+          to[at] = static_cast<T>(static_cast<Compute>(from[at]) * (bitsOf(words, i) < threshold ? Compute(0) : kept));
         }
       }
     }
@@ -59,7 +51,7 @@ void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& 
 }
 
 Tensor dropoutCpu(const Tensor& x, double p, const Tensor& records, const Tensor& indices, at::IntArrayRef key, int64_t layer) {
-  const Layout layout = layoutOf(x, p, records, indices);
+  const DropoutLayout layout = dropoutLayout(x, p, records, indices);
   const Tensor given = x.contiguous();
   Tensor y = at::empty_like(given);
   if (layout.rows == 0) return y;
@@ -70,7 +62,7 @@ Tensor dropoutCpu(const Tensor& x, double p, const Tensor& records, const Tensor
 }
 
 Tensor dropoutMeta(const Tensor& x, double p, const Tensor& records, const Tensor& indices, at::IntArrayRef, int64_t) {
-  layoutOf(x, p, records, indices);
+  dropoutLayout(x, p, records, indices);
   return at::empty_like(x, at::MemoryFormat::Contiguous);
 }
 
@@ -85,7 +77,7 @@ const char* kernelName(at::ScalarType type) {
 }
 
 Tensor dropoutCuda(const Tensor& x, double p, const Tensor& records, const Tensor& indices, at::IntArrayRef key, int64_t layer) {
-  Layout layout = layoutOf(x, p, records, indices);
+  DropoutLayout layout = dropoutLayout(x, p, records, indices);
   const char* name = kernelName(x.scalar_type());
   const CudaKernel kernel = name == nullptr ? CudaKernel() : cudaKernel(name, x.device());
   if (!kernel) return dropoutComposite(x, p, records, indices, key, layer);
@@ -93,13 +85,13 @@ Tensor dropoutCuda(const Tensor& x, double p, const Tensor& records, const Tenso
   Tensor y = at::empty_like(given);
   const void *from = given.const_data_ptr(), *record = own.const_data_ptr(), *index = places.const_data_ptr();
   void* to = y.mutable_data_ptr();
-  const auto bytes = 4 * x.element_size();
+  const auto bytes = 8 * x.element_size();
   const auto isAligned = [&](const void* at) { return reinterpret_cast<uintptr_t>(at) % bytes == 0; };
-  bool wide = layout.channels % 4 == 0 && isAligned(from) && isAligned(to);
-  unsigned int threshold = thresholdOf(p);
+  bool wide = layout.channels % 8 == 0 && isAligned(from) && isAligned(to);
+  unsigned int threshold = dropoutThreshold(p);
   double scale = 1 / (1 - p);
   PhiloxKey words = keyOf(key);
-  kernel.launch(layout.rows * ((layout.channels + 3) / 4),
+  kernel.launch(layout.rows * ((layout.channels + 7) / 8),
                 {&from, &to, &record, &index, &layout.rows, &layout.channels, &layout.perPlace, &threshold, &scale, &words, &layer, &wide});
   return y;
 }
@@ -142,18 +134,23 @@ Tensor dropoutAutograd(const Tensor& x, double p, const Tensor& records, const T
 }  // namespace
 
 Tensor dropoutComposite(const Tensor& x, double p, const Tensor& records, const Tensor& indices, at::IntArrayRef key, int64_t layer) {
-  const auto [rows, channels, perPlace] = layoutOf(x, p, records, indices);
+  const auto [rows, channels, perPlace] = dropoutLayout(x, p, records, indices);
   if (rows == 0) return at::empty_like(x, at::MemoryFormat::Contiguous) * 1;
   const auto whole = records.options();
   const auto column = [&, perPlace = perPlace](const Tensor& places) { return places.reshape({-1, 1}).expand({-1, perPlace}).reshape({-1, 1}); };
   constexpr int64_t mask = 0xFFFFFFFF;
   const Tensor tokens = column(indices) * perPlace + at::arange(perPlace, whole).repeat({records.numel()}).unsqueeze(1);
-  const auto words = philoxComposite({at::arange((channels + 3) / 4, whole), tokens.bitwise_and(mask), column(records).bitwise_and(mask),
+  const auto words = philoxComposite({at::arange((channels + 7) / 8, whole), tokens.bitwise_and(mask), column(records).bitwise_and(mask),
                                       at::full({1, 1}, layer & mask, whole)},
                                      keyOf(key));
-  const Tensor drawn = at::stack(words, -1).flatten(1).narrow(1, 0, channels).reshape(x.sizes());
+  std::vector<Tensor> bits;
+  for (const Tensor& word : words) {
+    bits.push_back(word.bitwise_and(0xFFFF));
+    bits.push_back(word.__rshift__(16));
+  }
+  const Tensor drawn = at::stack(bits, -1).flatten(1).narrow(1, 0, channels).reshape(x.sizes());
   const auto compute = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const Tensor factor = drawn.ge(static_cast<int64_t>(thresholdOf(p))).to(compute) * (1 / (1 - p));
+  const Tensor factor = drawn.ge(static_cast<int64_t>(dropoutThreshold(p))).to(compute) * (1 / (1 - p));
   return (x.contiguous().to(compute) * factor).to(x.scalar_type());
 }
 

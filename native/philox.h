@@ -30,21 +30,20 @@ PATINA_EVERYWHERE Words philox(Words counter, PhiloxKey key) {
   return counter;
 }
 
-// Four channels of one token in one layer: an element is dropped where its word is below the threshold.
-PATINA_EVERYWHERE Words dropoutWords(long long quad, long long token, long long record, long long layer, PhiloxKey key) {
-  return philox(Words{{static_cast<unsigned int>(quad), static_cast<unsigned int>(token), static_cast<unsigned int>(record),
+// 16 random bits for each of eight neighbouring channels of one token in one layer, two to a word: an element is dropped where its bits
+// are below the threshold.
+PATINA_EVERYWHERE Words dropoutWords(long long octet, long long token, long long record, long long layer, PhiloxKey key) {
+  return philox(Words{{static_cast<unsigned int>(octet), static_cast<unsigned int>(token), static_cast<unsigned int>(record),
                        static_cast<unsigned int>(layer)}},
                 key);
 }
 
-// 16 random bits for each of eight neighbouring elements of a tensor, two to a word.
+// The same for eight neighbouring elements of a tensor.
 PATINA_EVERYWHERE Words roundingWords(long long octet, PhiloxKey key) {
   return philox(Words{{static_cast<unsigned int>(octet), static_cast<unsigned int>(octet >> 32), 0, 0}}, key);
 }
 
-PATINA_EVERYWHERE unsigned int roundingBits(const Words& words, int element) {
-  return words.at[element >> 1] >> (16 * (element & 1)) & 0xFFFFu;
-}
+PATINA_EVERYWHERE unsigned int bitsOf(const Words& words, int element) { return words.at[element >> 1] >> (16 * (element & 1)) & 0xFFFFu; }
 
 // fp32 to bf16, both as bits: random bits below and the lower half cut off round up with the probability of the distance. Infinities
 // and NaN are kept.

@@ -31,7 +31,7 @@ Tensor& roundCpu(Tensor& target, const Tensor& source, at::IntArrayRef key, int6
     for (int64_t octet = first; octet < last; octet++) {
       const Words drawn = roundingWords(octet, words);
       for (int64_t e = std::max(from, octet * 8); e < std::min(end, octet * 8 + 8); e++)
-        to[e - from] = roundedAtRandom(bits[e - from], roundingBits(drawn, static_cast<int>(e % 8)));
+        to[e - from] = roundedAtRandom(bits[e - from], bitsOf(drawn, static_cast<int>(e % 8)));
     }
   });
   return target;

@@ -6,6 +6,7 @@
 #
 # CASES    names of bench/train.ts, with spaces between (4x2048); PEERS settings of train_peer.py for each of them, a run a word
 #          (LoRA and full, with and without Liger); PEERS= runs none
+# SAME=1   first shows that both do the same work: equal losses and gradients for equal weights on two layers
 # UNTIL    seconds after which nothing more begins, and what runs is ended (570)
 SECONDS=0
 . "$(dirname "$0")/build.sh"
@@ -32,6 +33,11 @@ within() { # title command...
   grep -hE '^(PATINA|PEER|\{)' /tmp/patina/row.out || grep -hE 'OutOfMemoryError|Error|failed|there is no' /tmp/patina/row.out /tmp/patina/row.err | tail -1 || true
   [ $code -eq 0 ] || echo "$title: exit code $code after $SECONDS s"
 }
+if [ "${SAME:-0}" = 1 ]; then
+  python3 bench/gpu/same_work.py /tmp/patina/same >/tmp/patina/row.out 2>&1 || tail -3 /tmp/patina/row.out
+  "$NODE" dist/bench/same-work.js /tmp/patina/same --policy keep,products,attention,recompute || echo "not the same work"
+  rm -rf /tmp/patina/same
+fi
 for case in ${CASES:-4x2048}; do
   within "Patina $case" "$NODE" dist/bench/train.js --cases "$case" "$@"
   for peer in $PEERS; do

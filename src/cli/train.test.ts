@@ -133,7 +133,10 @@ describe('patina train', () => {
 test('patina recipes lists, shows and copies', async () => {
   expect((await patina('recipes', 'list')).out).toContain('llava-llama-3-8b-lora\n    Stage 2');
   const shown = await patina('recipes', 'show', 'llava-llama-3-8b-lora', '--json');
-  expect(JSON.parse(shown.out)).toMatchObject({ batchSize: 1, optimizer: { betas: [0.9, 0.999] } });
+  expect(JSON.parse(shown.out)).toMatchObject({
+    ...{ batchTokens: 8192, effectiveBatch: 128 },
+    optimizer: { betas: [0.9, 0.999] },
+  });
   const file = folder.at('mine.yaml');
   expect((await patina('recipes', 'copy', 'llava-llama-3-8b-lora', file)).code).toBe(0);
   expect((await patina('recipes', 'show', 'llava-llama-3-8b-lora')).out).toBe(

@@ -43,3 +43,14 @@ test('a batch that cannot be reached is a typed error', () => {
     expect.objectContaining({ code: 'E_BATCH', exitCode: 2 }),
   );
 });
+
+test('records that are packed by tokens are those that the recipe means, on any number of devices', () => {
+  const fields = { batchTokens: 8192, effectiveBatch: 100 };
+  expect(batch(fields, 8)).toEqual({
+    ...{ accumulate: null, records: 100, learningRateScale: 1 },
+    statement: '100 records an update, packed into micro-batches of up to 8192 tokens on 8 devices',
+  });
+  expect(batch({ ...fields, batchImages: 12 }).statement).toContain(
+    'of up to 8192 tokens and 12 pictures on 1 device',
+  );
+});

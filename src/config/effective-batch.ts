@@ -3,8 +3,8 @@ import { UsageError } from '../base/errors.js';
 import type { Recipe } from './schema/recipe.js';
 
 export interface EffectiveBatch {
-  /** Micro-batches in an update. */
-  accumulate: number;
+  /** Micro-batches in an update; `null` where its records are packed, so that each has as many as it takes. */
+  accumulate: number | null;
   /** Records in an update over all devices. */
   records: number;
   /** Factor on every learning rate. */
@@ -15,14 +15,23 @@ export interface EffectiveBatch {
 
 /**
  * `records = batchSize * accumulate * worldSize`. Without `accumulate` it is chosen to reach `effectiveBatch`; with
- * it, a run may have another batch than the recipe is meant for, and the rule asked for sets the learning rate.
+ * it, a run may have another batch than the recipe is meant for, and the rule asked for sets the learning rate. With
+ * `batchTokens` records are `effectiveBatch`, on any number of devices.
  *
  * @throws UsageError E_BATCH if `effectiveBatch` is no multiple of what all devices take at once.
  */
-export function effectiveBatch(
-  { batchSize, accumulate, effectiveBatch: meant, learningRateRule: rule }: Recipe,
-  worldSize: number,
-): EffectiveBatch {
+export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatch {
+  const { batchSize = 1, batchTokens, batchImages } = recipe;
+  const { accumulate, effectiveBatch: meant, learningRateRule: rule } = recipe;
+  const devices = `${worldSize} ${worldSize === 1 ? 'device' : 'devices'}`;
+  if (batchTokens !== undefined) {
+    const budget = `${batchTokens} tokens${batchImages === undefined ? '' : ` and ${batchImages} pictures`}`;
+    const records = meant!;
+    return {
+      ...{ accumulate: null, records, learningRateScale: 1 },
+      statement: `${records} records an update, packed into micro-batches of up to ${budget} on ${devices}`,
+    };
+  }
   const atOnce = batchSize * worldSize;
   if (accumulate === undefined && meant !== undefined && meant % atOnce !== 0) {
     throw new UsageError(
@@ -35,7 +44,6 @@ export function effectiveBatch(
   }
   const steps = accumulate ?? (meant === undefined ? 1 : meant / atOnce);
   const records = atOnce * steps;
-  const devices = `${worldSize} ${worldSize === 1 ? 'device' : 'devices'}`;
   const product = `batch ${batchSize} x ${steps} accumulated x ${devices} = ${records} records an update`;
   if (meant === undefined || meant === records) {
     const statement = meant === undefined ? product : `${product}, as the recipe means it`;

@@ -110,12 +110,14 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
       return bad({
         code: 'E_IMAGE_CUT',
         message: `an image ends at token ${length} of ${whole}, beyond the limit of ${maxLength}`,
-        hint: 'Raise `maxLength`, shorten the text before the image, or leave the record out.',
+        hint: 'Raise `maxLength` (and `batchTokens`, if that is less), shorten the text before the image, or leave the record out.',
       });
     }
   }
-  const kept = Int32Array.from(labels.slice(0, end));
-  const supervised = kept.reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
+  // Not `Int32Array.from`, which goes through an iterator.
+  const kept = new Int32Array(labels.slice(0, end));
+  let supervised = 0;
+  for (const label of kept) if (label !== IGNORED_LABEL) supervised++;
   if (supervised === 0) {
     const cut = end < ids.length ? ` once it is cut at ${maxLength} tokens` : '';
     return bad({
@@ -129,7 +131,7 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
   const sample: EncodedSample = {
     id,
     images: encoding.images.map((image) => record.images[image]!),
-    inputIds: Int32Array.from(ids.slice(0, end)),
+    inputIds: new Int32Array(ids.slice(0, end)),
     labels: kept,
     length,
     supervised,
@@ -151,16 +153,22 @@ export function expandImages(
   { inputIds, labels }: Pick<EncodedSample, 'inputIds' | 'labels'>,
   { imageTokens, imageTokenId }: { imageTokens: number; imageTokenId: number },
 ): { inputIds: Int32Array; labels: Int32Array } {
-  const images = inputIds.reduce((count, id) => count + (id === IMAGE_ID ? 1 : 0), 0);
+  let images = 0;
+  for (const id of inputIds) if (id === IMAGE_ID) images++;
   const length = inputIds.length + images * (imageTokens - 1);
   const expanded = { inputIds: new Int32Array(length), labels: new Int32Array(length) };
   let at = 0;
-  inputIds.forEach((id, i) => {
-    const count = id === IMAGE_ID ? imageTokens : 1;
-    expanded.inputIds.fill(id === IMAGE_ID ? imageTokenId : id, at, at + count);
-    expanded.labels.fill(labels[i]!, at, at + count);
-    at += count;
-  });
+  for (let i = 0; i < inputIds.length; i++) {
+    const id = inputIds[i]!;
+    if (id === IMAGE_ID) {
+      expanded.inputIds.fill(imageTokenId, at, at + imageTokens);
+      expanded.labels.fill(labels[i]!, at, at + imageTokens);
+      at += imageTokens;
+    } else {
+      expanded.inputIds[at] = id;
+      expanded.labels[at++] = labels[i]!;
+    }
+  }
   return expanded;
 }
 
@@ -187,7 +195,7 @@ function overlongError(id: RecordId, length: number, maxLength: number): DataErr
   const name = id === null ? 'A record' : `Record ${shownId(id)}`;
   return new DataError(`${name} has ${length} tokens, more than the limit of ${maxLength}.`, {
     code: 'E_OVERLONG',
-    hint: "Raise `maxLength`, or set `overlong` to 'truncate' or 'skip'.",
+    hint: "Raise `maxLength` (and `batchTokens`, if that is less), or set `overlong` to 'truncate' or 'skip'.",
   });
 }
 

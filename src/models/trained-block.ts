@@ -113,6 +113,7 @@ export class TrainedBlock implements BlockLayers, ByHand {
   }
 
   backward({ x, kept, upstream, inputs, masks, wantsInput }: BackwardCall): SegmentGradient {
+    const before: BlockTensors = kept;
     const { attentionNorm, mlpNorm } = this.block;
     // From the bottom up: which gradients anyone asks for.
     const wantsN = wantsInput || attentionNorm.weight.requiresGrad;
@@ -121,10 +122,11 @@ export class TrainedBlock implements BlockLayers, ByHand {
     const wantsM = wantsH || mlpNorm.weight.requiresGrad;
     const own: ParameterGradients = new Map();
     return scope(() => {
+      // Norms that were not kept are computed where they are read: they are cheap, and memory is highest here.
       const pass = new BlockPass(this, x, inputs, masks, {
-        keeps: KEEPS.keep,
+        keeps: before.n === undefined ? KEEPS.products : KEEPS.keep,
         records: true,
-        before: kept,
+        before,
       });
       const { drops } = pass;
       const gyNC = upstream.flatten(0, 1);

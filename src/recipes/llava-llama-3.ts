@@ -8,8 +8,9 @@
  *   Records without an image have the whole length, where XTuner cuts them at 1472.
  * - Photographs are turned upright. A record whose text and images do not agree stops the run; XTuner passes over it.
  *
- * Batches are written for 8 GPUs (`--nproc 8`); `effectiveBatch` holds them on any number: with `--set batchSize=1` one card
- * trains the same updates, which is what XTuner's `gpu1` recipes are for.
+ * Batches are written for 8 GPUs (`--nproc 8`); `effectiveBatch` holds them on any number, which is what XTuner's `gpu1` recipes
+ * are for: one card trains the same updates, in pre-training with `--set batchSize=1`. Where XTuner fine-tunes by micro-batches of
+ * 8, 4 or 1 records, padded, `batchTokens` packs as many as have room.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
 import { INTERNVL_SFT, LLAVA_INSTRUCT, LLAVA_PRETRAIN, SHAREGPT4V_PT } from './origins.js';
@@ -52,7 +53,7 @@ const FINETUNE = {
   text: { template: 'llama3_chat' },
   optimizer: { learningRate: 2e-5 },
   parallel: ZERO2,
-  batchSize: 8,
+  batchTokens: 8192,
   effectiveBatch: 128,
 } satisfies Partial<RecipeInput>;
 
@@ -129,14 +130,12 @@ export const llavaLlama3FinetuneInternvl = defineRecipe({
     badRecords: 'skip',
   },
   text: { template: 'llama3_chat', maxLength: 4096 },
-  batchSize: 4,
 });
 
 /** XTuner's recipe for one card. */
 const ONE_CARD = {
   ...FINETUNE,
   optimizer: { learningRate: 2e-4 },
-  batchSize: 1,
 } satisfies Partial<RecipeInput>;
 
 const DECODER_LORA = { rank: 64, alpha: 16, dropout: 0.05 };
@@ -150,6 +149,8 @@ export const llavaLlama3Qlora = defineRecipe({
     projector: 'full',
     decoder: { lora: DECODER_LORA, base: 'nf4', doubleQuantised: true },
   },
+  // One record of full length, as XTuner has it.
+  batchTokens: 2048,
 });
 
 export const llavaLlama3Lora = defineRecipe({

@@ -74,6 +74,11 @@ export interface UpdateEvent {
   readonly learningRate: number;
   /** Records, tokens and images that the update was made of; image tokens count as tokens. */
   readonly counts: DataCounts;
+  /**
+   * Share of `batchTokens` that was filled, 0 to 1, where the recipe has it: over the micro-batches of all ranks, those that a rank
+   * waited out without records too.
+   */
+  readonly filled?: number;
   readonly seconds: number;
   /** Tokens of pictures included. */
   readonly tokensPerSecond: number;

@@ -28,7 +28,7 @@ struct AdamwList {
 };
 
 struct AdamwStep {
-  float divisor, decay, average, beta2, square, unbiased, eps, size;
+  float divided, decay, average, beta2, square, unbiased, eps, size;
 };
 
 template <int N>
@@ -59,6 +59,12 @@ __device__ inline void write(void* to, Number type, long long at, const float* v
   else writeAs<Half, N>(to, at, values);
 }
 
+__device__ inline float squareRoot(float x) {
+  float root;
+  asm("sqrt.approx.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+}
+
 template <int N>
 __device__ inline void adamw(const AdamwTensor& tensor, const AdamwStep& s, long long at) {
   const auto weightType = static_cast<Number>(tensor.weightType), momentType = static_cast<Number>(tensor.momentType);
@@ -68,11 +74,11 @@ __device__ inline void adamw(const AdamwTensor& tensor, const AdamwStep& s, long
   read<N>(tensor.squares, momentType, at, v);
   read<N>(tensor.weights, weightType, at, w);
   for (int k = 0; k < N; k++) {
-    const float gradient = g[k] / s.divisor;
-    m[k] = s.average < 0.5f ? __fmaf_rn(s.average, gradient - m[k], m[k]) : __fmaf_rn(s.average - 1, gradient - m[k], gradient);
-    v[k] = __fmaf_rn(__fmul_rn(s.square, gradient), gradient, __fmul_rn(v[k], s.beta2));
-    const float change = __fdiv_rn(__fmul_rn(-s.size, m[k]), __fadd_rn(__fdiv_rn(__fsqrt_rn(v[k]), s.unbiased), s.eps));
-    w[k] = __fadd_rn(__fmul_rn(w[k], s.decay), change);
+    const float gradient = g[k] * s.divided;
+    m[k] += s.average * (gradient - m[k]);
+    v[k] = s.square * gradient * gradient + v[k] * s.beta2;
+    // To 2 units in the last place of the change, which memory does not wait for.
+    w[k] = w[k] * s.decay - __fdividef(s.size * m[k], squareRoot(v[k]) * s.unbiased + s.eps);
   }
   write<N>(tensor.averages, momentType, at, m);
   write<N>(tensor.squares, momentType, at, v);
@@ -84,8 +90,8 @@ __device__ inline void adamw(const AdamwTensor& tensor, const AdamwStep& s, long
 
 // One block for a chunk of a tensor. `wide`: all tensors begin where a pack of theirs can be moved at once.
 extern "C" __global__ void __launch_bounds__(256)
-    adamw(const patina::AdamwList list, double lr, double beta1, double beta2, double decay, double eps, const float* divisor,
-          const float* foundInf, bool wide) {
+    adamw(const patina::AdamwList list, double lr, double beta1, double beta2, double logBeta1, double logBeta2, double decay, double eps,
+          const float* divisor, const float* foundInf, bool wide) {
   using namespace patina;
   if (foundInf != nullptr && *foundInf != 0) return;
   int which = 0;
@@ -93,15 +99,16 @@ extern "C" __global__ void __launch_bounds__(256)
   const AdamwTensor& tensor = list.at[which];
   __shared__ AdamwStep shared;
   if (threadIdx.x == 0) {
-    const double t = *tensor.steps;
-    shared = {divisor == nullptr ? 1.0f : *divisor,
+    // 1 - beta^t
+    const double t = *tensor.steps, unbiased1 = -expm1(t * logBeta1), unbiased2 = -expm1(t * logBeta2);
+    shared = {divisor == nullptr ? 1.0f : 1.0f / *divisor,
               static_cast<float>(1 - lr * decay),
               static_cast<float>(1 - beta1),
               static_cast<float>(beta2),
               static_cast<float>(1 - beta2),
-              static_cast<float>(sqrt(1 - pow(beta2, t))),
+              static_cast<float>(1 / sqrt(unbiased2)),
               static_cast<float>(eps),
-              static_cast<float>(lr / (1 - pow(beta1, t)))};
+              static_cast<float>(lr / unbiased1)};
   }
   __syncthreads();
   const AdamwStep step = shared;

@@ -15,13 +15,13 @@ constexpr int LOW_TILE = 64, LOW_ROWS = 512;
 constexpr int LOW_PARTS = 8, LOW_STEPS = 12;
 
 __device__ inline void multiply(BFloat16, float (&c)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 __device__ inline void multiply(Half, float (&c)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -51,11 +51,13 @@ __device__ inline LowRow rowOf(const Masks& masks, long long row) {
   return {masks.indices[place] * masks.perPlace + row - place * masks.perPlace, masks.records[place]};
 }
 
-// Which of four channels are kept, as bits of two words of 16-bit elements.
-__device__ inline uint2 keptOf(const Masks& masks, const LowRow& row, long long quad, long long layer) {
-  const Words words = dropoutWords(quad, row.token, row.record, layer, masks.key);
-  const auto kept = [&](int i, unsigned int bits) { return words.at[i] < masks.threshold ? 0u : bits; };
-  return {kept(0, 0xFFFFu) | kept(1, 0xFFFF0000u), kept(2, 0xFFFFu) | kept(3, 0xFFFF0000u)};
+// Which of eight channels are kept, as bits of four words of 16-bit elements.
+__device__ inline uint4 keptOf(const Masks& masks, const LowRow& row, long long octet, long long layer) {
+  const Words words = dropoutWords(octet, row.token, row.record, layer, masks.key);
+  const auto kept = [&](unsigned int word) {
+    return ((word & 0xFFFFu) < masks.threshold ? 0u : 0xFFFFu) | (word >> 16 < masks.threshold ? 0u : 0xFFFF0000u);
+  };
+  return {kept(words.at[0]), kept(words.at[1]), kept(words.at[2]), kept(words.at[3])};
 }
 
 __device__ inline uint4 wordsAt(const void* from) { return *static_cast<const uint4*>(from); }
@@ -99,9 +101,9 @@ __device__ void droppedProduct(const T* x, long long xStride, const LowParts& pa
       for (int half = 0; half < 2; half++) {
         const long long channel = first + 32 * half + 8 * c;
         const uint4 words = row[r] < rows ? wordsAt(x + row[r] * xStride + channel) : uint4{};
-        const uint2 low = keptOf(masks, of[r], channel / 4, layer), high = keptOf(masks, of[r], channel / 4 + 1, layer);
-        d[r][4 * half] = words.x & low.x, d[r][4 * half + 1] = words.y & low.y;
-        d[r][4 * half + 2] = words.z & high.x, d[r][4 * half + 3] = words.w & high.y;
+        const uint4 kept = keptOf(masks, of[r], channel / 8, layer);
+        d[r][4 * half] = words.x & kept.x, d[r][4 * half + 1] = words.y & kept.y;
+        d[r][4 * half + 2] = words.z & kept.z, d[r][4 * half + 3] = words.w & kept.w;
       }
 #pragma unroll
     for (int t = 0; t < TILES; t++) {
@@ -150,10 +152,8 @@ __device__ void droppedGradients(const T* dz, long long dzStride, const T* x, lo
       uint4 words{};
       if (row[k] < rows) {
         words = wordsAt(x + row[k] * xStride + first + 8 * g);
-        const LowRow of = rowOf(masks, row[k]);
-        const long long quad = (first + 8 * g) / 4;
-        const uint2 low = keptOf(masks, of, quad, layer), high = keptOf(masks, of, quad + 1, layer);
-        words = {words.x & low.x, words.y & low.y, words.z & high.x, words.w & high.y};
+        const uint4 kept = keptOf(masks, rowOf(masks, row[k]), first / 8 + g, layer);
+        words = {words.x & kept.x, words.y & kept.y, words.z & kept.z, words.w & kept.w};
       }
       d[k][0] = words.x, d[k][1] = words.y, d[k][2] = words.z, d[k][3] = words.w;
     }
@@ -264,12 +264,14 @@ __device__ void addDropped(T* x, long long xStride, const T* dz, long long dzStr
 #pragma unroll
       for (int r = 0; r < 2; r++)
 #pragma unroll
-        for (int quad = 0; quad < 4; quad++) {
-          const uint2 kept = keptOf(masks, of[r], (first + 32 * (quad / 2) + 8 * c) / 4 + quad % 2, parts.layer[part]);
-          added[r][4 * quad] += kept.x & 0xFFFFu ? sums[2 * quad][2 * r] : 0.0f;
-          added[r][4 * quad + 1] += kept.x >> 16 ? sums[2 * quad][2 * r + 1] : 0.0f;
-          added[r][4 * quad + 2] += kept.y & 0xFFFFu ? sums[2 * quad + 1][2 * r] : 0.0f;
-          added[r][4 * quad + 3] += kept.y >> 16 ? sums[2 * quad + 1][2 * r + 1] : 0.0f;
+        for (int half = 0; half < 2; half++) {
+          const uint4 kept = keptOf(masks, of[r], first / 8 + 4 * half + c, parts.layer[part]);
+          const unsigned int words[4] = {kept.x, kept.y, kept.z, kept.w};
+#pragma unroll
+          for (int j = 0; j < 4; j++) {
+            added[r][8 * half + 2 * j] += words[j] & 0xFFFFu ? sums[4 * half + j][2 * r] : 0.0f;
+            added[r][8 * half + 2 * j + 1] += words[j] >> 16 ? sums[4 * half + j][2 * r + 1] : 0.0f;
+          }
         }
     }
 #pragma unroll
@@ -315,6 +317,17 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
   for (long long base = start + warp * 16; base < start + LOW_ROWS && base < rows; base += LOW_WARPS * 16) {
 #pragma unroll 1
     for (int half = 0; half < 2; half++) {
+      const long long channel = first + 32 * half + 8 * c;
+      // All that is read of the wide tensors is on its way before the first product.
+      uint4 gates[2], ups[2], given[2];
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        const long long row = base + g + 8 * r;
+        const bool isRow = row < rows;
+        gates[r] = isRow ? wordsAt(both + row * stride + channel) : uint4{};
+        ups[r] = isRow ? wordsAt(both + row * stride + features + channel) : uint4{};
+        given[r] = backward && isRow ? wordsAt(product + row * productStride + channel) : uint4{};
+      }
       float sums[KINDS][4][4] = {};
 #pragma unroll
       for (int kind = 0; kind < KINDS; kind++)
@@ -324,11 +337,10 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
       for (int r = 0; r < 2; r++) {
         const long long row = base + g + 8 * r;
         if (row >= rows) continue;
-        const long long channel = first + 32 * half + 8 * c;
         T *gateAt = both + row * stride + channel, *upAt = gateAt + features, *productAt = product + row * productStride + channel;
-        const uint4 gates = wordsAt(gateAt), ups = wordsAt(upAt), given = backward ? wordsAt(productAt) : uint4{};
-        const unsigned int gateWords[4] = {gates.x, gates.y, gates.z, gates.w}, upWords[4] = {ups.x, ups.y, ups.z, ups.w},
-                           givenWords[4] = {given.x, given.y, given.z, given.w};
+        const unsigned int gateWords[4] = {gates[r].x, gates[r].y, gates[r].z, gates[r].w},
+                           upWords[4] = {ups[r].x, ups[r].y, ups[r].z, ups[r].w},
+                           givenWords[4] = {given[r].x, given[r].y, given[r].z, given[r].w};
         unsigned int newGates[4], newUps[4], products[4];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -336,7 +348,7 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
 #pragma unroll
           for (int e = 0; e < 2; e++) {
             const float x = element<T>(gateWords[j], e) + low.scale[0] * sums[0][j][2 * r + e],
-                        y = element<T>(upWords[j], e) + low.scale[1] * sums[1][j][2 * r + e], s = 1.0f / (1.0f + expf(-x)), act = x * s;
+                        y = element<T>(upWords[j], e) + low.scale[1] * sums[1][j][2 * r + e], s = __fdividef(1.0f, 1.0f + __expf(-x)), act = x * s;
             p[e] = act * y;
             if constexpr (backward) {
               const float d = element<T>(givenWords[j], e) + low.scale[2] * sums[2][j][2 * r + e];
@@ -362,6 +374,7 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
 
 }  // namespace patina
 
+// `3`: these wait for memory, and more blocks hide more of it than registers are worth.
 #define PATINA_DROPPED(type, T, TILES)                                                                                                      \
   extern "C" __global__ void __launch_bounds__(256)                                                                                         \
       dropped_product_##TILES##_##type(const T* x, long long xStride, const patina::LowParts parts, T* z, long long zStride, long long rows, \
@@ -370,7 +383,7 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
   }
 #define PATINA_LOW_RANK(type, T)                                                                                                            \
   PATINA_DROPPED(type, T, 2) PATINA_DROPPED(type, T, 4) PATINA_DROPPED(type, T, 8)                                                          \
-  extern "C" __global__ void __launch_bounds__(256)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
       dropped_gradients_##type(const T* dz, long long dzStride, const T* x, long long xStride, const patina::LowParts parts, float* partial, \
                                long long rows, long long channels, long long allRanks, long long splits, const patina::Masks masks) {       \
     patina::droppedGradients<T, 1>(dz, dzStride, x, xStride, parts, partial, rows, channels, allRanks, splits, masks);                      \
@@ -383,12 +396,12 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
                          long long channels, const patina::Masks masks, float scale) {                                                      \
     patina::addDropped(x, xStride, dz, dzStride, parts, rows, channels, masks, scale);                                                      \
   }                                                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(256)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
       swiglu_low_rank_##type(T* both, long long stride, T* product, long long productStride, const patina::LowGated low, long long rows,    \
                              long long features) {                                                                                          \
     patina::swigluLowRank<T, false>(both, stride, product, productStride, low, rows, features);                                             \
   }                                                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(256)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
       swiglu_low_rank_backward_##type(T* both, long long stride, T* product, long long productStride, const patina::LowGated low,           \
                                       long long rows, long long features) {                                                                 \
     patina::swigluLowRank<T, true>(both, stride, product, productStride, low, rows, features);                                              \

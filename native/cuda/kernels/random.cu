@@ -4,26 +4,26 @@
 
 namespace patina {
 
-// One thread for four channels. `wide`: rows are whole quads, and both tensors begin where four elements can be moved at once.
+// One thread for eight channels. `wide`: rows are whole octets, and both tensors begin where eight elements can be moved at once.
 template <typename T, typename Compute>
-__device__ void dropFour(const T* x, T* y, const long long* records, const long long* indices, long long rows, long long channels,
-                         long long perPlace, unsigned int threshold, double scale, PhiloxKey key, long long layer, bool wide) {
-  const long long quads = (channels + 3) / 4;
+__device__ void dropEight(const T* x, T* y, const long long* records, const long long* indices, long long rows, long long channels,
+                          long long perPlace, unsigned int threshold, double scale, PhiloxKey key, long long layer, bool wide) {
+  const long long octets = (channels + 7) / 8;
   const long long thread = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (thread >= rows * quads) return;
-  const long long row = quotient(thread, quads), quad = thread - row * quads;
+  if (thread >= rows * octets) return;
+  const long long row = quotient(thread, octets), octet = thread - row * octets;
   const long long place = quotient(row, perPlace), token = indices[place] * perPlace + row - place * perPlace;
-  const Words words = dropoutWords(quad, token, records[place], layer, key);
+  const Words words = dropoutWords(octet, token, records[place], layer, key);
   const Compute kept = static_cast<Compute>(scale);
-  const long long first = row * channels + 4 * quad;
+  const long long first = row * channels + 8 * octet;
   if (wide) {
-    Pack<T, 4> four = packAt<4>(x + first, 0);
-    for (int i = 0; i < 4; i++) narrow(widened(four.at[i]) * (words.at[i] < threshold ? Compute(0) : kept), four.at[i]);
-    put(y + first, 0, four);
+    Pack<T, 8> eight = packAt<8>(x + first, 0);
+    for (int i = 0; i < 8; i++) narrow(widened(eight.at[i]) * (bitsOf(words, i) < threshold ? Compute(0) : kept), eight.at[i]);
+    put(y + first, 0, eight);
     return;
   }
-  for (int i = 0; i < 4 && 4 * quad + i < channels; i++)
-    narrow(widened(x[first + i]) * (words.at[i] < threshold ? Compute(0) : kept), y[first + i]);
+  for (int i = 0; i < 8 && 8 * octet + i < channels; i++)
+    narrow(widened(x[first + i]) * (bitsOf(words, i) < threshold ? Compute(0) : kept), y[first + i]);
 }
 
 }  // namespace patina
@@ -32,7 +32,7 @@ __device__ void dropFour(const T* x, T* y, const long long* records, const long 
   extern "C" __global__ void name(const T* x, T* y, const long long* records, const long long* indices, long long rows,             \
                                   long long channels, long long perPlace, unsigned int threshold, double scale,                     \
                                   patina::PhiloxKey key, long long layer, bool wide) {                                              \
-    patina::dropFour<T, Compute>(x, y, records, indices, rows, channels, perPlace, threshold, scale, key, layer, wide);             \
+    patina::dropEight<T, Compute>(x, y, records, indices, rows, channels, perPlace, threshold, scale, key, layer, wide);             \
   }
 PATINA_DROPOUT(dropout_float32, float, float)
 PATINA_DROPOUT(dropout_float64, double, double)
@@ -47,6 +47,6 @@ extern "C" __global__ void round_stochastic(unsigned short* target, const unsign
   const patina::Words words = patina::roundingWords(octet, key);
   for (int i = 0; i < 8; i++) {
     const long long element = octet * 8 + i - from;
-    if (element >= 0 && element < count) target[element] = patina::roundedAtRandom(source[element], patina::roundingBits(words, i));
+    if (element >= 0 && element < count) target[element] = patina::roundedAtRandom(source[element], patina::bitsOf(words, i));
   }
 }

@@ -74,7 +74,20 @@ export const recipeFields = z
     schedule: scheduleSection
       .prefault({})
       .describe('Length of the run and course of the learning rate, in updates.'),
-    batchSize: count.default(1).describe('Records in a micro-batch on each device.'),
+    batchSize: count
+      .optional()
+      .describe(
+        'Records in a micro-batch on each device: 1 if left out, unless `batchTokens` stands in its place.',
+      ),
+    batchTokens: count
+      .optional()
+      .describe(
+        'In place of `batchSize`: tokens in a micro-batch on each device, at most, image tokens included. The records of an ' +
+          'update (`effectiveBatch`) are packed into as few as hold them; longer ones are `text.overlong`.',
+      ),
+    batchImages: count
+      .optional()
+      .describe('Pictures in a micro-batch, at most, beside `batchTokens`. No limit if left out.'),
     accumulate: count
       .optional()
       .describe(

@@ -166,6 +166,35 @@ describe('loaded updates', () => {
     await expect(skipping.next()).rejects.toBe(late);
   });
 
+  it('are packed into what a budget holds, by the lengths that records turn out to have', async () => {
+    // Of 1, 2, 3, 4 tokens; of 5 and more, of which one is bad; and of the rest.
+    const executor = new FakeExecutor({ 4: rejected(4, 'bad') });
+    const options = {
+      cut: { batchSize: 4, worldSize: 1 },
+      budget: { tokens: 8 },
+      badRecords: 'skip',
+    } as const;
+    const updates = await collect(load(executor, 2, options));
+    expect(updates.map(ids)).toEqual([
+      [[0, 2, 3], [1]],
+      [[7], [6], [5]],
+    ]);
+    expect(updates[1]).toMatchObject({ rejected: [{ line: 5 }], cursor: { position: 8 } });
+    // Places are those of the update: masks follow from them.
+    expect(updates[1]!.microBatches.flatMap(({ samples }) => samples)).toMatchObject([
+      { position: 3 },
+      { position: 2 },
+      { position: 1 },
+    ]);
+  });
+
+  it('have a micro-batch also where no record of an update can be used', async () => {
+    const all = [0, 1, 2, 3].map((each) => [each, rejected(each, 'bad')] as const);
+    const options = { budget: { tokens: 20 }, badRecords: 'skip' } as const;
+    const updates = await collect(load(new FakeExecutor(Object.fromEntries(all)), 2, options));
+    expect(updates.map(ids)[0]).toEqual([[]]);
+  });
+
   it('fail after an epoch without a record to use', async () => {
     const all = Object.fromEntries(
       plans(3).flatMap(({ records }) =>
@@ -247,6 +276,20 @@ describe('updates of several ranks', () => {
       );
     expect(positions(own!)).toEqual([[[3], [0]], [[3], [0]], [[1]]]);
     expect(positions(other!)).toEqual([[[], [1]], [[2], [1]], [[0]]]);
+  });
+
+  it('are dealt to ranks by about how long they are, then packed by each, and take as many steps on all', async () => {
+    const whole = { cut: { batchSize: 4, worldSize: 2 }, budget: { tokens: 10 } };
+    // The second record becomes longer than it looks.
+    const executors = [0, 1].map(() => new FakeExecutor({ 1: sample(9) }));
+    const [own, other] = await Promise.all(
+      both(executors, whole).map((updates) => collect(updates)),
+    );
+    expect(own!.map(ids)).toEqual([[[0, 3], []], [[7], [4]], [[9]]]);
+    expect(other!.map(ids)).toEqual([[[9], [2]], [[6], [5]], [[8]]]);
+    expect(own![0]!.shares.map(({ steps }) => steps)).toEqual([1, 2]);
+    expect(own![0]!.counts).toMatchObject({ sequences: 4, tokens: 18 });
+    expect(executors.map(({ asked }) => asked.length)).toEqual([5, 5]);
   });
 
   it('end on all of them with the error that one has', async () => {

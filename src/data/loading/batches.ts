@@ -10,6 +10,7 @@ import { EpochCheck } from './epoch-check.js';
 import { deal, type Cut } from './deal.js';
 import type { Executor } from './executor.js';
 import { microBatch, sumCounts, type DataCounts, type MicroBatch } from './micro-batch.js';
+import { pack, type Budget } from './pack.js';
 import type { LoadedSample, LoadOutcome } from './record-loader.js';
 
 /** A sample that has warnings. */
@@ -18,6 +19,8 @@ export type OddSample = Required<Pick<LoadedSample, 'place' | 'id' | 'warnings'>
 /** What is told of the share of one rank; plain but for `error`. */
 export interface ShareFacts {
   readonly counts: DataCounts;
+  /** Micro-batches of it, before empty ones make them as many as those of other ranks. */
+  readonly steps: number;
   /** Records that are left out, each time they come. */
   readonly rejected: readonly RejectedRecord[];
   readonly odd: readonly OddSample[];
@@ -28,9 +31,9 @@ export interface ShareFacts {
 }
 
 /** What one update is made of. */
-export interface UpdateData extends Omit<ShareFacts, 'error'> {
+export interface UpdateData extends Omit<ShareFacts, 'error' | 'steps'> {
   readonly epoch: number;
-  /** Of this rank; all else is of all ranks together, and the wait that of the slowest. */
+  /** Of this rank, as many as any has; all else is of all ranks together, and the wait that of the slowest. */
   readonly microBatches: readonly MicroBatch[];
   /** By rank. */
   readonly shares: readonly ShareFacts[];
@@ -47,6 +50,8 @@ export interface LoadUpdatesOptions {
   /** Of what the order is made, for cursors. */
   readonly order: OrderFacts;
   readonly cut: Cut;
+  /** What each micro-batch holds at most, where a rank packs its share into as few as it can. @default as the cut has them */
+  readonly budget?: Budget | undefined;
   /** @default 0 */
   readonly rank?: number | undefined;
   /** Needed where there are several ranks. @default this rank is alone */
@@ -77,7 +82,7 @@ export async function* loadUpdates(
   plans: Iterator<PlannedUpdate, void>,
   options: LoadUpdatesOptions,
 ): AsyncGenerator<UpdateData, void> {
-  const { badRecords, order, exchange = alone, signal } = options;
+  const { order, exchange = alone, signal } = options;
   const ended = new AbortController();
   const stop = signal ? AbortSignal.any([signal, ended.signal]) : ended.signal;
   const ahead: Pending[] = [];
@@ -90,7 +95,7 @@ export async function* loadUpdates(
       const { plan } = pending;
       const start = performance.now();
       const settled = await abortable(pending.settled, stop);
-      const { microBatches, ...own } = shareOf(settled, badRecords, performance.now() - start);
+      const { microBatches, ...own } = shareOf(settled, options, performance.now() - start);
       const shares = await exchange(own);
       const failed = shares.find(({ error }) => error !== undefined);
       if (failed !== undefined) throw failed.error;
@@ -98,7 +103,8 @@ export async function* loadUpdates(
       epoch.see(plan, plan.records.length, rejected);
       yield {
         epoch: plan.epoch,
-        ...{ microBatches, shares, rejected },
+        microBatches: padded(microBatches, Math.max(1, ...shares.map(({ steps }) => steps))),
+        ...{ shares, rejected },
         counts: sumCounts(shares.map(({ counts }) => counts)),
         odd: shares.flatMap(({ odd }) => odd),
         cursor: cursorAfter(plan, order),
@@ -115,17 +121,20 @@ const alone: Exchange = (own) => Promise.resolve([own]);
 /** The micro-batches of this rank, and what it tells of them. */
 function shareOf(
   settled: Awaited<Pending['settled']>,
-  badRecords: LoadUpdatesOptions['badRecords'],
+  { badRecords, budget }: LoadUpdatesOptions,
   waitedMs: number,
 ): ShareFacts & { readonly microBatches: readonly MicroBatch[] } {
   try {
     if (!Array.isArray(settled)) throw settled.error;
     const batches = settled.map((batch) => batch.map((outcome) => passed(outcome, badRecords)));
-    const microBatches = batches.map(microBatch);
+    const microBatches = (budget === undefined ? batches : packed(batches.flat(), budget)).map(
+      microBatch,
+    );
     const samples = microBatches.flatMap((each) => each.samples);
     return {
       microBatches,
       counts: sumCounts(microBatches.map(({ counts }) => counts)),
+      steps: microBatches.length,
       rejected: batches
         .flat()
         .flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.rejected] : [])),
@@ -135,8 +144,24 @@ function shareOf(
       waitedMs,
     };
   } catch (error) {
-    return { microBatches: [], counts: sumCounts([]), rejected: [], odd: [], waitedMs, error };
+    const none = { microBatches: [], steps: 0, counts: sumCounts([]), rejected: [], odd: [] };
+    return { ...none, waitedMs, error };
   }
+}
+
+/** The samples among them, by micro-batches that fill a budget. */
+function packed(outcomes: readonly LoadOutcome[], budget: Budget): LoadOutcome[][] {
+  const samples = outcomes.filter((outcome) => outcome.status === 'sample');
+  const sizes = samples.map(({ sample: { inputIds, images } }) => ({
+    tokens: inputIds.length,
+    images: images.length,
+  }));
+  return pack(sizes, budget).map((places) => places.map((place) => samples[place]!));
+}
+
+/** All ranks take as many steps, some without records. */
+function padded(microBatches: readonly MicroBatch[], steps: number): MicroBatch[] {
+  return Array.from({ length: steps }, (_, step) => microBatches[step] ?? microBatch([]));
 }
 
 function cursorAfter({ epoch, position, grouped }: PlannedUpdate, order: OrderFacts): Cursor {

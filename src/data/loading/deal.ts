@@ -4,6 +4,9 @@
  * One rank takes records in their order. Several deal them by tokens, since the slowest of them decides how long a step takes: the
  * longest record first, each to the micro-batch with the fewest tokens so far that has room; then micro-batches of like length
  * make a step, one for each rank.
+ *
+ * Where micro-batches fill a budget, `batchSize` is all records of the update: each rank is dealt one list, which it packs (pack.ts)
+ * once the records are encoded. So a budget holds by true lengths, and no rank encodes what another trains on.
  */
 
 /** How an update is cut up. */

@@ -3,11 +3,11 @@
 import { OutOfMemoryError } from '../../base/errors.js';
 import type { Recipe } from '../../config/index.js';
 
-type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize'>;
+type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize' | 'batchTokens'>;
 
 /** Proposals, those that cost least first. */
 export function whatWouldFit(
-  { parallel: { zero, offload }, train, memory, batchSize }: Fields,
+  { parallel: { zero, offload }, train, memory, batchSize = 1, batchTokens }: Fields,
   ranks: number,
 ): string {
   const isFull = Object.values(train).includes('full');
@@ -15,6 +15,7 @@ export function whatWouldFit(
   const isWide = typeof decoder === 'object' && decoder.base === undefined;
   const keeps = memory.policy !== 'recompute' && memory.policy !== 'offload';
   const proposals = [
+    ...(batchTokens === undefined ? [] : [`\`batchTokens\` below ${batchTokens}`]),
     ...(batchSize > 1 ? [`\`batchSize\` below ${batchSize}, with more accumulated`] : []),
     ...(keeps || memory.keepBlocks !== 0
       ? ['`memory.policy: recompute` without `keepBlocks`']

@@ -36,6 +36,7 @@ export class Journal {
         waiting: event.waiting,
         skipped: event.skipped,
         lossScale: event.lossScale,
+        ...(event.filled !== undefined && { filled: event.filled }),
         tokens: counts.tokens,
         imageTokens: counts.imageTokens,
         supervised: counts.supervised,
@@ -49,6 +50,7 @@ export class Journal {
         'speed/tokens per second': event.tokensPerSecond,
         'speed/samples per second': event.samplesPerSecond,
         'speed/waiting for data': event.waiting,
+        ...(event.filled !== undefined && { 'speed/share of batchTokens filled': event.filled }),
         'memory/peak GiB': memory.peakBytes / 2 ** 30,
         ...(event.lossScale === null ? {} : { 'train/loss scale': event.lossScale }),
       });
