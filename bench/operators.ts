@@ -21,6 +21,7 @@ import {
   type Device,
   type Tensor,
 } from '../src/torch/index.js';
+import { dequantiseNf4, nf4Bytes, quantiseNf4 } from '../src/nn/index.js';
 
 const { values } = parseArgs({
   options: {
@@ -211,6 +212,23 @@ function headRow(): Row {
   };
 }
 
+/** A weight made dense for a product, by libtorch with a table of the pairs of values that bytes stand for. */
+function nf4Row(doubleQuantised: boolean): Row {
+  const parts = quantiseNf4(randn([rows, channels], { device }), { doubleQuantised });
+  const weight = empty([rows, channels], { dtype: 'bfloat16', device });
+  const pairs = randn([256, 2], { device });
+  const scales = randn([(rows * channels) / 64, 1], { device });
+  return {
+    name: `NF4 to bf16${doubleQuantised ? ', scales in 8 bits' : ''}`,
+    bytes: nf4Bytes(weight.numel, { doubleQuantised }) + weight.bytes,
+    own: time(() => dequantiseNf4(parts, weight)),
+    libtorch: time(() => {
+      const values = pairs.indexSelect(0, parts.packed.view([-1]).to('int32'));
+      weight.copy_(values.view([-1, 64]).mul(scales).view(weight.shape));
+    }),
+  };
+}
+
 const KEY = [1, 2] as const;
 const results = scope(() => {
   const places = arange(0, rows, 1, { dtype: 'int64', device });
@@ -234,7 +252,15 @@ const results = scope(() => {
     own: time(() => target.roundStochastic_(source, KEY)),
     libtorch: time(() => target.copy_(source)),
   };
-  return [...dropouts, rounding, ...blockRows(), ...lowRankRows(), headRow()];
+  return [
+    ...dropouts,
+    rounding,
+    ...blockRows(),
+    ...lowRankRows(),
+    headRow(),
+    nf4Row(false),
+    nf4Row(true),
+  ];
 });
 
 if (values.json) {

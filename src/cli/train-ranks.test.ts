@@ -70,6 +70,27 @@ describe('a run of several ranks', () => {
     }
   });
 
+  test('learns over a base in 4 bits, which stage 3 shares out as codes and scales', async () => {
+    const base = await run(train(recipe(whole)));
+    const { checkpoint } = base.events.at(-1) as { checkpoint: string };
+    const path = recipe({
+      ...{ effectiveBatch: 4, model: { from: checkpoint } },
+      train: {
+        vision: { base: 'nf4' },
+        decoder: { lora: { rank: 2 }, base: 'nf4', doubleQuantised: true },
+      },
+    });
+    const alone = await run(train(path));
+    expect(alone.code, alone.err).toBe(0);
+    for (const zero of [2, 3]) {
+      const shared = await run(train(path, '--nproc', '2', '--set', `parallel.zero=${zero}`));
+      expect([shared.code, shared.err]).toEqual([0, '']);
+      for (const [i, loss] of lossesIn(shared.events).entries()) {
+        expect(Math.abs(loss - lossesIn(alone.events)[i]!), `${zero}, ${i}`).toBeLessThan(1e-5);
+      }
+    }
+  });
+
   test('packed by tokens makes the same updates on one, two and four', async () => {
     const dropping = { projector: 'full', decoder: { lora: { rank: 2, alpha: 4, dropout: 0.1 } } };
     const path = recipe({

@@ -132,14 +132,30 @@ export const llavaLlama3FinetuneInternvl = defineRecipe({
   text: { template: 'llama3_chat', maxLength: 4096 },
 });
 
-export const llavaLlama3Lora = defineRecipe({
+/** XTuner's recipe for one card. */
+const ONE_CARD = {
   ...FINETUNE,
-  name: 'llava-llama-3-8b-lora',
-  description: `Stage 2 on one GPU: the language model by LoRA over bf16 weights, the vision tower frozen; model.projector is what stage 1 left. ${SOURCE}, ..._qlora_..._e1_gpu1_finetune, whose base is in 4 bits.`,
+  optimizer: { learningRate: 2e-4 },
+} satisfies Partial<RecipeInput>;
+
+const DECODER_LORA = { rank: 64, alpha: 16, dropout: 0.05 };
+
+export const llavaLlama3Qlora = defineRecipe({
+  ...ONE_CARD,
+  name: 'llava-llama-3-8b-qlora',
+  description: `Stage 2 on one small GPU: the language model by LoRA over weights in 4 bits (NF4, scales in 8 bits), the vision tower frozen; model.projector is what stage 1 left. ${SOURCE}, ..._qlora_..._e1_gpu1_finetune, which computes in fp16.`,
   train: {
     vision: 'frozen',
     projector: 'full',
-    decoder: { lora: { rank: 64, alpha: 16, dropout: 0.05 } },
+    decoder: { lora: DECODER_LORA, base: 'nf4', doubleQuantised: true },
   },
-  optimizer: { learningRate: 2e-4 },
+  // One record of full length, as XTuner has it.
+  batchTokens: 2048,
+});
+
+export const llavaLlama3Lora = defineRecipe({
+  ...ONE_CARD,
+  name: 'llava-llama-3-8b-lora',
+  description: `Stage 2 on one GPU: the language model by LoRA over bf16 weights, the vision tower frozen; model.projector is what stage 1 left. ${SOURCE}, ..._qlora_..._e1_gpu1_finetune, whose base is in 4 bits: llava-llama-3-8b-qlora.`,
+  train: { vision: 'frozen', projector: 'full', decoder: { lora: DECODER_LORA } },
 });

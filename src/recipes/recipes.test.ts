@@ -30,6 +30,7 @@ test.each([
   ['llava-llama-3-8b-finetune-frozen-vision', 128, '8192 tokens', 2e-5, 2048, 'frozen full full'],
   ['llava-llama-3-8b-v1.1-finetune', 128, '8192 tokens', 2e-5, 4096, 'lora full full'],
   ['llava-llama-3-8b-lora', 128, '8192 tokens', 2e-4, 2048, 'frozen full lora'],
+  ['llava-llama-3-8b-qlora', 128, '2048 tokens', 2e-4, 2048, 'frozen full lora'],
   ['llava-1.5-7b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
   ['llava-1.5-7b-finetune', 128, '16384 tokens', 2e-5, 2048, 'frozen full full'],
   ['llava-1.5-7b-lora', 128, '16384 tokens', 2e-4, 2048, 'frozen full lora'],
