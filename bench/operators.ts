@@ -9,6 +9,8 @@ import {
   _fusedRmsNormBackward,
   arange,
   cat,
+  droppedGradients,
+  droppedProduct,
   empty,
   grad,
   ones,
@@ -125,6 +127,73 @@ function blockRows(): Row[] {
   ];
 }
 
+/** The low-rank pieces of LoRA r 16 with dropout on the same block: of queries, keys and values, and of gate and up. */
+function lowRankRows(): Row[] {
+  const draw = (shape: number[]): Tensor => randn(shape, { device }).to('bfloat16');
+  const [C, F, R, p] = [channels, 3.5 * channels, 16, 0.05];
+  const x = draw([rows, C]);
+  const layers = [0, 1, 2];
+  const a = layers.map(() => draw([R, C]));
+  const dz = draw([rows, layers.length * R]);
+  const parts = dz.splitWithSizes(
+    layers.map(() => R),
+    1,
+  );
+  const places = arange(0, rows, 1, { dtype: 'int64', device });
+  const how = [p, places, places, KEY, layers] as const;
+  const drop = (of: Tensor): Tensor =>
+    of.mul(ones(of.shape, { device }).uniform_(0, 1).ge(p)).mul(1 / (1 - p));
+  const [gateUp, product] = [draw([rows, 2 * F]), draw([rows, F])];
+  const [zGate, zUp, dzDown] = [draw([rows, R]), draw([rows, R]), draw([rows, R])];
+  const [bGate, bUp, aDown] = [draw([F, R]), draw([F, R]), draw([R, F])];
+  const low = [zGate, zUp, bGate, bUp, 2, 2] as const;
+  /** Adds to gate and up what is added on the way. */
+  const added = (): Tensor => {
+    gateUp.narrow(1, 0, F).addmm_(zGate, bGate.transpose(0, 1), { alpha: 2 });
+    gateUp.narrow(1, F, F).addmm_(zUp, bUp.transpose(0, 1), { alpha: 2 });
+    return gateUp;
+  };
+  return [
+    {
+      name: 'low-rank products of a dropped input',
+      bytes: x.bytes + dz.bytes,
+      own: time(() => droppedProduct(x, a, ...how)),
+      libtorch: time(() => a.map((each) => drop(x).matmul(each.transpose(0, 1)))),
+    },
+    {
+      name: 'gradients of their matrices',
+      bytes: x.bytes + dz.bytes,
+      own: time(() => droppedGradients(dz, x, [R, R, R], ...how)),
+      libtorch: time(() => parts.map((each) => each.transpose(0, 1).matmul(drop(x)))),
+    },
+    {
+      name: 'their part of the gradient of the input',
+      bytes: 2 * x.bytes + dz.bytes,
+      own: time(() => x.addDropped_(dz, a, ...how)),
+      libtorch: time(() => {
+        parts.forEach((each, i) => x.add_(drop(each.matmul(a[i]!))));
+      }),
+    },
+    {
+      name: 'SwiGLU, adapters added (libtorch: before)',
+      bytes: gateUp.bytes + product.bytes,
+      own: time(() => gateUp.swigluLowRank(...low)),
+      libtorch: time(() => added().swiglu()),
+    },
+    {
+      name: 'its backward, adapters added (as above)',
+      bytes: 2 * (gateUp.bytes + product.bytes),
+      own: time(() => {
+        gateUp.swigluLowRankBackward_(product, ...low, dzDown, aDown);
+      }),
+      libtorch: time(() => {
+        product.addmm_(dzDown, aDown);
+        added().swigluBackward_(product);
+      }),
+    },
+  ];
+}
+
 /** Losses and the gradient of a chunk of logits. */
 function headRow(): Row {
   const logits = randn([rows / 4, 32_064], { device }).to('bfloat16');
@@ -165,7 +234,7 @@ const results = scope(() => {
     own: time(() => target.roundStochastic_(source, KEY)),
     libtorch: time(() => target.copy_(source)),
   };
-  return [...dropouts, rounding, ...blockRows(), headRow()];
+  return [...dropouts, rounding, ...blockRows(), ...lowRankRows(), headRow()];
 });
 
 if (values.json) {

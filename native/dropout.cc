@@ -9,17 +9,10 @@
 #include <torch/library.h>
 
 namespace patina {
-namespace {
 
 using at::Tensor;
 
-// x (..., C) has R rows; records and indices have G elements, and R / G neighbouring rows share one: row r is token
-// index * R / G + r mod R / G of its record.
-struct Layout {
-  int64_t rows, channels, perPlace;
-};
-
-Layout layoutOf(const Tensor& x, double p, const Tensor& records, const Tensor& indices) {
+DropoutLayout dropoutLayout(const Tensor& x, double p, const Tensor& records, const Tensor& indices) {
   TORCH_CHECK(p >= 0 && p < 1, "dropout takes a probability from 0 to below 1, not ", p);
   TORCH_CHECK(x.is_floating_point() && x.dim() > 0, "dropout takes rows of floating-point numbers");
   TORCH_CHECK(records.scalar_type() == at::kLong && indices.scalar_type() == at::kLong, "places are int64");
@@ -30,8 +23,10 @@ Layout layoutOf(const Tensor& x, double p, const Tensor& records, const Tensor& 
   return {rows, channels, rows == 0 ? 1 : rows / places};
 }
 
+namespace {
+
 template <typename T>
-void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& indices, const Layout& layout, double p, PhiloxKey key,
+void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& indices, const DropoutLayout& layout, double p, PhiloxKey key,
                int64_t layer) {
   using Compute = std::conditional_t<std::is_same_v<T, double>, double, float>;
   const auto [rows, channels, perPlace] = layout;
@@ -56,7 +51,7 @@ void dropOnCpu(const Tensor& x, Tensor& y, const Tensor& records, const Tensor& 
 }
 
 Tensor dropoutCpu(const Tensor& x, double p, const Tensor& records, const Tensor& indices, at::IntArrayRef key, int64_t layer) {
-  const Layout layout = layoutOf(x, p, records, indices);
+  const DropoutLayout layout = dropoutLayout(x, p, records, indices);
   const Tensor given = x.contiguous();
   Tensor y = at::empty_like(given);
   if (layout.rows == 0) return y;
@@ -67,7 +62,7 @@ Tensor dropoutCpu(const Tensor& x, double p, const Tensor& records, const Tensor
 }
 
 Tensor dropoutMeta(const Tensor& x, double p, const Tensor& records, const Tensor& indices, at::IntArrayRef, int64_t) {
-  layoutOf(x, p, records, indices);
+  dropoutLayout(x, p, records, indices);
   return at::empty_like(x, at::MemoryFormat::Contiguous);
 }
 
@@ -82,7 +77,7 @@ const char* kernelName(at::ScalarType type) {
 }
 
 Tensor dropoutCuda(const Tensor& x, double p, const Tensor& records, const Tensor& indices, at::IntArrayRef key, int64_t layer) {
-  Layout layout = layoutOf(x, p, records, indices);
+  DropoutLayout layout = dropoutLayout(x, p, records, indices);
   const char* name = kernelName(x.scalar_type());
   const CudaKernel kernel = name == nullptr ? CudaKernel() : cudaKernel(name, x.device());
   if (!kernel) return dropoutComposite(x, p, records, indices, key, layer);
@@ -139,7 +134,7 @@ Tensor dropoutAutograd(const Tensor& x, double p, const Tensor& records, const T
 }  // namespace
 
 Tensor dropoutComposite(const Tensor& x, double p, const Tensor& records, const Tensor& indices, at::IntArrayRef key, int64_t layer) {
-  const auto [rows, channels, perPlace] = layoutOf(x, p, records, indices);
+  const auto [rows, channels, perPlace] = dropoutLayout(x, p, records, indices);
   if (rows == 0) return at::empty_like(x, at::MemoryFormat::Contiguous) * 1;
   const auto whole = records.options();
   const auto column = [&, perPlace = perPlace](const Tensor& places) { return places.reshape({-1, 1}).expand({-1, perPlace}).reshape({-1, 1}); };

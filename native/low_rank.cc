@@ -5,8 +5,10 @@
 //   swiglu_low_rank     silu(gate + s z B^T) (up + s' z' B'^T)       gate and up side by side, which stay as they are
 //
 // and the backward of the last, which turns gate and up into their gradients and the gradient g + dz A of the product into the product. Here by
-// libtorch's operators, which round what they add to gate and up in between; the kernels of native/cuda/kernels/low_rank.cu do not.
+// libtorch's operators, which round what they add to gate and up in between; the kernels of native/cuda/kernels/low_rank.cu do not. What is
+// dropped is 0 to those whatever it was; an input that is not finite shows in the layer's own product, from which nothing is dropped.
 #include "low_rank.h"
+#include "random_operators.h"
 
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
@@ -44,6 +46,12 @@ void add(Tensor both, const LowGate& low) {
   both.narrow(1, features, features).addmm_(low.zUp, low.bUp.t(), 1, low.scaleUp);
 }
 
+int64_t ranksOf(TensorList a) {
+  int64_t ranks = 0;
+  for (const Tensor& each : a) ranks += each.size(0);
+  return ranks;
+}
+
 int64_t sum(IntArrayRef sizes) { return std::accumulate(sizes.begin(), sizes.end(), int64_t{0}); }
 
 Tensor product(const Tensor& x, TensorList a, double p, const Tensor& records, const Tensor& indices, IntArrayRef key, IntArrayRef layers) {
@@ -53,9 +61,7 @@ Tensor product(const Tensor& x, TensorList a, double p, const Tensor& records, c
 Tensor productMeta(const Tensor& x, TensorList a, double p, const Tensor& records, const Tensor& indices, IntArrayRef key,
                    IntArrayRef layers) {
   checkDropped(x, a, {p, records, indices, key, layers});
-  int64_t ranks = 0;
-  for (const Tensor& each : a) ranks += each.size(0);
-  return at::empty({x.size(0), ranks}, x.options());
+  return at::empty({x.size(0), ranksOf(a)}, x.options());
 }
 
 Tensor gradients(const Tensor& dz, const Tensor& x, IntArrayRef ranks, double p, const Tensor& records, const Tensor& indices,
@@ -63,7 +69,9 @@ Tensor gradients(const Tensor& dz, const Tensor& x, IntArrayRef ranks, double p,
   return droppedGradients(dz, x, ranks, {p, records, indices, key, layers});
 }
 
-Tensor gradientsMeta(const Tensor& dz, const Tensor& x, IntArrayRef ranks, double, const Tensor&, const Tensor&, IntArrayRef, IntArrayRef) {
+Tensor gradientsMeta(const Tensor& dz, const Tensor& x, IntArrayRef ranks, double p, const Tensor& records, const Tensor& indices,
+                     IntArrayRef key, IntArrayRef layers) {
+  checkDroppedGradients(dz, x, ranks, {p, records, indices, key, layers});
   return at::empty({sum(ranks), x.size(1)}, x.options());
 }
 
@@ -72,9 +80,9 @@ Tensor& addAll(Tensor& self, const Tensor& dz, TensorList a, double p, const Ten
   return addDropped(self, dz, a, {p, records, indices, key, layers});
 }
 
-Tensor& addMeta(Tensor& self, const Tensor&, TensorList a, double p, const Tensor& records, const Tensor& indices, IntArrayRef key,
+Tensor& addMeta(Tensor& self, const Tensor& dz, TensorList a, double p, const Tensor& records, const Tensor& indices, IntArrayRef key,
                 IntArrayRef layers) {
-  checkDropped(self, a, {p, records, indices, key, layers});
+  checkAddDropped(self, dz, a, {p, records, indices, key, layers});
   return self;
 }
 
@@ -101,20 +109,54 @@ void gateBackwardMeta(Tensor& self, Tensor& grad, const Tensor& zGate, const Ten
 
 }  // namespace
 
-void checkDropped(const Tensor& x, TensorList a, const DropCall& call) {
+namespace {
+
+void checkLike(const Tensor& x, const Tensor& other, const char* what) {
+  TORCH_CHECK(other.scalar_type() == x.scalar_type() && other.device() == x.device(), what, " is ", x.toString(), " on ", x.device(),
+              " as what it belongs to, not ", other.toString(), " on ", other.device());
+}
+
+void checkLayers(const Tensor& x, size_t adapters, const DropCall& call) {
   TORCH_CHECK(x.dim() == 2 && x.is_floating_point(), "adapters take rows of floating-point numbers");
-  TORCH_CHECK(call.layers.size() == a.size() && !a.empty(), "there are ", call.layers.size(), " layers for ", a.size(), " adapters");
-  for (const Tensor& each : a)
-    TORCH_CHECK(each.dim() == 2 && each.size(1) == x.size(1) && each.scalar_type() == x.scalar_type(),
-                "an adapter's A takes the channels of its input in their dtype: ", x.size(1), " in ", x.scalar_type(), ", not ", each.sizes(),
-                " in ", each.scalar_type());
+  TORCH_CHECK(call.layers.size() == adapters && adapters > 0, "there are ", call.layers.size(), " layers for ", adapters, " adapters");
+  dropoutLayout(x, call.p, call.records, call.indices);
+}
+
+void checkGradientOfZ(const Tensor& dz, const Tensor& x, int64_t ranks) {
+  TORCH_CHECK(dz.dim() == 2 && dz.size(0) == x.size(0) && dz.size(1) == ranks, "the gradient of z has ", x.size(0), " rows and ", ranks,
+              " ranks, not ", dz.sizes());
+  checkLike(x, dz, "the gradient of z");
+}
+
+}  // namespace
+
+void checkDropped(const Tensor& x, TensorList a, const DropCall& call) {
+  checkLayers(x, a.size(), call);
+  for (const Tensor& each : a) {
+    TORCH_CHECK(each.dim() == 2 && each.size(1) == x.size(1), "an adapter's A takes the ", x.size(1), " channels of its input, not ",
+                each.sizes());
+    checkLike(x, each, "an adapter's A");
+  }
+}
+
+void checkDroppedGradients(const Tensor& dz, const Tensor& x, IntArrayRef ranks, const DropCall& call) {
+  checkLayers(x, ranks.size(), call);
+  for (const int64_t rank : ranks) TORCH_CHECK(rank > 0, "an adapter has a rank of at least 1, not ", rank);
+  checkGradientOfZ(dz, x, sum(ranks));
+}
+
+void checkAddDropped(const Tensor& self, const Tensor& dz, TensorList a, const DropCall& call) {
+  checkDropped(self, a, call);
+  checkGradientOfZ(dz, self, ranksOf(a));
 }
 
 void checkGatedLowRank(const Tensor& self, const LowGate& low) {
-  TORCH_CHECK(self.dim() == 2 && self.size(1) % 2 == 0, "swiglu_low_rank takes gate and up side by side");
-  for (const auto& [z, b] : {std::pair{&low.zGate, &low.bGate}, {&low.zUp, &low.bUp}})
+  TORCH_CHECK(self.dim() == 2 && self.size(1) % 2 == 0 && self.is_floating_point(), "swiglu_low_rank takes gate and up side by side");
+  for (const auto& [z, b] : {std::pair{&low.zGate, &low.bGate}, {&low.zUp, &low.bUp}}) {
     TORCH_CHECK(z->dim() == 2 && b->dim() == 2 && z->size(0) == self.size(0) && 2 * b->size(0) == self.size(1) && z->size(1) == b->size(1),
                 "swiglu_low_rank takes z (rows, rank) and B (features, rank), not ", z->sizes(), " and ", b->sizes());
+    for (const Tensor* each : {z, b}) checkLike(self, *each, "what is added to gate and up");
+  }
 }
 
 void checkGatedLowRankBackward(const Tensor& self, const Tensor& grad, const LowGate& low, const optional<Tensor>& dz,
@@ -122,9 +164,12 @@ void checkGatedLowRankBackward(const Tensor& self, const Tensor& grad, const Low
   checkGatedLowRank(self, low);
   TORCH_CHECK(grad.dim() == 2 && grad.size(0) == self.size(0) && 2 * grad.size(1) == self.size(1),
               "the gradient of a product has its features, not ", grad.sizes());
+  checkLike(self, grad, "the gradient of a product");
   TORCH_CHECK(dz.has_value() == a.has_value(), "dz and A belong together");
-  TORCH_CHECK(!dz || (dz->size(0) == grad.size(0) && a->size(1) == grad.size(1) && dz->size(1) == a->size(0)),
-              "dz (rows, rank) and A (rank, features) give the gradient of the product");
+  if (!dz) return;
+  TORCH_CHECK(dz->dim() == 2 && a->dim() == 2 && dz->size(0) == grad.size(0) && a->size(1) == grad.size(1) && dz->size(1) == a->size(0),
+              "dz (rows, rank) and A (rank, features) give the gradient of the product, not ", dz->sizes(), " and ", a->sizes());
+  for (const Tensor* each : {&*dz, &*a}) checkLike(self, *each, "what is added to the gradient of a product");
 }
 
 Tensor droppedProduct(const Tensor& x, TensorList a, const DropCall& call) {
@@ -135,6 +180,7 @@ Tensor droppedProduct(const Tensor& x, TensorList a, const DropCall& call) {
 }
 
 Tensor droppedGradients(const Tensor& dz, const Tensor& x, IntArrayRef ranks, const DropCall& call) {
+  checkDroppedGradients(dz, x, ranks, call);
   std::vector<Tensor> gradients;
   int64_t column = 0;
   for (size_t i = 0; i < ranks.size(); column += ranks[i++])
@@ -143,7 +189,7 @@ Tensor droppedGradients(const Tensor& dz, const Tensor& x, IntArrayRef ranks, co
 }
 
 Tensor& addDropped(Tensor& self, const Tensor& dz, TensorList a, const DropCall& call) {
-  checkDropped(self, a, call);
+  checkAddDropped(self, dz, a, call);
   int64_t column = 0;
   for (size_t i = 0; i < a.size(); column += a[i++].size(0)) self.add_(drop(dz.narrow(1, column, a[i].size(0)).matmul(a[i]), call, i));
   return self;

@@ -31,7 +31,10 @@ at::Tensor swigluLowRank(const at::Tensor& self, const LowGate& low);
 void swigluLowRankBackward(at::Tensor& self, at::Tensor& grad, const LowGate& low, const std::optional<at::Tensor>& dz,
                            const std::optional<at::Tensor>& a);
 
+// They throw where tensors do not fit each other: kernels go by the sizes of one of them.
 void checkDropped(const at::Tensor& x, at::TensorList a, const DropCall& call);
+void checkDroppedGradients(const at::Tensor& dz, const at::Tensor& x, at::IntArrayRef ranks, const DropCall& call);
+void checkAddDropped(const at::Tensor& self, const at::Tensor& dz, at::TensorList a, const DropCall& call);
 void checkGatedLowRank(const at::Tensor& self, const LowGate& low);
 void checkGatedLowRankBackward(const at::Tensor& self, const at::Tensor& grad, const LowGate& low, const std::optional<at::Tensor>& dz,
                                const std::optional<at::Tensor>& a);

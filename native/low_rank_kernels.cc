@@ -53,15 +53,14 @@ bool isRank(int64_t rank) { return rank > 0 && rank % 8 == 0 && rank <= MOST; }
 
 CudaKernel kernelFor(const std::string& name, const Tensor& x, int64_t channels) {
   const char* const suffix = suffixOf(x.scalar_type());
-  if (suffix == nullptr || x.size(0) == 0 || channels % TILE != 0) return CudaKernel();
+  if (suffix == nullptr || x.numel() == 0 || channels % TILE != 0) return CudaKernel();
   return cudaKernel((name + "_" + suffix).c_str(), x.device());
 }
 
+// Records and indices are contiguous ones.
 Masks masksOf(int64_t rows, const DropCall& call, const Tensor& records, const Tensor& indices) {
-  TORCH_CHECK(records.numel() > 0 && records.numel() == indices.numel() && rows % records.numel() == 0, "cannot share ", records.numel(),
-              " places among ", rows, " rows");
-  return {records.const_data_ptr<int64_t>(), indices.const_data_ptr<int64_t>(), rows / records.numel(),
-          dropoutThreshold(call.p), keyOf(call.key)};
+  return {records.const_data_ptr<int64_t>(), indices.const_data_ptr<int64_t>(), rows / records.numel(), dropoutThreshold(call.p),
+          keyOf(call.key)};
 }
 
 // The adapters of a call; none where kernels cannot take one of them.
@@ -108,11 +107,12 @@ Tensor droppedProductCuda(const Tensor& x, TensorList a, double p, const Tensor&
 Tensor droppedGradientsCuda(const Tensor& dz, const Tensor& x, IntArrayRef ranks, double p, const Tensor& records, const Tensor& indices,
                             IntArrayRef key, IntArrayRef layers) {
   const DropCall call{p, records, indices, key, layers};
+  checkDroppedGradients(dz, x, ranks, call);
   int64_t rows = x.size(0), channels = x.size(1), all = dz.size(1);
   // Sixteen ranks a part.
   LowParts parts;
   int column = 0;
-  bool fits = isRows(x, 16, x.scalar_type()) && dz.scalar_type() == x.scalar_type() && dz.stride(1) == 1;
+  bool fits = isRows(x, 16, x.scalar_type()) && dz.stride(1) == 1;
   for (size_t i = 0; i < ranks.size(); column += static_cast<int>(ranks[i++])) {
     fits = fits && isRank(ranks[i]);
     for (int from = 0; fits && from < ranks[i]; from += 16) {
@@ -142,7 +142,7 @@ Tensor droppedGradientsCuda(const Tensor& dz, const Tensor& x, IntArrayRef ranks
 Tensor& addDroppedCuda(Tensor& self, const Tensor& dz, TensorList a, double p, const Tensor& records, const Tensor& indices, IntArrayRef key,
                        IntArrayRef layers) {
   const DropCall call{p, records, indices, key, layers};
-  checkDropped(self, a, call);
+  checkAddDropped(self, dz, a, call);
   LowParts parts = partsOf(a, layers, self.scalar_type());
   int64_t rows = self.size(0), channels = self.size(1);
   const bool fits = parts.count > 0 && isRows(self, 16, self.scalar_type()) && isRows(dz, 4, self.scalar_type());

@@ -70,6 +70,34 @@ describe('a run of several ranks', () => {
     }
   });
 
+  test('packed by tokens makes the same updates on one, two and four', async () => {
+    const dropping = { projector: 'full', decoder: { lora: { rank: 2, alpha: 4, dropout: 0.1 } } };
+    const path = recipe({
+      ...{ batchSize: undefined, batchTokens: 40, batchImages: 2, effectiveBatch: 5 },
+      ...{ train: dropping as RecipeInput['train'], schedule: { epochs: 1 } },
+    });
+    const alone = await run(train(path));
+    expect(alone.code, alone.err).toBe(0);
+    expect(updatesIn(alone.events).map(({ counts }) => counts.sequences)).toEqual([5, 5]);
+    for (const [ranks, zero] of [
+      [2, 2],
+      [4, 3],
+    ] as const) {
+      const many = ['--nproc', String(ranks), '--set', `parallel.zero=${zero}`];
+      const { code, events, err } = await run(train(path, ...many));
+      expect([code, err]).toEqual([0, '']);
+      for (const [i, { loss, counts, gradientNorm, filled }] of updatesIn(events).entries()) {
+        const same = updatesIn(alone.events)[i]!;
+        expect(counts).toEqual(same.counts);
+        expect(Math.abs(loss! / same.loss! - 1), `${ranks} ranks, update ${i}`).toBeLessThan(1e-6);
+        expect(Math.abs(gradientNorm / same.gradientNorm - 1)).toBeLessThan(1e-5);
+        // Ranks wait for the one with most micro-batches, and all of them have as many.
+        const steps = counts.tokens / (filled! * 40 * ranks);
+        expect(steps).toBeCloseTo(Math.round(steps), 9);
+      }
+    }
+  });
+
   test('goes on with any number of ranks, and each keeps a log', async () => {
     const path = recipe({ ...whole, schedule: { updates: 6 }, parallel: { zero: 2 } });
     const set = ['--set', 'accumulate=1'];

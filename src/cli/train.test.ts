@@ -133,7 +133,10 @@ describe('patina train', () => {
 test('patina recipes lists, shows and copies', async () => {
   expect((await patina('recipes', 'list')).out).toContain('llava-llama-3-8b-lora\n    Stage 2');
   const shown = await patina('recipes', 'show', 'llava-llama-3-8b-lora', '--json');
-  expect(JSON.parse(shown.out)).toMatchObject({ batchSize: 1, optimizer: { betas: [0.9, 0.999] } });
+  expect(JSON.parse(shown.out)).toMatchObject({
+    ...{ batchTokens: 8192, effectiveBatch: 128 },
+    optimizer: { betas: [0.9, 0.999] },
+  });
   const file = folder.at('mine.yaml');
   expect((await patina('recipes', 'copy', 'llava-llama-3-8b-lora', file)).code).toBe(0);
   expect((await patina('recipes', 'show', 'llava-llama-3-8b-lora')).out).toBe(
@@ -158,7 +161,6 @@ test('the terminal view draws its block over itself', () => {
     tokensPerSecond: 200,
     samplesPerSecond: 4,
     waiting: 0.25,
-    fill: null,
     memory: { peakBytes: 2 ** 30, totalBytes: 2 ** 32 },
     skipped: false,
     skippedSegments: null,

@@ -8,9 +8,9 @@
  *   Records without an image have the whole length, where XTuner cuts them at 1472.
  * - Photographs are turned upright. A record whose text and images do not agree stops the run; XTuner passes over it.
  *
- * Batches of the first stage are written for 8 GPUs (`--nproc 8`); `effectiveBatch` holds them on any number: with `--set batchSize=1` one
- * card trains the same updates, which is what XTuner's `gpu1` recipes are for. Those of the second stage, whose records differ in length, are
- * packed by tokens.
+ * Batches are written for 8 GPUs (`--nproc 8`); `effectiveBatch` holds them on any number, which is what XTuner's `gpu1` recipes
+ * are for: one card trains the same updates, in pre-training with `--set batchSize=1`. Where XTuner fine-tunes by micro-batches of
+ * 8, 4 or 1 records, padded, `batchTokens` packs as many as have room.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
 import { INTERNVL_SFT, LLAVA_INSTRUCT, LLAVA_PRETRAIN, SHAREGPT4V_PT } from './origins.js';
@@ -142,5 +142,4 @@ export const llavaLlama3Lora = defineRecipe({
     decoder: { lora: { rank: 64, alpha: 16, dropout: 0.05 } },
   },
   optimizer: { learningRate: 2e-4 },
-  batchTokens: 4096,
 });

@@ -9,10 +9,12 @@ import {
   cudaAvailable,
   droppedGradients,
   droppedProduct,
+  grad,
   RandomGenerator,
   randn,
   scope,
   tensor,
+  zeros,
   type Device,
   type DType,
   type Tensor,
@@ -201,6 +203,135 @@ test.each([
     }),
     { numRuns: cases(20) },
   );
+});
+
+/** Makes tensors of a shape on the device of the call. */
+type Make = (shape: readonly number[], dtype?: DType) => Tensor;
+
+/** Two rows of four channels in one record, and how they are dropped. */
+const drops = (make: Make, layers = [0], p = 0.5, places = 2) =>
+  [p, make([places], 'int64'), make([2], 'int64'), [1, 2], layers] as const;
+const lowGate = (make: Make) =>
+  [make([2, 1]), make([2, 3]), make([4, 1]), make([4, 3]), 1, 1] as const;
+
+const REFUSED: readonly (readonly [string, (make: Make) => unknown, RegExp])[] = [
+  [
+    'channels',
+    (make) => droppedProduct(make([2, 4]), [make([1, 3])], ...drops(make)),
+    /4 channels of its input/,
+  ],
+  [
+    'dtypes',
+    (make) => droppedProduct(make([2, 4]), [make([1, 4], 'float64')], ...drops(make)),
+    /as what it belongs to/,
+  ],
+  [
+    'layers',
+    (make) => droppedProduct(make([2, 4]), [make([1, 4])], ...drops(make, [0, 1])),
+    /2 layers for 1 adapters/,
+  ],
+  [
+    'probabilities',
+    (make) => droppedProduct(make([2, 4]), [make([1, 4])], ...drops(make, [0], 1)),
+    /from 0 to below 1, not 1/,
+  ],
+  [
+    'places',
+    (make) => droppedProduct(make([2, 4]), [make([1, 4])], ...drops(make, [0], 0.5, 3)),
+    /3 records for 2 indices/,
+  ],
+  [
+    'ranks of dz',
+    (make) => droppedGradients(make([2, 2]), make([2, 4]), [3], ...drops(make)),
+    /2 rows and 3 ranks/,
+  ],
+  [
+    'rows of dz',
+    (make) => droppedGradients(make([1, 3]), make([2, 4]), [3], ...drops(make)),
+    /2 rows and 3 ranks/,
+  ],
+  [
+    'ranks below 1',
+    (make) => droppedGradients(make([2, 3]), make([2, 4]), [4, -1], ...drops(make, [0, 1])),
+    /at least 1, not -1/,
+  ],
+  [
+    'layers of gradients',
+    (make) => droppedGradients(make([2, 3]), make([2, 4]), [1, 2], ...drops(make)),
+    /1 layers for 2 adapters/,
+  ],
+  [
+    'dz of what is added',
+    (make) => make([2, 4]).addDropped_(make([2, 2]), [make([1, 4])], ...drops(make)),
+    /2 rows and 1 ranks/,
+  ],
+  [
+    'features',
+    (make) => make([2, 6]).swigluLowRank(...lowGate(make)),
+    /z \(rows, rank\) and B \(features, rank\)/,
+  ],
+  [
+    'dtypes of gate and up',
+    (make) => make([2, 8], 'float64').swigluLowRank(...lowGate(make)),
+    /added to gate and up/,
+  ],
+  [
+    'gradients of the product',
+    (make) => {
+      make([2, 8]).swigluLowRankBackward_(make([2, 8]), ...lowGate(make), null, null);
+    },
+    /has its features/,
+  ],
+  [
+    'dz without A',
+    (make) => {
+      make([2, 8]).swigluLowRankBackward_(make([2, 4]), ...lowGate(make), make([2, 1]), null);
+    },
+    /belong together/,
+  ],
+  [
+    'dz and A',
+    (make) => {
+      const [dz, a] = [make([2, 1]), make([2, 4])];
+      make([2, 8]).swigluLowRankBackward_(make([2, 4]), ...lowGate(make), dz, a);
+    },
+    /give the gradient of the product/,
+  ],
+];
+
+describe.each<Device>(['cpu', 'meta', ...(cudaAvailable() ? (['cuda:0'] as const) : [])])(
+  'on %s',
+  (device) => {
+    test.each(REFUSED)('%s that do not fit are refused', (_, call, message) => {
+      scope(() => {
+        const make: Make = (shape, dtype = 'float32') => zeros(shape, { dtype, device });
+        expect(() => call(make)).toThrow(message);
+      });
+    });
+  },
+);
+
+test('without rows there is nothing to do', () => {
+  scope(() => {
+    const x = zeros([0, 4]);
+    const none = zeros([0], { dtype: 'int64' });
+    const how = [0.5, none, none, [1, 2], [0]] as const;
+    expect(droppedProduct(x, [zeros([2, 4])], ...how).shape).toEqual([0, 2]);
+    expect(droppedGradients(zeros([0, 2]), x, [2], ...how).toArray()).toEqual([
+      [0, 0, 0, 0],
+      [0, 0, 0, 0],
+    ]);
+    expect(x.addDropped_(zeros([0, 2]), [zeros([2, 4])], ...how).shape).toEqual([0, 4]);
+  });
+});
+
+test('none of them has a gradient of its own, and says so', () => {
+  scope(() => {
+    const x = zeros([2, 4]).requiresGrad_();
+    const make: Make = (shape, dtype = 'float32') => zeros(shape, { dtype });
+    const z = droppedProduct(x, [zeros([1, 4])], ...drops(make));
+    expect(() => grad([z.sum(null)], [x])).toThrow(/not implemented/);
+  });
 });
 
 describe.runIf(cudaAvailable())('on a GPU', () => {

@@ -71,14 +71,17 @@ export interface UpdateEvent {
   readonly learningRate: number;
   /** Records, tokens and images that the update was made of; image tokens count as tokens. */
   readonly counts: DataCounts;
+  /**
+   * Share of `batchTokens` that was filled, 0 to 1, where the recipe has it: over the micro-batches of all ranks, those that a rank
+   * waited out without records too.
+   */
+  readonly filled?: number;
   readonly seconds: number;
   /** Tokens of pictures included. */
   readonly tokensPerSecond: number;
   readonly samplesPerSecond: number;
   /** Share of the time that was spent waiting for data, 0 to 1. */
   readonly waiting: number;
-  /** Tokens of as many as the micro-batches could hold, 0 to 1; `null` where they are cut by records. */
-  readonly fill: number | null;
   readonly memory: {
     /** Most bytes that the device has given out at once. */
     readonly peakBytes: number;

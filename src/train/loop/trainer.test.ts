@@ -10,7 +10,7 @@ import {
   type PatinaError,
 } from '../../base/errors.js';
 import { checkRecipe, effectiveBatch, type RecipeInput } from '../../config/index.js';
-import type { DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
+import type { Batching, DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
 import type { Sample, SegmentedModel } from '../../models/index.js';
 import { chooseDevice, liveTensors, RandomGenerator, noGrad } from '../../torch/index.js';
 import type { TrainEvent, UpdateEvent, ValidationEvent } from '../events.js';
@@ -76,8 +76,7 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
         counts,
         rejected: [],
         odd: [],
-        shares: [{ counts, microBatches: parts.length, rejected: [], odd: [], waitedMs: 0 }],
-        fill: null,
+        shares: [{ counts, steps: parts.length, rejected: [], odd: [], waitedMs: 0 }],
         cursor,
         waitedMs: 0,
       };
@@ -87,13 +86,18 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
   return {
     recordsPerEpoch: RECORDS,
     validationRecords: 2,
-    updatesPerEpoch: ({ batchSize, accumulate = 1 }) => RECORDS / (batchSize * accumulate),
-    updates: ({ batchSize, accumulate = 1, from, count = Infinity }) => {
+    updates: ({ from, count = Infinity, ...batching }) => {
+      const { batchSize, accumulate = 1 } = byRecords(batching);
       const start = (from as { position: number } | undefined)?.position ?? 0;
       return updates(start, batchSize * accumulate, batchSize, count);
     },
-    validation: ({ batchSize }) => updates(3, 3, batchSize, 1),
+    validation: (batching) => updates(3, 3, byRecords(batching).batchSize, 1),
   };
+}
+
+function byRecords(batching: Batching) {
+  if (batching.batchTokens !== undefined) throw new Error('These data are cut by records.');
+  return batching;
 }
 
 const BASE: RecipeInput = {

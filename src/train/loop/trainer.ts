@@ -44,7 +44,7 @@ import { Agreement } from './agreement.js';
 /** What the loop needs of a data set. */
 export type TrainingData = Pick<
   Dataset,
-  'recordsPerEpoch' | 'validationRecords' | 'updatesPerEpoch' | 'updates' | 'validation'
+  'recordsPerEpoch' | 'validationRecords' | 'updates' | 'validation'
 >;
 
 export type Question = Recipe['probes']['questions'][number];
@@ -115,7 +115,7 @@ export class Trainer {
   /** What is told of it before the first update. */
   get statements(): string[] {
     const { ranks, recipe, batching } = this.parts;
-    const bytes = this.setup.store.bytes?.(batching.accumulate);
+    const bytes = this.setup.store.bytes?.(batching.accumulate ?? Infinity);
     return bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })];
   }
 
@@ -164,20 +164,17 @@ export class Trainer {
     const { data, batching } = this.parts;
     const until = this.plan.until ?? undefined;
     const place = { from: this.cursor, count, until };
-    return data.updates({
-      ...this.dealing(agreement),
-      ...place,
-      accumulate: batching.accumulate,
-    });
+    return data.updates({ ...this.dealing(agreement, batching.accumulate ?? 1), ...place });
   }
 
-  /** Which records are this rank's, and how it hears of the others'. */
-  private dealing(agreement: Agreement | undefined) {
+  /** Which records are this rank's, in which micro-batches, and how it hears of the others'. */
+  private dealing(agreement: Agreement | undefined, accumulate = 1) {
     const { recipe, ranks, batching } = this.parts;
-    const { budget, records } = batching;
+    const { batchSize = 1, batchTokens, batchImages } = recipe;
     return {
-      batchSize: recipe.batchSize,
-      ...(budget && { budget, records }),
+      ...(batchTokens === undefined
+        ? { batchSize, accumulate }
+        : { batchTokens, batchImages, effectiveBatch: batching.records }),
       ...{ rank: ranks.rank, worldSize: ranks.size },
       exchange: agreement?.exchange,
       // Of several ranks none stops where the others do not know of it.
@@ -285,6 +282,7 @@ export class Trainer {
     const now = performance.now();
     const event = updateEvent({
       ...{ result, numbers, data, device, peaks },
+      budget: recipe.batchTokens,
       seconds: (now - this.mark) / 1000,
       peakRate: recipe.optimizer.learningRate * batching.learningRateScale,
       scaled: this.setup.lossScale !== undefined,

@@ -7,16 +7,14 @@ type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize' | 'batc
 
 /** Proposals, those that cost least first. */
 export function whatWouldFit(
-  { parallel: { zero, offload }, train, memory, batchSize, batchTokens }: Fields,
+  { parallel: { zero, offload }, train, memory, batchSize = 1, batchTokens }: Fields,
   ranks: number,
 ): string {
   const isFull = Object.values(train).includes('full');
   const keeps = memory.policy !== 'recompute' && memory.policy !== 'offload';
   const proposals = [
     ...(batchTokens === undefined ? [] : [`\`batchTokens\` below ${batchTokens}`]),
-    ...(batchTokens === undefined && batchSize > 1
-      ? [`\`batchSize\` below ${batchSize}, with more accumulated`]
-      : []),
+    ...(batchSize > 1 ? [`\`batchSize\` below ${batchSize}, with more accumulated`] : []),
     ...(keeps || memory.keepBlocks !== 0
       ? ['`memory.policy: recompute` without `keepBlocks`']
       : []),
