@@ -149,11 +149,8 @@ function lowRankRows(): Row[] {
   const [bGate, bUp, aDown] = [draw([F, R]), draw([F, R]), draw([R, F])];
   const low = [zGate, zUp, bGate, bUp, 2, 2] as const;
   /** Adds to gate and up what is added on the way. */
-  const added = (): Tensor => {
-    gateUp.narrow(1, 0, F).addmm_(zGate, bGate.transpose(0, 1), { alpha: 2 });
-    gateUp.narrow(1, F, F).addmm_(zUp, bUp.transpose(0, 1), { alpha: 2 });
-    return gateUp;
-  };
+  const added = (): Tensor =>
+    gateUp.addLowRank_(zGate, [bGate], [0], [2]).addLowRank_(zUp, [bUp], [F], [2]);
   return [
     {
       name: 'low-rank products of a dropped input',
@@ -188,7 +185,7 @@ function lowRankRows(): Row[] {
         gateUp.swigluLowRankBackward_(product, ...low, dzDown, aDown);
       }),
       libtorch: time(() => {
-        product.addmm_(dzDown, aDown);
+        product.projectBackwardAdd_(dzDown, [aDown]);
         added().swigluBackward_(product);
       }),
     },
