@@ -42,7 +42,7 @@ const KERNELS: Table = [
   ],
   [
     'elementwise',
-    /^memcpy dtod|^memset|at::native|elementwise|reduce|swiglu|rotary|dropout|cub::|nchwToNhwc|nhwcToNchw/i,
+    /^memcpy dtod|^memset|at::native|elementwise|reduce|swiglu|rotary|dropout|nf4|cub::|nchwToNhwc|nhwcToNchw/i,
   ],
 ];
 
