@@ -35,13 +35,16 @@ export interface Life {
   shared: boolean;
 }
 
+const BUFFERS = new Set(['aten::empty', 'aten::_to_copy', 'aten::zeros']);
+
 export function categoryOf({ born, died, operator, shared }: Life): Category {
   if (shared || operator === 'patina::resize_storage') return 'communication';
   const { phase, segment } = born;
   const isOver = died !== null && died.phase !== 'update' && died.phase !== 'load';
   if (segment === '') return phase === 'update' ? 'workspace' : 'input';
   if (phase === 'backward' || phase === 'head') {
-    if (!isOver) return 'gradients';
+    // Sums are made empty or by conversion; what goes from segment to segment is a result.
+    if (!isOver || BUFFERS.has(operator)) return 'gradients';
     if (died.segment === segment) return phase === 'head' ? 'head' : 'workspace';
     return 'boundaries';
   }

@@ -10,10 +10,11 @@ const FREE =
   /^aten::(?:empty|new_empty|as_strided|view|_unsafe_view|narrow|slice|select|split|unbind|transpose|t$|permute|expand|alias|detach|unsqueeze|squeeze|reshape|flatten|unflatten|resize_|set_|requires_grad|size|stride|result_type|is_|_has_|lift|record_stream|movedim|chunk|view_as|_reshape_alias)|^patina::(?:resize_storage|side_by_side)/;
 
 /** One call to the card, though on meta it is many. */
-const WHOLE = /^aten::_(?:foreach|fused)|^patina::/;
+const WHOLE = /^aten::_(?:foreach|fused)/;
 
-/** Seconds that any kernel takes at least. */
+/** Seconds that any operator takes at least, and that lie before the next one. */
 const KERNEL = 3e-6;
+const GAP = 4e-6;
 
 export interface Cost {
   /** Seconds. */
@@ -31,10 +32,10 @@ export function costOf(card: Card, name: string, shapes: Shapes, bytes: number):
   if (kindOfOperator(name) === 'attention') {
     const operations = attentionOperations(name, shapes);
     const rate = card.attention[isBackward(name) ? 1 : 0];
-    return { time: Math.max(KERNEL, reading, operations / rate), operations };
+    return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
   }
   const operations = productOperations(name, shapes);
-  return { time: Math.max(KERNEL, reading, operations / card.products), operations };
+  return { time: GAP + Math.max(KERNEL, reading, operations / card.products), operations };
 }
 
 const isBackward = (name: string): boolean => name.includes('backward');

@@ -17,6 +17,10 @@ import {
   type LlavaConfig,
   type Sample,
 } from '../models/index.js';
+import { ownPrefixes } from '../formats/layouts/tables.js';
+import type { StoredTensor } from '../formats/stored.js';
+import { inForms } from '../models/load/base-form.js';
+import { quantise } from '../models/load/load.js';
 import { kernelsFor } from '../nn/index.js';
 import { ProcessGroup } from '../parallel/index.js';
 import {
@@ -30,6 +34,7 @@ import {
   type Tensor,
   type TraceLine,
 } from '../torch/index.js';
+import { basesOf } from '../train/prepare/bases.js';
 import { choosePrecision, type ChosenPrecision } from '../train/prepare/precision.js';
 import { planRun } from '../train/prepare/run-plan.js';
 import { makeUpdateSetup } from '../train/prepare/run-setup.js';
@@ -87,6 +92,7 @@ export async function ghostRun(options: GhostOptions): Promise<Ghost> {
   const precision = options.precision ?? choosePrecision(recipe.precision, device);
   const groups = await groupsOf(recipe, rank, ranks);
   const model = modelOf(described, { card, precision });
+  holdInForms(model, recipe);
   const owned: { dispose(): void }[] = [model];
   using trace = startGhostTrace();
   try {
@@ -153,6 +159,16 @@ function modelOf(
   const model = new Llava(config, build);
   model.normaliseBy(new Float32Array(768));
   return model;
+}
+
+/** Frozen weights in the forms that the recipe asks for, as loading would find them. */
+function holdInForms(model: LanguageModel, { train }: Recipe): void {
+  const prefixes = ownPrefixes(model.input.image === null);
+  const stored = new Map<string, StoredTensor>();
+  for (const [name, { shape }] of model.namedParameters()) {
+    stored.set(name, { name, shape, dtype: 'BF16', file: '', offset: 0, bytes: 0 });
+  }
+  quantise(model, inForms(stored, new Set(stored.values()), basesOf(train), prefixes));
 }
 
 function batchesOf(model: LanguageModel, shapes: GhostOptions['batches']) {

@@ -75,10 +75,14 @@ export async function plan(
   const batching = effectiveBatch(recipe, ranks);
   const { batches, microBatches, basis } = worstBatches(recipe, { model, ranks, batching, lengths });
   const ghost = await ghostRun({ recipe, model, card, ranks, batches });
-  const run = replay(ghost.lines, ghost.known, { card, expandable });
+  const limit = Math.min(card.memory - card.context, (recipe.memory.limit ?? Infinity) * 2 ** 30);
+  const replayed = (more: { limit?: number }): Replayed =>
+    replay(ghost.lines, ghost.known, { card, expandable, ...more });
+  const free = replayed({});
+  // At the limit the allocator gives back what lies idle, and goes on.
+  const run = free.reserved > limit && free.allocated <= limit ? replayed({ limit }) : free;
   const total = run.reserved + card.context;
-  const memory = Math.min(card.memory, (recipe.memory.limit ?? Infinity) * 2 ** 30 + card.context);
-  const margin = memory - total;
+  const margin = limit - run.reserved;
   const update = secondsOf(run, batches.length, microBatches);
   const tokens = batches[0]!.reduce((sum, each) => sum + each.tokens, 0);
   const of: Omit<RankPlan, 'rank'> = {

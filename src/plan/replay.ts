@@ -12,8 +12,11 @@ import { Places, PHASES, type Phase } from './timeline.js';
 
 /** Seconds that the host takes for one call of an operator (6,400 calls in 86 ms, 2026-11-29-train-h200.md). */
 const CALL = 13e-6;
-/** Kernels that may wait for the card: the host is never further ahead. */
-const QUEUE = 1024;
+/**
+ * Operators that may wait for the card, so far ahead is the host at most: 1,024 launches, of which an operator makes two. It is what the
+ * host had queued when 0.82 to 0.68 of a step were over (2026-11-29-train-h200.md).
+ */
+const QUEUE = 512;
 
 export interface ReplayOptions extends AllocatorOptions {
   readonly card: Card;

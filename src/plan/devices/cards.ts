@@ -36,11 +36,13 @@ const GIB = 2 ** 30;
 const TERA = 1e12;
 const GIGA = 1e9;
 
-/** What of the maker's figures the H200 reaches: products 720 of 989 TFLOP/s, memory 3.3 of 4.8 TB/s (2026-11-29-train-h200.md). */
-const PRODUCTS = 0.73;
-const MEMORY = 0.7;
-/** Attention by cuDNN, of products: 461 and 376 of 720 (4 x 32 x 2,048 x 128, causal). */
-const ATTENTION = [0.64, 0.52] as const;
+/**
+ * What of the maker's figures the H200 reaches in a step (2026-11-29-train-h200.md): products 643 of 989 TFLOP/s, memory 3.1 of 4.8
+ * TB/s; attention by cuDNN 42 ms where its operations would take 23 at the rate of products.
+ */
+const PRODUCTS = 0.65;
+const MEMORY = 0.65;
+const ATTENTION = [0.66, 0.54] as const;
 
 interface Published {
   readonly memory: number;

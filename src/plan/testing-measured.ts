@@ -5,7 +5,9 @@
 
 import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
 import type { ChosenPrecision } from '../train/index.js';
-import type { RecordShape } from './ghost-run.js';
+import { readLlavaConfig } from '../models/index.js';
+import type { ModelConfig, RecordShape } from './ghost-run.js';
+import { KNOWN_MODELS } from './known-models.js';
 
 export interface MeasuredRow {
   readonly name: string;
@@ -13,8 +15,7 @@ export interface MeasuredRow {
   readonly precision: ChosenPrecision;
   readonly ranks: number;
   readonly batches: readonly (readonly RecordShape[])[];
-  /** Without a tower. */
-  readonly isText?: boolean;
+  readonly model: ModelConfig;
   /** As `bench/results` has it: most that was allocated. */
   readonly peakGiB: number;
   /** Of an update, where the host does not hold it up. */
@@ -30,6 +31,18 @@ const BF16: ChosenPrecision = {
 const FP32: ChosenPrecision = { ...BF16, master: 'float32', states: 'float32' };
 
 const LORA = { lora: { rank: 16, alpha: 32, dropout: 0 } } as const;
+
+/** As in `bench/shapes.ts`: the vocabulary of Llama 3, filled up to a multiple of 64 beyond the token of pictures. */
+const CONFIG = readLlavaConfig({
+  file: 'measured',
+  json: {
+    ...{ model_type: 'llava', image_token_index: 128257, vision_feature_layer: -2 },
+    vision_config: KNOWN_MODELS['openai/clip-vit-large-patch14-336'],
+    text_config: { ...KNOWN_MODELS['meta-llama/Meta-Llama-3-8B'], vocab_size: 128320 },
+  },
+});
+const LLAVA: ModelConfig = { kind: 'llava', config: CONFIG };
+const TEXT: ModelConfig = { kind: 'text', config: CONFIG.text };
 
 function recipeOf(more: Partial<RecipeInput>): Recipe {
   return checkRecipe({
@@ -51,7 +64,8 @@ const one = (
   peakGiB: number,
   seconds: number,
 ): MeasuredRow => ({
-  ...{ name, recipe: recipeOf(more), precision: BF16, ranks: 1, batches: FOUR, peakGiB, seconds },
+  ...{ name, recipe: recipeOf(more), precision: BF16, ranks: 1, model: LLAVA, batches: FOUR },
+  ...{ peakGiB, seconds },
 });
 
 const lora = { train: { decoder: LORA, projector: 'full' } } as const;
@@ -80,12 +94,12 @@ const ONE_CARD: readonly MeasuredRow[] = [
   ),
   {
     ...one('LoRA, text alone, 2 x 4,096', { ...lora, memory: { policy: 'products' } }, 39.07, 0.51),
-    isText: true,
+    model: TEXT,
     batches: [Array<RecordShape>(2).fill({ tokens: 4096, supervised: 4095, images: 0 })],
   },
   {
     ...one('LoRA, text alone, 1 x 8,192', { ...lora, memory: { policy: 'products' } }, 39.07, 0.581),
-    isText: true,
+    model: TEXT,
     batches: [[{ tokens: 8192, supervised: 8191, images: 0 }]],
   },
 ];
@@ -101,7 +115,7 @@ const two = (
     .map((pair) => pair.join(' '))
     .join(', ')}, states ${precision.states}, recompute`,
   recipe: recipeOf({ parallel, memory: { policy: 'recompute' } }),
-  ...{ precision, ranks: 2, batches: FOUR, peakGiB },
+  ...{ precision, ranks: 2, model: LLAVA, batches: FOUR, peakGiB },
 });
 
 /** Two H200, 4 x 2,048 each (2026-11-28-ranks-h200-x2.md). Those of `keep` and of LoRA were before decoder blocks were done by hand. */
