@@ -213,7 +213,10 @@ class Replay {
     this.blocks.delete(block);
     this.lives.get(block)!.died = this.places.current;
     const readers = this.readers.get(block);
-    if (readers === undefined) return this.allocator.free(place);
+    if (readers === undefined) {
+      this.allocator.free(place);
+      return;
+    }
     this.readers.delete(block);
     const until = Math.max(...[...readers].map((stream) => this.at(stream)));
     this.pending.push({ block: place, until });
