@@ -71,10 +71,9 @@ test('what a layer allocates more is in the plan, in the phase in which it does'
 
 test('another level of blocks keeps what it says of itself', async () => {
   const [less, more] = [await planned(), await planned({ memory: { policy: 'attention' } })];
-  // Per position the result of attention with its log-sum-exp, and the sum after it.
-  expect(more.atPeak['kept activations']).toBeGreaterThan(2 * LAYERS * BOUNDARY);
+  // The result of attention and the sum after it; the block whose backward runs has given back some of its own.
+  expect(more.atPeak['kept activations']).toBeGreaterThan(2 * (LAYERS - 1) * BOUNDARY);
   expect(less.atPeak['kept activations']).toBeLessThan(BOUNDARY);
-  expect(more.atPeak.boundaries).toBeGreaterThanOrEqual(LAYERS * BOUNDARY);
 });
 
 test('nothing is left of it', async () => {
