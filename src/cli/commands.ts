@@ -33,7 +33,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'plan',
-    summary: 'Say whether a run fits on GPUs that need not be there, and how long it takes',
+    summary: 'Say whether a run fits on given GPUs, and how fast it is',
     load: () => import('./usage/plan.js'),
   },
   {
