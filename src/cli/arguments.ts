@@ -33,6 +33,15 @@ export function indexValue(text: string): number {
   return value;
 }
 
+/** @throws InvalidArgumentError for what is no port */
+export function portValue(text: string): number {
+  const value = numberValue(text);
+  if (!Number.isSafeInteger(value) || value < 0 || value > 65_535) {
+    throw new InvalidArgumentError('It is not a whole number from 0 to 65535.');
+  }
+  return value;
+}
+
 /** @throws InvalidArgumentError for what is neither a whole number from 1 nor `gpus` */
 export function nprocValue(text: string): number | 'gpus' {
   if (text === 'gpus') return text;

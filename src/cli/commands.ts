@@ -37,6 +37,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./usage/runs.js'),
   },
   {
+    name: 'dashboard',
+    summary: 'Show runs on a page in the browser, live',
+    load: () => import('./usage/dashboard.js'),
+  },
+  {
     name: 'recipes',
     summary: 'List, show and copy the recipes that are built in',
     load: () => import('./usage/recipes.js'),

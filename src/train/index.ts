@@ -11,6 +11,7 @@ export * from './run/list-runs.js';
 export * from './run/logs.js';
 export { RunFolder } from './run/run-folder.js';
 export type { RunFacts, RunState } from './run/run-state.js';
+export { SAVE_SIGNAL, SaveRequests } from './run/save-request.js';
 export { rankPatience, refuseOneGpu } from './run/ranks.js';
 export { weightsIn } from './run/run-weights.js';
 export type { ChoiceRow } from './prepare/bases.js';

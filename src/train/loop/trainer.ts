@@ -88,6 +88,8 @@ export interface RunOptions {
   maxUpdates?: number | undefined;
   /** Profile so many updates after the first few, and tell where their time went. @default none */
   profile?: number | undefined;
+  /** How many times a checkpoint was asked for; each is written after the update that is under way. @default never */
+  savesWished?: (() => number) | undefined;
 }
 
 /** An update whose numbers are still on their way. */
@@ -110,6 +112,8 @@ export class Trainer {
   private readonly tally: Tally;
   private readonly saving: Saving;
   private stopEarly = false;
+  /** How many of the checkpoints that were asked for there are. */
+  private wishes = 0;
   /** Nothing is half done, neither an update nor a checkpoint. */
   private steady = true;
 
@@ -202,7 +206,7 @@ export class Trainer {
    */
   async *run(
     place: RunPlace,
-    { signal, maxUpdates = Infinity, profile: count }: RunOptions = {},
+    { signal, maxUpdates = Infinity, profile: count, savesWished }: RunOptions = {},
   ): AsyncGenerator<TrainEvent, void> {
     const { device } = this.parts.device;
     const begun = performance.now();
@@ -211,6 +215,7 @@ export class Trainer {
       signal,
       peakBytes: () => memoryStats(device).peakReserved,
       saved: () => this.saving.ended,
+      wished: savesWished,
     });
     const { rank } = this.parts.ranks;
     const profiling = { target, device, rank, done: this.update, run: place.path };
@@ -339,7 +344,9 @@ export class Trainer {
       every !== undefined && (last || this.update % every === 0);
     const validates = this.parts.data.validationRecords > 0 && due(validation?.everyUpdates);
     const asks = probes.questions.length > 0 && due(probes.everyUpdates);
-    let saves = due(checkpoints.everyUpdates);
+    const { wished } = agreement;
+    let saves = due(checkpoints.everyUpdates) || wished > this.wishes;
+    this.wishes = wished;
     if (!validates && !asks && !saves) return;
     yield* this.flush();
     await agreement.settle();
