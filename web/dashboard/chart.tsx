@@ -28,7 +28,7 @@ export interface ChartProps {
 
 const HEIGHT = 220;
 /** Of `distr`, whose enum exists for the compiler alone. */
-const LOGARITHMIC: number = 3;
+const LOGARITHMIC = 3;
 
 export function Chart(props: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
@@ -143,7 +143,7 @@ function optionsOf(element: HTMLElement, latest: { current: ChartProps }): uPlot
   return {
     width: element.clientWidth,
     height: HEIGHT,
-    scales: { x: { time: false }, y: { ...(log && { distr: LOGARITHMIC as uPlot.Scale.Distr }) } },
+    scales: { x: { time: false }, y: { ...(log && { distr: LOGARITHMIC }) } },
     axes: [
       { ...axis, values: (_, ticks) => ticks.map((tick) => tick.toLocaleString('en')) },
       {
