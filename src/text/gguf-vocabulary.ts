@@ -161,19 +161,23 @@ function pieces(json: JsonObject, model: BpeModel, { metaspace }: Stages): Kind 
   ) {
     throw unsupported('pre_tokenizer.split', 'true beside tokens of several words');
   }
-  const atEach = prepends || metaspace?.prepend === 'always';
   return {
     model: 'llama',
     pre: 'default',
     scores: scoresOf(model),
     unknown: model.unk_token,
     more: [
-      ['add_space_prefix', gguf.bool(atEach || metaspace?.prepend === 'first')],
+      [
+        'add_space_prefix',
+        gguf.bool(prepends || (metaspace !== undefined && metaspace.prepend !== 'never')),
+      ],
       ['remove_extra_whitespaces', gguf.bool(false)],
     ],
     notes:
-      !atEach && metaspace?.prepend === 'first'
-        ? ['llama.cpp puts a blank also before a text that follows a special token.']
+      metaspace !== undefined && metaspace.prepend !== 'never'
+        ? [
+            'llama.cpp puts a blank before each text that follows a special token, and before one that begins with a blank, which this tokenizer does not.',
+          ]
         : [],
   };
 }

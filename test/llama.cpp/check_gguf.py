@@ -2,7 +2,8 @@
 
     python test/llama.cpp/check_gguf.py [MODEL] [--runtime NODE_MODULES]
 
-MODEL is a folder that Patina reads; without one, the stored models of test/fixtures/llava are taken, with what transformers computed of them.
+MODEL is a folder that Patina reads; without one, the stored model of test/fixtures/llava is taken, with what transformers computed of it, and small
+decoders of random numbers.
 NODE_MODULES holds @fugood/llama.node 1.7 (npm install --ignore-scripts --omit=optional @fugood/llama.node @fugood/node-llama-linux-x64).
 Needs gguf, numpy, pillow. Not a part of the tests. For each type of file it compares:
 
@@ -16,6 +17,7 @@ from PIL import Image
 from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 from gguf_numpy import Mmproj, Text, softmax
+from made_models import MODELS, make
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -24,7 +26,7 @@ parser.add_argument("model", nargs="?")
 parser.add_argument("--runtime")
 args = parser.parse_args()
 failures = 0
-TEXTS = ["What is in the picture?", "It's 12345 o'clock; we'LL see.\n\n  Two  blanks\tand a tab \n", "Grüße, 你好 世界! 🙂 ¼ ²³ naïve", "", " leading", "a\r\nb\r\n\r\n c", "<s>[x]</s> 3.14e-10 --", "'S 'Ve don'T"]
+TEXTS = ["What is in the picture?", "It's 12345 o'clock; we'LL see.\n\n  Two  blanks\tand a tab \n", "Grüße, 你好 世界! 🙂 ¼ ²³ naïve", " leading", "a\r\nb\r\n\r\n c", "[x](y) 3.14e-10 --", "'S 'Ve don'T"]
 
 
 def check(what, passed, detail=""):
@@ -94,15 +96,34 @@ def reference(folder, text, mmproj):
     check("logits as transformers'", worst < 1e-2, f"relative {worst:.1e}")
 
 
+OURS = """
+import { generate, loadModel, loadTokenizer } from '%s/dist/src/index.js';
+const [folder, texts] = JSON.parse(process.argv[1]);
+const tokenizer = await loadTokenizer(folder);
+const { before } = tokenizer.specialFrame;
+const ids = texts.map((text) => tokenizer.encode(text));
+const bytes = Array.from({ length: tokenizer.vocabularySize }, (_, id) => Buffer.from(tokenizer.bytesOf(id)).toString('hex'));
+const { model } = await loadModel(folder, { dtype: 'float32' });
+const logits = [];
+for (const each of ids) {
+  const options = { maxNewTokens: 1, temperature: 0, onLogits: (next) => logits.push(next.toArray()[0]) };
+  for await (const _ of generate(model, [{ inputIds: [...before, ...each], pixelValues: null, images: [] }], options));
+}
+console.log(JSON.stringify({ before, ids, bytes, logits }));
+""" % ROOT
+
+
 def ours(folder, texts):
-    script = "import {loadTokenizer} from '%s/dist/src/index.js'; const [f, t] = JSON.parse(process.argv[1]); const k = await loadTokenizer(f); const s = Array.from({length: k.vocabularySize}, (_, i) => Buffer.from(k.bytesOf(i)).toString('hex')); console.log(JSON.stringify({ before: k.specialFrame.before, ids: t.map((x) => k.encode(x)), bytes: s }))" % ROOT
-    return json.loads(run("node", "--input-type=module", "-e", script, json.dumps([folder, texts])))
+    """Ids of texts without what stands before them, the bytes of all tokens, logits of what comes after each text."""
+    return json.loads(run("node", "--input-type=module", "-e", OURS, json.dumps([folder, texts])))
 
 
-def spelled(token):
+def spelled(id, tokens):
     """As the runtime writes a token: the byte of one that is no text."""
-    try: return token.decode()
-    except UnicodeDecodeError: return f"byte: \\x{token[0]:02x}" if len(token) == 1 else "\ufffd"
+    if id >= len(tokens): return f"[PAD{id}]"
+    token = bytes.fromhex(tokens[id])
+    text = token.decode(errors="replace")
+    return f"byte: \\x{token[0]:02x}" if text == "\ufffd" and len(token) == 1 else text
 
 
 def draw(path, size):
@@ -113,8 +134,15 @@ def draw(path, size):
     return pixels.astype(np.float32)
 
 
+def words(folder, text):
+    """Logits after texts, against Patina's."""
+    mine = ours(folder, TEXTS)
+    worst = max(relative(text.logits(text["token_embd.weight"][mine["before"] + ids])[-1], np.array(logits)) for ids, logits in zip(mine["ids"], mine["logits"]))
+    check("logits after texts as Patina's", worst < 1e-2, f"relative {worst:.1e}")
+
+
 def runtime(folder, text, mmproj, files, temporary):
-    texts = [t for t in TEXTS if t]
+    texts = TEXTS
     prompts = [{"text": t} for t in texts[:4]] + [{"text": texts[0], "greedy": 12}]
     if mmproj:
         size, mean, std = (mmproj.fields[f"clip.vision.{key}"] for key in ("image_size", "image_mean", "image_std"))
@@ -133,8 +161,7 @@ def runtime(folder, text, mmproj, files, temporary):
 
     def compare(what, answer, logits):
         wanted = softmax(logits.astype(np.float64))
-        found = {entry["tok_str"]: entry["prob"] for entry in answer[0]["probs"]}
-        probs = sorted(found.values(), reverse=True)
+        probs = sorted((entry["prob"] for entry in answer[0]["probs"]), reverse=True)
         ordered = np.sort(wanted)[::-1][: len(probs)]
         error = float(np.abs(np.array(probs) - ordered).max() / ordered[0])
         check(what, error < 2e-2, f"largest difference of probabilities {error:.1e} of the largest, {ordered[0]:.2e}")
@@ -145,7 +172,7 @@ def runtime(folder, text, mmproj, files, temporary):
     greedy = []
     for _ in said["answers"][4]:
         ids.append(int(text.logits(embeddings[ids])[-1].argmax()))
-        greedy.append(spelled(bytes.fromhex(mine["bytes"][ids[-1]])))
+        greedy.append(spelled(ids[-1], mine["bytes"]))
     theirs = [entry["probs"][0]["tok_str"] for entry in said["answers"][4]]
     check("greedy tokens", theirs == greedy, f"{theirs} {greedy if theirs != greedy else ''}")
     if not mmproj: return
@@ -160,6 +187,7 @@ def whole(model, stored):
     with tempfile.TemporaryDirectory() as temporary:
         text, mmproj, files = export(model, f"{temporary}/f16", "f16")
         if stored: reference(stored, text, mmproj)
+        words(model, text)
         if args.runtime: runtime(model, text, mmproj, files, temporary)
         for kind in ("bf16", "q8_0", "q4_0"):
             other, _, _ = export(model, f"{temporary}/{kind}", kind)
@@ -189,10 +217,12 @@ def other_source(model, text):
 
 if args.model: whole(args.model, None)
 else:
-    for variant in ("llama3", "llama31-tied-small"):
-        folder = f"{ROOT}/test/fixtures/llava/{variant}"
-        print(variant)
-        model = f"{folder}/hf"
-        whole(model, folder) if os.path.exists(f"{model}/tokenizer.json") else print("     has no tokenizer")
+    folder = f"{ROOT}/test/fixtures/llava/llama3"
+    whole(f"{folder}/hf", folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, name in enumerate(MODELS):
+            print(name)
+            make(f"{temporary}/{number}", name)
+            whole(f"{temporary}/{number}", None)
 print(f"{failures} failures")
 sys.exit(failures > 0)
