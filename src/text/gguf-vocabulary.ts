@@ -56,24 +56,21 @@ export async function ggufVocabulary(folder: string, rows: number): Promise<Gguf
   const model = readModel(json['model'], []);
   const stages = readStages(json['pre_tokenizer']);
   const added = new Map(readAddedTokens(json, config).map((token) => [token.id, token]));
+  const tokens = Array.from({ length: rows }, (_, id) => tokenizer.tokenOf(id) ?? `[PAD${id}]`);
   const own =
     stages.byteLevel === undefined
-      ? pieces(json, model, stages)
+      ? pieces(json, model, stages, tokens)
       : words(json, model, stages.byteLevel);
-  const tokens = Array.from({ length: rows }, (_, id) => tokenizer.tokenOf(id) ?? `[PAD${id}]`);
   const kinds = tokens.map((token, id) => kindOf(token, added.get(id), tokenizer.tokenOf(id), own));
   const beyond = tokenizer.vocabularySize - rows;
-  const entries: [string, GgufValue][] = [
+  const entries: (readonly [string, GgufValue])[] = [
     ['model', gguf.string(own.model)],
     ['pre', gguf.string(own.pre)],
     ['tokens', gguf.strings(tokens)],
-    ...(own.scores === undefined
-      ? []
-      : [['scores', gguf.float32s(tokens.map((token) => own.scores!.get(token) ?? 0))] as const]),
     ['token_type', gguf.int32s(kinds)],
     ...own.more,
     ...namedIds(tokenizer, rows),
-  ].map(([key, value]) => [key, value] as [string, GgufValue]);
+  ];
   return {
     tokenizer,
     metadata: new Map(entries.map(([key, value]) => [`tokenizer.ggml.${key}`, value])),
@@ -90,8 +87,6 @@ export async function ggufVocabulary(folder: string, rows: number): Promise<Gguf
 interface Kind {
   readonly model: 'gpt2' | 'llama';
   readonly pre: string;
-  /** Of tokens; the higher is merged first. */
-  readonly scores?: ReadonlyMap<string, number>;
   readonly unknown: string | null;
   readonly more: readonly (readonly [string, GgufValue])[];
   readonly notes: readonly string[];
@@ -146,15 +141,24 @@ function patternName(preTokenizer: unknown, ignoreMerges: boolean): string {
  * BPE over characters with "▁" for blanks and bytes for what is unknown, as SentencePiece has it: llama.cpp merges whichever neighbours
  * make the token of the highest score, so that all merges of a token have to count as one.
  */
-function pieces(json: JsonObject, model: BpeModel, { metaspace }: Stages): Kind {
+function pieces(
+  json: JsonObject,
+  model: BpeModel,
+  { metaspace }: Stages,
+  tokens: readonly string[],
+): Kind {
   const bytes = Object.keys(model.vocab).filter((token) => fallbackByte(token) !== undefined);
   if (model['byte_fallback'] !== true || bytes.length < 256) {
     throw unsupported('model.byte_fallback', 'without bytes for every unknown character');
   }
-  const normal = JSON.stringify(json['normalizer'] ?? null);
-  const prepends = /"type":"Prepend","prepend":"▁"/.test(normal);
-  const marks = normal.includes('"type":"Replace"') || metaspace !== undefined;
-  if (!marks || normal.includes('"NF')) throw unsupported('normalizer', json['normalizer']);
+  const steps = stepsOf(readNormalizer(json['normalizer']));
+  const prepends = steps.some(({ type, prepend }) => type === 'Prepend' && prepend === SPACE_MARK);
+  const marks = steps.some(({ type, content }) => type === 'Replace' && content === SPACE_MARK);
+  if (steps.length !== Number(prepends) + Number(marks) || marks === (metaspace !== undefined)) {
+    throw unsupported('normalizer', json['normalizer']);
+  }
+  const scores = scoresOf(model);
+  const isPrefixed = metaspace !== undefined && metaspace.prepend !== 'never';
   if (
     metaspace?.split === true &&
     Object.keys(model.vocab).some((t) => t.indexOf(SPACE_MARK, 1) > 0)
@@ -164,25 +168,28 @@ function pieces(json: JsonObject, model: BpeModel, { metaspace }: Stages): Kind 
   return {
     model: 'llama',
     pre: 'default',
-    scores: scoresOf(model),
     unknown: model.unk_token,
     more: [
-      [
-        'add_space_prefix',
-        gguf.bool(prepends || (metaspace !== undefined && metaspace.prepend !== 'never')),
-      ],
+      ['scores', gguf.float32s(tokens.map((token) => scores.get(token) ?? 0))],
+      ['add_space_prefix', gguf.bool(prepends || isPrefixed)],
       ['remove_extra_whitespaces', gguf.bool(false)],
     ],
-    notes:
-      metaspace !== undefined && metaspace.prepend !== 'never'
-        ? [
-            'llama.cpp puts a blank before each text that follows a special token, and before one that begins with a blank, which this tokenizer does not.',
-          ]
-        : [],
+    notes: isPrefixed
+      ? [
+          'llama.cpp puts a blank before each text that follows a special token, and before one that begins with a blank, which this tokenizer does not.',
+        ]
+      : [],
   };
 }
 
-/** The order of merges as scores: SentencePiece's own where the tokenizer came from there. */
+/** A normalizer's steps, one after the other. */
+function stepsOf(normalizer: JsonObject | null): readonly JsonObject[] {
+  if (normalizer === null) return [];
+  if (normalizer['type'] !== 'Sequence') return [normalizer];
+  return (normalizer['normalizers'] as readonly JsonObject[]).flatMap(stepsOf);
+}
+
+/** The order of merges as scores of what they make, the higher the earlier: SentencePiece's own where the tokenizer came from there. */
 function scoresOf({ vocab, ...model }: BpeModel): ReadonlyMap<string, number> {
   const merges = model['merges'] as readonly (readonly [string, string])[];
   const order = new Map<string, number>();
@@ -214,11 +221,6 @@ function scoresOf({ vocab, ...model }: BpeModel): ReadonlyMap<string, number> {
       );
     }
   }
-  // Single characters stand behind, in the order of their ids; they are never merged into.
-  const rest = Object.keys(vocab)
-    .filter((token) => !order.has(token) && fallbackByte(token) === undefined)
-    .sort((a, b) => vocab[a]! - vocab[b]!);
-  for (const token of rest) order.set(token, order.size);
   return new Map([...order].map(([token, rank]) => [token, -rank]));
 }
 

@@ -134,6 +134,12 @@ def draw(path, size):
     return pixels.astype(np.float32)
 
 
+def texts_for(folder):
+    """Those that llama.cpp reads as the tokenizer does: with Metaspace it puts a second blank before one at the begin of a text."""
+    with open(f"{folder}/tokenizer.json") as file: metaspace = (json.load(file)["pre_tokenizer"] or {}).get("type") == "Metaspace"
+    return [text for text in TEXTS if not (metaspace and text.startswith(" "))]
+
+
 def words(folder, text):
     """Logits after texts, against Patina's."""
     mine = ours(folder, TEXTS)
@@ -142,7 +148,7 @@ def words(folder, text):
 
 
 def runtime(folder, text, mmproj, files, temporary):
-    texts = TEXTS
+    texts = texts_for(folder)
     prompts = [{"text": t} for t in texts[:4]] + [{"text": texts[0], "greedy": 12}]
     if mmproj:
         size, mean, std = (mmproj.fields[f"clip.vision.{key}"] for key in ("image_size", "image_mean", "image_std"))

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-const [, , modules, file, out] = process.argv;
+const [modules, file, out] = /** @type {[string, string, string]} */ (process.argv.slice(2));
 const { loadModel } = createRequire(join(modules, 'x.js'))('@fugood/llama.node');
 const { model, mmproj, texts, prompts } = JSON.parse(readFileSync(file, 'utf8'));
 const exact = { flash_attn_type: 'off', cache_type_k: 'f32', cache_type_v: 'f32' };

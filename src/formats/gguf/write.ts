@@ -117,8 +117,9 @@ function check(path: string, { name, type, shape }: GgufShaped, seen: Set<string
   if (shape.length === 0 || shape.length > MOST_DIMENSIONS) {
     throw fail('E_TENSOR_SHAPE', `has ${shape.length} dimensions, and ggml knows 1 to 4`);
   }
-  if (shape.at(-1)! % block !== 0) {
-    throw fail('E_TENSOR_SHAPE', `has rows of ${shape.at(-1)}, and ${type} blocks of ${block}`);
+  const row = shape.at(-1)!;
+  if (row % block !== 0) {
+    throw fail('E_TENSOR_SHAPE', `has rows of ${row}, and ${type} blocks of ${block}`);
   }
 }
 

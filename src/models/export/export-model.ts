@@ -12,14 +12,13 @@ import {
   TEXT_PREFIXES,
 } from '../../formats/layouts/tables.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
-import type { LlavaConfig } from '../configs/llava-config.js';
 import { TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
 import { assembleAny, type Assembly, type TextAssembly } from '../load/assemble.js';
 import { isMatrixOfBlock } from '../load/base-form.js';
-import { unusedChoices } from '../load/unused-choices.js';
 import { checkTarget } from './check-target.js';
 import { exportAdapter } from './export-adapter.js';
+import { unusedNotes } from './export-notes.js';
 import { exportGguf } from './gguf/export-gguf.js';
 import type { ExportLayout, ExportOptions, ExportReport } from './export-options.js';
 import {
@@ -86,14 +85,6 @@ async function exportLlava(
     grow: new Map(heads.map((name) => [name, files.newRows])),
     places: layout === 'hf' ? [main] : [main, tower],
   });
-}
-
-/** What was chosen for the case that no file says it, and one does. */
-function unusedNotes(config: LlavaConfig, { featureLayer, select }: ExportOptions): string[] {
-  return unusedChoices(config, { featureLayer, featureSelect: select }).map(
-    ({ name, given, said }) =>
-      `The configuration says ${name === 'featureLayer' ? 'layer ' : ''}${said}; ${given} was not used.`,
-  );
 }
 
 async function exportText(

@@ -54,6 +54,8 @@ export interface GgufSpeech {
   readonly metadata: GgufMetadata;
   /** Lines of the `Modelfile` after those that name the files. */
   readonly modelfile: readonly string[];
+  /** Asks a runtime, where one is installed, what it reads in a file; a sentence each. */
+  readonly probe: (file: string) => Promise<readonly string[]>;
   /** What was decided on the way, a sentence each. */
   readonly notes: readonly string[];
 }

@@ -6,7 +6,7 @@ import { basename, join, resolve } from 'node:path';
 import { requireFree } from '../../../base/disk-space.js';
 import { DataError, UsageError } from '../../../base/errors.js';
 import { writeWholeFolder } from '../../../base/whole-folder.js';
-import { gguf, ggufBytes, type GgufMetadata } from '../../../formats/gguf/types.js';
+import { GGML_TYPES, gguf, ggufBytes, type GgufMetadata } from '../../../formats/gguf/types.js';
 import { type GgufSource, writeGguf } from '../../../formats/gguf/write.js';
 import { ownPrefixes } from '../../../formats/layouts/tables.js';
 import { elementCount } from '../../../formats/stored.js';
@@ -23,10 +23,11 @@ import type {
   GgufFileType,
   GgufSpeech,
 } from '../export-options.js';
+import { plural, unusedNotes } from '../export-notes.js';
 import { foldNotes, planWeights, type WeightPlan } from '../plan-weights.js';
 import { checkGgufFile } from './check-file.js';
 import { type EncodeOptions, ggufSource } from './encode-tensor.js';
-import { checkMmproj, mmprojMetadata, mmprojNotes, mmprojTensors } from './mmproj-file.js';
+import { checkMmproj, CLIP_NOTE, mmprojMetadata, mmprojTensors } from './mmproj-file.js';
 import type { GgufPlan } from './tensor-plan.js';
 import { textMetadata, textNotes, textTensors } from './text-file.js';
 
@@ -65,17 +66,22 @@ export async function exportGguf(
   const plan = await planWeights(source, model, assembly, { ...options, merge: true });
   const speech = await speechOf(assembly, options);
   const contents = [textContent(source, assembly, plan, { type, speech })];
-  const notes = [...foldNotes(plan), ...speech.notes, ...textNotes(textConfigOf(assembly))];
+  const notes = [
+    ...foldNotes(plan),
+    ...keptNotes(contents, type),
+    ...speech.notes,
+    ...textNotes(textConfigOf(assembly)),
+  ];
   if (assembly.kind === 'llava') {
     contents.push(await mmprojContent(source, assembly, plan, type));
-    notes.push(...mmprojNotes());
+    notes.push(...unusedNotes(assembly.config, options), CLIP_NOTE);
   }
   await checkSources(
     folder,
     plan.sources.flatMap(({ files }) => files),
   );
   const encode = { where: source, adapters: plan.adapters, allow, signal };
-  const checked = await write(folder, contents, speech, { ...options, encode });
+  const { checked, said } = await write(folder, contents, speech, { ...options, encode });
   const all = contents.flatMap(({ plans }) => plans);
   return {
     folder,
@@ -84,7 +90,7 @@ export async function exportGguf(
     parameters: all.reduce((sum, { shape }) => sum + elementCount(shape), 0),
     bytes: bytesOf(contents),
     dtype: type,
-    notes,
+    notes: [...notes, ...said],
     ...(check && { checked }),
   };
 }
@@ -126,6 +132,15 @@ async function mmprojContent(
   };
 }
 
+/** Which matrices blocks do not fit. */
+function keptNotes([text]: readonly GgufContent[], type: GgufFileType): string[] {
+  if (GGML_TYPES[type].block === 1) return [];
+  const kept = text!.plans.filter((plan) => plan.type === 'f16').length;
+  if (kept === 0) return [];
+  const which = plural(kept, 'matrix', 'matrices');
+  return [`${which} with rows that blocks of ${GGML_TYPES[type].block} do not fill stayed in f16.`];
+}
+
 function general(source: string, type: GgufFileType) {
   return [
     ['general.name', gguf.string(basename(resolve(source)))],
@@ -154,9 +169,15 @@ async function speechOf(
 async function write(
   folder: string,
   contents: readonly GgufContent[],
-  { modelfile }: GgufSpeech,
-  { encode, check, replace = false, signal, onProgress }: ExportOptions & { encode: EncodeOptions },
-): Promise<GgufCheck[]> {
+  { modelfile, probe }: GgufSpeech,
+  {
+    encode,
+    check = false,
+    replace = false,
+    signal,
+    onProgress,
+  }: ExportOptions & { encode: EncodeOptions },
+): Promise<{ checked: GgufCheck[]; said: readonly string[] }> {
   const total = bytesOf(contents);
   let done = 0;
   const count = (bytes: number): void => onProgress?.((done += bytes), total);
@@ -172,7 +193,8 @@ async function write(
         if (check) checked.push({ ...(await checkGgufFile(path, plans, encode)), file: name });
       }
       await writeFile(join(temporary, 'Modelfile'), modelfileText(contents, modelfile));
-      return checked;
+      const said = check ? await probe(join(temporary, contents[0]!.name)) : [];
+      return { checked, said };
     },
     { what: 'exported model', replace, signal },
   );

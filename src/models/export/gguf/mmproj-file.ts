@@ -85,10 +85,10 @@ function mmprojName(own: string, featureLayer: number): string | undefined {
   }
   if (!own.startsWith(LLAVA_PREFIXES.vision)) return undefined;
   const inside = own.slice(LLAVA_PREFIXES.vision.length);
-  const [, layer, module, leaf] =
-    /^encoder\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(inside) ?? [];
-  if (layer === undefined) return EMBEDDINGS[inside];
-  return Number(layer) < featureLayer ? `v.blk.${layer}.${MODULES[module!]!}.${leaf}` : undefined;
+  const found = /^encoder\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(inside);
+  if (found === null) return EMBEDDINGS[inside];
+  const [layer, module, leaf] = found.slice(1) as [string, string, string];
+  return Number(layer) < featureLayer ? `v.blk.${layer}.${MODULES[module]!}.${leaf}` : undefined;
 }
 
 /** What the file says of tower, projector and pictures. */
@@ -123,9 +123,6 @@ export function mmprojMetadata(
   ]);
 }
 
-/** What llama.cpp makes of it, a sentence each. */
-export function mmprojNotes(): string[] {
-  return [
-    'llama.cpp gives the class token of a CLIP tower the last position in place of the first (ggml-org/llama.cpp#25814), so that it sees pictures otherwise than this model; and where no feature_layer is named, as it is here, it runs a block too few (#25817).',
-  ];
-}
+/** llama.cpp's two faults with CLIP towers, of which a file can mend the second. */
+export const CLIP_NOTE =
+  'llama.cpp sees pictures otherwise than this model: it gives the class token of CLIP the last position in place of the first (ggml-org/llama.cpp#25814); that it runs a block too few (#25817) the file prevents.';

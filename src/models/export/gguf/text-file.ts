@@ -36,8 +36,9 @@ const MODULES: Readonly<Record<string, string>> = {
 function nameOf(inside: string): string {
   if (inside === 'embed_tokens.weight') return 'token_embd.weight';
   if (inside === 'norm.weight') return 'output_norm.weight';
-  const [, layer, module, leaf] = /^layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(inside)!;
-  return `blk.${layer}.${MODULES[module!]!}.${leaf}`;
+  const found = /^layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(inside)!;
+  const [layer, module, leaf] = found.slice(1) as [string, string, string];
+  return `blk.${layer}.${MODULES[module]!}.${leaf}`;
 }
 
 /** The decoder's tensors and the matrix to the vocabulary. */
@@ -53,7 +54,7 @@ export function textTensors(
     return projection === 'q' ? config.numAttentionHeads : config.numKeyValueHeads;
   };
   const plans: GgufPlan[] = [];
-  const head = `${own.head}weight`;
+  const head = `${own.head!}weight`;
   for (const [name, stored] of tensors) {
     const isHead = name === head;
     if (!isHead && !name.startsWith(own.decoder)) continue;
