@@ -12,6 +12,7 @@ const { loadModel } = createRequire(join(modules, 'x.js'))('@fugood/llama.node')
 const { model, mmproj, texts, prompts } = JSON.parse(readFileSync(file, 'utf8'));
 const exact = { flash_attn_type: 'off', cache_type_k: 'f32', cache_type_v: 'f32' };
 // A context for each: one keeps the probabilities of earlier answers among those of later ones.
+/** @param {string[]} media */
 const open = async (media) => {
   const options = { model, n_ctx: 512, n_gpu_layers: 0, use_mmap: false, ...exact };
   const context = await loadModel(options);
