@@ -154,9 +154,11 @@ function pieces(
   const steps = stepsOf(readNormalizer(json['normalizer']));
   const prepends = steps.some(({ type, prepend }) => type === 'Prepend' && prepend === SPACE_MARK);
   const marks = steps.some(({ type, content }) => type === 'Replace' && content === SPACE_MARK);
-  if (steps.length !== Number(prepends) + Number(marks) || marks === (metaspace !== undefined)) {
-    throw unsupported('normalizer', json['normalizer']);
-  }
+  // Blanks become marks by one of the two.
+  const isKnown = marks
+    ? metaspace === undefined && steps.length === Number(prepends) + 1
+    : metaspace !== undefined && steps.length === 0;
+  if (!isKnown) throw unsupported('normalizer', json['normalizer']);
   const scores = scoresOf(model);
   const isPrefixed = metaspace !== undefined && metaspace.prepend !== 'never';
   if (

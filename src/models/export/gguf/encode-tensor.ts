@@ -52,12 +52,12 @@ async function* encoded(plan: GgufPlan, options: EncodeOptions): AsyncGenerator<
  * @throws DataError `E_NON_FINITE_WEIGHTS`
  */
 export async function valuesOf(
-  { from, type }: Pick<GgufPlan, 'from' | 'type'>,
+  { from, type, shape }: Pick<GgufPlan, 'from' | 'type' | 'shape'>,
   { where, adapters, allow, signal }: EncodeOptions,
 ): Promise<Tensor> {
   const dtype = VALUE_TYPES[type];
   if ('values' in from) {
-    return scope(() => fromNumbers(from.values).to(dtype).keep());
+    return scope(() => fromNumbers(from.values).view(shape).to(dtype).keep());
   }
   const { own, stored } = from;
   const values = await finishedTensor(own, stored, { adapters, dtype, signal });
