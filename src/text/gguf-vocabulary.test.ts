@@ -12,7 +12,7 @@ const root = mkdtempSync(join(tmpdir(), 'patina-vocabulary-'));
 afterAll(() => rmSync(root, { recursive: true }));
 const stored = (name: string): string => join(packageRoot(), 'test', 'fixtures', 'encode', name);
 
-/* eslint-disable @typescript-eslint/no-explicit-any, @typescript-eslint/no-unsafe-member-access, @typescript-eslint/no-unsafe-call, @typescript-eslint/no-unsafe-assignment */
+/* eslint-disable @typescript-eslint/no-explicit-any, @typescript-eslint/no-unsafe-member-access, @typescript-eslint/no-unsafe-call, @typescript-eslint/no-unsafe-assignment, @typescript-eslint/no-unsafe-return, @typescript-eslint/no-unsafe-argument */
 
 /** A stored tokenizer with its `tokenizer.json` changed. */
 function changed(name: string, change: (json: any) => void): string {

@@ -182,7 +182,7 @@ describe('a decoder with scaled positions, tied embeddings and rows of whole blo
     expect(named(model.tensors, 'token_embd.weight').type).toBe('q8_0');
     expect(named(model.tensors, 'output.weight')).toBeUndefined();
     expect(named(model.tensors, 'blk.0.attn_q.weight').type).toBe(matrices);
-    const [{ relativeErrors }] = report.checked as [{ relativeErrors: Record<string, number> }];
+    const { relativeErrors } = report.checked![0]!;
     expect(relativeErrors[ggufType]).toBeGreaterThan(most / 10);
     expect(relativeErrors[ggufType]).toBeLessThan(most);
   });
