@@ -16,6 +16,7 @@ MODELS = {
     "llama with biases": ({"attention_bias": True, "num_key_value_heads": 4}, "tokenizer"),
     "mistral": ({"model_type": "mistral", "sliding_window": None}, "tokenizer-vicuna-legacy"),
     "qwen2": ({"model_type": "qwen2", "rope_theta": 1e6}, "qwen2"),
+    "qwen3": ({"model_type": "qwen3", "rope_theta": 1e6, "head_dim": 32}, "qwen2"),
 }
 
 
@@ -58,6 +59,7 @@ def make(folder, name):
         for module, n in rows.items():
             tensors[f"{at}self_attn.{module}.weight"] = matrix(n, hidden)
             if config["model_type"] == "qwen2" or config.get("attention_bias"): tensors[f"{at}self_attn.{module}.bias"] = matrix(n)
+        if config["model_type"] == "qwen3": tensors |= {f"{at}self_attn.{part}_norm.weight": norm(size) for part in "qk"}
         tensors[f"{at}self_attn.o_proj.weight"] = matrix(hidden, heads * size)
         if config.get("attention_bias"): tensors[f"{at}self_attn.o_proj.bias"] = matrix(hidden)
         for module, shape in {"gate_proj": (inner, hidden), "up_proj": (inner, hidden), "down_proj": (hidden, inner)}.items():

@@ -1,5 +1,5 @@
 /**
- * A decoder as llama.cpp knows it: names, metadata, and the order of rows (its `llama` and `qwen2` architectures; names from
+ * A decoder as llama.cpp knows it: names, metadata, and the order of rows (its `llama`, `qwen2` and `qwen3` architectures; names from
  * gguf-py's constants.py).
  */
 import { DataError } from '../../../base/errors.js';
@@ -18,6 +18,7 @@ const ARCHITECTURES: Readonly<Record<DecoderFamily, { name: string; interleaved:
   llama: { name: 'llama', interleaved: true },
   mistral: { name: 'llama', interleaved: true },
   qwen2: { name: 'qwen2', interleaved: false },
+  qwen3: { name: 'qwen3', interleaved: false },
 };
 
 const MODULES: Readonly<Record<string, string>> = {
@@ -26,6 +27,8 @@ const MODULES: Readonly<Record<string, string>> = {
   'self_attn.k_proj': 'attn_k',
   'self_attn.v_proj': 'attn_v',
   'self_attn.o_proj': 'attn_output',
+  'self_attn.q_norm': 'attn_q_norm',
+  'self_attn.k_norm': 'attn_k_norm',
   post_attention_layernorm: 'ffn_norm',
   'mlp.gate_proj': 'ffn_gate',
   'mlp.up_proj': 'ffn_up',
