@@ -76,7 +76,7 @@ export type GgufSpeaker = (
 export interface GgufCheck {
   readonly file: string;
   readonly tensors: number;
-  /** Root mean square of the differences of each type over that of the numbers; 0 where each is the nearest number of the type. */
+  /** Of types that are made of blocks: root mean square of the differences over that of the numbers. Others hold the nearest numbers. */
   readonly relativeErrors: Readonly<Partial<Record<GgmlTypeName, number>>>;
 }
 

@@ -3,7 +3,7 @@ import { DataError } from '../../../base/errors.js';
 import { readGguf, type GgufTensor } from '../../../formats/gguf/read.js';
 import { GGML_TYPES } from '../../../formats/gguf/types.js';
 import { listNames } from '../../../formats/layouts/list-names.js';
-import { noGrad, scope, type Tensor } from '../../../torch/index.js';
+import { empty, noGrad, scope, type Tensor } from '../../../torch/index.js';
 import { readTensor } from '../../load/merged-weight.js';
 import { storedDType } from '../../load/stored-dtype.js';
 import type { GgufCheck } from '../export-options.js';
@@ -22,7 +22,7 @@ const PIECE = 2 ** 22;
 export async function checkGgufFile(
   path: string,
   plans: readonly GgufPlan[],
-  options: EncodeOptions,
+  options: EncodeOptions & { readonly onCompared?: (bytes: number) => void },
 ): Promise<GgufCheck> {
   const { tensors } = await readGguf(path);
   const there = new Map(tensors.map((tensor) => [tensor.name, tensor]));
@@ -37,6 +37,7 @@ export async function checkGgufFile(
     }
     const difference = await compare(tensor, plan, options);
     if (!difference.fits) faults.push(plan.name);
+    options.onCompared?.(tensor.bytes);
     if (!isBlockType(plan.type)) continue;
     const { error = 0, size = 0 } = errors.get(plan.type) ?? {};
     const sum = { error: error + difference.error, size: size + difference.size, fits: true };
@@ -127,5 +128,14 @@ async function readValues(tensor: GgufTensor, { signal }: EncodeOptions): Promis
   const blockBytes = GGML_TYPES[type].bytes;
   const stored = { ...place, dtype: 'U8' as const, shape: [bytes / blockBytes, blockBytes] };
   using raw = await readTensor(stored, { dtype: 'uint8', signal });
-  return noGrad(() => scope(() => dequantise(raw, type).view(shape).keep()));
+  const [blocks, step] = [raw.size(0), PIECE / BLOCK];
+  const values = empty([blocks, BLOCK], { dtype: 'float32' });
+  for (let at = 0; at < blocks; at += step) {
+    const count = Math.min(step, blocks - at);
+    noGrad(() =>
+      scope(() => values.narrow(0, at, count).copy_(dequantise(raw.narrow(0, at, count), type))),
+    );
+  }
+  using flat = values;
+  return noGrad(() => scope(() => flat.view(shape).keep()));
 }

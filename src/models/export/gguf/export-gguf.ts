@@ -54,12 +54,7 @@ export async function exportGguf(
   options: ExportOptions,
 ): Promise<ExportReport> {
   const { ggufType: type = 'f16', check = false, allow = [], signal } = options;
-  if (options.dtype !== undefined) {
-    throw new UsageError('The type of a GGUF file is none of --dtype.', {
-      code: 'E_LAYOUT_LIMIT',
-      hint: 'Use --type f16, bf16, q8_0 or q4_0.',
-    });
-  }
+  refuseUseless(options);
   const assembly = await assembleAny(source, options);
   const model =
     assembly.kind === 'text' ? new TextModel(assembly.config) : new Llava(assembly.config);
@@ -93,6 +88,15 @@ export async function exportGguf(
     notes: [...notes, ...said],
     ...(check && { checked }),
   };
+}
+
+function refuseUseless({ dtype, shardBytes }: ExportOptions): void {
+  const useless = dtype !== undefined ? 'dtype' : shardBytes !== undefined ? 'shard-gb' : undefined;
+  if (useless === undefined) return;
+  throw new UsageError(`GGUF files have no --${useless}.`, {
+    code: 'E_LAYOUT_LIMIT',
+    hint: 'Leave it out; --type says f16, bf16, q8_0 or q4_0.',
+  });
 }
 
 function textConfigOf(assembly: Assembly | TextAssembly) {
@@ -178,10 +182,11 @@ async function write(
     onProgress,
   }: ExportOptions & { encode: EncodeOptions },
 ): Promise<{ checked: GgufCheck[]; said: readonly string[] }> {
-  const total = bytesOf(contents);
+  const size = bytesOf(contents);
+  const total = check ? 2 * size : size;
   let done = 0;
   const count = (bytes: number): void => onProgress?.((done += bytes), total);
-  await requireFree(folder, total, 'the exported model');
+  await requireFree(folder, size, 'the exported model');
   return writeWholeFolder(
     folder,
     async (temporary) => {
@@ -190,7 +195,9 @@ async function write(
         const path = join(temporary, name);
         const sources = plans.map((plan) => counted(ggufSource(plan, encode), count));
         await writeGguf(path, metadata, sources, { signal });
-        if (check) checked.push({ ...(await checkGgufFile(path, plans, encode)), file: name });
+        if (!check) continue;
+        const found = await checkGgufFile(path, plans, { ...encode, onCompared: count });
+        checked.push({ ...found, file: name });
       }
       await writeFile(join(temporary, 'Modelfile'), modelfileText(contents, modelfile));
       const said = check ? await probe(join(temporary, contents[0]!.name)) : [];
