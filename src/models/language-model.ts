@@ -118,17 +118,19 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
 
   protected blockSegments(): Segment[] {
     return this.decoder.blocks.map((block, i) => {
-      const byHand = new TrainedBlock(block);
-      return {
+      const segment: Segment = {
         ...this.segmentBase(`decoder.${i}`, 'decoder', [block]),
         visual: false,
         isBlock: true,
         forward: (x, inputs, masks) => block.forward(x!, inputs, masks),
-        laySideBySide: () => {
-          byHand.laySideBySide();
-        },
-        byHand,
       };
+      // Norms of queries and keys are not in the backward by hand.
+      if (this.decoder.config.qkNorm) return segment;
+      const byHand = new TrainedBlock(block);
+      const laySideBySide = (): void => {
+        byHand.laySideBySide();
+      };
+      return { ...segment, laySideBySide, byHand };
     });
   }
 

@@ -44,6 +44,12 @@ describe('decoders', () => {
       attentionBias: { qkv: true, out: false },
       slidingWindow: null,
     });
+    expect(decoder({ model_type: 'qwen3' })).toMatchObject({
+      vocabSize: 151936,
+      headDim: 128,
+      attentionBias: { qkv: false, out: false },
+      qkNorm: true,
+    });
   });
 
   test('null is a missing field, except where it has a meaning', () => {
@@ -61,6 +67,10 @@ describe('decoders', () => {
     });
     expect(decoder({ ...biased, model_type: 'qwen2' })).toMatchObject({
       attentionBias: { qkv: true, out: false },
+      mlpBias: false,
+    });
+    expect(decoder({ ...biased, model_type: 'qwen3' })).toMatchObject({
+      attentionBias: { qkv: true, out: true },
       mlpBias: false,
     });
   });

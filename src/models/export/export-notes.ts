@@ -2,7 +2,10 @@
 import type { StoredTensor } from '../../formats/stored.js';
 import type { Nf4Form } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
+import type { LlavaConfig } from '../configs/llava-config.js';
 import { torchDType } from '../load/stored-dtype.js';
+import { unusedChoices } from '../load/unused-choices.js';
+import type { ExportOptions } from './export-options.js';
 
 /** Which tensors change their type. */
 export function conversions(weights: ReadonlyMap<string, StoredTensor>, dtype: DType): string[] {
@@ -40,6 +43,17 @@ export function nf4Notes(
   return [
     `${plural(held, 'matrix', 'matrices')} held in NF4 ${held === 1 ? 'is' : 'are'} written as the numbers that the codes stand for, rounded once to ${dtype}: answers are not to the bit those of the quantised model.`,
   ];
+}
+
+/** What was chosen for the case that no file says it, and one does. */
+export function unusedNotes(
+  config: LlavaConfig,
+  { featureLayer, select }: ExportOptions,
+): string[] {
+  return unusedChoices(config, { featureLayer, featureSelect: select }).map(
+    ({ name, given, said }) =>
+      `The configuration says ${name === 'featureLayer' ? 'layer ' : ''}${said}; ${given} was not used.`,
+  );
 }
 
 /** `1 tensor`, `2 tensors`. */

@@ -75,7 +75,7 @@ async function* pieces(
   rows: number,
   options: StreamOptions,
 ): AsyncGenerator<Uint8Array> {
-  const parts = [await finished(own, stored, options)];
+  const parts = [await finishedTensor(own, stored, options)];
   const finite = new FiniteCheck();
   try {
     if (rows > 0) parts.push(newRows(parts[0]!, rows, options.seed));
@@ -106,7 +106,7 @@ async function quantised(
   try {
     if (isHeld && adapterOn(own, options.adapters) === undefined)
       return await readNf4(stored, signal);
-    using dense = await finished(own, stored, options);
+    using dense = await finishedTensor(own, stored, options);
     finite.add(own, dense);
     finite.check(options.where, options.allow);
     const parts = noGrad(() => scope(() => quantiseNf4(dense, form)));
@@ -118,10 +118,10 @@ async function quantised(
 }
 
 /** The tensor in the type in which it is written, with its adapter folded in. */
-async function finished(
+export async function finishedTensor(
   own: string,
   stored: StoredTensor,
-  { adapters, dtype, signal }: StreamOptions,
+  { adapters, dtype, signal }: Pick<StreamOptions, 'adapters' | 'dtype' | 'signal'>,
 ): Promise<Tensor> {
   const adapter = adapterOn(own, adapters);
   const module = moduleOf(own);
