@@ -25,6 +25,7 @@ export interface ExportFlags {
   changedBase?: boolean;
   merge?: boolean;
   dtype?: DType;
+  quantise?: 'nf4' | 'nf4-double';
   featureLayer?: number;
   select?: 'default' | 'full';
   imageToken?: number;
@@ -91,6 +92,7 @@ async function write(
     loraAlpha,
     shardGb,
     chatTemplate,
+    quantise,
     ...flags
   }: ExportFlags,
   session: Session,
@@ -111,6 +113,7 @@ async function write(
       base: await weightsIn(base, CHECK),
       adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each, CHECK))),
       imageTokenId: imageToken,
+      ...(quantise && { quantise: { doubleQuantised: quantise === 'nf4-double' } }),
       ...(shardGb === undefined ? {} : { shardBytes: shardGb * 1e9 }),
       ...(chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(chatTemplate) }),
       ...(loraAlpha === undefined

@@ -144,7 +144,7 @@ describe('faults', () => {
     expect(await faults(loadRecipe(path))).toEqual([
       'faults.yaml:1:7: name: expected letters, digits, ".", "_" and "-"',
       'faults.yaml:2:27: model.visoin: unknown key. Did you mean "vision"?',
-      'faults.yaml:13:58: train.vision: expected "frozen", "full" or a section with lora, got "ful". Did you mean "full"?',
+      'faults.yaml:13:58: train.vision: expected "frozen", "full" or a section with lora, base, doubleQuantised, got "ful". Did you mean "full"?',
       'faults.yaml:13:35: train.decoder.lora.rank: expected a whole number of at least 1, got 0',
       'faults.yaml:13:38: train.decoder.lora.foo: unknown key; known here: rank, alpha, dropout, targets, rslora, dora, loraPlusRatio, modulesToSave',
       'faults.yaml:7:7: data.sources.0.wieght: unknown key. Did you mean "weight"?',

@@ -120,7 +120,14 @@ export interface TrainInput {
    * The projector.
    * @default "full"
    */
-  projector?: PartInput | undefined;
+  projector?:
+    | 'frozen'
+    | 'full'
+    | {
+        /** A low-rank adapter; the weights stay frozen. */
+        lora: LoraInput;
+      }
+    | undefined;
   /**
    * The language model, with embeddings and head where it trains fully.
    * @default {"lora":{}}
@@ -133,7 +140,19 @@ export type PartInput =
   | 'full'
   | {
       /** A low-rank adapter; the weights stay frozen. */
-      lora: LoraInput;
+      lora?: LoraInput | undefined;
+      /**
+       * Form of the frozen weights: `nf4` keeps the matrices of its blocks in 4-bit NormalFloat
+       * (QLoRA, arXiv 2305.14314), as bitsandbytes does. As they are stored, or as the checkpoint
+       * that the run starts from was trained, if left out.
+       */
+      base?: 'nf4' | undefined;
+      /**
+       * With `nf4`: keep its scales in 8 bits too (bnb_4bit_use_double_quant), 0.37 bits a weight
+       * less.
+       * @default false
+       */
+      doubleQuantised?: boolean | undefined;
     };
 
 export interface LoraInput {

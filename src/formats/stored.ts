@@ -61,6 +61,35 @@ export interface StoredTensor {
   readonly data?: Uint8Array;
   /** Tensors of one file with the same storage share memory (tied weights, views). */
   readonly storage?: string;
+  /** Where it is a matrix in NF4, or to be one: type and shape are those that it stands for. */
+  readonly nf4?: StoredNf4;
+}
+
+/** A matrix in 4-bit NormalFloat (nn/nf4.ts). */
+export interface StoredNf4 {
+  /** Whether scales are bytes. */
+  readonly doubleQuantised: boolean;
+  /** The tensors that it is kept in; without them it is quantised when it is read. */
+  readonly parts?: Nf4Tensors;
+}
+
+/** The tensors of a matrix in NF4, under bitsandbytes' names; `nested`, `nestedCode` and `offset` with double quantisation alone. */
+export interface Nf4Tensors {
+  readonly packed: StoredTensor;
+  readonly absmax: StoredTensor;
+  readonly code: StoredTensor;
+  readonly state: StoredTensor;
+  readonly nested?: StoredTensor;
+  readonly nestedCode?: StoredTensor;
+  /** Mean of the scales. */
+  readonly offset?: number;
+}
+
+/** The tensors of which one is made in its file: itself, but for one that is kept in NF4. */
+export function storedParts(tensor: StoredTensor): StoredTensor[] {
+  const { packed, absmax, code, nested, nestedCode, state } = tensor.nf4?.parts ?? {};
+  if (packed === undefined) return [tensor];
+  return [packed, absmax, code, nested, nestedCode, state].filter((part) => part !== undefined);
 }
 
 /** Number of elements; at most 2^53 - 1, which the readers have checked. */

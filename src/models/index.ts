@@ -34,6 +34,7 @@ export {
   assembleText,
   type TextAssembly,
 } from './load/assemble.js';
+export type { BaseForm, BaseForms, BaseOption, BasePart } from './load/base-form.js';
 export { configKind } from './load/assemble-config.js';
 export { attachAdapters } from './load/attach-adapters.js';
 export { findImageProcessor, imageProcessorIn } from './load/find-image-processor.js';

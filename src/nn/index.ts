@@ -12,6 +12,7 @@ export * from './kernels.js';
 export * from './linear.js';
 export * from './lora.js';
 export * from './module.js';
+export * from './nf4.js';
 export * from './norms.js';
 export * from './patches.js';
 export * from './probe.js';

@@ -146,6 +146,12 @@ export abstract class Module {
     this.#parameters.set(name, { tensor, initializer });
   }
 
+  /** Forgets a parameter and frees it. */
+  protected removeParameter(name: string): void {
+    this.#parameters.get(name)?.tensor.dispose();
+    this.#parameters.delete(name);
+  }
+
   /** Registers a constant tensor, computed on whichever device is asked for; it is no part of a checkpoint. */
   protected addBuffer(name: string, compute: (device: Device) => Tensor): void {
     this.#buffers.set(name, { tensor: compute('meta').keep(), compute });

@@ -190,10 +190,20 @@ function lowRank(linears: readonly Linear[], xNI: Tensor, drops: readonly Drop[]
   });
 }
 
-/** All weights as one, where they lie so. */
+/** All weights as one, where they lie so, or are made dense for the purpose. */
 function allWeights(linears: readonly Linear[]): Tensor | null {
+  if (linears.every(({ base }) => base.denseInto !== undefined)) return madeDense(linears);
   const weights = linears.flatMap((layer) => denseOf(layer) ?? []);
   return weights.length === linears.length ? asOne(weights) : null;
+}
+
+/** All weights side by side in one tensor. */
+function madeDense(linears: readonly Linear[]): Tensor {
+  const [{ inFeatures, base, weight }] = linears as [Linear, ...Linear[]];
+  const rows = linears.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
+  const together = empty([rows, inFeatures], { dtype: base.dtype, device: weight.device });
+  eachRows(linears, together, (layer, own) => layer.base.denseInto!(own));
+  return together;
 }
 
 /** The weight of a layer, where it is a parameter. */

@@ -19,6 +19,8 @@ export interface Weight {
   inputProduct(g: Tensor): Tensor;
   /** W as one tensor, for reading alone. */
   dense(): Tensor;
+  /** Fills `rows` with W, where a product has to make it dense first. */
+  denseInto?(rows: Tensor): void;
 }
 
 /** A weight that is a parameter. */

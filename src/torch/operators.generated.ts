@@ -138,6 +138,10 @@ const PATINA__SWIGLU_LOW_RANK_BACKWARD_ = declare('patina::swiglu_low_rank_backw
 const PATINA__CROSS_ENTROPY_ = declare('patina::cross_entropy_', ['self:Tensor', 'targets:Tensor', 'factor:Tensor?']);
 const PATINA__SWIGLU = declare('patina::swiglu', ['self:Tensor']);
 const PATINA__SWIGLU_BACKWARD_ = declare('patina::swiglu_backward_', ['self:Tensor', 'grad:Tensor']);
+const PATINA__NF4_QUANTISE = declare('patina::nf4_quantise', ['self:Tensor', 'code:Tensor']);
+const PATINA__NF4_QUANTISE_SCALES = declare('patina::nf4_quantise_scales', ['absmax:Tensor', 'code:Tensor']);
+const PATINA__NF4_DEQUANTISE_ = declare('patina::nf4_dequantise_', ['self:Tensor', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?'], true);
+const PATINA__NF4_LINEAR = declare('patina::nf4_linear', ['self:Tensor', 'out_features:int', 'bias:Tensor?', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?']);
 const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const ZEROS = declare('zeros', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ONES = declare('ones', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
@@ -1137,6 +1141,53 @@ export abstract class TensorOperators {
   }
 
   /**
+   * Codes of 4 bits, two a byte, and the largest magnitude of each block.
+   *
+   * `patina::nf4_quantise(Tensor self, Tensor code)`
+   */
+  nf4Quantise(code: Tensor): [Tensor, Tensor] {
+    B[0] = this.handle;
+    B[1] = code?.handle;
+    call(PATINA__NF4_QUANTISE);
+    return [tensorAt(0), tensorAt(1)];
+  }
+
+  /**
+   * Overwritten with what codes and scales stand for.
+   *
+   * `patina::nf4_dequantise_(Tensor self, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset)`
+   */
+  nf4Dequantise_(packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null): this {
+    B[0] = this.handle;
+    B[1] = packed?.handle;
+    B[2] = absmax?.handle;
+    B[3] = code?.handle;
+    B[4] = optionalHandle(nested);
+    B[5] = optionalHandle(nestedCode);
+    B[6] = optionalHandle(offset);
+    call(PATINA__NF4_DEQUANTISE_);
+    return this;
+  }
+
+  /**
+   * self W^T + bias, W made dense for this product and again for its backward.
+   *
+   * `patina::nf4_linear(Tensor self, int out_features, Tensor? bias, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset)`
+   */
+  nf4Linear(outFeatures: number, bias: Tensor | null, packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null): Tensor {
+    B[0] = this.handle;
+    B[1] = numberArgument(outFeatures);
+    B[2] = optionalHandle(bias);
+    B[3] = packed?.handle;
+    B[4] = absmax?.handle;
+    B[5] = code?.handle;
+    B[6] = optionalHandle(nested);
+    B[7] = optionalHandle(nestedCode);
+    B[8] = optionalHandle(offset);
+    return callTensor(PATINA__NF4_LINEAR);
+  }
+
+  /**
    * Uninitialised, shaped like self.
    *
    * `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None)`
@@ -1663,6 +1714,18 @@ export function droppedGradients(dz: Tensor, x: Tensor, ranks: readonly number[]
   n = putNumbers(n + 3, key);
   putNumbers(n, layers);
   return callTensor(PATINA__DROPPED_GRADIENTS);
+}
+
+/**
+ * Scales in bytes, the largest difference from the mean in each 256 of them, and that mean.
+ *
+ * `patina::nf4_quantise_scales(Tensor absmax, Tensor code)`
+ */
+export function nf4QuantiseScales(absmax: Tensor, code: Tensor): [Tensor, Tensor, Tensor] {
+  B[0] = absmax?.handle;
+  B[1] = code?.handle;
+  call(PATINA__NF4_QUANTISE_SCALES);
+  return [tensorAt(0), tensorAt(1), tensorAt(2)];
 }
 
 /**

@@ -183,6 +183,23 @@ const BY_HAND = [
   ),
 ];
 
+/** Weights in 4-bit NormalFloat (Dettmers et al. 2023), in blocks of 64. */
+const NF4 = [
+  row(
+    'patina::nf4_quantise',
+    'Codes of 4 bits, two a byte, and the largest magnitude of each block.',
+  ),
+  row(
+    'patina::nf4_quantise_scales',
+    'Scales in bytes, the largest difference from the mean in each 256 of them, and that mean.',
+  ),
+  row('patina::nf4_dequantise_', 'Overwritten with what codes and scales stand for.'),
+  row(
+    'patina::nf4_linear',
+    'self W^T + bias, W made dense for this product and again for its backward.',
+  ),
+];
+
 /** Making tensors, copying, filling, drawing. */
 const CREATION = [
   row('empty.memory_format', 'Uninitialised.'),
@@ -241,6 +258,7 @@ export const OPERATORS: readonly OperatorRow[] = [
   ...SHAPES,
   ...LAYERS,
   ...BY_HAND,
+  ...NF4,
   ...CREATION,
   ...MANY,
 ];

@@ -259,6 +259,20 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
     both.swigluLowRankBackward_(gradient, ...lowGate(make), null, null);
     return [both, gradient];
   },
+  nf4Quantise: (make) => make([3, 5]).nf4Quantise(make([16])),
+  nf4QuantiseScales: (make) => torch.nf4QuantiseScales(make([300]), make([256])),
+  nf4Dequantise_: (make) => [
+    make([2, 65]).nf4Dequantise_(...nf4(make), null, null, null),
+    make([2, 65]).nf4Dequantise_(...nf4(make, 'uint8'), make([1]), make([256]), make([1])),
+  ],
+  nf4Linear: (make) => [
+    make([3, 65]).nf4Linear(2, null, ...nf4(make), null, null, null),
+    make([65]).nf4Linear(
+      ...([2, make([2])] as const),
+      ...nf4(make, 'uint8'),
+      ...([make([1]), make([256]), make([1])] as const),
+    ),
+  ],
   swiglu: (make) => make([2, 6]).swiglu(),
   swigluBackward_: (make) => {
     const [both, gradient] = [make([2, 6]), make([2, 3])];
@@ -333,6 +347,11 @@ function places(make: Maker): [Tensor, Tensor, [number, number]] {
   return [make([2], 'int64'), make([2], 'int64'), [1, 2]];
 }
 
+/** Codes, scales and values of a matrix (2, 65) in NF4. */
+function nf4(make: Maker, scales: DType = 'float32'): [Tensor, Tensor, Tensor] {
+  return [make([65, 1], 'uint8', 256), make([3], scales, 256), make([16])];
+}
+
 /** What is added to gate and up (2, 6). */
 function lowGate(make: Maker): [Tensor, Tensor, Tensor, Tensor, number, number] {
   return [make([2, 1]), make([2, 2]), make([3, 1]), make([3, 2]), 0.5, 2];
@@ -360,6 +379,8 @@ export const NO_DERIVATIVE = new Set([
   'cudnnAttentionBackward',
   'rotaryBackward',
   'swiglu',
+  'nf4Quantise',
+  'nf4QuantiseScales',
 ]);
 /** Operators that have no meaning there. */
 export const NOT_ON: Readonly<Partial<Record<Device, ReadonlySet<string>>>> = {

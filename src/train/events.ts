@@ -10,6 +10,7 @@ import type {
   RejectedRecord,
   SourceFacts,
 } from '../data/index.js';
+import type { ChoiceRow } from './prepare/bases.js';
 import type { TrainableRow } from './prepare/trainable.js';
 
 /** Something that takes time before the run begins. */
@@ -31,6 +32,8 @@ export interface StartEvent {
   /** Sentences about what was chosen and why: precision, effective batch, what changes for a run that goes on. */
   readonly statements: readonly string[];
   readonly table: readonly TrainableRow[];
+  /** Number types that save memory: what each saves, costs, and does to numbers. */
+  readonly choices: readonly ChoiceRow[];
   readonly parameters: { readonly trained: number; readonly total: number };
   readonly data: {
     readonly sources: readonly SourceFacts[];

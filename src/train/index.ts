@@ -11,6 +11,7 @@ export { RunFolder } from './run/run-folder.js';
 export type { RunFacts, RunState } from './run/run-state.js';
 export { rankPatience, refuseOneGpu } from './run/ranks.js';
 export { weightsIn } from './run/run-weights.js';
+export type { ChoiceRow } from './prepare/bases.js';
 export { prepareTrainable, type Trainable, type TrainableRow } from './prepare/trainable.js';
 export { resumeRun, train, type ResumeOptions, type TrainOptions } from './train.js';
 export { planRun, type RunPlan } from './prepare/run-plan.js';

@@ -28,6 +28,7 @@ test.each([
     device: 'CPU',
     statements: [],
     table: [],
+    choices: [],
     parameters: { trained: 1, total: 2 },
     data: { sources: [], recordsPerEpoch: 1, validationRecords: 0 },
     updates: { planned, perEpoch, warmup: 0, epochs: planned / perEpoch },

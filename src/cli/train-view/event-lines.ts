@@ -5,6 +5,7 @@ import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
 import { describeRejected } from '../../data/sources/place.js';
 import { type DataWarning, WARNINGS } from '../../data/warnings.js';
 import type {
+  ChoiceRow,
   EndEvent,
   LoggedWarning,
   ProbeAnswer,
@@ -54,7 +55,8 @@ export function eventLines(
 }
 
 function startLines(event: StartEvent): string[] {
-  const { recipe, device, statements, table, parameters, data, updates, run, resumedFrom } = event;
+  const { recipe, device, statements, table, choices, parameters, data, updates } = event;
+  const { run, resumedFrom } = event;
   const { trained, total } = parameters;
   const share = ((100 * trained) / total).toPrecision(3);
   const epochs = Number(updates.epochs.toPrecision(3));
@@ -62,6 +64,7 @@ function startLines(event: StartEvent): string[] {
     `${recipe} on ${device}`,
     ...statements,
     ...tableLines(table),
+    ...choiceLines(choices),
     `${formatCount(trained)} of ${formatCount(total)} parameters train (${share} %)`,
     ...data.sources.map(
       ({ path, train, records, weight }) =>
@@ -87,6 +90,16 @@ function tableLines(table: readonly TrainableRow[]): string[] {
     row.dtype,
     row.learningRate === null ? '-' : rate(row.learningRate),
     row.weightDecay === null ? '-' : String(row.weightDecay),
+  ]);
+  return columns([head, ...rows]).map((line) => `  ${line}`);
+}
+
+/** Number types that save memory, likewise. */
+function choiceLines(choices: readonly ChoiceRow[]): string[] {
+  if (choices.length === 0) return [];
+  const head = ['kept in fewer bits', 'saves', 'costs', 'numbers'];
+  const rows = choices.map(({ choice, saves, costs, numerics }) => [
+    ...[choice, formatBytes(saves), costs, numerics],
   ]);
   return columns([head, ...rows]).map((line) => `  ${line}`);
 }

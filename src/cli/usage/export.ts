@@ -39,6 +39,12 @@ export function define(command: Command, session: Session): void {
       'type of the weights: bf16, fp16 or fp32 (default: that of the embeddings)',
       dtypeValue,
     )
+    .addOption(
+      new Option(
+        '--quantise <form>',
+        'with --to hf: write the matrices of the decoder’s blocks in 4 bits as bitsandbytes does (nf4), or their scales in 8 bits too (nf4-double)',
+      ).choices(['nf4', 'nf4-double']),
+    )
     .option(
       '--feature-layer <n>',
       'layer of the tower that is read, where no file says; -1 is the last (default: -2)',

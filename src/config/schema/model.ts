@@ -98,17 +98,37 @@ export const loraSection = z
   })
   .meta({ id: 'Lora' });
 
+const lora = loraSection.describe('A low-rank adapter; the weights stay frozen.').optional();
+
+/** What frozen weights can be kept in; those of a projector are few. */
+const base = z
+  .enum(['nf4'])
+  .optional()
+  .describe(
+    'Form of the frozen weights: `nf4` keeps the matrices of its blocks in 4-bit NormalFloat (QLoRA, arXiv 2305.14314), as ' +
+      'bitsandbytes does. As they are stored, or as the checkpoint that the run starts from was trained, if left out.',
+  );
+
+const doubleQuantised = z
+  .boolean()
+  .default(false)
+  .describe(
+    'With `nf4`: keep its scales in 8 bits too (bnb_4bit_use_double_quant), 0.37 bits a weight less.',
+  );
+
+const choice = z.enum(['frozen', 'full']);
+
 export const partSection = z
-  .union([
-    z.enum(['frozen', 'full']),
-    z.strictObject({ lora: loraSection.describe('A low-rank adapter; the weights stay frozen.') }),
-  ])
+  .union([choice, z.strictObject({ lora, base, doubleQuantised })])
   .meta({ id: 'Part' });
 
 export const trainSection = z
   .strictObject({
     vision: partSection.default('frozen').describe('The vision tower.'),
-    projector: partSection.default('full').describe('The projector.'),
+    projector: z
+      .union([choice, z.strictObject({ lora: lora.unwrap() })])
+      .default('full')
+      .describe('The projector.'),
     decoder: partSection
       .prefault({ lora: {} })
       .describe('The language model, with embeddings and head where it trains fully.'),

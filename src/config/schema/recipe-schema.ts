@@ -1,5 +1,5 @@
 /** The whole schema of a recipe: its fields, and what no single one of them can say, since some exclude or need each other. */
-import { recipeFields, type Recipe } from './recipe.js';
+import { isFrozen, recipeFields, type Recipe } from './recipe.js';
 
 interface Contradiction {
   path: string[];
@@ -48,12 +48,33 @@ function* modelFaults({ model }: Recipe): Generator<Contradiction> {
   }
 }
 
-function* trainFaults({ train }: Recipe): Generator<Contradiction> {
-  if (Object.values(train).every((part) => part === 'frozen')) {
+function* trainFaults({ model, train }: Recipe): Generator<Contradiction> {
+  if (Object.values(train).every(isFrozen)) {
     yield {
       path: ['train'],
       message: 'nothing would learn: set a part to `full` or give it a LoRA',
     };
+  }
+  for (const part of ['vision', 'decoder'] as const) {
+    const choice = train[part];
+    if (typeof choice !== 'object') continue;
+    const { lora, base, doubleQuantised } = choice;
+    const path = ['train', part];
+    if (lora === undefined && base === undefined) {
+      yield { path, message: 'give it a `lora`, a `base`, or both; else say `frozen` or `full`' };
+    }
+    if (base === undefined && doubleQuantised) {
+      yield {
+        path: [...path, 'doubleQuantised'],
+        message: 'scales are quantised with the weights: set `base: nf4`',
+      };
+    }
+    if (base !== undefined && model.config !== undefined) {
+      yield {
+        path: [...path, 'base'],
+        message: 'a new model stands on no base that could be quantised: leave it out',
+      };
+    }
   }
 }
 

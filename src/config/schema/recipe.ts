@@ -127,6 +127,16 @@ export const recipeFields = z
 
 /** A recipe with all its defaults. */
 export type Recipe = z.output<typeof recipeFields>;
-export type PartRecipe = Recipe['train']['decoder'];
-export type LoraRecipe = Extract<PartRecipe, object>['lora'];
+export type PartRecipe = Recipe['train'][keyof Recipe['train']];
+export type LoraRecipe = NonNullable<Extract<PartRecipe, object>['lora']>;
 export type SourceRecipe = Recipe['data']['sources'][number];
+
+/** The adapter of a part. */
+export function loraOf(choice: PartRecipe): LoraRecipe | undefined {
+  return typeof choice === 'object' ? choice.lora : undefined;
+}
+
+/** Whether nothing of a part learns. */
+export function isFrozen(choice: PartRecipe): boolean {
+  return choice !== 'full' && loraOf(choice) === undefined;
+}

@@ -5,7 +5,8 @@
 import { join } from 'node:path';
 
 import { type JsonObject, readJsonObject } from '../small-file.js';
-import { dtypeBytes, elementCount, type StoredTensor } from '../stored.js';
+import { foldNf4 } from '../nf4.js';
+import { dtypeBytes, elementCount, storedParts, type StoredTensor } from '../stored.js';
 import { isJsonObject } from '../strict-json.js';
 import {
   filesIn,
@@ -85,7 +86,7 @@ export async function inspect(path: string, options: WeightsOptions = {}): Promi
 /** Opens one set of weights and names its tensors. */
 async function openWeightSource(path: string, options: WeightsOptions = {}): Promise<WeightSource> {
   const { tensors, files, rest } = await openWeights(path, options);
-  const named = nameTensors(tensors, { where: path });
+  const named = nameTensors(await foldNf4(tensors), { where: path });
   const isAdapter = [...named.tensors.keys()].some(isAdapterTensor);
   const configName = isAdapter ? 'adapter_config.json' : 'config.json';
   const config = await readJsonObject(join(path, configName));
@@ -110,10 +111,13 @@ function factsOf(tensors: readonly (readonly [string, StoredTensor])[]): PartFac
   const counts = new Map<string, number>();
   let parameters = 0;
   let bytes = 0;
-  for (const [, { dtype, shape }] of tensors) {
-    const count = elementCount(shape);
+  for (const [, tensor] of tensors) {
+    const count = elementCount(tensor.shape);
     parameters += count;
-    bytes += count * dtypeBytes(dtype);
+    for (const { dtype, shape } of storedParts(tensor)) {
+      bytes += elementCount(shape) * dtypeBytes(dtype);
+    }
+    const dtype = tensor.nf4 === undefined ? tensor.dtype : 'NF4';
     counts.set(dtype, (counts.get(dtype) ?? 0) + count);
   }
   const dtypes = [...counts].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);

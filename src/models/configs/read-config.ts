@@ -77,14 +77,22 @@ export function expectOneOf(
   throw configError(source, field, `${JSON.stringify(value)} ${reason}`);
 }
 
-/** Refuses a model whose weights are stored in a form of fewer bits. */
+/** Refuses a model whose weights are stored in a form of fewer bits, but for NF4 of bitsandbytes. */
 export function refuseQuantised(source: ConfigSource): void {
-  const { quantization_config: quantised } = source.json as Record<string, unknown>;
-  if (quantised === undefined || quantised === null) return;
+  const { quantization_config: given } = source.json as Record<string, unknown>;
+  if (given === undefined || given === null) return;
+  const {
+    quant_method: method,
+    load_in_4bit: in4Bits,
+    bnb_4bit_quant_type: type = 'fp4',
+  } = given as Record<string, unknown>;
+  if (method === 'bitsandbytes' && in4Bits === true && type === 'nf4') return;
+  const kind =
+    method === 'bitsandbytes' ? `bitsandbytes ${in4Bits === true ? String(type) : 'int8'}` : method;
   throw configError(
     source,
     'quantization_config',
-    'the weights are quantised',
+    `the weights are quantised${kind === undefined ? '' : ` (${String(kind)})`}, and Patina reads no other form of few bits than NF4 of bitsandbytes`,
     'Use the weights from before the quantisation.',
   );
 }

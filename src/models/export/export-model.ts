@@ -8,7 +8,7 @@ import { UsageError } from '../../base/errors.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { checkTensors, TensorsError } from '../../formats/layouts/check-tensors.js';
 import type { WeightSource } from '../../formats/layouts/inspect.js';
-import { toStoredName } from '../../formats/layouts/rename.js';
+import { partOf, toStoredName } from '../../formats/layouts/rename.js';
 import {
   type Layout,
   LAYOUTS,
@@ -28,12 +28,13 @@ import {
   type TextAssembly,
 } from '../load/assemble.js';
 import { attachAdapters } from '../load/attach-adapters.js';
+import { isMatrixOfBlock } from '../load/base-form.js';
 import { torchDType } from '../load/stored-dtype.js';
 import { checkTied } from '../load/tied-check.js';
 import { unusedChoices } from '../load/unused-choices.js';
 import { checkTarget } from './check-target.js';
 import { exportAdapter } from './export-adapter.js';
-import { conversions, plural } from './export-notes.js';
+import { conversions, nf4Notes, plural } from './export-notes.js';
 import type { ExportLayout, ExportOptions, ExportReport } from './export-options.js';
 import {
   hfFiles,
@@ -42,6 +43,8 @@ import {
   officialFiles,
   textFiles,
 } from './model-files.js';
+import type { Json } from './model-json.js';
+import { quantizationConfig } from './nf4-sources.js';
 import { streamWeights } from './stream-weights.js';
 import { totalBytes, writeExport } from './write-export.js';
 
@@ -58,6 +61,12 @@ export async function exportModel(
   folder: string,
   options: ExportOptions = {},
 ): Promise<ExportReport> {
+  if (options.quantise !== undefined && layout !== 'hf') {
+    throw new UsageError(`Matrices in NF4 are what transformers reads, not what ${layout} holds.`, {
+      code: 'E_LAYOUT_LIMIT',
+      hint: 'Use --to hf, or leave out --quantise.',
+    });
+  }
   await checkTarget(folder, options.replace ?? false);
   if (layout === 'peft') return exportAdapter(source, folder, options);
   const assembly = await assembleAny(source, options);
@@ -75,7 +84,9 @@ async function exportLlava(
   const plan = await planWeights(source, new Llava(assembly.config), assembly, options);
   const { dtype } = plan;
   const unused = unusedNotes(assembly.config, options);
-  const files = await (layout === 'hf' ? hfFiles : officialFiles)(assembly, { ...options, dtype });
+  const more = quantizationOf(plan, options, ['model.vision_tower', 'model.multi_modal_projector']);
+  const fileOptions = { ...options, dtype, more };
+  const files = await (layout === 'hf' ? hfFiles : officialFiles)(assembly, fileOptions);
   const heads = [`${LLAVA_PREFIXES.decoder}embed_tokens.weight`, `${LLAVA_PREFIXES.head}weight`];
   const main = { layout: LAYOUTS[layout], own: LLAVA_PREFIXES, folder: '' };
   const tower = { layout: LAYOUTS.clip, own: LLAVA_PREFIXES, folder: OFFICIAL_TOWER };
@@ -114,10 +125,22 @@ async function exportText(
   return write(source, folder, options, {
     ...plan,
     to: layout,
-    files: await textFiles(assembly, { ...options, dtype: plan.dtype }),
+    files: await textFiles(assembly, {
+      ...{ ...options, dtype: plan.dtype, more: quantizationOf(plan, options, []) },
+    }),
     grow: new Map(),
     places: [{ layout: LAYOUTS.llama, own: TEXT_PREFIXES, folder: '' }],
   });
+}
+
+/** What `config.json` says of a model that is written in NF4. */
+function quantizationOf(
+  { dtype }: Pick<WeightPlan, 'dtype'>,
+  { quantise }: Pick<ExportOptions, 'quantise'>,
+  others: readonly string[],
+): Json | undefined {
+  if (quantise === undefined) return undefined;
+  return { quantization_config: quantizationConfig(quantise, dtype, [...others, 'lm_head']) };
 }
 
 interface WeightPlan {
@@ -133,7 +156,7 @@ async function planWeights(
   source: string,
   model: LanguageModel,
   { tensors, sources, adapters }: Assembly | TextAssembly,
-  { merge = false, dtype, allow = [], signal }: ExportOptions,
+  { merge = false, dtype, quantise, allow = [], signal }: ExportOptions,
 ): Promise<WeightPlan> {
   try {
     if (adapters.length > 0 && !merge) {
@@ -178,12 +201,19 @@ async function planWeights(
         ...(adapters.length === 0
           ? []
           : [`${plural(adapters.length, 'adapter')} folded in, computed in float32.`]),
+        ...nf4Notes(weights, { adapters, dtype: chosen, quantise }),
         ...(unused.length === 0 ? [] : [`Left out: ${unused.join(', ')}.`]),
       ],
     };
   } finally {
     model.dispose();
   }
+}
+
+/** Of which the decoder's blocks are made, and which can be in NF4. */
+function isOfDecoderBlock(own: Prefixes) {
+  return ([name, tensor]: readonly [string, StoredTensor]): boolean =>
+    partOf(name, own) === 'decoder' && isMatrixOfBlock(name, tensor);
 }
 
 /** Where some of the tensors go, and under which names. */
@@ -213,7 +243,11 @@ async function write(
       [...tensors.keys()].map((name) => [name, toStoredName(layout, name, own)]),
     );
     const here = new Map([...tensors].filter(([name]) => names.get(name) !== undefined));
-    const stream = { where: source, dtype, adapters, grow, seed, allow, signal };
+    const quantise = options.quantise && {
+      form: options.quantise,
+      names: new Set([...here].filter(isOfDecoderBlock(own)).map(([name]) => name)),
+    };
+    const stream = { where: source, dtype, adapters, grow, seed, quantise, allow, signal };
     return { inside, tensors: streamWeights(here, (name) => names.get(name)!, stream) };
   });
   const all = { files: files.files, contents, sources };

@@ -1,4 +1,5 @@
 /** What exporting takes and tells. */
+import type { Nf4Form } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
 import type { AssembleOptions } from '../load/assemble.js';
 
@@ -12,6 +13,8 @@ export interface ExportOptions extends AssembleOptions {
   merge?: boolean;
   /** Type of the weights. @default the one that the embeddings are stored in; of adapters, their own */
   dtype?: DType | undefined;
+  /** Write the matrices of the decoder's blocks in NF4, with `hf` alone. @default as numbers of `dtype` */
+  quantise?: Nf4Form | undefined;
   /** The chat template to write. @default the one of the source, else of the decoder */
   chatTemplate?: string | undefined;
   /** A template in place of one that gives pictures no place; it can ask for tokens. @default none */

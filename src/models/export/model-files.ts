@@ -36,6 +36,8 @@ export const OFFICIAL_TOWER = 'vision_tower';
 export interface FileOptions {
   /** Type of the weights. */
   dtype: DType;
+  /** What `config.json` says besides. @default nothing */
+  more?: Json | undefined;
   /** The chat template to write. @default the one of the source, else of the decoder */
   chatTemplate?: string | undefined;
   /**
@@ -97,7 +99,10 @@ export async function hfFiles(assembly: Assembly, options: FileOptions): Promise
   const image = options.image ?? (await pictures(assembly, notes));
   const template = chatTemplate(tokenizer, imageToken, options, notes);
   const files: Companion[] = [
-    { name: 'config.json', content: configText(hfConfig(config, filled, options.dtype)) },
+    {
+      name: 'config.json',
+      content: configText({ ...hfConfig(config, filled, options.dtype), ...options.more }),
+    },
     await generationFile(assembly, filled, await endOf(tokenizer, template, options)),
     {
       name: 'processor_config.json',
@@ -149,7 +154,10 @@ export async function textFiles(assembly: TextAssembly, options: FileOptions): P
   const filled = tokenizer === undefined ? raw : withSpecialTokens(raw, tokenizer);
   const template = options.chatTemplate ?? tokenizer?.template;
   const files: Companion[] = [
-    { name: 'config.json', content: configText(textConfig(config, filled, options.dtype)) },
+    {
+      name: 'config.json',
+      content: configText({ ...textConfig(config, filled, options.dtype), ...options.more }),
+    },
     await generationFile(assembly, filled, await endOf(tokenizer, template, options)),
     ...(tokenizer?.companions(template) ?? []),
   ];

@@ -3,7 +3,9 @@
  * folded in, new rows added, converted, checked for NaN and infinities. Nothing else of the model is in memory.
  */
 import type { TensorSource } from '../../formats/safetensors/write.js';
+import { moduleOf } from '../../formats/layouts/rename.js';
 import type { StoredTensor } from '../../formats/stored.js';
+import { type Nf4Form, type Nf4Parts, quantiseNf4 } from '../../nn/index.js';
 import {
   type DType,
   RandomGenerator,
@@ -16,8 +18,10 @@ import type { AssembledAdapter } from '../load/assemble.js';
 import { adaptedLayer } from '../load/attach-adapters.js';
 import { FiniteCheck } from '../load/finite-check.js';
 import { mergedWeight, readTensor } from '../load/merged-weight.js';
+import { readNf4 } from '../load/nf4-tensor.js';
 import { storedDType, torchDType } from '../load/stored-dtype.js';
 import { bytePieces } from '../load/tensor-file.js';
+import { Nf4Sources } from './nf4-sources.js';
 
 /** Bytes that are read or summed at a time. */
 const PIECE = 32 * 2 ** 20;
@@ -33,6 +37,8 @@ export interface StreamOptions {
   /** Rows of the vocabulary to add to these tensors. */
   readonly grow: ReadonlyMap<string, number>;
   readonly seed: number;
+  /** Matrices to write in NF4. @default none */
+  readonly quantise?: { readonly names: ReadonlySet<string>; readonly form: Nf4Form } | undefined;
   /** Tensors that may hold NaN: patterns of names, `*` for anything. */
   readonly allow: readonly string[];
   readonly signal: AbortSignal | undefined;
@@ -44,7 +50,14 @@ export function streamWeights(
   nameOf: (own: string) => string,
   options: StreamOptions,
 ): TensorSource[] {
-  return [...stored].map(([own, tensor]) => {
+  const { quantise, dtype } = options;
+  const inNf4 = new Nf4Sources();
+  return [...stored].flatMap(([own, tensor]) => {
+    if (quantise?.names.has(own) === true) {
+      const { form } = quantise;
+      const parts = (): Promise<Nf4Parts> => quantised(own, tensor, { ...options, form });
+      return inNf4.of({ name: nameOf(own), shape: tensor.shape, dtype, form, parts });
+    }
     const rows = options.grow.get(own) ?? 0;
     const [first = 0, ...rest] = tensor.shape;
     return {
@@ -81,21 +94,53 @@ export async function rowsBeside(stored: StoredTensor, rows: number): Promise<Te
   return newRows(old, rows, 0);
 }
 
+/** A matrix in NF4: as it is held, or with its adapter folded in, quantised anew. */
+async function quantised(
+  own: string,
+  stored: StoredTensor,
+  options: StreamOptions & { readonly form: Nf4Form },
+): Promise<Nf4Parts> {
+  const { form, signal } = options;
+  const isHeld = stored.nf4?.doubleQuantised === form.doubleQuantised;
+  const finite = new FiniteCheck();
+  try {
+    if (isHeld && adapterOn(own, options.adapters) === undefined)
+      return await readNf4(stored, signal);
+    using dense = await finished(own, stored, options);
+    finite.add(own, dense);
+    finite.check(options.where, options.allow);
+    const parts = noGrad(() => scope(() => quantiseNf4(dense, form)));
+    for (const part of Object.values(parts) as Tensor[]) part.keep();
+    return parts;
+  } finally {
+    finite.dispose();
+  }
+}
+
 /** The tensor in the type in which it is written, with its adapter folded in. */
 async function finished(
   own: string,
   stored: StoredTensor,
   { adapters, dtype, signal }: StreamOptions,
 ): Promise<Tensor> {
-  const module = own.replace(/\.weight$/, '');
-  const adapter = adapters.find((each) => adaptedLayer(each, module) !== undefined);
-  if (adapter === undefined || module === own) return readTensor(stored, { dtype, signal });
+  const adapter = adapterOn(own, adapters);
+  const module = moduleOf(own);
+  if (adapter === undefined) return readTensor(stored, { dtype, signal });
   // The sum is made in fp32 and rounded once.
   const merged = await mergedWeight(stored, module, adapter, { dtype: 'float32', signal });
   if (dtype === 'float32') return merged;
   const rounded = noGrad(() => merged.to(dtype)).keep();
   merged.dispose();
   return rounded;
+}
+
+/** The adapter of the layer whose weight it is. */
+function adapterOn(
+  own: string,
+  adapters: readonly AssembledAdapter[],
+): AssembledAdapter | undefined {
+  if (!own.endsWith('.weight')) return undefined;
+  return adapters.find((each) => adaptedLayer(each, moduleOf(own)) !== undefined);
 }
 
 /** Rows drawn around the mean of the old ones, column by column; sums are made in fp64, a stretch of rows at a time. */

@@ -18,9 +18,10 @@ import { configKind, decoderConfigOf, llavaConfigOf, officialTowerOf } from './a
 import type { DecoderConfig } from '../configs/decoder-config.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
 import type { Provenance } from '../provenance/provenance.js';
+import { type BaseForms, type BaseOption, inForms } from './base-form.js';
 import { gatherPlaces, type GatherOptions } from './gather-places.js';
 import { openNamed } from './open-place.js';
-import { overlay, type ModelPlace } from './places.js';
+import { overlay, type ModelPlace, tensorsBeneath } from './places.js';
 
 export interface AssembleOptions extends GatherOptions {
   /** Hidden state of the tower, where no configuration says. @default -2 */
@@ -33,6 +34,8 @@ export interface AssembleOptions extends GatherOptions {
   imageTokenId?: number | undefined;
   /** Settings of adapters that come without any, as in XTuner's `.pth`. */
   adapterConfig?: AdapterConfig | undefined;
+  /** In which form the frozen weights of parts are held. @default as a checkpoint was trained, else as they are stored */
+  bases?: BaseForms<BaseOption> | undefined;
 }
 
 /** An adapter's settings, and the file that says them. */
@@ -92,7 +95,18 @@ async function llavaOf(
           layout === 'xtuner' && !found.configs.some(({ file }) => dirname(file) === path),
       ),
   });
-  return { kind: 'llava', ...found, config, tensors };
+  const held = heldTensors(tensors, found, options.bases);
+  return { kind: 'llava', ...found, config, tensors: held };
+}
+
+/** The tensors in the form in which the model is to hold them; names are those of a LLaVA. */
+function heldTensors(
+  tensors: ReadonlyMap<string, StoredTensor>,
+  { places, provenance }: Pick<Found, 'places' | 'provenance'>,
+  bases: AssembleOptions['bases'],
+): ReadonlyMap<string, StoredTensor> {
+  const forms = { ...provenance?.bases, ...bases };
+  return inForms(tensors, tensorsBeneath(places), forms, LLAVA_PREFIXES);
 }
 
 /** Says which parts were named, and give no weights since what counts before them has its own. */
@@ -138,7 +152,7 @@ function textOf(
     kind: 'text',
     ...found,
     config: decoderConfigOf(found.configs, { where: source, isAdapter: isAdapter(found) }),
-    tensors: own(overlay(places)),
+    tensors: own(heldTensors(overlay(places), found, options.bases)),
     adapters: found.adapters.map((each) => ({ ...each, tensors: own(each.tensors) })),
   };
 }
@@ -163,6 +177,7 @@ export function isTextOnly({ sources, configs }: Pick<Found, 'sources' | 'config
 
 type TextOption =
   | 'base'
+  | 'bases'
   | 'adapters'
   | 'adapterConfig'
   | 'changedBase'

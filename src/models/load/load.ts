@@ -6,8 +6,9 @@
  */
 import { checkTensors, type CheckedTensors } from '../../formats/layouts/check-tensors.js';
 import { ownPrefixes } from '../../formats/layouts/tables.js';
-import type { StoredTensor } from '../../formats/stored.js';
-import { type BuildOptions, type Kernels, kernelsFor } from '../../nn/index.js';
+import { moduleOf } from '../../formats/layouts/rename.js';
+import { storedParts, type StoredTensor } from '../../formats/stored.js';
+import { type BuildOptions, type Kernels, kernelsFor, linearsOf } from '../../nn/index.js';
 import { type Device, type DType, RandomGenerator, type Tensor } from '../../torch/index.js';
 import { type LanguageModel, TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
@@ -21,7 +22,8 @@ import {
 } from './assemble.js';
 import { attachAdapters } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
-import { inFileOrder, placeTensors } from './place.js';
+import { denseReading, nf4Reading, placeReadings, type Reading } from './nf4-tensor.js';
+import { inFileOrder } from './place.js';
 import { ParameterSources } from './sources.js';
 import { checkTied } from './tied-check.js';
 
@@ -143,6 +145,7 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
     const { tensors, sources } = assembly;
     await checkTied({ where: source, tensors, sources, tied, allow, signal });
     const { tensors: stored, missing: fresh, unused } = checked;
+    quantise(model, stored);
     const loaded = { model, assembly, dtype, stored, fresh, unused };
     const std = model.decoder.config.initializerRange;
     if (options.hollow === true) {
@@ -163,6 +166,14 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
   }
 }
 
+/** Makes the layers whose weights are to be in NF4 hold them so. */
+function quantise(model: LanguageModel, stored: ReadonlyMap<string, StoredTensor>): void {
+  for (const [name, linear] of linearsOf(model)) {
+    const nf4 = stored.get(`${name}.weight`)?.nf4;
+    if (nf4 !== undefined) linear.quantise(nf4);
+  }
+}
+
 async function place(
   model: LanguageModel,
   { tensors }: CheckedTensors,
@@ -170,25 +181,43 @@ async function place(
   { device = 'cpu', allow = [], signal, onProgress }: LoadOptions,
 ): Promise<void> {
   const parameters = model.namedParameters();
-  const names = [...tensors.keys()].sort((a, b) => inFileOrder(tensors.get(a)!, tensors.get(b)!));
-  const placements = names.map((name) => ({
-    stored: tensors.get(name)!,
-    dtype: parameters.get(name)!.dtype,
-  }));
-  const total = placements.reduce((sum, { stored }) => sum + stored.bytes, 0);
+  const layers = new Map(linearsOf(model));
+  const sorted = [...tensors].sort(([, a], [, b]) => inFileOrder(a, b));
+  const total = sorted.reduce((sum, [, stored]) => sum + storedBytes(stored), 0);
   const finite = new FiniteCheck();
   let done = 0;
-  try {
-    const placed = (tensor: Tensor, i: number): void => {
-      model.load(names[i]!, tensor);
-      finite.add(names[i]!, tensor);
-      onProgress?.((done += placements[i]!.stored.bytes), total);
+  const count = (stored: StoredTensor): void => onProgress?.((done += storedBytes(stored)), total);
+  const readingOf = ([name, stored]: readonly [string, StoredTensor]): Reading => {
+    const layer = stored.nf4 && layers.get(moduleOf(name));
+    if (layer !== undefined) {
+      return nf4Reading(stored, device, {
+        finite: { name, check: finite },
+        made: (parts) => {
+          layer.loadNf4(parts);
+          count(stored);
+        },
+      });
+    }
+    const { dtype } = parameters.get(name)!;
+    const made = (tensor: Tensor): void => {
+      model.load(name, tensor);
+      finite.add(name, tensor);
+      count(stored);
     };
-    await placeTensors(placements, device, placed, { signal });
+    return stored.nf4 === undefined
+      ? { reads: [{ stored, dtype }], made: ([tensor]) => made(tensor!) }
+      : denseReading(stored, device, dtype, made);
+  };
+  try {
+    await placeReadings(sorted.map(readingOf), device, { signal });
     finite.check(source, allow);
   } finally {
     finite.dispose();
   }
+}
+
+function storedBytes(stored: StoredTensor): number {
+  return storedParts(stored).reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 function shapesOf(model: LanguageModel): ReadonlyMap<string, readonly number[]> {

@@ -32,6 +32,8 @@ const PIECES = 8;
 export interface Placement {
   readonly stored: StoredTensor;
   readonly dtype: DType;
+  /** Whether it goes as soon as it was there. @default false */
+  readonly passes?: boolean;
 }
 
 /** A dense tensor that is there, and is to be filled with neighbouring elements of a stored one. */
@@ -62,6 +64,8 @@ export async function placeTensors(
   placed: (tensor: Tensor, index: number) => void,
   { signal, pieceBytes = PIECE }: PlaceOptions = {},
 ): Promise<void> {
+  const inNf4 = placements.find(({ stored }) => stored.nf4 !== undefined);
+  if (inNf4 !== undefined) throw new Error(`${inNf4.stored.name} is read by nf4-tensor.ts`);
   if (device.startsWith('cuda')) reserve(placements, device);
   const files = new OpenFiles();
   const queue = new ReadQueue(device);
@@ -108,7 +112,7 @@ export async function placeTensors(
 /** One allocation, given back to the allocator at once, which serves all tensors from it: hundreds of them take a second. */
 function reserve(placements: readonly (Placement | Refill)[], device: Device): void {
   const bytes = placements.reduce((sum, placement) => {
-    if ('into' in placement) return sum;
+    if ('into' in placement || placement.passes === true) return sum;
     const { stored, dtype } = placement;
     return sum + Math.ceil((elementCount(stored.shape) * dtypeBytes(dtype)) / 512) * 512;
   }, 0);

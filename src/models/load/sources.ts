@@ -4,7 +4,16 @@
  */
 import { UsageError } from '../../base/errors.js';
 import type { StoredTensor } from '../../formats/stored.js';
-import type { Linear, Module } from '../../nn/index.js';
+import { moduleOf } from '../../formats/layouts/rename.js';
+import {
+  type Linear,
+  linearsOf,
+  type Module,
+  NF4_LEAVES,
+  type Nf4Part,
+  type Nf4Parts,
+  weightName,
+} from '../../nn/index.js';
 import {
   type Device,
   type DType,
@@ -17,6 +26,7 @@ import type { AssembledAdapter } from './assemble.js';
 import { adaptedLayer } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
 import { firstMagnitude, mergedWeight } from './merged-weight.js';
+import { nf4Reading, placeReadings } from './nf4-tensor.js';
 import { inFileOrder, placeTensors } from './place.js';
 
 /** A rank's part of a parameter. */
@@ -78,6 +88,7 @@ export class ParameterSources {
     const names = [...linear.adapter!.namedParameters(path).keys()];
     const tensors = new Map(names.map((name) => [name, this.stored.get(name)!]));
     this.adapters.set(`${path}.weight`, { ...adapter, tensors });
+    linear.makeDense();
     linear.detachAdapter();
   }
 
@@ -85,7 +96,7 @@ export class ParameterSources {
   drawRest(model: Module, { seed, std }: Pick<Draw, 'seed'> & { std?: number }): void {
     const drawn = new Set(this.draws.flatMap(({ names }) => names));
     const names = [...model.namedParameters().keys()].filter(
-      (name) => !this.stored.has(name) && !drawn.has(name),
+      (name) => !this.stored.has(weightName(name)) && !drawn.has(name),
     );
     this.draws.push({ names, seed, std });
   }
@@ -99,6 +110,7 @@ export class ParameterSources {
     const finite = new FiniteCheck();
     try {
       await this.fillRead(targets, finite, options);
+      await this.fillNf4(targets, finite, options);
       const byName = new Map(targets.map((target) => [target.name, target]));
       await this.fillFolded(byName, finite, options);
       for (const draw of this.draws) await this.fillDrawn(model, draw, byName, options);
@@ -116,7 +128,9 @@ export class ParameterSources {
     const refills = targets
       .flatMap(({ name, from, tensor, dtype }) => {
         const stored = this.adapters.has(name) ? undefined : this.stored.get(name);
-        return stored === undefined ? [] : [{ name, stored, from, into: tensor, dtype }];
+        return stored === undefined || stored.nf4 !== undefined
+          ? []
+          : [{ name, stored, from, into: tensor, dtype }];
       })
       .sort((a, b) => inFileOrder(a.stored, b.stored));
     for (const device of new Set(refills.map(({ into }) => into.device))) {
@@ -124,6 +138,34 @@ export class ParameterSources {
       const placed = (tensor: Tensor, i: number): void => finite.add(there[i]!.name, tensor);
       await placeTensors(there, device, placed, { signal });
     }
+  }
+
+  /** Matrices in NF4 are read and quantised as a whole on every rank, one at a time. */
+  private async fillNf4(
+    targets: readonly FillTarget[],
+    finite: FiniteCheck,
+    { device, signal }: FillOptions,
+  ): Promise<void> {
+    const byWeight = new Map<string, FillTarget[]>();
+    for (const target of targets) {
+      const weight = weightName(target.name);
+      if (this.adapters.has(weight) || this.stored.get(weight)?.nf4 === undefined) continue;
+      byWeight.set(weight, [...(byWeight.get(weight) ?? []), target]);
+    }
+    const sorted = [...byWeight].sort(([a], [b]) =>
+      inFileOrder(this.stored.get(a)!, this.stored.get(b)!),
+    );
+    const readings = sorted.map(([name, own]) => {
+      const made = (parts: Nf4Parts): void => {
+        for (const [part, whole] of Object.entries(parts) as [Nf4Part, Tensor][]) {
+          const leaf = `${moduleOf(name)}.${NF4_LEAVES[part]}`;
+          for (const target of own) if (target.name === leaf) copyPart(target, whole);
+          whole.dispose();
+        }
+      };
+      return nf4Reading(this.stored.get(name)!, device, { made, finite: { name, check: finite } });
+    });
+    await placeReadings(readings, device, { signal });
   }
 
   private async fillFolded(
@@ -152,6 +194,7 @@ export class ParameterSources {
     using generator = RandomGenerator.create(seed, device);
     const context = { generator, ...(std !== undefined && { std }) };
     const parameters = model.namedParameters();
+    const layers = new Map(linearsOf(model));
     for (const name of names) {
       const parameter = parameters.get(name)!;
       const target = targets.get(name);
@@ -160,7 +203,7 @@ export class ParameterSources {
         const weight = this.adapters.has(host) ? undefined : this.stored.get(host);
         if (weight === undefined) throw newBesideNew(name);
         if (target === undefined) continue;
-        const { dtype } = parameters.get(host)!;
+        const { dtype } = layers.get(moduleOf(host))!.base;
         using whole = await firstMagnitude(weight, parameter.dtype, { dtype, device, signal });
         copyPart(target, whole);
         continue;

@@ -6,6 +6,7 @@ import { basename, dirname, join, resolve as resolvePath } from 'node:path';
 
 import { DataError, PatinaError } from '../../base/errors.js';
 import { inspect } from '../../formats/layouts/inspect.js';
+import { storedParts } from '../../formats/stored.js';
 import { isJsonObject } from '../../formats/strict-json.js';
 import { fileDigest, weightsDigest } from '../../formats/weights-digest.js';
 import { readConfigFile } from '../load/config-file.js';
@@ -23,7 +24,7 @@ export async function identify(path: string, { signal }: IdentifyOptions = {}): 
   const tokenizer = join(path, 'tokenizer.json');
   try {
     const { sources } = await inspect(path, { verify: false, signal });
-    const tensors = sources.flatMap((source) => [...source.tensors.values()]);
+    const tensors = sources.flatMap((source) => [...source.tensors.values()].flatMap(storedParts));
     const config = await readConfigFile(join(path, 'config.json'));
     return {
       layout: sources[0]!.layout,

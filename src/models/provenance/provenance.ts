@@ -29,12 +29,16 @@ const namedWeights = z.object({
 /** Which parts of a model a place gives. */
 const beneath = namedWeights.extend({ role: z.enum(['base', 'llm', 'vision']) });
 
+const baseForm = z.strictObject({ form: z.literal('nf4'), doubleQuantised: z.boolean() });
+
 const SCHEMA = z.object({
   format: z.literal(1),
   /** Version that wrote it. */
   patina: z.string(),
   /** Models that give what the checkpoint does not hold, the first counts first; none for a whole model. */
   beneath: z.array(beneath),
+  /** In which form the run held frozen weights of parts, where not as they are stored. */
+  bases: z.strictObject({ vision: baseForm.optional(), decoder: baseForm.optional() }).optional(),
   /** What the recipe named, by its fields, as it was when the run began. */
   began: z.record(z.string(), namedWeights),
   /** Hidden state of the tower, counted from the last, -1, and what the projector sees of it; `null` without a tower. */

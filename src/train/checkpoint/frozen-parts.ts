@@ -5,7 +5,7 @@
  */
 
 import { join } from 'node:path';
-import type { Recipe } from '../../config/index.js';
+import { isFrozen, type Recipe } from '../../config/index.js';
 import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { nameTensors } from '../../formats/layouts/name-tensors.js';
@@ -69,7 +69,7 @@ export async function takeFrozen(
 ): Promise<ReadonlySet<string>> {
   const held = [...(await checkpointTensors(model, checkpoint))].filter(([name]) => {
     const part = trainsWith(model, name);
-    return part !== undefined && train[part] === 'frozen';
+    return part !== undefined && isFrozen(train[part]);
   });
   const there = model.namedParameters();
   const tensors = new Map(

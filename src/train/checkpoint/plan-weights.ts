@@ -16,6 +16,7 @@ import {
   textFiles,
 } from '../../models/export/model-files.js';
 import {
+  type BasePart,
   type Beneath,
   identify,
   type Identity,
@@ -27,6 +28,7 @@ import {
 } from '../../models/index.js';
 import { templateSource } from '../../text/index.js';
 import type { DType } from '../../torch/index.js';
+import { basesOf } from '../prepare/bases.js';
 import { MODEL_FIELDS, type OpenedModel } from '../prepare/open-model.js';
 import type { Trainable } from '../prepare/trainable.js';
 import { type CheckpointContents, contentsOf } from './contents.js';
@@ -130,6 +132,7 @@ async function recordOf(
     const field = MODEL_FIELDS.find((each) => found[each] === path);
     return (field && recipe.model[field]) ?? name;
   };
+  const bases = heldBases(recipe, opened);
   const beneath: Beneath[] = [];
   for (const { role, path, name } of ground) {
     beneath.push({
@@ -149,6 +152,7 @@ async function recordOf(
     format: 1,
     patina: packageVersion(),
     beneath,
+    ...(Object.keys(bases).length > 0 && { bases }),
     began,
     features:
       assembly.kind === 'text'
@@ -165,6 +169,17 @@ async function recordOf(
     })),
     recipe,
   };
+}
+
+/** The forms in which the run holds frozen weights, without the predicates: checkpoints bring what those are about. */
+function heldBases({ train }: Recipe, { assembly }: OpenedModel): NonNullable<Provenance['bases']> {
+  const forms = { ...assembly.provenance?.bases, ...basesOf(train) };
+  return Object.fromEntries(
+    Object.entries(forms).flatMap(([part, form]) => {
+      if (form === undefined || train[part as BasePart] === 'full') return [];
+      return [[part, { form: form.form, doubleQuantised: form.doubleQuantised }]];
+    }),
+  );
 }
 
 /** A model that is named by itself is the base, or the decoder of one that is put together. */

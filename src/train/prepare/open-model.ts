@@ -24,9 +24,10 @@ import {
   TextModel,
   type LanguageModel,
 } from '../../models/index.js';
-import { kernelsFor, linearsOf } from '../../nn/index.js';
+import { kernelsFor, linearsOf, weightName } from '../../nn/index.js';
 import { RandomGenerator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
+import { basesOf } from './bases.js';
 
 /** The fields of a recipe's `model` that name something on this machine or on the hub. */
 export const MODEL_FIELDS = ['from', 'llm', 'vision', 'projector', 'adapter', 'tokenizer'] as const;
@@ -159,6 +160,7 @@ async function loadModel(
     projectorDepth: model.projectorDepth,
     // Parts that are put together have no projector yet.
     allow: vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : [],
+    bases: basesOf(train),
     ...{ seed, hollow, changedBase, signal, resolve },
     nameOther: (role) =>
       role === 'base'
@@ -181,9 +183,12 @@ async function loadModel(
       system: inherits ? chat.system : undefined,
       ...{ assembly, found, sources },
       text: inherits ? inherited(text, assembly) : text,
-      isBeneath: (name) => {
+      isBeneath: (parameter) => {
+        const name = weightName(parameter);
+        // What is quantised when it is read comes from there.
         const tensor = stored.get(name);
-        return tensor !== undefined && beneath.has(tensor) && !folded.has(name);
+        if (tensor === undefined || folded.has(name)) return false;
+        return beneath.has(tensor) || (tensor.nf4 !== undefined && tensor.nf4.parts === undefined);
       },
     };
   } catch (error) {

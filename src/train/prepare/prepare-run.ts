@@ -19,6 +19,7 @@ import { openModel, type OpenedModel, type OpenModelOptions } from './open-model
 import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
+import { baseChoices, requireBeneath } from './bases.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
 import { shardModel, type Sharding } from './shard-model.js';
 import type { RankGroups } from '../step/rank-groups.js';
@@ -133,6 +134,7 @@ export async function* prepareRun(
     const folded = foldOtherForm({ model, trainable: chosen, sources });
     const { isBeneath } = opened;
     opened = { ...opened, isBeneath: (name) => !folded.has(name) && isBeneath(name) };
+    requireBeneath(model, opened.isBeneath);
     const { sharding, trainable } = await shardModel(model, chosen, {
       ...{ groups, parallel, precision, sources, signal },
       device: device.device,
@@ -149,6 +151,7 @@ export async function* prepareRun(
       device: device.name,
       statements: [precision.statement, batching.statement],
       table: trainable.table,
+      choices: baseChoices(model),
       parameters: {
         trained: sum(trainable.table.filter(({ learningRate }) => learningRate !== null)),
         total: sum(trainable.table),

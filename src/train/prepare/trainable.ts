@@ -5,14 +5,15 @@
 
 import { UsageError } from '../../base/errors.js';
 import { matchesAny, matchesName } from '../../base/name-pattern.js';
-import type { LoraRecipe, PartRecipe, Recipe } from '../../config/index.js';
+import { loraOf, type LoraRecipe, type PartRecipe, type Recipe } from '../../config/index.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { moduleOf } from '../../formats/layouts/rename.js';
 import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
 import { laySideBySide, type ParameterSources, type SegmentedModel } from '../../models/index.js';
-import { linearsOf, type LoraAdapter } from '../../nn/index.js';
+import { linearsOf, type LoraAdapter, weightName } from '../../nn/index.js';
 import type { ParameterGroup } from '../../optim/index.js';
 import type { Device, DType, RandomGenerator, Tensor } from '../../torch/index.js';
+import { quantisedWeights, trainsQuantised } from './bases.js';
 
 /** One line of the table that is shown before the first update. */
 export interface TrainableRow {
@@ -50,16 +51,15 @@ export interface TrainableOptions {
 /**
  * Prepares a model for training.
  *
- * @throws UsageError `E_TRAIN_PATTERN` for a target, module or group pattern that matches nothing, `E_TRAIN_NOTHING` if nothing
- *   would learn.
+ * @throws UsageError `E_TRAIN_PATTERN` for a target, module or group pattern that matches nothing, `E_QUANTISED_FULL` for what is to
+ *   learn in 4 bits, `E_TRAIN_NOTHING` if nothing would learn.
  */
 export function prepareTrainable(model: SegmentedModel, options: TrainableOptions): Trainable {
   const { train, optimizer, dtype, device, generator, sources, learningRateScale = 1 } = options;
   for (const parameter of model.parameters()) parameter.requiresGrad_(false);
   for (const part of MODEL_PARTS) {
-    const choice = train[part];
-    if (typeof choice !== 'object') continue;
-    attachAdapters(model, part, choice.lora, dtype);
+    const lora = loraOf(train[part]);
+    if (lora !== undefined) attachAdapters(model, part, lora, dtype);
   }
   if (sources) {
     sources.from.drawRest(model, sources);
@@ -74,15 +74,15 @@ export function prepareTrainable(model: SegmentedModel, options: TrainableOption
     { tensor: Tensor; part: ModelPart; kind: string; ratio: number }
   >();
   const adapters = adaptersOf(model);
+  const quantised = quantisedWeights(model);
   for (const part of MODEL_PARTS) {
     const choice = train[part];
     for (const [name, tensor] of parametersOf(model, part)) {
       const kind = kindOf(name, choice, adapters);
       if (kind === null || chosen.has(name)) continue;
-      const ratio =
-        typeof choice === 'object' && name.endsWith('lora_B.weight')
-          ? choice.lora.loraPlusRatio
-          : 1;
+      if (quantised.has(weightName(name))) throw trainsQuantised(part, name, kind);
+      const { loraPlusRatio = 1 } = loraOf(choice) ?? {};
+      const ratio = name.endsWith('lora_B.weight') ? loraPlusRatio : 1;
       chosen.set(name, { tensor: tensor.requiresGrad_(), part, kind, ratio });
     }
   }
@@ -115,7 +115,13 @@ export function prepareTrainable(model: SegmentedModel, options: TrainableOption
     found.parameters.set(name, tensor);
     addRow(rows, { part, kind, tensor, rate, decay });
   }
-  for (const part of MODEL_PARTS) addFrozen(rows, part, parametersOf(model, part), chosen);
+  for (const part of MODEL_PARTS) {
+    for (const [name, tensor] of parametersOf(model, part)) {
+      if (chosen.has(name) || name !== weightName(name)) continue;
+      const facts = quantised.get(name) ?? tensor;
+      addRow(rows, { part, kind: 'frozen', tensor: facts, rate: null, decay: null });
+    }
+  }
   return {
     parameters: new Map([...chosen].map(([name, { tensor }]) => [name, tensor])),
     groups: [...groups].map(([id, { rate, decay, parameters }]) => ({
@@ -152,19 +158,19 @@ function kindOf(
   choice: PartRecipe,
   adapters: ReadonlyMap<string, LoraAdapter>,
 ): string | null {
-  if (choice === 'frozen') return null;
+  const lora = loraOf(choice);
   if (choice === 'full') return isAdapterTensor(name) ? null : 'full';
+  if (lora === undefined) return null;
   if (isAdapterTensor(name)) {
     const { rank, dora, rsLora } = adapters.get(name.slice(0, name.indexOf('.lora_')))!;
     return `${dora ? 'DoRA' : rsLora ? 'rsLoRA' : 'LoRA'} r ${rank}`;
   }
-  const { modulesToSave } = choice.lora;
-  const saves = modulesToSave.some((pattern) => matchesModule(pattern, moduleOf(name)));
+  const saves = lora.modulesToSave.some((pattern) => matchesModule(pattern, moduleOf(name)));
   return saves ? 'saved module' : null;
 }
 
 /** A pattern names a module, or one above it. */
-function matchesModule(pattern: string, module: string): boolean {
+export function matchesModule(pattern: string, module: string): boolean {
   return matchesAny([pattern, `${pattern}.*`, `*.${pattern}`], module);
 }
 
@@ -228,7 +234,7 @@ function noMatch(
 interface RowParts {
   readonly part: ModelPart;
   readonly kind: string;
-  readonly tensor: Tensor;
+  readonly tensor: { readonly numel: number; readonly dtype: string };
   readonly rate: number | null;
   readonly decay: number | null;
 }
@@ -248,15 +254,4 @@ function addRow(
     learningRate: rate,
     weightDecay: decay,
   });
-}
-
-function addFrozen(
-  rows: Map<string, TrainableRow>,
-  part: ModelPart,
-  parameters: ReadonlyMap<string, Tensor>,
-  chosen: ReadonlyMap<string, unknown>,
-): void {
-  for (const [name, tensor] of parameters) {
-    if (!chosen.has(name)) addRow(rows, { part, kind: 'frozen', tensor, rate: null, decay: null });
-  }
 }
