@@ -21,6 +21,7 @@ import {
   type Device,
   type Tensor,
 } from '../src/torch/index.js';
+import { dequantiseNf4, nf4Bytes, quantiseNf4 } from '../src/nn/index.js';
 
 const { values } = parseArgs({
   options: {
@@ -148,11 +149,8 @@ function lowRankRows(): Row[] {
   const [bGate, bUp, aDown] = [draw([F, R]), draw([F, R]), draw([R, F])];
   const low = [zGate, zUp, bGate, bUp, 2, 2] as const;
   /** Adds to gate and up what is added on the way. */
-  const added = (): Tensor => {
-    gateUp.narrow(1, 0, F).addmm_(zGate, bGate.transpose(0, 1), { alpha: 2 });
-    gateUp.narrow(1, F, F).addmm_(zUp, bUp.transpose(0, 1), { alpha: 2 });
-    return gateUp;
-  };
+  const added = (): Tensor =>
+    gateUp.addLowRank_(zGate, [bGate], [0], [2]).addLowRank_(zUp, [bUp], [F], [2]);
   return [
     {
       name: 'low-rank products of a dropped input',
@@ -187,7 +185,7 @@ function lowRankRows(): Row[] {
         gateUp.swigluLowRankBackward_(product, ...low, dzDown, aDown);
       }),
       libtorch: time(() => {
-        product.addmm_(dzDown, aDown);
+        product.projectBackwardAdd_(dzDown, [aDown]);
         added().swigluBackward_(product);
       }),
     },
@@ -207,6 +205,23 @@ function headRow(): Row {
       const leaf = logits.detach().requiresGrad_();
       const losses = leaf.to('float32').crossEntropyLoss(targets, null, 0);
       grad([losses], [leaf], [factor.expand(losses.shape)]);
+    }),
+  };
+}
+
+/** A weight made dense for a product, by libtorch with a table of the pairs of values that bytes stand for. */
+function nf4Row(doubleQuantised: boolean): Row {
+  const parts = quantiseNf4(randn([rows, channels], { device }), { doubleQuantised });
+  const weight = empty([rows, channels], { dtype: 'bfloat16', device });
+  const pairs = randn([256, 2], { device });
+  const scales = randn([(rows * channels) / 64, 1], { device });
+  return {
+    name: `NF4 to bf16${doubleQuantised ? ', scales in 8 bits' : ''}`,
+    bytes: nf4Bytes(weight.numel, { doubleQuantised }) + weight.bytes,
+    own: time(() => dequantiseNf4(parts, weight)),
+    libtorch: time(() => {
+      const values = pairs.indexSelect(0, parts.packed.view([-1]).to('int32'));
+      weight.copy_(values.view([-1, 64]).mul(scales).view(weight.shape));
     }),
   };
 }
@@ -234,7 +249,15 @@ const results = scope(() => {
     own: time(() => target.roundStochastic_(source, KEY)),
     libtorch: time(() => target.copy_(source)),
   };
-  return [...dropouts, rounding, ...blockRows(), ...lowRankRows(), headRow()];
+  return [
+    ...dropouts,
+    rounding,
+    ...blockRows(),
+    ...lowRankRows(),
+    headRow(),
+    nf4Row(false),
+    nf4Row(true),
+  ];
 });
 
 if (values.json) {

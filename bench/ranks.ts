@@ -65,7 +65,7 @@ function readCase(text: string): Case {
 
 /** Milliseconds of one update: its span, communication, of it what nothing else runs beside, everything else, idle. */
 function timeline(activities: readonly Activity[]): string {
-  const device = activities.filter(({ kind }) => kind !== 'operator');
+  const device = activities.filter(({ kind }) => kind === 'kernel' || kind === 'copy');
   if (device.length === 0) return 'no GPU';
   const isCommunication = ({ name }: Activity): boolean => /nccl/i.test(name);
   const [all, communication, rest] = [

@@ -3,7 +3,8 @@
  * `bench/gpu/train.sh` runs the peer (transformers + peft) beside it.
  *
  *     node dist/bench/train.js [--cases 4x2048] [--modes lora,full,full-ub] [--policies recompute,attention,products,keep,offload]
- *                              [--products 0] [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0] [--json]
+ *                              [--products 0] [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0]
+ *                              [--profile FOLDER] [--json]
  *
  * Cases, with commas between (a picture of 576 tokens in each record, if not said otherwise):
  *
@@ -20,12 +21,19 @@
  *
  * `--products N`: the last N decoder blocks keep that level, whatever the policy of the others.
  *
+ * `--profile FOLDER`: after a row one more round of its updates is profiled; where their time goes is printed, and the trace lies in the
+ * folder under the row's name.
+ *
  * A first round of all shapes is not timed. A row that fails says why, and the next one begins.
  */
 
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { OutOfMemoryError } from '../src/base/errors.js';
+import { profileLines } from '../src/cli/train-view/profile-lines.js';
 import type { Device } from '../src/torch/index.js';
+import { UpdateRecorder } from '../src/train/profile/update-recorder.js';
+import type { StepProfile } from '../src/train/index.js';
 import { type Case, readCases } from './cases.js';
 import { runBench } from './command.js';
 import { llava15, llava8b } from './shapes.js';
@@ -43,27 +51,37 @@ const { values: flags } = parseArgs({
     steps: { type: 'string', default: '6' },
     device: { type: 'string', default: 'cuda:0' },
     hidden: { type: 'string', default: '4096' },
+    profile: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
 });
 
-await runBench(() => {
+await runBench(async () => {
   const cases = readCases(flags.cases);
   const modes = readModes(flags.modes);
   const policies = readPolicies(flags.policies);
   for (const of of cases)
-    for (const mode of modes) for (const policy of policies) row(of, mode, policy);
+    for (const mode of modes) for (const policy of policies) await row(of, mode, policy);
 });
 
-function row(of: Case, mode: Mode, policy: MemoryPolicy): void {
+async function row(of: Case, mode: Mode, policy: MemoryPolicy): Promise<void> {
   const shape = of.shape === 'vicuna' ? llava15 : llava8b;
   const config = shape({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
   const products = Number(flags.products);
-  const title = `PATINA ${of.name} ${mode} ${policy}${products > 0 ? `+${products}products` : ''}`;
+  const name = `${of.name} ${mode} ${policy}${products > 0 ? `+${products}products` : ''}`;
+  const title = `PATINA ${name}`;
+  const device = flags.device as Device;
+  const folder = flags.profile;
+  let profile: Promise<StepProfile> | undefined;
+  const record = (round: () => void): void => {
+    const recorder = new UpdateRecorder(device);
+    round();
+    profile = recorder.stop(join(folder!, `${name.replaceAll(' ', '-')}.json.gz`));
+  };
   try {
     const measured = measureRow({
-      ...{ of, mode, policy, products, config },
-      device: flags.device as Device,
+      ...{ of, mode, policy, products, config, device },
+      ...(folder === undefined ? {} : { record }),
       steps: Number(flags.steps),
       dropout: Number(flags.dropout),
       say: (line) => process.stderr.write(`${line}\n`),
@@ -74,6 +92,15 @@ function row(of: Case, mode: Mode, policy: MemoryPolicy): void {
       flags.json
         ? JSON.stringify(measured)
         : `${title} samples/s=${samplesPerSecond} tok/s=${tokensPerSecond} peak=${peakGiB}GiB reserved=${reservedGiB}GiB weights=${weightsGiB}GiB step=${stepMs}ms queued=${queuedMs}ms spread=${spread} loss=${loss}`,
+    );
+    if (profile === undefined) return;
+    const report = await profile;
+    console.log(
+      flags.json
+        ? JSON.stringify({ profile: report })
+        : profileLines(report)
+            .map((line) => `PROFILE ${line}`)
+            .join('\n'),
     );
   } catch (error) {
     const failed =

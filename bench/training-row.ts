@@ -28,6 +28,7 @@ import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
 import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
 import { UpdateInBackward } from '../src/train/step/update-in-backward.js';
+import { updateRange } from '../src/train/profile/ranges.js';
 import { runUpdate } from '../src/train/step/update.js';
 import { type Case, samplesOf } from './cases.js';
 import { namesOf } from './command.js';
@@ -77,6 +78,8 @@ export interface RowOptions {
   /** Of LoRA. */
   readonly dropout: number;
   readonly say: (line: string) => void;
+  /** Records what it is given: one more round, after those that are timed. @default none */
+  readonly record?: ((round: () => void) => void) | undefined;
 }
 
 /** Medians over the rounds, each of which does all updates of the case; peaks of the warm-up too. */
@@ -118,7 +121,7 @@ export function measureRow(options: RowOptions): TrainingRow {
 }
 
 function measure(
-  { of, mode, policy, products = 0, config, device, steps, dropout, say }: RowOptions,
+  { of, mode, policy, products = 0, config, device, steps, dropout, say, record }: RowOptions,
   own: <T extends Owned>(each: T) => T,
 ): TrainingRow {
   const { master, inBackward }: ModeFacts = MODES[mode];
@@ -146,7 +149,7 @@ function measure(
   const setup = {
     ...{ model, device, store, randomness },
     policies: memoryPolicies(model.segments, { policy, keepBlocks: { decoder: { products } } }),
-    schedule: schedule({ shape: 'constant', updates: (rounds + 1) * updates.length }),
+    schedule: schedule({ shape: 'constant', updates: (rounds + 2) * updates.length }),
   };
   emptyCache(device);
   resetPeak(device);
@@ -172,6 +175,13 @@ function measure(
     }
     if (round > 0) seconds.push((performance.now() - begin) / 1000);
   }
+  record?.(() => {
+    for (const [i, batches] of updates.entries()) {
+      const update = (rounds + 1) * updates.length + i;
+      using _ = updateRange(update);
+      finish(runUpdate(setup, update, batches)).numbers.dispose();
+    }
+  });
   const { peakAllocated, peakReserved } = memoryStats(device);
   const count = (what: 'sequences' | 'tokens'): number =>
     updates.flat().reduce((sum, { counts }) => sum + counts[what], 0);

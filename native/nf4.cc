@@ -3,7 +3,7 @@
 // bytes: the nearest of 256 values to (scale - offset) / largest of 256 such differences, the offset being the mean of all scales.
 //
 //   code = number of midpoints of the 16 values below w * (1 / scale), in a last block that is not full below w / scale
-//   w'   = value[code] * scale, in fp32, rounded once to the type of the weight
+//   w'   = value[code] * scale, in fp32, rounded to the type that the weight had
 //
 // Here the kernels for CPU and meta, and composites of libtorch's operators, which the others are held against.
 #include "nf4.h"
@@ -26,6 +26,11 @@ constexpr float LEAST = 1e-38f;
 constexpr uint8_t ZERO = 7;
 
 int64_t blocksOf(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+float roundedTo(float value, optional<at::ScalarType> type) {
+  if (type == at::kBFloat16) return c10::BFloat16(value);
+  return type == at::kHalf ? static_cast<float>(c10::Half(value)) : value;
+}
 
 std::tuple<Tensor, Tensor> makeParts(const Tensor& weight) {
   return {at::empty({(weight.numel() + 1) / 2, 1}, weight.options().dtype(at::kByte)),
@@ -104,8 +109,8 @@ std::tuple<Tensor, Tensor, Tensor> quantiseScalesMeta(const Tensor& absmax, cons
 }
 
 Tensor& dequantiseCpu(Tensor& weight, const Tensor& packed, const Tensor& absmax, const Tensor& code, const optional<Tensor>& nested,
-                      const optional<Tensor>& nestedCode, const optional<Tensor>& offset) {
-  checkNf4(weight, {packed, absmax, code, nested, nestedCode, offset});
+                      const optional<Tensor>& nestedCode, const optional<Tensor>& offset, optional<at::ScalarType> type) {
+  checkNf4(weight, {packed, absmax, code, nested, nestedCode, offset, type});
   const auto* bytes = packed.const_data_ptr<uint8_t>();
   const float* values = code.const_data_ptr<float>();
   const auto scaleOf = [&](int64_t block) {
@@ -121,7 +126,7 @@ Tensor& dequantiseCpu(Tensor& weight, const Tensor& packed, const Tensor& absmax
       for (int64_t block = first; block < last; block++) {
         const float scale = scaleOf(block);
         scalar_t scaled[16];
-        for (int i = 0; i < 16; i++) scaled[i] = static_cast<scalar_t>(values[i] * scale);
+        for (int i = 0; i < 16; i++) scaled[i] = static_cast<scalar_t>(roundedTo(values[i] * scale, type));
         const int64_t begin = block * NF4_BLOCK, end = std::min(begin + NF4_BLOCK, count);
         for (int64_t i = begin; i < end; i++) to[i] = scaled[bytes[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15];
       }
@@ -131,14 +136,14 @@ Tensor& dequantiseCpu(Tensor& weight, const Tensor& packed, const Tensor& absmax
 }
 
 Tensor& dequantiseMeta(Tensor& weight, const Tensor& packed, const Tensor& absmax, const Tensor& code, const optional<Tensor>& nested,
-                       const optional<Tensor>& nestedCode, const optional<Tensor>& offset) {
-  checkNf4(weight, {packed, absmax, code, nested, nestedCode, offset});
+                       const optional<Tensor>& nestedCode, const optional<Tensor>& offset, optional<at::ScalarType> type) {
+  checkNf4(weight, {packed, absmax, code, nested, nestedCode, offset, type});
   return weight;
 }
 
 Tensor& dequantiseCompositeOf(Tensor& weight, const Tensor& packed, const Tensor& absmax, const Tensor& code, const optional<Tensor>& nested,
-                              const optional<Tensor>& nestedCode, const optional<Tensor>& offset) {
-  return nf4DequantiseComposite(weight, {packed, absmax, code, nested, nestedCode, offset});
+                              const optional<Tensor>& nestedCode, const optional<Tensor>& offset, optional<at::ScalarType> type) {
+  return nf4DequantiseComposite(weight, {packed, absmax, code, nested, nestedCode, offset, type});
 }
 
 // The matrix of a product with rows x: made for it alone.
@@ -147,28 +152,29 @@ Tensor denseFor(const Tensor& x, int64_t outFeatures, const Nf4& nf4) {
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("patina::nf4_dequantise_", "")
           .typed<Tensor&(Tensor&, const Tensor&, const Tensor&, const Tensor&, const optional<Tensor>&, const optional<Tensor>&,
-                         const optional<Tensor>&)>();
+                         const optional<Tensor>&, optional<at::ScalarType>)>();
   Tensor dense = at::empty({outFeatures, x.size(-1)}, x.options());
-  return operation.call(dense, nf4.packed, nf4.absmax, nf4.code, nf4.nested, nf4.nestedCode, nf4.offset);
+  return operation.call(dense, nf4.packed, nf4.absmax, nf4.code, nf4.nested, nf4.nestedCode, nf4.offset, nf4.type);
 }
 
 Tensor linear(const Tensor& x, int64_t outFeatures, const optional<Tensor>& bias, const Tensor& packed, const Tensor& absmax,
-              const Tensor& code, const optional<Tensor>& nested, const optional<Tensor>& nestedCode, const optional<Tensor>& offset) {
-  return at::linear(x, denseFor(x, outFeatures, {packed, absmax, code, nested, nestedCode, offset}), bias);
+              const Tensor& code, const optional<Tensor>& nested, const optional<Tensor>& nestedCode, const optional<Tensor>& offset, optional<at::ScalarType> type) {
+  return at::linear(x, denseFor(x, outFeatures, {packed, absmax, code, nested, nestedCode, offset, type}), bias);
 }
 
 // Saves the matrix as it is stored, and makes it dense once more for the backward.
 struct Linear : torch::autograd::Function<Linear> {
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, int64_t outFeatures, const optional<Tensor>& bias,
                         const Tensor& packed, const Tensor& absmax, const Tensor& code, const optional<Tensor>& nested,
-                        const optional<Tensor>& nestedCode, const optional<Tensor>& offset) {
+                        const optional<Tensor>& nestedCode, const optional<Tensor>& offset, optional<at::ScalarType> type) {
     variable_list parts = {packed, absmax, code};
     if (nested) parts.insert(parts.end(), {*nested, *nestedCode, *offset});
     context->save_for_backward(parts);
+    context->saved_data["type"] = static_cast<int64_t>(type.value_or(x.scalar_type()));
     context->saved_data["columns"] = x.size(-1);
     context->saved_data["bias"] = bias.has_value() && bias->requires_grad();
     at::AutoDispatchBelowADInplaceOrView below;
-    return linear(x, outFeatures, bias, packed, absmax, code, nested, nestedCode, offset);
+    return linear(x, outFeatures, bias, packed, absmax, code, nested, nestedCode, offset, type);
   }
 
   static variable_list backward(torch::autograd::AutogradContext* context, variable_list upstream) {
@@ -177,8 +183,9 @@ struct Linear : torch::autograd::Function<Linear> {
     const auto nested = part(3), nestedCode = part(4), offset = part(5);
     const Tensor& g = upstream[0];
     const Tensor rows = g.new_empty({0, context->saved_data["columns"].toInt()});
-    variable_list gradients(9);
-    gradients[0] = g.matmul(denseFor(rows, g.size(-1), {parts[0], parts[1], parts[2], nested, nestedCode, offset}));
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    variable_list gradients(10);
+    gradients[0] = g.matmul(denseFor(rows, g.size(-1), {parts[0], parts[1], parts[2], nested, nestedCode, offset, type}));
     if (context->saved_data["bias"].toBool()) gradients[2] = g.flatten(0, -2).sum(0);
     return gradients;
   }
@@ -186,8 +193,8 @@ struct Linear : torch::autograd::Function<Linear> {
 
 Tensor linearAutograd(const Tensor& x, int64_t outFeatures, const optional<Tensor>& bias, const Tensor& packed, const Tensor& absmax,
                       const Tensor& code, const optional<Tensor>& nested, const optional<Tensor>& nestedCode,
-                      const optional<Tensor>& offset) {
-  return Linear::apply(x, outFeatures, bias, packed, absmax, code, nested, nestedCode, offset);
+                      const optional<Tensor>& offset, optional<at::ScalarType> type) {
+  return Linear::apply(x, outFeatures, bias, packed, absmax, code, nested, nestedCode, offset, type);
 }
 
 }  // namespace
@@ -199,6 +206,7 @@ void checkQuantise(const Tensor& weight, const Tensor& code) {
 
 void checkNf4(const Tensor& weight, const Nf4& nf4) {
   checkQuantise(weight, nf4.code);
+  TORCH_CHECK(!nf4.type || at::isFloatingType(*nf4.type), "weights were of a floating-point type, not ", *nf4.type);
   const int64_t count = weight.numel(), blocks = blocksOf(count, NF4_BLOCK);
   TORCH_CHECK(weight.is_contiguous() && nf4.packed.is_contiguous() && nf4.absmax.is_contiguous(), "NF4 is read and written densely");
   TORCH_CHECK(nf4.packed.scalar_type() == at::kByte && nf4.packed.numel() == (count + 1) / 2, count, " weights in NF4 are ", (count + 1) / 2,
@@ -240,10 +248,10 @@ Tensor& nf4DequantiseComposite(Tensor& weight, const Nf4& nf4) {
   const Tensor bytes = nf4.packed.flatten().to(at::kLong);
   const Tensor codes = at::stack({bytes.__rshift__(4), bytes.bitwise_and(int64_t{15})}, 1).flatten().narrow(0, 0, weight.numel());
   const Tensor product = at::take(nf4.code, codes) * scales.repeat_interleave(NF4_BLOCK).narrow(0, 0, weight.numel());
-  return weight.copy_(product.view(weight.sizes()));
+  return weight.copy_(product.to(nf4.type.value_or(at::kFloat)).view(weight.sizes()));
 }
 
-#define PATINA_NF4 "Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset"
+#define PATINA_NF4 "Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset, *, ScalarType? type=None"
 
 TORCH_LIBRARY_FRAGMENT(patina, m) {
   m.def("nf4_quantise(Tensor self, Tensor code) -> (Tensor, Tensor)");

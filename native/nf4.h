@@ -17,6 +17,8 @@ struct Nf4 {
   const std::optional<at::Tensor>& nested;
   const std::optional<at::Tensor>& nestedCode;
   const std::optional<at::Tensor>& offset;
+  // What codes stand for is rounded to this type, and then to that of the tensor which it is written to.
+  std::optional<at::ScalarType> type;
 };
 
 void checkQuantise(const at::Tensor& weight, const at::Tensor& code);

@@ -34,17 +34,19 @@ std::tuple<Tensor, Tensor> quantiseCuda(const Tensor& weight, const Tensor& code
 }
 
 Tensor& dequantiseCuda(Tensor& weight, const Tensor& packed, const Tensor& absmax, const Tensor& code, const optional<Tensor>& nested,
-                       const optional<Tensor>& nestedCode, const optional<Tensor>& offset) {
-  checkNf4(weight, {packed, absmax, code, nested, nestedCode, offset});
+                       const optional<Tensor>& nestedCode, const optional<Tensor>& offset, optional<at::ScalarType> type) {
+  checkNf4(weight, {packed, absmax, code, nested, nestedCode, offset, type});
   const CudaKernel kernel = kernelFor("nf4_dequantise", weight);
-  if (!kernel) return nf4DequantiseComposite(weight, {packed, absmax, code, nested, nestedCode, offset});
+  if (!kernel) return nf4DequantiseComposite(weight, {packed, absmax, code, nested, nestedCode, offset, type});
   const auto pointer = [](const optional<Tensor>& part) { return part ? part->const_data_ptr() : nullptr; };
   const void *bytes = packed.const_data_ptr(), *scales = absmax.const_data_ptr(), *values = code.const_data_ptr();
   const void *largest = pointer(nested), *nestedValues = pointer(nestedCode), *mean = pointer(offset);
   void* to = weight.mutable_data_ptr();
   int64_t count = weight.numel();
+  // As the kernel numbers them.
+  int through = type == weight.scalar_type() ? 0 : type == at::kHalf ? 1 : type == at::kBFloat16 ? 2 : 0;
   bool wide = reinterpret_cast<uintptr_t>(bytes) % 4 == 0 && reinterpret_cast<uintptr_t>(to) % (8 * weight.element_size()) == 0;
-  kernel.launch((count + 7) / 8, {&bytes, &scales, &values, &largest, &nestedValues, &mean, &to, &count, &wide});
+  kernel.launch((count + 7) / 8, {&bytes, &scales, &values, &largest, &nestedValues, &mean, &to, &count, &through, &wide});
   return weight;
 }
 

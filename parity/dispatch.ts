@@ -26,6 +26,11 @@ const KINDS: Record<string, Kind> = {
     what: 'checkpoints of torch, read or refused, against torch.load',
     load: () => import('./pickle.js'),
   },
+  nf4: {
+    usage: 'nf4 FOLDER [--out DIR] [--device cpu|cuda]',
+    what: 'weights in 4 bits, their products, and a quantised checkpoint, against bitsandbytes',
+    load: () => import('./nf4.js'),
+  },
   encode: {
     usage: 'encode FILE.jsonl --tokenizer DIR',
     what: "records as token ids and labels, against XTuner's and transformers'",

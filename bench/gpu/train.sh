@@ -30,7 +30,7 @@ within() { # title command...
     return 0
   fi
   timeout "$left" "$@" >/tmp/patina/row.out 2>/tmp/patina/row.err || code=$?
-  grep -hE '^(PATINA|PEER|\{)' /tmp/patina/row.out || grep -hE 'OutOfMemoryError|Error|failed|there is no' /tmp/patina/row.out /tmp/patina/row.err | tail -1 || true
+  grep -hE '^(PATINA|PROFILE|PEER|\{)' /tmp/patina/row.out || grep -hE 'OutOfMemoryError|Error|failed|there is no' /tmp/patina/row.out /tmp/patina/row.err | tail -1 || true
   [ $code -eq 0 ] || echo "$title: exit code $code after $SECONDS s"
 }
 if [ "${SAME:-0}" = 1 ]; then

@@ -70,6 +70,55 @@ describe('a run of several ranks', () => {
     }
   });
 
+  test('learns over a base in 4 bits, which stage 3 shares out as codes and scales', async () => {
+    const base = await run(train(recipe(whole)));
+    const { checkpoint } = base.events.at(-1) as { checkpoint: string };
+    const path = recipe({
+      ...{ effectiveBatch: 4, model: { from: checkpoint } },
+      train: {
+        vision: { base: 'nf4' },
+        decoder: { lora: { rank: 2 }, base: 'nf4', doubleQuantised: true },
+      },
+    });
+    const alone = await run(train(path));
+    expect(alone.code, alone.err).toBe(0);
+    for (const zero of [2, 3]) {
+      const shared = await run(train(path, '--nproc', '2', '--set', `parallel.zero=${zero}`));
+      expect([shared.code, shared.err]).toEqual([0, '']);
+      for (const [i, loss] of lossesIn(shared.events).entries()) {
+        expect(Math.abs(loss - lossesIn(alone.events)[i]!), `${zero}, ${i}`).toBeLessThan(1e-5);
+      }
+    }
+  });
+
+  test('packed by tokens makes the same updates on one, two and four', async () => {
+    const dropping = { projector: 'full', decoder: { lora: { rank: 2, alpha: 4, dropout: 0.1 } } };
+    const path = recipe({
+      ...{ batchSize: undefined, batchTokens: 40, batchImages: 2, effectiveBatch: 5 },
+      ...{ train: dropping as RecipeInput['train'], schedule: { epochs: 1 } },
+    });
+    const alone = await run(train(path));
+    expect(alone.code, alone.err).toBe(0);
+    expect(updatesIn(alone.events).map(({ counts }) => counts.sequences)).toEqual([5, 5]);
+    for (const [ranks, zero] of [
+      [2, 2],
+      [4, 3],
+    ] as const) {
+      const many = ['--nproc', String(ranks), '--set', `parallel.zero=${zero}`];
+      const { code, events, err } = await run(train(path, ...many));
+      expect([code, err]).toEqual([0, '']);
+      for (const [i, { loss, counts, gradientNorm, filled }] of updatesIn(events).entries()) {
+        const same = updatesIn(alone.events)[i]!;
+        expect(counts).toEqual(same.counts);
+        expect(Math.abs(loss! / same.loss! - 1), `${ranks} ranks, update ${i}`).toBeLessThan(1e-6);
+        expect(Math.abs(gradientNorm / same.gradientNorm - 1)).toBeLessThan(1e-5);
+        // Ranks wait for the one with most micro-batches, and all of them have as many.
+        const steps = counts.tokens / (filled! * 40 * ranks);
+        expect(steps).toBeCloseTo(Math.round(steps), 9);
+      }
+    }
+  });
+
   test('goes on with any number of ranks, and each keeps a log', async () => {
     const path = recipe({ ...whole, schedule: { updates: 6 }, parallel: { zero: 2 } });
     const set = ['--set', 'accumulate=1'];
@@ -78,12 +127,28 @@ describe('a run of several ranks', () => {
     const one = await run(train(path, '--resume', '--max-updates', '4'));
     expect(one.events.at(-1)).toMatchObject({ reason: 'max-updates', update: 4 });
     const three = await run(
-      train(path, '--resume', '--nproc', '3', '--set', 'effectiveBatch=6', ...set),
+      train(
+        path,
+        '--resume',
+        '--nproc',
+        '3',
+        '--profile',
+        '1',
+        '--set',
+        'effectiveBatch=6',
+        ...set,
+      ),
     );
     expect(three.events.at(-1), three.err).toMatchObject({ reason: 'finished', update: 6 });
     const made = (await listRuns(folder.runs))[0]!.path;
     expect(readdirSync(join(made, 'logs')).sort()).toEqual(['rank-1.log', 'rank-2.log']);
     expect(readFileSync(join(made, 'logs/rank-2.log'), 'utf8')).toContain('goes on after update 4');
+    // Each has its own profile, and the first tells of it.
+    expect(readdirSync(join(made, 'profile')).sort()).toEqual(
+      [0, 1, 2].map((rank) => `updates-6-6-rank-${rank}.json.gz`),
+    );
+    expect(three.events.filter(({ type }) => type === 'profile')).toHaveLength(1);
+    expect(readFileSync(join(made, 'logs/rank-1.log'), 'utf8')).toContain('rank-1.json.gz');
   });
 
   test('Ctrl-C ends an answer on all ranks', async () => {

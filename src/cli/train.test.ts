@@ -51,6 +51,18 @@ describe('patina train', () => {
     expect(JSON.parse(json.out)).toMatchObject({ runs: [{ state: 'finished', updates: 10 }] });
   });
 
+  test('with --profile says where the time of an update goes, and where its trace is', async () => {
+    const { code, err } = await patina('train', recipe, '--profile', '2', '--max-updates', '6');
+    expect(code, err).toBe(0);
+    expect(err).toMatch(/\nprofile of 2 updates, to update 5\n {2}an update took \d+\.\d+ ms /);
+    expect(err).toMatch(/\n +products +\d+\.\d+ +\d+\.\d+ % /);
+    const [, trace] = /trace, for .*: (\S+)\n/.exec(err)!;
+    expect(existsSync(trace!)).toBe(true);
+    const refused = await patina('train', recipe, '--profile', '0');
+    expect(refused).toMatchObject({ code: 2 });
+    expect(refused.err).toContain('--profile');
+  });
+
   test('what it says to type goes on with this run, wherever it lies', async () => {
     const { err } = await patina('train', recipe, '--max-updates', '4');
     const [, said = ''] = /; `patina (.+)` goes on\n$/.exec(err) ?? [];
@@ -133,7 +145,10 @@ describe('patina train', () => {
 test('patina recipes lists, shows and copies', async () => {
   expect((await patina('recipes', 'list')).out).toContain('llava-llama-3-8b-lora\n    Stage 2');
   const shown = await patina('recipes', 'show', 'llava-llama-3-8b-lora', '--json');
-  expect(JSON.parse(shown.out)).toMatchObject({ batchSize: 1, optimizer: { betas: [0.9, 0.999] } });
+  expect(JSON.parse(shown.out)).toMatchObject({
+    ...{ batchTokens: 8192, effectiveBatch: 128 },
+    optimizer: { betas: [0.9, 0.999] },
+  });
   const file = folder.at('mine.yaml');
   expect((await patina('recipes', 'copy', 'llava-llama-3-8b-lora', file)).code).toBe(0);
   expect((await patina('recipes', 'show', 'llava-llama-3-8b-lora')).out).toBe(
@@ -158,7 +173,6 @@ test('the terminal view draws its block over itself', () => {
     tokensPerSecond: 200,
     samplesPerSecond: 4,
     waiting: 0.25,
-    fill: null,
     memory: { peakBytes: 2 ** 30, totalBytes: 2 ** 32 },
     skipped: false,
     skippedSegments: null,

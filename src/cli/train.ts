@@ -28,6 +28,7 @@ export interface TrainFlags {
   resume?: string | true;
   nproc?: number | 'gpus';
   maxUpdates?: number;
+  profile?: number;
   dryRun?: boolean;
   changedBase?: boolean;
   json?: boolean;
@@ -86,12 +87,12 @@ async function watch(
   session: Session,
   onEvent?: (event: TrainEvent) => void,
 ): Promise<void> {
-  const { maxUpdates, dryRun, changedBase, set, json = false } = asked;
+  const { maxUpdates, profile, dryRun, changedBase, set, json = false } = asked;
   const open = async (
     signal: AbortSignal,
     onDownload: TrainOptions['onDownload'],
   ): Promise<AsyncIterable<TrainEvent>> => {
-    const options = { maxUpdates, dryRun, changedBase, signal, onDownload };
+    const options = { maxUpdates, profile, dryRun, changedBase, signal, onDownload };
     const work = await findWork(recipe, asked, session, signal);
     return 'begins' in work
       ? train(work.begins, options)
@@ -121,12 +122,13 @@ async function watchBeside(
 
 /** The arguments of `patina` with which each rank does the work. */
 function argumentsOf(recipe: string | undefined, asked: Asked, work: Work): string[] {
-  const { set, maxUpdates, dryRun, changedBase, json } = asked;
+  const { set, maxUpdates, profile, dryRun, changedBase, json } = asked;
   return [
     'train',
     ...('begins' in work ? [recipe!] : [`--resume=${work.goesOn}`]),
     ...set.flatMap((each) => ['--set', each]),
     ...(maxUpdates === undefined ? [] : ['--max-updates', `${maxUpdates}`]),
+    ...(profile === undefined ? [] : ['--profile', `${profile}`]),
     ...(dryRun === true ? ['--dry-run'] : []),
     ...(changedBase === true ? ['--changed-base'] : []),
     ...(json === true ? ['--json'] : []),

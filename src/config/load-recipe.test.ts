@@ -204,6 +204,29 @@ describe('faults', () => {
       'optimizer.updateInBackward: the global norm is not known in time: set `optimizer.clipNorm` to null',
     ],
     [{ validation: {} }, 'validation: give either `fraction` or `sources`'],
+    [
+      { batchSize: 2, batchTokens: 100, effectiveBatch: 8 },
+      'batchTokens: give either `batchSize` or `batchTokens`: remove one of them',
+    ],
+    [
+      { batchTokens: 100 },
+      'batchTokens: give `effectiveBatch`, the records of an update, which are packed',
+    ],
+    [
+      { batchTokens: 100, effectiveBatch: 8, accumulate: 2 },
+      'accumulate: how many micro-batches there are follows from `batchTokens`: remove it',
+    ],
+    [
+      { batchImages: 2 },
+      'batchImages: pictures are counted beside `batchTokens` only: give it, or remove `batchImages`',
+    ],
+    [
+      {
+        ...{ batchTokens: 100, effectiveBatch: 8 },
+        optimizer: { learningRate: 1, updateInBackward: true, clipNorm: null },
+      },
+      'optimizer.updateInBackward: gradients are not accumulated: set `batchSize` in place of `batchTokens`',
+    ],
   ])('%j contradicts itself', async (part, message) => {
     const found = await faults(() => checkRecipe({ ...MINIMAL, ...part }));
     expect(found[0]).toBe(`recipe: ${message}`);
@@ -267,6 +290,23 @@ describe('--set', () => {
       validation: { fraction: 0.1 },
     });
     expect(MINIMAL.data.sources).toEqual(['org/data']);
+  });
+
+  test('puts `batchTokens` in the place of `batchSize`, and back', () => {
+    const packed = { ...MINIMAL, batchTokens: 100, batchImages: 3, effectiveBatch: 8 };
+    const plain = { ...MINIMAL, batchSize: 2, accumulate: 4, effectiveBatch: 8 };
+    const counted = { batchSize: 2, effectiveBatch: 8 };
+    expect(checkRecipe(packed, { set: ['batchSize=2'] })).toEqual(
+      checkRecipe({ ...MINIMAL, ...counted }),
+    );
+    expect(checkRecipe(plain, { set: ['batchTokens=100', 'batchImages=3'] })).toEqual(
+      checkRecipe(packed),
+    );
+    expect(checkRecipe(packed)).not.toHaveProperty('batchSize');
+    // Of two that are asked for none is forgotten.
+    expect(() => checkRecipe(packed, { set: ['batchSize=2', 'batchTokens=50'] })).toThrow(
+      '--set batchTokens=50: batchTokens: give either `batchSize` or `batchTokens`',
+    );
   });
 
   test('replaces all data by a file, counted from the working directory', () => {

@@ -5,7 +5,7 @@ import { dirname, extname, resolve } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import { errorCode } from '../base/system-error.js';
 import { explain, valueAt, type Fault, type Path } from './explain.js';
-import { applyOverride, parseOverride, type Override } from './overrides.js';
+import { applyOverride, parseOverride, withoutReplaced, type Override } from './overrides.js';
 import { absoluteAt, withAbsolutePaths } from './paths.js';
 import { RecipeError } from './recipe-error.js';
 import { recipeSchema } from './schema/recipe-schema.js';
@@ -50,7 +50,7 @@ export function checkRecipe(
   { set = [], cwd = process.cwd(), locate = 'recipe' }: CheckOptions = {},
 ): Recipe {
   const overrides = set.map(parseOverride);
-  let input = recipe;
+  let input = withoutReplaced(recipe, overrides);
   for (const override of overrides) {
     const value = absoluteAt(override.path, override.value, cwd);
     input = applyOverride(input, { ...override, value });

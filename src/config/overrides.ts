@@ -71,6 +71,19 @@ export function applyOverride(recipe: unknown, { path, value, origin }: Override
   return withValue(result, path, value);
 }
 
+/** What says the same in another way, so that setting the one takes the others out of a recipe. */
+const REPLACES: Readonly<Record<string, readonly string[]>> = {
+  batchSize: ['batchTokens', 'batchImages'],
+  batchTokens: ['batchSize', 'accumulate'],
+};
+
+/** A copy of `recipe` without the fields in whose place overrides come. */
+export function withoutReplaced(recipe: unknown, overrides: readonly Override[]): unknown {
+  if (!isSection(recipe)) return recipe;
+  const gone = overrides.flatMap(({ path }) => REPLACES[String(path[0])] ?? []);
+  return Object.fromEntries(Object.entries(recipe).filter(([field]) => !gone.includes(field)));
+}
+
 /** A copy of `recipe` with `value` at `path`; a section that was no section becomes one. */
 export function withValue(recipe: unknown, [step, ...rest]: Path, value: unknown): unknown {
   if (step === undefined) return value;

@@ -24,16 +24,17 @@ export interface RecipeInput {
   /** Length of the run and course of the learning rate, in updates. */
   schedule?: ScheduleInput | undefined;
   /**
-   * Records in a micro-batch on each device, unless `batchTokens` says what it holds.
-   * @default 1
+   * Records in a micro-batch on each device: 1 if left out, unless `batchTokens` stands in its
+   * place.
    */
   batchSize?: number | undefined;
   /**
-   * Tokens that a micro-batch on each device may hold, those of pictures too. The records of
-   * an update (`effectiveBatch`) are packed into as few as best fit finds.
+   * In place of `batchSize`: tokens in a micro-batch on each device, at most, image tokens
+   * included. The records of an update (`effectiveBatch`) are packed into as few as hold them;
+   * longer ones are `text.overlong`.
    */
   batchTokens?: number | undefined;
-  /** Pictures that a micro-batch may hold, beside `batchTokens`. */
+  /** Pictures in a micro-batch, at most, beside `batchTokens`. No limit if left out. */
   batchImages?: number | undefined;
   /** Micro-batches in an update. Follows from `effectiveBatch` if that is given, else 1. */
   accumulate?: number | undefined;

@@ -38,7 +38,7 @@ function open(recipe: DataRecipe): Promise<Dataset> {
 /** Updates as plain values to compare: all but the time. */
 async function collect(
   dataset: Dataset,
-  options: Partial<UpdatesOptions> = {},
+  options: Partial<Extract<UpdatesOptions, { batchSize: number }>> = {},
 ): Promise<unknown[]> {
   const updates: unknown[] = [];
   for await (const update of dataset.updates({

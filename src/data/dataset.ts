@@ -15,7 +15,6 @@ import type { InputFacts } from '../models/sample.js';
 import type { Rgb } from './image/normalise.js';
 import { loadUpdates, type Exchange, type UpdateData } from './loading/batches.js';
 import { InlineExecutor, type Executor } from './loading/executor.js';
-import type { Budget } from './loading/pack.js';
 import { WorkerPool } from './loading/worker-pool.js';
 import {
   planUpdates,
@@ -31,7 +30,10 @@ import { empty, openCatalog, type CatalogSource } from './sources/catalog.js';
 import type { FindOptions } from './sources/find-files.js';
 
 /** What of a recipe decides its data. */
-export type DataRecipe = Pick<Recipe, 'data' | 'text' | 'image' | 'validation' | 'seed'>;
+export type DataRecipe = Pick<
+  Recipe,
+  'data' | 'text' | 'image' | 'validation' | 'seed' | 'batchTokens' | 'batchImages'
+>;
 
 export interface OpenDatasetOptions extends FindOptions {
   /** Folder of the model's tokenizer. */
@@ -56,20 +58,24 @@ export interface SourceFacts {
   readonly weight: number;
 }
 
-export interface UpdatesOptions extends Batching {
+export type UpdatesOptions = Batching & Loading & Stretch;
+
+interface Loading {
   /** @default 0 */
   rank?: number | undefined;
-  /** What a micro-batch holds, in place of so many records; with `records` an update. */
-  budget?: Budget | undefined;
   /** What several ranks tell each other by. */
   exchange?: Exchange | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** From where to where updates go. */
+interface Stretch {
   /** Cursor of a run to go on with. @default the beginning */
   from?: unknown;
   /** How many updates; epochs follow one another. @default without end */
   count?: number | undefined;
   /** Records of all epochs together, from the beginning of the run, after which there are no more. @default without end */
   until?: number | undefined;
-  signal?: AbortSignal | undefined;
 }
 
 export class Dataset {
@@ -111,6 +117,23 @@ export class Dataset {
     return Math.ceil(this.recordsPerEpoch / recordsPerUpdate(batching));
   }
 
+  /** Tokens of so many records, spread evenly over those of an epoch, about; negative without images. */
+  async someLengths(
+    most: number,
+    signal: AbortSignal = new AbortController().signal,
+  ): Promise<Int32Array> {
+    const { train: populations, lengths } = this.#parts;
+    const all = new Sampler({ populations, seed: 0, shuffle: false }).order(0);
+    const count = Math.min(most, all.length);
+    const some = Array.from(
+      { length: count },
+      (_, i) => all[Math.floor((i * all.length) / count)]!,
+    );
+    const one = async (record: number): Promise<number> =>
+      lengths?.[record] ?? (await this.#executor.measure(record, record + 1, signal))[0]!;
+    return Int32Array.from(await Promise.all(some.map(one)));
+  }
+
   /**
    * The batches of a run, update by update.
    *
@@ -124,9 +147,7 @@ export class Dataset {
   }
 
   /** The validation records, once, in the order of their files. */
-  validation(
-    options: Omit<UpdatesOptions, 'from' | 'count' | 'until'>,
-  ): AsyncGenerator<UpdateData, void> {
+  validation(options: Batching & Loading): AsyncGenerator<UpdateData, void> {
     const populations = [{ records: this.#parts.validation, weight: 1 }];
     const sampler = new Sampler({ populations, seed: 0, shuffle: false });
     const count = Math.ceil(sampler.recordsPerEpoch / recordsPerUpdate(options));
@@ -144,13 +165,19 @@ export class Dataset {
 
   #load(
     plans: Iterator<PlannedUpdate, void>,
-    { batchSize, worldSize = 1, budget, rank, exchange, signal }: UpdatesOptions,
+    { rank, exchange, signal, worldSize = 1, ...batching }: Batching & Loading,
   ): AsyncGenerator<UpdateData, void> {
+    const { batchTokens } = batching;
     return loadUpdates(plans, {
       executor: this.#executor,
       badRecords: this.#recipe.data.badRecords,
       order: this.#order,
-      cut: { batchSize, worldSize, budget },
+      ...(batchTokens === undefined
+        ? { cut: { batchSize: batching.batchSize, worldSize } }
+        : {
+            cut: { batchSize: batching.effectiveBatch, worldSize },
+            budget: { tokens: batchTokens, images: batching.batchImages },
+          }),
       lengths: this.#parts.lengths,
       ...{ rank, exchange, signal },
     });
@@ -193,7 +220,7 @@ export async function openDataset(
   recipe: DataRecipe,
   { tokenizer, input, context, background, processes = 1, ...options }: OpenDatasetOptions,
 ): Promise<Dataset> {
-  const { data, text, image, validation } = recipe;
+  const { data, text, image, validation, batchTokens, batchImages } = recipe;
   const sources = await openCatalog(data.sources, options);
   const first = endOf(sources);
   const apart = await openCatalog(validation?.sources ?? [], { ...options, first });
@@ -205,6 +232,7 @@ export async function openDataset(
   const spec = {
     files: [...sources, ...apart].flatMap(({ files }) => files),
     ...{ tokenizer, text, image, input, context, background },
+    budget: batchTokens === undefined ? undefined : { tokens: batchTokens, images: batchImages },
   };
   const threads = data.workers === 'auto' ? automaticThreads(processes) : data.workers;
   const executor =

@@ -110,7 +110,7 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
       return bad({
         code: 'E_IMAGE_CUT',
         message: `an image ends at token ${length} of ${whole}, beyond the limit of ${maxLength}`,
-        hint: 'Raise `maxLength`, shorten the text before the image, or leave the record out.',
+        hint: 'Raise `maxLength` (and `batchTokens`, if that is less), shorten the text before the image, or leave the record out.',
       });
     }
   }
@@ -195,7 +195,7 @@ function overlongError(id: RecordId, length: number, maxLength: number): DataErr
   const name = id === null ? 'A record' : `Record ${shownId(id)}`;
   return new DataError(`${name} has ${length} tokens, more than the limit of ${maxLength}.`, {
     code: 'E_OVERLONG',
-    hint: "Raise `maxLength`, or set `overlong` to 'truncate' or 'skip'.",
+    hint: "Raise `maxLength` (and `batchTokens`, if that is less), or set `overlong` to 'truncate' or 'skip'.",
   });
 }
 

@@ -23,7 +23,6 @@ export { ImageError, type ImageLimits, type Reading, type RgbImage } from './ima
 export type { Exchange, OddSample, ShareFacts, UpdateData } from './loading/batches.js';
 export { chooseTemplate, loadFormat, type TemplateChoice } from './loading/load-format.js';
 export type { DataCounts, MicroBatch } from './loading/micro-batch.js';
-export type { Budget } from './loading/pack.js';
 export type { LoadedSample } from './loading/record-loader.js';
 export { parseRecord, type ParsedRecord } from './records/parse-record.js';
 export {

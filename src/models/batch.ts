@@ -4,7 +4,7 @@
  */
 import { DataError } from '../base/errors.js';
 import { packSequences, type RowPlaces, type Sequences } from '../nn/index.js';
-import { type Device, fromTypedArray, scope, tensor, type Tensor } from '../torch/index.js';
+import { type Device, fromTypedArray, scope, sendTo, tensor, type Tensor } from '../torch/index.js';
 import { IGNORED_LABEL, type ImagePixels, type InputFacts, type Sample } from './sample.js';
 
 export interface BatchCounts {
@@ -205,7 +205,7 @@ function pixelValues(
     const shape = [images.length, size, size, 3];
     if (!images.some((pixels) => pixels instanceof Uint8Array)) {
       const values = joined(images, new Float32Array(shape.reduce((a, b) => a * b)));
-      return fromTypedArray(values, [images.length, 3, size, size]).to({ device });
+      return sendTo(fromTypedArray(values, [images.length, 3, size, size]), device);
     }
     if (normaliseTable === undefined) {
       throw new DataError('images come as bytes, and there is no table to normalise them', {
@@ -214,7 +214,7 @@ function pixelValues(
       });
     }
     const bytes = joined(images, new Uint8Array(shape.reduce((a, b) => a * b)));
-    const placed = fromTypedArray(bytes, shape).to({ device }).to('int32');
+    const placed = sendTo(fromTypedArray(bytes, shape), device).to('int32');
     const channels = tensor([0, 256, 512], { dtype: 'int32', device });
     const values = tensor(normaliseTable, { device }).indexSelect(
       0,

@@ -65,7 +65,7 @@ export class BlockPass {
 
   constructor(
     private readonly layers: BlockLayers,
-    private readonly x: Tensor,
+    x: Tensor,
     private readonly inputs: TrainingInputs,
     masks: DropoutMasks | undefined,
     { keeps, records, before = {} }: PassOptions,
@@ -93,19 +93,18 @@ export class BlockPass {
 
   /** Queries, keys and values by heads, in one buffer. */
   heads(): QueriesKeysValues {
-    const [B, T] = this.x.shape as [number, number];
     const { headDim: D, q, k } = this.layers.block.attention;
     const [H, G] = [q.outFeatures / D, k.outFeatures / D];
     if (this.kept.qkv === undefined) {
       const { output, rest } = this.layers.qkv.forward(this.n(), this.drops.qkv, this);
       this.done('n');
       const { cos, sin } = this.inputs.rotation;
-      output.view([B * T, H + 2 * G, D]).rotary_(cos, sin, H + G);
+      output.view([-1, H + 2 * G, D]).rotary_(cos, sin, H + G);
       this.kept.qkv = output;
       this.kept.qkvRest = rest;
     }
-    const all = this.kept.qkv.view([B, T, H + 2 * G, D]);
-    return [all.narrow(2, 0, H), all.narrow(2, H, G), all.narrow(2, H + G, G)];
+    const all = this.kept.qkv.view([-1, H + 2 * G, D]);
+    return all.splitWithSizes([H, G, G], 1) as [Tensor, Tensor, Tensor];
   }
 
   a(): Attended {
@@ -119,7 +118,7 @@ export class BlockPass {
   h(): Tensor {
     if (this.kept.h === undefined) {
       const { weight, eps } = this.layers.block.mlpNorm;
-      const aNC = this.a().output.flatten(2).flatten(0, 1);
+      const aNC = this.a().output.flatten(1);
       const { output, rest } = this.layers.out.forward(aNC, this.drops.out, this);
       this.done('a');
       [this.kept.m, this.kept.mScale] = output.addRmsNorm_(this.xNC, weight, eps);

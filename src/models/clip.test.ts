@@ -38,6 +38,30 @@ test('on CPU patches are summed as by the convolution of other implementations, 
   tower.dispose();
 });
 
+test('where nothing is differentiated a block gives the same bits, its weights side by side or not', () => {
+  using generator = RandomGenerator.create(1, 'cpu');
+  const tower = new ClipVisionTower(config, { kernels: CPU_KERNELS });
+  tower.initialize('cpu', { generator });
+  const block = tower.blocks[0]!;
+  noGrad(() =>
+    scope(() => {
+      for (const parameter of block.parameters()) parameter.normal_(0, 0.3, { generator });
+      const x = randn([2, 5, 16], { generator });
+      const expected = block.forward(x).toBytes();
+      expect(block.frozen(x).toBytes()).toEqual(expected);
+      block.laySideBySide();
+      const named = block.namedParameters();
+      for (const kind of ['weight', 'bias']) {
+        const places = ['q', 'k', 'v'].map((name) => named.get(`self_attn.${name}_proj.${kind}`)!);
+        expect(new Set(places.map((each) => each.storageId())).size).toBe(1);
+      }
+      expect(block.frozen(x).toBytes()).toEqual(expected);
+      expect(block.forward(x).toBytes()).toEqual(expected);
+    }),
+  );
+  tower.dispose();
+});
+
 test('a tower that is trained from scratch starts as in transformers', () => {
   using generator = RandomGenerator.create(1, 'cpu');
   const [C, layers, range, factor] = [64, 3, 0.02, 2];

@@ -18,6 +18,7 @@ import {
   Module,
   normalOf,
   PatchConv2d,
+  Projection,
 } from '../nn/index.js';
 import { cat, type Tensor } from '../torch/index.js';
 import type { ClipVisionConfig } from './configs/clip-vision-config.js';
@@ -71,9 +72,9 @@ export class ClipEmbeddings extends Module {
 }
 
 class ClipAttention extends Module {
-  private readonly q: Linear;
-  private readonly k: Linear;
-  private readonly v: Linear;
+  private readonly linears: readonly Linear[];
+  /** Queries, keys and values in one product. */
+  readonly qkv: Projection;
   private readonly out: Linear;
   private readonly heads: number;
   private readonly kernel: AttentionKernel;
@@ -85,20 +86,25 @@ class ClipAttention extends Module {
     this.heads = numAttentionHeads;
     this.kernel = kernels.attention;
     const linear = (std: number): Linear => new Linear(C, C, { dtype, initializer: normalOf(std) });
-    this.q = this.addChild('q_proj', linear(inner));
-    this.k = this.addChild('k_proj', linear(inner));
-    this.v = this.addChild('v_proj', linear(inner));
+    this.linears = ['q_proj', 'k_proj', 'v_proj'].map((name) => this.addChild(name, linear(inner)));
+    this.qkv = new Projection(this.linears);
     this.out = this.addChild('out_proj', linear(attentionOut));
   }
 
   forward(xIPC: Tensor, masks?: DropoutMasks): Tensor {
-    const [I, P, C] = xIPC.shape as [number, number, number];
+    const qkv = this.linears.map((projection) => projection.forward(xIPC, masks));
+    return this.out.forward(this.mix(qkv), masks);
+  }
+
+  frozen(xIPC: Tensor): Tensor {
+    return this.out.forward(this.mix(this.qkv.frozen(xIPC)));
+  }
+
+  private mix(qkv: readonly Tensor[]): Tensor {
+    const [I, P, C] = qkv[0]!.shape as [number, number, number];
     const shapeIPHD = [I, P, this.heads, C / this.heads];
-    const [qIPHD, kIPHD, vIPHD] = [this.q, this.k, this.v].map((projection) =>
-      projection.forward(xIPC, masks).view(shapeIPHD),
-    ) as [Tensor, Tensor, Tensor];
-    const mixedIPC = attention(qIPHD, kIPHD, vIPHD, { kernel: this.kernel }).reshape([I, P, C]);
-    return this.out.forward(mixedIPC, masks);
+    const [q, k, v] = qkv.map((each) => each.view(shapeIPHD)) as [Tensor, Tensor, Tensor];
+    return attention(q, k, v, { kernel: this.kernel }).reshape([I, P, C]);
   }
 }
 
@@ -137,10 +143,24 @@ export class ClipBlock extends Module {
     this.norm2 = this.addChild('layer_norm2', new LayerNorm(config.hiddenSize, norm));
   }
 
+  laySideBySide(): void {
+    this.attention.qkv.laySideBySide();
+  }
+
   /** (I, P, C) -> (I, P, C) */
   forward(xIPC: Tensor, masks?: DropoutMasks): Tensor {
-    const hIPC = xIPC.add(this.attention.forward(this.norm1.forward(xIPC), masks));
-    return hIPC.add(this.mlp.forward(this.norm2.forward(hIPC), masks));
+    return this.around(xIPC, (nIPC) => this.attention.forward(nIPC, masks), masks);
+  }
+
+  /** The same where nothing is to be differentiated. */
+  frozen(xIPC: Tensor): Tensor {
+    return this.around(xIPC, (nIPC) => this.attention.frozen(nIPC));
+  }
+
+  private around(xIPC: Tensor, attend: (nIPC: Tensor) => Tensor, masks?: DropoutMasks): Tensor {
+    // In place: what the sums overwrite is saved for no gradient.
+    const hIPC = attend(this.norm1.forward(xIPC)).add_(xIPC);
+    return this.mlp.forward(this.norm2.forward(hIPC), masks).add_(hIPC);
   }
 }
 

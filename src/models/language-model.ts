@@ -117,13 +117,19 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
   }
 
   protected blockSegments(): Segment[] {
-    return this.decoder.blocks.map((block, i) => ({
-      ...this.segmentBase(`decoder.${i}`, 'decoder', [block]),
-      visual: false,
-      isBlock: true,
-      forward: (x, inputs, masks) => block.forward(x!, inputs, masks),
-      byHand: new TrainedBlock(block),
-    }));
+    return this.decoder.blocks.map((block, i) => {
+      const byHand = new TrainedBlock(block);
+      return {
+        ...this.segmentBase(`decoder.${i}`, 'decoder', [block]),
+        visual: false,
+        isBlock: true,
+        forward: (x, inputs, masks) => block.forward(x!, inputs, masks),
+        laySideBySide: () => {
+          byHand.laySideBySide();
+        },
+        byHand,
+      };
+    });
   }
 
   protected makeHead(): Head {

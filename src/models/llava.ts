@@ -67,6 +67,10 @@ export class Llava extends LanguageModel {
         visual: true,
         isBlock: true,
         forward: (x, _inputs, masks) => block.forward(x!, masks),
+        frozen: (x) => block.frozen(x!),
+        laySideBySide: () => {
+          block.laySideBySide();
+        },
       })),
     ];
   }

@@ -15,6 +15,7 @@ import type {
   AttentionByHand,
   CrossEntropyGradient,
   DropoutMasks,
+  GradientPlaces,
   Module,
   Rotation,
 } from '../nn/index.js';
@@ -65,6 +66,10 @@ export interface Segment extends SegmentBase {
    * @param masks turn on dropout; its rows are pictures' in a `visual` segment, else tokens
    */
   forward(x: Tensor | null, inputs: SegmentInputs, masks?: DropoutMasks): Tensor;
+  /** The same in fewer calls, where neither it nor what is before it trains. */
+  frozen?(x: Tensor | null, inputs: SegmentInputs): Tensor;
+  /** Lays weights that can be multiplied by as one side by side in memory; they stay the parameters that they are. */
+  laySideBySide?(): void;
   /** The same with a backward written by hand; without it, autograd differentiates what `forward` records. */
   readonly byHand?: ByHand;
 }
@@ -92,8 +97,6 @@ export interface ByHand {
   ): { readonly output: Tensor; readonly kept: Kept };
   /** May overwrite and free what was kept, and leaves `x` and `upstream` as they are. */
   backward(call: BackwardCall): SegmentGradient;
-  /** Lays weights that can be multiplied by as one side by side in memory; they stay the parameters that they are. */
-  laySideBySide(): void;
   /** Bytes that a level keeps of each position beside the input. */
   keptBytes(level: Level): number;
 }
@@ -108,11 +111,13 @@ export interface BackwardCall {
   readonly masks?: DropoutMasks | undefined;
   /** Whether anything below wants a gradient. */
   readonly wantsInput: boolean;
+  /** Where gradients of parameters are summed. @default nowhere */
+  readonly places?: GradientPlaces | undefined;
 }
 
 export interface SegmentGradient {
   readonly input: Tensor | null;
-  /** Of the parameters that train. */
+  /** Of the parameters that train, but for those that were written to their places. */
   readonly parameters: ReadonlyMap<Tensor, Tensor>;
 }
 
@@ -153,5 +158,5 @@ export interface SegmentedModel extends Module {
 
 /** Lays weights that training multiplies by as one side by side in memory; no parameter becomes another. */
 export function laySideBySide({ segments }: Pick<SegmentedModel, 'segments'>): void {
-  for (const { byHand } of segments) byHand?.laySideBySide();
+  for (const segment of segments) segment.laySideBySide?.();
 }

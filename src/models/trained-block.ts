@@ -13,7 +13,7 @@ import {
   type DropoutMasks,
   type Gated,
   gated,
-  type ParameterGradients,
+  ParameterGradients,
   Projection,
   type RMSNorm,
 } from '../nn/index.js';
@@ -112,7 +112,15 @@ export class TrainedBlock implements BlockLayers, ByHand {
     });
   }
 
-  backward({ x, kept, upstream, inputs, masks, wantsInput }: BackwardCall): SegmentGradient {
+  backward({
+    x,
+    kept,
+    upstream,
+    inputs,
+    masks,
+    wantsInput,
+    places,
+  }: BackwardCall): SegmentGradient {
     const before: BlockTensors = kept;
     const { attentionNorm, mlpNorm } = this.block;
     // From the bottom up: which gradients anyone asks for.
@@ -120,7 +128,7 @@ export class TrainedBlock implements BlockLayers, ByHand {
     const wantsA = wantsN || this.qkv.trains;
     const wantsH = wantsA || this.out.trains;
     const wantsM = wantsH || mlpNorm.weight.requiresGrad;
-    const own: ParameterGradients = new Map();
+    const own = new ParameterGradients(places);
     return scope(() => {
       // Norms that were not kept are computed where they are read: they are cheap, and memory is highest here.
       const pass = new BlockPass(this, x, inputs, masks, {
@@ -146,47 +154,46 @@ export class TrainedBlock implements BlockLayers, ByHand {
       const gm = wantsM ? widened.input(() => pass.m()) : null;
       if (this.gateUp.trains) widened.parameters(pass.m(), own);
       pass.free('gateUp', 'm');
-      if (gm === null) return { input: null, parameters: own };
+      if (gm === null) return { input: null, parameters: own.apart };
 
       // m = norm(h)
       const hNC = pass.h();
       const mScale = pass.scaleOf('m');
-      if (mlpNorm.weight.requiresGrad) own.set(mlpNorm.weight, weightOf(mlpNorm, gm, hNC, mScale));
-      if (!wantsH) return { input: null, parameters: own };
+      if (mlpNorm.weight.requiresGrad) own.add(mlpNorm.weight, weightOf(mlpNorm, gm, hNC, mScale));
+      if (!wantsH) return { input: null, parameters: own.apart };
       const gh = gm.rmsNormBackward_(hNC, mlpNorm.weight, mScale, gyNC);
       pass.free('h');
 
       // h = x + a Woᵀ
-      const { output: aBTHD } = pass.a();
-      const aNC = aBTHD.flatten(2).flatten(0, 1);
+      const { output: aNHD } = pass.a();
+      const aNC = aNHD.flatten(1);
       const out = this.out.backward(gh, drops.out, pass.kept.outRest);
       const ga = wantsA ? out.input(() => aNC) : null;
       if (this.out.trains) out.parameters(aNC, own);
-      if (ga === null) return { input: null, parameters: own };
+      if (ga === null) return { input: null, parameters: own.apart };
 
       // a = attention(q, k, v)
-      const turned = inputs.attention.backward(ga.view(aBTHD.shape), pass.heads(), pass.a());
+      const turned = inputs.attention.backward(ga.view(aNHD.shape), pass.heads(), pass.a());
       ga.dispose();
       pass.free('qkv', 'a');
 
       // q, k, v = rotate(n Wqkvᵀ)
-      const [q, k, v] = turned.map((each) => each.flatten(0, 1)) as [Tensor, Tensor, Tensor];
       const { cos, sin } = inputs.rotation;
-      const gqkv = rotaryBackward(q, k, v, cos, sin).flatten(1);
+      const gqkv = rotaryBackward(...turned, cos, sin).flatten(1);
       for (const each of turned) each.dispose();
       const projected = this.qkv.backward(gqkv, drops.qkv, pass.kept.qkvRest);
       const gn = wantsN ? projected.input(() => pass.n()) : null;
       if (this.qkv.trains) projected.parameters(pass.n(), own);
-      if (gn === null) return { input: null, parameters: own };
+      if (gn === null) return { input: null, parameters: own.apart };
 
       // n = norm(x)
       const { xNC } = pass;
       const nScale = pass.scaleOf('n');
       if (attentionNorm.weight.requiresGrad) {
-        own.set(attentionNorm.weight, weightOf(attentionNorm, gn, xNC, nScale));
+        own.add(attentionNorm.weight, weightOf(attentionNorm, gn, xNC, nScale));
       }
       const gx = gn.rmsNormBackward_(xNC, attentionNorm.weight, nScale, gh);
-      return { input: wantsInput ? gx.view(x.shape) : null, parameters: own };
+      return { input: wantsInput ? gx.view(x.shape) : null, parameters: own.apart };
     });
   }
 }

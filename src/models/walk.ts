@@ -3,7 +3,7 @@
  * generation and tests all go through `walk`, so that whoever moves parameters (sharding, offload) hears of every visit.
  */
 
-import { noGrad, scope, type Tensor } from '../torch/index.js';
+import { noGrad, openRange, scope, type Tensor } from '../torch/index.js';
 import type { Segment, SegmentBase, SegmentedModel, SegmentInputs } from './segment.js';
 import type { Pause, Steps } from './steps.js';
 
@@ -35,13 +35,17 @@ export interface WalkOptions {
   readonly next?: SegmentBase | undefined;
 }
 
-/** Visits segments in turn, each with its parameters in place while those of the next begin to travel. Yields after each. */
+/**
+ * Visits segments in turn, each with its parameters in place while those of the next begin to travel. Yields after each. A profile
+ * names what it records of a visit by phase and segment.
+ */
 export function* walk<S extends SegmentBase>(
   segments: readonly S[],
   { phase, residency, next }: WalkOptions,
   visit: (segment: S, index: number) => void,
 ): Steps<void> {
   for (const [i, segment] of segments.entries()) {
+    using _ = openRange(phase, segment.name);
     const there = residency.acquire(segment, phase);
     if (there !== undefined) yield there;
     const coming = segments[i + 1] ?? next;

@@ -9,7 +9,7 @@ export type Activation = (x: Tensor) => Tensor;
 export const gelu: Activation = (x) => x.gelu();
 
 /** `quickGelu(x) = x · sigmoid(1.702 x)`, CLIP's. */
-export const quickGelu: Activation = (x) => scope(() => x.mul(x.mul(1.702).sigmoid()));
+export const quickGelu: Activation = (x) => scope(() => x.mul(x.mul(1.702).sigmoid_()));
 
 /** `silu(x) = x · sigmoid(x)` */
 export const silu: Activation = (x) => x.silu();

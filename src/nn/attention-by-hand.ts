@@ -2,7 +2,7 @@
  * Causal attention over packed sequences with its backward by hand: the kernels of attention.ts, whose results and log-sum-exps are
  * kept where they are wanted. What has no backward of its own is recorded and differentiated by autograd, in its backward.
  *
- * B: rows, T: positions, H: query heads, G: key and value heads, D: head size.
+ * N: positions of all sequences, H: query heads, G: key and value heads, D: head size.
  */
 import {
   _flashAttentionBackward,
@@ -19,10 +19,10 @@ import {
 } from '../torch/index.js';
 import { attention, type AttentionKernel, rowsOf, type Sequences } from './attention.js';
 
-export type QueriesKeysValues = readonly [qBTHD: Tensor, kBTGD: Tensor, vBTGD: Tensor];
+export type QueriesKeysValues = readonly [qNHD: Tensor, kNGD: Tensor, vNGD: Tensor];
 
 export interface Attended {
-  /** (B, T, H, D) */
+  /** (N, H, D) */
   readonly output: Tensor;
   /** Log-sum-exps and what else the backward reads beside the output. */
   readonly rest: readonly Tensor[];
@@ -31,7 +31,7 @@ export interface Attended {
 export interface AttentionByHand {
   forward(qkv: QueriesKeysValues): Attended;
   /** The gradients of queries, keys and values, for that of the output. */
-  backward(gBTHD: Tensor, qkv: QueriesKeysValues, attended: Attended): QueriesKeysValues;
+  backward(gNHD: Tensor, qkv: QueriesKeysValues, attended: Attended): QueriesKeysValues;
 }
 
 /** Chooses as `attention` does. */
@@ -47,9 +47,9 @@ export function attentionByHand(kernel: AttentionKernel, sequences: Sequences): 
 function kindOf(
   kernel: AttentionKernel,
   sequences: Sequences,
-  [qBTHD]: QueriesKeysValues,
+  [qNHD]: QueriesKeysValues,
 ): AttentionByHand {
-  const D = qBTHD.shape[3]!;
+  const D = qNHD.shape[2]!;
   if (kernel === 'cpu') return onCpu(sequences);
   if ((kernel !== 'cudnn' && kernel !== 'flash') || D % 8 !== 0) return recorded(kernel, sequences);
   const rows = rowsOf(sequences);
@@ -59,7 +59,7 @@ function kindOf(
 /** The sequences as rows of a batch. */
 function cudnn([rows, length]: readonly [number, number]): AttentionByHand {
   const asRows = (x: Tensor): Tensor =>
-    x.reshape([rows, length, x.shape[2]!, x.shape[3]!]).transpose(1, 2);
+    x.reshape([rows, length, x.shape[1]!, x.shape[2]!]).transpose(1, 2);
   const back = (x: Tensor, like: Tensor): Tensor => x.transpose(1, 2).reshape(like.shape);
   return {
     forward([q, k, v]) {
@@ -95,9 +95,9 @@ function flash({ starts, longest }: Sequences): AttentionByHand {
   return {
     forward([q, k, v]) {
       const [output, lse, rng, unused] = _flashAttentionForward(
-        flat(q),
-        flat(k),
-        flat(v),
+        q,
+        k,
+        v,
         starts,
         starts,
         longest,
@@ -106,15 +106,15 @@ function flash({ starts, longest }: Sequences): AttentionByHand {
         true,
         false,
       );
-      return { output: output!.view(q.shape), rest: [lse!, rng!, unused!] };
+      return { output: output!, rest: [lse!, rng!, unused!] };
     },
     backward(g, [q, k, v], { output, rest: [lse, rng, unused] }) {
       const [dq, dk, dv] = _flashAttentionBackward(
-        flat(g),
-        flat(q),
-        flat(k),
-        flat(v),
-        flat(output),
+        g,
+        q,
+        k,
+        v,
+        output,
         lse!,
         starts,
         starts,
@@ -125,7 +125,7 @@ function flash({ starts, longest }: Sequences): AttentionByHand {
         rng!,
         unused!,
       );
-      return [dq.view(q.shape), dk.view(k.shape), dv.view(v.shape)];
+      return [dq, dk, dv];
     },
   };
 }
@@ -135,9 +135,8 @@ function onCpu(sequences: Sequences): AttentionByHand {
   const { lengths } = sequences;
   const rows = rowsOf(sequences);
   const parts = (x: Tensor): Tensor[] => {
-    const flatX = flat(x);
-    if (rows !== null) return [flatX.reshape([...rows, x.shape[2]!, x.shape[3]!]).transpose(1, 2)];
-    return flatX
+    if (rows !== null) return [x.reshape([...rows, x.shape[1]!, x.shape[2]!]).transpose(1, 2)];
+    return x
       .unsqueeze(0)
       .splitWithSizes(lengths, 1)
       .map((part) => part.transpose(1, 2));
@@ -186,19 +185,15 @@ function onCpu(sequences: Sequences): AttentionByHand {
 
 function recorded(kernel: AttentionKernel, sequences: Sequences): AttentionByHand {
   const options = { kernel, causal: true, sequences };
+  const run = ([q, k, v]: QueriesKeysValues): Tensor =>
+    attention(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), options).squeeze(0);
   return {
-    forward: ([q, k, v]) => ({ output: attention(q, k, v, options), rest: [] }),
+    forward: (qkv) => ({ output: run(qkv), rest: [] }),
     backward(g, qkv) {
       const leaves = qkv.map((each) => each.detach().requiresGrad_());
-      const [q, k, v] = leaves as [Tensor, Tensor, Tensor];
-      const output = enableGrad(() => attention(q, k, v, options));
+      const output = enableGrad(() => run(leaves as [Tensor, Tensor, Tensor]));
       const [dq, dk, dv] = grad([output], leaves, [g]) as [Tensor, Tensor, Tensor];
       return [dq, dk, dv];
     },
   };
-}
-
-/** (B, T, H, D) -> (B · T, H, D) */
-function flat(x: Tensor): Tensor {
-  return x.flatten(0, 1);
 }

@@ -103,13 +103,11 @@ describe('as bitsandbytes has it', () => {
         const dense = dequantiseNf4(parts, empty(shape, { dtype }));
         expectSame(dense, read(`${prefix}dequantised`), `${prefix}dequantised`);
         if (!linear) continue;
-        const layer = inNf4(parts, shape, prefix === '' ? SINGLE : DOUBLE, 'float32');
-        const x = read('linear.x');
-        // What codes stand for is rounded to the weight's type there.
-        if (dtype === 'float32') {
-          expectClose(layer.forward(x), read(`${prefix}linear.y`), 1e-5);
-          expectClose(layer.base.inputProduct(read('linear.dy')), read(`${prefix}linear.dx`), 1e-5);
-        }
+        // What codes stand for is rounded to the weight's type, and multiplied in fp32.
+        const form = { doubleQuantised: prefix !== '', type: dtype };
+        const layer = inNf4(parts, shape, form, 'float32');
+        expectClose(layer.forward(read('linear.x')), read(`${prefix}linear.y`), 1e-5);
+        expectClose(layer.base.inputProduct(read('linear.dy')), read(`${prefix}linear.dx`), 1e-5);
         layer.dispose();
       }
     });
@@ -261,7 +259,8 @@ describe.each<Device>(cudaAvailable() ? ['cpu', 'cuda:0'] : ['cpu'])('kernels on
         fc.integer({ min: 1, max: 200 }),
         fc.integer({ min: -6, max: 4 }),
         fc.boolean(),
-        (rows, columns, power, doubleQuantised) => {
+        fc.constantFrom<DType>('float32', 'float16', 'bfloat16'),
+        (rows, columns, power, doubleQuantised, type) => {
           scope(() => {
             using generator = RandomGenerator.create(rows * 1000 + columns);
             const wide = randn([rows, columns], { generator }).mul(10 ** power);
@@ -273,10 +272,11 @@ describe.each<Device>(cudaAvailable() ? ['cpu', 'cuda:0'] : ['cpu'])('kernels on
             if (!doubleQuantised) expectSame(there.absmax.to('cpu'), absmax, 'absmax');
             const here = (Object.values(there) as Tensor[]).map((part) => part.to('cpu'));
             const [, scales, , nested = null, nestedCode = null, offset = null] = here;
-            const dense = dequantiseNf4(there, empty([rows, columns], { dtype, device }));
+            const dense = dequantiseNf4(there, empty([rows, columns], { dtype, device }), type);
             const expected = composites.nf4DequantiseComposite_(
               empty([rows, columns], { dtype }),
               ...([packed, scales!, code, nested, nestedCode, offset] as const),
+              { type },
             );
             expectSame(dense.to('cpu'), expected, 'dense');
           });

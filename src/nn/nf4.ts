@@ -53,6 +53,8 @@ export function weightName(parameter: string): string {
 export interface Nf4Form {
   /** Whether scales are bytes. */
   readonly doubleQuantised: boolean;
+  /** Type that the weights had: what codes stand for is rounded to it. @default that of products */
+  readonly type?: DType;
 }
 
 /** Shape and type of a part. */
@@ -100,9 +102,9 @@ export function quantiseNf4(weight: Tensor, { doubleQuantised }: Nf4Form): Nf4Pa
   return { packed, absmax: bytes, code, nested, nestedCode, offset };
 }
 
-/** Fills a tensor of any floating type with the weights: `code · scale` in fp32, rounded once. */
-export function dequantiseNf4(parts: Nf4Parts, into: Tensor): Tensor {
-  return into.nf4Dequantise_(...inOrder(parts));
+/** Fills a tensor with the weights: `code · scale` in fp32, rounded to the type that they had, and to that of the tensor. */
+export function dequantiseNf4(parts: Nf4Parts, into: Tensor, type: DType = into.dtype): Tensor {
+  return into.nf4Dequantise_(...inOrder(parts), { type });
 }
 
 /** As the operators take them. */
@@ -132,7 +134,8 @@ export class Nf4Weight implements Weight {
   }
 
   product(x: Tensor, bias?: Tensor): Tensor {
-    return x.nf4Linear(this.shape[0], bias ?? null, ...inOrder(this.parts()));
+    const { type = this.dtype } = this.form;
+    return x.nf4Linear(this.shape[0], bias ?? null, ...inOrder(this.parts()), { type });
   }
 
   inputProduct(g: Tensor): Tensor {
@@ -143,15 +146,14 @@ export class Nf4Weight implements Weight {
   }
 
   dense(): Tensor {
-    const parts = this.parts();
-    return dequantiseNf4(
-      parts,
-      empty(this.shape, { dtype: this.dtype, device: parts.packed.device }),
-    );
+    const { device } = this.parts().packed;
+    const dense = empty(this.shape, { dtype: this.dtype, device });
+    this.denseInto(dense);
+    return dense;
   }
 
   denseInto(rows: Tensor): void {
-    dequantiseNf4(this.parts(), rows);
+    dequantiseNf4(this.parts(), rows, this.form.type);
   }
 }
 

@@ -8,23 +8,21 @@
  *
  * N: rows, I: input features, O: output features of all layers together, R: ranks of all adapters together.
  */
-import { cat, empty, linear, scope, type Tensor } from '../torch/index.js';
+import { empty, project, projectBackward, scope, type Tensor } from '../torch/index.js';
+import { type AdapterGroup, adapterGroups } from './adapter-group.js';
 import type { Linear } from './linear.js';
+import type { ParameterGradients } from './parameter-gradients.js';
 import {
   type Drop,
   eachColumns,
-  eachRows,
   type LowRankPart,
-  type ParameterGradients,
   type ProjectionBackward,
-  sideBySide,
+  joinColumns,
 } from './projection-parts.js';
-import { type SharedAdapters, sharedAdapters } from './shared-adapters.js';
-import { asOne } from './side-by-side.js';
 import { DenseWeight } from './weight.js';
 
-/** `z` of each layer's adapter (N, rank), in the adapter's dtype; `null` where there is none. */
-export type LowRank = readonly (Tensor | null)[];
+/** `z` of each group of adapters (N, R), in their dtype. */
+export type LowRank = readonly Tensor[];
 
 /**
  * @param target what the result is added to, in place (N, O)
@@ -37,189 +35,128 @@ export function forwardByHand(
   target?: Tensor,
   leavesApart = false,
 ): { output: Tensor; low: LowRank } {
-  const low = lowRank(linears, xNI, drops);
+  const groups = adapterGroups(linears, drops);
+  const low = groups.map((group) => group.product(xNI));
   const output = product(linears, xNI, target);
-  if (leavesApart) return { output, low };
-  eachColumns(linears, output, ({ adapter }, own, i) => {
-    if (adapter === undefined) return;
-    addProduct(own, low[i]!, adapter.b.transpose(0, 1), adapter.scaling);
-  });
+  if (!leavesApart) {
+    groups.forEach((group, i) => {
+      group.addTo(output, low[i]!);
+    });
+  }
   return { output, low };
 }
 
 export class BackwardByHand implements ProjectionBackward {
-  /** All adapters as one, where they can be. */
-  private readonly shared: SharedAdapters | null;
-  /** `dz` of all adapters (N, R), where they are one. */
-  private readonly together: Tensor | null;
-  /** `dz` of each. */
-  private readonly parts: LowRank;
+  private readonly groups: readonly AdapterGroup[];
+  /** `dz` of each group (N, R). */
+  private readonly dz: readonly Tensor[];
 
   constructor(
     private readonly linears: readonly Linear[],
     private readonly gNO: Tensor,
-    private readonly drops: readonly Drop[],
+    drops: readonly Drop[],
     private readonly low: LowRank | undefined,
   ) {
-    this.shared = sharedAdapters(linears, drops);
-    const ranks = linears.reduce((sum, { adapter }) => sum + (adapter?.rank ?? 0), 0);
-    const { dtype, device } = gNO;
-    this.together = this.shared && empty([gNO.shape[0]!, ranks], { dtype, device });
-    let column = 0;
-    this.parts = eachColumns(linears, gNO, ({ adapter }, g) => {
-      if (adapter === undefined) return null;
-      const { b, rank, scaling } = adapter;
-      const own = this.together?.narrow(1, (column += rank) - rank, rank);
-      return scaledProduct(g.to(b.dtype), b, scaling, own);
-    });
+    this.groups = adapterGroups(linears, drops);
+    this.dz = this.groups.map((group) => group.backward(gNO));
   }
 
   /** Of one adapter that drops nothing. */
   get apart(): LowRankPart | null {
-    const { adapter } = this.linears[0]!;
-    const isAlone = this.linears.length === 1 && this.drops[0] === null;
-    return isAlone && this.together !== null ? { dz: this.together, a: adapter!.a } : null;
+    const a = this.linears.length === 1 ? this.groups[0]?.plain : null;
+    return a == null ? null : { dz: this.dz[0]!, a };
   }
 
   input(_x: () => Tensor, leavesApart = false): Tensor {
-    const { linears, drops, parts } = this;
     return scope(() => {
-      const dxNI = inputProduct(linears, this.gNO);
+      const dxNI = inputProduct(this.linears, this.gNO);
       if (leavesApart && this.apart !== null) return dxNI;
-      if (this.together !== null) {
-        this.shared!.addInput(dxNI, this.together);
-        return dxNI;
-      }
-      linears.forEach(({ adapter }, i) => {
-        if (adapter === undefined) return;
-        const drop = drops[i]!;
-        if (drop === null) addProduct(dxNI, parts[i]!, adapter.a, 1);
-        else scope(() => void dxNI.add_(drop.apply(parts[i]!.matmul(adapter.a))));
+      this.groups.forEach((group, i) => {
+        group.addInput(dxNI, this.dz[i]!);
       });
       return dxNI;
     });
   }
 
   parameters(xNI: Tensor, gradients: ParameterGradients): void {
+    const { groups, gNO: g, dz, low } = this;
     scope(() => {
       this.weights(xNI, gradients);
-      this.adapters(xNI, gradients, this.low ?? lowRank(this.linears, xNI, this.drops));
-      return gradients;
+      groups.forEach((group, i) => {
+        const z = low?.[i] ?? group.product(xNI);
+        group.parameters({ x: xNI, g, z, dz: dz[i]! }, gradients);
+      });
+      return gradients.apart;
     });
   }
 
   /** `dW = gᵀ x` and `db = Σ g`. */
   private weights(xNI: Tensor, gradients: ParameterGradients): void {
     const { linears, gNO } = this;
-    const weights = linears.map((layer) => denseOf(layer)).filter((weight) => weight?.requiresGrad);
-    if (weights.length === linears.length) {
-      const together = gNO.transpose(0, 1).matmul(xNI);
-      eachRows(linears, together, (layer, own) => gradients.set(layer.weight, own));
+    const weights = weightsOf(linears);
+    if (weights !== null) {
+      gradients.addProduct(weights, gNO, xNI);
+    } else {
+      eachColumns(linears, gNO, (layer, g) => {
+        const weight = denseOf(layer);
+        if (weight !== undefined) gradients.addProduct([weight], g, xNI);
+      });
     }
-    eachColumns(linears, gNO, (layer, g) => {
-      if (layer.bias?.requiresGrad === true) gradients.set(layer.bias, g.sum([0]));
-      const weight = denseOf(layer);
-      if (weight?.requiresGrad !== true || gradients.has(weight)) return;
-      gradients.set(weight, g.transpose(0, 1).matmul(xNI));
-    });
-  }
-
-  /** `dA = dzᵀ d` and `dB = s gᵀ z`. */
-  private adapters(xNI: Tensor, gradients: ParameterGradients, low: LowRank): void {
-    const { linears, together, gNO, drops } = this;
-    const isAsked = linears.some(({ adapter }) => adapter?.a.requiresGrad);
-    const allOfA = together && isAsked ? this.shared!.gradients(together, xNI) : null;
-    let row = 0;
-    eachColumns(linears, gNO, ({ adapter }, g, i) => {
-      if (adapter === undefined) return;
-      const { a, b, rank, scaling } = adapter;
-      if (b.requiresGrad) {
-        gradients.set(b, scaledProduct(g.to(b.dtype).transpose(0, 1), low[i]!, scaling));
-      }
-      if (!a.requiresGrad) return;
-      const own = allOfA?.narrow(0, (row += rank) - rank, rank);
-      gradients.set(
-        a,
-        own ??
-          scope(() => {
-            const d = drops[i]?.apply(xNI) ?? xNI;
-            return this.parts[i]!.transpose(0, 1).matmul(d.to(a.dtype));
-          }),
-      );
+    if (!linears.some(({ bias }) => bias?.requiresGrad)) return;
+    eachColumns(linears, gNO.sum([0], true), ({ bias }, sum) => {
+      if (bias !== undefined) gradients.add(bias, sum.squeeze(0));
     });
   }
 }
 
 /** `x Wᵀ + b`, side by side. */
 function product(linears: readonly Linear[], xNI: Tensor, target: Tensor | undefined): Tensor {
-  const weight = allWeights(linears);
-  const biases = linears.flatMap(({ bias }) => bias ?? []);
-  if (weight === null || biases.length % linears.length !== 0) {
-    const result = sideBySide(linears.map(({ base, bias }) => base.product(xNI, bias)));
-    return target?.add_(result) ?? result;
-  }
-  const bias = biases.length < 2 ? biases[0] : cat(biases);
-  if (target === undefined) return linear(xNI, weight, bias);
-  target.addmm_(xNI, weight.transpose(0, 1));
-  return bias === undefined ? target : target.add_(bias);
+  return scope(() => {
+    const matrices = matricesOf(linears);
+    if (matrices === null) {
+      const result = joinColumns(linears.map(({ base, bias }) => base.product(xNI, bias)));
+      return target?.add_(result) ?? result;
+    }
+    const biases = linears.map(({ bias }) => bias ?? null);
+    return target?.projectAdd_(xNI, matrices, biases) ?? project(xNI, matrices, biases);
+  });
 }
 
 /** `g W`, summed over the layers. */
 function inputProduct(linears: readonly Linear[], gNO: Tensor): Tensor {
-  const weight = allWeights(linears);
-  if (weight !== null) return gNO.matmul(weight);
-  return eachColumns(linears, gNO, ({ base }, g) => base.inputProduct(g)).reduce((sum, each) =>
-    sum.add_(each),
-  );
-}
-
-/** `z = d Aᵀ` of each adapter. */
-function lowRank(linears: readonly Linear[], xNI: Tensor, drops: readonly Drop[]): LowRank {
-  const shared = sharedAdapters(linears, drops);
-  if (shared === null) {
-    return linears.map(({ adapter }, i) => {
-      if (adapter === undefined) return null;
-      return scope(() => linear((drops[i]?.apply(xNI) ?? xNI).to(adapter.a.dtype), adapter.a));
-    });
-  }
-  const zNR = shared.product(xNI);
-  let column = 0;
-  return linears.map(({ adapter }) => {
-    const { rank } = adapter!;
-    return zNR.narrow(1, (column += rank) - rank, rank);
+  return scope(() => {
+    const matrices = matricesOf(linears);
+    if (matrices !== null) return projectBackward(gNO, matrices);
+    return eachColumns(linears, gNO, ({ base }, g) => base.inputProduct(g)).reduce((sum, each) =>
+      sum.add_(each),
+    );
   });
 }
 
-/** All weights as one, where they lie so, or are made dense for the purpose. */
-function allWeights(linears: readonly Linear[]): Tensor | null {
-  if (linears.every(({ base }) => base.denseInto !== undefined)) return madeDense(linears);
+/** The weights of all layers; `null` where one has another form than a parameter. */
+function weightsOf(linears: readonly Linear[]): readonly Tensor[] | null {
   const weights = linears.flatMap((layer) => denseOf(layer) ?? []);
-  return weights.length === linears.length ? asOne(weights) : null;
+  return weights.length === linears.length ? weights : null;
 }
 
-/** All weights side by side in one tensor. */
-function madeDense(linears: readonly Linear[]): Tensor {
+/** What all layers multiply by: their weights, or these made dense for the purpose; `null` where some are neither. */
+export function matricesOf(linears: readonly Linear[]): readonly Tensor[] | null {
+  const makes = linears.every(({ base }) => base.denseInto !== undefined);
+  return makes ? madeDense(linears) : weightsOf(linears);
+}
+
+/** The weights of all layers, made dense one above the other. */
+function madeDense(linears: readonly Linear[]): readonly Tensor[] {
   const [{ inFeatures, base, weight }] = linears as [Linear, ...Linear[]];
-  const rows = linears.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
+  const sizes = linears.map(({ outFeatures }) => outFeatures);
+  const rows = sizes.reduce((sum, size) => sum + size, 0);
   const together = empty([rows, inFeatures], { dtype: base.dtype, device: weight.device });
-  eachRows(linears, together, (layer, own) => layer.base.denseInto!(own));
-  return together;
+  const matrices = together.splitWithSizes(sizes, 0);
+  linears.forEach((layer, i) => layer.base.denseInto!(matrices[i]!));
+  return matrices;
 }
 
 /** The weight of a layer, where it is a parameter. */
 export function denseOf(layer: Linear): Tensor | undefined {
   return layer.base instanceof DenseWeight ? layer.weight : undefined;
-}
-
-/** `alpha a b`, into `target` where it is given. */
-function scaledProduct(a: Tensor, b: Tensor, alpha: number, target?: Tensor): Tensor {
-  const { dtype, device } = a;
-  const result = target ?? empty([a.shape[0]!, b.shape[1]!], { dtype, device });
-  return result.addmm_(a, b, { beta: 0, alpha });
-}
-
-/** Adds `alpha a b`, which may be of another dtype. */
-function addProduct(target: Tensor, a: Tensor, b: Tensor, alpha: number): void {
-  if (a.dtype === target.dtype) target.addmm_(a, b, { alpha });
-  else scope(() => void target.add_(a.matmul(b), { alpha }));
 }

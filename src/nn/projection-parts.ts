@@ -2,12 +2,10 @@
 import { cat, type Tensor } from '../torch/index.js';
 import type { Dropout } from './dropout.js';
 import type { Linear } from './linear.js';
+import type { ParameterGradients } from './parameter-gradients.js';
 
 /** What a layer's adapter does to its input; `null` leaves it as it is. */
 export type Drop = Dropout | null;
-
-/** Gradients by their parameters. */
-export type ParameterGradients = Map<Tensor, Tensor>;
 
 /** A low-rank product dz A that is still to be added to a gradient. */
 export interface LowRankPart {
@@ -32,7 +30,7 @@ export interface ProjectionBackward {
 }
 
 /** Results of layers in one tensor (N, O). */
-export function sideBySide(results: readonly Tensor[]): Tensor {
+export function joinColumns(results: readonly Tensor[]): Tensor {
   return results.length === 1 ? results[0]! : cat(results, 1);
 }
 
@@ -42,29 +40,8 @@ export function eachColumns<T>(
   together: Tensor,
   visit: (layer: Linear, own: Tensor, index: number) => T,
 ): T[] {
-  return eachPart(linears, together, 1, visit);
-}
-
-/** Visits each layer with its own rows of a gradient of all weights. */
-export function eachRows(
-  linears: readonly Linear[],
-  together: Tensor,
-  visit: (layer: Linear, own: Tensor) => void,
-): void {
-  eachPart(linears, together, 0, visit);
-}
-
-function eachPart<T>(
-  linears: readonly Linear[],
-  together: Tensor,
-  dim: number,
-  visit: (layer: Linear, own: Tensor, index: number) => T,
-): T[] {
-  let start = 0;
-  return linears.map((layer, i) => {
-    const { outFeatures } = layer;
-    const own = linears.length === 1 ? together : together.narrow(dim, start, outFeatures);
-    start += outFeatures;
-    return visit(layer, own, i);
-  });
+  if (linears.length === 1) return [visit(linears[0]!, together, 0)];
+  const sizes = linears.map(({ outFeatures }) => outFeatures);
+  const parts = together.splitWithSizes(sizes, 1);
+  return linears.map((layer, i) => visit(layer, parts[i]!, i));
 }

@@ -4,11 +4,17 @@
  *
  * N: rows, I: input features, O: output features of all layers together.
  */
-import { dtypeBytes, scope, type Tensor } from '../torch/index.js';
+import { dtypeBytes, project, scope, type Tensor } from '../torch/index.js';
 import type { DropoutMasks } from './dropout.js';
 import type { Linear } from './linear.js';
-import { BackwardByHand, denseOf, forwardByHand, type LowRank } from './projection-by-hand.js';
-import { type Drop, type ProjectionBackward, sideBySide } from './projection-parts.js';
+import {
+  BackwardByHand,
+  denseOf,
+  forwardByHand,
+  type LowRank,
+  matricesOf,
+} from './projection-by-hand.js';
+import { type Drop, type ProjectionBackward, joinColumns } from './projection-parts.js';
 import { record, type Recorded, RecordedBackward } from './recorded-projection.js';
 import { laySideBySide } from './side-by-side.js';
 
@@ -65,11 +71,27 @@ export class Projection {
       .reduce((sum, { a, rank }) => sum + rank * dtypeBytes(a.dtype), 0);
   }
 
-  /** Lays what can be multiplied by as one side by side. */
+  /** Lays what can be multiplied by, or added, as one side by side. */
   laySideBySide(): void {
     const weights = this.linears.flatMap((layer) => denseOf(layer) ?? []);
+    const biases = this.linears.flatMap(({ bias }) => bias ?? []);
     const lowRank = this.linears.flatMap(({ adapter }) => adapter?.a ?? []);
-    for (const matrices of [weights, lowRank]) if (matrices.length > 1) laySideBySide(matrices);
+    for (const parts of [weights, biases, lowRank]) if (parts.length > 1) laySideBySide(parts);
+  }
+
+  /** x (..., I) -> the layers' results, each (..., O), where nothing is to be differentiated: one product where no layer has an adapter. */
+  frozen(x: Tensor): Tensor[] {
+    const { linears } = this;
+    if (linears.some(({ adapter }) => adapter !== undefined)) {
+      return linears.map((layer) => layer.forward(x));
+    }
+    return scope(() => {
+      const matrices = matricesOf(linears);
+      if (matrices === null) return linears.map((layer) => layer.forward(x));
+      const biases = linears.map(({ bias }) => bias ?? null);
+      const sizes = linears.map(({ outFeatures }) => outFeatures);
+      return project(x, matrices, biases).splitWithSizes(sizes, -1);
+    });
   }
 
   /** What dropout does to the input of each layer's adapter. */
@@ -95,8 +117,10 @@ export class Projection {
   added({ low }: ProjectionRest): AddedPair | null {
     if (!this.leavesApart) return null;
     const [first, second] = this.linears.map(({ adapter }) => adapter!);
+    const [z1, z2] =
+      low!.length === 2 ? low! : low![0]!.splitWithSizes([first!.rank, second!.rank], 1);
     return {
-      z: [low![0]!, low![1]!],
+      z: [z1!, z2!],
       b: [first!.b, second!.b],
       scaling: [first!.scaling, second!.scaling],
     };
@@ -112,7 +136,7 @@ export class Projection {
     return scope(() => {
       if (this.isRecorded) {
         const recorded = record(linears, xNI, drops, records);
-        const output = sideBySide(recorded.results.map((result) => result.detach()));
+        const output = joinColumns(recorded.results.map((result) => result.detach()));
         return { output: target?.add_(output) ?? output, rest: records ? { recorded } : {} };
       }
       const { output, low } = forwardByHand(linears, xNI, drops, target, leavesApart);

@@ -4,12 +4,8 @@
  */
 import { enableGrad, grad, noGrad, scope, type Tensor } from '../torch/index.js';
 import type { Linear } from './linear.js';
-import {
-  type Drop,
-  eachColumns,
-  type ParameterGradients,
-  type ProjectionBackward,
-} from './projection-parts.js';
+import type { ParameterGradients } from './parameter-gradients.js';
+import { type Drop, eachColumns, type ProjectionBackward } from './projection-parts.js';
 
 /** Where the graphs begin, and the results of the layers, where they end. */
 export interface Recorded {
@@ -35,7 +31,7 @@ export function record(
 
 export class RecordedBackward implements ProjectionBackward {
   readonly apart = null;
-  private readonly own: ParameterGradients = new Map();
+  private readonly own = new Map<Tensor, Tensor>();
   private isDone = false;
 
   constructor(
@@ -63,6 +59,6 @@ export class RecordedBackward implements ProjectionBackward {
 
   parameters(xNI: Tensor, gradients: ParameterGradients): void {
     if (!this.isDone) this.input(() => xNI).dispose();
-    for (const [parameter, gradient] of this.own) gradients.set(parameter, gradient);
+    for (const [parameter, gradient] of this.own) gradients.add(parameter, gradient);
   }
 }

@@ -1,20 +1,9 @@
-/** Matrices whose rows follow on each other in one piece of memory, so that products with all of them are one. */
-import { empty, noGrad, scope, type Tensor } from '../torch/index.js';
+/** Matrices whose rows follow on each other in one piece of memory, so that products with all of them are one; vectors likewise. */
+import { empty, noGrad, scope, sideBySide, type Tensor } from '../torch/index.js';
 
 /** The rows of all of them as one matrix, a view; `null` where they do not lie so. */
 export function asOne(matrices: readonly Tensor[]): Tensor | null {
-  const [first] = matrices as [Tensor, ...Tensor[]];
-  if (matrices.length === 1) return first;
-  const [storage, start] = [first.storageId(), first.storageOffset];
-  let end = start;
-  for (const matrix of matrices) {
-    if (!fit(first, matrix) || matrix.storageId() !== storage || matrix.storageOffset !== end) {
-      return null;
-    }
-    end += matrix.numel;
-  }
-  const columns = first.shape[1]!;
-  return first.asStrided([(end - start) / columns, columns], [columns, 1], start);
+  return matrices.length === 1 ? matrices[0]! : (sideBySide(matrices)[0] ?? null);
 }
 
 /**
@@ -32,13 +21,13 @@ export function laySideBySide(matrices: readonly Tensor[]): void {
     scope(() => {
       const { dtype, device } = first;
       const rows = matrices.reduce((sum, { shape }) => sum + shape[0]!, 0);
-      const columns = first.shape[1]!;
-      const whole = empty([rows, columns], { dtype, device });
+      const whole = empty([rows, ...first.shape.slice(1)], { dtype, device });
+      const stride = whole.strides[0]!;
       let row = 0;
       for (const matrix of matrices) {
         const { shape } = matrix;
         whole.narrow(0, row, shape[0]!).copy_(matrix);
-        matrix.setStorage_(whole, row * columns, shape, [columns, 1]);
+        matrix.setStorage_(whole, row * stride, shape, whole.strides);
         row += shape[0]!;
       }
     }),

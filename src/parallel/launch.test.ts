@@ -156,10 +156,11 @@ describe.concurrent('launched ranks', () => {
   });
 
   it('end when their launcher is killed before they have met', async () => {
-    // The last one never comes to the others.
+    // The last one never comes to the others; one asks for them only when its launcher is gone.
     const script = program(`
       process.stderr.write(process.pid + '\\n');
       if (rank === 2) for (;;) await sleep(1_000);
+      if (rank === 1) await sleep(1_500);
       await join({ joinTimeout: 60_000 });`);
     const launched = launch(script);
     await launched.lines(3);

@@ -8,11 +8,26 @@ export const LAUNCHER_VARIABLE = 'PATINA_LAUNCHER';
 /** Milliseconds between two looks. */
 const INTERVAL = 500;
 
-/** The process id of this rank's launcher, where that has started it itself. */
-export function launcher(): number | undefined {
-  const pid = Number(process.env[LAUNCHER_VARIABLE]);
-  return pid === process.ppid ? pid : undefined;
+/**
+ * Who had started this process when it began: a launcher that dies before anybody asks for it was one all the same. One that is
+ * not the parent and lives has started what started this process, which may well outlive it.
+ */
+const LAUNCHER = ((): number | undefined => {
+  const pid = Number(process.env[LAUNCHER_VARIABLE] || NaN);
+  if (!Number.isInteger(pid) || pid <= 0) return undefined;
+  return pid === process.ppid || !exists(pid) ? pid : undefined;
+})();
+
+function exists(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
 }
+
+/** The process id of this rank's launcher, where that has started it itself. */
+export const launcher = (): number | undefined => LAUNCHER;
 
 /** Raised with `E_LAUNCHER_LOST` when the launcher is gone; for the time before a heartbeat looks after it. */
 export class LauncherWatch implements Disposable {

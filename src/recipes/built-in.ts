@@ -9,6 +9,7 @@ import {
   llavaLlama3Lora,
   llavaLlama3Pretrain,
   llavaLlama3PretrainSharegpt4v,
+  llavaLlama3Qlora,
 } from './llava-llama-3.js';
 import { quickstart, quickstartQuestions } from './quickstart/recipes.js';
 
@@ -20,6 +21,7 @@ export const recipes: Readonly<Record<string, RecipeInput>> = Object.fromEntries
     llavaLlama3Finetune,
     llavaLlama3FinetuneFrozen,
     llavaLlama3Lora,
+    llavaLlama3Qlora,
     llavaLlama3PretrainSharegpt4v,
     llavaLlama3FinetuneInternvl,
     llava15Pretrain,

@@ -26,7 +26,7 @@ const FINETUNE = {
     grouping: 'modality',
   },
   text: { template: 'vicuna' },
-  batchSize: 16,
+  batchTokens: 16_384,
   effectiveBatch: 128,
 } satisfies Partial<RecipeInput>;
 

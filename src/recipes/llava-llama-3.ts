@@ -8,9 +8,9 @@
  *   Records without an image have the whole length, where XTuner cuts them at 1472.
  * - Photographs are turned upright. A record whose text and images do not agree stops the run; XTuner passes over it.
  *
- * Batches of the first stage are written for 8 GPUs (`--nproc 8`); `effectiveBatch` holds them on any number: with `--set batchSize=1` one
- * card trains the same updates, which is what XTuner's `gpu1` recipes are for. Those of the second stage, whose records differ in length, are
- * packed by tokens.
+ * Batches are written for 8 GPUs (`--nproc 8`); `effectiveBatch` holds them on any number, which is what XTuner's `gpu1` recipes
+ * are for: one card trains the same updates, in pre-training with `--set batchSize=1`. Where XTuner fine-tunes by micro-batches of
+ * 8, 4 or 1 records, padded, `batchTokens` packs as many as have room.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
 import { INTERNVL_SFT, LLAVA_INSTRUCT, LLAVA_PRETRAIN, SHAREGPT4V_PT } from './origins.js';
@@ -132,15 +132,30 @@ export const llavaLlama3FinetuneInternvl = defineRecipe({
   text: { template: 'llama3_chat', maxLength: 4096 },
 });
 
-export const llavaLlama3Lora = defineRecipe({
+/** XTuner's recipe for one card. */
+const ONE_CARD = {
   ...FINETUNE,
-  name: 'llava-llama-3-8b-lora',
-  description: `Stage 2 on one GPU: the language model by LoRA over bf16 weights, the vision tower frozen; model.projector is what stage 1 left. ${SOURCE}, ..._qlora_..._e1_gpu1_finetune, whose base is in 4 bits.`,
+  optimizer: { learningRate: 2e-4 },
+} satisfies Partial<RecipeInput>;
+
+const DECODER_LORA = { rank: 64, alpha: 16, dropout: 0.05 };
+
+export const llavaLlama3Qlora = defineRecipe({
+  ...ONE_CARD,
+  name: 'llava-llama-3-8b-qlora',
+  description: `Stage 2 on one small GPU: the language model by LoRA over weights in 4 bits (NF4, scales in 8 bits), the vision tower frozen; model.projector is what stage 1 left. ${SOURCE}, ..._qlora_..._e1_gpu1_finetune, which computes in fp16.`,
   train: {
     vision: 'frozen',
     projector: 'full',
-    decoder: { lora: { rank: 64, alpha: 16, dropout: 0.05 } },
+    decoder: { lora: DECODER_LORA, base: 'nf4', doubleQuantised: true },
   },
-  optimizer: { learningRate: 2e-4 },
-  batchTokens: 4096,
+  // One record of full length, as XTuner has it.
+  batchTokens: 2048,
+});
+
+export const llavaLlama3Lora = defineRecipe({
+  ...ONE_CARD,
+  name: 'llava-llama-3-8b-lora',
+  description: `Stage 2 on one GPU: the language model by LoRA over bf16 weights, the vision tower frozen; model.projector is what stage 1 left. ${SOURCE}, ..._qlora_..._e1_gpu1_finetune, whose base is in 4 bits: llava-llama-3-8b-qlora.`,
+  train: { vision: 'frozen', projector: 'full', decoder: { lora: DECODER_LORA } },
 });

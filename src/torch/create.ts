@@ -6,6 +6,7 @@ import { dtypeBytes, type DType } from './dtype.js';
 import { B, dtypeArgument } from './door.js';
 import { expectDone } from './errors.js';
 import { putGeometry } from './geometry.js';
+import { sendTo } from './host-memory.js';
 import { native, type Device } from './native.js';
 import { Tensor, type ElementArray, type NestedNumbers } from './tensor.js';
 
@@ -94,7 +95,7 @@ export interface TensorOptions {
   device?: Device;
 }
 
-/** A tensor with a copy of the given numbers. */
+/** A tensor with a copy of the given numbers. On a GPU the copy is queued, and the host does not wait for it. */
 export function tensor(
   values: NestedNumbers | readonly number[] | ElementArray | readonly boolean[] | boolean,
   { dtype, device = 'cpu' }: TensorOptions = {},
@@ -110,12 +111,18 @@ export function tensor(
     made = fromTypedArray(Float64Array.from(flat), shape);
     dtype ??= typeof values === 'boolean' ? 'bool' : 'float32';
   }
-  let placed: Tensor | undefined;
+  const converted = replacing(made, (each) => each.to({ dtype: dtype ?? each.dtype }));
+  return replacing(converted, (each) => sendTo(each, device));
+}
+
+/** What is made of a tensor, which goes unless it is the same one. */
+function replacing(tensor: Tensor, make: (tensor: Tensor) => Tensor): Tensor {
+  let made: Tensor | undefined;
   try {
-    placed = made.to({ ...(dtype === undefined ? {} : { dtype }), device });
-    return placed;
+    made = make(tensor);
+    return made;
   } finally {
-    if (placed !== made) made.dispose();
+    if (made !== tensor) tensor.dispose();
   }
 }
 

@@ -1,5 +1,6 @@
 /** Host memory beside a device, to which it copies without the host waiting. */
 
+import { noGrad } from './autograd.js';
 import type { DType } from './dtype.js';
 import type { Device } from './native.js';
 import { empty } from './operators.generated.js';
@@ -9,4 +10,19 @@ import type { Tensor } from './tensor.js';
 export function emptyOnHost(shape: readonly number[], dtype: DType, beside: Device): Tensor {
   const device = beside === 'meta' ? beside : 'cpu';
   return empty(shape, { dtype, device, pinMemory: beside.startsWith('cuda') });
+}
+
+/**
+ * A copy of a tensor in host memory on a device, which for a GPU is only queued: the host does not wait until the device has done
+ * what it was given before. The tensor may be overwritten or freed at once.
+ */
+export function sendTo(host: Tensor, device: Device): Tensor {
+  if (!device.startsWith('cuda')) return host.to({ device });
+  const locked = noGrad(() => emptyOnHost(host.shape, host.dtype, device).copy_(host));
+  try {
+    return locked.to({ device }, { nonBlocking: true });
+  } finally {
+    // libtorch keeps its memory until the copy is done.
+    locked.dispose();
+  }
 }

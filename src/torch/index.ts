@@ -8,7 +8,7 @@ export { checkOperators, type Layout, type MemoryFormat, type Scalar } from './d
 export * from './choose-device.js';
 export * from './dtype.js';
 export { DisposedError, OperatorError, ThreadError } from './errors.js';
-export { emptyOnHost } from './host-memory.js';
+export { emptyOnHost, sendTo } from './host-memory.js';
 export * from './mapped-file.js';
 export * from './memory.js';
 export * from './profile.js';
@@ -25,4 +25,5 @@ export {
   type TensorHolder,
 } from './scope.js';
 export * from './tensor.js';
+export * from './work-kinds.js';
 export { liveSites, traceTensors } from './trace.js';

@@ -138,6 +138,8 @@ export interface Native {
 
   startProfile(cuda: boolean): NativeFailure | undefined;
   stopProfile(path: string): NativeFailure | undefined;
+  beginRange(name: string): Failing<number>;
+  endRange(range: number): NativeFailure | undefined;
 
   facts(freeMemory: boolean): Failing<TorchFacts>;
   threads(): number;

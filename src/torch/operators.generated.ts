@@ -55,6 +55,7 @@ const SQUARE = declare('square', ['self:Tensor']);
 const SIN = declare('sin', ['self:Tensor']);
 const COS = declare('cos', ['self:Tensor']);
 const SIGMOID = declare('sigmoid', ['self:Tensor']);
+const SIGMOID_ = declare('sigmoid_', ['self:Tensor'], true);
 const SILU = declare('silu', ['self:Tensor']);
 const GELU = declare('gelu', ['self:Tensor', 'approximate:str']);
 const CLAMP = declare('clamp', ['self:Tensor', 'min:Scalar?', 'max:Scalar?']);
@@ -86,7 +87,6 @@ const TOPK = declare('topk', ['self:Tensor', 'k:int', 'dim:int', 'largest:bool',
 const SORT = declare('sort', ['self:Tensor', 'dim:int', 'descending:bool']);
 const MATMUL = declare('matmul', ['self:Tensor', 'other:Tensor']);
 const LINEAR = declare('linear', ['input:Tensor', 'weight:Tensor', 'bias:Tensor?']);
-const ADDMM_ = declare('addmm_', ['self:Tensor', 'mat1:Tensor', 'mat2:Tensor', 'beta:Scalar', 'alpha:Scalar'], true);
 const VIEW = declare('view', ['self:Tensor', 'size:int[]']);
 const VIEW_DTYPE = declare('view.dtype', ['self:Tensor', 'dtype:ScalarType']);
 const RESHAPE = declare('reshape', ['self:Tensor', 'shape:int[]']);
@@ -130,6 +130,15 @@ const PATINA__ADD_RMS_NORM_ = declare('patina::add_rms_norm_', ['self:Tensor', '
 const PATINA__RMS_NORM_BACKWARD_ = declare('patina::rms_norm_backward_', ['self:Tensor', 'x:Tensor', 'weight:Tensor', 'rstd:Tensor', 'other:Tensor?'], true);
 const PATINA__ROTARY_ = declare('patina::rotary_', ['self:Tensor', 'cos:Tensor', 'sin:Tensor', 'heads:int'], true);
 const PATINA__ROTARY_BACKWARD = declare('patina::rotary_backward', ['q:Tensor', 'k:Tensor', 'v:Tensor', 'cos:Tensor', 'sin:Tensor']);
+const PATINA__SIDE_BY_SIDE = declare('patina::side_by_side', ['parts:Tensor[]']);
+const PATINA__PROJECT = declare('patina::project', ['x:Tensor', 'weights:Tensor[]', 'biases:Tensor?[]']);
+const PATINA__PROJECT_ADD_ = declare('patina::project_add_', ['self:Tensor', 'x:Tensor', 'weights:Tensor[]', 'biases:Tensor?[]'], true);
+const PATINA__PROJECT_BACKWARD = declare('patina::project_backward', ['g:Tensor', 'weights:Tensor[]']);
+const PATINA__PROJECT_BACKWARD_ADD_ = declare('patina::project_backward_add_', ['self:Tensor', 'g:Tensor', 'weights:Tensor[]'], true);
+const PATINA__ADD_LOW_RANK_ = declare('patina::add_low_rank_', ['self:Tensor', 'z:Tensor', 'b:Tensor[]', 'starts:int[]', 'scaling:float[]'], true);
+const PATINA__LOW_RANK_BACKWARD = declare('patina::low_rank_backward', ['g:Tensor', 'b:Tensor[]', 'starts:int[]', 'scaling:float[]']);
+const PATINA__LOW_RANK_GRADIENTS = declare('patina::low_rank_gradients', ['g:Tensor', 'z:Tensor', 'b:Tensor[]', 'starts:int[]', 'scaling:float[]']);
+const PATINA__PRODUCT_INTO_ = declare('patina::product_into_', ['self:Tensor', 'a:Tensor', 'b:Tensor', 'adds:bool'], true);
 const PATINA__DROPPED_PRODUCT = declare('patina::dropped_product', ['x:Tensor', 'a:Tensor[]', 'p:float', 'records:Tensor', 'indices:Tensor', 'key:int[]', 'layers:int[]']);
 const PATINA__DROPPED_GRADIENTS = declare('patina::dropped_gradients', ['dz:Tensor', 'x:Tensor', 'ranks:int[]', 'p:float', 'records:Tensor', 'indices:Tensor', 'key:int[]', 'layers:int[]']);
 const PATINA__ADD_DROPPED_ = declare('patina::add_dropped_', ['self:Tensor', 'dz:Tensor', 'a:Tensor[]', 'p:float', 'records:Tensor', 'indices:Tensor', 'key:int[]', 'layers:int[]'], true);
@@ -140,8 +149,8 @@ const PATINA__SWIGLU = declare('patina::swiglu', ['self:Tensor']);
 const PATINA__SWIGLU_BACKWARD_ = declare('patina::swiglu_backward_', ['self:Tensor', 'grad:Tensor']);
 const PATINA__NF4_QUANTISE = declare('patina::nf4_quantise', ['self:Tensor', 'code:Tensor']);
 const PATINA__NF4_QUANTISE_SCALES = declare('patina::nf4_quantise_scales', ['absmax:Tensor', 'code:Tensor']);
-const PATINA__NF4_DEQUANTISE_ = declare('patina::nf4_dequantise_', ['self:Tensor', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?'], true);
-const PATINA__NF4_LINEAR = declare('patina::nf4_linear', ['self:Tensor', 'out_features:int', 'bias:Tensor?', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?']);
+const PATINA__NF4_DEQUANTISE_ = declare('patina::nf4_dequantise_', ['self:Tensor', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?', 'type:ScalarType?'], true);
+const PATINA__NF4_LINEAR = declare('patina::nf4_linear', ['self:Tensor', 'out_features:int', 'bias:Tensor?', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?', 'type:ScalarType?']);
 const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const ZEROS = declare('zeros', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ONES = declare('ones', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
@@ -375,6 +384,17 @@ export abstract class TensorOperators {
   sigmoid(): Tensor {
     B[0] = this.handle;
     return callTensor(SIGMOID);
+  }
+
+  /**
+   * 1 / (1 + exp(-self)), in place.
+   *
+   * `aten::sigmoid_(Tensor self)`
+   */
+  sigmoid_(): this {
+    B[0] = this.handle;
+    call(SIGMOID_);
+    return this;
   }
 
   /**
@@ -692,21 +712,6 @@ export abstract class TensorOperators {
     B[0] = this.handle;
     B[1] = other?.handle;
     return callTensor(MATMUL);
-  }
-
-  /**
-   * beta * self + alpha * mat1 @ mat2, in place; at beta 0 self is not read.
-   *
-   * `aten::addmm_(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1)`
-   */
-  addmm_(mat1: Tensor, mat2: Tensor, { beta = 1, alpha = 1 }: { beta?: Scalar | undefined; alpha?: Scalar | undefined } = {}): this {
-    B[0] = this.handle;
-    B[1] = mat1?.handle;
-    B[2] = mat2?.handle;
-    putScalar(3, beta);
-    putScalar(5, alpha);
-    call(ADDMM_);
-    return this;
   }
 
   /**
@@ -1055,6 +1060,62 @@ export abstract class TensorOperators {
   }
 
   /**
+   * Adds them in place.
+   *
+   * `patina::project_add_(Tensor self, Tensor x, Tensor[] weights, Tensor?[] biases)`
+   */
+  projectAdd_(x: Tensor, weights: readonly Tensor[], biases: readonly (Tensor | null)[]): this {
+    B[0] = this.handle;
+    B[1] = x?.handle;
+    let n = putTensors(2, weights);
+    putTensors(n, biases);
+    call(PATINA__PROJECT_ADD_);
+    return this;
+  }
+
+  /**
+   * Adds it in place.
+   *
+   * `patina::project_backward_add_(Tensor self, Tensor g, Tensor[] weights)`
+   */
+  projectBackwardAdd_(g: Tensor, weights: readonly Tensor[]): this {
+    B[0] = this.handle;
+    B[1] = g?.handle;
+    putTensors(2, weights);
+    call(PATINA__PROJECT_BACKWARD_ADD_);
+    return this;
+  }
+
+  /**
+   * Adds the low-rank products of adapters to the columns that are theirs.
+   *
+   * `patina::add_low_rank_(Tensor self, Tensor z, Tensor[] b, int[] starts, float[] scaling)`
+   */
+  addLowRank_(z: Tensor, b: readonly Tensor[], starts: readonly number[], scaling: readonly number[]): this {
+    B[0] = this.handle;
+    B[1] = z?.handle;
+    let n = putTensors(2, b);
+    n = putNumbers(n, starts);
+    putNumbers(n, scaling);
+    call(PATINA__ADD_LOW_RANK_);
+    return this;
+  }
+
+  /**
+   * a^T b, written to a tensor or added to it, which may be of another type.
+   *
+   * `patina::product_into_(Tensor self, Tensor a, Tensor b, bool adds)`
+   */
+  productInto_(a: Tensor, b: Tensor, adds: boolean): this {
+    B[0] = this.handle;
+    B[1] = a?.handle;
+    B[2] = b?.handle;
+    B[3] = booleanArgument(adds);
+    call(PATINA__PRODUCT_INTO_);
+    return this;
+  }
+
+  /**
    * Adds the dropped gradients of the input that adapters give.
    *
    * `patina::add_dropped_(Tensor self, Tensor dz, Tensor[] a, float p, Tensor records, Tensor indices, int[] key, int[] layers)`
@@ -1155,9 +1216,9 @@ export abstract class TensorOperators {
   /**
    * Overwritten with what codes and scales stand for.
    *
-   * `patina::nf4_dequantise_(Tensor self, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset)`
+   * `patina::nf4_dequantise_(Tensor self, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset, *, ScalarType? type=None)`
    */
-  nf4Dequantise_(packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null): this {
+  nf4Dequantise_(packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null, { type }: { type?: DType | null | undefined } = {}): this {
     B[0] = this.handle;
     B[1] = packed?.handle;
     B[2] = absmax?.handle;
@@ -1165,6 +1226,7 @@ export abstract class TensorOperators {
     B[4] = optionalHandle(nested);
     B[5] = optionalHandle(nestedCode);
     B[6] = optionalHandle(offset);
+    B[7] = dtypeArgument(type);
     call(PATINA__NF4_DEQUANTISE_);
     return this;
   }
@@ -1172,9 +1234,9 @@ export abstract class TensorOperators {
   /**
    * self W^T + bias, W made dense for this product and again for its backward.
    *
-   * `patina::nf4_linear(Tensor self, int out_features, Tensor? bias, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset)`
+   * `patina::nf4_linear(Tensor self, int out_features, Tensor? bias, Tensor packed, Tensor absmax, Tensor code, Tensor? nested, Tensor? nested_code, Tensor? offset, *, ScalarType? type=None)`
    */
-  nf4Linear(outFeatures: number, bias: Tensor | null, packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null): Tensor {
+  nf4Linear(outFeatures: number, bias: Tensor | null, packed: Tensor, absmax: Tensor, code: Tensor, nested: Tensor | null, nestedCode: Tensor | null, offset: Tensor | null, { type }: { type?: DType | null | undefined } = {}): Tensor {
     B[0] = this.handle;
     B[1] = numberArgument(outFeatures);
     B[2] = optionalHandle(bias);
@@ -1184,6 +1246,7 @@ export abstract class TensorOperators {
     B[6] = optionalHandle(nested);
     B[7] = optionalHandle(nestedCode);
     B[8] = optionalHandle(offset);
+    B[9] = dtypeArgument(type);
     return callTensor(PATINA__NF4_LINEAR);
   }
 
@@ -1681,6 +1744,68 @@ export function rotaryBackward(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin
   B[3] = cos?.handle;
   B[4] = sin?.handle;
   return callTensor(PATINA__ROTARY_BACKWARD);
+}
+
+/**
+ * Matrices that follow on each other in memory as one; an empty list where they do not.
+ *
+ * `patina::side_by_side(Tensor[] parts)`
+ */
+export function sideBySide(parts: readonly Tensor[]): Tensor[] {
+  putTensors(0, parts);
+  call(PATINA__SIDE_BY_SIDE);
+  return tensorList();
+}
+
+/**
+ * Products of linear layers that share their input, side by side.
+ *
+ * `patina::project(Tensor x, Tensor[] weights, Tensor?[] biases)`
+ */
+export function project(x: Tensor, weights: readonly Tensor[], biases: readonly (Tensor | null)[]): Tensor {
+  B[0] = x?.handle;
+  let n = putTensors(1, weights);
+  putTensors(n, biases);
+  return callTensor(PATINA__PROJECT);
+}
+
+/**
+ * The gradient of their input.
+ *
+ * `patina::project_backward(Tensor g, Tensor[] weights)`
+ */
+export function projectBackward(g: Tensor, weights: readonly Tensor[]): Tensor {
+  B[0] = g?.handle;
+  putTensors(1, weights);
+  return callTensor(PATINA__PROJECT_BACKWARD);
+}
+
+/**
+ * The gradient of the small factors of these products.
+ *
+ * `patina::low_rank_backward(Tensor g, Tensor[] b, int[] starts, float[] scaling)`
+ */
+export function lowRankBackward(g: Tensor, b: readonly Tensor[], starts: readonly number[], scaling: readonly number[]): Tensor {
+  B[0] = g?.handle;
+  let n = putTensors(1, b);
+  n = putNumbers(n, starts);
+  putNumbers(n, scaling);
+  return callTensor(PATINA__LOW_RANK_BACKWARD);
+}
+
+/**
+ * Gradients of the matrices B of adapters.
+ *
+ * `patina::low_rank_gradients(Tensor g, Tensor z, Tensor[] b, int[] starts, float[] scaling)`
+ */
+export function lowRankGradients(g: Tensor, z: Tensor, b: readonly Tensor[], starts: readonly number[], scaling: readonly number[]): Tensor[] {
+  B[0] = g?.handle;
+  B[1] = z?.handle;
+  let n = putTensors(2, b);
+  n = putNumbers(n, starts);
+  putNumbers(n, scaling);
+  call(PATINA__LOW_RANK_GRADIENTS);
+  return tensorList();
 }
 
 /**

@@ -1,24 +1,21 @@
 /**
- * What ran when: operators on the host, kernels and copies on the GPU, by libtorch's profiler.
+ * What ran when: operators and named ranges on the host, kernels and copies on the GPU, by libtorch's profiler.
  *
  *     const profile = startProfile('cuda:0');
- *     ... // and wait for the device
+ *     {
+ *       using _ = openRange('update');
+ *       ...
+ *     }
+ *     synchronize('cuda:0');
  *     const activities = await profile.stop('trace.json'); // for chrome://tracing and Perfetto
  */
 
-import { readFile } from 'node:fs/promises';
 import { UsageError } from '../base/errors.js';
-import { expectDone } from './errors.js';
+import { expectDone, expectValue } from './errors.js';
 import { native, type Device } from './native.js';
+import { type Activity, readTrace } from './trace-file.js';
 
-/** One operator, kernel or copy. */
-export interface Activity {
-  readonly name: string;
-  readonly kind: 'operator' | 'kernel' | 'copy';
-  /** Milliseconds, from an arbitrary moment on. */
-  readonly start: number;
-  readonly end: number;
-}
+export type { Activity };
 
 export interface RunningProfile {
   /**
@@ -27,14 +24,9 @@ export interface RunningProfile {
    * @param path of a file in the Trace Event Format
    */
   stop(path: string): Promise<Activity[]>;
+  /** Ends it, and throws away what it recorded. */
+  discard(): void;
 }
-
-const KINDS: Readonly<Record<string, Activity['kind']>> = {
-  cpu_op: 'operator',
-  kernel: 'kernel',
-  gpu_memcpy: 'copy',
-  gpu_memset: 'copy',
-};
 
 let running = false;
 
@@ -50,21 +42,33 @@ export function startProfile(device: Device): RunningProfile {
       hint: 'Stop that one first.',
     });
   }
+  // Where no GPU is asked for, its absence is no error: only what is worse than one is printed.
+  if (!device.startsWith('cuda')) process.env['KINETO_LOG_LEVEL'] ??= '5';
   expectDone(native.startProfile(device.startsWith('cuda')), 'startProfile()');
   running = true;
+  const end = (path: string): void => {
+    running = false;
+    expectDone(native.stopProfile(path), 'stopProfile()');
+  };
   return {
     async stop(path) {
-      running = false;
-      expectDone(native.stopProfile(path), 'stopProfile()');
-      const { traceEvents } = JSON.parse(await readFile(path, 'utf8')) as {
-        traceEvents: { ph: string; cat?: string; name: string; ts: number; dur: number }[];
-      };
-      return traceEvents.flatMap(({ ph, cat = '', name, ts, dur }) => {
-        const kind = ph === 'X' ? KINDS[cat] : undefined;
-        return kind === undefined ? [] : [{ name, kind, start: ts / 1000, end: (ts + dur) / 1000 }];
-      });
+      end(path);
+      return readTrace(path);
     },
+    discard: () => end(''),
   };
+}
+
+/**
+ * Names what the host does until it is disposed: a row of the trace, and what operators and kernels can be attributed to.
+ *
+ * @param words joined by spaces
+ * @returns nothing, at no cost, where no profile runs
+ */
+export function openRange(...words: readonly string[]): Disposable | undefined {
+  if (!running) return undefined;
+  const range = expectValue(native.beginRange(words.join(' ')), 'openRange()');
+  return { [Symbol.dispose]: () => expectDone(native.endRange(range), 'endRange()') };
 }
 
 /** Milliseconds in which any of these ran. */

@@ -81,26 +81,31 @@ function nearestOpen(from: Scope | null): Scope | null {
   return scope;
 }
 
-/** Every tensor in a value: tensors, arrays, maps, sets, plain objects and holders, however nested. */
-export function* tensorsIn(value: unknown, seen = new Set<object>()): Generator<Tensor> {
+/** Every tensor in a value, once: tensors, arrays, maps, sets, plain objects and holders, however nested. */
+export function tensorsIn(value: unknown): Tensor[] {
+  const found: Tensor[] = [];
+  if (typeof value === 'object' && value !== null) collect(value, found, new Set());
+  return found;
+}
+
+function collect(value: unknown, found: Tensor[], seen: Set<object>): void {
   if (typeof value !== 'object' || value === null || seen.has(value)) return;
   seen.add(value);
   if (isTensor(value)) {
-    yield value;
+    found.push(value);
   } else if (TENSORS in value) {
-    yield* (value as TensorHolder)[TENSORS]();
+    found.push(...(value as TensorHolder)[TENSORS]());
   } else if (Array.isArray(value) || value instanceof Set) {
-    for (const element of value) yield* tensorsIn(element, seen);
+    for (const element of value) collect(element, found, seen);
   } else if (value instanceof Map) {
     for (const [key, element] of value) {
-      yield* tensorsIn(key, seen);
-      yield* tensorsIn(element, seen);
+      collect(key, found, seen);
+      collect(element, found, seen);
     }
   } else {
     const prototype: unknown = Object.getPrototypeOf(value);
-    if (prototype === Object.prototype || prototype === null) {
-      for (const element of Object.values(value)) yield* tensorsIn(element, seen);
-    }
+    if (prototype !== Object.prototype && prototype !== null) return;
+    for (const key in value) collect((value as Record<string, unknown>)[key], found, seen);
   }
 }
 

@@ -44,6 +44,7 @@ const POINTWISE = [
   row('sin', 'Sine.'),
   row('cos', 'Cosine.'),
   row('sigmoid', '1 / (1 + exp(-self)).'),
+  row('sigmoid_', '1 / (1 + exp(-self)), in place.'),
   row('silu', 'self * sigmoid(self).'),
   row('gelu', "Gaussian error linear unit; approximate 'none' (erf) or 'tanh'."),
   row('clamp', 'Limits to [min, max].'),
@@ -79,7 +80,6 @@ const REDUCTIONS = [
 const PRODUCTS = [
   row('matmul', 'Matrix product, batched and broadcast.'),
   row('linear', 'input @ weight.T + bias.'),
-  row('addmm_', 'beta * self + alpha * mat1 @ mat2, in place; at beta 0 self is not read.'),
 ];
 
 /** Shapes, views and indexing. Their results' shapes never depend on values. */
@@ -157,6 +157,24 @@ const BY_HAND = [
   row(
     'patina::rotary_backward',
     'Gradients of queries and keys turned back, and of values, in one buffer.',
+  ),
+  row(
+    'patina::side_by_side',
+    'Matrices that follow on each other in memory as one; an empty list where they do not.',
+  ),
+  row('patina::project', 'Products of linear layers that share their input, side by side.'),
+  row('patina::project_add_', 'Adds them in place.'),
+  row('patina::project_backward', 'The gradient of their input.'),
+  row('patina::project_backward_add_', 'Adds it in place.'),
+  row(
+    'patina::add_low_rank_',
+    'Adds the low-rank products of adapters to the columns that are theirs.',
+  ),
+  row('patina::low_rank_backward', 'The gradient of the small factors of these products.'),
+  row('patina::low_rank_gradients', 'Gradients of the matrices B of adapters.'),
+  row(
+    'patina::product_into_',
+    'a^T b, written to a tensor or added to it, which may be of another type.',
   ),
   row(
     'patina::dropped_product',

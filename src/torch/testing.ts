@@ -70,6 +70,7 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
         'sin',
         'cos',
         'sigmoid',
+        'sigmoid_',
         'silu',
         'gelu',
         'isfinite',
@@ -106,7 +107,6 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
   topk: (make) => make([2, 3]).topk(2),
   matmul: (make) => make([2, 3, 4]).matmul(make([4, 5])),
   linear: (make) => torch.linear(make([2, 3]), make([4, 3]), make([4])),
-  addmm_: (make) => make([2, 3]).addmm_(make([2, 4]), make([4, 3]), { beta: 0, alpha: 2 }),
   view: (make) => make([2, 3]).view([3, -1]),
   viewAs: (make) => make([2, 4]).viewAs('uint8'),
   reshape: (make) => make([2, 3]).transpose(0, 1).reshape([6]),
@@ -246,6 +246,32 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
     const targets = make([2], 'int64');
     return [logits.crossEntropy_(targets, make([])), logits];
   },
+  sideBySide: (make) => {
+    const whole = make([5, 3]);
+    return torch.sideBySide([whole.narrow(0, 0, 2), whole.narrow(0, 2, 3)]);
+  },
+  project: (make) => [
+    torch.project(make([2, 2, 3]), [make([1, 3]), make([4, 3])], [make([1]), null]),
+    torch.project(make([2, 3]), [make([4, 3])], [make([4])]),
+  ],
+  projectAdd_: (make) =>
+    make([2, 5]).projectAdd_(make([2, 3]), [make([1, 3]), make([4, 3])], [null, make([4])]),
+  projectBackward: (make) => torch.projectBackward(make([2, 5]), [make([1, 3]), make([4, 3])]),
+  projectBackwardAdd_: (make) =>
+    make([2, 3]).projectBackwardAdd_(make([2, 5]), [make([1, 3]), make([4, 3])]),
+  addLowRank_: (make) =>
+    make([2, 6]).addLowRank_(make([2, 3]), [make([1, 2]), make([4, 1])], [0, 2], [1, 0.5]),
+  lowRankBackward: (make) =>
+    torch.lowRankBackward(make([2, 6]), [make([1, 2]), make([4, 1])], [0, 2], [1, 0.5]),
+  lowRankGradients: (make) =>
+    torch.lowRankGradients(
+      make([2, 6]),
+      make([2, 3]),
+      [make([1, 2]), make([4, 1])],
+      [0, 2],
+      [1, 0.5],
+    ),
+  productInto_: (make) => make([3, 2]).productInto_(make([4, 3]), make([4, 2]), true),
   droppedProduct: (make) =>
     torch.droppedProduct(make([2, 3]), [make([1, 3]), make([2, 3])], 0.5, ...places(make), [1, 2]),
   droppedGradients: (make) =>

@@ -12,6 +12,7 @@ import type {
 } from '../data/index.js';
 import type { ChoiceRow } from './prepare/bases.js';
 import type { TrainableRow } from './prepare/trainable.js';
+import type { StepProfile } from './profile/step-profile.js';
 
 /** Something that takes time before the run begins. */
 export interface LoadingEvent {
@@ -74,14 +75,17 @@ export interface UpdateEvent {
   readonly learningRate: number;
   /** Records, tokens and images that the update was made of; image tokens count as tokens. */
   readonly counts: DataCounts;
+  /**
+   * Share of `batchTokens` that was filled, 0 to 1, where the recipe has it: over the micro-batches of all ranks, those that a rank
+   * waited out without records too.
+   */
+  readonly filled?: number;
   readonly seconds: number;
   /** Tokens of pictures included. */
   readonly tokensPerSecond: number;
   readonly samplesPerSecond: number;
   /** Share of the time that was spent waiting for data, 0 to 1. */
   readonly waiting: number;
-  /** Tokens of as many as the micro-batches could hold, 0 to 1; `null` where they are cut by records. */
-  readonly fill: number | null;
   readonly memory: {
     /** Most bytes that the device has given out at once. */
     readonly peakBytes: number;
@@ -132,6 +136,14 @@ export interface CheckpointEvent {
   readonly path: string;
   readonly bytes: number;
   readonly seconds: number;
+}
+
+/** Where the time of the profiled updates went, the last of which is `update`; each rank tells its own. */
+export interface ProfileEvent extends StepProfile {
+  readonly type: 'profile';
+  readonly update: number;
+  /** File in the Trace Event Format, gzipped. */
+  readonly trace: string;
 }
 
 export interface WarningEvent {
@@ -185,6 +197,7 @@ export type TrainEvent =
   | ValidationEvent
   | ProbesEvent
   | CheckpointEvent
+  | ProfileEvent
   | WarningEvent
   | BadRecordEvent
   | EndEvent;

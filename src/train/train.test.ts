@@ -40,11 +40,39 @@ const losses = (events: readonly TrainEvent[]): (number | null)[] =>
   events.filter((event): event is UpdateEvent => event.type === 'update').map(({ loss }) => loss);
 const started = (events: readonly TrainEvent[]): StartEvent =>
   events.find((event): event is StartEvent => event.type === 'start')!;
+const updatesIn = (events: readonly TrainEvent[]): UpdateEvent[] =>
+  events.filter((event): event is UpdateEvent => event.type === 'update');
 const weightsOf = (events: readonly TrainEvent[]): Buffer => {
   const { checkpoint } = events.at(-1) as { checkpoint: string };
   const [file] = readdirSync(checkpoint).filter((name) => /model\.safetensors$/.test(name));
   return readFileSync(join(checkpoint, file!));
 };
+
+/** Tokens of a record with a picture. */
+const LENGTH = 30;
+const packed = (batchTokens: number) =>
+  ({ batchSize: undefined, batchTokens, effectiveBatch: 4 }) as const;
+const DROPPING = {
+  projector: 'full',
+  decoder: { lora: { rank: 2, alpha: 4, dropout: 0.1 } },
+} as const;
+const TWO_PICTURES = [
+  { from: 'human', value: '<image><image>What colours are these?' },
+  { from: 'gpt', value: 'They are red and green.' },
+];
+/** Steps that do not turn the last bit of a gradient into a whole one. */
+const CALM = { learningRate: 3e-3, epsilon: 0.1 };
+
+/** The numbers of a safetensors file in fp32. */
+function floatsOf(file: Buffer): Float32Array {
+  const header = Number(file.readBigUInt64LE());
+  return new Float32Array(new Uint8Array(file.subarray(8 + header)).buffer);
+}
+
+/** How far values are from others, as a share of their norm. */
+function distance(values: Float32Array, from: Float32Array): number {
+  return Math.hypot(...values.map((value, i) => value - from[i]!)) / Math.hypot(...from);
+}
 
 describe('train', () => {
   test('within a limit of memory, and says what would fit where it does not suffice', async () => {
@@ -127,6 +155,15 @@ describe('train', () => {
         memory: { policy: 'recompute' },
       }),
     ],
+    [
+      'packed by tokens, with dropout, on threads',
+      () => ({
+        ...packed(LENGTH),
+        ...{ effectiveBatch: 2, batchImages: 1 },
+        train: DROPPING,
+        data: { ...recipe().data, workers: 2 },
+      }),
+    ],
   ])('that is interrupted in an epoch goes on to the bit: %s', async (_name, choose) => {
     const more = choose();
     const whole = await run(more);
@@ -147,6 +184,84 @@ describe('train', () => {
     expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
     expect(weightsOf(rest).equals(weightsOf(whole))).toBe(true);
     expect((await all(resumeRun(path))).at(-1)).toMatchObject({ reason: 'finished', update: 10 });
+  });
+
+  test('makes the same updates however their records are packed', async () => {
+    const more = { train: DROPPING, schedule: { epochs: 1 }, optimizer: CALM };
+    const oneByOne = await run({ ...more, batchSize: 1, effectiveBatch: 4 });
+    const expected = updatesIn(oneByOne);
+    const values = floatsOf(weightsOf(oneByOne));
+    const shown: unknown[] = [];
+    for (const budget of [LENGTH, 2 * LENGTH, 1000]) {
+      const events = await run({ ...more, ...packed(budget) });
+      const updates = updatesIn(events);
+      expect(updates).toHaveLength(3);
+      for (const [i, { loss, gradientNorm, counts, filled }] of updates.entries()) {
+        const same = expected[i]!;
+        expect(counts).toEqual(same.counts);
+        expect(Math.abs(loss! / same.loss! - 1)).toBeLessThan(1e-6);
+        expect(Math.abs(gradientNorm / same.gradientNorm - 1)).toBeLessThan(1e-5);
+        const microBatches = counts.tokens / (filled! * budget);
+        expect(microBatches).toBeCloseTo(Math.round(microBatches), 9);
+      }
+      expect(distance(floatsOf(weightsOf(events)), values)).toBeLessThan(1e-6);
+      const { run: path, statements } = started(events);
+      expect(statements[1]).toBe(
+        `4 records an update, packed into micro-batches of up to ${budget} tokens on 1 device`,
+      );
+      expect(statements[2]).toMatch(/^about \d+ tokens a record: about \d micro-batch/);
+      const [line] = readFileSync(join(path!, 'metrics.jsonl'), 'utf8').split('\n');
+      expect(JSON.parse(line!)).toMatchObject({ filled: updates[0]!.filled });
+      shown.push(Math.round(updates[0]!.counts.tokens / (updates[0]!.filled! * budget)));
+    }
+    expect(shown).toEqual([4, 2, 1]);
+    expect(expected[0]).not.toHaveProperty('filled');
+  });
+
+  test('that goes on with a budget of tokens has the updates that it would have had', async () => {
+    const more = { effectiveBatch: 4, schedule: { epochs: 1 }, optimizer: CALM };
+    const whole = await run(more);
+    const first = await run(more, { maxUpdates: 1 });
+    const set = [`batchTokens=${LENGTH}`];
+    const rest = await all(resumeRun(started(first).run!, { set }));
+    expect(started(rest)).toMatchObject({ resumedFrom: 1 });
+    for (const [i, loss] of losses(rest).entries()) {
+      expect(loss).toBeCloseTo(losses(whole)[i + 1]!, 5);
+    }
+    expect(losses(rest)).toHaveLength(2);
+  });
+
+  test('takes a record that is as long as the budget; of a longer one becomes what the recipe says', async () => {
+    const source = writeRecords('budget.jsonl', [
+      colourRecord(0, null),
+      { ...colourRecord(1), image: ['0.png', '1.png'], conversations: TWO_PICTURES },
+    ]);
+    const data = { sources: [source], workers: 0, shuffle: false };
+    const more = (budget: number, rest: Partial<RecipeInput> = {}): Partial<RecipeInput> => ({
+      ...{ data, schedule: { epochs: 1 } },
+      ...packed(budget),
+      ...rest,
+    });
+    const [all] = updatesIn(await run(more(1000)));
+    const { tokens } = updatesIn(await run(more(1000, { data: { ...data, limit: 1 } })))[0]!.counts;
+    const longer = all!.counts.tokens - tokens;
+    const [exact] = updatesIn(await run(more(longer)));
+    expect(exact).toMatchObject({ counts: all!.counts, filled: all!.counts.tokens / (2 * longer) });
+
+    const [cut] = updatesIn(await run(more(longer - 1)));
+    expect(cut!.counts).toMatchObject({ tokens: all!.counts.tokens - 1, truncated: 1 });
+    const skipped = await run(more(longer - 1, { text: { overlong: 'skip' } }));
+    expect(updatesIn(skipped)[0]!.counts).toMatchObject({ sequences: 1, tokens });
+    expect(skipped.at(-1)).toMatchObject({ badRecords: 1 });
+    await expect(run(more(longer - 1, { text: { overlong: 'stop' } }))).rejects.toMatchObject({
+      code: 'E_OVERLONG',
+      message: expect.stringContaining(`${source}:2: `) as string,
+      hint: expect.stringContaining('`batchTokens`') as string,
+    });
+    await expect(run(more(1000, { batchImages: 1 }))).rejects.toMatchObject({
+      code: 'E_BATCH_IMAGES',
+      message: expect.stringMatching(/budget.jsonl:2, id 1: the record has 2 images/) as string,
+    });
   });
 
   test('that goes on tells the answers before the first update again, and keeps them once', async () => {

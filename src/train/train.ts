@@ -122,7 +122,7 @@ async function* runRecipe(
   ranks: Ranks,
   existing?: HeldRun,
 ): AsyncGenerator<TrainEvent, void> {
-  const { dryRun = false, signal, maxUpdates } = options;
+  const { dryRun = false, signal, maxUpdates, profile } = options;
   const closers: (() => unknown)[] = [];
   try {
     const { world } = ranks;
@@ -178,7 +178,7 @@ async function* runRecipe(
       resumedAfter: existing === undefined ? undefined : update,
     };
     const first = [{ ...start, run: run.path }, ...warnings];
-    yield* follow(run, trainer, { first, journal, signal, maxUpdates });
+    yield* follow(run, trainer, { first, journal, signal, maxUpdates, profile });
   } finally {
     for (const close of closers.reverse()) await close();
   }

@@ -34,10 +34,20 @@ __device__ void quantise(const T* weights, const float* code, unsigned char* pac
   packed[thread] = static_cast<unsigned char>(codes[0] << 4 | codes[1]);
 }
 
+// Rounded to fp16 (1) or bf16 (2) on its way.
+__device__ inline float roundedThrough(float x, int through) {
+  if (through == 0) return x;
+  Half half;
+  BFloat16 brain;
+  if (through == 1) narrow(x, half);
+  else narrow(x, brain);
+  return through == 1 ? widened(half) : widened(brain);
+}
+
 // A thread for eight weights. `nested` is null where scales are not quantised; `wide`: both ends lie where they can be moved at once.
 template <typename T>
 __device__ void dequantise(const unsigned char* packed, const void* absmax, const float* code, const float* nested, const float* nestedCode,
-                           const float* offset, T* weights, long long count, bool wide) {
+                           const float* offset, T* weights, long long count, int through, bool wide) {
   __shared__ float values[16];
   if (threadIdx.x < 16) values[threadIdx.x] = code[threadIdx.x];
   __syncthreads();
@@ -51,12 +61,15 @@ __device__ void dequantise(const unsigned char* packed, const void* absmax, cons
     const unsigned int bytes = reinterpret_cast<const unsigned int*>(packed)[thread];
     Pack<T, 8> eight;
 #pragma unroll
-    for (int i = 0; i < 8; i++) narrow(__fmul_rn(values[bytes >> (i / 2 * 8 + (i % 2 == 0 ? 4 : 0)) & 15u], scale), eight.at[i]);
+    for (int i = 0; i < 8; i++) {
+      const float value = __fmul_rn(values[bytes >> (i / 2 * 8 + (i % 2 == 0 ? 4 : 0)) & 15u], scale);
+      narrow(roundedThrough(value, through), eight.at[i]);
+    }
     put(weights + first, 0, eight);
     return;
   }
   for (long long i = first; i < first + 8 && i < count; i++)
-    narrow(__fmul_rn(values[packed[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15u], scale), weights[i]);
+    narrow(roundedThrough(__fmul_rn(values[packed[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15u], scale), through), weights[i]);
 }
 
 }  // namespace patina
@@ -68,8 +81,8 @@ __device__ void dequantise(const unsigned char* packed, const void* absmax, cons
   }                                                                                                                                      \
   extern "C" __global__ void nf4_dequantise_##type(const unsigned char* packed, const void* absmax, const float* code,                  \
                                                    const float* nested, const float* nestedCode, const float* offset, T* weights,       \
-                                                   long long count, bool wide) {                                                        \
-    patina::dequantise<T>(packed, absmax, code, nested, nestedCode, offset, weights, count, wide);                                      \
+                                                   long long count, int through, bool wide) {                                           \
+    patina::dequantise<T>(packed, absmax, code, nested, nestedCode, offset, weights, count, through, wide);                                      \
   }
 PATINA_NF4(float32, float)
 PATINA_NF4(float16, patina::Half)

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { StartEvent } from '../../train/index.js';
-import { eventLines, figures } from './event-lines.js';
+import type { StartEvent, UpdateEvent } from '../../train/index.js';
+import { eventLines, figures, speedLine, updateLine } from './event-lines.js';
 
 test.each([
   [0, '0.000'],
@@ -34,4 +34,21 @@ test.each([
     updates: { planned, perEpoch, warmup: 0, epochs: planned / perEpoch },
   };
   expect(eventLines(event).join('\n')).toContain(`(${epochs})`);
+});
+
+test('how full micro-batches are stands beside the speed, where they have a budget', () => {
+  const update = (tokens: number, filled?: number): UpdateEvent => ({
+    ...{ type: 'update', update: 1, epoch: 0, loss: 1, gradientNorm: 1, learningRate: 1e-4 },
+    counts: { sequences: 2, tokens, imageTokens: 0, images: 0, supervised: 9, truncated: 0 },
+    ...(filled !== undefined && { filled }),
+    ...{ seconds: 1, tokensPerSecond: tokens, samplesPerSecond: 2, waiting: 0 },
+    memory: { peakBytes: 2 ** 30, totalBytes: 2 ** 32 },
+    ...{ skipped: false, skippedSegments: null, lossScale: null },
+  });
+  expect(updateLine(update(100, 0.926), 1)).toMatch(/100 tok\/s \(0 image\) {2}filled 93 %$/);
+  expect(updateLine(update(100), 1)).not.toContain('filled');
+  // 400 tokens where there was room for 600.
+  const recent = [update(300, 0.75), update(100, 0.5)];
+  expect(speedLine(recent, 9)).toContain('tok/s (0 image)  filled 67 %  2 samples/s');
+  expect(speedLine([update(100)], 9)).not.toContain('filled');
 });

@@ -15,6 +15,8 @@ import type {
   UpdateEvent,
 } from '../../train/index.js';
 
+import { profileLines } from './profile-lines.js';
+
 /** What the answers to a probe are shown beside. */
 export interface ProbeHistory {
   /** By question, the answers before the first update. */
@@ -44,6 +46,12 @@ export function eventLines(
     case 'checkpoint':
       return [
         `update ${event.update}: saved ${event.path} (${formatBytes(event.bytes)}, ${formatDuration(event.seconds)})`,
+      ];
+    case 'profile':
+      return [
+        `profile of ${event.updates} ${event.updates === 1 ? 'update' : 'updates'}, to update ${event.update}`,
+        ...profileLines(event).map((line) => `  ${line}`),
+        `  trace, for https://ui.perfetto.dev or chrome://tracing: ${event.trace}`,
       ];
     case 'warning':
       return [`warning: ${event.message} [${event.code}]`];
@@ -198,7 +206,7 @@ export function updateLine(event: UpdateEvent, planned: number): string {
     `norm ${figures(gradientNorm)}`,
     `lr ${rate(learningRate)}`,
     `${formatCount(tokensPerSecond)} tok/s (${formatCount((tokensPerSecond * counts.imageTokens) / counts.tokens || 0)} image)`,
-    ...(event.fill === null ? [] : [`${Math.round(100 * event.fill)} % filled`]),
+    ...(event.filled === undefined ? [] : [`filled ${percent(event.filled)}`]),
     ...(event.skipped ? [skippedText(event)] : []),
   ].join('  ');
 }
@@ -218,6 +226,10 @@ export function figures(value: number): string {
     : value.toExponential(2);
 }
 
+function percent(share: number): string {
+  return `${Math.round(100 * share)} %`;
+}
+
 function rate(value: number): string {
   return value === 0 ? '0' : value.toExponential(2);
 }
@@ -235,13 +247,15 @@ export function speedLine(recent: readonly UpdateEvent[], planned: number): stri
   const peaks = (last.ranks ?? []).map((each) => each.peakBytes);
   const peakBytes = Math.max(last.memory.peakBytes, ...peaks);
   const left = ((planned - last.update) * seconds) / recent.length;
+  // Tokens over what all of them had room for.
+  const packed = recent.filter(({ filled }) => filled !== undefined && filled > 0);
+  const room = packed.reduce((sum, { counts, filled }) => sum + counts.tokens / filled!, 0);
+  const tokens = packed.reduce((sum, { counts }) => sum + counts.tokens, 0);
   return [
     `${perSecond(({ counts }) => counts.tokens)} tok/s (${perSecond(({ counts }) => counts.imageTokens)} image)`,
+    ...(room > 0 ? [`filled ${percent(tokens / room)}`] : []),
     `${perSecond(({ counts }) => counts.sequences)} samples/s`,
-    ...(last.fill === null
-      ? []
-      : [`${Math.round((100 * total((event) => event.fill ?? 0)) / recent.length)} % filled`]),
-    `waiting ${Math.round((100 * total((event) => event.waiting * event.seconds)) / seconds)} %`,
+    `waiting ${percent(total((event) => event.waiting * event.seconds) / seconds)}`,
     `memory ${formatBytes(peakBytes)}, ${formatBytes(totalBytes - peakBytes)} free`,
     `${formatDuration(left)} left`,
   ].join('  ');

@@ -26,6 +26,11 @@ export function define(command: Command, session: Session): void {
     )
     .option('--max-updates <n>', 'stop after so many updates, with a checkpoint', countValue)
     .option(
+      '--profile <n>',
+      'after three updates profile n, tell where their time went, keep their trace in the run, and train on',
+      countValue,
+    )
+    .option(
       '--dry-run',
       'load model and data, show what would train, and train nothing; records are checked by `patina show --data`',
     )
@@ -39,6 +44,7 @@ Examples:
   patina train my-recipe.yaml --limit 100 --max-updates 10
   patina train my-recipe.ts --set optimizer.learningRate=1e-4 --set device=cuda:1
   patina train my-recipe.yaml --nproc gpus --set parallel.zero=2
+  patina train my-recipe.yaml --profile 3 --max-updates 6
   patina train --resume
   patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2
 

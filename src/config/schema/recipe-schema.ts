@@ -8,16 +8,21 @@ interface Contradiction {
 }
 
 /** Fields, defaults, and no contradictions. */
-export const recipeSchema = recipeFields.superRefine((recipe, context) => {
-  for (const { path, message } of contradictions(recipe)) {
-    context.addIssue({ code: 'custom', path, message });
-  }
-});
+export const recipeSchema = recipeFields
+  .superRefine((recipe, context) => {
+    for (const { path, message } of contradictions(recipe)) {
+      context.addIssue({ code: 'custom', path, message });
+    }
+  })
+  .transform((recipe) =>
+    recipe.batchTokens === undefined ? { ...recipe, batchSize: recipe.batchSize ?? 1 } : recipe,
+  );
 
 function contradictions(recipe: Recipe): Contradiction[] {
   return [
     ...modelFaults(recipe),
     ...trainFaults(recipe),
+    ...batchFaults(recipe),
     ...stepFaults(recipe),
     ...parallelFaults(recipe),
     ...validationFaults(recipe),
@@ -78,7 +83,35 @@ function* trainFaults({ model, train }: Recipe): Generator<Contradiction> {
   }
 }
 
-function* stepFaults({ precision, optimizer, accumulate }: Recipe): Generator<Contradiction> {
+function* batchFaults(recipe: Recipe): Generator<Contradiction> {
+  const { batchSize, batchTokens, batchImages, accumulate, effectiveBatch } = recipe;
+  if (batchTokens === undefined) {
+    if (batchImages === undefined) return;
+    yield {
+      path: ['batchImages'],
+      message: 'pictures are counted beside `batchTokens` only: give it, or remove `batchImages`',
+    };
+    return;
+  }
+  const path = ['batchTokens'];
+  if (batchSize !== undefined) {
+    yield { path, message: 'give either `batchSize` or `batchTokens`: remove one of them' };
+  }
+  if (effectiveBatch === undefined) {
+    yield { path, message: 'give `effectiveBatch`, the records of an update, which are packed' };
+  }
+  if (accumulate !== undefined) {
+    const message = 'how many micro-batches there are follows from `batchTokens`: remove it';
+    yield { path: ['accumulate'], message };
+  }
+}
+
+function* stepFaults({
+  precision,
+  optimizer,
+  accumulate,
+  batchTokens,
+}: Recipe): Generator<Contradiction> {
   if (precision.master === 'bf16' && precision.compute !== 'bf16') {
     yield {
       path: ['precision', 'master'],
@@ -91,6 +124,12 @@ function* stepFaults({ precision, optimizer, accumulate }: Recipe): Generator<Co
     yield {
       path,
       message: 'the global norm is not known in time: set `optimizer.clipNorm` to null',
+    };
+  }
+  if (batchTokens !== undefined) {
+    yield {
+      path,
+      message: 'gradients are not accumulated: set `batchSize` in place of `batchTokens`',
     };
   }
   if (accumulate !== undefined && accumulate > 1) {

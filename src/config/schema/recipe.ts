@@ -75,19 +75,19 @@ export const recipeFields = z
       .prefault({})
       .describe('Length of the run and course of the learning rate, in updates.'),
     batchSize: count
-      .default(1)
+      .optional()
       .describe(
-        'Records in a micro-batch on each device, unless `batchTokens` says what it holds.',
+        'Records in a micro-batch on each device: 1 if left out, unless `batchTokens` stands in its place.',
       ),
     batchTokens: count
       .optional()
       .describe(
-        'Tokens that a micro-batch on each device may hold, those of pictures too. The records of an update (`effectiveBatch`) are packed into ' +
-          'as few as best fit finds.',
+        'In place of `batchSize`: tokens in a micro-batch on each device, at most, image tokens included. The records of an ' +
+          'update (`effectiveBatch`) are packed into as few as hold them; longer ones are `text.overlong`.',
       ),
     batchImages: count
       .optional()
-      .describe('Pictures that a micro-batch may hold, beside `batchTokens`.'),
+      .describe('Pictures in a micro-batch, at most, beside `batchTokens`. No limit if left out.'),
     accumulate: count
       .optional()
       .describe(

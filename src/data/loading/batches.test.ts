@@ -166,6 +166,35 @@ describe('loaded updates', () => {
     await expect(skipping.next()).rejects.toBe(late);
   });
 
+  it('are packed into what a budget holds, by the lengths that records turn out to have', async () => {
+    // Of 1, 2, 3, 4 tokens; of 5 and more, of which one is bad; and of the rest.
+    const executor = new FakeExecutor({ 4: rejected(4, 'bad') });
+    const options = {
+      cut: { batchSize: 4, worldSize: 1 },
+      budget: { tokens: 8 },
+      badRecords: 'skip',
+    } as const;
+    const updates = await collect(load(executor, 2, options));
+    expect(updates.map(ids)).toEqual([
+      [[0, 2, 3], [1]],
+      [[7], [6], [5]],
+    ]);
+    expect(updates[1]).toMatchObject({ rejected: [{ line: 5 }], cursor: { position: 8 } });
+    // Places are those of the update: masks follow from them.
+    expect(updates[1]!.microBatches.flatMap(({ samples }) => samples)).toMatchObject([
+      { position: 3 },
+      { position: 2 },
+      { position: 1 },
+    ]);
+  });
+
+  it('have a micro-batch also where no record of an update can be used', async () => {
+    const all = [0, 1, 2, 3].map((each) => [each, rejected(each, 'bad')] as const);
+    const options = { budget: { tokens: 20 }, badRecords: 'skip' } as const;
+    const updates = await collect(load(new FakeExecutor(Object.fromEntries(all)), 2, options));
+    expect(updates.map(ids)[0]).toEqual([[]]);
+  });
+
   it('fail after an epoch without a record to use', async () => {
     const all = Object.fromEntries(
       plans(3).flatMap(({ records }) =>
@@ -249,41 +278,18 @@ describe('updates of several ranks', () => {
     expect(positions(other!)).toEqual([[[], [1]], [[2], [1]], [[0]]]);
   });
 
-  it('are packed by each rank, which then have as many micro-batches as the one with the most', async () => {
-    const budget = { tokens: 8 };
-    const executors = [new FakeExecutor(), new FakeExecutor()];
-    const special = { badRecords: 'skip', cut: { ...cut, budget } } as const;
+  it('are dealt to ranks by about how long they are, then packed by each, and take as many steps on all', async () => {
+    const whole = { cut: { batchSize: 4, worldSize: 2 }, budget: { tokens: 10 } };
+    // The second record becomes longer than it looks.
+    const executors = [0, 1].map(() => new FakeExecutor({ 1: sample(9) }));
     const [own, other] = await Promise.all(
-      both(executors, special).map((updates) => collect(updates)),
+      both(executors, whole).map((updates) => collect(updates)),
     );
-    // Of 1 to 4 tokens; then of 5 to 8, of which none goes with another; those of 9 and 10 are too long.
-    expect(own!.map(ids)).toEqual([[[0, 3]], [[7], [4]], []]);
-    expect(other!.map(ids)).toEqual([[[1, 2]], [[6], [5]], []]);
-    expect(own!.map(({ fill }) => fill)).toEqual([10 / 16, 26 / 32, 0]);
-    expect(own![2]!.rejected.map(({ code, line }) => [code, line])).toEqual([
-      ['E_OVER_BUDGET', 10],
-      ['E_OVER_BUDGET', 9],
-    ]);
-    const alone = await collect(
-      load(new FakeExecutor(), 2, { cut: { ...cut, worldSize: 1, budget } }),
-    );
-    expect(alone.map(ids)).toEqual([
-      [[0, 2, 3], [1]],
-      [[7], [6], [5], [4]],
-    ]);
-    const uneven = both(executors, { cut: { ...cut, budget: { tokens: 9 } }, badRecords: 'skip' });
-    const [first, second] = await Promise.all(uneven.map((updates) => collect(updates)));
-    expect(first!.map(ids).at(-1)).toEqual([[]]);
-    expect(second!.map(ids).at(-1)).toEqual([[8]]);
-  });
-
-  it('stop at a record larger than a micro-batch, by its place', async () => {
-    const budget = { tokens: 3 };
-    const updates = load(new FakeExecutor(), 1, { cut: { batchSize: 1, worldSize: 1, budget } });
-    await expect(collect(updates)).rejects.toMatchObject({
-      code: 'E_OVER_BUDGET',
-      message: 'a.jsonl:4, id 3: it has 4 tokens, more than a micro-batch may (batchTokens: 3).',
-    });
+    expect(own!.map(ids)).toEqual([[[0, 3], []], [[7], [4]], [[9]]]);
+    expect(other!.map(ids)).toEqual([[[9], [2]], [[6], [5]], [[8]]]);
+    expect(own![0]!.shares.map(({ steps }) => steps)).toEqual([1, 2]);
+    expect(own![0]!.counts).toMatchObject({ sequences: 4, tokens: 18 });
+    expect(executors.map(({ asked }) => asked.length)).toEqual([5, 5]);
   });
 
   it('end on all of them with the error that one has', async () => {

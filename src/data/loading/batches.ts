@@ -9,14 +9,8 @@ import { rejectionError, type RejectedRecord } from '../sources/place.js';
 import { EpochCheck } from './epoch-check.js';
 import { deal, type Cut } from './deal.js';
 import type { Executor } from './executor.js';
-import {
-  microBatch,
-  samplesOf,
-  sumCounts,
-  type DataCounts,
-  type MicroBatch,
-} from './micro-batch.js';
-import { type Budget, overBudget, pack } from './pack.js';
+import { microBatch, sumCounts, type DataCounts, type MicroBatch } from './micro-batch.js';
+import { pack, type Budget } from './pack.js';
 import type { LoadedSample, LoadOutcome } from './record-loader.js';
 
 /** A sample that has warnings. */
@@ -25,8 +19,8 @@ export type OddSample = Required<Pick<LoadedSample, 'place' | 'id' | 'warnings'>
 /** What is told of the share of one rank; plain but for `error`. */
 export interface ShareFacts {
   readonly counts: DataCounts;
-  /** Micro-batches that hold something. */
-  readonly microBatches: number;
+  /** Micro-batches of it, before empty ones make them as many as those of other ranks. */
+  readonly steps: number;
   /** Records that are left out, each time they come. */
   readonly rejected: readonly RejectedRecord[];
   readonly odd: readonly OddSample[];
@@ -37,14 +31,12 @@ export interface ShareFacts {
 }
 
 /** What one update is made of. */
-export interface UpdateData extends Omit<ShareFacts, 'error' | 'microBatches'> {
+export interface UpdateData extends Omit<ShareFacts, 'error' | 'steps'> {
   readonly epoch: number;
-  /** Of this rank; all else is of all ranks together, and the wait that of the slowest. */
+  /** Of this rank, as many as any has; all else is of all ranks together, and the wait that of the slowest. */
   readonly microBatches: readonly MicroBatch[];
   /** By rank. */
   readonly shares: readonly ShareFacts[];
-  /** Tokens, of as many as the micro-batches of all ranks could hold, 0 to 1; `null` without a budget. */
-  readonly fill: number | null;
   /** Where to go on after this update. */
   readonly cursor: Cursor;
 }
@@ -58,6 +50,8 @@ export interface LoadUpdatesOptions {
   /** Of what the order is made, for cursors. */
   readonly order: OrderFacts;
   readonly cut: Cut;
+  /** What each micro-batch holds at most, where a rank packs its share into as few as it can. @default as the cut has them */
+  readonly budget?: Budget | undefined;
   /** @default 0 */
   readonly rank?: number | undefined;
   /** Needed where there are several ranks. @default this rank is alone */
@@ -101,18 +95,17 @@ export async function* loadUpdates(
       const { plan } = pending;
       const start = performance.now();
       const settled = await abortable(pending.settled, stop);
-      const { batches, ...own } = shareOf(settled, options, performance.now() - start);
+      const { microBatches, ...own } = shareOf(settled, options, performance.now() - start);
       const shares = await exchange(own);
       const failed = shares.find(({ error }) => error !== undefined);
       if (failed !== undefined) throw failed.error;
       const rejected = shares.flatMap((share) => share.rejected);
       epoch.see(plan, plan.records.length, rejected);
-      const counts = sumCounts(shares.map((share) => share.counts));
       yield {
         epoch: plan.epoch,
-        ...{ shares, rejected, counts },
-        microBatches: padded(batches, shares),
-        fill: fillOf(options.cut.budget, counts, shares),
+        microBatches: padded(microBatches, Math.max(1, ...shares.map(({ steps }) => steps))),
+        ...{ shares, rejected },
+        counts: sumCounts(shares.map(({ counts }) => counts)),
         odd: shares.flatMap(({ odd }) => odd),
         cursor: cursorAfter(plan, order),
         waitedMs: Math.max(...shares.map((share) => share.waitedMs)),
@@ -128,22 +121,21 @@ const alone: Exchange = (own) => Promise.resolve([own]);
 /** The micro-batches of this rank, and what it tells of them. */
 function shareOf(
   settled: Awaited<Pending['settled']>,
-  { badRecords, cut: { budget } }: Pick<LoadUpdatesOptions, 'badRecords' | 'cut'>,
+  { badRecords, budget }: LoadUpdatesOptions,
   waitedMs: number,
-): ShareFacts & { readonly batches: readonly MicroBatch[] } {
+): ShareFacts & { readonly microBatches: readonly MicroBatch[] } {
   try {
     if (!Array.isArray(settled)) throw settled.error;
-    const outcomes = settled.map((batch) =>
-      batch.map((outcome) => passed(budget ? within(outcome, budget) : outcome, badRecords)),
+    const batches = settled.map((batch) => batch.map((outcome) => passed(outcome, badRecords)));
+    const microBatches = (budget === undefined ? batches : packed(batches.flat(), budget)).map(
+      microBatch,
     );
-    const loaded = outcomes.map(samplesOf);
-    const batches = (budget ? loaded.flatMap((all) => pack(all, budget)) : loaded).map(microBatch);
-    const samples = batches.flatMap((each) => each.samples);
+    const samples = microBatches.flatMap((each) => each.samples);
     return {
-      batches,
-      microBatches: batches.filter((each) => each.samples.length > 0).length,
-      counts: sumCounts(batches.map(({ counts }) => counts)),
-      rejected: outcomes
+      microBatches,
+      counts: sumCounts(microBatches.map(({ counts }) => counts)),
+      steps: microBatches.length,
+      rejected: batches
         .flat()
         .flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.rejected] : [])),
       odd: samples.flatMap(({ place, id, warnings }) =>
@@ -152,31 +144,24 @@ function shareOf(
       waitedMs,
     };
   } catch (error) {
-    const nothing = { counts: sumCounts([]), microBatches: 0, rejected: [], odd: [] };
-    return { ...nothing, batches: [], waitedMs, error };
+    const none = { microBatches: [], steps: 0, counts: sumCounts([]), rejected: [], odd: [] };
+    return { ...none, waitedMs, error };
   }
 }
 
-/** The outcome; a sample that is larger than the budget is rejected. */
-function within(outcome: Settled, budget: Budget): Settled {
-  const rejected = outcome.status === 'sample' ? overBudget(outcome.sample, budget) : null;
-  return rejected === null ? outcome : { status: 'rejected', rejected };
+/** The samples among them, by micro-batches that fill a budget. */
+function packed(outcomes: readonly LoadOutcome[], budget: Budget): LoadOutcome[][] {
+  const samples = outcomes.filter((outcome) => outcome.status === 'sample');
+  const sizes = samples.map(({ sample: { inputIds, images } }) => ({
+    tokens: inputIds.length,
+    images: images.length,
+  }));
+  return pack(sizes, budget).map((places) => places.map((place) => samples[place]!));
 }
 
-/** As many micro-batches as the rank with the most has; packing may find more on one rank than on another. */
-function padded(batches: readonly MicroBatch[], shares: readonly ShareFacts[]): MicroBatch[] {
-  const most = Math.max(batches.length, ...shares.map(({ microBatches }) => microBatches));
-  return Array.from({ length: most }, (_, i) => batches[i] ?? microBatch([]));
-}
-
-function fillOf(
-  budget: Budget | undefined,
-  { tokens }: DataCounts,
-  shares: readonly ShareFacts[],
-): number | null {
-  if (budget === undefined) return null;
-  const used = shares.reduce((sum, { microBatches }) => sum + microBatches, 0);
-  return used === 0 ? 0 : tokens / (used * budget.tokens);
+/** All ranks take as many steps, some without records. */
+function padded(microBatches: readonly MicroBatch[], steps: number): MicroBatch[] {
+  return Array.from({ length: steps }, (_, step) => microBatches[step] ?? microBatch([]));
 }
 
 function cursorAfter({ epoch, position, grouped }: PlannedUpdate, order: OrderFacts): Cursor {

@@ -4,9 +4,10 @@
  * One rank takes records in their order. Several deal them by tokens, since the slowest of them decides how long a step takes: the
  * longest record first, each to the micro-batch with the fewest tokens so far that has room; then micro-batches of like length
  * make a step, one for each rank.
+ *
+ * Where micro-batches fill a budget, `batchSize` is all records of the update: each rank is dealt one list, which it packs (pack.ts)
+ * once the records are encoded. So a budget holds by true lengths, and no rank encodes what another trains on.
  */
-
-import type { Budget } from './pack.js';
 
 /** How an update is cut up. */
 export interface Cut {
@@ -14,8 +15,6 @@ export interface Cut {
   readonly batchSize: number;
   /** Ranks. */
   readonly worldSize: number;
-  /** Where a budget says what a micro-batch holds: each rank gets its records at once, and packs them once it knows how long they are. */
-  readonly budget?: Budget | undefined;
 }
 
 /** The places in an update that one rank takes, as many lists as there are steps; some may be empty. */
@@ -25,9 +24,8 @@ export type Share = readonly (readonly number[])[];
  * @param lengths tokens of each record, at least about
  * @returns by rank; every place is given once, and all ranks have the same number of micro-batches
  */
-export function deal(lengths: ArrayLike<number>, { worldSize, budget, ...cut }: Cut): Share[] {
+export function deal(lengths: ArrayLike<number>, { batchSize, worldSize }: Cut): Share[] {
   const count = lengths.length;
-  const batchSize = budget === undefined ? cut.batchSize : Math.max(1, count);
   const steps = Math.ceil(count / (batchSize * worldSize));
   const places = Array.from({ length: count }, (_, i) => i);
   if (worldSize === 1) {

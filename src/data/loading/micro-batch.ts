@@ -22,13 +22,9 @@ const NOTHING: DataCounts = {
   truncated: 0,
 };
 
-/** The samples among what has been loaded. */
-export function samplesOf(outcomes: readonly LoadOutcome[]): LoadedSample[] {
-  return outcomes.flatMap((o) => (o.status === 'sample' ? [o.sample] : []));
-}
-
-/** Samples and their counts. */
-export function microBatch(samples: readonly LoadedSample[]): MicroBatch {
+/** The samples among what has been loaded, and their counts. */
+export function microBatch(outcomes: readonly LoadOutcome[]): MicroBatch {
+  const samples = outcomes.flatMap((o) => (o.status === 'sample' ? [o.sample] : []));
   const counts = samples.map(
     ({ inputIds, imageTokens, images, supervised, truncated }): DataCounts => ({
       sequences: 1,

@@ -1,81 +1,105 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import type { LoadedSample } from './record-loader.js';
-import { overBudget, pack } from './pack.js';
+import { pack, type Budget, type RecordSize } from './pack.js';
 
-function sample(tokens: number, images = 0): LoadedSample {
-  const inputIds = new Int32Array(tokens);
-  return {
-    ...{ inputIds, labels: inputIds, images: Array<Uint8Array>(images).fill(new Uint8Array()) },
-    ...{ place: { file: 'a.jsonl', record: 3, line: 3 }, id: 'x' },
-    ...{ supervised: 1, imageTokens: 0, truncated: 0 },
-  };
-}
+const texts = (...tokens: number[]): RecordSize[] =>
+  tokens.map((each) => ({ tokens: each, images: 0 }));
+const sorted = (list: readonly number[]): number[] => [...list].sort((a, b) => a - b);
 
-const sizes = (bins: readonly (readonly LoadedSample[])[]): number[][] =>
-  bins.map((bin) => bin.map(({ inputIds }) => inputIds.length));
-const total = (list: readonly number[]): number => list.reduce((sum, each) => sum + each, 0);
+/** Records of which each fits the budget. */
+const cases = fc
+  .record({ tokens: fc.integer({ min: 1, max: 5000 }), images: fc.integer({ min: 1, max: 6 }) })
+  .chain((budget) =>
+    fc.record({
+      budget: fc.constantFrom<Budget>(budget, { tokens: budget.tokens }),
+      sizes: fc.array(
+        fc.record({
+          tokens: fc.integer({ min: 1, max: budget.tokens }),
+          images: fc.integer({ min: 0, max: budget.images }),
+        }),
+        { maxLength: 60 },
+      ),
+    }),
+  );
 
-describe('samples that are packed', () => {
-  it('come once, in micro-batches within the budget that leave no two of them together', () => {
-    const some = fc.record({ tokens: fc.integer({ min: 1, max: 100 }), images: fc.nat(3) });
-    const arbitrary = fc.record({
-      given: fc.array(some, { maxLength: 60 }),
-      tokens: fc.integer({ min: 100, max: 400 }),
-      images: fc.option(fc.integer({ min: 3, max: 9 }), { nil: undefined }),
-    });
+describe('packing', () => {
+  it('gives every record once, beyond no budget, the same each time', () => {
     fc.assert(
-      fc.property(arbitrary, ({ given, tokens, images }) => {
-        const samples = given.map((each) => sample(each.tokens, each.images));
-        const bins = pack(samples, { tokens, images });
-        expect(new Set(bins.flat())).toEqual(new Set(samples));
-        expect(bins.flat()).toHaveLength(samples.length);
-        const loads = bins.map((bin) => ({
-          tokens: total(bin.map(({ inputIds }) => inputIds.length)),
-          images: total(bin.map((each) => each.images.length)),
-        }));
-        for (const [i, load] of loads.entries()) {
-          expect(load.tokens).toBeLessThanOrEqual(tokens);
-          expect(load.images).toBeLessThanOrEqual(images ?? Infinity);
-          for (const other of loads.slice(0, i)) {
-            const fits =
-              load.tokens + other.tokens <= tokens &&
-              load.images + other.images <= (images ?? Infinity);
-            expect(fits).toBe(false);
-          }
+      fc.property(cases, ({ sizes, budget }) => {
+        const bins = pack(sizes, budget);
+        expect(sorted(bins.flat())).toEqual(sizes.map((_, place) => place));
+        for (const bin of bins) {
+          expect(bin.length).toBeGreaterThan(0);
+          expect(bin).toEqual(sorted(bin));
+          const sum = (of: (size: RecordSize) => number) =>
+            bin.reduce((total, place) => total + of(sizes[place]!), 0);
+          expect(sum(({ tokens }) => tokens)).toBeLessThanOrEqual(budget.tokens);
+          expect(sum(({ images }) => images)).toBeLessThanOrEqual(budget.images ?? Infinity);
         }
-        expect(pack(samples, { tokens, images })).toEqual(bins);
+        expect(pack(sizes, budget)).toEqual(bins);
       }),
     );
   });
 
-  it('fill what is fullest first, in their order, the largest micro-batch first', () => {
-    const samples = [3, 6, 5, 4, 1].map((tokens) => sample(tokens));
-    expect(sizes(pack(samples, { tokens: 10 }))).toEqual([
-      [6, 4],
-      [3, 5, 1],
+  it('leaves no two micro-batches that would fit into one', () => {
+    fc.assert(
+      fc.property(cases, ({ sizes, budget }) => {
+        const loads = pack(sizes, budget).map((bin) => ({
+          tokens: bin.reduce((total, place) => total + sizes[place]!.tokens, 0),
+          images: bin.reduce((total, place) => total + sizes[place]!.images, 0),
+        }));
+        for (const [i, a] of loads.entries()) {
+          for (const b of loads.slice(i + 1)) {
+            const fit =
+              a.tokens + b.tokens <= budget.tokens &&
+              a.images + b.images <= (budget.images ?? Infinity);
+            expect(fit).toBe(false);
+          }
+        }
+      }),
+    );
+  });
+
+  it('takes at most 11/9 of the fewest micro-batches, and one', () => {
+    // Full ones, cut into records anywhere: as many again would hold them.
+    const cuts = fc.array(fc.uniqueArray(fc.integer({ min: 1, max: 999 }), { maxLength: 8 }), {
+      minLength: 1,
+      maxLength: 12,
+    });
+    fc.assert(
+      fc.property(cuts, fc.integer(), (full, seed) => {
+        const lengths = full.flatMap((at) => {
+          const ends = sorted([0, ...at, 1000]);
+          return ends.slice(1).map((end, i) => end - ends[i]!);
+        });
+        const order = lengths.map((length, i) => [Math.sin(i * 12.9 + seed), length] as const);
+        const mixed = order.sort(([a], [b]) => a - b).map(([, length]) => length);
+        const { length } = pack(texts(...mixed), { tokens: 1000 });
+        expect(length).toBeGreaterThanOrEqual(full.length);
+        expect(length).toBeLessThanOrEqual((11 * full.length) / 9 + 1);
+      }),
+    );
+  });
+
+  it('puts a record where it leaves least room, the first of equal ones first', () => {
+    expect(pack(texts(30, 60, 50, 40, 20), { tokens: 100 })).toEqual([
+      [1, 3],
+      [0, 2, 4],
     ]);
-    expect(pack([], { tokens: 10 })).toEqual([]);
+    expect(pack(texts(5, 5, 5, 5, 5), { tokens: 10 })).toEqual([[0, 1], [2, 3], [4]]);
+    expect(pack(texts(100), { tokens: 100 })).toEqual([[0]]);
+    expect(pack([], { tokens: 100 })).toEqual([]);
   });
 
-  it('share pictures out too', () => {
-    const samples = [sample(1, 2), sample(1, 1), sample(1, 2)];
-    expect(pack(samples, { tokens: 10, images: 3 }).map((bin) => bin.length)).toEqual([2, 1]);
+  it('counts pictures where there is a limit of them', () => {
+    const sizes = [2, 1, 1, 0, 2].map((images) => ({ tokens: 10, images }));
+    expect(pack(sizes, { tokens: 1000 })).toEqual([[0, 1, 2, 3, 4]]);
+    expect(pack(sizes, { tokens: 1000, images: 2 })).toEqual([[0, 3], [1, 2], [4]]);
   });
-});
 
-describe('a sample larger than a micro-batch', () => {
-  it('is refused by its place, exactly where it does not fit', () => {
-    expect(overBudget(sample(10, 2), { tokens: 10, images: 2 })).toBeNull();
-    expect(overBudget(sample(11), { tokens: 10 })).toMatchObject({
-      ...{ code: 'E_OVER_BUDGET', file: 'a.jsonl', line: 3, id: 'x', kind: 'bad' },
-      reason: 'it has 11 tokens, more than a micro-batch may (batchTokens: 10)',
-      hint: 'Raise `batchTokens`, or cut longer records by `text.maxLength`.',
-    });
-    expect(overBudget(sample(1, 3), { tokens: 10, images: 2 })).toMatchObject({
-      reason: 'it has 3 pictures, more than a micro-batch may (batchImages: 2)',
-      hint: 'Raise `batchImages`.',
-    });
+  it('refuses a record that no micro-batch holds', () => {
+    expect(() => pack(texts(3, 101), { tokens: 100 })).toThrow(/101 tokens is beyond/);
+    expect(() => pack([{ tokens: 1, images: 3 }], { tokens: 100, images: 2 })).toThrow(RangeError);
   });
 });

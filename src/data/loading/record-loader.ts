@@ -23,6 +23,7 @@ import type { EncodeWarning } from '../warnings.js';
 import { loadFormat } from './load-format.js';
 import { loadImage } from './load-image.js';
 import { measureRecord } from './measure.js';
+import type { Budget } from './pack.js';
 
 /** Everything that loading depends on; plain data, cloned into threads. */
 export interface LoaderSpec {
@@ -36,6 +37,8 @@ export interface LoaderSpec {
   readonly input: InputFacts;
   /** Most tokens that the model was made for. @default no limit */
   readonly context?: number | undefined;
+  /** What a micro-batch holds at most: a record of more tokens is overlong, one of more pictures bad. @default no limit */
+  readonly budget?: Budget | undefined;
 }
 
 /** A sample that knows where it comes from. */
@@ -125,12 +128,14 @@ export class RecordLoader {
     if (!read.ok) return bad(read.id, read.problem);
     const parsed = parseRecord(read.json);
     if (!parsed.ok) return bad(parsed.id, parsed.problem);
-    const { id } = parsed.record;
-    if (parsed.record.images.length > 0 && !this.#spec.input.image) return bad(id, NO_IMAGES);
+    const { id, images: pictures } = parsed.record;
+    if (pictures.length > 0 && !this.#spec.input.image) return bad(id, NO_IMAGES);
+    const { images: most = Infinity } = this.#spec.budget ?? {};
+    if (pictures.length > most) return bad(id, tooManyImages(pictures.length, most));
     const outcome = this.#encode(parsed.record, place);
     if (outcome.status === 'bad') return bad(id, outcome.problem);
     if (outcome.status === 'overlong') {
-      const problem = overlong(outcome.length, this.#spec.text.maxLength);
+      const problem = overlong(outcome.length, maxLengthOf(this.#spec));
       return { status: 'rejected', rejected: rejectedRecord(place, id, problem, 'overlong') };
     }
     try {
@@ -157,6 +162,7 @@ export class RecordLoader {
     try {
       return encodeRecord(record, {
         ...text,
+        maxLength: maxLengthOf(this.#spec),
         context,
         format: this.#format,
         imageTokens: input.image?.tokens,
@@ -212,6 +218,19 @@ export class RecordLoader {
   }
 }
 
+/** Most tokens of a record: what the text may have, and what a micro-batch holds. */
+function maxLengthOf({ text, budget }: LoaderSpec): number {
+  return Math.min(text.maxLength, budget?.tokens ?? Infinity);
+}
+
+function tooManyImages(images: number, most: number): RecordProblem {
+  return {
+    code: 'E_BATCH_IMAGES',
+    message: `the record has ${images} images, and a micro-batch holds ${most} (\`batchImages\`)`,
+    hint: 'Raise `batchImages`, or leave the record out.',
+  };
+}
+
 const NO_IMAGES: RecordProblem = {
   code: 'E_IMAGE_UNWANTED',
   message: 'the record has images, and the model takes none',
@@ -222,6 +241,6 @@ function overlong(length: number, maxLength: number): RecordProblem {
   return {
     code: 'E_OVERLONG',
     message: `the record has ${length} tokens, more than the limit of ${maxLength}`,
-    hint: 'Raise `text.maxLength`, or set `text.overlong` to "truncate".',
+    hint: 'Raise `text.maxLength` (and `batchTokens`, if that is less), or set `text.overlong` to "truncate".',
   };
 }

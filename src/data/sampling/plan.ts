@@ -28,15 +28,28 @@ export interface OrderFacts {
   readonly options: string;
 }
 
-export interface Batching {
+/** How records make updates, and updates micro-batches: so many records, or what fits a budget. */
+export type Batching = BatchingByRecords | BatchingByTokens;
+
+export interface BatchingByRecords {
+  readonly batchTokens?: undefined;
   /** Most records of a micro-batch. */
   readonly batchSize: number;
   /** Micro-batches of an update. @default 1 */
   readonly accumulate?: number | undefined;
   /** @default 1 */
   readonly worldSize?: number | undefined;
-  /** Records of an update over all ranks. @default as many as follow from the others */
-  readonly records?: number | undefined;
+}
+
+export interface BatchingByTokens {
+  /** Most tokens of a micro-batch, those of pictures included. */
+  readonly batchTokens: number;
+  /** Most pictures of a micro-batch. @default no limit */
+  readonly batchImages?: number | undefined;
+  /** Records of an update over all ranks. */
+  readonly effectiveBatch: number;
+  /** @default 1 */
+  readonly worldSize?: number | undefined;
 }
 
 /** The records of one update, of all ranks; its place is the one after it. */
@@ -49,16 +62,17 @@ export interface PlannedUpdate extends Place {
 
 /** Records of an update over all ranks. */
 export function recordsPerUpdate(batching: Batching): number {
-  const { batchSize, accumulate = 1, worldSize = 1, records } = batching;
-  return records ?? batchSize * accumulate * worldSize;
+  if (batching.batchTokens !== undefined) return batching.effectiveBatch;
+  const { batchSize, accumulate = 1, worldSize = 1 } = batching;
+  return batchSize * accumulate * worldSize;
 }
 
-export interface PlanOptions extends Batching {
+export type PlanOptions = Batching & {
   /** @default the beginning */
   readonly from?: Place | undefined;
   /** Records of all epochs together after which there are no more. @default without end */
   readonly until?: number | undefined;
-}
+};
 
 /** The updates from a place on, epoch after epoch; the last one of an epoch, or of all, may be smaller. */
 export function* planUpdates(

@@ -261,6 +261,21 @@ describe('what cannot be is refused by file and field', () => {
     ['odd heads', () => decoder({ head_dim: 3 }), /head_dim: 3/],
     ['an unknown activation', () => decoder({ hidden_act: 'relu2' }), /hidden_act/],
     ['quantised weights', () => decoder({ quantization_config: {} }), /quantization_config/],
+    [
+      'weights of GPTQ',
+      () => decoder({ quantization_config: { quant_method: 'gptq', bits: 4 } }),
+      /quantised \("gptq"\), .*NF4/,
+    ],
+    [
+      'weights in 8 bits',
+      () => decoder({ quantization_config: { quant_method: 'bitsandbytes', load_in_8bit: true } }),
+      /quantised \("int8"\)/,
+    ],
+    [
+      'weights in FP4',
+      () => decoder({ quantization_config: { quant_method: 'bitsandbytes', load_in_4bit: true } }),
+      /quantised \("fp4"\)/,
+    ],
     ['dropped attention', () => decoder({ attention_dropout: 0.1 }), /attention_dropout: 0\.1/],
     ['a padding id outside', () => decoder({ pad_token_id: 32000 }), /pad_token_id: 32000/],
     [

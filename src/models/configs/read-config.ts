@@ -5,6 +5,7 @@
 import { z } from 'zod';
 
 import { DataError } from '../../base/errors.js';
+import { brief } from '../../formats/strict-json.js';
 
 /** A configuration that is wrong, or asks for what Patina does not compute. */
 export class ConfigError extends DataError {}
@@ -87,12 +88,11 @@ export function refuseQuantised(source: ConfigSource): void {
     bnb_4bit_quant_type: type = 'fp4',
   } = given as Record<string, unknown>;
   if (method === 'bitsandbytes' && in4Bits === true && type === 'nf4') return;
-  const kind =
-    method === 'bitsandbytes' ? `bitsandbytes ${in4Bits === true ? String(type) : 'int8'}` : method;
+  const kind = method === 'bitsandbytes' ? (in4Bits === true ? type : 'int8') : method;
   throw configError(
     source,
     'quantization_config',
-    `the weights are quantised${kind === undefined ? '' : ` (${String(kind)})`}, and Patina reads no other form of few bits than NF4 of bitsandbytes`,
+    `the weights are quantised (${brief(kind)}), and Patina reads no other form of few bits than NF4 of bitsandbytes`,
     'Use the weights from before the quantisation.',
   );
 }

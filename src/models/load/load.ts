@@ -22,7 +22,7 @@ import {
 } from './assemble.js';
 import { attachAdapters } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
-import { denseReading, nf4Reading, placeReadings, type Reading } from './nf4-tensor.js';
+import { denseReading, nf4Reading, nf4Type, placeReadings, type Reading } from './nf4-tensor.js';
 import { inFileOrder } from './place.js';
 import { ParameterSources } from './sources.js';
 import { checkTied } from './tied-check.js';
@@ -169,8 +169,10 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
 /** Makes the layers whose weights are to be in NF4 hold them so. */
 function quantise(model: LanguageModel, stored: ReadonlyMap<string, StoredTensor>): void {
   for (const [name, linear] of linearsOf(model)) {
-    const nf4 = stored.get(`${name}.weight`)?.nf4;
-    if (nf4 !== undefined) linear.quantise(nf4);
+    const weight = stored.get(`${name}.weight`);
+    if (weight?.nf4 === undefined) continue;
+    const { doubleQuantised } = weight.nf4;
+    linear.quantise({ doubleQuantised, type: nf4Type(weight) });
   }
 }
 

@@ -46,6 +46,11 @@ export async function placeReadings(
   }
 }
 
+/** Type of what is quantised: that of the file; NF4 of fp64 is that of the nearest fp32. */
+export function nf4Type(stored: StoredTensor): DType {
+  return stored.dtype === 'F64' ? 'float32' : torchDType(stored);
+}
+
 export interface Nf4Reading {
   /** Gets the parts, which are kept. */
   made(parts: Nf4Parts): void;
@@ -59,13 +64,11 @@ export function nf4Reading(
   device: Device,
   { made, finite }: Nf4Reading,
 ): Reading {
-  const { doubleQuantised, parts } = stored.nf4!;
+  const { nf4, ...plain } = stored;
+  const { doubleQuantised, parts } = nf4!;
   if (parts !== undefined) return partsReading(parts, device, { made, finite });
-  const { nf4: _, ...plain } = stored;
-  // NF4 of fp64 is that of the nearest fp32.
-  const dtype = stored.dtype === 'F64' ? 'float32' : torchDType(stored);
   return {
-    reads: [{ stored: plain, dtype, passes: true }],
+    reads: [{ stored: plain, dtype: nf4Type(stored), passes: true }],
     made: ([weight]) => {
       finite?.check.add(finite.name, weight!);
       const quantised = quantiseNf4(weight!, { doubleQuantised });
@@ -110,7 +113,8 @@ export function denseReading(
 ): Reading {
   return nf4Reading(stored, device, {
     made: (parts) => {
-      const dense = dequantiseNf4(parts, empty(stored.shape, { dtype, device })).keep();
+      const dense = empty(stored.shape, { dtype, device }).keep();
+      dequantiseNf4(parts, dense, nf4Type(stored));
       for (const part of Object.values(parts) as Tensor[]) part.dispose();
       made(dense);
     },

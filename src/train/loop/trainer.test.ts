@@ -1,6 +1,7 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   DataError,
@@ -10,10 +11,22 @@ import {
   type PatinaError,
 } from '../../base/errors.js';
 import { checkRecipe, effectiveBatch, type RecipeInput } from '../../config/index.js';
-import type { DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
+import type { Batching, DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
 import type { Sample, SegmentedModel } from '../../models/index.js';
-import { chooseDevice, liveTensors, RandomGenerator, noGrad } from '../../torch/index.js';
-import type { TrainEvent, UpdateEvent, ValidationEvent } from '../events.js';
+import {
+  chooseDevice,
+  liveTensors,
+  RandomGenerator,
+  noGrad,
+  startProfile,
+} from '../../torch/index.js';
+import type {
+  EndEvent,
+  ProfileEvent,
+  TrainEvent,
+  UpdateEvent,
+  ValidationEvent,
+} from '../events.js';
 import { planRun } from '../prepare/run-plan.js';
 import { choosePrecision } from '../prepare/precision.js';
 import { listCheckpoints, newestWhole } from '../checkpoint/checkpoints.js';
@@ -76,8 +89,7 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
         counts,
         rejected: [],
         odd: [],
-        shares: [{ counts, microBatches: parts.length, rejected: [], odd: [], waitedMs: 0 }],
-        fill: null,
+        shares: [{ counts, steps: parts.length, rejected: [], odd: [], waitedMs: 0 }],
         cursor,
         waitedMs: 0,
       };
@@ -87,13 +99,18 @@ function tinyData(onUpdate: (update: number) => void = () => undefined): Trainin
   return {
     recordsPerEpoch: RECORDS,
     validationRecords: 2,
-    updatesPerEpoch: ({ batchSize, accumulate = 1 }) => RECORDS / (batchSize * accumulate),
-    updates: ({ batchSize, accumulate = 1, from, count = Infinity }) => {
+    updates: ({ from, count = Infinity, ...batching }) => {
+      const { batchSize, accumulate = 1 } = byRecords(batching);
       const start = (from as { position: number } | undefined)?.position ?? 0;
       return updates(start, batchSize * accumulate, batchSize, count);
     },
-    validation: ({ batchSize }) => updates(3, 3, batchSize, 1),
+    validation: (batching) => updates(3, 3, byRecords(batching).batchSize, 1),
   };
+}
+
+function byRecords(batching: Batching) {
+  if (batching.batchTokens !== undefined) throw new Error('These data are cut by records.');
+  return batching;
 }
 
 const BASE: RecipeInput = {
@@ -556,5 +573,70 @@ test('an adapter is written as PEFT keeps it, with the projector beside', async 
     use_dora: false,
     modules_to_save: ['model.multi_modal_projector'],
     target_modules: [0, 1].map((i) => `model.language_model.layers.${i}.self_attn.q_proj`),
+  });
+});
+
+describe('a run with a profile', () => {
+  const long: Partial<RecipeInput> = { schedule: { updates: 8, warmupUpdates: 1 } };
+  const profilesIn = (events: readonly TrainEvent[]): ProfileEvent[] =>
+    events.filter((event): event is ProfileEvent => event.type === 'profile');
+
+  test('tells where the time of a few updates went, keeps their trace, and trains on', async () => {
+    const plain = await all(tinyTrainer(long));
+    const events = await all(tinyTrainer(long), { profile: 2 });
+    expect(losses(events)).toEqual(losses(plain));
+    const [profile] = profilesIn(events);
+    const trace = join(folder, 'profile', 'updates-4-5-rank-0.json.gz');
+    expect(profile).toMatchObject({
+      update: 5,
+      updates: 2,
+      measured: 'operators',
+      trace,
+      waits: {},
+    });
+    expect(types(events).indexOf('profile')).toBe(5);
+    const { products, attention } = profile!.work;
+    for (const part of ['tower', 'projector', 'decoder', 'head'] as const)
+      expect(products![part]).toBeGreaterThan(0);
+    expect(Object.keys(attention!)).toEqual(['tower', 'decoder']);
+    expect(profile!.work.optimizer).toEqual({ optimizer: expect.any(Number) as number });
+    const { traceEvents } = JSON.parse(gunzipSync(readFileSync(trace)).toString()) as {
+      traceEvents: { name: string }[];
+    };
+    const names = new Set(traceEvents.map(({ name }) => name));
+    for (const name of ['ProfilerStep#4', 'ProfilerStep#5', 'batch', 'backward decoder.1']) {
+      expect(names).toContain(name);
+    }
+    expect(names).not.toContain('ProfilerStep#6');
+    expect(readdirSync(join(folder, 'profile'))).toHaveLength(1);
+  });
+
+  test.each([
+    // Fewer go by first, and fewer are profiled, where no more are left.
+    [{ profile: 7 }, 'updates-2-8-rank-0.json.gz', 7],
+    [{ profile: 20 }, 'updates-1-8-rank-0.json.gz', 8],
+    [{ profile: 2, maxUpdates: 4 }, 'updates-3-4-rank-0.json.gz', 2],
+  ])('%j makes %s', async (options, file, updates) => {
+    const events = await all(tinyTrainer(long), options);
+    expect(profilesIn(events)).toMatchObject([{ updates }]);
+    expect(readdirSync(join(folder, 'profile'))).toEqual([file]);
+  });
+
+  test('that is interrupted tells of what there is', async () => {
+    const stop = new AbortController();
+    const data = tinyData((update) => update === 4 && stop.abort(new Error('stop')));
+    const events = await all(tinyTrainer(long, data), { profile: 4, signal: stop.signal });
+    const { update } = events.at(-1) as EndEvent;
+    expect(update).toBe(5);
+    expect(profilesIn(events)).toMatchObject([{ update, updates: 2 }]);
+  });
+
+  test('that fails leaves none running', async () => {
+    const data = tinyData((update) => {
+      if (update === 4) throw new TypeError('no such record');
+    });
+    await expect(all(tinyTrainer(long, data), { profile: 4 })).rejects.toThrow('no such record');
+    expect(existsSync(join(folder, 'profile'))).toBe(false);
+    startProfile('cpu').discard();
   });
 });

@@ -11,7 +11,14 @@ import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.j
 import type { Agree } from '../../generate/index.js';
 import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
 import { together } from '../../parallel/index.js';
-import { hold, memoryStats, noGrad, resetPeak, type Holding } from '../../torch/index.js';
+import {
+  hold,
+  memoryStats,
+  noGrad,
+  openRange,
+  resetPeak,
+  type Holding,
+} from '../../torch/index.js';
 import type {
   EndEvent,
   EndReason,
@@ -31,6 +38,8 @@ import type { Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
 import { readTrainerState, stateParts } from '../checkpoint/trainer-state.js';
+import { ProfiledUpdates } from '../profile/profiled-updates.js';
+import { updateRange } from '../profile/ranges.js';
 import { updateEvent } from './update-event.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
 import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run-plan.js';
@@ -44,7 +53,7 @@ import { Agreement } from './agreement.js';
 /** What the loop needs of a data set. */
 export type TrainingData = Pick<
   Dataset,
-  'recordsPerEpoch' | 'validationRecords' | 'updatesPerEpoch' | 'updates' | 'validation'
+  'recordsPerEpoch' | 'validationRecords' | 'updates' | 'validation'
 >;
 
 export type Question = Recipe['probes']['questions'][number];
@@ -77,6 +86,8 @@ export interface RunOptions {
   signal?: AbortSignal | undefined;
   /** Stop once so many updates are done, with a checkpoint. */
   maxUpdates?: number | undefined;
+  /** Profile so many updates after the first few, and tell where their time went. @default none */
+  profile?: number | undefined;
 }
 
 /** An update whose numbers are still on their way. */
@@ -115,7 +126,7 @@ export class Trainer {
   /** What is told of it before the first update. */
   get statements(): string[] {
     const { ranks, recipe, batching } = this.parts;
-    const bytes = this.setup.store.bytes?.(batching.accumulate);
+    const bytes = this.setup.store.bytes?.(batching.accumulate ?? Infinity);
     return bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })];
   }
 
@@ -164,20 +175,17 @@ export class Trainer {
     const { data, batching } = this.parts;
     const until = this.plan.until ?? undefined;
     const place = { from: this.cursor, count, until };
-    return data.updates({
-      ...this.dealing(agreement),
-      ...place,
-      accumulate: batching.accumulate,
-    });
+    return data.updates({ ...this.dealing(agreement, batching.accumulate ?? 1), ...place });
   }
 
-  /** Which records are this rank's, and how it hears of the others'. */
-  private dealing(agreement: Agreement | undefined) {
+  /** Which records are this rank's, in which micro-batches, and how it hears of the others'. */
+  private dealing(agreement: Agreement | undefined, accumulate = 1) {
     const { recipe, ranks, batching } = this.parts;
-    const { budget, records } = batching;
+    const { batchSize = 1, batchTokens, batchImages } = recipe;
     return {
-      batchSize: recipe.batchSize,
-      ...(budget && { budget, records }),
+      ...(batchTokens === undefined
+        ? { batchSize, accumulate }
+        : { batchTokens, batchImages, effectiveBatch: batching.records }),
       ...{ rank: ranks.rank, worldSize: ranks.size },
       exchange: agreement?.exchange,
       // Of several ranks none stops where the others do not know of it.
@@ -194,7 +202,7 @@ export class Trainer {
    */
   async *run(
     place: RunPlace,
-    { signal, maxUpdates = Infinity }: RunOptions = {},
+    { signal, maxUpdates = Infinity, profile: count }: RunOptions = {},
   ): AsyncGenerator<TrainEvent, void> {
     const { device } = this.parts.device;
     const begun = performance.now();
@@ -204,12 +212,17 @@ export class Trainer {
       peakBytes: () => memoryStats(device).peakReserved,
       saved: () => this.saving.ended,
     });
+    const { rank } = this.parts.ranks;
+    const profiling = { target, device, rank, done: this.update, run: place.path };
+    using profiled = count === undefined ? null : new ProfiledUpdates({ count, ...profiling });
     resetPeak(device);
     try {
       if (this.update === 0) yield* this.probe(agreement);
       this.mark = performance.now();
       for await (const next of this.updates(Math.max(0, target - this.update), agreement)) {
+        profiled?.begin(this.update);
         yield* this.step(next, agreement.peaks);
+        if (profiled?.isFull(this.update) === true) yield* this.profile(profiled);
         // On all ranks after the same update.
         if (agreement.saved === this.saving.begun) yield* this.committed();
         yield* this.regularly(place, agreement, target);
@@ -223,6 +236,7 @@ export class Trainer {
     } finally {
       await this.saving.settle();
     }
+    yield* this.profile(profiled);
     yield* this.flush();
     const reason = this.endReason(agreement.signal);
     yield* this.saveLast(place);
@@ -245,11 +259,7 @@ export class Trainer {
       yield { type: 'bad-record', update: this.update + 1, record };
     }
     yield* this.tally.addRecords(data, this.update + 1);
-    using batches = this.batches(data);
-    this.steady = false;
-    const { supervised, images } = data.counts;
-    const facts = { supervised, pictures: images > 0 };
-    const result = await drive(runUpdate(this.setup, this.update, batches.value, facts));
+    const result = await this.queue(data);
     this.update++;
     this.cursor = data.cursor;
     this.steady = true;
@@ -260,7 +270,18 @@ export class Trainer {
     if (!this.setup.device.startsWith('cuda')) yield* this.flush();
   }
 
+  /** Queues an update; on a CPU it is done. */
+  private async queue(data: UpdateData): Promise<UpdateResult> {
+    using _ = updateRange(this.update);
+    using batches = this.batches(data);
+    this.steady = false;
+    const { supervised, images } = data.counts;
+    const facts = { supervised, pictures: images > 0 };
+    return await drive(runUpdate(this.setup, this.update, batches.value, facts));
+  }
+
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
+    using _ = openRange('batch');
     const { model, device } = this.parts;
     const options = { device: device.device };
     return hold(() =>
@@ -270,6 +291,15 @@ export class Trainer {
         ),
       ),
     );
+  }
+
+  /** Ends the profile, if one runs, and tells of it. */
+  private async *profile(profiled: ProfiledUpdates | null): AsyncGenerator<TrainEvent, void> {
+    const event = await profiled?.end(this.update);
+    if (event === undefined) return;
+    yield* this.flush();
+    yield event;
+    this.mark = performance.now();
   }
 
   /** Waits for the numbers of the last update. */
@@ -285,6 +315,7 @@ export class Trainer {
     const now = performance.now();
     const event = updateEvent({
       ...{ result, numbers, data, device, peaks },
+      budget: recipe.batchTokens,
       seconds: (now - this.mark) / 1000,
       peakRate: recipe.optimizer.learningRate * batching.learningRateScale,
       scaled: this.setup.lossScale !== undefined,

@@ -14,13 +14,15 @@ export interface UpdateFacts {
   readonly seconds: number;
   /** Learning rate at the schedule's peak. */
   readonly peakRate: number;
+  /** Tokens that a micro-batch holds, where there is such a limit. */
+  readonly budget?: number | undefined;
   /** Whether losses are scaled. */
   readonly scaled: boolean;
   readonly device: Pick<ChosenDevice, 'device' | 'totalBytes'>;
 }
 
 export function updateEvent(facts: UpdateFacts): UpdateEvent {
-  const { result, numbers, data, seconds, peakRate, scaled, device, peaks } = facts;
+  const { result, numbers, data, seconds, peakRate, budget, scaled, device, peaks } = facts;
   const foundInf = [...numbers.foundInf];
   const skipped = result.gates.filter((_, i) => foundInf[i]! > 0);
   const { peakReserved } = memoryStats(device.device);
@@ -32,11 +34,13 @@ export function updateEvent(facts: UpdateFacts): UpdateEvent {
     gradientNorm: numbers.norm[0]!,
     learningRate: peakRate * result.scheduleFactor,
     counts: data.counts,
+    ...(budget !== undefined && {
+      filled: data.counts.tokens / (budget * data.microBatches.length * data.shares.length),
+    }),
     seconds,
     tokensPerSecond: data.counts.tokens / seconds,
     samplesPerSecond: data.counts.sequences / seconds,
     waiting: Math.min(1, data.waitedMs / 1000 / seconds),
-    fill: data.fill,
     memory: { peakBytes: peakReserved, totalBytes: device.totalBytes },
     skipped: foundInf.some((flag) => flag > 0),
     skippedSegments: skipped.length > 0 && skipped.length < result.gates.length ? skipped : null,

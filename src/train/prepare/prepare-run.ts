@@ -16,6 +16,7 @@ import { planWeights, type WeightsPlan } from '../checkpoint/plan-weights.js';
 import { foldOtherForm } from '../checkpoint/contents.js';
 import { takeFrozen } from '../checkpoint/frozen-parts.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
+import { describePacking } from './packing.js';
 import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
@@ -145,14 +146,15 @@ export async function* prepareRun(
     unowned = sharding?.model;
 
     const saved = await planWeights({ recipe, opened, trainable, data, dtype, signal });
-    const plan = planRun(recipe, { ...batching, worldSize: ranks.size }, data);
+    const plan = planRun(recipe, batching, data);
+    const packing = await describePacking(recipe, { data, worldSize: ranks.size, signal });
     const start: StartEvent = {
       type: 'start',
       recipe: recipe.name,
       run: null,
       resumedFrom: 0,
       device: device.name,
-      statements: [precision.statement, batching.statement],
+      statements: [precision.statement, batching.statement, ...packing],
       table: trainable.table,
       choices,
       parameters: {
@@ -191,7 +193,7 @@ export function refuseLateFactors(
   { accumulate }: Pick<EffectiveBatch, 'accumulate'>,
 ): void {
   const code = 'E_UPDATE_IN_BACKWARD';
-  if (accumulate > 1) {
+  if (accumulate !== null && accumulate > 1) {
     throw new UsageError(
       `optimizer.updateInBackward excludes accumulation, and the recipe accumulates ${accumulate} micro-batches.`,
       { code, hint: 'Set `accumulate` to 1, or `updateInBackward` to false.' },

@@ -30,23 +30,17 @@ export interface RunPlan {
 }
 
 /** What of a data set decides how long a run is. */
-type DataSize = Pick<Dataset, 'recordsPerEpoch' | 'updatesPerEpoch'>;
-
-interface PlannedBatch extends Pick<EffectiveBatch, 'accumulate' | 'records'> {
-  /** @default 1 */
-  readonly worldSize?: number;
-}
+type DataSize = Pick<Dataset, 'recordsPerEpoch'>;
 
 /** The plan of a run that begins. */
 export function planRun(
-  { schedule, batchSize }: Pick<Recipe, 'schedule' | 'batchSize'>,
-  { accumulate, records, worldSize }: PlannedBatch,
-  data: DataSize,
+  { schedule }: Pick<Recipe, 'schedule'>,
+  { records }: Pick<EffectiveBatch, 'records'>,
+  { recordsPerEpoch }: DataSize,
 ): RunPlan {
-  const { recordsPerEpoch } = data;
   const until = schedule.updates === undefined ? lengthIn(schedule.epochs, recordsPerEpoch) : null;
   const planned = schedule.updates ?? countUpdates({ until: until! }, { recordsPerEpoch, records });
-  const perEpoch = data.updatesPerEpoch({ batchSize, accumulate, worldSize, records });
+  const perEpoch = Math.ceil(recordsPerEpoch / records);
   return {
     ...{ planned, perEpoch, records, until, schedule },
     epochs: until === null ? planned / perEpoch : schedule.epochs,

@@ -68,7 +68,8 @@ function makeStore(
     const { groups } = trainable;
     const { zero: stage, reshardAfterForward } = parallel;
     const reduction = reductionOf(parallel.reduction, precision);
-    const gradients = sliceType({ reduction, eachMicroBatch: stage >= 2 }, batching.accumulate);
+    const microBatches = batching.accumulate ?? Infinity;
+    const gradients = sliceType({ reduction, eachMicroBatch: stage >= 2 }, microBatches);
     const host =
       parallel.offload === 'none'
         ? undefined

@@ -23,6 +23,9 @@ test('one process is told of several, and of LoRA', () => {
 
 test('several are told of what they do not share out yet', () => {
   const hint = whatWouldFit(recipe({ batchSize: 4, memory: { policy: 'keep' } }), 2);
+  expect(whatWouldFit(recipe({ batchTokens: 8192, effectiveBatch: 4 }), 1)).toMatch(
+    /^Try, in this order: `batchTokens` below 8192; /,
+  );
   expect(hint).toMatch(/`batchSize` below 4.*`memory.policy: recompute`.*zero: 2`; .*zero: 3`/);
   const sharing = whatWouldFit(recipe({ parallel: { zero: 3 } }), 2);
   expect(sharing).not.toMatch(/zero/);

@@ -7,16 +7,16 @@ type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize' | 'batc
 
 /** Proposals, those that cost least first. */
 export function whatWouldFit(
-  { parallel: { zero, offload }, train, memory, batchSize, batchTokens }: Fields,
+  { parallel: { zero, offload }, train, memory, batchSize = 1, batchTokens }: Fields,
   ranks: number,
 ): string {
   const isFull = Object.values(train).includes('full');
+  const { decoder } = train;
+  const isWide = typeof decoder === 'object' && decoder.base === undefined;
   const keeps = memory.policy !== 'recompute' && memory.policy !== 'offload';
   const proposals = [
     ...(batchTokens === undefined ? [] : [`\`batchTokens\` below ${batchTokens}`]),
-    ...(batchTokens === undefined && batchSize > 1
-      ? [`\`batchSize\` below ${batchSize}, with more accumulated`]
-      : []),
+    ...(batchSize > 1 ? [`\`batchSize\` below ${batchSize}, with more accumulated`] : []),
     ...(keeps || memory.keepBlocks !== 0
       ? ['`memory.policy: recompute` without `keepBlocks`']
       : []),
@@ -31,6 +31,7 @@ export function whatWouldFit(
     ranks > 1
       ? `more processes than ${ranks}${zero === 0 ? '' : ', each of which then holds less'}`
       : 'several GPUs that share weights, gradients and optimizer out (`--nproc gpus` with `parallel.zero: 3`)',
+    ...(isWide ? ['`train.decoder.base: nf4`, frozen weights in 4 bits'] : []),
     ...(isFull ? ['a LoRA in place of `full`'] : ['a smaller rank of the LoRA']),
   ];
   return `Try, in this order: ${proposals.join('; ')}.`;

@@ -5,7 +5,7 @@
  *     recipe.json        the recipe, resolved                events.jsonl     everything else that happened
  *     environment.json   machine, versions, command          tensorboard/     the same curves for TensorBoard
  *     provenance.json    what it stands on                   run.lock         while a process works in it
- *     checkpoints/       see checkpoints.ts
+ *     checkpoints/       see checkpoints.ts                  profile/         traces, where they were asked for
  */
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';

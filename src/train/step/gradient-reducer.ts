@@ -7,6 +7,7 @@
  */
 
 import type { Pause, SegmentBase, Steps } from '../../models/index.js';
+import type { GradientPlace } from '../../nn/index.js';
 import type { Work } from '../../parallel/index.js';
 import {
   _foreachCopy_,
@@ -92,6 +93,30 @@ export class GradientReducer {
     return this.options.eachMicroBatch ? segments : segments * this.microBatches;
   }
 
+  /** Where the gradients of these lie in a buffer, if it has all of them, one after another. */
+  place(segment: SegmentBase, parameters: ReadonlyMap<string, Tensor>): GradientPlace | null {
+    const names = [...parameters.keys()];
+    const unit = this.options.model
+      .unitsOf(segment)
+      .find(({ buffer }) => buffer.leaves.has(names[0]!));
+    const sums = unit && this.sums.get(unit);
+    if (unit === undefined || sums === undefined) return null;
+    const { layout } = unit.buffer;
+    const { start } = layout.stretches.get(names[0]!)!;
+    let end = start;
+    for (const name of names) {
+      const stretch = layout.stretches.get(name);
+      if (stretch?.start !== end) return null;
+      end += stretch.length;
+    }
+    const holds = names.filter((name) => sums.written.has(name)).length;
+    if (holds > 0 && holds < names.length) return null;
+    for (const name of names) sums.written.add(name);
+    const columns = parameters.get(names[0]!)!.shape[1]!;
+    const into = this.wholeOf(unit, sums).narrow(0, start, end - start);
+    return { into: into.view([-1, columns]), holds: holds > 0 };
+  }
+
   accept(segment: SegmentBase, gradients: SegmentGradients): void {
     for (const unit of this.options.model.unitsOf(segment)) {
       const sums = this.sums.get(unit);
@@ -109,17 +134,14 @@ export class GradientReducer {
   /** Copies what comes first and adds the rest: nothing is filled with zeros to be added to. Padding may hold anything. */
   private write(unit: ShardUnit, sums: Sums, gradients: SegmentGradients): void {
     const { buffer } = unit;
-    const { device } = buffer.whole;
-    const dtype = this.segmentsOf(unit) > 1 ? 'float32' : this.options.reduction;
-    sums.whole ??= noGrad(() => empty([buffer.layout.length], { dtype, device })).keep();
-    const { whole, written } = sums;
+    const { written } = sums;
+    const whole = this.wholeOf(unit, sums);
     noGrad(() =>
       scope(() => {
-        const [own, targets, sources]: [Tensor[], Tensor[], Tensor[]] = [[], [], []];
+        const [targets, sources]: [Tensor[], Tensor[]] = [[], []];
         for (const name of buffer.leaves.keys()) {
           const gradient = gradients.get(name)?.reshape([-1]);
           if (gradient === undefined) continue;
-          own.push(gradient);
           const target = buffer.stretchOf(whole, name);
           if (written.has(name)) {
             target.add_(gradient);
@@ -130,9 +152,22 @@ export class GradientReducer {
           sources.push(gradient);
         }
         if (targets.length > 0) _foreachCopy_(targets, sources);
-        if (own.length > 0) this.largest.push(stack(_foreachNorm(own, Infinity, 'float32')).keep());
       }),
     );
+  }
+
+  /** The buffer that gradients are written to. */
+  private wholeOf(unit: ShardUnit, sums: Sums): Tensor {
+    const { layout, whole } = unit.buffer;
+    const dtype = this.segmentsOf(unit) > 1 ? 'float32' : this.options.reduction;
+    return (sums.whole ??= empty([layout.length], { dtype, device: whole.device }).keep());
+  }
+
+  /** The largest absolute value of each gradient that this rank's batches have reached. */
+  private measure({ buffer }: ShardUnit, { whole, written }: Sums): void {
+    if (written.size === 0) return;
+    const own = [...written].map((name) => buffer.stretchOf(whole!, name));
+    this.largest.push(stack(_foreachNorm(own, Infinity, 'float32')).keep());
   }
 
   /** Zeros for parameters that this rank's batches have not reached. */
@@ -151,6 +186,7 @@ export class GradientReducer {
     const last = sums.reductions === 0;
     const whole = noGrad(() =>
       scope(() => {
+        this.measure(unit, sums);
         this.fill(unit, sums);
         return sums.whole!.to(reduction);
       }),

@@ -5,7 +5,7 @@
 
 import { gradientFactor, type AdamW, type AdamWUpdate, type Gate } from '../../optim/index.js';
 import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
-import type { Tensor } from '../../torch/index.js';
+import { openRange, type Tensor } from '../../torch/index.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
 import type { Randomness } from './randomness.js';
 
@@ -61,6 +61,7 @@ export abstract class OptimizingStore {
   weightsRead(): void {}
 
   protected update(update: GatedUpdate): void {
+    using _ = openRange('optimizer');
     this.optimizing.optimizer.update(update);
   }
 

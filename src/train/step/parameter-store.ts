@@ -3,11 +3,15 @@
  * (sums until the end of the update, updates within the backward, later sharding) is a store.
  */
 
+import type { GradientPlace } from '../../nn/index.js';
 import type { Residency, SegmentBase, Steps } from '../../models/index.js';
 import type { TensorPart } from '../../parallel/index.js';
 import type { Holding, Tensor } from '../../torch/index.js';
 
-/** Gradients of one segment's trainable parameters by name; `null` where the segment gave none in this micro-batch. */
+/**
+ * Gradients of one segment's trainable parameters by name; `null` where the segment gave none in this micro-batch, or wrote it to its
+ * place.
+ */
 export type SegmentGradients = ReadonlyMap<string, Tensor | null>;
 
 /** What is known when an update begins. */
@@ -63,6 +67,13 @@ export interface ByteCounts {
 
 export interface ParameterStore extends Residency {
   begin(start: UpdateStart): void;
+  /**
+   * Where the gradients of matrices are summed, one above the other. Who asks writes there, before the segment's other gradients are
+   * handed in; `null` where these are to be handed in too.
+   *
+   * @param parameters of the segment, by name, with equal columns
+   */
+  place?(segment: SegmentBase, parameters: ReadonlyMap<string, Tensor>): GradientPlace | null;
   /**
    * The gradients of the sum of the losses, times `lossFactor`. The store owns these tensors from now on. A parameter that
    * several segments share comes once for each of them.

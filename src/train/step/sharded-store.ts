@@ -13,6 +13,7 @@
  */
 
 import type { Pause, Phase, SegmentBase, Steps } from '../../models/index.js';
+import type { GradientPlace } from '../../nn/index.js';
 import { squaredNorms } from '../../optim/index.js';
 import type { TensorPart } from '../../parallel/index.js';
 import {
@@ -97,6 +98,10 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
     this.start = start;
     this.parameters.begin(start.microBatches);
     this.reducer.begin(start.microBatches);
+  }
+
+  place(segment: SegmentBase, parameters: ReadonlyMap<string, Tensor>): GradientPlace | null {
+    return this.reducer.place(segment, parameters);
   }
 
   accept(segment: SegmentBase, gradients: SegmentGradients): void {

@@ -11,7 +11,7 @@
  * device. The order of calls to the store depends on the recipe alone, never on the batch: an empty micro-batch makes them too.
  */
 
-import { DropoutMasks } from '../../nn/index.js';
+import { DropoutMasks, type GradientPlaces } from '../../nn/index.js';
 import {
   hasWork,
   walk,
@@ -123,7 +123,7 @@ class Pass {
     const wanted = this.flowing; // a gradient for the segment's input
     this.flowing ||= this.trainable[i]!.size > 0;
     if (!this.flowing) {
-      boundary.own(noGrad(() => this.run(segment, boundary.tensor)));
+      boundary.own(noGrad(() => this.runFrozen(segment, boundary.tensor)));
       return;
     }
     // Detached, so that the graph below does not live on in what this segment holds.
@@ -217,12 +217,25 @@ class Pass {
     upstream: Tensor,
   ): Gradients {
     const { inputs, masks } = this.given(segment);
-    const call = { x, kept: kept!, upstream, inputs, masks, wantsInput };
+    const places = this.places(segment, trainable);
+    const call = { x, kept: kept!, upstream, inputs, masks, wantsInput, places };
     const { input, parameters } = segment.byHand!.backward(call);
     return {
       below: input,
       own: [...trainable.values()].map((each) => parameters.get(each) ?? null),
     };
+  }
+
+  /** The store's places for gradients of a segment's parameters. */
+  private places(
+    segment: Segment,
+    trainable: ReadonlyMap<string, Tensor>,
+  ): GradientPlaces | undefined {
+    const { store } = this.step;
+    if (store.place === undefined) return undefined;
+    const names = new Map([...trainable].map(([name, parameter]) => [parameter, name]));
+    return (parameters) =>
+      store.place!(segment, new Map(parameters.map((each) => [names.get(each)!, each])));
   }
 
   /** Begins to bring back the boundary that backward will want next, while this segment computes. */
@@ -234,6 +247,11 @@ class Pass {
   private run(segment: Segment, x: Tensor | null): Tensor {
     const { inputs, masks } = this.given(segment);
     return scope(() => segment.forward(x, inputs, masks));
+  }
+
+  private runFrozen(segment: Segment, x: Tensor | null): Tensor {
+    if (segment.frozen === undefined) return this.run(segment, x);
+    return scope(() => segment.frozen!(x, this.inputs!.value));
   }
 
   private runByHand(segment: Segment, x: Tensor, level: Level): { output: Tensor; kept: Kept } {

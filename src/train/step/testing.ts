@@ -1,13 +1,15 @@
 /** For tests of the training step: a tiny LLaVA with random weights, and batches for it. */
 
 import { Llava, makeBatch, readLlavaConfig, type Batch, type Sample } from '../../models/index.js';
-import type { RowPlaces } from '../../nn/index.js';
-import { RandomGenerator, type DType } from '../../torch/index.js';
+import { kernelsFor, type RowPlaces } from '../../nn/index.js';
+import { RandomGenerator, type Device, type DType } from '../../torch/index.js';
 
 export interface TinyOptions {
   tied?: boolean;
   dtype?: DType;
   seed?: number;
+  /** @default 'cpu' */
+  device?: Device;
   /** Layers 16 times as wide, with as many words. */
   wide?: boolean;
 }
@@ -46,11 +48,19 @@ const configOf = (tied: boolean, scale = 1) =>
     },
   });
 
-/** A LLaVA of some thousand parameters, frozen, on the CPU. */
-export function tinyLlava({ tied = false, dtype = 'float32', seed = 1 }: TinyOptions = {}): Llava {
-  const model = new Llava(configOf(tied), { dtype });
-  const generator = RandomGenerator.create(seed);
-  model.initialize('cpu', { generator, std: 0.2 });
+/** A LLaVA of some thousand parameters, frozen. */
+export function tinyLlava({
+  tied = false,
+  dtype = 'float32',
+  seed = 1,
+  device = 'cpu',
+}: TinyOptions = {}): Llava {
+  const model = new Llava(configOf(tied), {
+    dtype,
+    ...(device === 'cpu' ? {} : { kernels: kernelsFor({ device, dtype }) }),
+  });
+  const generator = RandomGenerator.create(seed, device);
+  model.initialize(device, { generator, std: 0.2 });
   generator.dispose();
   return model;
 }
@@ -79,21 +89,20 @@ export function tinySample(images: number, words: number, seed = 0): Sample {
   };
 }
 
+const INPUT = {
+  vocabSize: TINY_VOCABULARY,
+  image: { tokenId: IMAGE_TOKEN, tokens: 4, size: SIDE },
+};
+
 /** Two samples with pictures and one without, of different lengths. */
-export function tinyBatch(seed = 0): Batch {
+export function tinyBatch(seed = 0, device: Device = 'cpu'): Batch {
   const samples = [tinySample(1, 6, seed), tinySample(2, 9, seed + 1), tinySample(0, 7, seed + 2)];
-  return makeBatch(samples, {
-    vocabSize: TINY_VOCABULARY,
-    image: { tokenId: IMAGE_TOKEN, tokens: 4, size: SIDE },
-  });
+  return makeBatch(samples, INPUT, { device });
 }
 
 /** Samples without any picture. */
-export function tinyTextBatch(seed = 0): Batch {
-  return makeBatch([tinySample(0, 8, seed), tinySample(0, 5, seed + 1)], {
-    vocabSize: TINY_VOCABULARY,
-    image: { tokenId: IMAGE_TOKEN, tokens: 4, size: SIDE },
-  });
+export function tinyTextBatch(seed = 0, device: Device = 'cpu'): Batch {
+  return makeBatch([tinySample(0, 8, seed), tinySample(0, 5, seed + 1)], INPUT, { device });
 }
 
 /** The same batch on the meta device. */

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { pack } from '../../data/loading/pack.js';
 import { finish, makeBatch, type Batch, type Llava, type Sample } from '../../models/index.js';
 import { Linear } from '../../nn/index.js';
 import { AdamW, Gate, LossScale, schedule } from '../../optim/index.js';
@@ -101,23 +102,25 @@ test('two micro-batches with other numbers of tokens are one batch of both', () 
   expect(distance(together, apart)).toBeLessThan(1e-6);
 });
 
+/** A LLaVA whose adapters learn, with dropout in front of them. */
+function dropping(dropout = 0.3): UpdateSetup {
+  const model = tinyLlava();
+  const generator = RandomGenerator.create(2);
+  for (const [name, module] of model.namedModules()) {
+    if (module instanceof Linear && /layers|projector/.test(name)) {
+      const adapter = module.attachAdapter({ rank: 2, alpha: 4, dropout });
+      adapter.initialize('cpu', { generator, std: 0.2 });
+      noGrad(() => adapter.b.normal_(0, 0.2, { generator }));
+    }
+  }
+  for (const [name, parameter] of model.namedParameters()) {
+    parameter.requiresGrad_(name.includes('lora_'));
+  }
+  generator.dispose();
+  return setup(model);
+}
+
 test('with dropout an update does not depend on how its records are packed, grouped, ordered or dealt', () => {
-  const dropping = (): UpdateSetup => {
-    const model = tinyLlava();
-    const generator = RandomGenerator.create(2);
-    for (const [name, module] of model.namedModules()) {
-      if (module instanceof Linear && /layers|projector/.test(name)) {
-        const adapter = module.attachAdapter({ rank: 2, alpha: 4, dropout: 0.3 });
-        adapter.initialize('cpu', { generator, std: 0.2 });
-        noGrad(() => adapter.b.normal_(0, 0.2, { generator }));
-      }
-    }
-    for (const [name, parameter] of model.namedParameters()) {
-      parameter.requiresGrad_(name.includes('lora_'));
-    }
-    generator.dispose();
-    return setup(model);
-  };
   const samples = [
     tinySample(1, 4),
     tinySample(2, 14, 1),
@@ -157,6 +160,45 @@ test('with dropout an update does not depend on how its records are packed, grou
     const { lossSum } = run(dropping(), update, [batch]);
     expect(Math.abs(lossSum / expected.lossSum - 1)).toBeGreaterThan(1e-4);
   }
+});
+
+test('an update is the same one by one and packed by tokens and pictures, whatever the budget', () => {
+  // Words alone and pictures, many of them too; one of a single token, which has nothing to predict; the longest has 40 tokens.
+  const samples = [
+    tinySample(6, 16),
+    tinySample(0, 1, 1),
+    tinySample(0, 9, 2),
+    tinySample(1, 3, 3),
+    tinySample(0, 1, 4),
+    tinySample(2, 14, 5),
+    tinySample(1, 30, 6),
+  ].map((sample, position) => ({ ...sample, position }));
+  const sizes = samples.map(({ inputIds, images }) => ({
+    tokens: inputIds.length,
+    images: images.length,
+  }));
+  const single = dropping(0.1);
+  const { input } = single.model;
+  const alone = samples.map((sample) => makeBatch([sample], input));
+  const expected = run(single, 4, alone);
+  const numbers = [
+    { tokens: 40 },
+    { tokens: 64 },
+    { tokens: 64, images: 6 },
+    { tokens: 1000, images: 6 },
+    { tokens: 1000 },
+  ].map((budget) => {
+    const other = dropping(0.1);
+    const packed = pack(sizes, budget).map((places) => places.map((place) => samples[place]!));
+    const batches = packed.map((part) => makeBatch(part, input));
+    const actual = run(other, 4, batches);
+    expect(actual.supervised).toBe(expected.supervised);
+    expect(Math.abs(actual.lossSum / expected.lossSum - 1)).toBeLessThan(1e-6);
+    expect(Math.abs(actual.gradientNorm / expected.gradientNorm - 1)).toBeLessThan(1e-6);
+    expect(distance(other, single)).toBeLessThan(1e-6);
+    return batches.length;
+  });
+  expect(numbers).toEqual([3, 2, 2, 2, 1]);
 });
 
 test('the power of two on the losses changes nothing but rounding', () => {

@@ -8,7 +8,16 @@
 
 import type { Batch, Steps } from '../../models/index.js';
 import type { LossScale, Schedule } from '../../optim/index.js';
-import { empty, full, hold, noGrad, scope, type Device, type Tensor } from '../../torch/index.js';
+import {
+  empty,
+  full,
+  hold,
+  noGrad,
+  openRange,
+  scope,
+  type Device,
+  type Tensor,
+} from '../../torch/index.js';
 import { LateNumbers } from './late-numbers.js';
 import type { UpdateOutcome } from './parameter-store.js';
 import { runMicroBatch, type Step } from './step.js';
@@ -92,6 +101,7 @@ export function* runUpdate(
       noGrad(() => lossSum.add_(loss));
       loss.dispose();
     }
+    using _ = openRange('optimizer');
     // Here ranks meet: loss sums, squared norms and flags of all of them come together before anything is decided.
     using finished = yield* store.finish(lossSum);
     return scope(() => {

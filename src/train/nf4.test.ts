@@ -1,0 +1,220 @@
+/** Runs whose frozen weights are in NF4: trained, stopped and resumed, sharded, spoken to, exported, refused. */
+
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { checkRecipe, type RecipeInput } from '../config/index.js';
+import { loadChatModel } from '../generate/index.js';
+import { exportModel, type LanguageModel } from '../models/index.js';
+import { linearsOf, Nf4Weight } from '../nn/index.js';
+import { noGrad, scope, type Tensor } from '../torch/index.js';
+import { readSafetensors } from '../formats/safetensors/header.js';
+import type { EndEvent, StartEvent, TrainEvent, UpdateEvent } from './events.js';
+import { ColourFolder } from './testing-files.js';
+import { resumeRun, train, type TrainOptions } from './train.js';
+
+let folder: ColourFolder;
+/** A checkpoint of a run that has trained everything: the base. */
+let base: string;
+beforeAll(async () => {
+  folder = await ColourFolder.make();
+  base = endOf(await all(train(folder.recipe()))).checkpoint!;
+});
+afterAll(() => folder.remove());
+
+async function all(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
+  const seen: TrainEvent[] = [];
+  for await (const event of events) seen.push(event);
+  return seen;
+}
+
+const endOf = (events: readonly TrainEvent[]): EndEvent => events.at(-1) as EndEvent;
+const startOf = (events: readonly TrainEvent[]): StartEvent =>
+  events.find((event): event is StartEvent => event.type === 'start')!;
+const losses = (events: readonly TrainEvent[]): (number | null)[] =>
+  events.filter((event): event is UpdateEvent => event.type === 'update').map(({ loss }) => loss);
+
+const LORA = { rank: 2, alpha: 4, dropout: 0.1 };
+const TRAIN = {
+  vision: { base: 'nf4' },
+  projector: 'full',
+  decoder: { lora: LORA, base: 'nf4', doubleQuantised: true },
+} as const;
+
+const recipe = (more: Partial<RecipeInput> = {}): RecipeInput =>
+  folder.recipe({ model: { from: base }, train: TRAIN, ...more });
+const run = (more?: Partial<RecipeInput>, options?: TrainOptions): Promise<TrainEvent[]> =>
+  all(train(recipe(more), options));
+
+/** The forms of all linear layers. */
+function inNf4(model: LanguageModel): Record<string, boolean> {
+  return Object.fromEntries(
+    linearsOf(model).flatMap(([name, { base: weight }]) =>
+      weight instanceof Nf4Weight ? [[name, weight.form.doubleQuantised]] : [],
+    ),
+  );
+}
+
+test('learn over a base in 4 bits that lies in no checkpoint, and say what that is', async () => {
+  const events = await run();
+  const { table, choices } = startOf(events);
+  expect(table.filter(({ dtype }) => dtype === 'nf4')).toMatchObject([
+    { part: 'vision', kind: 'frozen', tensors: 6, parameters: 2048 },
+    { part: 'decoder', kind: 'frozen', tensors: 7, parameters: 2560 },
+  ]);
+  // fp32 against half a byte, a scale for 64, and the values of the codes.
+  expect(choices).toMatchObject([
+    { choice: 'vision in NF4', saves: 4 * 2048 - (1024 + 4 * 32 + 6 * 64) },
+    { choice: 'decoder in NF4, scales in 8 bits' },
+  ]);
+  const { checkpoint } = endOf(events);
+  const { tensors } = await readSafetensors(join(checkpoint!, 'adapter_model.safetensors'));
+  const names = tensors.map(({ name }) => name);
+  expect(names.every((name) => /lora_|multi_modal_projector/.test(name))).toBe(true);
+  const provenance = JSON.parse(readFileSync(join(checkpoint!, 'provenance.json'), 'utf8')) as {
+    bases: unknown;
+  };
+  expect(provenance.bases).toEqual({
+    vision: { form: 'nf4', doubleQuantised: false },
+    decoder: { form: 'nf4', doubleQuantised: true },
+  });
+});
+
+test('go on to the bit, over the same codes', async () => {
+  const whole = await run();
+  const first = await run({}, { maxUpdates: 4 });
+  const rest = await all(resumeRun(endOf(first).run!));
+  expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
+});
+
+test.each([
+  { zero: 0, offload: 'optimizer' },
+  { zero: 3, offload: 'parameters' },
+] as const)('are shared out: %o', async (parallel) => {
+  const expected = losses(await run());
+  for (const [i, loss] of losses(await run({ parallel })).entries()) {
+    expect(loss).toBeCloseTo(expected[i]!, 4);
+  }
+});
+
+test.each([false, true])('adapters of the tower learn over it too, with DoRA: %s', async (dora) => {
+  const lora = { ...LORA, dora };
+  const parts = (base: object) => ({
+    ...{ vision: { lora, ...base }, projector: 'frozen', decoder: { lora, ...base } },
+  });
+  const [quantised, expected] = [
+    await run({ train: parts({ base: 'nf4' }) as RecipeInput['train'] }),
+    // What the codes stand for, as weights.
+    await run({ train: parts({}) as RecipeInput['train'], model: { from: await dequantised() } }),
+  ];
+  for (const [i, loss] of losses(quantised).entries()) {
+    expect(loss).toBeCloseTo(losses(expected)[i]!, 5);
+  }
+});
+
+/** The base with both parts in NF4, made dense. */
+async function dequantised(): Promise<string> {
+  const out = folder.at('dense');
+  const form = { form: 'nf4', doubleQuantised: false } as const;
+  await exportModel(base, 'hf', out, { bases: { vision: form, decoder: form }, replace: true });
+  return out;
+}
+
+test('a checkpoint is spoken to over the base in 4 bits, and exported as what that stands for', async () => {
+  const { checkpoint } = endOf(await run());
+  const out = folder.at('exported');
+  const { model, loaded } = await loadChatModel(checkpoint!);
+  const forms = inNf4(model);
+  expect(Object.keys(forms)).toHaveLength(13);
+  expect(forms['model.language_model.layers.0.mlp.up_proj']).toBe(true);
+  expect(forms['model.vision_tower.encoder.layers.0.mlp.fc1']).toBe(false);
+  expect(loaded.assembly.provenance?.bases).toBeDefined();
+  const { notes } = await exportModel(checkpoint!, 'hf', out, { merge: true });
+  expect(notes.join('\n')).toMatch(
+    /13 matrices held in NF4 .* rounded once to float32: .*quantised/,
+  );
+  const { model: dense } = await loadChatModel(out);
+  expect(inNf4(dense)).toEqual({});
+  scope(() => {
+    for (const [name, layer] of linearsOf(model)) {
+      const other = new Map(linearsOf(dense)).get(name)!;
+      const merged = noGrad(() => layer.adapter?.merged() ?? layer.base.dense());
+      expect(distance(merged, other.weight), name).toBeLessThan(1e-6);
+    }
+  });
+  model.dispose();
+  dense.dispose();
+});
+
+test('keys of bitsandbytes are written, read as they are, and trained on', async () => {
+  const out = folder.at('written');
+  const form = { doubleQuantised: true };
+  const { notes } = await exportModel(base, 'hf', out, { quantise: form });
+  expect(notes.join('\n')).toMatch(/decoder's blocks are written in NF4/);
+  const config = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8')) as Record<
+    string,
+    object
+  >;
+  expect(config['quantization_config']).toMatchObject({
+    load_in_4bit: true,
+    llm_int8_skip_modules: ['model.vision_tower', 'model.multi_modal_projector', 'lm_head'],
+  });
+  const decoder = { lora: LORA };
+  const parts = { vision: 'frozen', projector: 'full', decoder } as const;
+  const stored = await run({ model: { from: out }, train: parts });
+  const quantised = await run({
+    train: { ...parts, decoder: { ...decoder, base: 'nf4', ...form } },
+  });
+  expect(losses(stored)).toEqual(losses(quantised));
+  // And once more, without a change.
+  const again = folder.at('again');
+  await exportModel(out, 'hf', again, { quantise: form });
+  const file = 'model.safetensors';
+  expect(readFileSync(join(again, file)).equals(readFileSync(join(out, file)))).toBe(true);
+
+  await expect(run({ model: { from: out }, train: { decoder: 'full' } })).rejects.toMatchObject({
+    code: 'E_QUANTISED_FULL',
+    message: expect.stringMatching(
+      /^train\.decoder: full: model\.language_model\.layers\.0/,
+    ) as string,
+  });
+  const modulesToSave = ['*.up_proj'];
+  await expect(
+    run({ model: { from: out }, train: { decoder: { lora: { ...LORA, modulesToSave } } } }),
+  ).rejects.toMatchObject({ code: 'E_QUANTISED_FULL' });
+  await expect(
+    exportModel(out, 'official', folder.at('x'), { quantise: form }),
+  ).rejects.toMatchObject({ code: 'E_LAYOUT_LIMIT' });
+  rmSync(out, { recursive: true });
+});
+
+test('modules that train fully beside an adapter stay as they are stored', async () => {
+  const modulesToSave = ['*.up_proj'];
+  const events = await run({
+    train: { ...TRAIN, decoder: { lora: { ...LORA, modulesToSave }, base: 'nf4' } },
+  });
+  const rows = startOf(events).table.filter(({ part }) => part === 'decoder');
+  expect(rows.find(({ kind }) => kind === 'saved module')).toMatchObject({ parameters: 512 });
+  expect(rows.find(({ dtype }) => dtype === 'nf4')).toMatchObject({ tensors: 6 });
+  const { model } = await loadChatModel(endOf(events).checkpoint!);
+  expect(Object.keys(inNf4(model))).toHaveLength(12);
+  model.dispose();
+});
+
+test.each([
+  [{ decoder: { doubleQuantised: true, lora: {} } }, {}, /doubleQuantised: .*set `base: nf4`/],
+  [{ decoder: {} }, {}, /train\.decoder: give it a `lora`, a `base`, or both/],
+  [{ projector: 'frozen', decoder: { base: 'nf4' } }, {}, /nothing would learn/],
+  [
+    { decoder: { lora: {}, base: 'nf4' } },
+    { config: {}, tokenizer: 'x' },
+    /train\.decoder\.base: a new/,
+  ],
+] as const)('a recipe that asks for %o is refused', (parts, model, message) => {
+  const chosen = Object.keys(model).length === 0 ? { from: base } : model;
+  expect(() => checkRecipe({ ...recipe(), model: chosen, train: parts })).toThrow(message);
+});
+
+function distance(a: Tensor, b: Tensor): number {
+  return a.sub(b).abs().max().item() / b.abs().max().item();
+}
