@@ -213,7 +213,8 @@ void checkInt8(const Int8Lists& lists) {
       TORCH_CHECK(type, "adamw_int8_ takes no ", what, " in ", x.scalar_type());
       TORCH_CHECK(x.is_contiguous() && x.numel() == elements, "adamw_int8_ takes ", elements, " ", what, " for ", weights.numel(),
                   " weights, dense in memory, not ", x.sizes(), " with strides ", x.strides());
-      TORCH_CHECK(x.device() == weights.device(), "adamw_int8_ stays on one device, not ", weights.device(), " and ", x.device());
+      TORCH_CHECK(x.device() == lists.weights[0].device(), "adamw_int8_ stays on one device, not ", lists.weights[0].device(), " and ",
+                  x.device());
     };
     const auto isFloat = [](const Tensor& x) { return x.scalar_type() == at::kFloat; };
     const auto isTaken = [&](const Tensor& x) { return isFloat(x) || isHalf(x.scalar_type()); };
@@ -223,7 +224,7 @@ void checkInt8(const Int8Lists& lists) {
     for (const Tensor* codes : {&lists.averages[i], &lists.squares[i]}) expect(*codes, "codes", elements, codes->scalar_type() == at::kByte);
     for (const Tensor* scales : {&lists.averageScales[i], &lists.squareScales[i]}) expect(*scales, "scales", blocks, isFloat(*scales));
     expect(lists.rounded[i], "rounded weights", elements, lists.rounded[i].is_same(weights) || isHalf(lists.rounded[i].scalar_type()));
-    TORCH_CHECK(lists.steps[i].numel() == 1 && isFloat(lists.steps[i]), "adamw_int8_ takes a step count as one number in fp32");
+    expect(lists.steps[i], "step count", 1, isFloat(lists.steps[i]));
     TORCH_CHECK(lists.fromOf(i) >= 0 && lists.fromOf(i) % DYNAMIC_BLOCK == 0, "adamw_int8_ takes pieces that begin at multiples of ",
                 DYNAMIC_BLOCK, ", not at ", lists.fromOf(i));
     TORCH_CHECK(lists.keys.empty() || weights.scalar_type() == at::kBFloat16, "adamw_int8_ rounds bfloat16 at random, not ",

@@ -16,15 +16,17 @@ namespace {
 
 using at::Tensor;
 
-// The magnitudes between 0 and 1 as bitsandbytes computes them, decade by decade: the middles of even stretches of [0.1, 1] in fp32, times the
-// power of ten in fp64.
+// The magnitudes between 0 and 1 as bitsandbytes computes them in fp32, decade by decade: the middles of even stretches of [0.1, 1], which begin
+// where torch.linspace has them, times a power of ten.
 std::vector<float> magnitudes(int decades, int firstCount) {
   std::vector<float> values;
   for (int i = 0; i < decades; i++) {
-    const Tensor ends = at::linspace(0.1, 1.0, (firstCount << i) + 1, at::kFloat);
-    const Tensor middles = (ends.slice(0, 0, -1) + ends.slice(0, 1)) / 2.0;
-    const double power = std::pow(10.0, i - decades + 1);
-    for (int64_t k = 0; k < middles.numel(); k++) values.push_back(static_cast<float>(power * middles[k].item<float>()));
+    const int count = firstCount << i;
+    const float step = (1.0f - 0.1f) / static_cast<float>(count), power = static_cast<float>(std::pow(10.0, i - decades + 1));
+    const auto edge = [&](int k) {
+      return static_cast<float>(k < (count + 1) / 2 ? 0.1f + static_cast<double>(step) * k : 1 - static_cast<double>(step) * (count - k));
+    };
+    for (int k = 0; k < count; k++) values.push_back(power * ((edge(k) + edge(k + 1)) / 2));
   }
   return values;
 }

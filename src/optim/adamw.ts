@@ -25,6 +25,7 @@ import {
   type CounterKey,
   type Tensor,
 } from '../torch/index.js';
+import { int8Blocks, scalesOf } from './adamw-state.js';
 
 /** Parameters that share a learning rate and a decay. */
 export interface ParameterGroup {
@@ -63,9 +64,6 @@ export interface AdamWOptions {
 /** What moments are kept in; `int8`: as bitsandbytes' 8-bit optimizers keep them. */
 export type StateType = DType | 'int8';
 
-/** Values that share a scale where moments are in 8 bits. */
-export const INT8_BLOCK = 256;
-
 /** One update. */
 export interface AdamWUpdate {
   /** Accumulated sums by parameter name; parameters that are missing here are left alone. */
@@ -102,7 +100,7 @@ interface Entry {
   readonly sum: Tensor;
 }
 
-type Settings = Parameters<typeof _fusedAdamw_>[6];
+type Settings = Parameters<typeof _fusedAdamw_>[6] & { readonly lr: number };
 
 export class AdamW {
   private readonly states = new Map<string, ParameterState>();
@@ -139,8 +137,7 @@ export class AdamW {
     const { shape, device, dtype, numel } = parameter;
     const inInt8 = states === 'int8';
     const like = { dtype: inInt8 ? 'uint8' : states, device } as const;
-    const scales = (): Tensor =>
-      zeros([Math.ceil(numel / INT8_BLOCK)], { dtype: 'float32', device }).keep();
+    const scales = (): Tensor => zeros([int8Blocks(numel)], { dtype: 'float32', device }).keep();
     // A copy even of a meta tensor, so that a ghost run counts it.
     const copied = this.master === 'float32' && dtype !== 'float32' && dtype !== 'float64';
     return noGrad(() => ({
@@ -338,8 +335,8 @@ export class AdamW {
       state.set(`${name}.exp_avg`, moment);
       state.set(`${name}.exp_avg_sq`, square);
       if (absmax !== null) {
-        state.set(`${name}.exp_avg${SCALES}`, absmax.moment);
-        state.set(`${name}.exp_avg_sq${SCALES}`, absmax.square);
+        state.set(scalesOf(`${name}.exp_avg`), absmax.moment);
+        state.set(scalesOf(`${name}.exp_avg_sq`), absmax.square);
       }
       state.set(`${name}.step`, step);
     }
@@ -349,33 +346,6 @@ export class AdamW {
   dispose(): void {
     for (const tensor of this.state().values()) tensor.dispose();
   }
-}
-
-/** End of the name of a moment's scales. */
-const SCALES = '.absmax';
-
-/** The parameter that a tensor of the state belongs to. */
-export function parameterOf(name: string): string {
-  return name.replace(/\.(master|exp_avg|exp_avg_sq|step|exp_avg\.absmax|exp_avg_sq\.absmax)$/, '');
-}
-
-/** The moment whose codes these scales belong to; `null` for anything else. */
-export function momentOfScales(name: string): string | null {
-  return /\.exp_avg(_sq)?\.absmax$/.test(name) ? name.slice(0, -SCALES.length) : null;
-}
-
-/** The scales of the codes of a moment, by name. */
-export function scalesOf(moment: string): string {
-  return `${moment}${SCALES}`;
-}
-
-/** Whether it is the name of one of Adam's moments; and of the first, which has signs. */
-export function isMoment(name: string): boolean {
-  return /\.exp_avg(_sq)?$/.test(name);
-}
-
-export function hasSigns(moment: string): boolean {
-  return moment.endsWith('.exp_avg');
 }
 
 /** Whether our kernels take it: on the CPU single precision, elsewhere that or 16 bits. */

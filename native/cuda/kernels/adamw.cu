@@ -1,6 +1,6 @@
 // AdamW for CUDA in one pass over memory, over a list of tensors; the mathematics is in native/adamw.cc. Numbers of 16 bits are computed in
 // fp32 and rounded once.
-#include "adamw.h"
+#include "adamw_step.h"
 
 namespace patina {
 

@@ -1,6 +1,6 @@
 // AdamW with moments in 8 bits for CUDA, over a list of tensors; the mathematics is in native/adamw_int8.cc. A warp for each block of values, so
 // that its scale is found among registers. Codes and scales are those of the CPU to the bit; weights to the last places of their change.
-#include "adamw.h"
+#include "adamw_step.h"
 #include "dynamic_map.h"
 #include "philox.h"
 

@@ -89,11 +89,13 @@ export async function readTrainerState(
   const tensors = await optimizerTensors(folder);
   const stored = tensors.filter(({ name }) => !isFrozen(parameterOf(name)));
   const parts = state.filter(({ name }) => !isThawed(parameterOf(name)));
-  const told = parts.filter(({ writes, from }) => writes && from === 0).map(({ name }) => name);
-  const names = (await peers.gather('what the optimizer reads', told)).flat();
+  const told = parts
+    .filter(({ writes, from }) => writes && from === 0)
+    .map(({ name, tensor, dtype = tensor.dtype }) => [name, dtype] as const);
+  const types = new Map((await peers.gather('what the optimizer reads', told)).flat());
   const byName = new Map(stored.map((tensor) => [tensor.name, tensor]));
   const where = join(folder, `${OPTIMIZER}.safetensors`);
-  const converted = await restoreStates(where, byName, { names, parts });
+  const converted = await restoreStates(where, byName, { types, parts });
   return { ...(await readCounters(join(folder, TRAINER_STATE))), converted };
 }
 

@@ -3,7 +3,7 @@
 import { formatBytes, formatCount } from '../../base/format.js';
 import type { SegmentedModel } from '../../models/index.js';
 import { Embedding } from '../../nn/index.js';
-import { INT8_BLOCK, type ParameterGroup } from '../../optim/index.js';
+import { int8Blocks, type ParameterGroup } from '../../optim/index.js';
 import type { ChoiceRow } from './bases.js';
 import type { ChosenPrecision } from './precision.js';
 
@@ -38,7 +38,7 @@ export function stateChoices(
   const sum = (of: (numel: number) => number): number =>
     taken.reduce((total, { numel }) => total + of(numel), 0) / shares;
   const single = sum((numel) => 8 * numel);
-  const kept = sum((numel) => 2 * numel + 8 * Math.ceil(numel / INT8_BLOCK));
+  const kept = sum((numel) => 2 * numel + 8 * int8Blocks(numel));
   const trained = all.reduce((total, { numel }) => total + numel, 0);
   const parameters = taken.reduce((total, { numel }) => total + numel, 0);
   return [
