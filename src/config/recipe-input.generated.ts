@@ -301,10 +301,11 @@ export interface PrecisionInput {
    */
   master?: 'fp32' | 'bf16' | undefined;
   /**
-   * Type of Adam's two moments.
+   * Type of Adam's two moments; `int8` keeps them as bitsandbytes' 8-bit AdamW does, but for
+   * embeddings and tensors below 4,096 elements, whose stay fp32.
    * @default "fp32"
    */
-  states?: 'fp32' | 'bf16' | undefined;
+  states?: 'fp32' | 'bf16' | 'int8' | undefined;
   /** Dynamic loss scaling, with `fp16` only. */
   lossScale?: LossScaleInput | undefined;
 }

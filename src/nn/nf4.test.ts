@@ -11,7 +11,6 @@ import {
   type Device,
   type DType,
   empty,
-  fromBytes,
   grad,
   noGrad,
   RandomGenerator,
@@ -20,6 +19,7 @@ import {
   tensor,
   type Tensor,
 } from '../torch/index.js';
+import { expectSame, tensorsOf } from '../torch/testing-file.js';
 import { Linear } from './linear.js';
 import {
   dequantiseNf4,
@@ -39,29 +39,7 @@ const FOLDER = join(packageRoot(), 'test', 'fixtures', 'nf4');
 const { cases: CASES } = JSON.parse(readFileSync(join(FOLDER, 'expected.json'), 'utf8')) as {
   cases: Record<string, { file: string; linear: boolean }>;
 };
-const DTYPES: Readonly<Record<string, DType>> = {
-  ...{ F32: 'float32', F16: 'float16', BF16: 'bfloat16', U8: 'uint8', I64: 'int64' },
-};
-
-/** The tensors of a file by their names. */
-function stored(file: string): (name: string) => Tensor {
-  const bytes = readFileSync(join(FOLDER, file));
-  const start = 8 + Number(bytes.readBigUInt64LE(0));
-  const entries = JSON.parse(bytes.toString('utf8', 8, start)) as Record<
-    string,
-    { dtype: string; shape: number[]; data_offsets: [number, number] }
-  >;
-  return (name) => {
-    const { dtype, shape, data_offsets: at } = entries[name]!;
-    return fromBytes(bytes.subarray(start + at[0], start + at[1]), shape, DTYPES[dtype]!);
-  };
-}
-
-/** Equal to the bit. */
-function expectSame(actual: Tensor, expected: Tensor, what = ''): void {
-  expect([actual.shape, actual.dtype], what).toEqual([expected.shape, expected.dtype]);
-  expect(Buffer.from(actual.toBytes()).equals(expected.toBytes()), what).toBe(true);
-}
+const stored = (file: string): ((name: string) => Tensor) => tensorsOf(join(FOLDER, file));
 
 const SINGLE: Nf4Form = { doubleQuantised: false };
 const DOUBLE: Nf4Form = { doubleQuantised: true };

@@ -180,6 +180,9 @@ const _FOREACH_NORM_SCALAR = declare('_foreach_norm.Scalar', ['self:Tensor[]', '
 const _FUSED_ADAMW_ = declare('_fused_adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 const _FUSED_ADAMW__TENSOR_LR = declare('_fused_adamw_.tensor_lr', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:Tensor', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 const PATINA__ADAMW_ = declare('patina::adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'rounded:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
+const PATINA__ADAMW_INT8_ = declare('patina::adamw_int8_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_absmax:Tensor[]', 'exp_avg_sqs:Tensor[]', 'exp_avg_sq_absmax:Tensor[]', 'rounded:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'keys:int[]', 'first:int[]', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
+const PATINA__DYNAMIC_QUANTISE = declare('patina::dynamic_quantise', ['self:Tensor', 'signed:bool']);
+const PATINA__DYNAMIC_DEQUANTISE = declare('patina::dynamic_dequantise', ['self:Tensor', 'absmax:Tensor', 'signed:bool']);
 
 /** The operators whose first argument is the tensor itself. */
 export abstract class TensorOperators {
@@ -1461,6 +1464,30 @@ export abstract class TensorOperators {
     call(PATINA__ROUND_STOCHASTIC_);
     return this;
   }
+
+  /**
+   * Codes of the dynamic 8-bit type, and the largest magnitude of each 256 elements, of fp32.
+   *
+   * `patina::dynamic_quantise(Tensor self, bool signed)`
+   */
+  dynamicQuantise(signed: boolean): [Tensor, Tensor] {
+    B[0] = this.handle;
+    B[1] = booleanArgument(signed);
+    call(PATINA__DYNAMIC_QUANTISE);
+    return [tensorAt(0), tensorAt(1)];
+  }
+
+  /**
+   * What they stand for, in fp32.
+   *
+   * `patina::dynamic_dequantise(Tensor self, Tensor absmax, bool signed)`
+   */
+  dynamicDequantise(absmax: Tensor, signed: boolean): Tensor {
+    B[0] = this.handle;
+    B[1] = absmax?.handle;
+    B[2] = booleanArgument(signed);
+    return callTensor(PATINA__DYNAMIC_DEQUANTISE);
+  }
 }
 
 /**
@@ -2050,4 +2077,30 @@ export function adamw_(self: readonly Tensor[], grads: readonly Tensor[], expAvg
   B[n + 5] = optionalHandle(gradScale);
   B[n + 6] = optionalHandle(foundInf);
   call(PATINA__ADAMW_);
+}
+
+/**
+ * The same with moments in the dynamic 8-bit type; bf16 weights are rounded at random where there are keys, by element, the first of which is first.
+ *
+ * `patina::adamw_int8_(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_absmax, Tensor[] exp_avg_sqs, Tensor[] exp_avg_sq_absmax, Tensor[] rounded, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, int[] keys=[], int[] first=[], Tensor? grad_scale=None, Tensor? found_inf=None)`
+ */
+export function adamwInt8_(self: readonly Tensor[], grads: readonly Tensor[], expAvgs: readonly Tensor[], expAvgAbsmax: readonly Tensor[], expAvgSqs: readonly Tensor[], expAvgSqAbsmax: readonly Tensor[], rounded: readonly Tensor[], stateSteps: readonly Tensor[], { lr, beta1, beta2, weightDecay, eps, keys = [], first = [], gradScale, foundInf }: { lr: number; beta1: number; beta2: number; weightDecay: number; eps: number; keys?: readonly number[] | undefined; first?: readonly number[] | undefined; gradScale?: Tensor | null | undefined; foundInf?: Tensor | null | undefined }): void {
+  let n = putTensors(0, self);
+  n = putTensors(n, grads);
+  n = putTensors(n, expAvgs);
+  n = putTensors(n, expAvgAbsmax);
+  n = putTensors(n, expAvgSqs);
+  n = putTensors(n, expAvgSqAbsmax);
+  n = putTensors(n, rounded);
+  n = putTensors(n, stateSteps);
+  B[n] = numberArgument(lr);
+  B[n + 1] = numberArgument(beta1);
+  B[n + 2] = numberArgument(beta2);
+  B[n + 3] = numberArgument(weightDecay);
+  B[n + 4] = numberArgument(eps);
+  n = putNumbers(n + 5, keys);
+  n = putNumbers(n, first);
+  B[n] = optionalHandle(gradScale);
+  B[n + 1] = optionalHandle(foundInf);
+  call(PATINA__ADAMW_INT8_);
 }

@@ -267,6 +267,15 @@ const MANY = [
     'patina::adamw_',
     'The same for fp32 on the CPU in one pass, with gradients in any type, that writes the weights to rounded too where those are others.',
   ),
+  row(
+    'patina::adamw_int8_',
+    'The same with moments in the dynamic 8-bit type; bf16 weights are rounded at random where there are keys, by element, the first of which is first.',
+  ),
+  row(
+    'patina::dynamic_quantise',
+    'Codes of the dynamic 8-bit type, and the largest magnitude of each 256 elements, of fp32.',
+  ),
+  row('patina::dynamic_dequantise', 'What they stand for, in fp32.'),
 ];
 
 export const OPERATORS: readonly OperatorRow[] = [

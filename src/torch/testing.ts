@@ -366,6 +366,27 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
     });
     return [parameters, rounded];
   },
+  adamwInt8_: (make) => {
+    const list = (dtype?: DType): Tensor[] => [make([2], dtype), make([300], dtype)];
+    const scales = (): Tensor[] => [make([1]), make([2])];
+    const options = { lr: 0.1, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, eps: 1e-8 };
+    const run = (type: DType, rounded: Tensor[] | null, more: object): Tensor[] => {
+      const self = list(type);
+      const moments = [list('uint8'), scales(), list('uint8'), scales()] as const;
+      const steps = [make([]), make([])];
+      torch.adamwInt8_(self, list('bfloat16'), ...moments, rounded ?? self, steps, {
+        ...options,
+        ...more,
+      });
+      return [...self, ...(rounded ?? []), ...moments.flat()];
+    };
+    return [
+      run('float32', list('float16'), { gradScale: make([]), foundInf: make([]) }),
+      run('bfloat16', null, { keys: [1, 2, 3, 4], first: [0, 256] }),
+    ];
+  },
+  dynamicQuantise: (make) => make([3, 100]).dynamicQuantise(true),
+  dynamicDequantise: (make) => make([3, 100], 'uint8', 256).dynamicDequantise(make([2]), false),
 };
 
 /** Records and indices of two rows, and a key. */

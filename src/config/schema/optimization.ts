@@ -24,7 +24,13 @@ export const precisionSection = z
       .enum(['fp32', 'bf16'])
       .default('fp32')
       .describe('Type in which trained weights are kept; `bf16` rounds stochastically.'),
-    states: z.enum(['fp32', 'bf16']).default('fp32').describe("Type of Adam's two moments."),
+    states: z
+      .enum(['fp32', 'bf16', 'int8'])
+      .default('fp32')
+      .describe(
+        "Type of Adam's two moments; `int8` keeps them as bitsandbytes' 8-bit AdamW does, but for embeddings and tensors below " +
+          '4,096 elements, whose stay fp32.',
+      ),
     lossScale: lossScaleSection.prefault({}).describe('Dynamic loss scaling, with `fp16` only.'),
   })
   .meta({ id: 'Precision' });

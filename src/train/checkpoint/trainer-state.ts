@@ -17,7 +17,7 @@ import type { EarlyStoppingState } from '../loop/validation.js';
 import type { RunPlan } from '../prepare/run-plan.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { TRAINER_STATE } from './manifest.js';
-import { restoreTensors } from './restore-tensors.js';
+import { restoreStates } from './restore-states.js';
 import { writeParts } from './write-parts.js';
 
 /** Where a run stands; plain JSON. */
@@ -74,7 +74,8 @@ export async function optimizerTensors(folder: string): Promise<readonly StoredT
 }
 
 /**
- * Reads the state back into this rank's parts of it, whichever ranks it was written by; every rank calls it.
+ * Reads the state back into this rank's parts of it, whichever ranks it was written by, and in whatever type moments are; every rank
+ * calls it.
  *
  * @param changes parameters that no longer train, whose state is dropped, and those that have none yet
  * @throws DataError `E_CHECKPOINT_TENSORS`, `E_CHECKPOINT_STATE`
@@ -84,15 +85,23 @@ export async function readTrainerState(
   state: readonly TensorPart[],
   peers: Peers,
   { isFrozen, isThawed }: { isFrozen: Chosen; isThawed: Chosen } = UNCHANGED,
-): Promise<TrainerCounters> {
+): Promise<RestoredState> {
   const tensors = await optimizerTensors(folder);
   const stored = tensors.filter(({ name }) => !isFrozen(parameterOf(name)));
   const parts = state.filter(({ name }) => !isThawed(parameterOf(name)));
-  const told = parts.filter(({ writes, from }) => writes && from === 0).map(({ name }) => name);
-  const names = (await peers.gather('what the optimizer reads', told)).flat();
+  const told = parts
+    .filter(({ writes, from }) => writes && from === 0)
+    .map(({ name, tensor, dtype = tensor.dtype }) => [name, dtype] as const);
+  const types = new Map((await peers.gather('what the optimizer reads', told)).flat());
   const byName = new Map(stored.map((tensor) => [tensor.name, tensor]));
-  await restoreTensors(join(folder, `${OPTIMIZER}.safetensors`), byName, { names, parts });
-  return readCounters(join(folder, TRAINER_STATE));
+  const where = join(folder, `${OPTIMIZER}.safetensors`);
+  const converted = await restoreStates(where, byName, { types, parts });
+  return { ...(await readCounters(join(folder, TRAINER_STATE))), converted };
+}
+
+/** Where a run stands, and what was kept in another type than the run keeps it in. */
+export interface RestoredState extends TrainerCounters {
+  readonly converted: readonly string[];
 }
 
 type Chosen = (parameter: string) => boolean;

@@ -160,7 +160,7 @@ export class Trainer {
       isFrozen: (name) => changed.frozen.has(trainsWith(model, name)!),
       isThawed: (name) => changed.thawed.has(trainsWith(model, name)!),
     });
-    const { update, cursor, plan: before } = counters;
+    const { update, cursor, plan: before, converted } = counters;
     this.update = update;
     this.cursor = cursor;
     this.tally.restore(counters);
@@ -171,7 +171,7 @@ export class Trainer {
     this.plan = planRest(this.parts.plan, standing, this.parts.data);
     this.setup = { ...this.setup, schedule: courseOf(this.plan) };
     const change = describeChange(this.plan, standing);
-    return [...(change === undefined ? [] : [change]), ...describeParts(changed)];
+    return [...(change === undefined ? [] : [change]), ...describeParts(changed), ...converted];
   }
 
   /** The next updates from where the run stands. @throws DataError `E_CURSOR` */
