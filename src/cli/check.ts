@@ -26,6 +26,7 @@ export interface CheckFlags {
   fix?: string;
   deep?: boolean;
   threads?: number;
+  nproc?: number;
   changedBase?: boolean;
   json?: boolean;
 }
@@ -35,14 +36,14 @@ export async function checkCommand(
   { json = false, ...flags }: CheckFlags,
   session: Session,
 ): Promise<void> {
-  const { fix, deep, threads, changedBase } = flags;
+  const { fix, deep, threads, changedBase, nproc: worldSize } = flags;
   const { recipe, parts } = await subjectOf(target, flags);
   const progress = new LoadProgress(session.stderr);
   await session.inOrder(async (signal) => {
     try {
       await drawIfNeeded(recipe, session, signal);
       const events = check(recipe, {
-        ...{ parts, fix, deep, threads, changedBase, signal },
+        ...{ parts, fix, deep, threads, changedBase, worldSize, signal },
         onDownload: (event) => progress.download(event),
         onProgress: (what, done, total) => progress.part(what, done, total),
       });

@@ -27,6 +27,7 @@ export function define(command: Command, session: Session): void {
       '--deep',
       'run model and gradients on this machine too where it is not the one that will train',
     )
+    .option('--nproc <n>', 'devices that will train together; default: 1', countValue)
     .option('--threads <n>', 'threads that check records; default: one for each core', countValue)
     .option('--changed-base', CHANGED_BASE)
     .option('--json', 'print each finding as a line of JSON, and a summary as the last')

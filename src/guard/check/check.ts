@@ -10,6 +10,8 @@ import { checkData, type DataFacts } from './data-check.js';
 import type { Finding } from './finding.js';
 import { checkFormat } from './format-check.js';
 import { openHollow, type HollowModel } from './open-hollow.js';
+import { checkTraining } from './recipe-check.js';
+import { checkWeights } from './weights-check.js';
 
 /** What is checked; the rest of the recipe is passed over. */
 export interface CheckParts {
@@ -28,6 +30,8 @@ export interface CheckOptions {
   readonly most?: number | undefined;
   /** Threads for records; 0 works in this one. @default one for each core */
   readonly threads?: number | undefined;
+  /** Devices that will train together. @default 1 */
+  readonly worldSize?: number | undefined;
   /** Run the model on this machine too where it is not the one that will train. @default false */
   readonly deep?: boolean | undefined;
   /** Take models that a checkpoint stands on also where they have changed. @default false */
@@ -62,7 +66,7 @@ const BOTH: CheckParts = { model: true, training: true };
  */
 export async function* check(
   recipe: Recipe,
-  { parts = BOTH, fix, ...options }: CheckOptions = {},
+  { parts = BOTH, fix, worldSize = 1, ...options }: CheckOptions = {},
 ): AsyncGenerator<CheckEvent, void> {
   const begun = performance.now();
   const { signal, onProgress } = options;
@@ -94,6 +98,20 @@ export async function* check(
       onRecord: copy && ((record, marks) => copy.add(record, marks)),
     });
     yield* tell(data.findings);
+    if (model !== null && parts.training) {
+      const { traits, tensors } = model;
+      const facts = { traits, tensors, records: data.facts.records, worldSize };
+      yield* tell(checkTraining(recipe, facts));
+    }
+    if (model !== null) {
+      const { firstUse, place } = data;
+      const weights = await checkWeights(model.tensors, {
+        ...{ recipe, firstUse, place, signal },
+        tokenizer: model.format.tokenizer,
+        onProgress: (done, total) => onProgress?.('weights', done, total),
+      });
+      yield* tell(weights);
+    }
     const cleaned = await copy?.finish();
     yield {
       type: 'summary',
