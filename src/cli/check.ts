@@ -123,12 +123,13 @@ function summaryLines(summary: CheckSummary): string[] {
   const { records, bad, odd, pictures, tokens, supervised, lengths, counted, seconds } = summary;
   const about = counted ? '' : 'about ';
   const learned = counted ? `, ${formatCount(supervised)} of them learned` : '';
-  const { errors, warnings, notChecked, cleaned } = summary;
+  const { errors, warnings, notChecked, cleaned, loss } = summary;
   return [
     `length in tokens (${about}${lengths.median} in the middle, 99 % up to ${lengths.p99}, longest ${lengths.longest}):`,
     ...drawLengths(lengths).map((line) => `  ${line}`),
     '',
     `${formatCount(records)} records, ${pictures} pictures, ${about}${formatCount(tokens)} tokens${learned} (${formatDuration(seconds)})`,
+    ...(loss === null ? [] : [`loss of the first records: ${loss.toPrecision(3)} a token`]),
     ...notChecked.map((what) => `not checked: ${what}`),
     ...(cleaned === undefined
       ? []

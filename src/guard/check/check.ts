@@ -5,12 +5,14 @@
  */
 import type { HubEvent } from '../../base/hub/resolve.js';
 import type { Recipe } from '../../config/index.js';
+import type { Cause } from '../causes.js';
 import { CleanedCopy, type CleanedFacts } from './cleaned-copy.js';
 import { checkData, type DataFacts } from './data-check.js';
 import type { Finding } from './finding.js';
 import { checkFormat } from './format-check.js';
 import { openHollow, type HollowModel } from './open-hollow.js';
-import { checkTraining } from './recipe-check.js';
+import { checkHalf, checkTraining } from './recipe-check.js';
+import { checkStep } from './step-check.js';
 import { checkWeights } from './weights-check.js';
 
 /** What is checked; the rest of the recipe is passed over. */
@@ -53,10 +55,19 @@ export interface CheckSummary extends DataFacts {
   readonly counted: boolean;
   /** What was not checked, and why. */
   readonly notChecked: readonly string[];
+  /** Of the first records, a token; `null` where it was not computed. */
+  readonly loss: number | null;
   readonly cleaned?: CleanedFacts;
 }
 
 export type CheckEvent = Finding | CheckSummary;
+
+/** A model that cannot be loaded so. */
+const BROKEN: ReadonlySet<Cause> = new Set([
+  'weights-not-loaded',
+  'weights-not-finite',
+  'quantised-base',
+]);
 
 const BOTH: CheckParts = { model: true, training: true };
 
@@ -98,25 +109,35 @@ export async function* check(
       onRecord: copy && ((record, marks) => copy.add(record, marks)),
     });
     yield* tell(data.findings);
-    if (model !== null && parts.training) {
-      const { traits, tensors } = model;
-      const facts = { traits, tensors, records: data.facts.records, worldSize };
-      yield* tell(checkTraining(recipe, facts));
-    }
+    const cleaned = await copy?.finish();
+    let loss: number | null = null;
     if (model !== null) {
-      const { firstUse, place } = data;
-      const weights = await checkWeights(model.tensors, {
-        ...{ recipe, firstUse, place, signal },
+      const found = await checkWeights(model.tensors, {
+        ...{ recipe, signal, firstUse: data.firstUse, place: data.place },
         tokenizer: model.format.tokenizer,
         onProgress: (done, total) => onProgress?.('weights', done, total),
       });
-      yield* tell(weights);
+      yield* tell(found);
+      const { traits, tensors } = model;
+      const { training } = parts;
+      const isWhole = [...model.findings, ...found].every(({ cause }) => !BROKEN.has(cause));
+      if (isWhole && data.facts.bad < data.facts.records) {
+        onProgress?.('loss and gradients', 0, 1);
+        const step = await checkStep(recipe, { ...options, traits, training });
+        loss = step.loss;
+        yield* tell(step.findings);
+        notChecked.push(...step.notChecked);
+      } else notChecked.push('loss and gradients: first mend what is broken');
+      if (loss === null) yield* tell(checkHalf(recipe, tensors));
+      if (training) {
+        const { records } = data.facts;
+        yield* tell(checkTraining(recipe, { traits, tensors, records, worldSize }));
+      }
     }
-    const cleaned = await copy?.finish();
     yield {
       type: 'summary',
       ...data.facts,
-      ...{ errors: said.error, warnings: said.warning, counted: model !== null, notChecked },
+      ...{ errors: said.error, warnings: said.warning, counted: model !== null, notChecked, loss },
       seconds: (performance.now() - begun) / 1000,
       ...(cleaned && { cleaned }),
     };

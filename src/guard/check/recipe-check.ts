@@ -163,15 +163,25 @@ function checkTypes({ precision, optimizer }: Recipe, tensors: readonly ModelTen
   return findings;
 }
 
-/** Parts whose numbers may leave fp16's range: computed in fp16, and kept in a type of larger range. */
-export function riskyInHalf(
-  { precision }: Recipe,
-  tensors: readonly ModelTensor[],
-): ReadonlySet<'vision' | 'decoder'> {
-  if (precision.compute !== 'fp16') return new Set();
+/** Parts whose numbers may leave fp16's range: computed in fp16, and kept in a type of larger range. For where none were computed. */
+export function checkHalf({ precision }: Recipe, tensors: readonly ModelTensor[]): Finding[] {
+  if (precision.compute !== 'fp16') return [];
   const wide = tensors.filter(({ stored, isAdapter }) => !isAdapter && stored.dtype === 'BF16');
-  return new Set(
-    wide.map(({ name }) => (/vision_tower|projector/.test(name) ? 'vision' : 'decoder')),
+  const isVision = ({ name }: ModelTensor): boolean => /vision_tower|projector/.test(name);
+  const parts = [
+    ['fp16-overflow-decoder', 'decoder', wide.filter((each) => !isVision(each))],
+    ['fp16-overflow-vision', 'vision tower or projector', wide.filter(isVision)],
+  ] as const;
+  return parts.flatMap(([cause, part, [first]]) =>
+    first === undefined
+      ? []
+      : [
+          finding(cause, {
+            ...{ code: 'bf16-weights', severity: 'warning', source: first.stored.file },
+            message: `the run computes in fp16, and the ${part} is kept in bf16: its activations may be beyond 65,504, where fp16 ends`,
+            fix: '--set precision.compute=bf16 (fp32 where the device has no bf16)',
+          }),
+        ],
   );
 }
 
