@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
+import { firstLook } from '../guard/check/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
@@ -92,7 +93,7 @@ async function watch(
     signal: AbortSignal,
     onDownload: TrainOptions['onDownload'],
   ): Promise<AsyncIterable<TrainEvent>> => {
-    const options = { maxUpdates, profile, dryRun, changedBase, signal, onDownload };
+    const options = { maxUpdates, profile, dryRun, changedBase, signal, onDownload, firstLook };
     const work = await findWork(recipe, asked, session, signal);
     return 'begins' in work
       ? train(work.begins, options)

@@ -185,12 +185,11 @@ class OpenSource {
 }
 
 function lineOf(json: JsonObject, idText: string | undefined): string {
-  const rest = JSON.stringify(json, (_key, value: unknown) =>
-    typeof value === 'bigint' ? Number(value) : value,
-  );
-  if (idText === undefined) return `${rest}\n`;
-  const { id: _, ...others } = json;
-  return `{"id":${idText},${JSON.stringify(others).slice(1)}\n`;
+  const text = JSON.stringify(json, (key, value: unknown) => {
+    if (key === 'id' && idText !== undefined) return undefined;
+    return typeof value === 'bigint' ? Number(value) : value;
+  });
+  return idText === undefined ? `${text}\n` : `{"id":${idText},${text.slice(1)}\n`;
 }
 
 /** The record with pictures that are found from any folder; itself where they are already. */

@@ -9,3 +9,4 @@ export {
 export type { CleanedFacts } from './cleaned-copy.js';
 export type { Finding, FindingPlace, Severity } from './finding.js';
 export { drawLengths } from './lengths.js';
+export { firstLook } from './first-look.js';

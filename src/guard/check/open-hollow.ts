@@ -5,7 +5,7 @@ import type { StoredTensor } from '../../formats/stored.js';
 import type { Recipe } from '../../config/index.js';
 import type { LanguageModel } from '../../models/index.js';
 import type { ChatFormat } from '../../text/index.js';
-import { openModel, type OpenModelOptions } from '../../train/index.js';
+import { openModel, type OpenedModel, type OpenModelOptions } from '../../train/index.js';
 import { finding, type Finding } from './finding.js';
 import type { ModelSpec } from './record-checker.js';
 
@@ -62,33 +62,35 @@ async function look(
   findings: readonly Finding[],
 ): Promise<HollowModel> {
   const opened = await openModel(recipe, options);
-  const { model, tokenizer, text, format, stopTokens, assembly } = opened;
+  const { model, format, stopTokens } = opened;
   try {
-    const { batchTokens, batchImages } = recipe;
-    const { normaliseTable: _, ...image } = model.input.image ?? {};
-    return {
-      spec: {
-        ...{ tokenizer, text },
-        input: {
-          vocabSize: model.input.vocabSize,
-          image: model.input.image === null ? null : (image as typeof model.input.image),
-        },
-        context: model.decoder.config.maxPositionEmbeddings,
-        budget:
-          batchTokens === undefined ? undefined : { tokens: batchTokens, images: batchImages },
-      },
-      ...{ format, stopTokens, findings },
-      tensors: [
-        ...[...assembly.tensors].map(([name, stored]) => ({ name, stored, isAdapter: false })),
-        ...assembly.adapters.flatMap(({ tensors }) =>
-          [...tensors].map(([name, stored]) => ({ name, stored, isAdapter: true })),
-        ),
-      ],
-      traits: traitsOf(model, recipe),
-    };
+    return { ...factsOf(recipe, opened), ...{ format, stopTokens, findings } };
   } finally {
     model.dispose();
   }
+}
+
+/** What checks need to know of a model that is open. */
+export function factsOf(
+  recipe: Recipe,
+  { model, tokenizer, text, assembly }: OpenedModel,
+): Pick<HollowModel, 'spec' | 'tensors' | 'traits'> {
+  const { batchTokens, batchImages } = recipe;
+  return {
+    spec: {
+      ...{ tokenizer, text },
+      input: model.input,
+      context: model.decoder.config.maxPositionEmbeddings,
+      budget: batchTokens === undefined ? undefined : { tokens: batchTokens, images: batchImages },
+    },
+    tensors: [
+      ...[...assembly.tensors].map(([name, stored]) => ({ name, stored, isAdapter: false })),
+      ...assembly.adapters.flatMap(({ tensors }) =>
+        [...tensors].map(([name, stored]) => ({ name, stored, isAdapter: true })),
+      ),
+    ],
+    traits: traitsOf(model, recipe),
+  };
 }
 
 function traitsOf(model: LanguageModel, recipe: Recipe): ModelTraits {

@@ -2,7 +2,13 @@
  * What a recipe asks for, against what is known to work: learning rate, batch and warm-up, clipping, number types. Rules of thumb,
  * so that all but what cannot work is a warning.
  */
-import { effectiveBatch, isFrozen, loraOf, type Recipe } from '../../config/index.js';
+import {
+  effectiveBatch,
+  isFrozen,
+  loraOf,
+  type EffectiveBatch,
+  type Recipe,
+} from '../../config/index.js';
 import { planRun, type RunPlan } from '../../train/index.js';
 import { finding, type Finding } from './finding.js';
 import type { ModelTensor, ModelTraits } from './open-hollow.js';
@@ -28,24 +34,39 @@ const BEYOND_BATCH = 8;
 const LONG_RUN = 50;
 
 export interface RecipeFacts {
+  readonly batching: EffectiveBatch;
+  readonly plan: RunPlan;
   readonly traits: ModelTraits;
   readonly tensors: readonly ModelTensor[];
+}
+
+export interface RunSize extends Pick<RecipeFacts, 'traits' | 'tensors'> {
   /** Of an epoch. */
   readonly records: number;
   /** Devices that will train together. */
   readonly worldSize: number;
 }
 
-/** @throws UsageError E_BATCH */
-export function checkTraining(recipe: Recipe, facts: RecipeFacts): Finding[] {
-  const batching = effectiveBatch(recipe, facts.worldSize);
-  const plan = planRun(recipe, batching, { recordsPerEpoch: facts.records });
+/** Of a run that is not prepared. @throws UsageError E_BATCH */
+export function checkTraining(
+  recipe: Recipe,
+  { records, worldSize, ...facts }: RunSize,
+): Finding[] {
+  const batching = effectiveBatch(recipe, worldSize);
+  const plan = planRun(recipe, batching, { recordsPerEpoch: records });
+  return checkPlan(recipe, { batching, plan, ...facts });
+}
+
+export function checkPlan(
+  recipe: Recipe,
+  { batching, plan, traits, tensors }: RecipeFacts,
+): Finding[] {
   const rate = recipe.optimizer.learningRate * batching.learningRateScale;
   return [
-    ...checkRate(recipe, rate, batching.records, facts.traits),
+    ...checkRate(recipe, rate, batching.records, traits),
     ...checkWarmup(plan),
     ...checkClipping(recipe),
-    ...checkTypes(recipe, facts.tensors),
+    ...checkTypes(recipe, tensors),
   ];
 }
 

@@ -138,7 +138,8 @@ function trial(recipe: Recipe): Recipe {
     },
     ...{ batchSize: 1, accumulate: 1 },
     parallel: { ...parallel, zero: 0, offload: 'none' },
-    optimizer: { ...optimizer, updateInBackward: false },
+    // An epsilon that is 0 in its type spoils weights even at a learning rate of 0.
+    optimizer: { ...optimizer, updateInBackward: false, epsilon: 1e-8 },
   };
 }
 

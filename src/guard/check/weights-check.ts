@@ -128,10 +128,7 @@ function isMatrix({ stored, isAdapter, name }: ModelTensor): boolean {
   return stored.shape.length >= 2 && elementCount(stored.shape) > 0 && !isAdapter && !may;
 }
 
-interface RowOptions extends Pick<
-  WeightsCheckOptions,
-  'recipe' | 'tokenizer' | 'firstUse' | 'place'
-> {}
+type RowOptions = Pick<WeightsCheckOptions, 'recipe' | 'tokenizer' | 'firstUse' | 'place'>;
 
 function rowFindings(
   { name, stored }: ModelTensor,
@@ -205,7 +202,7 @@ class Rows {
   finish(): void {
     this.norms.forEach((square, i) => {
       this.norms[i] = Math.sqrt(square);
-      this.#counts.set(this.norms[i]!, (this.#counts.get(this.norms[i]!) ?? 0) + 1);
+      this.#counts.set(this.norms[i], (this.#counts.get(this.norms[i]) ?? 0) + 1);
     });
   }
 
