@@ -139,6 +139,6 @@ function summaryLines(summary: CheckSummary): string[] {
         ]),
     errors + warnings === 0
       ? 'Nothing found.'
-      : `${bad} records with errors, ${odd} with warnings alone; ${errors} kinds of errors, ${warnings} of warnings.`,
+      : `${bad} records with errors, ${odd} with warnings alone; ${errors} ${errors === 1 ? 'kind' : 'kinds'} of errors, ${warnings} of warnings.`,
   ];
 }

@@ -185,10 +185,10 @@ class OpenSource {
 }
 
 function lineOf(json: JsonObject, idText: string | undefined): string {
-  const text = JSON.stringify(json, (key, value: unknown) => {
-    if (key === 'id' && idText !== undefined) return undefined;
-    return typeof value === 'bigint' ? Number(value) : value;
-  });
+  const others = idText === undefined ? json : { ...json, id: undefined };
+  const text = JSON.stringify(others, (_key, value: unknown) =>
+    typeof value === 'bigint' ? Number(value) : value,
+  );
   return idText === undefined ? `${text}\n` : `{"id":${idText},${text.slice(1)}\n`;
 }
 

@@ -37,7 +37,9 @@ export class Lengths {
     }));
     for (let length = 1; length <= EXACT; length++) {
       const records = this.#counts[length]!;
-      if (records > 0) histogram[Math.min(bars, Math.ceil(length / step)) - 1]!.records += records;
+      // Those beyond the limit are together.
+      const bar = length === EXACT ? bars : Math.ceil(length / step);
+      histogram[Math.min(bars, bar) - 1]!.records += records;
     }
     return { median: this.#share(0.5), p99: this.#share(0.99), longest: this.#longest, histogram };
   }
@@ -47,7 +49,9 @@ export class Lengths {
     let below = 0;
     for (let length = 1; length <= EXACT; length++) {
       below += this.#counts[length]!;
-      if (below >= share * this.#records && below > 0) return length;
+      if (below >= share * this.#records && below > 0) {
+        return length === EXACT ? this.#longest : length;
+      }
     }
     return 0;
   }
@@ -59,15 +63,17 @@ function niceStep(step: number): number {
   return power * ([1, 2, 5, 10].find((factor) => factor * power >= step) ?? 10);
 }
 
-/** Bars of blocks, a line each. */
+/** Bars of blocks, a line each, from the shortest on. */
 export function drawLengths({ histogram }: LengthFacts): string[] {
-  const most = Math.max(...histogram.map(({ records }) => records));
-  const labels = histogram.map(({ upTo }) => String(upTo));
-  const width = labels.at(-1)!.length;
-  return histogram.map(({ records }, i) => {
-    const eighths = most === 0 ? 0 : Math.ceil((8 * WIDTH * records) / most);
+  const shortest = histogram.findIndex(({ records }) => records > 0);
+  const bars = histogram.slice(Math.max(0, shortest));
+  const most = Math.max(1, ...bars.map(({ records }) => records));
+  const width = String(bars.at(-1)!.upTo).length;
+  return bars.map(({ upTo, records }) => {
+    const eighths = Math.ceil((8 * WIDTH * records) / most);
     const part = eighths % 8 === 0 ? '' : '▏▎▍▌▋▊▉'[(eighths % 8) - 1]!;
     const bar = '█'.repeat(Math.floor(eighths / 8)) + part;
-    return `${labels[i]!.padStart(width)} ${bar} ${records === 0 ? '' : formatCount(records)}`.trimEnd();
+    const count = records === 0 ? '' : ` ${formatCount(records)}`;
+    return `${String(upTo).padStart(width)} ${bar}${count}`.trimEnd();
   });
 }

@@ -17,6 +17,11 @@ export interface ModelTensor {
   readonly isAdapter: boolean;
 }
 
+/** Whether it belongs to the vision tower or the projector. */
+export function isVisual({ name }: Pick<ModelTensor, 'name'>): boolean {
+  return /vision_tower|projector/.test(name);
+}
+
 export interface HollowModel {
   /** What records are written for. */
   readonly spec: ModelSpec;

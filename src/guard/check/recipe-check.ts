@@ -11,7 +11,7 @@ import {
 } from '../../config/index.js';
 import { planRun, type RunPlan } from '../../train/index.js';
 import { finding, type Finding } from './finding.js';
-import type { ModelTensor, ModelTraits } from './open-hollow.js';
+import { isVisual, type ModelTensor, type ModelTraits } from './open-hollow.js';
 
 /** Learning rates of published recipes for 7B and 8B models, with the records of their updates. */
 const KNOWN = {
@@ -188,10 +188,9 @@ function checkTypes({ precision, optimizer }: Recipe, tensors: readonly ModelTen
 export function checkHalf({ precision }: Recipe, tensors: readonly ModelTensor[]): Finding[] {
   if (precision.compute !== 'fp16') return [];
   const wide = tensors.filter(({ stored, isAdapter }) => !isAdapter && stored.dtype === 'BF16');
-  const isVision = ({ name }: ModelTensor): boolean => /vision_tower|projector/.test(name);
   const parts = [
-    ['fp16-overflow-decoder', 'decoder', wide.filter((each) => !isVision(each))],
-    ['fp16-overflow-vision', 'vision tower or projector', wide.filter(isVision)],
+    ['fp16-overflow-decoder', 'decoder', wide.filter((each) => !isVisual(each))],
+    ['fp16-overflow-vision', 'vision tower or projector', wide.filter(isVisual)],
   ] as const;
   return parts.flatMap(([cause, part, [first]]) =>
     first === undefined

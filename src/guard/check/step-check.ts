@@ -16,7 +16,7 @@ import { makeUpdateSetup } from '../../train/prepare/run-setup.js';
 import { Ranks } from '../../train/run/ranks.js';
 import { runUpdate } from '../../train/step/update.js';
 import { finding, type Finding } from './finding.js';
-import type { ModelTraits } from './open-hollow.js';
+import { isVisual, type ModelTraits } from './open-hollow.js';
 
 export interface StepCheck {
   readonly findings: readonly Finding[];
@@ -220,8 +220,8 @@ async function withProbe<T>(
   return await run();
 }
 
-function partOf(module: string): Part {
-  return /vision_tower|projector/.test(module) ? 'vision' : 'decoder';
+function partOf(name: string): Part {
+  return isVisual({ name }) ? 'vision' : 'decoder';
 }
 
 /** A model that knows nothing loses ln V a token; one that bets on the wrong token loses more. */

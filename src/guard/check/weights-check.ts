@@ -8,7 +8,7 @@ import { dtypeBytes, elementCount, storedParts, type StoredTensor } from '../../
 import type { Recipe } from '../../config/index.js';
 import type { Tokenizer } from '../../text/index.js';
 import { finding, type Finding, type FindingPlace } from './finding.js';
-import type { ModelTensor } from './open-hollow.js';
+import { isVisual, type ModelTensor } from './open-hollow.js';
 
 export interface WeightsCheckOptions {
   readonly recipe: Pick<Recipe, 'precision' | 'train'>;
@@ -23,8 +23,8 @@ export interface WeightsCheckOptions {
 const PIECE = 2 ** 24;
 /** Largest number of fp16. */
 const HALF_MAX = 65_504;
-/** Nothing that was trained is so large. */
-const WILD = 1e4;
+/** No block of weights is so large. */
+const WILD_SCALE = 1e4;
 /** A row's norm over the middle one. */
 const UNTRAINED = 0.02;
 const WILD_ROW = 100;
@@ -38,7 +38,6 @@ export async function checkWeights(
   const broken: ModelTensor[] = [];
   const scales: ModelTensor[] = [];
   const beyond: ModelTensor[] = [];
-  const wild: ModelTensor[] = [];
   const empty: ModelTensor[] = [];
   const findings: Finding[] = [];
   for (const tensor of tensors) {
@@ -50,48 +49,35 @@ export async function checkWeights(
       const { largest, finite } = await scan(part, facts, signal);
       const isScale = part !== stored;
       if (!finite) (isScale ? scales : broken).push(tensor);
-      else if (isScale && largest > WILD) scales.push(tensor);
+      else if (isScale && largest > WILD_SCALE) scales.push(tensor);
       else if (recipe.precision.compute === 'fp16' && largest > HALF_MAX) beyond.push(tensor);
-      else if (!isTable && !isScale && largest > WILD) wild.push(tensor);
       else if (largest === 0 && isMatrix(tensor)) empty.push(tensor);
     }
     if (facts !== undefined) findings.push(...rowFindings(tensor, facts, { recipe, ...rows }));
     done += bytesOf(stored);
     onProgress?.(done, total);
   }
+  const [visionBeyond, decoderBeyond] = [
+    beyond.filter(isVisual),
+    beyond.filter((each) => !isVisual(each)),
+  ];
   return [
-    ...tell(broken, 'weights-not-finite', 'E_NON_FINITE_WEIGHTS', 'error', 'hold NaN or infinity'),
-    ...tell(
-      scales,
-      'quantised-base',
-      'scales',
-      'error',
-      'have scales that are not finite, or beyond reason',
-    ),
-    ...tell(
-      beyond,
-      'weights-not-finite',
-      'beyond-fp16',
-      'error',
-      `hold numbers beyond ${HALF_MAX}, which are infinite in fp16`,
-    ),
+    ...tell(broken, 'weights-not-finite', 'E_NON_FINITE_WEIGHTS', 'NaN or infinity in'),
+    ...tell(scales, 'quantised-base', 'scales', 'scales that are not finite, or beyond reason, in'),
+    ...tell(decoderBeyond, 'fp16-overflow-decoder', 'weights-beyond', BEYOND),
+    ...tell(visionBeyond, 'fp16-overflow-vision', 'weights-beyond', BEYOND),
     ...tell(
       empty,
       'weights-not-loaded',
       'zeros',
-      'error',
-      'are 0 all over, as if they had never been filled',
-    ),
-    ...tell(
-      wild,
-      'weights-not-finite',
-      'wild',
-      'warning',
-      `hold numbers beyond ${WILD}, as no training leaves them`,
+      'nothing but 0, as if it had never been filled, in',
     ),
     ...findings,
   ];
 }
+
+const BEYOND = `numbers beyond ${HALF_MAX}, which are infinite in fp16, in`;
+const OTHER_TYPE = '--set precision.compute=bf16 (fp32 where the device has no bf16)';
 
 const FIXES = {
   'weights-not-finite':
@@ -100,24 +86,25 @@ const FIXES = {
     'Quantise the model again, or let Patina do it from the whole weights (`train.decoder.base: nf4`).',
   'weights-not-loaded':
     'Download or copy the files again; a conversion that leaves out tensors fills them so.',
+  'fp16-overflow-decoder': OTHER_TYPE,
+  'fp16-overflow-vision': OTHER_TYPE,
 } as const;
 
 function tell(
   found: readonly ModelTensor[],
   cause: keyof typeof FIXES,
   code: string,
-  severity: 'error' | 'warning',
   what: string,
 ): Finding[] {
   const [first] = found;
   if (first === undefined) return [];
   const names = [...new Set(found.map(({ name }) => name))];
   const more = names.length > 3 ? `, and ${names.length - 3} more` : '';
+  const tensors = names.length === 1 ? '1 tensor' : `${names.length} tensors`;
   return [
     finding(cause, {
-      ...{ code, severity, source: first.stored.file, count: names.length },
-      message: `${names.length} ${names.length === 1 ? 'tensor' : 'tensors'} ${what}: ${names.slice(0, 3).join(', ')}${more}`,
-      fix: FIXES[cause],
+      ...{ code, source: first.stored.file, count: names.length, fix: FIXES[cause] },
+      message: `${what} ${tensors}: ${names.slice(0, 3).join(', ')}${more}`,
     }),
   ];
 }
