@@ -23,7 +23,7 @@ export interface CheckParts {
   readonly training: boolean;
 }
 
-export interface CheckOptions {
+export interface RunCheckOptions {
   /** @default both */
   readonly parts?: CheckParts | undefined;
   /** Write a cleaned copy of the data there. */
@@ -77,7 +77,7 @@ const BOTH: CheckParts = { model: true, training: true };
  */
 export async function* check(
   recipe: Recipe,
-  { parts = BOTH, fix, worldSize = 1, ...options }: CheckOptions = {},
+  { parts = BOTH, fix, worldSize = 1, ...options }: RunCheckOptions = {},
 ): AsyncGenerator<CheckEvent, void> {
   const begun = performance.now();
   const { signal, onProgress } = options;

@@ -2,7 +2,7 @@
 export {
   check,
   type CheckEvent,
-  type CheckOptions,
+  type RunCheckOptions,
   type CheckParts,
   type CheckSummary,
 } from './check.js';

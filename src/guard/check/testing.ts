@@ -6,7 +6,7 @@ import sharp from 'sharp';
 
 import { packageRoot } from '../../base/native-path.js';
 import { checkRecipe, type RecipeInput } from '../../config/index.js';
-import { check, type CheckOptions, type CheckSummary } from './check.js';
+import { check, type RunCheckOptions, type CheckSummary } from './check.js';
 import type { Finding } from './finding.js';
 
 const MODEL = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama3', 'hf');
@@ -112,7 +112,7 @@ export class FaultFolder {
     };
   }
 
-  async check(more: Partial<RecipeInput> = {}, options: CheckOptions = {}): Promise<Checked> {
+  async check(more: Partial<RecipeInput> = {}, options: RunCheckOptions = {}): Promise<Checked> {
     const findings: Finding[] = [];
     let summary: CheckSummary | undefined;
     const recipe = checkRecipe(this.recipe(more));

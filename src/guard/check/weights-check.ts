@@ -185,6 +185,17 @@ class Rows {
     this.norms = new Float64Array(rows);
   }
 
+  /** Adds squares of the next elements of a matrix so wide, the first of which has index `at`. */
+  add(values: Float32Array | Float64Array, at: number, width: number): void {
+    for (let from = 0; from < values.length;) {
+      const row = Math.floor((at + from) / width);
+      const end = Math.min(values.length, (row + 1) * width - at);
+      let sum = 0;
+      for (; from < end; from++) sum += values[from]! * values[from]!;
+      this.norms[row]! += sum;
+    }
+  }
+
   /** Once all squares are summed. */
   finish(): void {
     this.norms.forEach((square, i) => {
@@ -205,50 +216,42 @@ class Rows {
 }
 
 interface Scanned {
-  /** Largest size of a finite number. */
+  /** Largest size of a number, infinity and NaN counted as infinite. */
   readonly largest: number;
   readonly finite: boolean;
 }
 
-const FLOATS = new Set(['F64', 'F32', 'BF16', 'F16']);
-
 /** Reads a tensor piece by piece. What is no floating point number passes. */
 async function scan(
-  stored: StoredTensor,
+  { dtype, shape, ...stored }: StoredTensor,
   rows: Rows | undefined,
   signal?: AbortSignal,
 ): Promise<Scanned> {
-  if (!FLOATS.has(stored.dtype) || elementCount(stored.shape) === 0)
-    return { largest: 1, finite: true };
-  let [largest, finite] = [0, true];
+  const type = TYPES[dtype];
+  if (type === undefined || elementCount(shape) === 0) return { largest: 1, finite: true };
+  const width = shape.at(-1) ?? 1;
+  let largest = 0;
   let at = 0;
-  const width = stored.shape.at(-1) ?? 1;
-  for await (const values of valuesOf(stored, signal)) {
-    for (let i = 0; i < values.length; i++, at++) {
-      const size = Math.abs(values[i]!);
-      if (size <= Number.MAX_VALUE) {
-        if (size > largest) largest = size;
-      } else finite = false;
-      if (rows !== undefined) rows.norms[Math.floor(at / width)]! += size * size;
-    }
+  for await (const piece of piecesOf(stored, signal)) {
+    largest = Math.max(largest, type.largest(piece));
+    if (rows === undefined) continue;
+    const values = type.numbers(piece);
+    rows.add(values, at, width);
+    at += values.length;
   }
   rows?.finish();
-  return { largest, finite };
+  return { largest, finite: Number.isFinite(largest) };
 }
 
-/** The elements, in the order in which they lie. */
-async function* valuesOf(
-  stored: StoredTensor,
+/** The bytes, each piece at the beginning of a buffer of its own. */
+async function* piecesOf(
+  { data, offset, bytes, file }: Pick<StoredTensor, 'data' | 'offset' | 'bytes' | 'file'>,
   signal?: AbortSignal,
-): AsyncGenerator<Float64Array | Float32Array, void> {
-  const { data, offset, bytes, dtype, file } = stored;
-  const convert = (piece: Uint8Array): Float64Array | Float32Array =>
-    toNumbers(piece, dtype as 'F64' | 'F32' | 'BF16' | 'F16');
+): AsyncGenerator<Uint8Array, void> {
   if (data !== undefined) {
     for (let start = 0; start < bytes; start += PIECE) {
-      yield convert(
-        new Uint8Array(data.subarray(offset + start, offset + Math.min(bytes, start + PIECE))),
-      );
+      const end = Math.min(bytes, start + PIECE);
+      yield new Uint8Array(data.subarray(offset + start, offset + end));
     }
     return;
   }
@@ -257,31 +260,85 @@ async function* valuesOf(
   try {
     for (let start = 0; start < bytes; start += PIECE) {
       signal?.throwIfAborted();
-      yield convert(await source.read(offset + start, Math.min(PIECE, bytes - start), buffer));
+      yield await source.read(offset + start, Math.min(PIECE, bytes - start), buffer);
     }
   } finally {
     await source.close();
   }
 }
 
-/** Of bytes that begin a buffer of their own. */
-function toNumbers(
-  { buffer, length }: Uint8Array,
-  dtype: 'F64' | 'F32' | 'BF16' | 'F16',
-): Float64Array | Float32Array {
-  if (dtype === 'F64') return new Float64Array(buffer, 0, length / 8);
-  if (dtype === 'F32') return new Float32Array(buffer, 0, length / 4);
-  const halves = new Uint16Array(buffer, 0, length / 2);
-  const values = new Float32Array(halves.length);
-  if (dtype === 'BF16') {
-    const bits = new Uint32Array(values.buffer);
-    for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16;
-    return values;
-  }
-  const table = halfTable();
-  for (let i = 0; i < halves.length; i++) values[i] = table[halves[i]!]!;
-  return values;
+/** A type of numbers, of bytes that begin a buffer. */
+interface NumberType {
+  /** Largest size; infinity where a number is not finite. */
+  largest(piece: Uint8Array): number;
+  numbers(piece: Uint8Array): Float32Array | Float64Array;
 }
+
+/** Without their signs the bits of floating point numbers are ordered as the numbers are, NaN last. */
+function largestBits16(piece: Uint8Array): number {
+  const values = new Uint16Array(piece.buffer, 0, piece.length / 2);
+  let largest = 0;
+  for (let i = 0; i < values.length; i++) {
+    const bits = values[i]! & 0x7fff;
+    if (bits > largest) largest = bits;
+  }
+  return largest;
+}
+
+function largestBits32(piece: Uint8Array): number {
+  const values = new Int32Array(piece.buffer, 0, piece.length / 4);
+  let largest = 0;
+  for (let i = 0; i < values.length; i++) {
+    const bits = values[i]! & 0x7fffffff;
+    if (bits > largest) largest = bits;
+  }
+  return largest;
+}
+
+function fromBits32(bits: number): number {
+  return bits >= 0x7f800000 ? Infinity : new Float32Array(Uint32Array.of(bits).buffer)[0]!;
+}
+
+const TYPES: Readonly<Partial<Record<string, NumberType>>> = {
+  BF16: {
+    largest: (piece) => fromBits32(largestBits16(piece) << 16),
+    numbers: (piece) => {
+      const halves = new Uint16Array(piece.buffer, 0, piece.length / 2);
+      const bits = new Uint32Array(halves.length);
+      for (let i = 0; i < halves.length; i++) bits[i] = halves[i]! << 16;
+      return new Float32Array(bits.buffer);
+    },
+  },
+  F16: {
+    largest: (piece) => {
+      const bits = largestBits16(piece);
+      return bits >= 0x7c00 ? Infinity : halfTable()[bits]!;
+    },
+    numbers: (piece) => {
+      const halves = new Uint16Array(piece.buffer, 0, piece.length / 2);
+      const table = halfTable();
+      const values = new Float32Array(halves.length);
+      for (let i = 0; i < halves.length; i++) values[i] = table[halves[i]!]!;
+      return values;
+    },
+  },
+  F32: {
+    largest: (piece) => fromBits32(largestBits32(piece)),
+    numbers: (piece) => new Float32Array(piece.buffer, 0, piece.length / 4),
+  },
+  F64: {
+    largest: (piece) => {
+      const values = new Float64Array(piece.buffer, 0, piece.length / 8);
+      let largest = 0;
+      for (const value of values) {
+        if (!Number.isFinite(value)) return Infinity;
+        largest = Math.max(largest, Math.abs(value));
+      }
+      return largest;
+    },
+    numbers: (piece) => new Float64Array(piece.buffer, 0, piece.length / 8),
+  },
+};
 
 let halves: Float32Array | undefined;
 
