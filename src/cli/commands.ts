@@ -27,6 +27,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./usage/quickstart.js'),
   },
   {
+    name: 'check',
+    summary: 'Check data, model and recipe before they cost GPU time',
+    load: () => import('./usage/check.js'),
+  },
+  {
     name: 'train',
     summary: 'Train a model by a recipe, or go on with a run',
     load: () => import('./usage/train.js'),

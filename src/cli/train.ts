@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
+import { firstLook } from '../guard/check/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
@@ -96,7 +97,8 @@ async function watch(
     onDownload: TrainOptions['onDownload'],
     savesWished: TrainOptions['savesWished'],
   ): Promise<AsyncIterable<TrainEvent>> => {
-    const options = { maxUpdates, profile, dryRun, changedBase, signal, onDownload, savesWished };
+    const running = { maxUpdates, profile, dryRun, signal, savesWished };
+    const options = { ...running, changedBase, onDownload, firstLook };
     const work = await findWork(recipe, asked, session, signal);
     return 'begins' in work
       ? train(work.begins, options)

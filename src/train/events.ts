@@ -190,9 +190,26 @@ export interface EndEvent {
   readonly seconds: number;
 }
 
+/** What a look at the first records and the recipe has found, before the first update. */
+export interface FindingEvent {
+  readonly type: 'finding';
+  /** One of the guard's words. */
+  readonly cause: string;
+  readonly severity: 'error' | 'warning';
+  readonly message: string;
+  /** What to do. */
+  readonly fix: string;
+  /** Of the first record; null where it is not about records. */
+  readonly source: string | null;
+  readonly line: number | null;
+  readonly id: RecordId;
+  readonly count: number;
+}
+
 export type TrainEvent =
   | LoadingEvent
   | StartEvent
+  | FindingEvent
   | UpdateEvent
   | ValidationEvent
   | ProbesEvent

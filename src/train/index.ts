@@ -16,7 +16,13 @@ export { rankPatience, refuseOneGpu } from './run/ranks.js';
 export { weightsIn } from './run/run-weights.js';
 export type { ChoiceRow } from './prepare/bases.js';
 export { prepareTrainable, type Trainable, type TrainableRow } from './prepare/trainable.js';
-export { resumeRun, train, type ResumeOptions, type TrainOptions } from './train.js';
+export {
+  resumeRun,
+  train,
+  type FirstLook,
+  type ResumeOptions,
+  type TrainOptions,
+} from './train.js';
 export { planRun, type RunPlan } from './prepare/run-plan.js';
 export { Trainer, type Answer, type TrainerParts, type TrainingData } from './loop/trainer.js';
 export { TrainedWeights } from './checkpoint/trained-weights.js';

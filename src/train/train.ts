@@ -15,6 +15,7 @@ import { Conversation } from '../generate/index.js';
 import { environmentFacts } from './run/environment.js';
 import type {
   EndEvent,
+  FindingEvent,
   LoadingEvent,
   ProbesEvent,
   StartEvent,
@@ -38,7 +39,15 @@ import type { OpenedModel } from './prepare/open-model.js';
 import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
 
+/** Looks at what a run begins with, and tells what it finds. */
+export type FirstLook = (
+  recipe: Recipe,
+  prepared: Pick<PreparedRun, 'opened' | 'data' | 'batching' | 'plan'>,
+) => Promise<readonly FindingEvent[]>;
+
 export interface TrainOptions extends RunOptions {
+  /** Once model and data are open, where a run begins. @default nobody looks */
+  firstLook?: FirstLook | undefined;
   /** Do everything up to the first update, and make no run. @default false */
   dryRun?: boolean | undefined;
   /** Take models that a checkpoint or the run stands on also where they have changed. @default false */
@@ -142,6 +151,9 @@ async function* runRecipe(
       return newest?.checkpoint === undefined ? [] : trainer.resume(newest.checkpoint);
     });
     const { plan, update } = trainer;
+    const looks = existing === undefined && ranks.speaks ? options.firstLook : undefined;
+    if (looks !== undefined) yield { type: 'loading', what: 'checking the first records' };
+    const findings = (await looks?.(recipe, prepared)) ?? [];
     const start: StartEvent = {
       ...prepared.start,
       resumedFrom: update,
@@ -161,6 +173,7 @@ async function* runRecipe(
     }));
     if (dryRun) {
       yield start;
+      yield* findings;
       yield* warnings;
       yield { ...NOTHING_TRAINED, update };
       return;
@@ -177,7 +190,7 @@ async function* runRecipe(
       tensorboard: recipe.run.tensorboard,
       resumedAfter: existing === undefined ? undefined : update,
     };
-    const first = [{ ...start, run: run.path }, ...warnings];
+    const first = [{ ...start, run: run.path }, ...findings, ...warnings];
     yield* follow(run, trainer, { first, journal, signal, maxUpdates, profile, savesWished });
   } finally {
     for (const close of closers.reverse()) await close();
@@ -262,7 +275,7 @@ async function requireRoom(
 
 interface FollowOptions extends RunOptions {
   /** What is told before the first update. */
-  first: readonly (StartEvent | WarningEvent)[];
+  first: readonly (StartEvent | FindingEvent | WarningEvent)[];
   journal: JournalOptions;
 }
 

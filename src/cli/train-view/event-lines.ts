@@ -53,6 +53,11 @@ export function eventLines(
         ...profileLines(event).map((line) => `  ${line}`),
         `  trace, for https://ui.perfetto.dev or chrome://tracing: ${event.trace}`,
       ];
+    case 'finding':
+      return [
+        `${event.severity}: ${event.message} [${event.cause}${event.count > 1 ? `, ${event.count} times` : ''}]`,
+        `  > ${event.fix}`,
+      ];
     case 'warning':
       return [`warning: ${event.message} [${event.code}]`];
     case 'bad-record':

@@ -32,7 +32,7 @@ export function define(command: Command, session: Session): void {
     )
     .option(
       '--dry-run',
-      'load model and data, show what would train, and train nothing; records are checked by `patina show --data`',
+      'load model and data, show what would train, and train nothing; all records are checked by `patina check`',
     )
     .option('--changed-base', CHANGED_BASE)
     .option(

@@ -55,6 +55,8 @@ export interface OpenModelOptions {
   readonly dtype: DType;
   /** Leave the parameters on meta: `sources` tells where their values come from. @default false */
   readonly hollow?: boolean | undefined;
+  /** Tensors that may be missing, unexpected or unfit: patterns of names. @default those of a new projector */
+  readonly allow?: readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Is told how far downloads from the hub are. */
   readonly onDownload?: ((event: HubEvent) => void) | undefined;
@@ -132,7 +134,7 @@ async function loadModel(
   options: OpenModelOptions,
 ): Promise<OpenedModel> {
   const { device, dtype, hollow = false, signal, onDownload } = options;
-  const { changedBase, found: known = {} } = options;
+  const { changedBase, found: known = {}, allow = [] } = options;
   const resolve = (name: string): Promise<string> => resolveModel(name, { signal, onDownload });
   const found: Partial<Record<ModelField, string>> = {};
   for (const field of MODEL_FIELDS) {
@@ -159,7 +161,10 @@ async function loadModel(
     select: model.featureSelect,
     projectorDepth: model.projectorDepth,
     // Parts that are put together have no projector yet.
-    allow: vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : [],
+    allow: [
+      ...(vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : []),
+      ...allow,
+    ],
     bases: basesOf(train),
     ...{ seed, hollow, changedBase, signal, resolve },
     nameOther: (role) =>
