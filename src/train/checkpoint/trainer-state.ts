@@ -13,6 +13,7 @@ import type { StoredTensor } from '../../formats/stored.js';
 import { openWeights } from '../../formats/weights.js';
 import { type LossScale, parameterOf } from '../../optim/index.js';
 import { onFirst, wholeParts, type Peers, type TensorPart } from '../../parallel/index.js';
+import type { GuardCounters } from '../loop/guard.js';
 import type { EarlyStoppingState } from '../loop/validation.js';
 import type { RunPlan } from '../prepare/run-plan.js';
 import type { ParameterStore } from '../step/parameter-store.js';
@@ -33,6 +34,10 @@ export interface TrainerCounters {
   readonly badRecords: number;
   /** Odd records by the kind of their warning. */
   readonly warnings: Readonly<Record<string, number>>;
+  /** Records that are left out of their updates. @default none */
+  readonly quarantine?: readonly { readonly source: string; readonly line: number }[];
+  /** @default nothing has happened */
+  readonly guard?: GuardCounters | undefined;
 }
 
 /** First part of the names of the optimizer's files. */

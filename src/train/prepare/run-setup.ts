@@ -44,10 +44,13 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
   const { memory, seed } = recipe;
   const policies = memoryPolicies(model.segments, memory);
   const randomness = new Randomness(seed);
+  // What was given to a device before the host learns of a bad update must not be applied.
+  const gate = new Gate(device.device, { holds: true });
   return {
     ...{ model, device: device.device, policies, randomness },
     chunk: memory.lossChunk,
-    store: makeStore(parts, randomness),
+    gate,
+    store: makeStore(parts, randomness, gate),
     schedule: courseOf(plan),
     ...(precision.scaled && {
       lossScale: new LossScale(device.device, recipe.precision.lossScale),
@@ -57,13 +60,13 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
 }
 
 function makeStore(
-  { recipe, batching, device, precision, model, trainable, sharding }: UpdateSetupParts,
+  { recipe, batching, precision, model, trainable, sharding }: UpdateSetupParts,
   randomness: Randomness,
+  gate: Gate,
 ): ParameterStore {
   const { optimizer: settings, parallel } = recipe;
   const { clipNorm, betas, epsilon: eps } = settings;
   const adamw = { betas, eps, master: precision.master, states: precision.states };
-  const gate = new Gate(device.device);
   if (sharding) {
     const { groups } = trainable;
     const { zero: stage, reshardAfterForward } = parallel;

@@ -7,7 +7,7 @@
  */
 
 import type { Batch, Steps } from '../../models/index.js';
-import type { LossScale, Schedule } from '../../optim/index.js';
+import type { Gate, LossScale, Schedule } from '../../optim/index.js';
 import {
   empty,
   full,
@@ -19,11 +19,14 @@ import {
   type Tensor,
 } from '../../torch/index.js';
 import { LateNumbers } from './late-numbers.js';
-import type { UpdateOutcome } from './parameter-store.js';
+import type { ParameterStore, UpdateOutcome } from './parameter-store.js';
 import { runMicroBatch, type Step } from './step.js';
 
 /** What stays the same for all updates of a run. */
 export interface UpdateSetup extends Omit<Step, 'lossFactor'> {
+  readonly store: ParameterStore;
+  /** In front of the optimizer; one that holds is opened by whoever reads the numbers. */
+  readonly gate?: Gate;
   readonly device: Device;
   readonly schedule: Schedule;
   /** For fp16. */
