@@ -3,14 +3,13 @@ import { resolve } from 'node:path';
 
 import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
+import { resumeRun, train } from '../guard/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
   listRuns,
   refuseOneGpu,
-  resumeRun,
-  train,
   type TrainEvent,
   type TrainOptions,
 } from '../train/index.js';

@@ -29,6 +29,8 @@ export interface Scene extends SeenUpdate {
   readonly ranks: Peers;
   /** This rank's records by micro-batch; as many on all ranks. */
   readonly microBatches: readonly (readonly LoadedSample[])[];
+  /** Some of this rank's records of an update before it that came out well; none at first. */
+  readonly control: readonly LoadedSample[];
   /** A batch of records, or `null` of none. */
   readonly batch: (samples: readonly LoadedSample[]) => Holding<Batch | null>;
   /** Whether there is something to roll back to. */
@@ -55,6 +57,10 @@ export interface GuardCounters {
 export interface Guard {
   /** Sees each update. @returns whether it is to be examined; the same on all ranks */
   see(update: SeenUpdate): boolean;
+  /** What can be told of a model before its first update. */
+  begin(model: SegmentedModel): readonly DiagnosisEvent[];
+  /** What an error that ends the run comes of, where that is known. */
+  explain(error: unknown, update: number): DiagnosisEvent | null;
   /** Finds out what is wrong with an update and says what to do; all ranks call it, and get the same. */
   examine(scene: Scene): Promise<Verdict>;
   counters(): GuardCounters;

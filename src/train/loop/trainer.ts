@@ -7,7 +7,7 @@
 
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
-import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.js';
+import type { Dataset, DataWarning, LoadedSample, Place, UpdateData } from '../../data/index.js';
 import type { Agree } from '../../generate/index.js';
 import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
 import { together } from '../../parallel/index.js';
@@ -120,6 +120,8 @@ export class Trainer {
   private readonly saving: Saving;
   private readonly quarantine: Quarantine;
   private readonly snapshot: Snapshot | null;
+  /** Records of the last update that came out well. */
+  private control: readonly LoadedSample[] = [];
   private stopEarly = false;
   /** Nothing is half done, neither an update nor a checkpoint. */
   private steady = true;
@@ -234,6 +236,7 @@ export class Trainer {
     using profiled = count === undefined ? null : new ProfiledUpdates({ count, ...profiling });
     resetPeak(device);
     try {
+      yield* this.parts.guard?.begin(this.parts.model) ?? [];
       if (this.update === 0) yield* this.probe(agreement);
       this.mark = performance.now();
       for await (const next of this.updates(Math.max(0, target - this.update), agreement)) {
@@ -247,6 +250,8 @@ export class Trainer {
       }
     } catch (error) {
       if (!isAbort(error, agreement.signal)) {
+        const diagnosis = this.parts.guard?.explain(error, this.update + 1);
+        if (diagnosis != null) yield diagnosis;
         yield* this.saveBefore(error, place);
         throw error;
       }
@@ -361,6 +366,7 @@ export class Trainer {
     yield event;
     if (event.loss === null) yield unsupervised(event.update);
     const seen: SeenUpdate = { event, numbers, tensorNames: result.tensorNames };
+    if (!event.skipped) this.control = someOf(data);
     const later = event.skipped ? await this.reopen() : null;
     using _ = freed(pending.scale);
     const verdict = guard?.see(seen) === true ? await guard.examine(this.scene(seen, data)) : null;
@@ -409,6 +415,7 @@ export class Trainer {
             ? null
             : noGrad(() => makeBatch(samples, model.input, { device: device.device })),
         ),
+      control: this.control,
       canRollBack: this.rollsBackTo !== null,
     };
   }
@@ -630,6 +637,11 @@ function stopped(
 
 function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true && error === signal.reason;
+}
+
+/** Enough records to compare a bad one with. */
+function someOf({ microBatches }: UpdateData): LoadedSample[] {
+  return microBatches.flatMap(({ samples }) => samples).slice(0, 2);
 }
 
 function unsupervised(update: number): WarningEvent {

@@ -1,0 +1,179 @@
+/** For tests of the guard: a trainer of a tiny LLaVA over records of its own, with hooks to break it. */
+
+import { checkRecipe, effectiveBatch, type Recipe, type RecipeInput } from '../config/index.js';
+import { microBatchOf, type LoadedSample } from '../data/index.js';
+import type { Llava } from '../models/index.js';
+import { chooseDevice, RandomGenerator } from '../torch/index.js';
+import {
+  choosePrecision,
+  planRun,
+  prepareTrainable,
+  TrainedWeights,
+  Trainer,
+  type ChosenPrecision,
+  type DiagnosisEvent,
+  type RecoveryEvent,
+  type TrainEvent,
+  type TrainingData,
+} from '../train/index.js';
+import { Ranks } from '../train/run/ranks.js';
+import { tinyLlava, tinySample, type TinyOptions } from '../train/step/testing.js';
+import { RunGuard } from './run-guard.js';
+
+/** A record of the tiny model. */
+export function tinyRecord(i: number, pictures = i % 3, words = 6 + (i % 4)): LoadedSample {
+  const sample = tinySample(pictures, words, i);
+  const labels = Int32Array.from(sample.labels as number[]);
+  return {
+    inputIds: Int32Array.from(sample.inputIds as number[]),
+    labels,
+    images: sample.images as unknown as Uint8Array[],
+    place: { file: 'tiny.jsonl', record: i + 1, line: i + 1 },
+    id: `r${i}`,
+    supervised: labels.filter((id) => id >= 0).length,
+    imageTokens: 4 * pictures,
+    truncated: 0,
+  };
+}
+
+/** Records in turn, without end. */
+export function recordsInTurn(records: readonly LoadedSample[]): TrainingData {
+  const order = { files: 'tiny', options: '' };
+  return {
+    recordsPerEpoch: records.length,
+    validationRecords: 0,
+    async *updates({ from, count = Infinity, ...batching }) {
+      const batchSize = batching.batchTokens === undefined ? batching.batchSize : 1;
+      const accumulate = batching.batchTokens === undefined ? (batching.accumulate ?? 1) : 1;
+      let at = (from as { position: number } | undefined)?.position ?? 0;
+      for (let k = 0; k < count; k++) {
+        await Promise.resolve();
+        let position = 0;
+        const microBatches = Array.from({ length: accumulate }, () =>
+          microBatchOf(
+            Array.from({ length: batchSize }, () => ({
+              ...records[at++ % records.length]!,
+              position: position++,
+            })),
+          ),
+        );
+        const { counts } = microBatchOf(microBatches.flatMap(({ samples }) => samples));
+        const shares = [{ counts, steps: accumulate, rejected: [], odd: [], waitedMs: 0 }];
+        const cursor = { epoch: 0, position: at, order };
+        yield {
+          epoch: 0,
+          microBatches,
+          counts,
+          rejected: [],
+          odd: [],
+          shares,
+          cursor,
+          waitedMs: 0,
+        };
+      }
+    },
+    async *validation() {},
+  };
+}
+
+const BASE: RecipeInput = {
+  name: 'tiny',
+  model: { from: 'nowhere' },
+  data: { sources: ['nowhere'] },
+  train: { vision: 'full', projector: 'full', decoder: 'full' },
+  optimizer: { learningRate: 3e-3 },
+  schedule: { updates: 8, warmupUpdates: 1, decay: 'constant' },
+  batchSize: 1,
+  accumulate: 2,
+  device: 'cpu',
+};
+
+export interface GuardedOptions extends TinyOptions {
+  readonly recipe?: Partial<RecipeInput>;
+  readonly records?: readonly LoadedSample[];
+  readonly precision?: Partial<ChosenPrecision>;
+  /** Breaks the model before it trains. */
+  readonly breaks?: (model: Llava) => void;
+  readonly folder?: string;
+}
+
+/** A run with its events, and the model that it leaves. */
+export class Guarded {
+  readonly events: TrainEvent[] = [];
+  error: unknown = null;
+
+  private constructor(
+    readonly model: Llava,
+    readonly trainer: Trainer,
+    readonly recipe: Recipe,
+  ) {}
+
+  static make({
+    recipe: more = {},
+    records,
+    precision: changed,
+    breaks,
+    ...tiny
+  }: GuardedOptions = {}): Guarded {
+    const recipe = checkRecipe({ ...BASE, ...more });
+    const model = tinyLlava(tiny);
+    const device = chooseDevice('cpu');
+    const precision = { ...choosePrecision(recipe.precision, device), ...changed };
+    const generator = RandomGenerator.create(5);
+    const { train, optimizer } = recipe;
+    const dtype = precision.compute;
+    const trainable = prepareTrainable(model, {
+      train,
+      optimizer,
+      dtype,
+      device: 'cpu',
+      generator,
+    });
+    generator.dispose();
+    breaks?.(model);
+    const data = recordsInTurn(records ?? Array.from({ length: 12 }, (_, i) => tinyRecord(i)));
+    const batching = effectiveBatch(recipe, 1);
+    const trainer = new Trainer({
+      ...{ recipe, batching, plan: planRun(recipe, batching, data), device, precision },
+      ...{ model, trainable, weights: new TrainedWeights({ model, trainable }), data },
+      ...{ ranks: new Ranks(), guard: new RunGuard(recipe) },
+    });
+    return new Guarded(model, trainer, recipe);
+  }
+
+  /** Trains until the end, or until an error, which is kept. */
+  async run(folder: string, onEvent: (event: TrainEvent) => void = () => undefined): Promise<this> {
+    const place = { path: folder, checkpoints: folder, setState: () => Promise.resolve() };
+    try {
+      for await (const event of this.trainer.run(place)) {
+        this.events.push(event);
+        onEvent(event);
+      }
+    } catch (error) {
+      this.error = error;
+    }
+    return this;
+  }
+
+  get diagnoses(): DiagnosisEvent[] {
+    return this.events.filter((event) => event.type === 'diagnosis');
+  }
+
+  get recoveries(): RecoveryEvent[] {
+    return this.events.filter((event) => event.type === 'recovery');
+  }
+
+  get causes(): string[] {
+    return this.diagnoses.map(({ cause }) => cause);
+  }
+
+  /** All weights, to the bit. */
+  get bits(): string[] {
+    return this.model.parameters().map((each) => Buffer.from(each.toBytes()).toString('base64'));
+  }
+
+  dispose(): void {
+    this.trainer.dispose();
+    this.model.dispose();
+  }
+}
