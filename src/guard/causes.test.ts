@@ -78,7 +78,7 @@ describe('a record', () => {
       records: withChanged([5], pixels(3e38)),
     });
     expect(error).toBeNull();
-    expect(causes).toEqual(['poisoned-record']);
+    expect(causes, JSON.stringify(diagnoses)).toEqual(['poisoned-record']);
     expect(diagnoses[0]!.records).toEqual([{ source: 'tiny.jsonl', line: 6, id: 'r5' }]);
     expect(diagnoses[0]!.page).toBe('docs/causes/poisoned-record.md');
     expect(recoveries).toMatchObject([{ action: 'quarantine', budgetLeft: 19 }]);
@@ -199,8 +199,8 @@ describe('what only breaks while it runs', () => {
             .fill_(calls % 2 === 0 ? NaN : Infinity),
         );
       });
-    const { causes } = await run({ breaks });
-    expect(causes[0]).toBe('varlen-garbage');
+    const { causes, error } = await run({ breaks });
+    expect(causes[0], String(error)).toBe('varlen-garbage');
   });
 
   test('a loss that is not finite where a plain one is', async () => {
@@ -281,7 +281,7 @@ function breakAttention(model: Llava, change: (out: Tensor) => void): void {
         ...given.attention,
         forward: (...qkv) => {
           const result = given.attention.forward(...qkv);
-          change(result.output);
+          change(result.output.unsqueeze(0));
           return result;
         },
       },

@@ -10,6 +10,7 @@ import type {
   SeenUpdate,
   Verdict,
 } from '../train/index.js';
+import type { Cause } from './causes.js';
 import { CAUSES_OF_ERRORS } from './diagnose/errors.js';
 import { advice, pageOf } from './diagnose/advice.js';
 import { classify, risen, some, type Finding } from './diagnose/classify.js';
@@ -22,6 +23,9 @@ import { GradientWatch } from './watch/gradient-watch.js';
 type Trouble =
   | { readonly kind: 'not-finite' | 'rise' | 'unsupervised' }
   | { readonly kind: 'no-gradient'; readonly names: readonly string[] };
+
+/** Of these no record is to blame, whichever it shows in first. */
+const OF_THE_RUN: readonly Cause[] = ['learning-rate-too-high', 'no-clipping'];
 
 export class RunGuard implements Guard {
   private course: Course | null = null;
@@ -119,8 +123,13 @@ export class RunGuard implements Guard {
     };
     try {
       const evidence = await gatherEvidence(scene);
-      const spoilt = some(evidence) && evidence.repeats;
-      return { ...classify(evidence, circumstances), spoilt };
+      const finding = classify(evidence, circumstances);
+      const spoilt = some(evidence) && evidence.repeats && !OF_THE_RUN.includes(finding.cause);
+      return {
+        ...finding,
+        spoilt,
+        ...(spoilt && { records: evidence.bad.map(({ record }) => record) }),
+      };
     } catch (error) {
       // Ranks that fail one by one are told by their errors.
       if (ranks.size > 1) throw error;

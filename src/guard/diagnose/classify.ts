@@ -3,8 +3,8 @@
  *
  * 1. Ranks brought finite gradients and their sum is not: what overlaps. 2. Weights that are not finite already: the fault is earlier.
  * 3. The same again is finite, or differs: not the numbers, but what moves them. 4. A module that fails on finite inputs by itself: the
- * loss against a plain one, attention. 5. Pixels. 6. Precision: finite in fp32, or once the loss is scaled down. 7. Some records and not
- * the others. 8. All records: the course of the run before.
+ * loss against a plain one, attention. 5. Pixels. 6. Precision: finite in fp32, or once the loss is scaled down. 7. The course of the
+ * run before. 8. Some records and not the others. 9. All records: steps that are large for the weights.
  */
 
 import type { Recipe } from '../../config/index.js';
@@ -46,8 +46,9 @@ export function classify(found: Evidence, circumstances: Circumstances): Finding
     attention,
     pixels,
     precision,
+    course,
     someRecords,
-    explosion,
+    largeSteps,
   ];
   for (const rule of rules) {
     const verdict = rule(found, circumstances);
@@ -273,22 +274,22 @@ const someRecords: Rule = (found) => {
   };
 };
 
-const explosion: Rule = (found, circumstances) => {
-  const { trend, learningRate } = circumstances;
-  const course = risen(circumstances);
-  if (course !== null) return { ...course, module: moduleOf(found) };
+/** Where the run has left its course, records that are finite still prove nothing. */
+const course: Rule = (found, circumstances) => {
+  const verdict = risen(circumstances);
+  return verdict && { ...verdict, module: moduleOf(found) };
+};
+
+const largeSteps: Rule = (found, { learningRate }) => {
   const rms = Math.max(...found.ranks.map((each) => each.rms));
   const share = learningRate / rms;
-  if (trend === null && !(share > 0.1)) return null;
-  if (share > 0.1) {
-    return {
-      cause: 'learning-rate-too-high',
-      confidence: 0.75,
-      message: `an update moves each weight by about ${learningRate.toExponential(1)}, ${(100 * share).toPrecision(2)} % of what weights are (${rms.toExponential(1)})`,
-      module: moduleOf(found),
-    };
-  }
-  return null;
+  if (!(share > 0.1)) return null;
+  return {
+    cause: 'learning-rate-too-high',
+    confidence: 0.75,
+    message: `an update moves each weight by about ${learningRate.toExponential(1)}, ${(100 * share).toPrecision(2)} % of what weights are (${rms.toExponential(1)})`,
+    module: moduleOf(found),
+  };
 };
 
 /** What the course of the run says, without a look at an update. */

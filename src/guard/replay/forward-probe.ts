@@ -13,7 +13,7 @@ import {
   type SegmentInputs,
   type Steps,
 } from '../../models/index.js';
-import { probe, type ProbedCall } from '../../nn/index.js';
+import { attention, probe, type ProbedCall } from '../../nn/index.js';
 import {
   enableGrad,
   full,
@@ -82,7 +82,7 @@ function* forward(
   let boundary: Tensor | null = null;
   let largest: ForwardFacts['largest'] = null;
   try {
-    const seen = inputs === null ? null : watched(inputs, found);
+    const seen = inputs === null ? null : watched(inputs, found, wide ? batch!.sequences : null);
     const visit = (segment: Segment): void => {
       if (batch === null || seen === null || !hasWork(segment, batch)) return;
       found.segment = segment;
@@ -144,19 +144,23 @@ class Found {
   }
 }
 
-/** Inputs whose attention is looked at. */
-function watched(inputs: SegmentInputs, found: Found): SegmentInputs {
-  const { attend } = inputs;
+/** Inputs whose attention is looked at; in fp32 by a kernel that takes it. */
+function watched(
+  inputs: SegmentInputs,
+  found: Found,
+  sequences: Batch['sequences'] | null,
+): SegmentInputs {
+  const attend: SegmentInputs['attend'] =
+    sequences === null
+      ? inputs.attend
+      : (_layer, q, k, v) => {
+          const kernel = q.device.startsWith('cuda') ? 'efficient' : 'cpu';
+          return attention(q, k, v, { kernel, causal: true, sequences });
+        };
   return {
     ...inputs,
     attend: (layer, q, k, v) => {
-      const run = (): Tensor => {
-        const { dtype } = q;
-        // Kernels are chosen for the type that the model computes in.
-        const own = inputs.rotation.cos.dtype;
-        if (dtype === own) return attend(layer, q, k, v);
-        return attend(layer, q.to(own), k.to(own), v.to(own)).to(dtype);
-      };
+      const run = (): Tensor => attend(layer, q, k, v);
       const result = run();
       if (found.culprit === null) {
         const module = `attention of ${found.segment?.name ?? `decoder.${layer}`}`;

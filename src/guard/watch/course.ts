@@ -14,6 +14,8 @@ const IN_ROW = 3;
 const FAR = 8;
 /** And times the median: a loss of 0.01 that becomes 0.02 is no harm. */
 const TIMES = 2;
+/** Times the loss of knowing nothing: worse than that is no start. */
+const WORSE = 1.25;
 /** Updates that are remembered one by one. */
 const REMEMBERED = 256;
 
@@ -32,7 +34,6 @@ export class Course {
   private readonly kinds = new Map<string, Ordinary>();
   private readonly updates: Passed[] = [];
   private rising = 0;
-  /** The lowest mean of some updates in a row. */
   private lowest = Infinity;
 
   /** @param uniform loss of a model that knows nothing, ln V */
@@ -47,7 +48,7 @@ export class Course {
       kind.loss.distance(loss) > FAR &&
       loss > TIMES * kind.loss.median;
     // Worse than knowing nothing, after it was better.
-    const lost = loss > 1.25 * this.uniform && this.lowest < this.uniform;
+    const lost = loss > WORSE * this.uniform && this.lowest <= WORSE * this.uniform;
     this.rising = far || lost ? this.rising + 1 : 0;
     // What is far out would become ordinary.
     if (!far) {
@@ -56,9 +57,7 @@ export class Course {
     }
     this.updates.push({ update, loss, norm });
     if (this.updates.length > REMEMBERED) this.updates.shift();
-    const last = this.updates.slice(-IN_ROW);
-    if (last.length === IN_ROW)
-      this.lowest = Math.min(this.lowest, median(last.map((each) => each.loss)));
+    this.lowest = Math.min(this.lowest, loss);
     return this.rising === IN_ROW;
   }
 
