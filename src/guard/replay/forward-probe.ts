@@ -18,6 +18,7 @@ import {
   enableGrad,
   full,
   grad,
+  hold,
   isFloating,
   noGrad,
   scope,
@@ -78,7 +79,8 @@ function* forward(
       return store.release(segment, phase);
     },
   };
-  const inputs = batch === null ? null : noGrad(() => scope(() => model.inputs(batch)));
+  using made = hold(() => (batch === null ? null : noGrad(() => model.inputs(batch))));
+  const inputs = made.value;
   let boundary: Tensor | null = null;
   let largest: ForwardFacts['largest'] = null;
   try {
@@ -108,7 +110,6 @@ function* forward(
     return { culprit: found.culprit, largest };
   } finally {
     (boundary as Tensor | null)?.dispose();
-    for (const tensor of tensorsIn(inputs)) tensor.dispose();
   }
 }
 

@@ -158,7 +158,7 @@ async function probe(
   wide = false,
 ): Promise<ForwardFacts> {
   using batch = scene.batch(samples);
-  return probeForward(scene, batch.value, { wide });
+  return await probeForward(scene, batch.value, { wide });
 }
 
 function isAt({ place }: LoadedSample, { source, line }: GuardedRecord): boolean {
