@@ -375,10 +375,11 @@ export interface OptimizerInput {
    */
   groups?: ParameterGroupInput[] | undefined;
   /**
-   * Largest norm of all gradients together; null does not clip.
+   * Largest norm of all gradients together; null does not clip, `adaptive` clips what is out
+   * of the ordinary for the run.
    * @default 1
    */
-  clipNorm?: number | null | undefined;
+  clipNorm?: number | 'adaptive' | null | undefined;
   /**
    * Update each part as soon as its gradient is there, so that gradients never exist all at
    * once. Excludes accumulation, clipping by the global norm and fp16.

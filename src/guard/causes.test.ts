@@ -21,8 +21,8 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-function run(options: GuardedOptions): Promise<Guarded> {
-  const guarded = Guarded.make(options);
+async function run(options: GuardedOptions): Promise<Guarded> {
+  const guarded = await Guarded.make(options);
   open.push(guarded);
   return guarded.run(folder);
 }

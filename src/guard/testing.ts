@@ -1,6 +1,6 @@
 /** For tests of the guard: a trainer of a tiny LLaVA over records of its own, with hooks to break it. */
 
-import { checkRecipe, effectiveBatch, type Recipe, type RecipeInput } from '../config/index.js';
+import { checkRecipe, effectiveBatch, type RecipeInput } from '../config/index.js';
 import { microBatchOf, type LoadedSample } from '../data/index.js';
 import type { Llava } from '../models/index.js';
 import { chooseDevice, RandomGenerator } from '../torch/index.js';
@@ -16,7 +16,9 @@ import {
   type TrainEvent,
   type TrainingData,
 } from '../train/index.js';
+import { shardModel } from '../train/prepare/shard-model.js';
 import { Ranks } from '../train/run/ranks.js';
+import { aloneGroups } from '../train/step/rank-groups.js';
 import { tinyLlava, tinySample, type TinyOptions } from '../train/step/testing.js';
 import { RunGuard } from './run-guard.js';
 
@@ -34,6 +36,12 @@ export function tinyRecord(i: number, pictures = i % 3, words = 6 + (i % 4)): Lo
     imageTokens: 4 * pictures,
     truncated: 0,
   };
+}
+
+/** A record whose picture is too bright for any type. */
+export function spoilt(i: number): LoadedSample {
+  const pixels = new Float32Array(3 * 8 * 8).fill(3e38);
+  return { ...tinyRecord(i, 1), images: [pixels] as unknown as Uint8Array[] };
 }
 
 /** Records in turn, without end. */
@@ -94,27 +102,31 @@ export interface GuardedOptions extends TinyOptions {
   readonly precision?: Partial<ChosenPrecision>;
   /** Breaks the model before it trains. */
   readonly breaks?: (model: Llava) => void;
-  readonly folder?: string;
+  /** Stops after so many updates. */
+  readonly until?: number;
 }
 
 /** A run with its events, and the model that it leaves. */
 export class Guarded {
   readonly events: TrainEvent[] = [];
   error: unknown = null;
+  /** Where its checkpoints are. */
+  folder = '';
 
   private constructor(
     readonly model: Llava,
     readonly trainer: Trainer,
-    readonly recipe: Recipe,
+    readonly until: number | undefined,
   ) {}
 
-  static make({
+  static async make({
     recipe: more = {},
     records,
     precision: changed,
     breaks,
+    until,
     ...tiny
-  }: GuardedOptions = {}): Guarded {
+  }: GuardedOptions = {}): Promise<Guarded> {
     const recipe = checkRecipe({ ...BASE, ...more });
     const model = tinyLlava(tiny);
     const device = chooseDevice('cpu');
@@ -122,7 +134,7 @@ export class Guarded {
     const generator = RandomGenerator.create(5);
     const { train, optimizer } = recipe;
     const dtype = precision.compute;
-    const trainable = prepareTrainable(model, {
+    const chosen = prepareTrainable(model, {
       train,
       optimizer,
       dtype,
@@ -131,21 +143,26 @@ export class Guarded {
     });
     generator.dispose();
     breaks?.(model);
+    const { parallel } = recipe;
+    const groups = parallel.offload === 'none' ? null : await aloneGroups();
+    const sharing = { groups, parallel, precision, device: 'cpu' } as const;
+    const { sharding, trainable } = await shardModel(model, chosen, sharing);
     const data = recordsInTurn(records ?? Array.from({ length: 12 }, (_, i) => tinyRecord(i)));
     const batching = effectiveBatch(recipe, 1);
     const trainer = new Trainer({
       ...{ recipe, batching, plan: planRun(recipe, batching, data), device, precision },
-      ...{ model, trainable, weights: new TrainedWeights({ model, trainable }), data },
+      ...{ model, trainable, sharding, weights: new TrainedWeights({ model, trainable }), data },
       ...{ ranks: new Ranks(), guard: new RunGuard(recipe) },
     });
-    return new Guarded(model, trainer, recipe);
+    return new Guarded(model, trainer, until);
   }
 
   /** Trains until the end, or until an error, which is kept. */
   async run(folder: string, onEvent: (event: TrainEvent) => void = () => undefined): Promise<this> {
+    this.folder = folder;
     const place = { path: folder, checkpoints: folder, setState: () => Promise.resolve() };
     try {
-      for await (const event of this.trainer.run(place)) {
+      for await (const event of this.trainer.run(place, { maxUpdates: this.until })) {
         this.events.push(event);
         onEvent(event);
       }

@@ -5,9 +5,10 @@
 
 import type { TensorPart } from '../../parallel/index.js';
 import { emptyOnHost, noGrad, type Tensor } from '../../torch/index.js';
+import { countedState } from '../checkpoint/trainer-state.js';
 import type { UpdateSetup } from '../step/update.js';
 
-type Standing = Pick<UpdateSetup, 'store' | 'lossScale' | 'device'>;
+type Standing = Pick<UpdateSetup, 'store' | 'lossScale' | 'clip' | 'device'>;
 
 export class Snapshot {
   /** Updates done when it was taken. */
@@ -60,15 +61,9 @@ export class Snapshot {
       .map(([key, tensor]) => [key, tensor]);
   }
 
-  private state({
-    store,
-    lossScale,
-  }: Pick<Standing, 'store' | 'lossScale'>): (readonly [string, Tensor])[] {
-    const scale = [...(lossScale?.state() ?? [])];
-    return [
-      ...named('state', store.state()).map(([key, tensor]) => [key, tensor] as const),
-      ...scale,
-    ];
+  private state({ store, ...counted }: Standing): (readonly [string, Tensor])[] {
+    const tensors = named('state', store.state());
+    return [...tensors.map(([key, tensor]) => [key, tensor] as const), ...countedState(counted)];
   }
 
   dispose(): void {

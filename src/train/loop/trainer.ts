@@ -271,6 +271,7 @@ export class Trainer {
     this.snapshot?.dispose();
     this.setup.store.dispose();
     this.setup.lossScale?.dispose();
+    this.setup.clip?.dispose();
   }
 
   /** One update; its event, or that of the one before. */

@@ -7,7 +7,7 @@
  */
 
 import type { Batch, Steps } from '../../models/index.js';
-import type { Gate, LossScale, Schedule } from '../../optim/index.js';
+import type { AdaptiveClip, Gate, LossScale, Schedule } from '../../optim/index.js';
 import {
   empty,
   full,
@@ -29,6 +29,8 @@ export interface UpdateSetup extends Omit<Step, 'lossFactor'> {
   readonly gate?: Gate;
   readonly device: Device;
   readonly schedule: Schedule;
+  /** Where what to clip to is found as the run goes. */
+  readonly clip?: AdaptiveClip;
   /** For fp16. */
   readonly lossScale?: LossScale;
   /** Exponent of the power of two on the sum of the losses; fixed for the run, equal on all ranks. @default 0 */
