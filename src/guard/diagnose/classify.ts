@@ -299,11 +299,11 @@ export function risen({
   learningRate,
 }: Pick<Circumstances, 'trend' | 'recipe' | 'learningRate'>): Verdict | null {
   if (trend === null) return null;
-  const { best, worst, outlier, ordinaryNorm, largestNorm, uniform } = trend;
-  const course = `the loss was ${best.loss.toPrecision(4)} at update ${best.update} and rose to ${worst.loss.toPrecision(4)} at update ${worst.update} (${uniform.toPrecision(4)} is to know nothing)`;
-  const norms = `the norm of the gradient was ${ordinaryNorm.toPrecision(3)} before and ${largestNorm.toPrecision(3)} at most`;
+  const { best, worst, outlier, ordinaryNorm, laterNorm, uniform } = trend;
+  const course = `the loss was ${best.loss.toPrecision(4)} at update ${best.update} and rose to ${worst.loss.toPrecision(4)} at update ${worst.update} (to know nothing is ${uniform.toPrecision(4)})`;
+  const norms = `the norm of the gradient was ${ordinaryNorm.toPrecision(3)} before and ${laterNorm.toPrecision(3)} after`;
   const rose = worst.loss > 1.5 * best.loss && worst.loss > best.loss + 0.5;
-  const grew = largestNorm > 5 * ordinaryNorm || worst.loss > 1.25 * uniform;
+  const grew = laterNorm > 3 * ordinaryNorm || worst.loss > 1.25 * uniform;
   if (!rose || !grew) return null;
   if (recipe.optimizer.clipNorm === null && outlier !== null && outlier.update <= worst.update) {
     return {

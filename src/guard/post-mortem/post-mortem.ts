@@ -114,7 +114,9 @@ function fromCurves(run: RunSummary, { metrics, recipe }: Kept): DiagnosisEvent[
   const code = Object.keys(CAUSES_OF_ERRORS).find((each) => run.reason?.includes(each));
   if (code !== undefined) return [event(CAUSES_OF_ERRORS[code]!, 0.8, run.reason!)];
   const found: DiagnosisEvent[] = [];
-  const course = new Course(Infinity);
+  // The vocabulary is not in the folder: a run begins at best by knowing nothing.
+  const start = metrics.map((line) => number(line['loss'])).find((loss) => Number.isFinite(loss));
+  const course = new Course(start ?? Infinity);
   for (const line of metrics) course.add(updateOf(line));
   const verdict = risen({ trend: course.trend(), recipe, learningRate: facts.learningRate });
   if (verdict !== null) {

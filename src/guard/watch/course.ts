@@ -77,24 +77,23 @@ export class Course {
     return this.updates;
   }
 
-  /** How the last updates stand to the best before: see `Trend`. */
+  /** How the updates since the best ones stand to these: see `Trend`. */
   trend(): Trend | null {
     const { updates } = this;
     if (updates.length < 2) return null;
-    const losses = updates.map((each) => each.loss);
-    const norms = updates.map((each) => each.norm);
-    const best = lowestRun(losses);
-    const at = updates[best]!;
+    const smooth = smoothed(updates.map((each) => each.loss));
+    const best = indexOf(smooth, (a, b) => a < b);
+    const worst = best + indexOf(smooth.slice(best), (a, b) => a > b);
+    const before = updates.slice(0, best + 1).map(({ norm }) => norm);
     const after = updates.slice(best + 1);
-    const before = norms.slice(0, best + 1);
     const ordinary = median(before);
     const outlier = after.find(({ norm }) => norm > 30 * ordinary) ?? null;
     return {
-      best: at,
-      worst: after.reduce((a, b) => (b.loss > a.loss ? b : a), at),
+      best: { ...updates[best]!, loss: smooth[best]! },
+      worst: { ...updates[worst]!, loss: smooth[worst]! },
       ordinaryNorm: ordinary,
       outlier: before.length >= 5 ? outlier : null,
-      largestNorm: Math.max(...norms),
+      laterNorm: after.length === 0 ? ordinary : median(after.map(({ norm }) => norm)),
       uniform: this.uniform,
     };
   }
@@ -102,6 +101,7 @@ export class Course {
 
 /** How a run went wrong, in numbers. */
 export interface Trend {
+  /** By the median of neighbours. */
   readonly best: Passed;
   /** The highest loss after it. */
   readonly worst: Passed;
@@ -109,11 +109,18 @@ export interface Trend {
   readonly ordinaryNorm: number;
   /** The first update after it whose norm was more than 30 times that. */
   readonly outlier: Passed | null;
-  readonly largestNorm: number;
+  /** Median norm after it. */
+  readonly laterNorm: number;
   readonly uniform: number;
 }
 
-/** Where the smallest loss is. */
-function lowestRun(losses: readonly number[]): number {
-  return losses.reduce((least, loss, i) => (loss < losses[least]! ? i : least), 0);
+/** Medians over a few neighbours; of a short run each by itself. */
+function smoothed(values: readonly number[]): number[] {
+  const reach = Math.min(3, Math.floor(values.length / 6));
+  return values.map((_, i) => median(values.slice(Math.max(0, i - reach), i + reach + 1)));
+}
+
+/** Where the value is that comes before all others. */
+function indexOf(values: readonly number[], before: (a: number, b: number) => boolean): number {
+  return values.reduce((first, value, i) => (before(value, values[first]!) ? i : first), 0);
 }
