@@ -26,8 +26,7 @@ export function advice(cause: Cause, facts: AdviceFacts): string {
       if (optimizer.clipNorm === null && !optimizer.updateInBackward) {
         parts.push('--set optimizer.clipNorm=1');
       }
-      if (recipe.schedule.warmupUpdates === 0)
-        parts.push('--set schedule.warmupUpdates=null --set schedule.warmupRatio=0.03');
+      if (recipe.schedule.warmupUpdates === 0) parts.push('--set schedule.warmupUpdates=30');
       const batch =
         facts.sequences < 8
           ? `; or give the rate the batch that it is meant for: --set effectiveBatch=16`
