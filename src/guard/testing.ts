@@ -1,8 +1,9 @@
 /** For tests of the guard: a trainer of a tiny LLaVA over records of its own, with hooks to break it. */
 
 import { checkRecipe, effectiveBatch, type RecipeInput } from '../config/index.js';
-import { microBatchOf, type LoadedSample } from '../data/index.js';
+import { microBatchOf, sumCounts, type LoadedSample } from '../data/index.js';
 import type { Llava } from '../models/index.js';
+import type { World } from '../parallel/index.js';
 import { chooseDevice, RandomGenerator } from '../torch/index.js';
 import {
   choosePrecision,
@@ -18,7 +19,7 @@ import {
 } from '../train/index.js';
 import { shardModel } from '../train/prepare/shard-model.js';
 import { Ranks } from '../train/run/ranks.js';
-import { aloneGroups } from '../train/step/rank-groups.js';
+import { aloneGroups, openRankGroups } from '../train/step/rank-groups.js';
 import { tinyLlava, tinySample, type TinyOptions } from '../train/step/testing.js';
 import { RunGuard } from './run-guard.js';
 
@@ -44,39 +45,35 @@ export function spoilt(i: number): LoadedSample {
   return { ...tinyRecord(i, 1), images: [pixels] as unknown as Uint8Array[] };
 }
 
-/** Records in turn, without end. */
+/** Records in turn, without end, dealt to ranks one micro-batch after another. */
 export function recordsInTurn(records: readonly LoadedSample[]): TrainingData {
   const order = { files: 'tiny', options: '' };
   return {
     recordsPerEpoch: records.length,
     validationRecords: 0,
-    async *updates({ from, count = Infinity, ...batching }) {
+    async *updates({ from, count = Infinity, rank = 0, worldSize = 1, ...batching }) {
       const batchSize = batching.batchTokens === undefined ? batching.batchSize : 1;
       const accumulate = batching.batchTokens === undefined ? (batching.accumulate ?? 1) : 1;
       let at = (from as { position: number } | undefined)?.position ?? 0;
       for (let k = 0; k < count; k++) {
         await Promise.resolve();
         let position = 0;
-        const microBatches = Array.from({ length: accumulate }, () =>
-          microBatchOf(
-            Array.from({ length: batchSize }, () => ({
-              ...records[at++ % records.length]!,
-              position: position++,
-            })),
-          ),
+        const next = (): LoadedSample => {
+          return { ...records[at++ % records.length]!, position: position++ };
+        };
+        const take = (): LoadedSample[] => Array.from({ length: batchSize }, next);
+        const steps = Array.from({ length: accumulate }, () =>
+          Array.from({ length: worldSize }, () => microBatchOf(take())),
         );
-        const { counts } = microBatchOf(microBatches.flatMap(({ samples }) => samples));
-        const shares = [{ counts, steps: accumulate, rejected: [], odd: [], waitedMs: 0 }];
-        const cursor = { epoch: 0, position: at, order };
+        const shares = Array.from({ length: worldSize }, (_, r) => {
+          const counts = sumCounts(steps.map((step) => step[r]!.counts));
+          return { counts, steps: accumulate, rejected: [], odd: [], waitedMs: 0 };
+        });
         yield {
-          epoch: 0,
-          microBatches,
-          counts,
-          rejected: [],
-          odd: [],
-          shares,
-          cursor,
-          waitedMs: 0,
+          microBatches: steps.map((step) => step[rank]!),
+          counts: sumCounts(shares.map(({ counts }) => counts)),
+          cursor: { epoch: 0, position: at, order },
+          ...{ epoch: 0, rejected: [], odd: [], shares, waitedMs: 0 },
         };
       }
     },
@@ -102,6 +99,8 @@ export interface GuardedOptions extends TinyOptions {
   readonly precision?: Partial<ChosenPrecision>;
   /** Breaks the model before it trains. */
   readonly breaks?: (model: Llava) => void;
+  /** Several ranks, of which this is one. @default alone */
+  readonly world?: World | undefined;
   /** Stops after so many updates. */
   readonly until?: number;
 }
@@ -125,6 +124,7 @@ export class Guarded {
     precision: changed,
     breaks,
     until,
+    world,
     ...tiny
   }: GuardedOptions = {}): Promise<Guarded> {
     const recipe = checkRecipe({ ...BASE, ...more });
@@ -144,15 +144,20 @@ export class Guarded {
     generator.dispose();
     breaks?.(model);
     const { parallel } = recipe;
-    const groups = parallel.offload === 'none' ? null : await aloneGroups();
+    const ranks = new Ranks(world ?? null);
+    const alone = parallel.offload === 'none' ? null : await aloneGroups();
+    const groups =
+      world === undefined
+        ? alone
+        : await openRankGroups(world, { ...parallel, stage: parallel.zero });
     const sharing = { groups, parallel, precision, device: 'cpu' } as const;
     const { sharding, trainable } = await shardModel(model, chosen, sharing);
     const data = recordsInTurn(records ?? Array.from({ length: 12 }, (_, i) => tinyRecord(i)));
-    const batching = effectiveBatch(recipe, 1);
+    const batching = effectiveBatch(recipe, ranks.size);
     const trainer = new Trainer({
       ...{ recipe, batching, plan: planRun(recipe, batching, data), device, precision },
       ...{ model, trainable, sharding, weights: new TrainedWeights({ model, trainable }), data },
-      ...{ ranks: new Ranks(), guard: new RunGuard(recipe) },
+      ...{ ranks, guard: new RunGuard(recipe) },
     });
     return new Guarded(model, trainer, until);
   }
@@ -193,4 +198,37 @@ export class Guarded {
     this.trainer.dispose();
     this.model.dispose();
   }
+}
+
+/** What a rank says of its run: plain. */
+export interface RankSaid {
+  readonly causes: readonly string[];
+  readonly ranks: readonly (number | null)[];
+  readonly actions: readonly string[];
+  readonly lines: readonly number[];
+  readonly losses: readonly (number | null)[];
+  readonly error: string | null;
+}
+
+/** For a process that is one of several ranks: trains over them, one record spoilt unless it is in quarantine. */
+export async function trainOnRank(
+  world: World,
+  { recipe, folder }: { readonly recipe: Partial<RecipeInput>; readonly folder: string },
+): Promise<RankSaid> {
+  const records = Array.from({ length: 16 }, (_, i) => (i === 5 ? spoilt(i) : tinyRecord(i)));
+  const guarded = await Guarded.make({ recipe, records, world });
+  await guarded.run(folder);
+  const { causes, diagnoses, recoveries, events, error } = guarded;
+  const said = {
+    causes,
+    ranks: diagnoses.map(({ rank }) => rank),
+    actions: recoveries.map(({ action }) => action),
+    lines: recoveries.flatMap(({ records: named }) => named.map(({ line }) => line)),
+    losses: events.flatMap((event) =>
+      event.type === 'update' && !event.skipped ? [event.loss] : [],
+    ),
+    error: error === null ? null : String(error),
+  };
+  guarded.dispose();
+  return said;
 }

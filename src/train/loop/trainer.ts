@@ -6,6 +6,7 @@
  */
 
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
+import { formatBytes } from '../../base/format.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, LoadedSample, Place, UpdateData } from '../../data/index.js';
 import type { Agree } from '../../generate/index.js';
@@ -120,6 +121,8 @@ export class Trainer {
   private readonly saving: Saving;
   private readonly quarantine: Quarantine;
   private readonly snapshot: Snapshot | null;
+  /** Host memory has no room for snapshots: checkpoints stand in for them. */
+  private noRoom = false;
   /** Records of the last update that came out well. */
   private control: readonly LoadedSample[] = [];
   private stopEarly = false;
@@ -144,7 +147,16 @@ export class Trainer {
   get statements(): string[] {
     const { ranks, recipe, batching } = this.parts;
     const bytes = this.setup.store.bytes?.(batching.accumulate ?? Infinity);
-    return bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })];
+    const { snapshot, snapshotEvery: every } = this;
+    return [
+      ...(bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })]),
+      ...(snapshot === null
+        ? []
+        : [
+            `a snapshot to roll back to, every ${every} updates, takes ${formatBytes(snapshot.bytes(this.setup))} of host memory` +
+              `${ranks.size > 1 ? ' on each rank' : ''}; where they are not free, the newest checkpoint is the snapshot`,
+          ]),
+    ];
   }
 
   /** Bytes of one checkpoint, of all ranks; every rank asks. */
@@ -457,11 +469,18 @@ export class Trainer {
   }
 
   private async takeSnapshot(): Promise<void> {
-    const every = this.snapshotEvery;
-    if (every === undefined || this.update % every !== 0) return;
-    if (this.snapshot!.update === this.update) return;
-    await this.setup.store.settle();
-    this.snapshot!.take(this.setup, this.update);
+    const { snapshot, snapshotEvery: every, setup } = this;
+    if (snapshot === null || every === undefined || this.update % every !== 0) return;
+    if (snapshot.update === this.update || this.noRoom) return;
+    await setup.store.settle();
+    if (snapshot.update < 0) {
+      const { ranks } = this.parts;
+      const fits = snapshot.bytes(setup) * ranks.here < process.availableMemory();
+      // One rank without it could not go back with the others.
+      this.noRoom = (await ranks.gather('room for snapshots', fits)).includes(false);
+      if (this.noRoom) return;
+    }
+    snapshot.take(setup, this.update);
   }
 
   /** Weights and optimizer as they were; counts of updates, the schedule and the data go on behind the bad update. */
