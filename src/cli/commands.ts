@@ -53,7 +53,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'doctor',
-    summary: 'Show what Patina runs on, and how to mend what is wrong',
+    summary: 'Show what Patina runs on, or why a run broke, and what to do',
     load: () => import('./usage/doctor.js'),
   },
   {

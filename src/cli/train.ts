@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 
 import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
+import { resumeRun, train } from '../guard/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
 import { firstLook } from '../guard/check/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
@@ -10,8 +11,6 @@ import {
   findRun,
   listRuns,
   refuseOneGpu,
-  resumeRun,
-  train,
   type TrainEvent,
   type TrainOptions,
 } from '../train/index.js';

@@ -54,6 +54,8 @@ export interface RecipeInput {
   validation?: ValidationInput | undefined;
   /** Questions that the model answers while it learns. */
   probes?: ProbesInput | undefined;
+  /** What is done about updates that go wrong. */
+  guard?: GuardInput | undefined;
   /** When to save, and what to keep. */
   checkpoints?: CheckpointsInput | undefined;
   /** Where the run is kept. */
@@ -374,10 +376,11 @@ export interface OptimizerInput {
    */
   groups?: ParameterGroupInput[] | undefined;
   /**
-   * Largest norm of all gradients together; null does not clip.
+   * Largest norm of all gradients together; null does not clip, `adaptive` clips what is out
+   * of the ordinary for the run.
    * @default 1
    */
-  clipNorm?: number | null | undefined;
+  clipNorm?: number | 'adaptive' | null | undefined;
   /**
    * Update each part as soon as its gradient is there, so that gradients never exist all at
    * once. Excludes accumulation, clipping by the global norm and fp16.
@@ -546,6 +549,40 @@ export interface QuestionInput {
    * @default []
    */
   images?: string[] | undefined;
+}
+
+export interface GuardInput {
+  /**
+   * How far a run goes to get past an update whose gradient is not finite: it stops with a
+   * report; or the update is left out; or the one record that spoils it is left out from then
+   * on and the rest of the update trained on; or, where no record is at fault, weights and
+   * optimizer go back to the last snapshot and the data go on behind the update. Each does
+   * what those before it do first.
+   * @default "quarantine"
+   */
+  onBadUpdate?: 'stop' | 'leave-out' | 'quarantine' | 'roll-back' | undefined;
+  /**
+   * Bad updates, over the whole run, that are answered so; the next one stops the run.
+   * @default 20
+   */
+  budget?: number | undefined;
+  /**
+   * Updates between two snapshots of weights and optimizer in host memory, to roll back to.
+   * The newest checkpoint if left out.
+   */
+  snapshotEvery?: number | undefined;
+  /**
+   * Records that are left out of their updates from the beginning.
+   * @default []
+   */
+  quarantine?: QuarantinedInput[] | undefined;
+}
+
+export interface QuarantinedInput {
+  /** The file. */
+  source: string;
+  /** The line on which it begins; in files without lines its number, from 1. */
+  line: number;
 }
 
 export interface CheckpointsInput {

@@ -52,6 +52,8 @@ const NEG = declare('neg', ['self:Tensor']);
 const ABS = declare('abs', ['self:Tensor']);
 const SQRT = declare('sqrt', ['self:Tensor']);
 const SQUARE = declare('square', ['self:Tensor']);
+const EXP = declare('exp', ['self:Tensor']);
+const LOG = declare('log', ['self:Tensor']);
 const SIN = declare('sin', ['self:Tensor']);
 const COS = declare('cos', ['self:Tensor']);
 const SIGMOID = declare('sigmoid', ['self:Tensor']);
@@ -357,6 +359,26 @@ export abstract class TensorOperators {
   square(): Tensor {
     B[0] = this.handle;
     return callTensor(SQUARE);
+  }
+
+  /**
+   * Exponential.
+   *
+   * `aten::exp(Tensor self)`
+   */
+  exp(): Tensor {
+    B[0] = this.handle;
+    return callTensor(EXP);
+  }
+
+  /**
+   * Natural logarithm.
+   *
+   * `aten::log(Tensor self)`
+   */
+  log(): Tensor {
+    B[0] = this.handle;
+    return callTensor(LOG);
   }
 
   /**

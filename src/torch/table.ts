@@ -41,6 +41,8 @@ const POINTWISE = [
   row('abs', 'Absolute value.'),
   row('sqrt', 'Square root.'),
   row('square', 'self * self.'),
+  row('exp', 'Exponential.'),
+  row('log', 'Natural logarithm.'),
   row('sin', 'Sine.'),
   row('cos', 'Cosine.'),
   row('sigmoid', '1 / (1 + exp(-self)).'),

@@ -66,6 +66,8 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
         'neg',
         'abs',
         'sqrt',
+        'exp',
+        'log',
         'square',
         'sin',
         'cos',

@@ -23,6 +23,10 @@ export {
   type ResumeOptions,
   type TrainOptions,
 } from './train.js';
+export type * from './loop/guard.js';
+export { Quarantine, whereOf } from './loop/quarantine.js';
+export { runMicroBatch, type Step, type StepStore } from './step/step.js';
+export type { UpdateSetup } from './step/update.js';
 export { planRun, type RunPlan } from './prepare/run-plan.js';
 export { Trainer, type Answer, type TrainerParts, type TrainingData } from './loop/trainer.js';
 export { TrainedWeights } from './checkpoint/trained-weights.js';

@@ -36,6 +36,7 @@ import { aloneGroups, openRankGroups, type RankGroups } from './step/rank-groups
 import { readRunRecipe, RunFolder } from './run/run-folder.js';
 import { isCommon, makeCommon, placeFromEnvironment, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
+import type { MakeGuard } from './loop/guard.js';
 import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
 
@@ -52,6 +53,8 @@ export interface TrainOptions extends RunOptions {
   dryRun?: boolean | undefined;
   /** Take models that a checkpoint or the run stands on also where they have changed. @default false */
   changedBase?: boolean | undefined;
+  /** Makes what watches updates and answers bad ones. @default bad ones are left out */
+  guard?: MakeGuard | undefined;
   /** Is told how far downloads from the hub are. */
   onDownload?: ((event: HubEvent) => void) | undefined;
 }
@@ -218,7 +221,7 @@ interface Preparing {
 /** Everything before the first update but the checkpoint; asks nothing of the other ranks, since on some of them it may fail. */
 async function* prepare(
   recipe: Recipe,
-  { signal, onDownload, changedBase }: TrainOptions,
+  { signal, onDownload, changedBase, guard }: TrainOptions,
   { ranks, groups, existing, newest, closers }: Preparing,
 ): AsyncGenerator<LoadingEvent, { prepared: PreparedRun; trainer: Trainer }> {
   const opening = { signal, onDownload, changedBase };
@@ -226,7 +229,7 @@ async function* prepare(
   const options = { ...opening, found, checkpoint: newest?.checkpoint?.path, ranks, groups };
   const prepared = yield* prepareRun(recipe, options);
   closers.push(() => prepared.close());
-  const trainer = trainerOf(recipe, prepared, ranks);
+  const trainer = trainerOf(recipe, prepared, ranks, guard);
   closers.push(() => trainer.dispose());
   return { prepared, trainer };
 }
@@ -312,13 +315,19 @@ async function* follow(
   }
 }
 
-function trainerOf(recipe: Recipe, prepared: PreparedRun, ranks: Ranks): Trainer {
+function trainerOf(
+  recipe: Recipe,
+  prepared: PreparedRun,
+  ranks: Ranks,
+  makeGuard: MakeGuard | undefined,
+): Trainer {
   const { opened, trainable, batching, device, precision, data, plan, saved, sharding } = prepared;
   return new Trainer({
     ...{ recipe, batching, device, precision, plan, trainable, sharding, data, ranks },
     model: opened.model,
     weights: saved.weights,
     answer: answerer(opened, recipe),
+    guard: makeGuard?.(recipe),
     told: prepared.oddFormat,
   });
 }

@@ -68,11 +68,12 @@ export const optimizerSection = z
       .default([])
       .describe('Other learning rates and decays for some parameters.'),
     clipNorm: z
-      .number()
-      .positive()
+      .union([z.number().positive(), z.literal('adaptive')])
       .nullable()
       .default(1)
-      .describe('Largest norm of all gradients together; null does not clip.'),
+      .describe(
+        'Largest norm of all gradients together; null does not clip, `adaptive` clips what is out of the ordinary for the run.',
+      ),
     updateInBackward: z
       .boolean()
       .default(false)

@@ -18,6 +18,7 @@ import {
   type Batch,
   type Kept,
   type Level,
+  type Residency,
   type Segment,
   type SegmentBase,
   type SegmentedModel,
@@ -39,9 +40,13 @@ import type { MemoryPolicy } from './memory-policy.js';
 import type { ParameterStore, SegmentGradients } from './parameter-store.js';
 import type { Randomness } from './randomness.js';
 
+/** What the step program needs of a store. */
+export type StepStore = Residency & Pick<ParameterStore, 'place' | 'accept'>;
+
 export interface Step {
   readonly model: SegmentedModel;
-  readonly store: ParameterStore;
+  /** Brings parameters and takes gradients. */
+  readonly store: StepStore;
   /** One for each segment. */
   readonly policies: readonly MemoryPolicy[];
   /** What the sum of the losses is multiplied by; a device scalar, fp32. */
