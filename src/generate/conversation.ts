@@ -4,8 +4,9 @@ import { fitImage } from '../data/image/fit.js';
 import { readImage } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
+import type { FinishReason } from './answer.js';
 import { type ChatModel, encodePrompt, noPictures } from './chat-model.js';
-import { type FinishReason, generate, type GenerateOptions } from './generate.js';
+import { generate, type GenerateOptions } from './generate.js';
 
 /** How an answer went. */
 export interface AnswerSummary {

@@ -1,5 +1,7 @@
 /** The room of generation: a cache of keys and values, sampling, answers as streams, conversations. */
 
+export { type AnswerOptions, type FinishReason } from './answer.js';
+export * from './batched-generator.js';
 export * from './chat-model.js';
 export * from './conversation.js';
 export { expectUsed } from './expect-used.js';
