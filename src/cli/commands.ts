@@ -57,6 +57,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./usage/chat.js'),
   },
   {
+    name: 'serve',
+    summary: "Serve a model by the protocol of OpenAI's API, with a page to chat on",
+    load: () => import('./usage/serve.js'),
+  },
+  {
     name: 'export',
     summary: 'Write a model for another tool, or say what a folder is',
     load: () => import('./usage/export.js'),

@@ -95,7 +95,9 @@ describe('a batched generator', () => {
       for (const prompt of prompts.slice(1, 9)) {
         await setImmediate();
         others.push(asked(generator, prompt, { maxNewTokens: 3 }));
-        for await (const _ of generator.ask(prompt, { maxNewTokens: 90 })) break;
+        const left = generator.ask(prompt, { maxNewTokens: 90 });
+        await left.next();
+        await left.return();
       }
       expect(await first).toEqual(wanted);
       await Promise.all(others);
@@ -131,8 +133,8 @@ describe('a batched generator', () => {
     const text = prompts.slice(-3);
     const answers = text.map((prompt) => asked(generator, prompt, { maxNewTokens: 100 }));
     let most = 0;
-    for await (const _ of generator.ask(text[0]!, { maxNewTokens: 100 })) {
-      most = Math.max(most, generator.running);
+    for await (const { token } of generator.ask(text[0]!, { maxNewTokens: 100 })) {
+      if (token >= 0) most = Math.max(most, generator.running);
     }
     await Promise.all(answers);
     expect(most).toBe(2);

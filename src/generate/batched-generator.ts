@@ -40,6 +40,8 @@ export interface RequestOptions extends SamplingOptions, AnswerOptions {
 }
 
 export interface AnswerToken extends Omit<GeneratedToken, 'prompt'> {
+  /** It is one that ends answers, and no part of the text. */
+  readonly isStop: boolean;
   readonly logprobs?: TokenLogprobs;
 }
 
@@ -86,13 +88,14 @@ class Request {
 
   /** Hands a token on that was chosen from row `row` of logits (B, V). */
   take(token: number, logits: Tensor, row: number): void {
-    const { logprobs } = this.options;
+    const { logprobs, stopTokens = [] } = this.options;
     this.token = token;
     const text = this.answer.add(token);
     this.channel.push({
       token,
       text,
       finish: this.answer.finish,
+      isStop: stopTokens.includes(token),
       ...(logprobs !== undefined && {
         logprobs: scope(() => tokenLogprobs(logits.narrow(0, row, 1), token, logprobs)),
       }),

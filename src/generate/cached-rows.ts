@@ -27,10 +27,7 @@ export class CachedRows {
   /** The same on the device, (B, 1): where the next token of each goes. Made anew when rows have joined or left. */
   #positions: Tensor | undefined;
 
-  constructor(
-    model: LanguageModel,
-    { block = 256, residency = RESIDENT }: CachedRowsOptions = {},
-  ) {
+  constructor(model: LanguageModel, { block = 256, residency = RESIDENT }: CachedRowsOptions = {}) {
     const { weight } = model.decoder.embedTokens;
     const { numHiddenLayers, numKeyValueHeads, headDim } = model.decoder.config;
     this.#model = model;

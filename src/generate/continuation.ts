@@ -38,11 +38,7 @@ export class CachedContinuation implements Continuation {
   readonly #rows: CachedRows;
   readonly #prompts: readonly Prompt[];
 
-  constructor(
-    model: LanguageModel,
-    prompts: readonly Prompt[],
-    options: ContinuationOptions = {},
-  ) {
+  constructor(model: LanguageModel, prompts: readonly Prompt[], options: ContinuationOptions = {}) {
     this.#rows = new CachedRows(model, options);
     this.#prompts = prompts;
   }

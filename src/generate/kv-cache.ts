@@ -82,7 +82,10 @@ export class KvCache {
   move(from: number, to: number, length: number): void {
     scope(() => {
       for (const each of [...this.#keys, ...this.#values]) {
-        each.select(0, to).narrow(0, 0, length).copy_(each.select(0, from).narrow(0, 0, length));
+        each
+          .select(0, to)
+          .narrow(0, 0, length)
+          .copy_(each.select(0, from).narrow(0, 0, length));
       }
     });
   }
