@@ -58,7 +58,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'serve',
-    summary: "Serve a model by the protocol of OpenAI's API, with a page to chat on",
+    summary: "Serve a model over OpenAI's API, with a chat page",
     load: () => import('./usage/serve.js'),
   },
   {

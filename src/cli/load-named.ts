@@ -24,7 +24,7 @@ export interface ModelFlags {
 export async function loadNamed(
   source: string,
   flags: ModelFlags,
-  { stderr, ...options }: { stderr: Output } & Pick<ChatModelOptions, 'signal'>,
+  { stderr, ...options }: { stderr: Output } & Pick<ChatModelOptions, 'signal' | 'beside'>,
 ): Promise<LoadedChatModel> {
   const { adapter = [], base, llm, vision, projector, template, tokenizer, mode, dtype } = flags;
   const { changedBase } = flags;

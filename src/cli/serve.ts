@@ -47,8 +47,13 @@ export async function serveCommand(
   await session.inOrder(async (signal) => {
     const chats = new Map<string, LoadedChatModel>();
     try {
-      const { adapter: _, ...parts } = flags;
-      chats.set(name, await loadNamed(source, parts, { signal, stderr }));
+      const parts = { ...flags, adapter: [] };
+      const beside = await loadNamed(source, parts, { signal, stderr });
+      chats.set(name, beside);
+      for (const { name, path } of adapters) {
+        const over = { ...parts, adapter: [path] };
+        chats.set(name, await loadNamed(source, over, { signal, stderr, beside: beside.loaded }));
+      }
       const serving = await serve(chats, {
         ...{ host, port, key, files, rows, waiting, places, maxNewTokens },
         seconds: timeout,
