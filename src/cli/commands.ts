@@ -67,6 +67,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./usage/chat.js'),
   },
   {
+    name: 'serve',
+    summary: "Serve a model over OpenAI's API, with a chat page",
+    load: () => import('./usage/serve.js'),
+  },
+  {
     name: 'export',
     summary: 'Write a model for another tool, or say what a folder is',
     load: () => import('./usage/export.js'),

@@ -24,6 +24,7 @@ import { attachAdapters } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
 import { denseReading, nf4Reading, nf4Type, placeReadings, type Reading } from './nf4-tensor.js';
 import { inFileOrder } from './place.js';
+import { shareWeights } from './share-weights.js';
 import { ParameterSources } from './sources.js';
 import { checkTied } from './tied-check.js';
 
@@ -45,6 +46,8 @@ export interface LoadOptions extends AssembleOptions {
   seed?: number;
   /** Read nothing: the parameters stay on meta, and `sources` tells where their values come from. @default false */
   hollow?: boolean;
+  /** A model on the same device whose weights are shared where both have them from the same place of the same file. */
+  beside?: Pick<Loaded<LanguageModel, unknown>, 'model' | 'stored'> | undefined;
   /** Called with the bytes read so far and in all. */
   onProgress?: (done: number, total: number) => void;
 }
@@ -180,11 +183,14 @@ async function place(
   model: LanguageModel,
   { tensors }: CheckedTensors,
   source: string,
-  { device = 'cpu', allow = [], signal, onProgress }: LoadOptions,
+  { device = 'cpu', allow = [], signal, beside, onProgress }: LoadOptions,
 ): Promise<void> {
+  const shared = beside === undefined ? new Set() : shareWeights(model, tensors, beside);
   const parameters = model.namedParameters();
   const layers = new Map(linearsOf(model));
-  const sorted = [...tensors].sort(([, a], [, b]) => inFileOrder(a, b));
+  const sorted = [...tensors]
+    .filter(([name]) => !shared.has(name))
+    .sort(([, a], [, b]) => inFileOrder(a, b));
   const total = sorted.reduce((sum, [, stored]) => sum + storedBytes(stored), 0);
   const finite = new FiniteCheck();
   let done = 0;
