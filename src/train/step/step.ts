@@ -16,6 +16,7 @@ import {
   hasWork,
   walk,
   type Batch,
+  type ByHandCall,
   type Kept,
   type Level,
   type Segment,
@@ -50,6 +51,9 @@ export interface Step {
   /** Rows of logits that are held at once. */
   readonly chunk?: number;
 }
+
+/** The share of rows up to which it pays to go on with these alone. */
+const MOST_WANTED = 7 / 8;
 
 /**
  * Runs one micro-batch of an update, or the calls to the store of an empty one (`null`). Yields after each segment.
@@ -101,6 +105,8 @@ class Pass {
   private readonly boundary = new Boundary();
   /** Whether the boundary depends on a trainable parameter. */
   private flowing = false;
+  /** Whether the boundary has the supervised rows alone. */
+  private selected = false;
   private gradient: Tensor | null = null;
   private loss: Tensor | null = null;
 
@@ -133,6 +139,7 @@ class Pass {
     if (segment.byHand !== undefined) {
       const { output, kept } = noGrad(() => this.runByHand(segment, input!, level));
       boundary.own(output);
+      this.selected = this.wantedOf(segment) !== undefined;
       this.held[i] = { ...this.place(input, policy), kept, wanted };
     } else if (level === 'keep') {
       const output = enableGrad(() => this.run(segment, input));
@@ -162,6 +169,7 @@ class Pass {
     const parameters = [...trainable.values()];
     const result = scope(() => {
       const { losses, ...gradients } = head.losses(boundary.tensor!.detach(), batch.supervised, {
+        selected: this.selected,
         ...(step.chunk === undefined ? {} : { chunk: step.chunk }),
         ...(flowing || parameters.length > 0
           ? { gradient: { factor: step.lossFactor, hidden: flowing, parameters } }
@@ -216,9 +224,8 @@ class Pass {
     x: Tensor,
     upstream: Tensor,
   ): Gradients {
-    const { inputs, masks } = this.given(segment);
     const places = this.places(segment, trainable);
-    const call = { x, kept: kept!, upstream, inputs, masks, wantsInput, places };
+    const call = { ...this.givenByHand(segment, x), kept: kept!, upstream, wantsInput, places };
     const { input, parameters } = segment.byHand!.backward(call);
     return {
       below: input,
@@ -255,8 +262,18 @@ class Pass {
   }
 
   private runByHand(segment: Segment, x: Tensor, level: Level): { output: Tensor; kept: Kept } {
-    const { inputs, masks } = this.given(segment);
-    return segment.byHand!.forward(x, inputs, level, masks);
+    return segment.byHand!.forward({ ...this.givenByHand(segment, x), level });
+  }
+
+  private givenByHand(segment: Segment, x: Tensor): ByHandCall {
+    return { x, ...this.given(segment), wanted: this.wantedOf(segment) };
+  }
+
+  /** Of the last segment the loss reads supervised rows alone; to leave out the others pays unless they are few. */
+  private wantedOf(segment: Segment): Tensor | undefined {
+    const { counts, supervised } = this.batch!;
+    const pays = counts.supervised > 0 && counts.supervised <= MOST_WANTED * counts.tokens;
+    return pays && segment === this.step.model.segments.at(-1) ? supervised.positions : undefined;
   }
 
   /** What a segment reads beside the boundary, the same each time that it runs. */
