@@ -200,7 +200,7 @@ function measure(
   };
 }
 
-function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimizer'> {
+export function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimizer'> {
   const decoder = mode === 'lora' ? { lora: { rank: 16, alpha: 32, dropout } } : 'full';
   return checkRecipe({
     name: 'bench',

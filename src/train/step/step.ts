@@ -50,7 +50,12 @@ export interface Step {
   readonly randomness: Randomness;
   /** Rows of logits that are held at once. */
   readonly chunk?: number;
+  /** Where it is known already, once for all micro-batches. @default asked of the model */
+  readonly trainable?: TrainableParameters;
 }
+
+/** Parameters that are to get a gradient, by name: of each segment, and last of the head. */
+export type TrainableParameters = readonly ReadonlyMap<string, Tensor>[];
 
 /** The share of rows up to which it pays to go on with these alone. */
 const MOST_WANTED = 7 / 8;
@@ -67,9 +72,9 @@ export function* runMicroBatch(
 ): Steps<Tensor | null> {
   const { store } = step;
   const { segments, head } = step.model;
-  const trainable = segments.map(trainableOf);
+  const trainable = step.trainable ?? trainableIn(step.model);
   // By the recipe: from this segment on gradients flow.
-  const first = trainable.findIndex(({ size }) => size > 0);
+  const first = segments.findIndex((_, i) => trainable[i]!.size > 0);
   const flowing = first === -1 ? [] : segments.slice(first).reverse();
   using pass = new Pass(step, trainable, batch, update);
 
@@ -112,8 +117,7 @@ class Pass {
 
   constructor(
     private readonly step: Step,
-    /** Of each segment, by name. */
-    private readonly trainable: readonly ReadonlyMap<string, Tensor>[],
+    private readonly trainable: TrainableParameters,
     private readonly batch: Batch | null,
     private readonly update: number,
   ) {
@@ -163,7 +167,7 @@ class Pass {
   head(): SegmentGradients {
     const { batch, boundary, flowing, step } = this;
     const { head } = step.model;
-    const trainable = trainableOf(head);
+    const trainable = this.trainable.at(-1)!;
     if (batch === null) return named(trainable, []);
     this.fetchBelow(this.held.length);
     const parameters = [...trainable.values()];
@@ -240,9 +244,10 @@ class Pass {
   ): GradientPlaces | undefined {
     const { store } = this.step;
     if (store.place === undefined) return undefined;
-    const names = new Map([...trainable].map(([name, parameter]) => [parameter, name]));
+    const own = [...trainable];
+    const nameOf = (parameter: Tensor): string => own.find(([, each]) => each === parameter)![0];
     return (parameters) =>
-      store.place!(segment, new Map(parameters.map((each) => [names.get(each)!, each])));
+      store.place!(segment, new Map(parameters.map((each) => [nameOf(each), each])));
   }
 
   /** Begins to bring back the boundary that backward will want next, while this segment computes. */
@@ -301,6 +306,10 @@ class Pass {
 /** Parameters of a segment that are to get a gradient. */
 export function trainableOf(segment: SegmentBase): Map<string, Tensor> {
   return new Map([...segment.parameters()].filter(([, parameter]) => parameter.requiresGrad));
+}
+
+export function trainableIn({ segments, head }: Step['model']): TrainableParameters {
+  return [...segments, head].map(trainableOf);
 }
 
 /** Gradients by the names of their parameters; `null` where there are none. */
