@@ -24,7 +24,15 @@ export interface HostOptions {
 
 const BUILD = { dtype: 'bfloat16', kernels: { attention: 'cudnn', patches: 'product' } } as const;
 
-export function measureHost(options: HostOptions): { medianMs: number; leastMs: number } {
+export interface HostRow {
+  /** Of a micro-batch, by the clock. */
+  readonly medianMs: number;
+  readonly leastMs: number;
+  /** Of the processor, garbage collection included: what other programs on the machine do not change much. */
+  readonly processorMs: number;
+}
+
+export function measureHost(options: HostOptions): HostRow {
   const { dropout, layers, rounds, begin } = options;
   const [of] = readCases(options.case);
   const [mode] = readModes(options.mode);
@@ -54,17 +62,26 @@ export function measureHost(options: HostOptions): { medianMs: number; leastMs: 
   const step = { model, store, policies, lossFactor, randomness, trainable };
   const facts = { update: 0, microBatches: 16, scheduleFactor: 1, pictures: batch.images !== null };
   const times: number[] = [];
+  let before = process.cpuUsage();
   for (let round = -3; round < rounds; round++) {
-    if (round === 0) begin();
+    if (round === 0) {
+      begin();
+      before = process.cpuUsage();
+    }
     store.begin({ ...facts, tokens, lossFactor });
     const start = performance.now();
     finish(runMicroBatch(step, batch, 0))?.dispose();
     if (round >= 0) times.push(performance.now() - start);
   }
+  const { user, system } = process.cpuUsage(before);
   store.clear();
   model.dispose();
   times.sort((a, b) => a - b);
-  return { medianMs: times[Math.floor(rounds / 2)]!, leastMs: times[0]! };
+  return {
+    medianMs: times[Math.floor(rounds / 2)]!,
+    leastMs: times[0]!,
+    processorMs: (user + system) / 1000 / rounds,
+  };
 }
 
 /** The first micro-batch of a case, without its values. */

@@ -42,8 +42,10 @@ for each in ${PARTS:-checks parity rows}; do
     parity)
       for level in ${LEVELS:-products recompute}; do
         for kind in llava train; do
-          part "parity of $kind at $level" '(FAIL|quantit|^micro-batch)' "$NODE" dist/parity/main.js $kind test/fixtures/llava/llama3 \
-            --device cuda --policy "$level" --packed
+          for shape in llama3 llama31-tied-small; do
+            part "parity of $kind, $shape, $level" '(FAIL|quantit|^micro-batch)' "$NODE" dist/parity/main.js $kind \
+              "test/fixtures/llava/$shape" --device cuda --policy "$level" --packed
+          done
         done
       done
       ;;

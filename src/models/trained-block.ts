@@ -21,14 +21,23 @@ import { type BlockLayers, BlockPass, type BlockTensors } from './block-pass.js'
 import type { DecoderBlock } from './decoder.js';
 import type { BackwardCall, ByHand, ForwardCall, Level, SegmentGradient } from './segment.js';
 
-const REST = ['qkvRest', 'outRest', 'gateUpRest', 'downRest'] as const;
-const PRODUCTS = ['nScale', 'qkv', 'a', 'h', 'mScale', 'gateUp', ...REST] as const;
+const ATTENTION = ['a', 'outRest', 'h', 'downRest'] as const;
+const PRODUCTS = [
+  ...ATTENTION,
+  'nScale',
+  'qkv',
+  'qkvRest',
+  'mScale',
+  'gateUp',
+  'gateUpRest',
+] as const;
 
 /** What each level keeps beside x. The product p is never kept: the backward of the activation gives it again. */
 const KEEPS: Readonly<Record<Level, ReadonlySet<keyof BlockTensors>>> = {
   keep: new Set([...PRODUCTS, 'n', 'm']),
   products: new Set(PRODUCTS),
-  attention: new Set(['a', 'h', ...REST]),
+  // What is left of products that are computed again comes with them.
+  attention: new Set(ATTENTION),
   recompute: new Set(),
 };
 
