@@ -75,7 +75,12 @@ async function row(of: Case, mode: Mode, policy: MemoryPolicy): Promise<void> {
   let profile: Promise<StepProfile> | undefined;
   const record = (round: () => void): void => {
     const recorder = new UpdateRecorder(device);
-    round();
+    try {
+      round();
+    } catch (error) {
+      recorder.discard();
+      throw error;
+    }
     profile = recorder.stop(join(folder!, `${name.replaceAll(' ', '-')}.json.gz`));
   };
   try {
