@@ -5,7 +5,7 @@
 #   PARTS="checks parity rows" bash bench/gpu/step.sh
 #   PARTS=rows ROWS="mix:lora:recompute one-600:qlora:products" bash bench/gpu/step.sh
 #
-# PARTS    checks: operators, blocks, what a step waits for; parity: the fixtures on the card at LEVELS; rows: of bench/train.ts
+# PARTS    checks: operators and what they cost, blocks, what a step waits for; parity: the fixtures on the card at LEVELS; rows: of bench/train.ts
 # ROWS     case:mode:policy[:argument=value...], the arguments those of bench/train.ts
 # UNTIL    seconds after which nothing more begins, and what runs is ended (530)
 SECONDS=0
@@ -38,6 +38,7 @@ for each in ${PARTS:-checks parity rows}; do
         src/torch/counters.test.ts src/torch/cross-entropy.test.ts src/torch/adamw.test.ts src/nn/nf4.test.ts
       tests blocks src/models/trained-block-gpu.test.ts src/nn/attention.test.ts src/torch/meta-graph.test.ts
       tests waits src/train/step/no-waits.test.ts src/torch/host-memory.test.ts
+      part "what operators cost" . "$NODE" dist/bench/operators.js --device cuda
       ;;
     parity)
       for level in ${LEVELS:-products recompute}; do
