@@ -15,8 +15,8 @@
  *     mix, mix-N        256 records of mixed length, best-fit into micro-batches of 8,192 tokens, each an update; of N records each
  *     stage1-16, -32    captions of 20 to 80 tokens, so many to an update (stage1: both); meant for `projector`
  *
- * Modes: `lora` (r 16 on all linears of the decoder, and the projector), `projector`, `full` (all but the tower). Weights, gradients
- * and Adam's moments are bf16, like the peer's; `full-fp32` has masters and moments in fp32, `full-stochastic` moments in fp32
+ * Modes: `lora` (r 16 on all linears of the decoder, and the projector), `qlora` (the same over NF4, quantised twice), `projector`, `full`
+ * (all but the tower). Weights, gradients and Adam's moments are bf16, like the peer's; `full-fp32` has masters and moments in fp32, `full-stochastic` moments in fp32
  * and weights rounded at random; `-ub` behind any of these updates in backward.
  *
  * `--products N`: the last N decoder blocks keep that level, whatever the policy of the others.
@@ -75,7 +75,12 @@ async function row(of: Case, mode: Mode, policy: MemoryPolicy): Promise<void> {
   let profile: Promise<StepProfile> | undefined;
   const record = (round: () => void): void => {
     const recorder = new UpdateRecorder(device);
-    round();
+    try {
+      round();
+    } catch (error) {
+      recorder.discard();
+      throw error;
+    }
     profile = recorder.stop(join(folder!, `${name.replaceAll(' ', '-')}.json.gz`));
   };
   try {

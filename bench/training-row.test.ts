@@ -50,6 +50,7 @@ const row = (options: Pick<RowOptions, 'of' | 'mode'> & Partial<RowOptions>) =>
 
 test.each<[Mode, Case]>([
   ['lora', SMALL],
+  ['qlora', SMALL],
   ['projector', SMALL],
   ['full', { ...SMALL, isText: true }],
   ['full-ub', ALONE],

@@ -10,7 +10,7 @@ import {
   makeBatch,
   TextModel,
 } from '../src/models/index.js';
-import { kernelsFor } from '../src/nn/index.js';
+import { kernelsFor, linearsOf, quantiseNf4 } from '../src/nn/index.js';
 import { AdamW, Gate, schedule } from '../src/optim/index.js';
 import {
   emptyCache,
@@ -19,6 +19,7 @@ import {
   noGrad,
   RandomGenerator,
   resetPeak,
+  scope,
   synchronize,
   type Device,
   type DType,
@@ -36,6 +37,7 @@ import { namesOf } from './command.js';
 /** What trains, and what Adam keeps: moments in the weights' type, or masters and moments in fp32 beside them. */
 const MODES = {
   lora: {},
+  qlora: { quantised: true },
   projector: {},
   full: {},
   'full-ub': { inBackward: true },
@@ -48,6 +50,7 @@ const MODES = {
 interface ModeFacts {
   readonly master?: 'float32' | 'stochastic';
   readonly inBackward?: true;
+  readonly quantised?: true;
 }
 
 export type Mode = keyof typeof MODES;
@@ -124,7 +127,7 @@ function measure(
   { of, mode, policy, products = 0, config, device, steps, dropout, say, record }: RowOptions,
   own: <T extends Owned>(each: T) => T,
 ): TrainingRow {
-  const { master, inBackward }: ModeFacts = MODES[mode];
+  const { master, inBackward, quantised }: ModeFacts = MODES[mode];
   if (inBackward && of.updates.some((update) => update.length > 1)) {
     throw new UsageError(`an update of ${of.name} has several micro-batches`, {
       code: 'E_USAGE',
@@ -137,6 +140,7 @@ function measure(
   const generator = own(RandomGenerator.create(1, device));
   const trained = { ...recipeOf(mode, dropout), dtype, device, generator };
   const { groups } = prepareTrainable(model, trained);
+  if (quantised) quantiseBlocks(model);
   const optimizer = new AdamW(groups, {
     master: master ?? 'none',
     states: master === undefined ? dtype : 'float32',
@@ -200,8 +204,9 @@ function measure(
   };
 }
 
-function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimizer'> {
-  const decoder = mode === 'lora' ? { lora: { rank: 16, alpha: 32, dropout } } : 'full';
+export function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimizer'> {
+  const decoder =
+    mode === 'lora' || mode === 'qlora' ? { lora: { rank: 16, alpha: 32, dropout } } : 'full';
   return checkRecipe({
     name: 'bench',
     model: { from: 'x' },
@@ -209,6 +214,16 @@ function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimize
     train: { decoder: mode === 'projector' ? 'frozen' : decoder, projector: 'full' },
     optimizer: { learningRate: 2e-5 },
   });
+}
+
+/** Puts the matrices of the decoder's blocks, which are drawn already, into NF4. */
+function quantiseBlocks({ decoder }: LanguageModel): void {
+  const form = { doubleQuantised: true };
+  for (const [, linear] of decoder.blocks.flatMap((block) => linearsOf(block))) {
+    const parts = noGrad(() => scope(() => quantiseNf4(linear.weight, form)));
+    linear.quantise(form);
+    linear.loadNf4(parts);
+  }
 }
 
 /** The batches of all updates; they share the pixels, so that only those of one batch take room. */

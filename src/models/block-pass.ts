@@ -6,15 +6,14 @@ import type {
   AddedPair,
   Attended,
   Drop,
-  DropoutMasks,
   Gated,
   Projection,
   ProjectionRest,
   QueriesKeysValues,
 } from '../nn/index.js';
-import { type Tensor, tensorsIn } from '../torch/index.js';
+import { type Tensor, tensorsIn, zeros } from '../torch/index.js';
 import type { DecoderBlock } from './decoder.js';
-import type { TrainingInputs } from './segment.js';
+import type { ByHandCall, TrainingInputs } from './segment.js';
 
 /** A block, and its products. */
 export interface BlockLayers {
@@ -57,6 +56,8 @@ interface PassOptions {
 export class BlockPass {
   readonly xNC: Tensor;
   readonly records: boolean;
+  private readonly inputs: TrainingInputs;
+  private readonly positions: Tensor | undefined;
   private readonly keeps: ReadonlySet<keyof BlockTensors>;
   private readonly before: BlockTensors;
   readonly kept: BlockTensors;
@@ -65,18 +66,20 @@ export class BlockPass {
 
   constructor(
     private readonly layers: BlockLayers,
-    x: Tensor,
-    private readonly inputs: TrainingInputs,
-    masks: DropoutMasks | undefined,
+    { x, inputs, masks, wanted }: ByHandCall,
     { keeps, records, before = {} }: PassOptions,
   ) {
+    this.inputs = inputs;
+    this.positions = wanted;
     this.keeps = keeps;
     this.records = records;
     this.before = before;
     this.xNC = x.flatten(0, 1);
     this.kept = { ...before };
+    const qkv = layers.qkv.drops(masks);
+    if (wanted !== undefined) masks?.narrow(wanted);
     this.drops = {
-      qkv: layers.qkv.drops(masks),
+      qkv,
       out: layers.out.drops(masks),
       gateUp: layers.gateUp.drops(masks),
       down: layers.down.drops(masks),
@@ -118,10 +121,10 @@ export class BlockPass {
   h(): Tensor {
     if (this.kept.h === undefined) {
       const { weight, eps } = this.layers.block.mlpNorm;
-      const aNC = this.a().output.flatten(1);
-      const { output, rest } = this.layers.out.forward(aNC, this.drops.out, this);
+      const a = this.wanted(this.a().output.flatten(1));
+      const { output, rest } = this.layers.out.forward(a, this.drops.out, this);
       this.done('a');
-      [this.kept.m, this.kept.mScale] = output.addRmsNorm_(this.xNC, weight, eps);
+      [this.kept.m, this.kept.mScale] = output.addRmsNorm_(this.wanted(this.xNC), weight, eps);
       this.kept.h = output;
       this.kept.outRest = rest;
     }
@@ -153,6 +156,19 @@ export class BlockPass {
   addedToGateUp(): AddedPair | null {
     const { gateUp, gated } = this.layers;
     return gated.adds ? gateUp.added(this.kept.gateUpRest!) : null;
+  }
+
+  /** Of all rows those that go on after attention. */
+  wanted(rows: Tensor): Tensor {
+    return this.positions === undefined ? rows : rows.indexSelect(0, this.positions);
+  }
+
+  /** The gradient of all rows, for that of those that went on. */
+  spread(gradient: Tensor): Tensor {
+    if (this.positions === undefined) return gradient;
+    const { dtype, device } = gradient;
+    const all = zeros([this.xNC.shape[0]!, gradient.shape[1]!], { dtype, device });
+    return all.indexCopy_(0, this.positions, gradient);
   }
 
   /** 1 / rms of x, or of h. */

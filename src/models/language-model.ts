@@ -153,10 +153,11 @@ function supervisedLosses(
   logits: (xNC: Tensor) => Tensor,
   xBTC: Tensor,
   { positions, targets }: Supervised,
-  { chunk, gradient }: HeadOptions = {},
+  { chunk, gradient, selected = false }: HeadOptions = {},
 ): HeadResult {
   return scope(() => {
-    const xLC = xBTC.detach().flatten(0, 1).indexSelect(0, positions);
+    const rows = xBTC.detach().flatten(0, 1);
+    const xLC = selected ? rows : rows.indexSelect(0, positions);
     const { losses, hiddenGradient, parameterGradients } = chunkedCrossEntropy(
       logits,
       xLC,
@@ -166,16 +167,11 @@ function supervisedLosses(
         ...(gradient !== undefined && { gradient }),
       },
     );
-    const inputGradient =
-      hiddenGradient === null
-        ? null
-        : xBTC
-            .detach()
-            .zerosLike()
-            .flatten(0, 1)
-            .indexCopy_(0, positions, hiddenGradient)
-            .view(xBTC.shape);
-    return { losses, inputGradient, parameterGradients };
+    if (hiddenGradient === null) return { losses, inputGradient: null, parameterGradients };
+    const all = selected
+      ? hiddenGradient
+      : rows.zerosLike().indexCopy_(0, positions, hiddenGradient);
+    return { losses, inputGradient: all.view(xBTC.shape), parameterGradients };
   });
 }
 

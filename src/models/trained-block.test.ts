@@ -145,6 +145,8 @@ interface Setup {
   readonly x: Tensor;
   readonly upstream: Tensor;
   readonly inputs: TrainingInputs;
+  /** Positions whose results are read; the gradient of the others is 0. */
+  readonly wanted?: Tensor;
   masks(): DropoutMasks;
 }
 
@@ -168,21 +170,36 @@ function setUp(variant: Variant, dtype: DType): Setup {
   };
 }
 
+/** The same where some results are read and others are not. */
+function reading(positions: readonly number[], setup: Setup): Setup {
+  const wanted = tensor(positions, { dtype: 'int64' });
+  const upstream = setup.upstream
+    .zerosLike()
+    .indexCopy(1, wanted, setup.upstream.indexSelect(1, wanted));
+  return { ...setup, wanted, upstream };
+}
+
 /** By autograd over the layers of decoder.ts: the oracle. */
-function recorded({ block, x, upstream, inputs, masks }: Setup): Result {
+function recorded({ block, x, upstream, inputs, masks, wanted }: Setup): Result {
   const leaf = x.detach().requiresGrad_();
   const trained = [...block.namedParameters()].filter(([, each]) => each.requiresGrad);
   const output = enableGrad(() => block.forward(leaf, inputs, masks()));
   const gradients = grad([output], [leaf, ...trained.map(([, each]) => each)], [upstream]);
   const input = gradients.shift()!;
-  return { output, input, parameters: new Map(trained.map(([name], i) => [name, gradients[i]!])) };
+  const read = wanted === undefined ? output : output.detach().indexSelect(1, wanted);
+  return {
+    output: read,
+    input,
+    parameters: new Map(trained.map(([name], i) => [name, gradients[i]!])),
+  };
 }
 
 function byHand(setup: Setup, level: Level, wantsInput = true): Result {
-  const { block, trainedBlock, x, upstream, inputs, masks } = setup;
+  const { block, trainedBlock, x, inputs, masks, wanted } = setup;
+  const upstream = wanted === undefined ? setup.upstream : setup.upstream.indexSelect(1, wanted);
   return noGrad(() => {
-    const { output, kept } = trainedBlock.forward(x, inputs, level, masks());
-    const call = { x, kept, upstream, inputs, masks: masks(), wantsInput };
+    const { output, kept } = trainedBlock.forward({ x, inputs, level, masks: masks(), wanted });
+    const call = { x, kept, upstream, inputs, masks: masks(), wanted, wantsInput };
     const { input, parameters }: SegmentGradient = trainedBlock.backward(call);
     for (const each of tensorsIn(kept)) each.dispose();
     const trained = [...block.namedParameters()].filter(([, each]) => each.requiresGrad);
@@ -215,6 +232,24 @@ describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
     });
   });
 
+  // A record of one token, the last of a record, and one that nobody reads.
+  test.each([[[3]], [[1, 2, 3]], [[0, 5, 6, 8]]])(
+    'the same where only results of positions %j are read, and nothing else is left behind',
+    (positions) => {
+      scope(() => {
+        const setup = reading(positions, setUp(variant, 'float64'));
+        const expected = recorded(setup);
+        const before = liveTensors();
+        scope(() => {
+          for (const level of LEVELS) expectSame(byHand(setup, level), expected, 1e-11);
+          expectSame(byHand(setup, 'attention', false), expected, 1e-11);
+        });
+        expect(liveTensors()).toBe(before);
+        setup.block.dispose();
+      });
+    },
+  );
+
   test('the same without a gradient for the input, and nothing else is left behind', () => {
     scope(() => {
       const setup = setUp(variant, 'float64');
@@ -235,8 +270,10 @@ describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
     (dtype) => {
       scope(() => {
         const setup = setUp(variant, dtype);
-        const [keep, ...others] = LEVELS.map((level) => byHand(setup, level));
-        for (const other of others) expectSame(other, keep!, 0);
+        for (const each of [setup, reading([2, 3, 7], setup)]) {
+          const [keep, ...others] = LEVELS.map((level) => byHand(each, level));
+          for (const other of others) expectSame(other, keep!, 0);
+        }
         setup.block.dispose();
       });
     },
@@ -249,7 +286,7 @@ describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
       const isRecorded = variant.lora?.dora === true;
       for (const level of isRecorded ? LEVELS.slice(1) : LEVELS) {
         const { kept } = noGrad(() =>
-          setup.trainedBlock.forward(setup.x, setup.inputs, level, setup.masks()),
+          setup.trainedBlock.forward({ ...setup, level, masks: setup.masks() }),
         );
         const bytes = [...tensorsIn(kept)].reduce((sum, each) => sum + each.bytes, 0);
         const attentionRest = variant.kernel === 'math' && level !== 'recompute' ? 2 * 4 * T : 0;
@@ -285,7 +322,7 @@ test.each([
     const trainedBlock = new TrainedBlock(block);
     for (const level of LEVELS) {
       noGrad(() => {
-        const { output, kept } = trainedBlock.forward(x, inputs, level);
+        const { output, kept } = trainedBlock.forward({ x, inputs, level });
         const call = { x, kept, upstream: output, inputs, wantsInput: true };
         const { input, parameters } = trainedBlock.backward(call);
         expect([input!.shape, input!.dtype]).toEqual([x.shape, 'bfloat16']);

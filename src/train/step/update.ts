@@ -20,7 +20,7 @@ import {
 } from '../../torch/index.js';
 import { LateNumbers } from './late-numbers.js';
 import type { ParameterStore, UpdateOutcome } from './parameter-store.js';
-import { runMicroBatch, type Step } from './step.js';
+import { runMicroBatch, type Step, trainableIn } from './step.js';
 
 /** What stays the same for all updates of a run. */
 export interface UpdateSetup extends Omit<Step, 'lossFactor'> {
@@ -100,8 +100,9 @@ export function* runUpdate(
   const microBatches = batches.length;
   try {
     store.begin({ update, microBatches, scheduleFactor, tokens, lossFactor, pictures });
+    const step = { ...setup, lossFactor, trainable: trainableIn(setup.model) };
     for (const batch of batches) {
-      const loss = yield* runMicroBatch({ ...setup, lossFactor }, batch, update);
+      const loss = yield* runMicroBatch(step, batch, update);
       if (loss === null) continue;
       noGrad(() => lossSum.add_(loss));
       loss.dispose();
