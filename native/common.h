@@ -109,6 +109,7 @@ void registerGraph(napi_env env, napi_value exports);
 void registerStores(napi_env env, napi_value exports);
 void registerGroups(napi_env env, napi_value exports);
 void registerHeartbeats(napi_env env, napi_value exports);
+void registerGhost(napi_env env, napi_value exports);
 
 // The generator of a handle; 0 is "none" (the device's default generator).
 at::Generator& generatorOf(double handle, int argument = -1);

@@ -1,6 +1,8 @@
 // Tensor data and metadata: from a buffer without copying, reading back, shape and the like, in-place storage resizing.
 #include "common.h"
 
+#include <ATen/record_function.h>
+
 #include <atomic>
 #include <mutex>
 
@@ -176,7 +178,8 @@ static napi_value resizeStorage(napi_env env, napi_callback_info info) {
   auto* impl = tensor.storage().unsafeGetStorageImpl();
   if (!impl->resizable()) throw Failure("storage", "this storage cannot be resized: it belongs to a buffer or a mapped file");
   if (bytes == impl->nbytes()) return nullptr;
-  c10::DeviceGuard guard(tensor.device());
+  RECORD_FUNCTION("patina::resize_storage", c10::ArrayRef<const c10::IValue>());
+  const c10::DeviceGuard there(tensor.device());
   c10::Allocator* allocator = impl->allocator();
   if (allocator == nullptr) allocator = c10::GetAllocator(tensor.device().type());
   impl->set_data_ptr_noswap(allocator->allocate(bytes));

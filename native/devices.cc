@@ -1,4 +1,5 @@
 // Devices: opening the CUDA libraries, facts, streams, events, synchronisation, threads.
+#include "ghost.h"
 #include "group.h"
 #include "table.h"
 
@@ -186,12 +187,15 @@ static napi_value synchronizeAsync(napi_env env, napi_callback_info info) {
   PATINA_END
 }
 
+c10::Stream streamOf(double handle) { return streams.at(handle); }
+
 // newStream(device), currentStream(device): its handle. setStream(stream): the handle of the one before.
 static napi_value newStream(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
+  if (device.is_meta()) return makeNumber(env, handleOf(ghost::newStream()));
   return makeNumber(env, handleOf(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device)));
   PATINA_END
 }
@@ -201,6 +205,7 @@ static napi_value currentStream(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<1> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
+  if (device.is_meta()) return makeNumber(env, handleOf(ghost::currentStream()));
   return makeNumber(env, handleOf(c10::impl::VirtualGuardImpl(device.type()).getStream(device)));
   PATINA_END
 }
@@ -210,6 +215,7 @@ static napi_value setStream(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<1> args(env, info);
   const c10::Stream stream = streams.at(number(env, args[0]));
+  if (stream.device_type() == c10::DeviceType::Meta) return makeNumber(env, handleOf(ghost::exchangeStream(stream)));
   return makeNumber(env, handleOf(c10::impl::VirtualGuardImpl(stream.device_type()).exchangeStream(stream)));
   PATINA_END
 }
@@ -219,7 +225,10 @@ static napi_value recordStream(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<2> args(env, info);
-  tensorOf(number(env, args[0]), 0).record_stream(streams.at(number(env, args[1])));
+  at::Tensor& tensor = tensorOf(number(env, args[0]), 0);
+  const c10::Stream stream = streams.at(number(env, args[1]));
+  if (tensor.is_meta()) ghost::protectedFor(tracedAllocation(tensor), stream);
+  else tensor.record_stream(stream);
   return nullptr;
   PATINA_END
 }

@@ -5,6 +5,7 @@
 // only when it is waited for. NCCL's calls are made on JavaScript's thread, since they order themselves behind its current stream;
 // there the group's thread only watches them, and aborts the group if one does not end in time: that also frees a host that waits
 // for the device.
+#include "ghost.h"
 #include "group.h"
 #include "store.h"
 #include "table.h"
@@ -116,10 +117,30 @@ void watch(const Backend& backend, const Work& work, Milliseconds timeout) {
   }
 }
 
-// Makes a call, or has it made: a promise of its end, undefined in a fake group. With NCCL, buffer = [handle of the work].
+// A call of a fake group in a ghost run: it holds its tensors as long as NCCL does, until a stream waits for it.
 template <typename Call>
-napi_value start(napi_env env, Group& group, Call call) {
-  if (group.kind == Kind::fake) return nullptr;
+struct GhostWork final : c10d::Work {
+  std::optional<Call> call;
+  const int64_t number;
+  GhostWork(Call call, int64_t number) : call(std::move(call)), number(number) {}
+  bool wait(Milliseconds) override {
+    ghost::arrived(number);
+    call.reset();
+    return true;
+  }
+};
+
+// Makes a call, or has it made: a promise of its end, undefined in a fake group. With NCCL and in a ghost run, buffer = [handle of the
+// work], else [0].
+template <typename Call>
+napi_value start(napi_env env, Group& group, const char* name, const at::Tensor& whole, Call call) {
+  buffer[0] = 0;
+  if (group.kind == Kind::fake) {
+    if (!ghost::tracing()) return nullptr;
+    const int64_t number = ghost::called(name, whole, group.size);
+    buffer[0] = works.keep(c10::make_intrusive<GhostWork<Call>>(std::move(call), number));
+    return nullptr;
+  }
   if (group.kind == Kind::gloo) {
     return group.worker.submit(env, [call = std::move(call), backend = group.backend]() mutable {
       const at::NoGradGuard values;
@@ -207,7 +228,8 @@ static napi_value allReduce(napi_env env, napi_callback_info info) {
   std::vector<at::Tensor> tensors{blockOf(group, env, args[1], 0)};
   c10d::AllreduceOptions options;
   options.reduceOp = reductionOf(text(env, args[2]));
-  return start(env, group, [tensors, options](c10d::Backend& backend) mutable { return backend.allreduce(tensors, options); });
+  return start(env, group, "all-reduce", tensors[0],
+               [tensors, options](c10d::Backend& backend) mutable { return backend.allreduce(tensors, options); });
   PATINA_END
 }
 
@@ -221,7 +243,7 @@ static napi_value reduceScatter(napi_env env, napi_callback_info info) {
   expectShards(whole, shard, group.size);
   c10d::ReduceScatterOptions options;
   options.reduceOp = reductionOf(text(env, args[3]));
-  return start(env, group,
+  return start(env, group, "reduce-scatter", whole,
                [shard, whole, options](c10d::Backend& backend) mutable { return backend._reduce_scatter_base(shard, whole, options); });
   PATINA_END
 }
@@ -234,7 +256,8 @@ static napi_value allGather(napi_env env, napi_callback_info info) {
   Group& group = groupOf(env, args[0]);
   at::Tensor whole = blockOf(group, env, args[1], 0).view(-1), shard = blockOf(group, env, args[2], 1).view(-1);
   expectShards(whole, shard, group.size);
-  return start(env, group, [whole, shard](c10d::Backend& backend) mutable { return backend._allgather_base(whole, shard); });
+  return start(env, group, "all-gather", whole,
+               [whole, shard](c10d::Backend& backend) mutable { return backend._allgather_base(whole, shard); });
   PATINA_END
 }
 
@@ -249,7 +272,8 @@ static napi_value broadcast(napi_env env, napi_callback_info info) {
   options.rootRank = static_cast<int64_t>(number(env, args[2]));
   if (!(options.rootRank >= 0 && options.rootRank < group.size))
     throw Failure("argument", "there is no rank " + std::to_string(options.rootRank) + " among " + std::to_string(group.size), 1);
-  return start(env, group, [tensors, options](c10d::Backend& backend) mutable { return backend.broadcast(tensors, options); });
+  return start(env, group, "broadcast", tensors[0],
+               [tensors, options](c10d::Backend& backend) mutable { return backend.broadcast(tensors, options); });
   PATINA_END
 }
 
@@ -261,7 +285,7 @@ static napi_value barrier(napi_env env, napi_callback_info info) {
   Group& group = groupOf(env, args[0]);
   c10d::BarrierOptions options;
   if (group.kind == Kind::nccl) options.device = group.device;
-  return start(env, group, [options](c10d::Backend& backend) { return backend.barrier(options); });
+  return start(env, group, "barrier", at::Tensor(), [options](c10d::Backend& backend) { return backend.barrier(options); });
   PATINA_END
 }
 

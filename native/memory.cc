@@ -1,6 +1,7 @@
 // Allocators that count: for the CPU, where libtorch has neither statistics nor a limit, and for the meta device, whose
 // tensors have no memory but whose bytes tell what a program would need.
 #include "common.h"
+#include "ghost.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/CPUAllocator.h>
@@ -94,17 +95,25 @@ struct CpuAllocator final : c10::Allocator {
   void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
 };
 
-// The meta device: no memory, only the count, rounded to 512 bytes like the blocks of the CUDA caching allocator.
+// The meta device: no memory, only the count, rounded to 512 bytes like the blocks of the CUDA caching allocator, and a line in
+// the trace of a ghost run, if there is one.
 struct MetaAllocator final : c10::Allocator {
+  struct Block {
+    int64_t bytes;
+    int64_t traced;  // its number in the trace, 0: none
+  };
+
   static void release(void* context) {
-    auto* bytes = static_cast<int64_t*>(context);
-    metaCounter.remove(*bytes);
-    delete bytes;
+    auto* block = static_cast<Block*>(context);
+    metaCounter.remove(block->bytes);
+    if (block->traced != 0) ghost::freed(block->traced);
+    delete block;
   }
   c10::DataPtr allocate(size_t bytes) override {
     const auto rounded = static_cast<int64_t>((bytes + 511) / 512 * 512);
     metaCounter.add(rounded, "meta");
-    return {nullptr, new int64_t(rounded), &release, c10::Device(c10::DeviceType::Meta)};
+    const int64_t traced = bytes == 0 ? 0 : ghost::allocated(static_cast<int64_t>(bytes));
+    return {nullptr, new Block{rounded, traced}, &release, c10::Device(c10::DeviceType::Meta)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void*, const void*, std::size_t) const override {}
@@ -120,6 +129,13 @@ Counter* counterOf(const c10::Device& device) {
 }
 
 }  // namespace
+
+int64_t tracedAllocation(const at::Tensor& tensor) {
+  if (!tensor.is_meta() || !tensor.has_storage()) return 0;
+  const auto& data = tensor.storage().data_ptr();
+  if (data.get_deleter() != &MetaAllocator::release || data.get_context() == nullptr) return 0;
+  return static_cast<const MetaAllocator::Block*>(data.get_context())->traced;
+}
 
 void installAllocators() {
   c10::SetCPUAllocator(&cpuAllocator, 100);

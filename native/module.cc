@@ -202,5 +202,6 @@ NAPI_MODULE_INIT() {
   registerStores(env, exports);
   registerGroups(env, exports);
   registerHeartbeats(env, exports);
+  registerGhost(env, exports);
   return exports;
 }

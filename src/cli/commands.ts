@@ -37,6 +37,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./usage/train.js'),
   },
   {
+    name: 'plan',
+    summary: 'Say whether a run fits on GPUs that need not be there, and how long it takes',
+    load: () => import('./usage/plan.js'),
+  },
+  {
     name: 'runs',
     summary: 'List runs, or show one with its curves',
     load: () => import('./usage/runs.js'),

@@ -174,7 +174,8 @@ export class ProcessGroup {
     }
     this.calls++;
     this.ledger.add(kind, dtype, elements);
-    if (started === undefined || heartbeat === null) return new Work(Promise.resolve(), 0);
+    // Of a ghost run there is a work too, with the tensors that a real call would hold.
+    if (started === undefined || heartbeat === null) return new Work(null, B[0]!);
     const work = this.backend === 'nccl' ? B[0]! : 0;
     heartbeat.call(this.key, callText(latest));
     return new Work(this.follow(started, latest, heartbeat), work);
@@ -229,12 +230,13 @@ export class ProcessGroup {
 /** A call under way. Its tensors are kept alive until it has ended; they may be read or written only after one of the waits. */
 export class Work {
   constructor(
-    private readonly ended: Promise<void>,
-    /** The handle of NCCL's work; 0 elsewhere. */
+    /** `null` in a fake group, whose calls end when they are waited for. */
+    private readonly ended: Promise<void> | null,
+    /** The handle of NCCL's work, or a ghost's; 0 elsewhere. */
     private handle: number,
   ) {
     // Who never waits learns of the failure from the next call of the group.
-    this.ended.then(
+    this.ended?.then(
       () => this.drop(),
       () => this.drop(),
     );
@@ -246,7 +248,8 @@ export class Work {
    * @throws EnvironmentError `E_RANK_LOST`, `E_RANK_FAILED`, `E_COLLECTIVE_TIMEOUT` or `E_COLLECTIVE`, the same on all ranks
    */
   async wait(): Promise<void> {
-    await this.ended;
+    if (this.ended === null) await this.waitOnStream();
+    else await this.ended;
   }
 
   /**
@@ -255,7 +258,8 @@ export class Work {
    */
   async waitOnStream(): Promise<void> {
     if (this.handle > 0) expectDone(native.orderStream(this.handle), 'waitOnStream()');
-    else await this.ended;
+    if (this.ended === null) this.drop();
+    else if (this.handle === 0) await this.ended;
   }
 
   private drop(): void {

@@ -60,24 +60,30 @@ export async function synchronizeAsync(device: Device): Promise<void> {
 
 const isCuda = (device: Device): boolean => device.startsWith('cuda');
 
+/** A GPU has streams, and so has the meta device, for what it tells of one. */
+const hasStreams = (device: Device): boolean => isCuda(device) || device === 'meta';
+
 /** A queue of work on a device; work in one stream runs in order, different streams may overlap. */
 export class Stream {
   private constructor(
     readonly device: Device,
-    /** Its handle; 0 for the only stream of a CPU or meta device. */
+    /** Its handle; 0 for the only stream of a CPU. */
     readonly id: number,
   ) {}
 
   /** A stream beside the current one. */
   static create(device: Device): Stream {
-    return new Stream(device, isCuda(device) ? expectValue(native.newStream(device), 'stream') : 0);
+    return new Stream(
+      device,
+      hasStreams(device) ? expectValue(native.newStream(device), 'stream') : 0,
+    );
   }
 
   /** The stream that operators go to now. */
   static current(device: Device): Stream {
     return new Stream(
       device,
-      isCuda(device) ? expectValue(native.currentStream(device), 'stream') : 0,
+      hasStreams(device) ? expectValue(native.currentStream(device), 'stream') : 0,
     );
   }
 
@@ -105,14 +111,20 @@ export class Stream {
   /** Makes later work in this stream wait for an event; the host does not wait. */
   wait(event: DeviceEvent): void {
     if (event.id !== 0) expectDone(native.waitEvent(event.id, this.id), 'wait()');
+    else event.traceIn(this, true);
   }
 }
+
+/** Marks on the meta device so far. */
+let marks = 0;
 
 /** A mark in a stream. */
 export class DeviceEvent {
   /** Its handle; 0 on the CPU and the meta device, negative once disposed. */
   id: number;
   private hostTime = NaN;
+  /** Its number in the trace of a ghost run. */
+  private readonly mark: number;
 
   /** @param options.timed allow `elapsedSince`. @default false */
   constructor(
@@ -120,13 +132,20 @@ export class DeviceEvent {
     { timed = false }: { timed?: boolean } = {},
   ) {
     this.id = isCuda(device) ? expectValue(native.newEvent(device, timed), 'event') : 0;
+    this.mark = device === 'meta' ? ++marks : 0;
   }
 
   /** Puts the mark at the end of a stream. */
   record(stream: Stream = Stream.current(this.device)): this {
     if (this.id !== 0) expectDone(native.recordEvent(this.id, stream.id), 'record()');
     else this.hostTime = performance.now();
+    this.traceIn(stream, false);
     return this;
+  }
+
+  /** Tells the trace of a ghost run that a stream marks it, or waits for it. */
+  traceIn({ id }: Stream, waits: boolean): void {
+    if (this.mark > 0) expectDone(native.traceEvent(this.mark, id, waits), 'traceIn()');
   }
 
   /** Whether the device has reached the mark. */

@@ -2,14 +2,15 @@
 
 import { noGrad } from './autograd.js';
 import type { DType } from './dtype.js';
+import { asHostMemory } from './ghost-trace.js';
 import type { Device } from './native.js';
 import { empty } from './operators.generated.js';
 import type { Tensor } from './tensor.js';
 
 /** An uninitialised tensor in host memory, page-locked where the device beside it is a GPU; beside the meta device it stays there. */
 export function emptyOnHost(shape: readonly number[], dtype: DType, beside: Device): Tensor {
-  const device = beside === 'meta' ? beside : 'cpu';
-  return empty(shape, { dtype, device, pinMemory: beside.startsWith('cuda') });
+  if (beside === 'meta') return asHostMemory(() => empty(shape, { dtype, device: beside }));
+  return empty(shape, { dtype, device: 'cpu', pinMemory: beside.startsWith('cuda') });
 }
 
 /**

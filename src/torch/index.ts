@@ -8,6 +8,13 @@ export { checkOperators, type Layout, type MemoryFormat, type Scalar } from './d
 export * from './choose-device.js';
 export * from './dtype.js';
 export { DisposedError, OperatorError, ThreadError } from './errors.js';
+export {
+  asHostMemory,
+  startGhostTrace,
+  tracedBlock,
+  type GhostTrace,
+  type TraceLine,
+} from './ghost-trace.js';
 export { emptyOnHost, sendTo } from './host-memory.js';
 export * from './mapped-file.js';
 export * from './memory.js';

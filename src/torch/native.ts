@@ -141,6 +141,13 @@ export interface Native {
   beginRange(name: string): Failing<number>;
   endRange(range: number): NativeFailure | undefined;
 
+  startTrace(): NativeFailure | undefined;
+  takeTrace(): Failing<readonly [lines: ArrayBuffer, names: readonly string[]]>;
+  stopTrace(): NativeFailure | undefined;
+  traceEvent(event: number, stream: number, waits: boolean): NativeFailure | undefined;
+  tracedBlock(handle: number): Failing<number>;
+  traceHost(on: boolean): Failing<boolean>;
+
   facts(freeMemory: boolean): Failing<TorchFacts>;
   threads(): number;
   setThreads(count: number): NativeFailure | undefined;

@@ -29,6 +29,13 @@ export interface RunningProfile {
 }
 
 let running = false;
+/** A ghost run is traced. */
+let traced = false;
+
+/** Ranges are recorded although no profile runs. */
+export function nameRanges(on: boolean): void {
+  traced = on;
+}
 
 /**
  * Begins to record. It slows the host down: the times of kernels are those without it.
@@ -67,10 +74,10 @@ export function startProfile(device: Device): RunningProfile {
  * Names what the host does until it is disposed: a row of the trace, and what operators and kernels can be attributed to.
  *
  * @param words joined by spaces
- * @returns nothing, at no cost, where no profile runs
+ * @returns nothing, at no cost, where neither a profile nor a trace runs
  */
 export function openRange(...words: readonly string[]): Disposable | undefined {
-  if (!running) return undefined;
+  if (!running && !traced) return undefined;
   const range = expectValue(native.beginRange(words.join(' ')), 'openRange()');
   return { [Symbol.dispose]: () => expectDone(native.endRange(range), 'endRange()') };
 }

@@ -170,7 +170,7 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
 }
 
 /** Makes the layers whose weights are to be in NF4 hold them so. */
-function quantise(model: LanguageModel, stored: ReadonlyMap<string, StoredTensor>): void {
+export function quantise(model: LanguageModel, stored: ReadonlyMap<string, StoredTensor>): void {
   for (const [name, linear] of linearsOf(model)) {
     const weight = stored.get(`${name}.weight`);
     if (weight?.nf4 === undefined) continue;

@@ -6,6 +6,7 @@
 import {
   DeviceEvent,
   empty,
+  emptyOnHost,
   noGrad,
   Stream,
   type Device,
@@ -29,8 +30,7 @@ export class HostCopy {
   private readonly shape: readonly number[];
   private readonly dtype: DType;
   private readonly device: Device;
-  /** `null` on meta: host memory is no memory of the device that a ghost run counts. */
-  private readonly host: Tensor | null;
+  private readonly host: Tensor;
   private readonly left: DeviceEvent;
   private target: Tensor | undefined;
   private arrived: DeviceEvent | undefined;
@@ -41,11 +41,10 @@ export class HostCopy {
     this.shape = shape;
     this.dtype = dtype;
     this.device = device;
-    const pinMemory = device.startsWith('cuda');
-    const host = device === 'meta' ? null : noGrad(() => empty(shape, { dtype, pinMemory })).keep();
+    const host = noGrad(() => emptyOnHost(shape, dtype, device)).keep();
     this.host = host;
     const { out } = streamsOf(device);
-    after(out, () => noGrad(() => host?.copy_(source, pinMemory)));
+    after(out, () => noGrad(() => host.copy_(source, device.startsWith('cuda'))));
     out.protect(source);
     this.left = new DeviceEvent(device).record(out);
   }
@@ -59,7 +58,7 @@ export class HostCopy {
     const target = noGrad(() => empty(shape, { dtype, device })).keep();
     this.target = target;
     back.wait(this.left);
-    after(back, () => noGrad(() => host && target.copy_(host, device.startsWith('cuda'))));
+    after(back, () => noGrad(() => target.copy_(host, device.startsWith('cuda'))));
     this.arrived = new DeviceEvent(device).record(back);
   }
 
@@ -73,7 +72,7 @@ export class HostCopy {
   dispose(): void {
     this.settle();
     this.target?.dispose();
-    this.host?.dispose();
+    this.host.dispose();
     this.left.dispose();
   }
 

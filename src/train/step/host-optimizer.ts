@@ -8,6 +8,7 @@
 
 import { AdamW, type AdamWOptions, type ParameterGroup } from '../../optim/index.js';
 import {
+  asHostMemory,
   DeviceEvent,
   emptyOnHost,
   inBackground,
@@ -59,7 +60,8 @@ export class HostOptimizer {
     for (const unit of model.trained) this.shares.set(unit, shareOf(unit, gradients));
     const own = new Map([...this.shares.values()].flatMap((share) => [...share.parameters]));
     const fp32 = { master: 'float32', states: 'float32' } as const;
-    this.adamw = new AdamW(model.groupsOf(groups, own), { ...settings, ...fp32 });
+    const owned = model.groupsOf(groups, own);
+    this.adamw = asHostMemory(() => new AdamW(owned, { ...settings, ...fp32 }));
   }
 
   /** Begins to copy a buffer's gradient (S) out; it may be freed right after. */
@@ -102,7 +104,7 @@ export class HostOptimizer {
     const { gradients, weights, came } = this.shares.get(unit)!;
     const { slice, whole } = unit.buffer;
     await came.passed();
-    using divisor = tensor(factor.divisor).keep();
+    using divisor = tensor(factor.divisor, { device: weights.device }).keep();
     await inBackground(() =>
       this.adamw.update({ gradients, scheduleFactor, divisor, foundInf: null }),
     );

@@ -30,10 +30,14 @@ export class LateNumbers<Name extends string> {
     return this.copied.passed();
   }
 
-  /** Waits for the copy, reads it and frees it. */
+  /** Waits for the copy, reads it and frees it. On meta, where nothing is computed, zeros. */
   read(): Record<Name, Float32Array> {
     this.copied.synchronize();
-    const values = this.host.toTypedArray() as Float32Array;
+    const { host } = this;
+    const values =
+      host.device === 'meta'
+        ? new Float32Array(host.numel)
+        : (host.toTypedArray() as Float32Array);
     let at = 0;
     const read = Object.fromEntries(
       this.lengths.map(([name, length]) => [name, values.slice(at, (at += length))]),

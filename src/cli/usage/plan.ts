@@ -1,0 +1,38 @@
+/** How `patina plan` is used. */
+import type { Command } from 'commander';
+
+import { collect } from '../arguments.js';
+import type { PlanFlags } from '../plan.js';
+import type { Session } from '../session.js';
+
+export function define(command: Command, session: Session): void {
+  command
+    .argument('<recipe>', 'name of a built-in recipe, or a .ts, .yaml or .json file')
+    .option('--gpus <n x card>', 'GPUs to plan for, such as 8xA100-40GB', '1xH200')
+    .option(
+      '--set <field=value>',
+      'set a field of the recipe, such as parallel.zero=3; may be repeated',
+      collect,
+    )
+    .option(
+      '--expandable',
+      "plan for PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, under which less memory lies idle",
+    )
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      `
+Runs the recipe's own training step on tensors without memory: no GPU, no weights
+and no data are needed, and records are taken to be as long as the recipe allows.
+Ends with exit code 5 where the run does not fit.
+
+Examples:
+  patina plan llava-llama-3-8b-finetune --gpus 8xA100-40GB
+  patina plan llava-llama-3-8b-finetune --gpus 8xA100-40GB --set parallel.zero=3
+  patina plan my-recipe.yaml --gpus RTX4090 --set batchTokens=2048 --json`,
+    )
+    .action(async (recipe: string, flags: PlanFlags) => {
+      const { planCommand } = await import('../plan.js');
+      await planCommand(recipe, flags, session);
+    });
+}

@@ -1,0 +1,90 @@
+/** The micro-batches of an update that take most: by the lengths of the records, or the longest that a recipe allows. */
+
+import type { EffectiveBatch, Recipe } from '../config/index.js';
+import type { ModelConfig, RecordShape } from './ghost-run.js';
+
+/** Of every record of the data. */
+export type Lengths = readonly RecordShape[];
+
+/** Micro-batches that a ghost run makes at most: a second one adds to the gradients of the first, more do the same again. */
+const ENOUGH = 2;
+
+/** Of a record whose length is not known, where time depends on how many there are in a micro-batch. */
+const TYPICAL = 0.5;
+
+interface Context {
+  readonly model: ModelConfig;
+  readonly ranks: number;
+  readonly batching: EffectiveBatch;
+  readonly lengths?: Lengths | undefined;
+}
+
+export interface WorstBatches {
+  /** Those of a ghost run. */
+  readonly batches: readonly (readonly RecordShape[])[];
+  /** Of an update of one rank. */
+  readonly microBatches: number;
+  /** What they follow from. */
+  readonly basis: string;
+}
+
+export function worstBatches(
+  { text, batchSize = 1, batchTokens }: Recipe,
+  { model, ranks, batching, lengths }: Context,
+): WorstBatches {
+  const { maxLength } = text;
+  const cut = (each: RecordShape): RecordShape => ({
+    ...each,
+    tokens: Math.min(each.tokens, maxLength),
+    supervised: Math.min(each.supervised, maxLength - 1),
+  });
+  const all = lengths?.map(cut).sort((a, b) => b.tokens - a.tokens) ?? [longest(maxLength, model)];
+  const mean =
+    lengths === undefined
+      ? maxLength * TYPICAL
+      : all.reduce((sum, { tokens }) => sum + tokens, 0) / all.length;
+  const batch = batchTokens === undefined ? first(all, batchSize) : filled(all, batchTokens);
+  const own = batching.records / ranks;
+  const microBatches =
+    batching.accumulate ?? Math.max(1, Math.ceil((own * mean) / (batchTokens ?? maxLength)));
+  return {
+    batches: Array<readonly RecordShape[]>(Math.min(microBatches, ENOUGH)).fill(batch),
+    microBatches,
+    basis:
+      lengths === undefined
+        ? `records of the full length, ${maxLength} tokens`
+        : `the longest of ${lengths.length} records`,
+  };
+}
+
+/** With a picture, and all labels after it. */
+function longest(tokens: number, { kind, config }: ModelConfig): RecordShape {
+  if (kind === 'text') return { tokens, supervised: tokens - 1, images: 0 };
+  const { vision, projector } = config;
+  const features =
+    Math.floor(vision.imageSize / vision.patchSize) ** 2 + (projector.select === 'full' ? 1 : 0);
+  return features < tokens
+    ? { tokens, supervised: tokens - features, images: 1 }
+    : { tokens, supervised: tokens - 1, images: 0 };
+}
+
+/** The longest of all, again from the start where there are fewer. */
+function first(all: Lengths, count: number): RecordShape[] {
+  return Array.from({ length: count }, (_, i) => all[i % all.length]!);
+}
+
+/** Longest first, each that still has room; one that has more tokens than the budget is alone. */
+function filled(all: Lengths, budget: number): RecordShape[] {
+  const batch = [all[0]!];
+  let room = budget - all[0]!.tokens;
+  for (let i = 1; room > 0; i++) {
+    const next = all[i % all.length]!;
+    if (next.tokens > room) {
+      if (i < all.length) continue;
+      break;
+    }
+    batch.push(next);
+    room -= next.tokens;
+  }
+  return batch;
+}

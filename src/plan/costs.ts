@@ -1,0 +1,82 @@
+/** How long a card takes for an operator, and which memory libraries take while it runs: by name and shapes. */
+
+import { kindOfOperator, productOperations } from '../torch/index.js';
+import type { Card } from './devices/cards.js';
+
+type Shapes = readonly (readonly number[])[];
+
+/** Operators that only look at memory in another way, or take it. */
+const FREE =
+  /^aten::(?:empty|new_empty|as_strided|view|_unsafe_view|narrow|slice|select|split|unbind|transpose|t$|permute|expand|alias|detach|unsqueeze|squeeze|reshape|flatten|unflatten|resize_|set_|requires_grad|size|stride|result_type|is_|_has_|lift|record_stream|movedim|chunk|view_as|_reshape_alias)|^patina::(?:resize_storage|side_by_side)/;
+
+/** One call to the card, though on meta it is many. */
+const WHOLE = /^aten::_(?:foreach|fused)/;
+
+/** Seconds that any operator takes at least, and that lie before the next one. */
+const KERNEL = 3e-6;
+const GAP = 4e-6;
+
+export interface Cost {
+  /** Seconds. */
+  readonly time: number;
+  /** Operations of matrix products and attention. */
+  readonly operations: number;
+}
+
+export const isFree = (name: string): boolean => FREE.test(name);
+export const isWhole = (name: string): boolean => WHOLE.test(name);
+
+/** @param bytes that it reads and writes */
+export function costOf(card: Card, name: string, shapes: Shapes, bytes: number): Cost {
+  const reading = bytes / card.bandwidth;
+  if (kindOfOperator(name) === 'attention') {
+    const operations = attentionOperations(name, shapes);
+    const rate = card.attention[isBackward(name) ? 1 : 0];
+    return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
+  }
+  const operations = productOperations(name, shapes);
+  return { time: GAP + Math.max(KERNEL, reading, operations / card.products), operations };
+}
+
+const isBackward = (name: string): boolean => name.includes('backward');
+
+/** Of queries [B, H, T, D], or packed [T, H, D], causal where they are a decoder's: two products forward, five backward. */
+function attentionOperations(name: string, shapes: Shapes): number {
+  const q = queriesOf(name, shapes);
+  if (q === null) return 0;
+  const { rows, heads, length, size } = q;
+  const forward = (4 * rows * heads * length * length * size) / 2;
+  return isBackward(name) ? 2.5 * forward : forward;
+}
+
+interface Queries {
+  readonly rows: number;
+  readonly heads: number;
+  readonly length: number;
+  readonly size: number;
+}
+
+function queriesOf(name: string, shapes: Shapes): Queries | null {
+  const q = shapes[isBackward(name) ? 1 : 0];
+  if (q === undefined) return null;
+  const [a, b, c, d] = q as [number, number, number, number | undefined];
+  // Packed ones are counted as one row, which is more than there is; `longest` is no tensor.
+  return d === undefined
+    ? { rows: 1, heads: b, length: a, size: c }
+    : { rows: a, heads: b, length: c, size: d };
+}
+
+/** Bytes that an operator takes while it runs, beside what it gives; meta kernels know nothing of them. */
+export function workspaceOf(name: string, shapes: Shapes): number {
+  if (!/_cudnn_attention_backward|_flash_attention_backward/.test(name)) return 0;
+  const q = queriesOf(name, shapes);
+  if (q === null) return 0;
+  const { rows, heads, length, size } = q;
+  // The gradient of the queries is summed in fp32, and the dot products of rows with their gradients.
+  return 4 * rows * heads * length * (size + 1);
+}
+
+/** Bytes that cuBLAS takes in each stream with its first product, and keeps (ATen/cuda/CublasHandlePool.cpp). */
+export function productWorkspace({ computeCapability }: Card): number {
+  return computeCapability >= 9 ? 32 * 2 ** 20 : 8_519_680;
+}

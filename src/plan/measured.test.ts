@@ -1,0 +1,19 @@
+/** A ghost run gives the peaks that were measured on cards. */
+import { expect, test } from 'vitest';
+import { readGpus } from './devices/cards.js';
+import { ghostRun } from './ghost-run.js';
+import { replay } from './replay.js';
+import { MEASURED } from './testing-measured.js';
+
+const { card } = readGpus('H200');
+
+// Those of several ranks ran with expandable segments (bench/gpu/ranks.sh).
+test.each(MEASURED.map((row) => [row.name, row] as const))(
+  '%s: allocated within 3 %% of what was measured',
+  async (_, row) => {
+    const { lines, known } = await ghostRun({ ...row, card });
+    const { allocated } = replay(lines, known, { card, expandable: row.ranks > 1 });
+    expect(Math.abs(allocated / 2 ** 30 / row.peakGiB - 1)).toBeLessThan(0.03);
+  },
+  120_000,
+);

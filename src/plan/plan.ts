@@ -1,0 +1,126 @@
+/**
+ * `plan(recipe, gpus)`: whether a run fits, where its memory is highest and what is alive there, how long it takes. The step program itself
+ * runs, on tensors without memory.
+ */
+
+import { effectiveBatch, type Recipe } from '../config/index.js';
+import { planRun } from '../train/index.js';
+import { worstBatches, type Lengths } from './batches.js';
+import type { Category } from './categories.js';
+import type { Card, Gpus } from './devices/cards.js';
+import { ghostRun } from './ghost-run.js';
+import { modelConfigOf } from './model-config.js';
+import { replay, type Replayed } from './replay.js';
+
+/** Share of what a plan says by which the measured rows differed at most (src/plan/measured.test.ts). */
+const INTERVAL = 0.03;
+
+export interface PlanOptions {
+  readonly gpus: Gpus;
+  /** Lengths of the records. @default the longest that the recipe allows */
+  readonly lengths?: Lengths;
+  /** `expandable_segments:True` of libtorch's allocator. @default false */
+  readonly expandable?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface RankPlan {
+  readonly rank: number;
+  /** Peaks, bytes. */
+  readonly allocated: number;
+  readonly reserved: number;
+  /** What `nvidia-smi` would show for the process. */
+  readonly total: number;
+  /** Page-locked host memory. */
+  readonly host: number;
+  /** In which most is allocated. */
+  readonly phase: string;
+  readonly atPeak: Readonly<Record<Category, number>>;
+}
+
+export interface Plan {
+  readonly recipe: string;
+  readonly gpu: { readonly name: string; readonly memory: number };
+  readonly ranks: number;
+  readonly fits: boolean;
+  /** Bytes that are left on the fullest rank; negative: that are missing. */
+  readonly margin: number;
+  readonly perRank: readonly RankPlan[];
+  readonly timeline: Replayed['timeline'];
+  readonly largest: Replayed['largest'];
+  /** The micro-batch that was planned for. */
+  readonly batch: {
+    readonly records: number;
+    readonly tokens: number;
+    readonly images: number;
+    readonly microBatches: number;
+    readonly basis: string;
+  };
+  readonly seconds: { readonly update: number; readonly run: number | null };
+  readonly tokensPerSecond: number;
+  readonly accuracy: { readonly basis: string; readonly interval: number };
+}
+
+/**
+ * Ranks hold equal shares and the same worst batch, so that one of them stands for all.
+ *
+ * @throws those of `modelConfigOf`; UsageError for a recipe that cannot be followed on so many GPUs
+ */
+export async function plan(
+  recipe: Recipe,
+  { gpus, lengths, expandable = false, signal }: PlanOptions,
+): Promise<Plan> {
+  const { card, count: ranks } = gpus;
+  const model = await modelConfigOf(recipe, signal);
+  const batching = effectiveBatch(recipe, ranks);
+  const { batches, microBatches, basis } = worstBatches(recipe, { model, ranks, batching, lengths });
+  const ghost = await ghostRun({ recipe, model, card, ranks, batches });
+  const limit = Math.min(card.memory - card.context, (recipe.memory.limit ?? Infinity) * 2 ** 30);
+  const replayed = (more: { limit?: number }): Replayed =>
+    replay(ghost.lines, ghost.known, { card, expandable, ...more });
+  const free = replayed({});
+  // At the limit the allocator gives back what lies idle, and goes on.
+  const run = free.reserved > limit && free.allocated <= limit ? replayed({ limit }) : free;
+  const total = run.reserved + card.context;
+  const margin = limit - run.reserved;
+  const update = secondsOf(run, batches.length, microBatches);
+  const tokens = batches[0]!.reduce((sum, each) => sum + each.tokens, 0);
+  const of: Omit<RankPlan, 'rank'> = {
+    ...{ allocated: run.allocated, reserved: run.reserved, total, host: run.host },
+    ...{ phase: run.phase, atPeak: run.atPeak },
+  };
+  const updates =
+    lengths === undefined
+      ? (recipe.schedule.updates ?? null)
+      : planRun(recipe, batching, { recordsPerEpoch: lengths.length }).planned;
+  return {
+    recipe: recipe.name,
+    gpu: { name: card.name, memory: card.memory },
+    ...{ ranks, fits: margin >= 0, margin },
+    perRank: Array.from({ length: ranks }, (_, rank) => ({ rank, ...of })),
+    ...{ timeline: run.timeline, largest: run.largest },
+    batch: {
+      ...{ records: batches[0]!.length, tokens, microBatches, basis },
+      images: batches[0]!.reduce((sum, each) => sum + each.images, 0),
+    },
+    seconds: { update, run: updates === null ? null : updates * update },
+    tokensPerSecond: (tokens * microBatches * ranks) / update,
+    accuracy: accuracyOf(card),
+  };
+}
+
+/** Of an update with so many micro-batches, by the last one of a ghost run with few. */
+function secondsOf({ updates, perMicroBatch }: Replayed, ran: number, microBatches: number): number {
+  return updates.at(-1)! + (microBatches - ran) * perMicroBatch;
+}
+
+function accuracyOf({ basis, name }: Card): Plan['accuracy'] {
+  const speed =
+    basis === 'measured'
+      ? `speeds measured on one ${name}`
+      : `speeds of the ${name} as published, times the efficiency of an H200`;
+  return {
+    basis: `memory as the step program asks for it, held against peaks measured on H200; ${speed}`,
+    interval: INTERVAL,
+  };
+}
