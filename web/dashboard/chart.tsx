@@ -143,7 +143,7 @@ function optionsOf(element: HTMLElement, latest: { current: ChartProps }): uPlot
   return {
     width: element.clientWidth,
     height: HEIGHT,
-    scales: { x: { time: false }, y: { ...(log && { distr: LOGARITHMIC }) } },
+    scales: { x: { time: false }, y: log ? { distr: LOGARITHMIC } : {} },
     axes: [
       { ...axis, values: (_, ticks) => ticks.map((tick) => tick.toLocaleString('en')) },
       {
