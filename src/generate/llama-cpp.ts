@@ -54,7 +54,9 @@ export async function readByLlamaCpp(
     ];
   } catch (error) {
     const { code, signal } = error as { code?: number; signal?: string };
-    return [`llama.cpp (${RUNTIME}) could not read the file: it ended with ${signal ?? code ?? 'no answer'}.`];
+    return [
+      `llama.cpp (${RUNTIME}) could not read the file: it ended with ${signal ?? code ?? 'no answer'}.`,
+    ];
   } finally {
     await rm(out, { force: true });
   }

@@ -3,10 +3,10 @@
  * pattern that cuts words, and SentencePiece-like BPE as `llama`, with scores in the place of merges. What would give other ids
  * there is refused.
  */
-import { gguf, type GgufMetadata, type GgufValue } from '../formats/gguf/types.js';
-import { readJsonObject } from '../formats/small-file.js';
 import { join } from 'node:path';
 
+import { gguf, type GgufMetadata, type GgufValue } from '../formats/gguf/types.js';
+import { readJsonObject } from '../formats/small-file.js';
 import { type AddedToken, readAddedTokens } from './added-tokens.js';
 import { fallbackByte } from './byte-tokens.js';
 import { isObject, type JsonObject } from './json.js';

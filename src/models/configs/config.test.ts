@@ -222,6 +222,10 @@ describe('LLaVA', () => {
       projector: { bias: false },
       text: { attentionBias: { qkv: true, out: false } },
     });
+    const source = { file: 'config.json', json: { ...json, model_type: 'llava_llama' } };
+    expect(readOfficialConfig(source, clip({}), { qkNorm: true })).toMatchObject({
+      text: { family: 'qwen3', qkNorm: true },
+    });
   });
 
   test("XTuner's projector", () => {

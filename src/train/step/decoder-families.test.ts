@@ -34,7 +34,7 @@ function storedBatch(model: TextModel, ids: Tensor): Batch {
     real.select(0, 1).narrow(0, 9, 3).zero_();
     const labels = ids.maskedFill(real.lt(1), -100);
     const rows = { inputIds: ids, attentionMask: real, labels, pixelValues: null };
-    return makeBatch(unpadRows(rows as never, model.input), model.input);
+    return makeBatch(unpadRows(rows, model.input), model.input);
   });
 }
 

@@ -6,6 +6,7 @@ import { afterAll, expect, test } from 'vitest';
 import { readGguf } from '../../../formats/gguf/read.js';
 import { writeGguf } from '../../../formats/gguf/write.js';
 import type { GgmlTypeName } from '../../../formats/gguf/types.js';
+import { liveTensors } from '../../../torch/index.js';
 import { temporaryFolder } from '../../testing.js';
 import { checkGgufFile } from './check-file.js';
 import { ggufSource } from './encode-tensor.js';
@@ -36,7 +37,9 @@ async function written(name: string): Promise<string> {
 
 test('a file as it was written passes', async () => {
   const path = await written('whole');
+  const live = liveTensors();
   const { tensors, relativeErrors } = await checkGgufFile(path, PLANS, options);
+  expect(liveTensors()).toBe(live);
   expect(tensors).toBe(5);
   expect(Object.keys(relativeErrors)).toEqual(['q8_0', 'q4_0']);
   expect(relativeErrors.q8_0).toBeLessThan(0.01);

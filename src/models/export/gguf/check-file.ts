@@ -133,7 +133,9 @@ async function readValues(tensor: GgufTensor, { signal }: EncodeOptions): Promis
   for (let at = 0; at < blocks; at += step) {
     const count = Math.min(step, blocks - at);
     noGrad(() =>
-      scope(() => values.narrow(0, at, count).copy_(dequantise(raw.narrow(0, at, count), type))),
+      scope(() => {
+        values.narrow(0, at, count).copy_(dequantise(raw.narrow(0, at, count), type));
+      }),
     );
   }
   using flat = values;

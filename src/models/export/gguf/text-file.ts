@@ -105,19 +105,31 @@ function frequencies(headDim: number, options: RotaryOptions): Float32Array {
   }
 }
 
+function refuseUnknown({ family, hiddenAct, attentionBias, rotary }: DecoderConfig): void {
+  const { name } = ARCHITECTURES[family];
+  const fault =
+    hiddenAct !== 'silu'
+      ? `a decoder with ${hiddenAct}`
+      : name === 'qwen3' && attentionBias.qkv
+        ? 'a Qwen3 with biases'
+        : name !== 'llama' && rotary.scaling?.type === 'llama3'
+          ? `a ${name} with frequencies scaled as Llama 3.1's`
+          : undefined;
+  if (fault === undefined) return;
+  throw new DataError(`llama.cpp does not compute ${fault}.`, {
+    code: 'E_LAYOUT_LIMIT',
+    hint: 'Use --to hf.',
+  });
+}
+
 /**
  * What the file says of the decoder.
  *
  * @throws DataError `E_LAYOUT_LIMIT` for what llama.cpp does not compute
  */
 export function textMetadata(config: DecoderConfig): Map<string, GgufValue> {
-  const { hiddenSize, numAttentionHeads, headDim, rotary, hiddenAct } = config;
-  if (hiddenAct !== 'silu') {
-    throw new DataError(`llama.cpp's decoder has SiLU, and this one ${hiddenAct}.`, {
-      code: 'E_LAYOUT_LIMIT',
-      hint: 'Use --to hf.',
-    });
-  }
+  refuseUnknown(config);
+  const { hiddenSize, numAttentionHeads, headDim, rotary } = config;
   const { name } = ARCHITECTURES[config.family];
   const entries: [string, GgufValue][] = [
     ['context_length', gguf.uint32(config.maxPositionEmbeddings)],
