@@ -1,9 +1,13 @@
 /** Each cause that checks can find, done to a healthy run as a user could do it, and beside it a near twin that is no such fault. */
 import { writeFileSync, readFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
-import type { RecipeInput } from '../../config/index.js';
+import { packageRoot } from '../../base/native-path.js';
+import { checkRecipe, type RecipeInput } from '../../config/index.js';
+import { AccumulatingStore } from '../../train/step/accumulating-store.js';
 import type { Cause } from '../causes.js';
+import { checkTraining } from './recipe-check.js';
 import { FaultFolder, healthy, look, talk } from './testing.js';
 
 let folder: FaultFolder;
@@ -498,4 +502,68 @@ test.each<[string, Change]>([
   expect(findings).toEqual([]);
   expect(summary).toMatchObject({ errors: 0, warnings: 0, bad: 0, odd: 0, notChecked: [] });
   expect(summary.loss).toBeGreaterThan(0);
+});
+
+test.each([
+  [[], 1],
+  [['quantised-base'], Infinity],
+])('quantised-base: %j where a scale of a block is multiplied by %d', async (causes, factor) => {
+  const quantised = new FaultFolder(join(packageRoot(), 'test', 'fixtures', 'nf4', 'checkpoint'));
+  quantised.records(healthy('').filter((each) => !('image' in each)));
+  const scale = 'model.layers.0.self_attn.k_proj.weight.nested_absmax';
+  quantised.weights(scale, (values) => (values[0]! *= factor));
+  const { findings } = await quantised.check();
+  expect(findings.map(({ cause }) => cause).filter((each) => each === 'quantised-base')).toEqual(
+    causes,
+  );
+  quantised.remove();
+});
+
+test.each([
+  ['F16', ['adapter-dtype']],
+  ['F32', []],
+] as const)('adapter-dtype: an adapter in %s over a model in bf16', (dtype, causes) => {
+  const stored = { name: '', shape: [1], file: 'adapter', offset: 0, bytes: 2 } as const;
+  const tensors = [
+    { name: 'lm_head.weight', isAdapter: false, stored: { ...stored, dtype: 'BF16' } },
+    { name: 'q_proj.lora_A.weight', isAdapter: true, stored: { ...stored, dtype } },
+  ] as const;
+  const traits = { hiddenSize: 48, vocabSize: 512, parameters: 1, isNew: false };
+  const recipe = checkRecipe(folder.recipe());
+  const findings = checkTraining(recipe, { records: 100, worldSize: 1, traits, tensors });
+  expect(findings.map(({ cause }) => cause)).toEqual(causes);
+});
+
+test('accumulation-weights: gradients of all micro-batches but the first are lost', async () => {
+  const accept = AccumulatingStore.prototype.accept;
+  const broken = vi.spyOn(AccumulatingStore.prototype, 'accept').mockImplementation(function (
+    this: AccumulatingStore,
+    segment,
+    gradients,
+  ) {
+    const first = [...gradients].filter(([name]) => !this.gradients.has(name));
+    accept.call(this, segment, new Map(first));
+  });
+  try {
+    const { findings } = await folder.check();
+    expect(findings.map(({ cause }) => cause)).toEqual(['accumulation-weights']);
+  } finally {
+    broken.mockRestore();
+  }
+});
+
+test('a record on which a check fails is told, and the others are checked', async () => {
+  const odd = vi.spyOn(Buffer.prototype, 'readUInt32LE').mockImplementationOnce(() => {
+    throw new RangeError('odd');
+  });
+  try {
+    const { findings, summary } = await folder.check(
+      {},
+      { parts: { model: false, training: false } },
+    );
+    expect(findings).toMatchObject([{ cause: 'unknown', code: 'E_RECORD_FAILED', line: 1 }]);
+    expect(summary).toMatchObject({ records: healthy('').length, bad: 1 });
+  } finally {
+    odd.mockRestore();
+  }
 });

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 
-import { DataError } from '../../base/errors.js';
+import { DataError, PatinaError } from '../../base/errors.js';
 import type { Recipe } from '../../config/index.js';
 import {
   decodeImage,
@@ -82,6 +82,15 @@ export interface RecordsReport {
   readonly contents: Uint32Array;
 }
 
+interface RecordReport {
+  readonly id: RecordId;
+  readonly marks: readonly Mark[];
+  readonly length: number;
+  readonly supervised: number;
+  readonly pictures: number;
+  readonly content: readonly [low: number, high: number];
+}
+
 /** What is known of a picture. */
 interface Picture {
   readonly digest: string;
@@ -128,34 +137,52 @@ export class RecordChecker {
     const ids: RecordId[] = [];
     let [supervised, pictures] = [0, 0];
     for (let record = from; record < to; record++) {
-      const add = (id: RecordId, kind: Kind, message: string): unknown =>
-        marks.push({ record, id, kind, message });
-      const refuse = (id: RecordId, { code, message, hint }: RecordProblem): unknown =>
-        add(id, refusedKind(code, hint), message);
-      const read = await table.read(record - file.first);
       ids.push(null);
-      if (!read.ok) {
-        refuse(read.id, read.problem);
-        continue;
+      try {
+        const one = await this.#one(table, record, file);
+        marks.push(...one.marks);
+        ids[record - from] = one.id;
+        lengths[record - from] = one.length;
+        contents.set(one.content, 2 * (record - from));
+        supervised += one.supervised;
+        pictures += one.pictures;
+      } catch (error) {
+        if (error instanceof PatinaError) throw error;
+        const kind = refusedKind(
+          'E_RECORD_FAILED',
+          'Leave the record out, and report it: this is a fault of Patina.',
+        );
+        marks.push({ record, id: null, kind, message: `checking it failed: ${String(error)}` });
       }
-      const parsed = parseRecord(read.json);
-      if (!parsed.ok) {
-        refuse(parsed.id, parsed.problem);
-        continue;
-      }
-      const one = parsed.record;
-      ids[record - from] = one.id;
-      const mark = (kind: Kind, message: string): unknown => add(one.id, kind, message);
-      pictures += one.images.length;
-      const written = this.#write(one, record, mark);
-      lengths[record - from] = written?.length ?? Math.abs(measureRecord(read.json, 0));
-      supervised += written?.supervised ?? 0;
-      this.#checkTexts(one, mark);
-      const digests = await this.#look(one.images, file.images, mark);
-      const content = digestOf(one.messages, digests);
-      contents.set([content.readUInt32LE(0), content.readUInt32LE(4)], 2 * (record - from));
     }
     return { from, marks, lengths, supervised, pictures, ids, contents };
+  }
+
+  async #one(table: RecordTable, record: number, file: NumberedFile): Promise<RecordReport> {
+    const marks: Mark[] = [];
+    const nothing = { marks, length: 0, supervised: 0, pictures: 0, content: [0, 0] } as const;
+    const refused = (id: RecordId, { code, message, hint }: RecordProblem): RecordReport => {
+      marks.push({ record, id, kind: refusedKind(code, hint), message });
+      return { ...nothing, id };
+    };
+    const read = await table.read(record - file.first);
+    if (!read.ok) return refused(read.id, read.problem);
+    const parsed = parseRecord(read.json);
+    if (!parsed.ok) return refused(parsed.id, parsed.problem);
+    const { id, images, messages } = parsed.record;
+    const mark = (kind: Kind, message: string): unknown =>
+      marks.push({ record, id, kind, message });
+    const written = this.#write(parsed.record, record, mark);
+    this.#checkTexts(parsed.record, mark);
+    const digests = await this.#look(images, file.images, mark);
+    const content = digestOf(messages, digests);
+    return {
+      ...{ id, marks },
+      length: written?.length ?? Math.abs(measureRecord(read.json, 0)),
+      supervised: written?.supervised ?? 0,
+      pictures: images.length,
+      content: [content.readUInt32LE(0), content.readUInt32LE(4)],
+    };
   }
 
   async close(): Promise<void> {
@@ -202,31 +229,30 @@ export class RecordChecker {
     }
     if (outcome.status === 'bad') {
       const { problem } = outcome;
+      const whole = this.#whole(record, options);
       if (problem.code !== 'E_NO_SUPERVISION') refuse(problem);
-      else if (this.#whole(record, options) > 0) mark(ownKind('answer-cut'), problem.message);
+      else if (whole !== undefined) mark(ownKind('answer-cut'), problem.message);
       else if (answersOf(record.messages).some((answer) => !isEmptyText(answer))) {
         mark(ownKind('answer-masked'), 'no token of its answers is learned');
       } else refuse(problem);
-      return { length: 0, supervised: 0 };
+      return { length: whole?.length ?? 0, supervised: 0 };
     }
     const { sample } = outcome;
     const { length, supervised, truncated } = sample;
-    if (truncated > 0) {
-      const all = this.#whole(record, options);
-      if (supervised < all) {
-        const message = `${all - supervised} of the ${all} tokens of its answers are cut off at ${maxLength}`;
-        mark(ownKind('answer-cut-short'), message);
-      }
+    const all = truncated > 0 ? this.#whole(record, options)!.supervised : supervised;
+    if (supervised < all) {
+      const message = `${all - supervised} of the ${all} tokens of its answers are cut off at ${maxLength}`;
+      mark(ownKind('answer-cut-short'), message);
     }
     this.#tellOdd(record, sample, mark);
     this.#checkIds(sample.inputIds, number, mark);
     return { length: length + truncated, supervised };
   }
 
-  /** Learned tokens of a record that is not cut. */
-  #whole(record: ChatRecord, options: EncodeOptions): number {
+  /** The record without a limit; `undefined` where nothing of it is learned even so. */
+  #whole(record: ChatRecord, options: EncodeOptions): EncodedSample | undefined {
     const outcome = encodeRecord(record, { ...options, maxLength: undefined });
-    return outcome.status === 'sample' ? outcome.sample.supervised : 0;
+    return outcome.status === 'sample' ? outcome.sample : undefined;
   }
 
   #tellOdd(record: ChatRecord, { warnings }: EncodedSample, mark: Marker): void {

@@ -19,8 +19,12 @@ interface TensorHead {
 export class FaultFolder {
   readonly path = mkdtempSync(join(tmpdir(), 'patina-check-'));
 
-  constructor() {
+  /** @param model a folder that takes the place of the LLaVA's, with its tokenizer */
+  constructor(model?: string) {
     cpSync(MODEL, this.at('model'), { recursive: true });
+    if (model === undefined) return;
+    rmSync(this.at('model', 'processor_config.json'));
+    cpSync(model, this.at('model'), { recursive: true });
   }
 
   at(...path: string[]): string {
