@@ -115,7 +115,7 @@ class Call {
   readonly #timer: NodeJS.Timeout;
   readonly #client: AbortSignal;
   readonly #onEnd: () => void;
-  #isOpen = true;
+  isOpen = true;
   /** Hears how it ended. */
   counts: (status: number) => void = () => undefined;
 
@@ -137,8 +137,8 @@ class Call {
 
   /** Stops what still goes on of it. */
   end(status: number): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
+    if (!this.isOpen) return;
+    this.isOpen = false;
     clearTimeout(this.#timer);
     this.#client.removeEventListener('abort', this.#left);
     this.#stop.abort(new Error('the request is over'));
@@ -187,7 +187,7 @@ async function complete(
     return c.json(body);
   }
   const lines = eventLines(bodies, tokens, n, (error) => {
-    report(error);
+    if (call.isOpen) report(error);
     call.end(statusOf(error));
   });
   return c.body(
