@@ -5,11 +5,48 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fitImage } from '../data/image/fit.js';
 import { normaliseTable } from '../data/image/normalise.js';
 import { readImage } from '../data/image/read-image.js';
-import type { Llava } from '../models/index.js';
+import { finish, type Llava, loadLlava } from '../models/index.js';
+import {
+  cat,
+  type Device,
+  inferenceMode,
+  scope,
+  tensor,
+  type Tensor,
+  torchFacts,
+} from '../torch/index.js';
 import { BatchedGenerator, type RequestOptions } from './batched-generator.js';
+import { CachedRows } from './cached-rows.js';
 import { generate } from './generate.js';
 import type { Prompt } from './prompt.js';
 import { greedyFacts, LLAVA, tinyLlava } from './testing.js';
+
+/** Logits of each row after its prompt and after given tokens; prompts join one by one. */
+function forced(model: Llava, prompts: readonly Prompt[], tokens: number[][]): Float32Array[] {
+  return inferenceMode(() =>
+    scope(() => {
+      const { device } = model.decoder.embedTokens.weight;
+      const rows = new CachedRows(model);
+      const read = (logits: Tensor): Float32Array[] =>
+        prompts.map((_, row) => logits.select(0, row).to('float32').toTypedArray() as Float32Array);
+      const steps = [read(cat(prompts.map((prompt) => finish(rows.join([prompt])))))];
+      for (let step = 0; step < tokens[0]!.length; step++) {
+        const next = tensor(
+          tokens.map((row) => row[step]!),
+          { dtype: 'int64', device },
+        );
+        steps.push(read(finish(rows.next(next))));
+      }
+      rows.dispose();
+      return prompts.flatMap((_, row) => steps.map((each) => each[row]!));
+    }),
+  );
+}
+
+/** The largest difference. */
+function furthest(a: readonly Float32Array[], b: readonly Float32Array[]): number {
+  return Math.max(...a.flatMap((row, i) => Array.from(row, (x, j) => Math.abs(x - b[i]![j]!))));
+}
 
 const VARIANT = 'llama31-tied-small';
 
@@ -72,6 +109,31 @@ describe('a batched generator', () => {
     }).toLeakNothing();
   });
 
+  const devices: Device[] = torchFacts().cuda === null ? ['cpu'] : ['cpu', 'cuda:0'];
+  it.each(devices)(
+    'computes logits in bf16 on %s as near to fp32 beside others as alone',
+    async (device) => {
+      const wanted = await Promise.all(prompts.map((each) => alone(each, { maxNewTokens: 6 })));
+      const half = (await loadLlava(join(LLAVA, VARIANT, 'hf'), { device, dtype: 'bfloat16' }))
+        .model;
+      half.normaliseBy(normaliseTable());
+      const exact = prompts.map((prompt, i) => forced(model, [prompt], [wanted[i]!]));
+      const single = prompts.map((prompt, i) => forced(half, [prompt], [wanted[i]!]));
+      const together = forced(half, prompts, wanted);
+      const error = furthest(single.flat(), exact.flat());
+      expect(error).toBeGreaterThan(0);
+      expect(furthest(together, single.flat())).toBeLessThanOrEqual(error);
+      const generator = new BatchedGenerator(half);
+      for (const prompt of prompts.slice(0, 3)) {
+        const options = { maxNewTokens: 20 };
+        const tokens: number[] = [];
+        for await (const { token } of generate(half, [prompt], options)) tokens.push(token);
+        expect(await asked(generator, prompt, options)).toEqual(tokens);
+      }
+      half.dispose();
+    },
+  );
+
   it('draws for each from a stream of its own, whoever is beside it', async () => {
     const options = prompts.map((_, i) => ({
       ...{ temperature: 0.9, seed: i % 5, maxNewTokens: 12 },
@@ -107,7 +169,7 @@ describe('a batched generator', () => {
 
   it('ends an answer by its signal, running or waiting, and refuses more who wait than may', async () => {
     await expect(async () => {
-      const generator = new BatchedGenerator(model, { rows: 1, waiting: 2 });
+      const generator = new BatchedGenerator(model, { rows: 1, waiting: 1 });
       const stop = new AbortController();
       const options = { maxNewTokens: 100, signal: stop.signal };
       const first = asked(generator, prompts[0]!, options);
@@ -118,10 +180,10 @@ describe('a batched generator', () => {
       await setImmediate();
       await setImmediate();
       expect(generator).toMatchObject({ running: 1, waiting: 1 });
-      const third = asked(generator, prompts[2]!, { maxNewTokens: 2 });
       stop.abort(new RangeError('enough'));
       await expect(first).rejects.toThrow('enough');
       await expect(second).rejects.toThrow('enough');
+      const third = asked(generator, prompts[2]!, { maxNewTokens: 2 });
       expect(await third).toHaveLength(2);
       expect(() => generator.ask(prompts[0]!, options)).toThrow('enough');
       await generator.idle();

@@ -45,10 +45,10 @@ export interface AnswerToken extends Omit<GeneratedToken, 'prompt'> {
   readonly logprobs?: TokenLogprobs;
 }
 
-/** There are as many who wait as may. */
+/** There are as many as may be. */
 export class BusyError extends PatinaError {
-  constructor(waiting: number) {
-    super(`${waiting} requests wait already.`, {
+  constructor(open: number) {
+    super(`${open} requests are answered or wait already.`, {
       code: 'E_BUSY',
       hint: 'Ask again in a while.',
     });
@@ -159,8 +159,9 @@ export class BatchedGenerator {
     checkGenerateOptions(options);
     checkContext([prompt], contextLength(this.#model));
     options.signal?.throwIfAborted();
-    const { waiting } = this.#limits;
-    if (this.#waiting.length >= waiting) throw new BusyError(waiting);
+    const { rows, waiting } = this.#limits;
+    const open = this.#running.length + this.#waiting.length;
+    if (open >= rows + waiting) throw new BusyError(open);
     const request = new Request(prompt, options, this.#model);
     this.#waiting.push(request);
     this.#work ??= this.#loop();

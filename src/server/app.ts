@@ -32,20 +32,26 @@ export interface AppOptions {
 }
 
 export function createApp(models: readonly ServedModel[], options: AppOptions): Hono {
-  const { key, closing, onError } = options;
+  const { key, closing } = options;
   const app = new Hono();
+  const report = (error: unknown): void => {
+    if (statusOf(error) >= 500 && !(error instanceof ApiError)) options.onError(error);
+  };
   const metrics = new ServerMetrics(models);
   const created = Math.floor(Date.now() / 1000);
   let open = 0;
 
-  app.onError((error, c) => failure(c, error, onError));
+  app.onError((error, c) => {
+    // The end of a body that a client has broken off is no fault.
+    if (!c.req.raw.signal.aborted) report(error);
+    return failure(c, error);
+  });
   app.notFound((c) =>
     failure(
       c,
       new ApiError(`There is no ${c.req.method} ${c.req.path} here.`, {
         ...{ status: 404, code: 'not_found', hint: 'docs/serving.md lists what there is.' },
       }),
-      onError,
     ),
   );
   const guard = async (c: Context, next: () => Promise<void>): Promise<void> => {
@@ -75,7 +81,7 @@ export function createApp(models: readonly ServedModel[], options: AppOptions): 
       const request = readChatRequest(await readBody(c.req.raw, options.bodyBytes));
       const model = named(models, request.model);
       call.counts = (status) => metrics.ended(model.name, status);
-      return await complete(c, call, { model, request, metrics, options });
+      return await complete(c, call, { model, request, metrics, options, report });
     } catch (error) {
       call.end(statusOf(error));
       throw error;
@@ -109,7 +115,7 @@ class Call {
   readonly #timer: NodeJS.Timeout;
   readonly #client: AbortSignal;
   readonly #onEnd: () => void;
-  #isOpen = true;
+  isOpen = true;
   /** Hears how it ended. */
   counts: (status: number) => void = () => undefined;
 
@@ -131,11 +137,11 @@ class Call {
 
   /** Stops what still goes on of it. */
   end(status: number): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
+    if (!this.isOpen) return;
+    this.isOpen = false;
     clearTimeout(this.#timer);
     this.#client.removeEventListener('abort', this.#left);
-    this.#stop.abort(new Error('the client has left'));
+    this.#stop.abort(new Error('the request is over'));
     this.counts(status);
     this.#onEnd();
   }
@@ -152,11 +158,18 @@ async function complete(
     request,
     metrics,
     options,
-  }: { model: ServedModel; request: ChatRequest; metrics: ServerMetrics; options: AppOptions },
+    report,
+  }: {
+    model: ServedModel;
+    request: ChatRequest;
+    metrics: ServerMetrics;
+    options: AppOptions;
+    report: (error: unknown) => void;
+  },
 ): Promise<Response> {
   const { signal } = call;
   const { stream = false, stream_options, n = 1 } = request;
-  const prompt = await requestPrompt(model, request, options.pictures);
+  const prompt = await requestPrompt(model, request, { ...options.pictures, signal });
   const promptTokens = prompt.inputIds.length;
   const bodies = new ChatBodies(model.name, {
     ...{ tokenizer: model.chat.format.tokenizer, promptTokens },
@@ -174,7 +187,7 @@ async function complete(
     return c.json(body);
   }
   const lines = eventLines(bodies, tokens, n, (error) => {
-    if (statusOf(error) >= 500) options.onError(error);
+    if (call.isOpen) report(error);
     call.end(statusOf(error));
   });
   return c.body(
@@ -240,9 +253,8 @@ async function* counted<T>(
   }
 }
 
-function failure(c: Context, error: unknown, onError: (error: unknown) => void): Response {
+function failure(c: Context, error: unknown): Response {
   const status = statusOf(error);
-  if (status >= 500 && !(error instanceof ApiError)) onError(error);
   if (status === 401) c.header('www-authenticate', 'Bearer');
   if (status === 429 || status === 503) c.header('retry-after', '1');
   if (status === 413) c.header('connection', 'close');

@@ -30,6 +30,8 @@ export interface ChoiceToken extends AnswerToken {
 export interface PromptOptions extends PictureSource {
   /** Most pictures of a request. */
   readonly pictures: number;
+  /** Ends the reading of pictures between two of them. */
+  readonly signal: AbortSignal;
 }
 
 /** @throws ApiError; those of `encodePrompt` and `readPicture` */
@@ -54,6 +56,7 @@ export async function requestPrompt(
           ...{ param, code: 'too_many_images', hint: 'Show fewer of them.' },
         });
       }
+      options.signal.throwIfAborted();
       parts.push({ type: 'image', image: images.length });
       images.push(await requestPicture(part.image_url.url, param, reading, options));
     }

@@ -1,4 +1,5 @@
 /** Many clients at once, some of whom misbehave: slow ones, ones that leave, what is no request; memory stays where it was. */
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -78,9 +79,7 @@ async function visit(serving: Serving, i: number): Promise<void> {
         socket.write(piece);
         await setTimeout(3);
       }
-      const [answer] = (await new Promise((resolve) =>
-        socket.once('data', (...data) => resolve(data)),
-      ));
+      const [answer] = (await once(socket, 'data')) as [Buffer];
       expect(answer.toString()).toMatch(/^HTTP\/1\.1 200 /);
       socket.destroy();
       return;

@@ -337,6 +337,7 @@ describe('a server', () => {
   });
 
   it('tells those over its limits to come again, and ends an answer whose client has left', async () => {
+    const heard: unknown[] = [];
     await served(
       async (_client, serving) => {
         const long = question({ max_tokens: 900, stream: true });
@@ -355,8 +356,9 @@ describe('a server', () => {
         expect(await metric(serving, left)).toBe(1);
         expect(await metric(serving, 'patina_running{model="llava"}')).toBe(0);
       },
-      { rows: 1, waiting: 1 },
+      { rows: 1, waiting: 1, onError: (error) => heard.push(error) },
     );
+    expect(heard).toEqual([]);
   });
 
   it('ends an answer that takes too long, whole or streamed', async () => {

@@ -100,7 +100,8 @@ async function* decoded(body) {
 
 async function answer(text) {
   const content = pictures.map((url) => ({ type: 'image_url', image_url: { url } }));
-  const asked = [...messages, { role: 'user', content: [...content, { type: 'text', text }] }];
+  const before = messages;
+  const asked = [...before, { role: 'user', content: [...content, { type: 'text', text }] }];
   turn('user', pictures).textContent = text;
   const out = turn('assistant');
   stop = new AbortController();
@@ -129,9 +130,10 @@ async function answer(text) {
     stop = undefined;
     send.textContent = 'Ask';
     if (out.textContent === '') {
-      out.parentElement.previousElementSibling.remove();
+      out.parentElement.previousElementSibling?.remove();
       out.parentElement.remove();
-    } else {
+    } else if (messages === before) {
+      // Nobody has forgotten it meanwhile.
       messages = [...asked, { role: 'assistant', content: out.textContent }];
       pictures = [];
       preview();
