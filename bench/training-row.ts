@@ -11,7 +11,7 @@ import {
   TextModel,
 } from '../src/models/index.js';
 import { kernelsFor, linearsOf, quantiseNf4 } from '../src/nn/index.js';
-import { AdamW, Gate, schedule } from '../src/optim/index.js';
+import { AdamW, Gate, schedule, type StateType } from '../src/optim/index.js';
 import {
   emptyCache,
   hold,
@@ -23,6 +23,7 @@ import {
   synchronize,
   type Device,
   type DType,
+  type Tensor,
 } from '../src/torch/index.js';
 import { prepareTrainable } from '../src/train/prepare/trainable.js';
 import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
@@ -37,7 +38,6 @@ import { namesOf } from './command.js';
 /** What trains, and what Adam keeps: moments in the weights' type, or masters and moments in fp32 beside them. */
 const MODES = {
   lora: {},
-  qlora: { quantised: true },
   projector: {},
   full: {},
   'full-ub': { inBackward: true },
@@ -50,7 +50,6 @@ const MODES = {
 interface ModeFacts {
   readonly master?: 'float32' | 'stochastic';
   readonly inBackward?: true;
-  readonly quantised?: true;
 }
 
 export type Mode = keyof typeof MODES;
@@ -67,9 +66,31 @@ export function readPolicies(names: string): MemoryPolicy[] {
   return namesOf('policy', names, POLICIES);
 }
 
+/** What the frozen matrices of the decoder's blocks are held in. */
+const BASES = ['bf16', 'nf4'] as const;
+export type Base = (typeof BASES)[number];
+
+/** @throws UsageError `E_USAGE` for a base that there is not */
+export function readBases(names: string): Base[] {
+  return namesOf('base', names, BASES);
+}
+
+/** What Adam's moments may be kept in; `mode`: as the mode has them. */
+const STATES = ['mode', 'float32', 'bfloat16', 'int8'] as const;
+export type States = (typeof STATES)[number];
+
+/** @throws UsageError `E_USAGE` for a type of states that there is not */
+export function readStates(names: string): States[] {
+  return namesOf('type of states', names, STATES);
+}
+
 export interface RowOptions {
   readonly of: Case;
   readonly mode: Mode;
+  /** @default 'bf16' */
+  readonly base?: Base;
+  /** @default 'mode' */
+  readonly states?: States;
   readonly policy: MemoryPolicy;
   /** Decoder blocks, from the last, that keep `products`. @default 0 */
   readonly products?: number;
@@ -89,6 +110,8 @@ export interface RowOptions {
 export interface TrainingRow {
   readonly case: string;
   readonly mode: Mode;
+  readonly base: Base;
+  readonly states: StateType;
   readonly policy: MemoryPolicy;
   readonly samplesPerSecond: number;
   readonly tokensPerSecond: number;
@@ -124,10 +147,11 @@ export function measureRow(options: RowOptions): TrainingRow {
 }
 
 function measure(
-  { of, mode, policy, products = 0, config, device, steps, dropout, say, record }: RowOptions,
+  { of, mode, policy, config, device, steps, dropout, say, record, ...more }: RowOptions,
   own: <T extends Owned>(each: T) => T,
 ): TrainingRow {
-  const { master, inBackward, quantised }: ModeFacts = MODES[mode];
+  const { products = 0, base = 'bf16', states: wanted = 'mode' } = more;
+  const { master, inBackward }: ModeFacts = MODES[mode];
   if (inBackward && of.updates.some((update) => update.length > 1)) {
     throw new UsageError(`an update of ${of.name} has several micro-batches`, {
       code: 'E_USAGE',
@@ -138,13 +162,12 @@ function measure(
   const build = { dtype, kernels: kernelsFor({ device, dtype }) };
   const model = own(of.isText ? new TextModel(config.text, build) : new Llava(config, build));
   const generator = own(RandomGenerator.create(1, device));
+  if (base === 'nf4') quantiseBlocks(model, { device, dtype, generator });
   const trained = { ...recipeOf(mode, dropout), dtype, device, generator };
   const { groups } = prepareTrainable(model, trained);
-  if (quantised) quantiseBlocks(model);
-  const optimizer = new AdamW(groups, {
-    master: master ?? 'none',
-    states: master === undefined ? dtype : 'float32',
-  });
+  const ofMode = master === undefined ? dtype : 'float32';
+  const states = wanted === 'mode' ? ofMode : wanted;
+  const optimizer = new AdamW(groups, { master: master ?? 'none', states });
   const randomness = new Randomness(1);
   const parts = { model, optimizer, gate: new Gate(device), randomness };
   const store = own(inBackward ? new UpdateInBackward(parts) : new AccumulatingStore(parts));
@@ -191,7 +214,7 @@ function measure(
     updates.flat().reduce((sum, { counts }) => sum + counts[what], 0);
   const round = median(seconds);
   return {
-    ...{ case: of.name, mode, policy },
+    ...{ case: of.name, mode, base, states, policy },
     samplesPerSecond: rounded(count('sequences') / round, 2),
     tokensPerSecond: rounded(count('tokens') / round, 0),
     peakGiB: rounded(peakAllocated / 2 ** 30, 2),
@@ -204,9 +227,29 @@ function measure(
   };
 }
 
+/** Matrices of the decoder's blocks are drawn and held in NF4, scales in 8 bits, one after another. */
+function quantiseBlocks(
+  model: LanguageModel,
+  { device, dtype, generator }: { device: Device; dtype: DType; generator: RandomGenerator },
+): void {
+  const form = { doubleQuantised: true, type: dtype };
+  const blocks = model.segments.filter(({ part, isBlock }) => part === 'decoder' && isBlock);
+  const inBlocks = new Set(blocks.flatMap((block) => [...block.parameters().keys()]));
+  for (const [name, layer] of linearsOf(model)) {
+    if (!inBlocks.has(`${name}.weight`)) continue;
+    noGrad(() =>
+      scope(() => {
+        const parts = quantiseNf4(layer.draw('weight', device, { generator }), form);
+        for (const part of Object.values(parts) as Tensor[]) part.keep();
+        layer.quantise(form);
+        layer.loadNf4(parts);
+      }),
+    );
+  }
+}
+
 export function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimizer'> {
-  const decoder =
-    mode === 'lora' || mode === 'qlora' ? { lora: { rank: 16, alpha: 32, dropout } } : 'full';
+  const decoder = mode === 'lora' ? { lora: { rank: 16, alpha: 32, dropout } } : 'full';
   return checkRecipe({
     name: 'bench',
     model: { from: 'x' },
@@ -214,16 +257,6 @@ export function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'o
     train: { decoder: mode === 'projector' ? 'frozen' : decoder, projector: 'full' },
     optimizer: { learningRate: 2e-5 },
   });
-}
-
-/** Puts the matrices of the decoder's blocks, which are drawn already, into NF4. */
-function quantiseBlocks({ decoder }: LanguageModel): void {
-  const form = { doubleQuantised: true };
-  for (const [, linear] of decoder.blocks.flatMap((block) => linearsOf(block))) {
-    const parts = noGrad(() => scope(() => quantiseNf4(linear.weight, form)));
-    linear.quantise(form);
-    linear.loadNf4(parts);
-  }
 }
 
 /** The batches of all updates; they share the pixels, so that only those of one batch take room. */

@@ -3,7 +3,7 @@
 # profiles. Says of each part what failed; ends with an error if one did.
 #
 #   PARTS="checks parity rows" bash bench/gpu/step.sh
-#   PARTS=rows ROWS="mix:lora:recompute one-600:qlora:products" bash bench/gpu/step.sh
+#   PARTS=rows ROWS="mix:lora:recompute one-600:lora:products:bases=nf4" bash bench/gpu/step.sh
 #
 # PARTS    checks: operators and what they cost, blocks, what a step waits for; parity: the fixtures on the card at LEVELS; rows: of bench/train.ts
 # ROWS     case:mode:policy[:argument=value...], the arguments those of bench/train.ts
@@ -52,8 +52,8 @@ for each in ${PARTS:-checks parity rows}; do
       ;;
     rows)
       for row in ${ROWS:-4x2048:lora:products 4x2048:lora:products:dropout=0.05 stage1-16:projector:products one-600:lora:products \
-        mix:lora:recompute stage1-16:projector:recompute text-16x512:lora:products 4x2048:full-fp32:recompute 4x2048:qlora:recompute \
-        one-600:qlora:products}; do
+        mix:lora:recompute stage1-16:projector:recompute text-16x512:lora:products 4x2048:full-fp32:recompute 4x2048:lora:recompute:bases=nf4 \
+        one-600:lora:products:bases=nf4}; do
         IFS=: read -r of mode policy more <<<"$row"
         arguments=()
         for argument in ${more//:/ }; do arguments+=("--${argument%%=*}" "${argument#*=}"); done

@@ -56,7 +56,7 @@ const spread = (length: number): Tensor =>
 /** States of moments as updates leave them. */
 function statesOf(lengths: readonly number[], type: DType, rounded: DType | null): States {
   const each = (of: (length: number) => Tensor): Tensor[] => lengths.map(of);
-  const averages = lengths.map((length) => spread(length).dynamicQuantise(true));
+  const averages = lengths.map((length) => spread(length).mul(1e-4).dynamicQuantise(true));
   const squares = lengths.map((length) => spread(length).square().dynamicQuantise(false));
   const self = each((length) => randn([length]).to(type));
   return {
@@ -95,7 +95,11 @@ function expectEqual(actual: States, expected: States, before: States): void {
       const [a, b, c] = [x.to('cpu'), expected[key][i]!, before[key][i]!].map((each) =>
         each.to('float32'),
       ) as [Tensor, Tensor, Tensor];
-      const most = b.abs().mul(unit).add(2 ** -24).add(b.sub(c).abs().mul(1e-5));
+      const most = b
+        .abs()
+        .mul(unit)
+        .add(2 ** -24)
+        .add(b.sub(c).abs().mul(1e-5));
       expect(a.sub(b).abs().sub(most).max().item(), `${key} of ${i}`).toBeLessThanOrEqual(0);
     });
 }
@@ -194,7 +198,8 @@ test.each([
               const keys =
                 atRandom && type === 'bfloat16' ? lengths.flatMap((_, i) => [i + 1, i + 7]) : [];
               const more = {
-                ...{ keys, first: lengths.map((_, i) => i * BLOCK) },
+                // Moments are not of one run here: no change is to leave what fp16 holds.
+                ...{ keys, first: lengths.map((_, i) => i * BLOCK), eps: 1e-3 },
                 gradScale: divisor === null ? null : number(divisor),
               };
               step(adamwInt8_, own, gradients, more);

@@ -27,6 +27,7 @@ import { WARNINGS } from '../data/index.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
 import { withWhatWouldFit } from './prepare/what-would-fit.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
+import { baseChanges } from './checkpoint/base-changes.js';
 import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
 import { endRun, failRun } from './run/end-run.js';
@@ -151,7 +152,10 @@ async function* runRecipe(
     await ranks.first('room for checkpoints', () => requireRoom(recipe, bytes, existing));
     const changes = await agree(ranks, signal, async () => {
       signal?.throwIfAborted();
-      return newest?.checkpoint === undefined ? [] : trainer.resume(newest.checkpoint);
+      if (newest?.checkpoint === undefined) return [];
+      const { path } = newest.checkpoint;
+      const bases = await baseChanges(path, prepared.saved.provenance(''));
+      return [...bases, ...(await trainer.resume(newest.checkpoint))];
     });
     const { plan, update } = trainer;
     const looks = existing === undefined && ranks.speaks ? options.firstLook : undefined;

@@ -100,6 +100,7 @@ export function baseChoices(model: SegmentedModel): ChoiceRow[] {
   });
 }
 
-function formName({ doubleQuantised }: Nf4Form): string {
+/** As people read it. */
+export function formName({ doubleQuantised }: Nf4Form): string {
   return doubleQuantised ? 'NF4, scales in 8 bits' : 'NF4';
 }
