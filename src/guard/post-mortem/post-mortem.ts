@@ -82,8 +82,10 @@ function endingOf({ state, reason, updates, plannedUpdates }: RunSummary): strin
       return `it failed ${after}: ${reason ?? 'no reason was kept'}`;
     case 'running':
       return `it is running, ${after}`;
-    default:
-      return `it ${state === 'finished' ? 'finished' : 'was interrupted'} ${after}`;
+    case 'finished':
+      return `it finished ${after}`;
+    case 'interrupted':
+      return `it was interrupted ${after}`;
   }
 }
 
