@@ -5,8 +5,6 @@ import type { Cause } from '../causes.js';
 
 export interface AdviceFacts {
   readonly recipe: Recipe;
-  /** Learning rate of the update. */
-  readonly learningRate: number;
   /** Records of the update. */
   readonly sequences: number;
 }
