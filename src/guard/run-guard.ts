@@ -42,7 +42,7 @@ export class RunGuard implements Guard {
   begin(model: SegmentedModel): readonly DiagnosisEvent[] {
     this.course = new Course(Math.log(model.input.vocabSize));
     const finding = inspectPositions(model);
-    return finding === null ? [] : [this.event(finding, 0, { learningRate: 0, sequences: 0 })];
+    return finding === null ? [] : [this.event(finding, 0, { sequences: 0 })];
   }
 
   see(seen: SeenUpdate): boolean {
@@ -202,18 +202,18 @@ export class RunGuard implements Guard {
       evidence: [`the run ended with ${code as string}`],
     };
     const rest = { records: [], module: null, rank: null };
-    return this.event({ ...finding, ...rest }, update, { learningRate: 0, sequences: 0 });
+    return this.event({ ...finding, ...rest }, update, { sequences: 0 });
   }
 
   private eventOf(finding: Finding, { event }: Pick<Scene, 'event'>): DiagnosisEvent {
-    const { learningRate, counts } = event;
-    return this.event(finding, event.update, { learningRate, sequences: counts.sequences });
+    const { update, counts } = event;
+    return this.event(finding, update, { sequences: counts.sequences });
   }
 
   private event(
     { cause, confidence, message, evidence, records, module, rank }: Finding,
     update: number,
-    facts: { readonly learningRate: number; readonly sequences: number },
+    facts: { readonly sequences: number },
   ): DiagnosisEvent {
     return {
       ...{ type: 'diagnosis', update, cause, confidence, message, evidence },

@@ -227,7 +227,7 @@ export async function trainOnRank(
     losses: events.flatMap((event) =>
       event.type === 'update' && !event.skipped ? [event.loss] : [],
     ),
-    error: error === null ? null : String(error),
+    error: error instanceof Error ? error.message : null,
   };
   guarded.dispose();
   return said;

@@ -316,7 +316,7 @@ export function risen({
   return {
     cause: 'learning-rate-too-high',
     confidence: 0.8,
-    message: `the loss rises and gradients grow at a learning rate of ${learningRate.toExponential(2)}`,
+    message: `the loss rises ${worst.loss > 1.25 * uniform ? 'above that of knowing nothing' : 'and gradients grow'} at a learning rate of ${learningRate.toExponential(2)}`,
     evidence: [course, norms],
   };
 }

@@ -82,8 +82,10 @@ function endingOf({ state, reason, updates, plannedUpdates }: RunSummary): strin
       return `it failed ${after}: ${reason ?? 'no reason was kept'}`;
     case 'running':
       return `it is running, ${after}`;
-    default:
-      return `it ${state === 'finished' ? 'finished' : 'was interrupted'} ${after}`;
+    case 'finished':
+      return `it finished ${after}`;
+    case 'interrupted':
+      return `it was interrupted ${after}`;
   }
 }
 
@@ -97,11 +99,7 @@ interface Kept {
 function fromCurves(run: RunSummary, { metrics, recipe }: Kept): DiagnosisEvent[] {
   const last = metrics.at(-1);
   const update = last?.update ?? run.updates;
-  const facts = {
-    recipe,
-    learningRate: number(last?.['learningRate']),
-    sequences: number(last?.['samples']),
-  };
+  const facts = { recipe, sequences: number(last?.['samples']) };
   const event = (
     cause: Cause,
     confidence: number,
@@ -118,7 +116,11 @@ function fromCurves(run: RunSummary, { metrics, recipe }: Kept): DiagnosisEvent[
   const start = metrics.map((line) => number(line['loss'])).find((loss) => Number.isFinite(loss));
   const course = new Course(start ?? Infinity);
   for (const line of metrics) course.add(updateOf(line));
-  const verdict = risen({ trend: course.trend(), recipe, learningRate: facts.learningRate });
+  const verdict = risen({
+    trend: course.trend(),
+    recipe,
+    learningRate: recipe.optimizer.learningRate,
+  });
   if (verdict !== null) {
     found.push(event(verdict.cause, 0.6, verdict.message, verdict.evidence ?? []));
   }

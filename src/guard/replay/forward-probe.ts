@@ -70,8 +70,9 @@ function* forward(
   const residency = {
     acquire: (segment: SegmentBase, phase: 'forward' | 'backward') => {
       const pause = store.acquire(segment, phase);
-      if (pause === undefined) return widened.begin(segment);
-      return pause.then(() => widened.begin(segment));
+      if (pause !== undefined) return pause.then(() => widened.begin(segment));
+      widened.begin(segment);
+      return undefined;
     },
     prefetch: (segment: SegmentBase) => store.prefetch(segment),
     release: (segment: SegmentBase, phase: 'forward' | 'backward') => {

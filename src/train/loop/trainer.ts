@@ -154,7 +154,7 @@ export class Trainer {
     const { snapshot, snapshotEvery: every } = this;
     return [
       ...(bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })]),
-      ...(snapshot === null
+      ...(snapshot === null || every === undefined
         ? []
         : [
             `a snapshot to roll back to, every ${every} updates, takes ${formatBytes(snapshot.bytes(this.setup))} of host memory` +
