@@ -61,26 +61,29 @@ test('an expandable segment grows by what is missing', () => {
   expect(allocator.reserved).toBe(80 * MIB);
 });
 
-test.each([false, true])('whatever comes and goes, the counts are right (expandable: %s)', (expandable) => {
-  const sizes = fc.array(fc.tuple(fc.integer({ min: 1, max: 40 * MIB }), fc.nat(2), fc.nat()), {
-    minLength: 1,
-    maxLength: 60,
-  });
-  fc.assert(
-    fc.property(sizes, (steps) => {
-      const allocator = new CachingAllocator({ expandable });
-      const alive: Block[] = [];
-      for (const [bytes, stream, choice] of steps) {
-        const block = allocator.allocate(bytes, stream);
-        expect(block.size).toBeGreaterThanOrEqual(bytes);
-        alive.push(block);
-        if (choice % 2 === 0) allocator.free(alive.splice(choice % alive.length, 1)[0]!);
-        expect(allocator.allocated).toBe(alive.reduce((sum, { size }) => sum + size, 0));
-        expect(allocator.reserved).toBeGreaterThanOrEqual(allocator.allocated);
-      }
-      for (const block of alive) allocator.free(block);
-      allocator.emptyCache();
-      expect([allocator.allocated, allocator.reserved]).toEqual([0, 0]);
-    }),
-  );
-});
+test.each([false, true])(
+  'whatever comes and goes, the counts are right (expandable: %s)',
+  (expandable) => {
+    const sizes = fc.array(fc.tuple(fc.integer({ min: 1, max: 40 * MIB }), fc.nat(2), fc.nat()), {
+      minLength: 1,
+      maxLength: 60,
+    });
+    fc.assert(
+      fc.property(sizes, (steps) => {
+        const allocator = new CachingAllocator({ expandable });
+        const alive: Block[] = [];
+        for (const [bytes, stream, choice] of steps) {
+          const block = allocator.allocate(bytes, stream);
+          expect(block.size).toBeGreaterThanOrEqual(bytes);
+          alive.push(block);
+          if (choice % 2 === 0) allocator.free(alive.splice(choice % alive.length, 1)[0]!);
+          expect(allocator.allocated).toBe(alive.reduce((sum, { size }) => sum + size, 0));
+          expect(allocator.reserved).toBeGreaterThanOrEqual(allocator.allocated);
+        }
+        for (const block of alive) allocator.free(block);
+        allocator.emptyCache();
+        expect([allocator.allocated, allocator.reserved]).toEqual([0, 0]);
+      }),
+    );
+  },
+);

@@ -79,11 +79,7 @@ export class CachingAllocator {
   /** A free block of new memory, which is in no list. */
   private grow(pool: Pool, size: number): Block {
     if (this.expandable) return this.extend(pool, size);
-    const bytes = pool.isSmall
-      ? SMALL_SEGMENT
-      : size < LARGE
-        ? LARGE_SEGMENT
-        : roundUp(size, STEP);
+    const bytes = pool.isSmall ? SMALL_SEGMENT : size < LARGE ? LARGE_SEGMENT : roundUp(size, STEP);
     this.reserve(bytes);
     const segment: Segment = { size: bytes, last: null };
     return append(pool, segment, bytes);

@@ -14,10 +14,7 @@ import { KNOWN_MODELS } from './known-models.js';
  * @throws UsageError `E_PLAN_MODEL` for a model without a configuration; ConfigError; those of `resolveModel`, for a name that is neither
  *   known nor cached
  */
-export async function modelConfigOf(
-  { model }: Recipe,
-  signal?: AbortSignal,
-): Promise<ModelConfig> {
+export async function modelConfigOf({ model }: Recipe, signal?: AbortSignal): Promise<ModelConfig> {
   if (model.config !== undefined) {
     const source: ConfigFile = { file: 'model.config', json: model.config };
     return configKind(source) === 'decoder'

@@ -73,7 +73,12 @@ export async function plan(
   const { card, count: ranks } = gpus;
   const model = await modelConfigOf(recipe, signal);
   const batching = effectiveBatch(recipe, ranks);
-  const { batches, microBatches, basis } = worstBatches(recipe, { model, ranks, batching, lengths });
+  const { batches, microBatches, basis } = worstBatches(recipe, {
+    model,
+    ranks,
+    batching,
+    lengths,
+  });
   const ghost = await ghostRun({ recipe, model, card, ranks, batches });
   const limit = Math.min(card.memory - card.context, (recipe.memory.limit ?? Infinity) * 2 ** 30);
   const replayed = (more: { limit?: number }): Replayed =>
@@ -110,7 +115,11 @@ export async function plan(
 }
 
 /** Of an update with so many micro-batches, by the last one of a ghost run with few. */
-function secondsOf({ updates, perMicroBatch }: Replayed, ran: number, microBatches: number): number {
+function secondsOf(
+  { updates, perMicroBatch }: Replayed,
+  ran: number,
+  microBatches: number,
+): number {
   return updates.at(-1)! + (microBatches - ran) * perMicroBatch;
 }
 

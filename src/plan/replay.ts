@@ -5,7 +5,14 @@
 
 import type { TraceLine } from '../torch/index.js';
 import { CachingAllocator, type AllocatorOptions, type Block } from './caching-allocator.js';
-import { CATEGORIES, categoryOf, nameOf, type Category, type Known, type Life } from './categories.js';
+import {
+  CATEGORIES,
+  categoryOf,
+  nameOf,
+  type Category,
+  type Known,
+  type Life,
+} from './categories.js';
 import { costOf, isFree, isWhole, productWorkspace, workspaceOf } from './costs.js';
 import type { Card } from './devices/cards.js';
 import { Places, PHASES, type Phase } from './timeline.js';
@@ -157,7 +164,8 @@ class Replay {
         const share = line.ranks > 1 ? (line.ranks - 1) / line.ranks : 0;
         const passes = line.name === 'all-reduce' ? 2 : 1;
         this.link =
-          Math.max(this.link, this.at(line.stream)) + (passes * share * line.bytes) / this.card.link;
+          Math.max(this.link, this.at(line.stream)) +
+          (passes * share * line.bytes) / this.card.link;
         this.calls.set(line.call, this.link);
         break;
       }
@@ -174,12 +182,7 @@ class Replay {
     this.streams.set(stream, Math.max(this.streams.get(stream) ?? 0, until));
   }
 
-  private allocate({
-    block,
-    bytes,
-    stream,
-    host,
-  }: Extract<TraceLine, { kind: 'allocate' }>): void {
+  private allocate({ block, bytes, stream, host }: Extract<TraceLine, { kind: 'allocate' }>): void {
     if (host) {
       this.hostBlocks.set(block, bytes);
       this.host += bytes;
@@ -210,7 +213,10 @@ class Replay {
     this.blocks.delete(block);
     this.lives.get(block)!.died = this.places.current;
     const readers = this.readers.get(block);
-    if (readers === undefined) return this.allocator.free(place);
+    if (readers === undefined) {
+      this.allocator.free(place);
+      return;
+    }
     this.readers.delete(block);
     const until = Math.max(...[...readers].map((stream) => this.at(stream)));
     this.pending.push({ block: place, until });

@@ -16,7 +16,7 @@ export function define(command: Command, session: Session): void {
     )
     .option(
       '--expandable',
-      "plan for PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, under which less memory lies idle",
+      'plan for PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, under which less memory lies idle',
     )
     .option('--json', 'print one JSON object')
     .addHelpText(

@@ -122,12 +122,14 @@ export interface Gpus {
  * @throws UsageError `E_GPUS`
  */
 export function readGpus(text: string): Gpus {
-  const found = /^(?:([1-9]\d{0,4})\s*[xX*]\s*)?(\S+)$/.exec(text.trim());
+  const found = /^(?:([1-9]\d{0,4})\s*x\s*)?(\S.*)$/i.exec(text.trim());
   const plain = (name: string): string => name.toLowerCase().replace(/[^a-z0-9]|^nvidia|^rtx/g, '');
   const wanted = plain(found?.[2] ?? '');
   const matches = CARDS.filter(({ name }) => {
     const own = plain(name);
-    return own === wanted || own === `${wanted}gb` || own === `rtx${wanted}` || own === `${wanted}80gb`;
+    return (
+      own === wanted || own === `${wanted}gb` || own === `rtx${wanted}` || own === `${wanted}80gb`
+    );
   });
   const card = matches[0];
   if (found === null || card === undefined) {

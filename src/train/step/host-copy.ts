@@ -6,7 +6,6 @@
 import {
   DeviceEvent,
   empty,
-  emptyOnHost,
   noGrad,
   Stream,
   type Device,
@@ -30,7 +29,8 @@ export class HostCopy {
   private readonly shape: readonly number[];
   private readonly dtype: DType;
   private readonly device: Device;
-  private readonly host: Tensor;
+  /** `null` on meta: host memory is no memory of the device that a ghost run counts. */
+  private readonly host: Tensor | null;
   private readonly left: DeviceEvent;
   private target: Tensor | undefined;
   private arrived: DeviceEvent | undefined;
@@ -41,10 +41,11 @@ export class HostCopy {
     this.shape = shape;
     this.dtype = dtype;
     this.device = device;
-    const host = noGrad(() => emptyOnHost(shape, dtype, device)).keep();
+    const pinMemory = device.startsWith('cuda');
+    const host = device === 'meta' ? null : noGrad(() => empty(shape, { dtype, pinMemory })).keep();
     this.host = host;
     const { out } = streamsOf(device);
-    after(out, () => noGrad(() => host.copy_(source, device.startsWith('cuda'))));
+    after(out, () => noGrad(() => host?.copy_(source, pinMemory)));
     out.protect(source);
     this.left = new DeviceEvent(device).record(out);
   }
@@ -58,7 +59,7 @@ export class HostCopy {
     const target = noGrad(() => empty(shape, { dtype, device })).keep();
     this.target = target;
     back.wait(this.left);
-    after(back, () => noGrad(() => target.copy_(host, device.startsWith('cuda'))));
+    after(back, () => noGrad(() => host && target.copy_(host, device.startsWith('cuda'))));
     this.arrived = new DeviceEvent(device).record(back);
   }
 
@@ -72,7 +73,7 @@ export class HostCopy {
   dispose(): void {
     this.settle();
     this.target?.dispose();
-    this.host.dispose();
+    this.host?.dispose();
     this.left.dispose();
   }
 

@@ -35,9 +35,7 @@ export class LateNumbers<Name extends string> {
     this.copied.synchronize();
     const { host } = this;
     const values =
-      host.device === 'meta'
-        ? new Float32Array(host.numel)
-        : (host.toTypedArray() as Float32Array);
+      host.device === 'meta' ? new Float32Array(host.numel) : (host.toTypedArray() as Float32Array);
     let at = 0;
     const read = Object.fromEntries(
       this.lengths.map(([name, length]) => [name, values.slice(at, (at += length))]),
