@@ -336,25 +336,28 @@ test.each([
   });
 });
 
-test('an adapter in fp32 beside weights in bf16 has gradients in fp32', () => {
-  scope(() => {
-    const setup = setUp({}, 'bfloat16');
-    const generator = RandomGenerator.create(2);
-    for (const [, layer] of linearsOf(setup.block)) {
-      const adapter = layer.attachAdapter({ rank: 2, alpha: 4, dropout: 0.2, dtype: 'float32' });
-      adapter.initialize('cpu', { generator });
-      for (const parameter of adapter.parameters()) {
-        noGrad(() => parameter.normal_(0, 0.2, { generator })).requiresGrad_();
+test.each([0, 0.2])(
+  'an adapter in fp32 beside weights in bf16, dropout %d, has gradients in fp32',
+  (dropout) => {
+    scope(() => {
+      const setup = setUp({}, 'bfloat16');
+      const generator = RandomGenerator.create(2);
+      for (const [, layer] of linearsOf(setup.block)) {
+        const adapter = layer.attachAdapter({ rank: 2, alpha: 4, dropout, dtype: 'float32' });
+        adapter.initialize('cpu', { generator });
+        for (const parameter of adapter.parameters()) {
+          noGrad(() => parameter.normal_(0, 0.2, { generator })).requiresGrad_();
+        }
       }
-    }
-    generator.dispose();
-    const expected = recorded(setup);
-    const actual = byHand(setup, 'recompute');
-    expectSame(actual, expected, 0.05);
-    expect([...actual.parameters.values()].every((each) => each!.dtype === 'float32')).toBe(true);
-    setup.block.dispose();
-  });
-});
+      generator.dispose();
+      const expected = recorded(setup);
+      const actual = byHand(setup, 'recompute');
+      expectSame(actual, expected, 0.05);
+      expect([...actual.parameters.values()].every((each) => each!.dtype === 'float32')).toBe(true);
+      setup.block.dispose();
+    });
+  },
+);
 
 test('weights side by side are the same parameters, in one piece of memory', () => {
   scope(() => {
