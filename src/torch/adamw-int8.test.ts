@@ -120,8 +120,14 @@ describe('as bitsandbytes has it', () => {
       const scales = numbersOf(absmax);
       numbersOf(x).forEach((value, i) => {
         // What is not 0 does not become 0 without a sign, which is ours alone.
-        if (!signed && value > 0 && given[i] === 0) return expect(own[i]).toBe(1);
-        if (own[i] === given[i]) return expect(values[i]).toBe(other[i]);
+        if (!signed && value > 0 && given[i] === 0) {
+          expect(own[i]).toBe(1);
+          return;
+        }
+        if (own[i] === given[i]) {
+          expect(values[i]).toBe(other[i]);
+          return;
+        }
         // They divide and take the smaller distance: of two as near in fp32 either one.
         const [a, b] = [values[i]!, other[i]!].map((each) => Math.abs(each - value));
         expect(Math.abs(a! - b!)).toBeLessThan(3e-7 * scales[Math.floor(i / BLOCK)]!);
@@ -278,7 +284,7 @@ test('nothing but zeros, or what is too small for a scale, stays 0', () => {
 });
 
 describe('is refused:', () => {
-  const bad: Readonly<Record<string, [RegExp, (s: States) => Update | void]>> = {
+  const bad: Readonly<Record<string, [RegExp, (s: States) => unknown]>> = {
     'codes in another type': [/no codes in Float/, (s) => void (s.averages[0] = zeros([300]))],
     'scales of fewer blocks': [
       /takes 2 scales for 300 weights/,
@@ -301,7 +307,7 @@ describe('is refused:', () => {
     noGrad(() =>
       scope(() => {
         const s = statesOf([300], 'float32', 'float16');
-        const more = spoil(s) ?? {};
+        const more = (spoil(s) ?? {}) as Update;
         expect(() => step(adamwInt8_, s, [randn([300])], more)).toThrow(message);
       }),
     );

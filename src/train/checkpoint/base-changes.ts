@@ -18,7 +18,8 @@ export async function baseChanges(
   const { bases: before = {} } = written;
   const parts: readonly BasePart[] = ['vision', 'decoder'];
   return parts.flatMap((part) => {
-    const [was, is] = [before[part], now[part]].map(described);
+    const was = described(before[part]);
+    const is = described(now[part]);
     if (was === is) return [];
     return [`${part}: frozen weights were held ${was}, and are held ${is} from here on`];
   });

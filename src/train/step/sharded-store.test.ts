@@ -388,7 +388,11 @@ async function aloneWorld(): Promise<World> {
 }
 
 /** The store of one process, for the same work. */
-function single(model: Llava, updateInBackward = false, states: StateType = 'float32'): UpdateSetup {
+function single(
+  model: Llava,
+  updateInBackward = false,
+  states: StateType = 'float32',
+): UpdateSetup {
   const parameters = new Map(model.namedParameters());
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
   const randomness = new Randomness(1);
