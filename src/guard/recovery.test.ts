@@ -23,13 +23,14 @@ afterEach(() => {
 
 let runs = 0;
 async function run(
-  options: GuardedOptions,
+  options: GuardedOptions & { readonly late?: boolean },
   onEvent?: (event: TrainEvent) => void,
 ): Promise<Guarded> {
   const place = join(folder, `${runs++}`);
   mkdirSync(place);
   const guarded = await Guarded.make(options);
   open.push(guarded);
+  if (options.late === true) vi.spyOn(guarded.trainer, 'readsLate', 'get').mockReturnValue(true);
   return guarded.run(place, onEvent);
 }
 
@@ -176,6 +177,18 @@ describe('a run whose updates are bad whatever the records', () => {
     });
   });
 });
+
+test.each([{}, { parallel: { zero: 2, offload: 'optimizer' } } as const])(
+  'numbers that come one update late change nothing: what was queued behind a bad update is run again (%o)',
+  async (recipe) => {
+    const known = await run({ recipe: { ...recipe, guard: QUARANTINED }, records });
+    const late = await run({ recipe, records, late: true });
+    expect([late.error, late.causes]).toEqual([null, ['poisoned-record']]);
+    expect(await stateOf(late)).toEqual(await stateOf(known));
+    const told = late.events.flatMap((event) => (event.type === 'update' ? [event.update] : []));
+    expect(told).toEqual([1, 2, 3, 3, 4, 5, 6, 7, 8]);
+  },
+);
 
 test('quarantine and what was answered are in the checkpoint', async () => {
   const first = await run({ records, until: 4 });

@@ -304,6 +304,11 @@ export class Trainer {
     yield* this.attempt(data, peaks);
   }
 
+  /** Whether numbers are read one update late; a CPU has done its work by then. */
+  get readsLate(): boolean {
+    return this.setup.device.startsWith('cuda');
+  }
+
   /** Runs an update as quarantine leaves it, and tells of it or of the one before. */
   private async *attempt(
     whole: UpdateData,
@@ -321,8 +326,7 @@ export class Trainer {
     const before = this.pending;
     this.pending = { result, data, peaks, scale };
     if (before !== null) yield* this.report(before);
-    // A CPU has done its work by now.
-    if (!this.setup.device.startsWith('cuda')) yield* this.flush();
+    if (!this.readsLate) yield* this.flush();
   }
 
   /** Queues an update; on a CPU it is done. */
