@@ -34,7 +34,7 @@ import { checkTied } from '../load/tied-check.js';
 import { unusedChoices } from '../load/unused-choices.js';
 import { checkTarget } from './check-target.js';
 import { exportAdapter } from './export-adapter.js';
-import { conversions, nf4Notes, plural } from './export-notes.js';
+import { conversions, plural, quantisedNotes } from './export-notes.js';
 import type { ExportLayout, ExportOptions, ExportReport } from './export-options.js';
 import {
   hfFiles,
@@ -201,7 +201,7 @@ async function planWeights(
         ...(adapters.length === 0
           ? []
           : [`${plural(adapters.length, 'adapter')} folded in, computed in float32.`]),
-        ...nf4Notes(weights, { adapters, dtype: chosen, quantise }),
+        ...quantisedNotes(weights, { adapters, dtype: chosen, quantise }),
         ...(unused.length === 0 ? [] : [`Left out: ${unused.join(', ')}.`]),
       ],
     };
