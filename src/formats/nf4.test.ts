@@ -56,7 +56,11 @@ const fold = async (path: string) => foldNf4((await readSafetensors(path)).tenso
 test('a matrix becomes one tensor, of the type and the shape that it stands for', async () => {
   const folded = await fold(FILE);
   const matrix = folded.find(({ name }) => name === NAME)!;
-  expect(matrix).toMatchObject({ dtype: 'BF16', shape: [96, 64], form: { name: 'nf4', doubleQuantised: true } });
+  expect(matrix).toMatchObject({
+    dtype: 'BF16',
+    shape: [96, 64],
+    form: { name: 'nf4', doubleQuantised: true },
+  });
   expect(nf4Parts(matrix)!.offset).toBe(Math.fround(nf4Parts(matrix)!.offset!));
   expect(
     storedParts(matrix)

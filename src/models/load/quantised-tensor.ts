@@ -72,7 +72,8 @@ export function quantisedReading(
   device: Device,
   { made, finite }: QuantisedReading,
 ): Reading {
-  const { form: _, ...plain } = stored;
+  const plain = { ...stored };
+  delete plain.form;
   const form = formOf(stored)!;
   const parts = nf4Parts(stored);
   if (parts !== undefined) return partsReading(parts, device, { made, finite });
