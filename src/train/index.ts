@@ -1,7 +1,7 @@
 /** The room of training: runs as streams of events, the loop, the step program, what trains, run folders. */
 
 export type * from './events.js';
-export { STEP_PARTS, type StepPart } from './profile/ranges.js';
+export { STEP_PARTS, type StepPart } from './profile/step-parts.js';
 export type { Longest, StepProfile } from './profile/step-profile.js';
 export { memoryPolicies, type MemoryPolicy } from './step/memory-policy.js';
 export { openModel, type OpenedModel, type OpenModelOptions } from './prepare/open-model.js';

@@ -1,6 +1,7 @@
 /** Where an update's time goes, as lines for people. */
-import { WORK_KINDS, type WorkKind } from '../../torch/index.js';
-import { STEP_PARTS, type StepPart, type StepProfile } from '../../train/index.js';
+import { WORK_KINDS, type WorkKind } from '../../torch/work-kinds.js';
+import { STEP_PARTS, type StepPart } from '../../train/profile/step-parts.js';
+import type { StepProfile } from '../../train/profile/step-profile.js';
 
 /** A table of kinds of work by parts of the model, in milliseconds of one update, and below it what keeps it from being faster. */
 export function profileLines(profile: StepProfile): string[] {

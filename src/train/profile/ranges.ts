@@ -1,11 +1,7 @@
 /** The names of a step's ranges, which a profile records, and which of them was open when. */
 
 import { openRange, type Activity } from '../../torch/index.js';
-
-/** What of a step work is attributed to; `other` is the batch, what is made of it for all segments, and what is between updates. */
-export const STEP_PARTS = ['tower', 'projector', 'decoder', 'head', 'optimizer', 'other'] as const;
-
-export type StepPart = (typeof STEP_PARTS)[number];
+import type { StepPart } from './step-parts.js';
 
 /** As PyTorch's profiler names a step, so that tools which read its traces know where one begins. */
 const UPDATE = 'ProfilerStep#';

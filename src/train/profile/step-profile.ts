@@ -14,7 +14,8 @@ import {
   type Activity,
   type WorkKind,
 } from '../../torch/index.js';
-import { Ranges, STEP_PARTS, type StepPart } from './ranges.js';
+import { Ranges } from './ranges.js';
+import { STEP_PARTS, type StepPart } from './step-parts.js';
 
 /** Plain JSON; all times in milliseconds, and all but `updates` of one update, averaged. */
 export interface StepProfile {
