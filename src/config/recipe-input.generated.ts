@@ -146,10 +146,11 @@ export type PartInput =
       lora?: LoraInput | undefined;
       /**
        * Form of the frozen weights: `nf4` keeps the matrices of its blocks in 4-bit NormalFloat
-       * (QLoRA, arXiv 2305.14314), as bitsandbytes does. As they are stored, or as the checkpoint
-       * that the run starts from was trained, if left out.
+       * (QLoRA, arXiv 2305.14314), as bitsandbytes does; `fp8` keeps them in 8 bits, a scale for
+       * each row, and multiplies in 8 bits, on GPUs from Ada and Hopper on. As they are stored, or
+       * as the checkpoint that the run starts from was trained, if left out.
        */
-      base?: 'nf4' | undefined;
+      base?: 'nf4' | 'fp8' | undefined;
       /**
        * With `nf4`: keep its scales in 8 bits too (bnb_4bit_use_double_quant), 0.37 bits a weight
        * less.

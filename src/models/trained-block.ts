@@ -97,13 +97,15 @@ export class TrainedBlock implements BlockLayers, ByHand {
     return scope(() => {
       const keeps = this.keeps(level);
       const pass = new BlockPass(this, call, { keeps, records: level === 'keep' });
-      const p = this.gated.forward(pass.gateUp(), pass.addedToGateUp());
+      const [gateUp, added] = [pass.gateUp(), pass.addedToGateUp()];
+      const [p, rows] = this.down.readsFp8
+        ? this.gated.forwardFp8(gateUp, added)
+        : [this.gated.forward(gateUp, added)];
       pass.done('gateUp');
       const hNC = pass.h();
       const sumNC = keeps.has('h') ? hNC.clone() : hNC;
       const { output, rest } = this.down.forward(p, pass.drops.down, {
-        target: sumNC,
-        records: pass.records,
+        ...{ target: sumNC, rows, records: pass.records },
       });
       pass.kept.downRest = rest;
       const shaped = wanted === undefined ? output.view(x.shape) : output.unsqueeze(0);

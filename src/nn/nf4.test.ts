@@ -24,15 +24,16 @@ import { Linear } from './linear.js';
 import {
   dequantiseNf4,
   DYNAMIC_CODE,
+  Nf4,
   NF4_CODE,
   nf4Bytes,
   type Nf4Form,
   type Nf4Parts,
   nf4Shapes,
   quantiseNf4,
-  weightName,
 } from './nf4.js';
 import { Projection } from './projection.js';
+import { weightName } from './quantised-form.js';
 import { expectClose } from './testing.js';
 
 const FOLDER = join(packageRoot(), 'test', 'fixtures', 'nf4');
@@ -101,8 +102,8 @@ function inNf4(
   bias?: Tensor,
 ): Linear {
   const layer = new Linear(shape[1]!, shape[0]!, { bias: bias !== undefined, dtype });
-  layer.quantise(form);
-  layer.loadNf4(parts);
+  layer.quantise(new Nf4(form));
+  layer.loadParts(parts);
   if (bias !== undefined) layer.load('bias', bias);
   return layer;
 }
@@ -197,7 +198,7 @@ describe('a layer in NF4', () => {
   test('runs on meta', () => {
     scope(() => {
       const layer = new Linear(64, 6, { bias: false });
-      layer.quantise(DOUBLE);
+      layer.quantise(new Nf4(DOUBLE));
       const x = empty([3, 64], { device: 'meta' }).requiresGrad_();
       const y = layer.forward(x);
       expect([y.shape, grad([y], [x], [y])[0]!.shape]).toEqual([

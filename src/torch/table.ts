@@ -220,6 +220,24 @@ const NF4 = [
   ),
 ];
 
+/** Products of which both sides are in 8 bits (Micikevicius et al. 2022), rows with scales of their own. */
+const FP8 = [
+  row(
+    'patina::quantise_rows_fp8',
+    'Codes of 8 bits and a scale of each row, of self with each channel times its factor.',
+  ),
+  row(
+    'patina::add_rms_norm_fp8_',
+    'add_rms_norm_, and codes and scales of the rows that it gives, in one pass.',
+  ),
+  row('patina::swiglu_fp8', 'swiglu, and codes and scales of the rows that it gives, in one pass.'),
+  row('patina::fp8_transpose', 'Codes of matrices one above the other, in the other layout.'),
+  row('patina::fp8_product', 'self other^T of codes, times the scales of the rows of both.'),
+  row('patina::fp8_project', 'y = x W^T + b of layers that share their input, all in codes.'),
+  row('patina::fp8_project_backward', 'g W, g times the scales of W quantised on the way.'),
+  row('patina::fp8_linear', 'self W^T + bias, both quantised, and so is the gradient backward.'),
+];
+
 /** Making tensors, copying, filling, drawing. */
 const CREATION = [
   row('empty.memory_format', 'Uninitialised.'),
@@ -288,6 +306,7 @@ export const OPERATORS: readonly OperatorRow[] = [
   ...LAYERS,
   ...BY_HAND,
   ...NF4,
+  ...FP8,
   ...CREATION,
   ...MANY,
 ];

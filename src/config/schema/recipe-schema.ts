@@ -68,7 +68,7 @@ function* trainFaults({ model, train }: Recipe): Generator<Contradiction> {
     if (lora === undefined && base === undefined) {
       yield { path, message: 'give it a `lora`, a `base`, or both; else say `frozen` or `full`' };
     }
-    if (base === undefined && doubleQuantised) {
+    if (base !== 'nf4' && doubleQuantised) {
       yield {
         path: [...path, 'doubleQuantised'],
         message: 'scales are quantised with the weights: set `base: nf4`',

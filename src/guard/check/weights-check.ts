@@ -44,7 +44,7 @@ export async function checkWeights(
     signal?.throwIfAborted();
     const { name, stored } = tensor;
     const isTable = /(^|\.)(embed_tokens|lm_head)\.weight$/.test(name) && stored.shape.length === 2;
-    const facts = isTable && stored.nf4 === undefined ? new Rows(stored.shape[0]!) : undefined;
+    const facts = isTable && stored.form === undefined ? new Rows(stored.shape[0]!) : undefined;
     for (const part of storedParts(stored)) {
       const { largest, finite } = await scan(part, facts, signal);
       const isScale = part !== stored;

@@ -12,7 +12,7 @@ import type { AssembledAdapter, Assembly, TextAssembly } from '../load/assemble.
 import { attachAdapters } from '../load/attach-adapters.js';
 import { torchDType } from '../load/stored-dtype.js';
 import { checkTied } from '../load/tied-check.js';
-import { conversions, nf4Notes, plural } from './export-notes.js';
+import { conversions, plural, quantisedNotes } from './export-notes.js';
 import type { ExportOptions } from './export-options.js';
 
 export interface WeightPlan {
@@ -97,6 +97,6 @@ export function planNotes(plan: WeightPlan, quantise: ExportOptions['quantise'])
   return [
     ...conversions(tensors, dtype),
     ...foldNotes(plan),
-    ...nf4Notes(tensors, { adapters, dtype, quantise }),
+    ...quantisedNotes(tensors, { adapters, dtype, quantise }),
   ];
 }

@@ -9,7 +9,13 @@ import { ownPrefixes } from '../../formats/layouts/tables.js';
 import { moduleOf } from '../../formats/layouts/rename.js';
 import { storedParts, type StoredTensor } from '../../formats/stored.js';
 import { type BuildOptions, type Kernels, kernelsFor, linearsOf } from '../../nn/index.js';
-import { type Device, type DType, RandomGenerator, type Tensor } from '../../torch/index.js';
+import {
+  chooseDevice,
+  type Device,
+  type DType,
+  RandomGenerator,
+  type Tensor,
+} from '../../torch/index.js';
 import { type LanguageModel, TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
 import {
@@ -22,7 +28,14 @@ import {
 } from './assemble.js';
 import { attachAdapters } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
-import { denseReading, nf4Reading, nf4Type, placeReadings, type Reading } from './nf4-tensor.js';
+import { requireFp8 } from './fp8-device.js';
+import {
+  denseReading,
+  formOf,
+  placeReadings,
+  quantisedReading,
+  type Reading,
+} from './quantised-tensor.js';
 import { inFileOrder } from './place.js';
 import { shareWeights } from './share-weights.js';
 import { ParameterSources } from './sources.js';
@@ -148,7 +161,7 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
     const { tensors, sources } = assembly;
     await checkTied({ where: source, tensors, sources, tied, allow, signal });
     const { tensors: stored, missing: fresh, unused } = checked;
-    quantise(model, stored);
+    quantise(model, stored, device);
     const loaded = { model, assembly, dtype, stored, fresh, unused };
     const std = model.decoder.config.initializerRange;
     if (options.hollow === true) {
@@ -169,13 +182,18 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
   }
 }
 
-/** Makes the layers whose weights are to be in NF4 hold them so. */
-export function quantise(model: LanguageModel, stored: ReadonlyMap<string, StoredTensor>): void {
+/** Makes the layers whose weights are to be in few bits hold them so. */
+export function quantise(
+  model: LanguageModel,
+  stored: ReadonlyMap<string, StoredTensor>,
+  device: Device,
+): void {
   for (const [name, linear] of linearsOf(model)) {
     const weight = stored.get(`${name}.weight`);
-    if (weight?.nf4 === undefined) continue;
-    const { doubleQuantised } = weight.nf4;
-    linear.quantise({ doubleQuantised, type: nf4Type(weight) });
+    const form = weight && formOf(weight);
+    if (form === undefined) continue;
+    if (form.dtype === 'fp8' && device !== 'meta') requireFp8(chooseDevice(device));
+    linear.quantise(form);
   }
 }
 
@@ -196,12 +214,12 @@ async function place(
   let done = 0;
   const count = (stored: StoredTensor): void => onProgress?.((done += storedBytes(stored)), total);
   const readingOf = ([name, stored]: readonly [string, StoredTensor]): Reading => {
-    const layer = stored.nf4 && layers.get(moduleOf(name));
+    const layer = stored.form && layers.get(moduleOf(name));
     if (layer !== undefined) {
-      return nf4Reading(stored, device, {
+      return quantisedReading(stored, device, {
         finite: { name, check: finite },
         made: (parts) => {
-          layer.loadNf4(parts);
+          layer.loadParts(parts);
           count(stored);
         },
       });
@@ -212,7 +230,7 @@ async function place(
       finite.add(name, tensor);
       count(stored);
     };
-    return stored.nf4 === undefined
+    return stored.form === undefined
       ? { reads: [{ stored, dtype }], made: ([tensor]) => made(tensor!) }
       : denseReading(stored, device, dtype, made);
   };

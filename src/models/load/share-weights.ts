@@ -1,7 +1,7 @@
 /** Models that differ in an adapter hold what they have in common once. */
 import { moduleOf } from '../../formats/layouts/rename.js';
 import { storedParts, type StoredTensor } from '../../formats/stored.js';
-import { linearsOf, type Module, NF4_LEAVES } from '../../nn/index.js';
+import { linearsOf, type Module } from '../../nn/index.js';
 
 /**
  * Gives `model` the weights of another where both have them from the same place of the same file, in the same form and type. Either may
@@ -22,11 +22,13 @@ export function shareWeights(
     const other = beside.stored.get(name);
     if (other === undefined || !areSame(stored, other)) continue;
     const path = moduleOf(name);
-    const leaves = Object.values(NF4_LEAVES).map((leaf) => `${path}.${leaf}`);
+    const leaves = layers.get(path)?.base.form?.leaves;
     const names =
-      stored.nf4 === undefined || !layers.has(path)
+      leaves === undefined || !name.endsWith('.weight')
         ? [name]
-        : leaves.filter((leaf) => own.has(leaf));
+        : Object.values(leaves)
+            .map((leaf) => `${path}.${leaf}`)
+            .filter((leaf) => own.has(leaf));
     const pairs = names.map((each) => [each, own.get(each), others.get(each)] as const);
     if (!pairs.every(([, mine, theirs]) => mine && theirs && mine.dtype === theirs.dtype)) continue;
     for (const [each, , theirs] of pairs) model.load(each, theirs!.detach());
@@ -41,9 +43,10 @@ function areSame(a: StoredTensor, b: StoredTensor): boolean {
 
 /** What decides the values of a tensor that is read. */
 function identity(stored: StoredTensor): string {
-  const { dtype, nf4 } = stored;
+  const { dtype, form } = stored;
+  const held = form?.name === 'nf4' && [form.doubleQuantised, form.parts === undefined];
   const parts = storedParts(stored).map(({ file, name, offset, bytes, shape, strides }) => [
     ...[file, name, offset, bytes, shape, strides],
   ]);
-  return JSON.stringify([dtype, nf4?.doubleQuantised, nf4?.parts === undefined, parts]);
+  return JSON.stringify([dtype, form?.name, held, parts]);
 }

@@ -1,6 +1,7 @@
 /** In which form a run that goes on holds frozen weights, where the checkpoint was trained over them in another. */
 
 import type { BaseForm, BasePart } from '../../models/index.js';
+import { Fp8Form, Nf4 } from '../../nn/index.js';
 import { type Provenance, readProvenance } from '../../models/provenance/provenance.js';
 import { formName } from '../prepare/bases.js';
 
@@ -26,5 +27,6 @@ export async function baseChanges(
 }
 
 function described(form: BaseForm | undefined): string {
-  return form === undefined ? 'as they are stored' : `in ${formName(form)}`;
+  if (form === undefined) return 'as they are stored';
+  return `in ${formName(form.form === 'fp8' ? new Fp8Form() : new Nf4(form))}`;
 }

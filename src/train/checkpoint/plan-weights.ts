@@ -177,7 +177,14 @@ function heldBases({ train }: Recipe, { assembly }: OpenedModel): NonNullable<Pr
   return Object.fromEntries(
     Object.entries(forms).flatMap(([part, form]) => {
       if (form === undefined || train[part as BasePart] === 'full') return [];
-      return [[part, { form: form.form, doubleQuantised: form.doubleQuantised }]];
+      return [
+        [
+          part,
+          form.form === 'nf4'
+            ? { form: form.form, doubleQuantised: form.doubleQuantised }
+            : { form: form.form },
+        ],
+      ];
     }),
   );
 }

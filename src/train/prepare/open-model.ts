@@ -1,6 +1,7 @@
 /** The model that a recipe starts from, with its tokenizer, chat format and picture settings: loaded from files, or new. */
 
 import { UsageError } from '../../base/errors.js';
+import { nf4Parts } from '../../formats/stored.js';
 import { resolveModel, type HubEvent } from '../../base/hub/resolve.js';
 import type { Recipe } from '../../config/index.js';
 import { loadFormat } from '../../data/index.js';
@@ -193,7 +194,7 @@ async function loadModel(
         // What is quantised when it is read comes from there.
         const tensor = stored.get(name);
         if (tensor === undefined || folded.has(name)) return false;
-        return beneath.has(tensor) || (tensor.nf4 !== undefined && tensor.nf4.parts === undefined);
+        return beneath.has(tensor) || (tensor.form !== undefined && nf4Parts(tensor) === undefined);
       },
     };
   } catch (error) {
