@@ -188,11 +188,12 @@ export function quantise(
   stored: ReadonlyMap<string, StoredTensor>,
   device: Device,
 ): void {
+  const inFp8 = [...stored.values()].some(({ form }) => form?.name === 'fp8');
+  if (inFp8 && device !== 'meta') requireFp8(chooseDevice(device));
   for (const [name, linear] of linearsOf(model)) {
     const weight = stored.get(`${name}.weight`);
     const form = weight && formOf(weight);
     if (form === undefined) continue;
-    if (form.dtype === 'fp8' && device !== 'meta') requireFp8(chooseDevice(device));
     linear.quantise(form);
   }
 }

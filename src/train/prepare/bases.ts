@@ -99,7 +99,8 @@ export function baseChoices(model: SegmentedModel): ChoiceRow[] {
       return {
         ...{ choice, saves },
         costs: `${formatBytes(2 * kept)} read and written in each backward to lay codes out for it; products take about half the time`,
-        numerics: `frozen weights, and what they multiply, are off by about 2.6 % (root mean square), products summed in fp32`,
+        numerics:
+          'frozen weights, and what they multiply, are off by about 2.6 % (root mean square)',
       };
     }
     return {
