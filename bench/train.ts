@@ -3,7 +3,7 @@
  * `bench/gpu/train.sh` runs the peer (transformers + peft) beside it.
  *
  *     node dist/bench/train.js [--cases 4x2048] [--modes lora,full,full-ub] [--policies recompute,attention,products,keep,offload]
- *                              [--bases bf16,nf4] [--states mode,float32,bfloat16,int8] [--products 0] [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0]
+ *                              [--bases bf16,nf4,fp8] [--states mode,float32,bfloat16,int8] [--products 0] [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0]
  *                              [--profile FOLDER] [--json]
  *
  * Cases, with commas between (a picture of 576 tokens in each record, if not said otherwise):
@@ -19,7 +19,7 @@
  * (all but the tower). Weights, gradients and Adam's moments are bf16, like the peer's; `full-fp32` has masters and moments in fp32, `full-stochastic` moments in fp32
  * and weights rounded at random; `-ub` behind any of these updates in backward.
  *
- * Bases: `nf4` holds the frozen matrices of the decoder's blocks in NF4, scales in 8 bits (QLoRA, with `lora`). States: the type of Adam's
+ * Bases: `nf4` holds the frozen matrices of the decoder's blocks in NF4, scales in 8 bits (QLoRA, with `lora`), `fp8` in e4m3 with a scale for each row. States: the type of Adam's
  * moments; `mode` is that of the mode. Both stand in a row's name where they are others than the first of these.
  *
  * `--products N`: the last N decoder blocks keep that level, whatever the policy of the others.

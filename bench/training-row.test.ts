@@ -80,6 +80,7 @@ test.each<[Mode, Case]>([
 test.each<[Mode, Base, States]>([
   ['lora', 'nf4', 'mode'],
   ['lora', 'nf4', 'int8'],
+  ['lora', 'fp8', 'mode'],
   ['full-ub', 'bf16', 'int8'],
   ['full-fp32', 'bf16', 'bfloat16'],
 ])('a row of %s over %s with moments in %s likewise', (mode, base, states) => {

@@ -10,7 +10,7 @@ import {
   makeBatch,
   TextModel,
 } from '../src/models/index.js';
-import { kernelsFor, linearsOf, quantiseNf4 } from '../src/nn/index.js';
+import { Fp8Form, kernelsFor, linearsOf, Nf4, type QuantisedForm } from '../src/nn/index.js';
 import { AdamW, Gate, schedule, type StateType } from '../src/optim/index.js';
 import {
   emptyCache,
@@ -67,7 +67,7 @@ export function readPolicies(names: string): MemoryPolicy[] {
 }
 
 /** What the frozen matrices of the decoder's blocks are held in. */
-const BASES = ['bf16', 'nf4'] as const;
+const BASES = ['bf16', 'nf4', 'fp8'] as const;
 export type Base = (typeof BASES)[number];
 
 /** @throws UsageError `E_USAGE` for a base that there is not */
@@ -162,7 +162,10 @@ function measure(
   const build = { dtype, kernels: kernelsFor({ device, dtype }) };
   const model = own(of.isText ? new TextModel(config.text, build) : new Llava(config, build));
   const generator = own(RandomGenerator.create(1, device));
-  if (base === 'nf4') quantiseBlocks(model, { device, dtype, generator });
+  if (base !== 'bf16') {
+    const form = base === 'fp8' ? new Fp8Form() : new Nf4({ doubleQuantised: true, type: dtype });
+    quantiseBlocks(model, form, { device, generator });
+  }
   const trained = { ...recipeOf(mode, dropout), dtype, device, generator };
   const { groups } = prepareTrainable(model, trained);
   const ofMode = master === undefined ? dtype : 'float32';
@@ -227,22 +230,22 @@ function measure(
   };
 }
 
-/** Matrices of the decoder's blocks are drawn and held in NF4, scales in 8 bits, one after another. */
+/** Matrices of the decoder's blocks are drawn and held in a form of fewer bits, one after another. */
 function quantiseBlocks(
   model: LanguageModel,
-  { device, dtype, generator }: { device: Device; dtype: DType; generator: RandomGenerator },
+  form: QuantisedForm,
+  { device, generator }: { device: Device; generator: RandomGenerator },
 ): void {
-  const form = { doubleQuantised: true, type: dtype };
   const blocks = model.segments.filter(({ part, isBlock }) => part === 'decoder' && isBlock);
   const inBlocks = new Set(blocks.flatMap((block) => [...block.parameters().keys()]));
   for (const [name, layer] of linearsOf(model)) {
     if (!inBlocks.has(`${name}.weight`)) continue;
     noGrad(() =>
       scope(() => {
-        const parts = quantiseNf4(layer.draw('weight', device, { generator }), form);
+        const parts = form.quantise(layer.draw('weight', device, { generator }));
         for (const part of Object.values(parts) as Tensor[]) part.keep();
         layer.quantise(form);
-        layer.loadNf4(parts);
+        layer.loadParts(parts);
       }),
     );
   }
