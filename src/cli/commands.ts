@@ -38,7 +38,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'plan',
-    summary: 'Say whether a run fits on GPUs that need not be there, and how long it takes',
+    summary: 'Say whether a run fits on given GPUs, and how long it takes',
     load: () => import('./usage/plan.js'),
   },
   {
