@@ -104,6 +104,17 @@ Tensor dynamicDequantise(const Tensor& codes, const Tensor& absmax, bool isSigne
   return at::take(values, codes.to(at::kLong)) * scales.view(codes.sizes());
 }
 
+namespace {
+
+// Sizes alone.
+std::tuple<Tensor, Tensor> dynamicQuantiseMeta(const Tensor& x, bool) {
+  return {at::empty(x.sizes(), x.options().dtype(at::kByte)), at::empty({dynamicBlocks(x.numel())}, x.options())};
+}
+
+Tensor dynamicDequantiseMeta(const Tensor& codes, const Tensor& absmax, bool) { return at::empty(codes.sizes(), absmax.options()); }
+
+}  // namespace
+
 TORCH_LIBRARY_FRAGMENT(patina, m) {
   m.def("dynamic_quantise(Tensor self, bool signed) -> (Tensor, Tensor)");
   m.def("dynamic_dequantise(Tensor self, Tensor absmax, bool signed) -> Tensor");
@@ -112,6 +123,11 @@ TORCH_LIBRARY_FRAGMENT(patina, m) {
 TORCH_LIBRARY_IMPL(patina, CompositeExplicitAutograd, m) {
   m.impl("dynamic_quantise", dynamicQuantise);
   m.impl("dynamic_dequantise", dynamicDequantise);
+}
+
+TORCH_LIBRARY_IMPL(patina, Meta, m) {
+  m.impl("dynamic_quantise", dynamicQuantiseMeta);
+  m.impl("dynamic_dequantise", dynamicDequantiseMeta);
 }
 
 TORCH_LIBRARY_IMPL(patina, Autograd, m) {

@@ -458,6 +458,8 @@ export const CUDA_ONLY = new Set([
 ]);
 /** Operators that autograd does not differentiate: backwards, and those whose caller writes their backward. */
 export const NO_DERIVATIVE = new Set([
+  'dynamicQuantise',
+  'dynamicDequantise',
   '_fusedRmsNormBackward',
   'crossEntropy_',
   'droppedProduct',
