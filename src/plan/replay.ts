@@ -101,7 +101,9 @@ class Replay {
   private hostPeak = 0;
   private readonly phases = new Map<Phase, { allocated: number; reserved: number }>();
   private peak = { allocated: 0, place: this.places.current };
-  /** Blocks at the peak: those alive at the last one that was seen, and what came and went since, is made good at the next. */
+  /** The latest allocation made a peak, of which `alive` is not taken yet. */
+  private peakLine = false;
+  /** Blocks at the peak. */
   private alive = new Set<number>();
   private readonly running = new Map<number, Running>();
   private readonly stack: Running[] = [];
@@ -242,8 +244,6 @@ class Replay {
     this.peak = { allocated, place: current };
     this.peakLine = true;
   }
-
-  private peakLine = false;
 
   private begin({
     number,
