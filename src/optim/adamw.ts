@@ -142,7 +142,7 @@ export class AdamW {
     const copied = this.master === 'float32' && dtype !== 'float32' && dtype !== 'float64';
     return noGrad(() => ({
       parameter,
-      master: copied ? parameter.detach().to('float32').keep() : parameter,
+      master: copied ? scope(() => parameter.detach().to('float32').keep()) : parameter,
       moment: zeros(shape, like).keep(),
       square: zeros(shape, like).keep(),
       absmax: inInt8 ? { moment: scales(), square: scales() } : null,
