@@ -3,7 +3,7 @@
  * `bench/gpu/train.sh` runs the peer (transformers + peft) beside it.
  *
  *     node dist/bench/train.js [--cases 4x2048] [--modes lora,full,full-ub] [--policies recompute,attention,products,keep,offload]
- *                              [--products 0] [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0]
+ *                              [--bases bf16,nf4,fp8] [--states mode,float32,bfloat16,int8] [--products 0] [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0]
  *                              [--profile FOLDER] [--json]
  *
  * Cases, with commas between (a picture of 576 tokens in each record, if not said otherwise):
@@ -15,9 +15,12 @@
  *     mix, mix-N        256 records of mixed length, best-fit into micro-batches of 8,192 tokens, each an update; of N records each
  *     stage1-16, -32    captions of 20 to 80 tokens, so many to an update (stage1: both); meant for `projector`
  *
- * Modes: `lora` (r 16 on all linears of the decoder, and the projector), `projector`, `full` (all but the tower). Weights, gradients
- * and Adam's moments are bf16, like the peer's; `full-fp32` has masters and moments in fp32, `full-stochastic` moments in fp32
+ * Modes: `lora` (r 16 on all linears of the decoder, and the projector), `projector`, `full`
+ * (all but the tower). Weights, gradients and Adam's moments are bf16, like the peer's; `full-fp32` has masters and moments in fp32, `full-stochastic` moments in fp32
  * and weights rounded at random; `-ub` behind any of these updates in backward.
+ *
+ * Bases: `nf4` holds the frozen matrices of the decoder's blocks in NF4, scales in 8 bits (QLoRA, with `lora`), `fp8` in e4m3 with a scale for each row. States: the type of Adam's
+ * moments; `mode` is that of the mode. Both stand in a row's name where they are others than the first of these.
  *
  * `--products N`: the last N decoder blocks keep that level, whatever the policy of the others.
  *
@@ -34,17 +37,25 @@ import { profileLines } from '../src/cli/train-view/profile-lines.js';
 import type { Device } from '../src/torch/index.js';
 import { UpdateRecorder } from '../src/train/profile/update-recorder.js';
 import type { StepProfile } from '../src/train/index.js';
-import { type Case, readCases } from './cases.js';
+import { readCases } from './cases.js';
 import { runBench } from './command.js';
 import { llava15, llava8b } from './shapes.js';
-import { measureRow, type Mode, readModes, readPolicies } from './training-row.js';
-import type { MemoryPolicy } from '../src/train/step/memory-policy.js';
+import {
+  measureRow,
+  readBases,
+  readModes,
+  readPolicies,
+  readStates,
+  type RowOptions,
+} from './training-row.js';
 
 const { values: flags } = parseArgs({
   options: {
     cases: { type: 'string', default: '4x2048' },
     modes: { type: 'string', default: 'lora,full,full-ub' },
     policies: { type: 'string', default: 'recompute,attention,products,keep' },
+    bases: { type: 'string', default: 'bf16' },
+    states: { type: 'string', default: 'mode' },
     products: { type: 'string', default: '0' },
     dropout: { type: 'string', default: '0' },
     layers: { type: 'string', default: '32' },
@@ -60,27 +71,41 @@ await runBench(async () => {
   const cases = readCases(flags.cases);
   const modes = readModes(flags.modes);
   const policies = readPolicies(flags.policies);
+  const bases = readBases(flags.bases);
+  const types = readStates(flags.states);
   for (const of of cases)
-    for (const mode of modes) for (const policy of policies) await row(of, mode, policy);
+    for (const mode of modes)
+      for (const base of bases)
+        for (const states of types)
+          for (const policy of policies) await row({ of, mode, base, states, policy });
 });
 
-async function row(of: Case, mode: Mode, policy: MemoryPolicy): Promise<void> {
+type Row = Required<Pick<RowOptions, 'of' | 'mode' | 'base' | 'states' | 'policy'>>;
+
+async function row({ of, mode, base, states, policy }: Row): Promise<void> {
   const shape = of.shape === 'vicuna' ? llava15 : llava8b;
   const config = shape({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
   const products = Number(flags.products);
-  const name = `${of.name} ${mode} ${policy}${products > 0 ? `+${products}products` : ''}`;
+  const kept = [...(base === 'bf16' ? [] : [base]), ...(states === 'mode' ? [] : [states])];
+  const level = `${policy}${products > 0 ? `+${products}products` : ''}`;
+  const name = [of.name, mode, ...kept, level].join(' ');
   const title = `PATINA ${name}`;
   const device = flags.device as Device;
   const folder = flags.profile;
   let profile: Promise<StepProfile> | undefined;
   const record = (round: () => void): void => {
     const recorder = new UpdateRecorder(device);
-    round();
+    try {
+      round();
+    } catch (error) {
+      recorder.discard();
+      throw error;
+    }
     profile = recorder.stop(join(folder!, `${name.replaceAll(' ', '-')}.json.gz`));
   };
   try {
     const measured = measureRow({
-      ...{ of, mode, policy, products, config, device },
+      ...{ of, mode, base, states, policy, products, config, device },
       ...(folder === undefined ? {} : { record }),
       steps: Number(flags.steps),
       dropout: Number(flags.dropout),
@@ -106,7 +131,9 @@ async function row(of: Case, mode: Mode, policy: MemoryPolicy): Promise<void> {
     const failed =
       error instanceof OutOfMemoryError ? 'out of memory' : `failed: ${(error as Error).message}`;
     console.log(
-      flags.json ? JSON.stringify({ case: of.name, mode, policy, failed }) : `${title} ${failed}`,
+      flags.json
+        ? JSON.stringify({ case: of.name, mode, base, states, policy, failed })
+        : `${title} ${failed}`,
     );
   }
 }

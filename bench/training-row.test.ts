@@ -4,7 +4,17 @@ import { readLlavaConfig } from '../src/models/index.js';
 import { memoryStats, setMemoryLimit } from '../src/torch/index.js';
 import { type Case, readCases, samplesOf } from './cases.js';
 import { CAPTIONS, MIX } from './lengths.js';
-import { measureRow, type Mode, readModes, readPolicies, type RowOptions } from './training-row.js';
+import {
+  type Base,
+  measureRow,
+  type Mode,
+  readBases,
+  readModes,
+  readPolicies,
+  readStates,
+  type RowOptions,
+  type States,
+} from './training-row.js';
 
 const config = readLlavaConfig({
   file: 'config.json',
@@ -65,6 +75,26 @@ test.each<[Mode, Case]>([
   }).toLeakNothing();
   // A round of two updates that is not timed, then two for three steps.
   expect(said).toHaveLength(6);
+});
+
+test.each<[Mode, Base, States]>([
+  ['lora', 'nf4', 'mode'],
+  ['lora', 'nf4', 'int8'],
+  ['lora', 'fp8', 'mode'],
+  ['full-ub', 'bf16', 'int8'],
+  ['full-fp32', 'bf16', 'bfloat16'],
+])('a row of %s over %s with moments in %s likewise', (mode, base, states) => {
+  expect(() => {
+    const measured = row({ of: ALONE, mode, base, states });
+    expect(measured).toMatchObject({ base, states: states === 'mode' ? 'float32' : states });
+    expect(Math.abs(measured.loss - row({ of: ALONE, mode }).loss)).toBeLessThan(0.2);
+  }).toLeakNothing();
+});
+
+test('what learns is not held in 4 bits', () => {
+  expect(() => {
+    expect(() => row({ of: ALONE, mode: 'full', base: 'nf4' })).toThrow(/nothing can learn/);
+  }).toLeakNothing();
 });
 
 test('a row that fails leaves nothing either', () => {
@@ -143,4 +173,6 @@ test('there are no other modes and policies', () => {
   expect(readModes('lora,full-fp32-ub')).toEqual(['lora', 'full-fp32-ub']);
   expect(() => readModes('half')).toThrow('there is no mode "half"');
   expect(() => readPolicies('keep,most')).toThrow('there is no policy "most"');
+  expect(() => readBases('nf4,fp4')).toThrow('there is no base "fp4"');
+  expect(() => readStates('int4')).toThrow('there is no type of states "int4"');
 });

@@ -10,8 +10,8 @@ import {
   makeBatch,
   TextModel,
 } from '../src/models/index.js';
-import { kernelsFor } from '../src/nn/index.js';
-import { AdamW, Gate, schedule } from '../src/optim/index.js';
+import { Fp8Form, kernelsFor, linearsOf, Nf4, type QuantisedForm } from '../src/nn/index.js';
+import { AdamW, Gate, schedule, type StateType } from '../src/optim/index.js';
 import {
   emptyCache,
   hold,
@@ -19,9 +19,11 @@ import {
   noGrad,
   RandomGenerator,
   resetPeak,
+  scope,
   synchronize,
   type Device,
   type DType,
+  type Tensor,
 } from '../src/torch/index.js';
 import { prepareTrainable } from '../src/train/prepare/trainable.js';
 import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
@@ -64,9 +66,31 @@ export function readPolicies(names: string): MemoryPolicy[] {
   return namesOf('policy', names, POLICIES);
 }
 
+/** What the frozen matrices of the decoder's blocks are held in. */
+const BASES = ['bf16', 'nf4', 'fp8'] as const;
+export type Base = (typeof BASES)[number];
+
+/** @throws UsageError `E_USAGE` for a base that there is not */
+export function readBases(names: string): Base[] {
+  return namesOf('base', names, BASES);
+}
+
+/** What Adam's moments may be kept in; `mode`: as the mode has them. */
+const STATES = ['mode', 'float32', 'bfloat16', 'int8'] as const;
+export type States = (typeof STATES)[number];
+
+/** @throws UsageError `E_USAGE` for a type of states that there is not */
+export function readStates(names: string): States[] {
+  return namesOf('type of states', names, STATES);
+}
+
 export interface RowOptions {
   readonly of: Case;
   readonly mode: Mode;
+  /** @default 'bf16' */
+  readonly base?: Base;
+  /** @default 'mode' */
+  readonly states?: States;
   readonly policy: MemoryPolicy;
   /** Decoder blocks, from the last, that keep `products`. @default 0 */
   readonly products?: number;
@@ -86,6 +110,8 @@ export interface RowOptions {
 export interface TrainingRow {
   readonly case: string;
   readonly mode: Mode;
+  readonly base: Base;
+  readonly states: StateType;
   readonly policy: MemoryPolicy;
   readonly samplesPerSecond: number;
   readonly tokensPerSecond: number;
@@ -121,9 +147,10 @@ export function measureRow(options: RowOptions): TrainingRow {
 }
 
 function measure(
-  { of, mode, policy, products = 0, config, device, steps, dropout, say, record }: RowOptions,
+  { of, mode, policy, config, device, steps, dropout, say, record, ...more }: RowOptions,
   own: <T extends Owned>(each: T) => T,
 ): TrainingRow {
+  const { products = 0, base = 'bf16', states: wanted = 'mode' } = more;
   const { master, inBackward }: ModeFacts = MODES[mode];
   if (inBackward && of.updates.some((update) => update.length > 1)) {
     throw new UsageError(`an update of ${of.name} has several micro-batches`, {
@@ -135,12 +162,15 @@ function measure(
   const build = { dtype, kernels: kernelsFor({ device, dtype }) };
   const model = own(of.isText ? new TextModel(config.text, build) : new Llava(config, build));
   const generator = own(RandomGenerator.create(1, device));
+  if (base !== 'bf16') {
+    const form = base === 'fp8' ? new Fp8Form() : new Nf4({ doubleQuantised: true, type: dtype });
+    quantiseBlocks(model, form, { device, generator });
+  }
   const trained = { ...recipeOf(mode, dropout), dtype, device, generator };
   const { groups } = prepareTrainable(model, trained);
-  const optimizer = new AdamW(groups, {
-    master: master ?? 'none',
-    states: master === undefined ? dtype : 'float32',
-  });
+  const ofMode = master === undefined ? dtype : 'float32';
+  const states = wanted === 'mode' ? ofMode : wanted;
+  const optimizer = new AdamW(groups, { master: master ?? 'none', states });
   const randomness = new Randomness(1);
   const parts = { model, optimizer, gate: new Gate(device), randomness };
   const store = own(inBackward ? new UpdateInBackward(parts) : new AccumulatingStore(parts));
@@ -187,7 +217,7 @@ function measure(
     updates.flat().reduce((sum, { counts }) => sum + counts[what], 0);
   const round = median(seconds);
   return {
-    ...{ case: of.name, mode, policy },
+    ...{ case: of.name, mode, base, states, policy },
     samplesPerSecond: rounded(count('sequences') / round, 2),
     tokensPerSecond: rounded(count('tokens') / round, 0),
     peakGiB: rounded(peakAllocated / 2 ** 30, 2),
@@ -200,7 +230,28 @@ function measure(
   };
 }
 
-function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimizer'> {
+/** Matrices of the decoder's blocks are drawn and held in a form of fewer bits, one after another. */
+function quantiseBlocks(
+  model: LanguageModel,
+  form: QuantisedForm,
+  { device, generator }: { device: Device; generator: RandomGenerator },
+): void {
+  const blocks = model.segments.filter(({ part, isBlock }) => part === 'decoder' && isBlock);
+  const inBlocks = new Set(blocks.flatMap((block) => [...block.parameters().keys()]));
+  for (const [name, layer] of linearsOf(model)) {
+    if (!inBlocks.has(`${name}.weight`)) continue;
+    noGrad(() =>
+      scope(() => {
+        const parts = form.quantise(layer.draw('weight', device, { generator }));
+        for (const part of Object.values(parts) as Tensor[]) part.keep();
+        layer.quantise(form);
+        layer.loadParts(parts);
+      }),
+    );
+  }
+}
+
+export function recipeOf(mode: Mode, dropout: number): Pick<Recipe, 'train' | 'optimizer'> {
   const decoder = mode === 'lora' ? { lora: { rank: 16, alpha: 32, dropout } } : 'full';
   return checkRecipe({
     name: 'bench',

@@ -130,7 +130,11 @@ export function trajectory(form: 'by hand' | 'composite', options: TrajectoryOpt
     const { groups } = prepareTrainable(model, { train, optimizer, dtype, device, generator });
     const randomness = new Randomness(1);
     const parts = { optimizer: new AdamW(groups), gate: new Gate(device), randomness };
-    const store = new AccumulatingStore({ model, ...parts, clipNorm: optimizer.clipNorm });
+    const store = new AccumulatingStore({
+      model,
+      ...parts,
+      clipNorm: optimizer.clipNorm as number | null,
+    });
     const setup = {
       ...{ model, device, store, randomness },
       policies: memoryPolicies(model.segments, { policy: form === 'by hand' ? policy : 'keep' }),

@@ -53,7 +53,7 @@ bool isRank(int64_t rank) { return rank > 0 && rank % 8 == 0 && rank <= MOST; }
 
 CudaKernel kernelFor(const std::string& name, const Tensor& x, int64_t channels) {
   const char* const suffix = suffixOf(x.scalar_type());
-  if (suffix == nullptr || x.numel() == 0 || channels % TILE != 0) return CudaKernel();
+  if (suffix == nullptr || x.numel() == 0 || channels % TILE != 0 || x.size(0) > INT32_MAX) return CudaKernel();
   return cudaKernel((name + "_" + suffix).c_str(), x.device());
 }
 
@@ -112,7 +112,7 @@ Tensor droppedGradientsCuda(const Tensor& dz, const Tensor& x, IntArrayRef ranks
   // Sixteen ranks a part.
   LowParts parts;
   int column = 0;
-  bool fits = isRows(x, 16, x.scalar_type()) && dz.stride(1) == 1;
+  bool fits = isRows(x, 16, x.scalar_type()) && isRows(dz, 4, x.scalar_type());
   for (size_t i = 0; i < ranks.size(); column += static_cast<int>(ranks[i++])) {
     fits = fits && isRank(ranks[i]);
     for (int from = 0; fits && from < ranks[i]; from += 16) {

@@ -108,12 +108,12 @@ Tensor projectBackward(const Tensor& g, TensorList weights) {
 
 Tensor& projectBackwardAdd(Tensor& self, const Tensor& g, TensorList weights) {
   const Tensor one = asOne(weights);
-  if (one.defined() && one.scalar_type() == self.scalar_type()) return self.addmm_(g, one);
+  // What adapters in another dtype give is rounded once.
+  if (weights[0].scalar_type() != self.scalar_type()) return self.add_(projectBackward(g, weights));
+  if (one.defined()) return self.addmm_(g, one);
   int64_t column = 0;
   for (const Tensor& weight : weights) {
-    const Tensor own = g.narrow(1, column, weight.size(0));
-    if (weight.scalar_type() == self.scalar_type()) self.addmm_(own, weight);
-    else self.add_(own.matmul(weight));
+    self.addmm_(g.narrow(1, column, weight.size(0)), weight);
     column += weight.size(0);
   }
   return self;

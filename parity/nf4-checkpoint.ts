@@ -45,7 +45,7 @@ export async function compareNf4Checkpoint(
       }
       if (source !== path) continue;
       const doubleQuantised = [...assembly.tensors.values()].some(
-        ({ nf4 }) => nf4?.doubleQuantised === true,
+        ({ form }) => form?.name === 'nf4' && form.doubleQuantised,
       );
       await exportModel(path, 'hf', written, { quantise: { doubleQuantised }, replace: true });
       await compareKeys(report, { name, path, written });

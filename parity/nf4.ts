@@ -15,7 +15,7 @@ import {
   dequantiseNf4,
   DYNAMIC_CODE,
   NF4_CODE,
-  type Nf4Form,
+  Nf4,
   type Nf4Parts,
   Nf4Weight,
   quantiseNf4,
@@ -145,7 +145,7 @@ function compareCase(report: Report, { name, stored, device }: Case): Map<string
     const { dtype, shape } = weight;
     row(`${prefix}dequantised`, dequantiseNf4(parts, empty(shape, { dtype, device })));
     if (!stored.has('linear.x')) continue;
-    const form: Nf4Form = { doubleQuantised: prefix !== '', type: dtype };
+    const form = new Nf4({ doubleQuantised: prefix !== '', type: dtype });
     const size = shape as [number, number];
     const wide = new Nf4Weight(size, 'float32', form, () => parts);
     near(`${prefix}linear.y`, wide.product(read('linear.x')), PRODUCT_TOLERANCE);

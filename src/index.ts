@@ -12,6 +12,7 @@ export * from './config/index.js';
 export * from './data/index.js';
 export * from './formats/index.js';
 export * from './generate/index.js';
+export * from './guard/check/index.js';
 export * from './models/index.js';
 export * from './nn/index.js';
 export * from './optim/index.js';
@@ -20,6 +21,8 @@ export * from './recipes/index.js';
 export * from './text/index.js';
 export * from './torch/index.js';
 export * from './train/index.js';
+// Who trains from outside has a guard.
+export { CAUSES, makeGuard, resumeRun, train, type Cause } from './guard/index.js';
 // Written with the ends of turns, which the room of models cannot tell.
 export { exportChatModel as exportModel } from './generate/index.js';
 // Names that two rooms use: the model's stand here, the others are reached through their rooms.

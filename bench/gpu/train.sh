@@ -7,6 +7,9 @@
 # CASES    names of bench/train.ts, with spaces between (4x2048); PEERS settings of train_peer.py for each of them, a run a word
 #          (LoRA and full, with and without Liger); PEERS= runs none
 # SAME=1   first shows that both do the same work: equal losses and gradients for equal weights on two layers
+#          QLoRA and moments in 8 bits, where .gpu/ carries bitsandbytes (pip download --no-deps -d .gpu bitsandbytes==0.50.2):
+#          CASES=4x2048 PEERS="BASE=nf4,MODE=lora,CK=1 STATES=int8,MODE=full,CK=1" bash bench/gpu/train.sh --modes lora --bases nf4 --states mode,int8
+#          CASES=4x2048 PEERS=STATES=int8,MODE=full,CK=1 bash bench/gpu/train.sh --modes full,full-stochastic-ub --states mode,int8 --policies recompute
 # UNTIL    seconds after which nothing more begins, and what runs is ended (570)
 SECONDS=0
 . "$(dirname "$0")/build.sh"
@@ -18,6 +21,10 @@ if compgen -G '.gpu/liger_kernel-*.whl' >/dev/null; then
   python3 -m pip install -q --no-index --no-deps --target /tmp/patina/liger .gpu/liger_kernel-*.whl
   export PYTHONPATH=/tmp/patina/liger
   plain="$plain LIGER=1,MODE=lora,CK=1 LIGER=1,MODE=lora,CK=0 LIGER=1,MODE=full,CK=1"
+fi
+if compgen -G '.gpu/bitsandbytes-*.whl' >/dev/null; then
+  python3 -m pip install -q --no-index --no-deps --target /tmp/patina/bitsandbytes .gpu/bitsandbytes-*.whl
+  export PYTHONPATH=/tmp/patina/bitsandbytes${PYTHONPATH:+:$PYTHONPATH}
 fi
 PEERS=${PEERS-$plain}
 

@@ -1,5 +1,5 @@
 /** Values of options that several commands share. */
-import { InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 
 import type { DType } from '../torch/index.js';
 
@@ -29,6 +29,15 @@ export function indexValue(text: string): number {
   const value = numberValue(text);
   if (!Number.isSafeInteger(value) || value < 0) {
     throw new InvalidArgumentError('It is not a whole number from 0.');
+  }
+  return value;
+}
+
+/** @throws InvalidArgumentError for what is no port */
+export function portValue(text: string): number {
+  const value = numberValue(text);
+  if (!Number.isSafeInteger(value) || value < 0 || value > 65_535) {
+    throw new InvalidArgumentError('It is not a whole number from 0 to 65535.');
   }
   return value;
 }
@@ -75,4 +84,22 @@ export function readingOption(): Option {
     '--reading <reading>',
     'turn pictures upright by their EXIF, or not; default: as the model says, else turned',
   ).choices(['turned', 'stored']);
+}
+
+/** What a model is put together from and how it is loaded: the fields of `ModelFlags`, but for adapters. */
+export function addModelOptions(command: Command): Command {
+  return command
+    .option('--base <model>', 'the model beneath an adapter, where the adapter names another')
+    .option('--llm <model>', 'the decoder, where the model has none')
+    .option('--vision <model>', 'the vision tower, where the model has none')
+    .option('--projector <path>', "a projector, in place of the model's own")
+    .option(
+      '--template <name>',
+      "chat template: llama3_chat, vicuna, or a Jinja file; default: a run's, else the model's own",
+    )
+    .option('--tokenizer <model>', "folder or hub name of the tokenizer; default: the model's own")
+    .addOption(modeOption())
+    .option('--changed-base', CHANGED_BASE)
+    .option('--device <device>', 'cpu, cuda or cuda:1; default: the first GPU, if any')
+    .option('--dtype <type>', 'bf16, fp16 or fp32; default: as the weights are stored', dtypeValue);
 }

@@ -1,27 +1,16 @@
 /** `patina chat`: asks a model questions about pictures, one or a whole conversation. */
 import { UsageError } from '../base/errors.js';
-import type { FitMode } from '../data/image/fit.js';
 import { readImageFile } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
-import { checkGenerateOptions, Conversation, loadChatModel } from '../generate/index.js';
-import { chooseDevice, type DType } from '../torch/index.js';
-import { weightsIn } from '../train/run/run-weights.js';
+import { checkGenerateOptions, Conversation, type LoadedChatModel } from '../generate/index.js';
 import { answer, chatLoop } from './chat-loop.js';
-import { LoadProgress } from './load-progress.js';
+import { loadNamed, type ModelFlags } from './load-named.js';
 import { pipedLines, terminalLines } from './question-lines.js';
 import { INTERRUPTED, interruptible, type Session } from './session.js';
 
-export interface ChatFlags {
+export interface ChatFlags extends ModelFlags {
   image?: string[];
-  adapter?: string[];
-  base?: string;
-  llm?: string;
-  vision?: string;
-  projector?: string;
   system?: string;
-  changedBase?: boolean;
-  template?: string;
-  tokenizer?: string;
   maxNewTokens?: number;
   temperature?: number;
   topK?: number;
@@ -30,10 +19,7 @@ export interface ChatFlags {
   repetitionPenalty?: number;
   seed?: number;
   stop?: string[];
-  mode?: FitMode;
   reading?: Reading;
-  device?: string;
-  dtype?: DType;
   json?: boolean;
 }
 
@@ -82,33 +68,14 @@ async function load(
   source: string,
   flags: ChatFlags,
   session: Session,
-): Promise<Awaited<ReturnType<typeof loadChatModel>> | undefined> {
-  const { adapter = [], base, llm, vision, projector, template, tokenizer, mode, dtype } = flags;
-  const { changedBase } = flags;
-  const { device } = chooseDevice(flags.device ?? 'auto');
-  const progress = new LoadProgress(session.stderr);
+): Promise<LoadedChatModel | undefined> {
   return interruptible(async (signal) => {
     try {
-      return await loadChatModel(await weightsIn(source), {
-        adapters: await Promise.all(adapter.map((each) => weightsIn(each))),
-        base: await weightsIn(base),
-        llm: await weightsIn(llm),
-        vision: await weightsIn(vision),
-        projector: await weightsIn(projector),
-        tokenizer: await weightsIn(tokenizer),
-        ...{ template, signal, device, changedBase },
-        ...(dtype === undefined ? {} : { dtype }),
-        imageMode: mode,
-        onNotice: (message) => progress.notice(message),
-        onDownload: (event) => progress.download(event),
-        onProgress: (done, total) => progress.read(done, total),
-      });
+      return await loadNamed(source, flags, { signal, stderr: session.stderr });
     } catch (error) {
       if (!signal.aborted) throw error;
       session.exitCode = INTERRUPTED;
       return undefined;
-    } finally {
-      progress.end();
     }
   });
 }

@@ -27,13 +27,18 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./usage/quickstart.js'),
   },
   {
+    name: 'check',
+    summary: 'Check data, model and recipe before they cost GPU time',
+    load: () => import('./usage/check.js'),
+  },
+  {
     name: 'train',
     summary: 'Train a model by a recipe, or go on with a run',
     load: () => import('./usage/train.js'),
   },
   {
     name: 'plan',
-    summary: 'Say whether a run fits on given GPUs, and how fast it is',
+    summary: 'Say whether a run fits on given GPUs, and how long it takes',
     load: () => import('./usage/plan.js'),
   },
   {
@@ -42,13 +47,18 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./usage/runs.js'),
   },
   {
+    name: 'dashboard',
+    summary: 'Show runs on a page in the browser, live',
+    load: () => import('./usage/dashboard.js'),
+  },
+  {
     name: 'recipes',
     summary: 'List, show and copy the recipes that are built in',
     load: () => import('./usage/recipes.js'),
   },
   {
     name: 'doctor',
-    summary: 'Show what Patina runs on, and how to mend what is wrong',
+    summary: 'Show what Patina runs on, or why a run broke, and what to do',
     load: () => import('./usage/doctor.js'),
   },
   {
@@ -60,6 +70,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: 'chat',
     summary: 'Talk to a model about pictures',
     load: () => import('./usage/chat.js'),
+  },
+  {
+    name: 'serve',
+    summary: "Serve a model over OpenAI's API, with a chat page",
+    load: () => import('./usage/serve.js'),
   },
   {
     name: 'export',

@@ -38,6 +38,17 @@ describe('patina export', () => {
     expect(JSON.parse(out)).toMatchObject({ folder, layout: 'official', dtype: 'float32' });
   });
 
+  test('writes GGUF files, and says what reading them back has found', async () => {
+    const folder = join(root, 'gguf');
+    const args = [MODEL, '--to', 'gguf', folder, '--type', 'bf16', '--check'];
+    const { code, out } = await patina(...args);
+    expect(code).toBe(0);
+    expect(out).toContain(`${folder}: for llama.cpp, 189K parameters in bf16`);
+    expect(out).toContain('model-bf16.gguf was read back: 30 tensors as in the source.');
+    expect(out).toContain('ggml-org/llama.cpp#25814');
+    expect(readdirSync(folder)).toEqual(['Modelfile', 'mmproj-bf16.gguf', 'model-bf16.gguf']);
+  });
+
   test("gives Llama 3's template a place for pictures", async () => {
     const source = join(root, 'without-template');
     cpSync(MODEL, source, { recursive: true });
@@ -51,7 +62,11 @@ describe('patina export', () => {
   test.each([
     [['x'], 'E_USAGE'],
     [[MODEL, '--to', 'hf'], 'E_USAGE'],
-    [[MODEL, '--to', 'gguf', 'x'], 'E_USAGE'],
+    [[MODEL, '--to', 'ggml', 'x'], 'E_USAGE'],
+    [[MODEL, '--to', 'hf', 'x', '--type', 'q8_0'], 'E_USAGE'],
+    [[MODEL, '--to', 'hf', 'x', '--check'], 'E_USAGE'],
+    [[MODEL, '--to', 'gguf', 'x', '--dtype', 'float32'], 'E_LAYOUT_LIMIT'],
+    [[MODEL, '--to', 'gguf', 'x', '--quantise', 'nf4'], 'E_LAYOUT_LIMIT'],
     [[MODEL, '--to', 'hf', 'x', '--seed', '-1'], 'E_USAGE'],
     [[MODEL, '--to', 'hf', 'x', '--shard-gb', '0'], 'E_USAGE'],
     [[MODEL, '--to', 'hf', 'x', '--dtype', 'int8'], 'E_USAGE'],

@@ -6,7 +6,12 @@ import { jsonText } from '../base/json-text.js';
 import { readSmallText } from '../formats/small-file.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
 import { exportChatModel } from '../generate/export-chat-model.js';
-import type { ExportLayout, ExportReport } from '../models/export/export-options.js';
+import type {
+  ExportLayout,
+  ExportReport,
+  GgufCheck,
+  GgufFileType,
+} from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
 import { compileTemplate } from '../text/jinja.js';
 import { LLAMA3_TEMPLATE } from '../text/llama3-template.js';
@@ -26,6 +31,8 @@ export interface ExportFlags {
   merge?: boolean;
   dtype?: DType;
   quantise?: 'nf4' | 'nf4-double';
+  type?: GgufFileType;
+  check?: boolean;
   featureLayer?: number;
   select?: 'default' | 'full';
   imageToken?: number;
@@ -93,6 +100,8 @@ async function write(
     shardGb,
     chatTemplate,
     quantise,
+    type,
+    check,
     ...flags
   }: ExportFlags,
   session: Session,
@@ -101,6 +110,13 @@ async function write(
     throw new UsageError(`${to === undefined ? '--to' : 'OUT'} is missing.`, {
       code: 'E_USAGE',
       hint: 'Use `patina export SOURCE --to hf OUT`, or `patina export --inspect SOURCE`.',
+    });
+  }
+  for (const [name, value] of Object.entries({ '--type': type, '--check': check })) {
+    if (value === undefined || to === 'gguf') continue;
+    throw new UsageError(`${name} is of GGUF files, and ${to} has none.`, {
+      code: 'E_USAGE',
+      hint: 'Use it with --to gguf.',
     });
   }
   const progress = new LoadProgress(session.stderr);
@@ -113,6 +129,8 @@ async function write(
       base: await weightsIn(base, CHECK),
       adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each, CHECK))),
       imageTokenId: imageToken,
+      ggufType: type,
+      ...(check && { check }),
       ...(quantise && { quantise: { doubleQuantised: quantise === 'nf4-double' } }),
       ...(shardGb === undefined ? {} : { shardBytes: shardGb * 1e9 }),
       ...(chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(chatTemplate) }),
@@ -150,10 +168,25 @@ async function readTemplate(file: string): Promise<string> {
   return source;
 }
 
-function summary({ folder, layout, files, parameters, bytes, dtype, notes }: ExportReport): string {
-  const what = { hf: 'transformers', official: "the LLaVA authors' code", peft: 'PEFT' }[layout];
+const READERS: Readonly<Record<ExportLayout, string>> = {
+  hf: 'transformers',
+  official: "the LLaVA authors' code",
+  peft: 'PEFT',
+  gguf: 'llama.cpp',
+};
+
+function summary(report: ExportReport): string {
+  const { folder, layout, files, parameters, bytes, dtype, notes, checked = [] } = report;
+  const what = READERS[layout];
   const head = `${folder}: for ${what}, ${formatCount(parameters)} parameters in ${dtype}, ${formatBytes(bytes)} in ${count(files.length, 'file')}\n`;
-  return head + notes.map((note) => `  ${note}\n`).join('');
+  return head + [...notes, ...checked.map(checkLine)].map((note) => `  ${note}\n`).join('');
+}
+
+function checkLine({ file, tensors, relativeErrors }: GgufCheck): string {
+  const errors = Object.entries(relativeErrors).map(
+    ([type, error]) => `; ${type}: relative error ${(100 * error).toFixed(2)} %`,
+  );
+  return `${file} was read back: ${count(tensors, 'tensor')} as in the source${errors.join('')}.`;
 }
 
 /** The description as text. */

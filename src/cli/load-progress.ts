@@ -1,5 +1,5 @@
 /** How far loading a model is, on one line of a terminal; elsewhere only notices. */
-import { formatBytes } from '../base/format.js';
+import { formatBytes, formatCount } from '../base/format.js';
 import type { HubEvent } from '../base/hub/resolve.js';
 import type { Output } from './session.js';
 
@@ -31,6 +31,12 @@ export class LoadProgress {
 
   read(done: number, total: number): void {
     this.#show(`Loading ${formatBytes(total)} of weights: ${Math.floor((100 * done) / total)} %`);
+  }
+
+  /** How much of something is done. */
+  part(what: string, done: number, total: number): void {
+    const share = total === 0 ? 100 : Math.floor((100 * done) / total);
+    this.#show(`Checking ${what}: ${formatCount(done)} of ${formatCount(total)}, ${share} %`);
   }
 
   /** Removes the line. */

@@ -75,7 +75,7 @@ describe('patina', () => {
     ],
     [['doctor', '--jsn'], "unknown option '--jsn'", 'Did you mean --json?'],
     [['--verion'], "unknown option '--verion'", 'Did you mean --version?'],
-    [['doctor', 'me'], 'too many arguments', 'See `patina doctor --help`.'],
+    [['doctor', 'me', 'too'], 'too many arguments', 'See `patina doctor --help`.'],
     [[], 'no command was given', 'Choose a command; `patina --help` lists them.'],
   ])('%j is a wrong use and exits 2', async (args, message, hint) => {
     const { code, stdout, stderr } = await run(args);

@@ -46,8 +46,8 @@ export function planText(planned: Plan): string {
     `${recipe} on ${ranks} x ${gpu.name} (${memory}${each}): ${verdict}`,
     `  ${formatBytes(total)} a GPU: ${formatBytes(allocated)} in tensors, ${formatBytes(reserved)} reserved, and the context of CUDA` +
       (host > 0 ? `; ${formatBytes(host)} of host memory a process` : ''),
-    `  micro-batch of ${batch.records} ${batch.records === 1 ? 'record' : 'records'}, ${batch.tokens} tokens, ${batch.images} pictures (${batch.basis}), ${batch.microBatches} an update on each GPU`,
-    `  ${formatDuration(seconds.update)} an update, ${formatCount(planned.tokensPerSecond)} tokens/s` +
+    `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${batch.microBatches} an update on each GPU`,
+    `  ${paceText(seconds.update)} an update, ${formatCount(planned.tokensPerSecond)} tokens/s` +
       (seconds.run === null ? '' : `, ${formatDuration(seconds.run)} in all`),
     '',
     'Most in tensors, and reserved (·), by phase:',
@@ -77,4 +77,13 @@ function bar({ phase, allocated, reserved }: Plan['timeline'][number], memory: n
 
 function lines(all: readonly string[]): string {
   return `${all.join('\n')}\n`;
+}
+
+function counted(count: number, thing: string): string {
+  return `${count} ${thing}${count === 1 ? '' : 's'}`;
+}
+
+/** Small models take less than a duration shows. */
+function paceText(seconds: number): string {
+  return seconds < 0.1 ? `${(1000 * seconds).toFixed(1)} ms` : formatDuration(seconds);
 }

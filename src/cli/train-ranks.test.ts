@@ -91,6 +91,20 @@ describe('a run of several ranks', () => {
     }
   });
 
+  test('shares out moments in 8 bits', async () => {
+    const path = recipe({ ...whole, precision: { states: 'int8' } });
+    const alone = await run(train(path));
+    expect(alone.code, alone.err).toBe(0);
+    for (const zero of [1, 3]) {
+      const shared = await run(train(path, '--nproc', '2', '--set', `parallel.zero=${zero}`));
+      expect([shared.code, shared.err]).toEqual([0, '']);
+      for (const [i, loss] of lossesIn(shared.events).entries()) {
+        // Where sums in another order decide between two codes.
+        expect(Math.abs(loss - lossesIn(alone.events)[i]!), `${zero}, ${i}`).toBeLessThan(1e-3);
+      }
+    }
+  });
+
   test('packed by tokens makes the same updates on one, two and four', async () => {
     const dropping = { projector: 'full', decoder: { lora: { rank: 2, alpha: 4, dropout: 0.1 } } };
     const path = recipe({

@@ -26,7 +26,9 @@ describe('patina train', () => {
   test('says on standard error how it goes', async () => {
     const { code, out, err } = await patina('train', recipe);
     expect({ code, out }).toEqual({ code: 0, out: '' });
-    expect(err).toMatch(/^loading the model \.\.\.\nopening the data \.\.\.\ncolours on the CPU/);
+    expect(err).toMatch(
+      /^loading the model \.\.\.\nopening the data \.\.\.\nchecking the first records \.\.\.\ncolours on the CPU/,
+    );
     expect(err).toMatch(/decoder {4}full +12 +\S+ +float32 +3\.00e-3 +0/);
     expect(err).toContain('10 updates, 5 an epoch (2 epochs), 1 of warm-up');
     expect(err).toMatch(/update 10\/10 {2}loss \d\.\d+ +norm .*\nupdate 10: saved .*\nfinished/);

@@ -3,14 +3,14 @@ import { resolve } from 'node:path';
 
 import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
+import { resumeRun, train } from '../guard/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
+import { firstLook } from '../guard/check/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
   listRuns,
   refuseOneGpu,
-  resumeRun,
-  train,
   type TrainEvent,
   type TrainOptions,
 } from '../train/index.js';
@@ -18,6 +18,7 @@ import { launchTraining, needsLaunch, ranksHere } from './launch-training.js';
 import { exitCodeOf, printError } from './print-error.js';
 import type { Session } from './session.js';
 import { drawIfNeeded } from './quickstart-data.js';
+import { PageBeside } from './page-beside.js';
 import { RankLog } from './rank-log.js';
 import { watchTraining } from './watch-training.js';
 
@@ -32,6 +33,7 @@ export interface TrainFlags {
   dryRun?: boolean;
   changedBase?: boolean;
   json?: boolean;
+  page?: boolean;
 }
 
 export async function trainCommand(
@@ -87,18 +89,27 @@ async function watch(
   session: Session,
   onEvent?: (event: TrainEvent) => void,
 ): Promise<void> {
-  const { maxUpdates, profile, dryRun, changedBase, set, json = false } = asked;
+  const { maxUpdates, profile, dryRun, changedBase, set, json = false, page = false } = asked;
+  await using beside = page ? new PageBeside(session.stderr) : null;
   const open = async (
     signal: AbortSignal,
     onDownload: TrainOptions['onDownload'],
+    savesWished: TrainOptions['savesWished'],
   ): Promise<AsyncIterable<TrainEvent>> => {
-    const options = { maxUpdates, profile, dryRun, changedBase, signal, onDownload };
+    const running = { maxUpdates, profile, dryRun, signal, savesWished };
+    const options = { ...running, changedBase, onDownload, firstLook };
     const work = await findWork(recipe, asked, session, signal);
     return 'begins' in work
       ? train(work.begins, options)
       : resumeRun(work.goesOn, { ...options, set });
   };
-  await watchTraining(open, { session, json, onEvent });
+  await watchTraining(open, {
+    ...{ session, json },
+    onEvent: (event) => {
+      if (event.type === 'start' && event.run !== null) beside?.open(event.run);
+      onEvent?.(event);
+    },
+  });
 }
 
 /** A rank other than the first: what it says goes into its log. */
@@ -110,7 +121,7 @@ async function watchBeside(
 ): Promise<void> {
   const log = new RankLog(rank);
   try {
-    await watch(recipe, { ...asked, json: false }, log.within(session), (event) => {
+    await watch(recipe, { ...asked, json: false, page: false }, log.within(session), (event) => {
       if (event.type === 'start' && event.run !== null) log.open(event.run);
     });
   } catch (error) {
@@ -122,7 +133,7 @@ async function watchBeside(
 
 /** The arguments of `patina` with which each rank does the work. */
 function argumentsOf(recipe: string | undefined, asked: Asked, work: Work): string[] {
-  const { set, maxUpdates, profile, dryRun, changedBase, json } = asked;
+  const { set, maxUpdates, profile, dryRun, changedBase, json, page } = asked;
   return [
     'train',
     ...('begins' in work ? [recipe!] : [`--resume=${work.goesOn}`]),
@@ -132,6 +143,7 @@ function argumentsOf(recipe: string | undefined, asked: Asked, work: Work): stri
     ...(dryRun === true ? ['--dry-run'] : []),
     ...(changedBase === true ? ['--changed-base'] : []),
     ...(json === true ? ['--json'] : []),
+    ...(page === true ? ['--page'] : []),
   ];
 }
 

@@ -1,7 +1,7 @@
 /** Shows a training run as it goes, and ends it in order. */
 import type { HubEvent } from '../base/hub/resolve.js';
 import { jsonLine } from '../base/json-text.js';
-import type { EndEvent, TrainEvent } from '../train/index.js';
+import { SaveRequests, type EndEvent, type TrainEvent } from '../train/index.js';
 import { LoadProgress } from './load-progress.js';
 import { INTERRUPTED, type Session } from './session.js';
 import { openTrainView, type ViewOptions } from './train-view/train-view.js';
@@ -23,6 +23,7 @@ export async function watchTraining(
   open: (
     signal: AbortSignal,
     onDownload: (event: HubEvent) => void,
+    savesWished: () => number,
   ) => AsyncIterable<TrainEvent> | Promise<AsyncIterable<TrainEvent>>,
   { session, json = false, onEvent, ...options }: WatchOptions,
 ): Promise<EndEvent | undefined> {
@@ -33,6 +34,7 @@ export async function watchTraining(
     progress.end();
     if (!json) view.say(line);
   };
+  using saves = new SaveRequests();
   const end = await session.inOrder(async (signal) => {
     signal.addEventListener('abort', () => {
       const { message } = signal.reason as Error;
@@ -41,7 +43,7 @@ export async function watchTraining(
     let end: EndEvent | undefined;
     try {
       const onDownload = (event: HubEvent): void => progress.download(event);
-      for await (const event of await open(signal, onDownload)) {
+      for await (const event of await open(signal, onDownload, () => saves.count)) {
         progress.end();
         if (json) session.stdout.write(jsonLine(event));
         else view.show(event);

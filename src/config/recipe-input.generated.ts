@@ -54,6 +54,8 @@ export interface RecipeInput {
   validation?: ValidationInput | undefined;
   /** Questions that the model answers while it learns. */
   probes?: ProbesInput | undefined;
+  /** What is done about updates that go wrong. */
+  guard?: GuardInput | undefined;
   /** When to save, and what to keep. */
   checkpoints?: CheckpointsInput | undefined;
   /** Where the run is kept. */
@@ -144,10 +146,11 @@ export type PartInput =
       lora?: LoraInput | undefined;
       /**
        * Form of the frozen weights: `nf4` keeps the matrices of its blocks in 4-bit NormalFloat
-       * (QLoRA, arXiv 2305.14314), as bitsandbytes does. As they are stored, or as the checkpoint
-       * that the run starts from was trained, if left out.
+       * (QLoRA, arXiv 2305.14314), as bitsandbytes does; `fp8` keeps them in 8 bits, a scale for
+       * each row, and multiplies in 8 bits, on GPUs from Ada and Hopper on. As they are stored, or
+       * as the checkpoint that the run starts from was trained, if left out.
        */
-      base?: 'nf4' | undefined;
+      base?: 'nf4' | 'fp8' | undefined;
       /**
        * With `nf4`: keep its scales in 8 bits too (bnb_4bit_use_double_quant), 0.37 bits a weight
        * less.
@@ -301,10 +304,11 @@ export interface PrecisionInput {
    */
   master?: 'fp32' | 'bf16' | undefined;
   /**
-   * Type of Adam's two moments.
+   * Type of Adam's two moments; `int8` keeps them as bitsandbytes' 8-bit AdamW does, but for
+   * embeddings and tensors below 4,096 elements, whose stay fp32.
    * @default "fp32"
    */
-  states?: 'fp32' | 'bf16' | undefined;
+  states?: 'fp32' | 'bf16' | 'int8' | undefined;
   /** Dynamic loss scaling, with `fp16` only. */
   lossScale?: LossScaleInput | undefined;
 }
@@ -373,10 +377,11 @@ export interface OptimizerInput {
    */
   groups?: ParameterGroupInput[] | undefined;
   /**
-   * Largest norm of all gradients together; null does not clip.
+   * Largest norm of all gradients together; null does not clip, `adaptive` clips what is out
+   * of the ordinary for the run.
    * @default 1
    */
-  clipNorm?: number | null | undefined;
+  clipNorm?: number | 'adaptive' | null | undefined;
   /**
    * Update each part as soon as its gradient is there, so that gradients never exist all at
    * once. Excludes accumulation, clipping by the global norm and fp16.
@@ -545,6 +550,40 @@ export interface QuestionInput {
    * @default []
    */
   images?: string[] | undefined;
+}
+
+export interface GuardInput {
+  /**
+   * How far a run goes to get past an update whose gradient is not finite: it stops with a
+   * report; or the update is left out; or the one record that spoils it is left out from then
+   * on and the rest of the update trained on; or, where no record is at fault, weights and
+   * optimizer go back to the last snapshot and the data go on behind the update. Each does
+   * what those before it do first.
+   * @default "quarantine"
+   */
+  onBadUpdate?: 'stop' | 'leave-out' | 'quarantine' | 'roll-back' | undefined;
+  /**
+   * Bad updates, over the whole run, that are answered so; the next one stops the run.
+   * @default 20
+   */
+  budget?: number | undefined;
+  /**
+   * Updates between two snapshots of weights and optimizer in host memory, to roll back to.
+   * The newest checkpoint if left out.
+   */
+  snapshotEvery?: number | undefined;
+  /**
+   * Records that are left out of their updates from the beginning.
+   * @default []
+   */
+  quarantine?: QuarantinedInput[] | undefined;
+}
+
+export interface QuarantinedInput {
+  /** The file. */
+  source: string;
+  /** The line on which it begins; in files without lines its number, from 1. */
+  line: number;
 }
 
 export interface CheckpointsInput {

@@ -28,6 +28,7 @@ import { Sampler, type Population } from './sampling/sampler.js';
 import { holdOut, joined, shares } from './sampling/split.js';
 import { empty, openCatalog, type CatalogSource } from './sources/catalog.js';
 import type { FindOptions } from './sources/find-files.js';
+import type { NumberedFile } from './sources/open-table.js';
 
 /** What of a recipe decides its data. */
 export type DataRecipe = Pick<
@@ -80,6 +81,8 @@ interface Stretch {
 
 export class Dataset {
   readonly sources: readonly SourceFacts[];
+  /** All files of records of the sources. */
+  readonly files: readonly NumberedFile[];
   /** What each file of records holds, as taken while it was indexed. */
   readonly fileDigests: ReadonlyMap<string, string>;
   /** Records to train on, each counted once. */
@@ -105,9 +108,8 @@ export class Dataset {
       train: parts.train[i]!.records.length,
       weight,
     }));
-    this.fileDigests = new Map(
-      parts.sources.flatMap(({ files }) => files.map(({ table }) => [table.path, table.digest])),
-    );
+    this.files = parts.sources.flatMap(({ files }) => files);
+    this.fileDigests = new Map(this.files.map(({ table }) => [table.path, table.digest]));
     this.records = this.sources.reduce((sum, { train }) => sum + train, 0);
     this.recordsPerEpoch = this.#sampler({ batchSize: 1 }).recordsPerEpoch;
     this.validationRecords = parts.validation.length;

@@ -22,7 +22,12 @@ export { readImage } from './image/read-image.js';
 export { ImageError, type ImageLimits, type Reading, type RgbImage } from './image/rgb-image.js';
 export type { Exchange, OddSample, ShareFacts, UpdateData } from './loading/batches.js';
 export { chooseTemplate, loadFormat, type TemplateChoice } from './loading/load-format.js';
-export type { DataCounts, MicroBatch } from './loading/micro-batch.js';
+export {
+  microBatchOf,
+  sumCounts,
+  type DataCounts,
+  type MicroBatch,
+} from './loading/micro-batch.js';
 export type { LoadedSample } from './loading/record-loader.js';
 export { parseRecord, type ParsedRecord } from './records/parse-record.js';
 export {

@@ -8,7 +8,7 @@ import { foldNf4 } from './nf4.js';
 import { inspect } from './layouts/inspect.js';
 import { readSafetensors } from './safetensors/header.js';
 import { writeSafetensors } from './safetensors/write.js';
-import { readSpan, type StoredDType, storedParts } from './stored.js';
+import { nf4Parts, readSpan, type StoredDType, storedParts } from './stored.js';
 
 const CHECKPOINT = join(packageRoot(), 'test', 'fixtures', 'nf4', 'checkpoint');
 const FILE = join(CHECKPOINT, 'model.safetensors');
@@ -56,8 +56,12 @@ const fold = async (path: string) => foldNf4((await readSafetensors(path)).tenso
 test('a matrix becomes one tensor, of the type and the shape that it stands for', async () => {
   const folded = await fold(FILE);
   const matrix = folded.find(({ name }) => name === NAME)!;
-  expect(matrix).toMatchObject({ dtype: 'BF16', shape: [96, 64], nf4: { doubleQuantised: true } });
-  expect(matrix.nf4!.parts!.offset).toBe(Math.fround(matrix.nf4!.parts!.offset!));
+  expect(matrix).toMatchObject({
+    dtype: 'BF16',
+    shape: [96, 64],
+    form: { name: 'nf4', doubleQuantised: true },
+  });
+  expect(nf4Parts(matrix)!.offset).toBe(Math.fround(nf4Parts(matrix)!.offset!));
   expect(
     storedParts(matrix)
       .map(({ name }) => name.slice(NAME.length))
@@ -68,7 +72,7 @@ test('a matrix becomes one tensor, of the type and the shape that it stands for'
       '.quant_state.bitsandbytes__nf4',
     ].sort(),
   );
-  const rest = folded.filter(({ nf4 }) => nf4 === undefined).map(({ name }) => name);
+  const rest = folded.filter(({ form }) => form === undefined).map(({ name }) => name);
   expect(rest.sort()).toEqual(
     [
       ...['lm_head.weight', 'model.embed_tokens.weight', 'model.norm.weight'],
@@ -84,7 +88,7 @@ test('a matrix becomes one tensor, of the type and the shape that it stands for'
 test('codes that are stored as if they were of another type are the same bytes', async () => {
   const path = await changed(NAME, () => ({ dtype: 'BF16', shape: [1536, 1] }));
   const matrix = (await fold(path)).find(({ name }) => name === NAME)!;
-  expect(matrix.nf4!.parts!.packed).toMatchObject({ dtype: 'U8', shape: [3072, 1], bytes: 3072 });
+  expect(nf4Parts(matrix)!.packed).toMatchObject({ dtype: 'U8', shape: [3072, 1], bytes: 3072 });
 });
 
 const json = (change: (text: string) => string) => (tensor: Written) => {

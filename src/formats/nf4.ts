@@ -10,6 +10,7 @@ import { brief, isJsonObject, parseStrictJson } from './strict-json.js';
 import {
   dtypeBytes,
   elementCount,
+  nf4Parts,
   readSpan,
   type StoredDType,
   type StoredTensor,
@@ -60,7 +61,7 @@ export async function foldNf4(stored: readonly StoredTensor[]): Promise<readonly
     const name = state.name.slice(0, state.name.indexOf(STATE));
     const tensor = await foldOne(name, state, byName);
     folded.set(name, tensor);
-    const { absmax, code, nested, nestedCode } = tensor.nf4!.parts!;
+    const { absmax, code, nested, nestedCode } = nf4Parts(tensor)!;
     for (const part of [absmax, code, nested, nestedCode]) if (part !== undefined) parts.add(part);
   }
   return stored
@@ -100,7 +101,7 @@ async function foldOne(
       offset: Math.fround(offset),
     }),
   };
-  return { ...packed, dtype: DTYPES[dtype]!, shape, nf4: { doubleQuantised, parts } };
+  return { ...packed, dtype: DTYPES[dtype]!, shape, form: { name: 'nf4', doubleQuantised, parts } };
 }
 
 /** The codes, which may be stored as if they were elements of another type. */

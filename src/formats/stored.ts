@@ -61,12 +61,16 @@ export interface StoredTensor {
   readonly data?: Uint8Array;
   /** Tensors of one file with the same storage share memory (tied weights, views). */
   readonly storage?: string;
-  /** Where it is a matrix in NF4, or to be one: type and shape are those that it stands for. */
-  readonly nf4?: StoredNf4;
+  /** Where it is a matrix in few bits, or to be one: type and shape are those that it stands for. */
+  readonly form?: StoredForm;
 }
+
+/** Of a matrix in few bits (nn/quantised-form.ts). */
+export type StoredForm = StoredNf4 | { readonly name: 'fp8' };
 
 /** A matrix in 4-bit NormalFloat (nn/nf4.ts). */
 export interface StoredNf4 {
+  readonly name: 'nf4';
   /** Whether scales are bytes. */
   readonly doubleQuantised: boolean;
   /** The tensors that it is kept in; without them it is quantised when it is read. */
@@ -85,9 +89,14 @@ export interface Nf4Tensors {
   readonly offset?: number;
 }
 
+/** The tensors in which a matrix in NF4 is stored; none where it is quantised when it is read. */
+export function nf4Parts({ form }: StoredTensor): Nf4Tensors | undefined {
+  return form?.name === 'nf4' ? form.parts : undefined;
+}
+
 /** The tensors of which one is made in its file: itself, but for one that is kept in NF4. */
 export function storedParts(tensor: StoredTensor): StoredTensor[] {
-  const { packed, absmax, code, nested, nestedCode, state } = tensor.nf4?.parts ?? {};
+  const { packed, absmax, code, nested, nestedCode, state } = nf4Parts(tensor) ?? {};
   if (packed === undefined) return [tensor];
   return [packed, absmax, code, nested, nestedCode, state].filter((part) => part !== undefined);
 }

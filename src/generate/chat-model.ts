@@ -1,7 +1,6 @@
 /** A model with everything that speaking to it takes: its chat format, how it sees pictures, which tokens end an answer. */
 import { join } from 'node:path';
 
-import { DataError } from '../base/errors.js';
 import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import { loadFormat } from '../data/loading/load-format.js';
 import { expandImages } from '../data/encode.js';
@@ -20,7 +19,7 @@ import {
 } from '../models/index.js';
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
 import { expectUsed } from './expect-used.js';
-import { type PictureSettings, usePictures } from './picture.js';
+import { noPictures, type PictureSettings, usePictures } from './picture.js';
 import type { Prompt } from './prompt.js';
 import { firstWith, readJson } from './tokenizer-folder.js';
 
@@ -120,13 +119,6 @@ export function encodePrompt(
     { imageTokens: image?.tokens ?? 1, imageTokenId: image?.tokenId ?? 0 },
   );
   return { inputIds, images: encoding.images.map((number) => images[number]!) };
-}
-
-export function noPictures(): DataError {
-  return new DataError('This model takes no pictures: it has no vision tower.', {
-    code: 'E_NO_VISION',
-    hint: 'Choose a LLaVA, or ask without pictures.',
-  });
 }
 
 /** The `eos_token_id` of the first `generation_config.json`: one id or several. */

@@ -1,11 +1,10 @@
 /** A conversation with a model: questions with pictures, answers as streams, all of it remembered. */
-import { decodeImage } from '../data/image/decode.js';
-import { fitImage } from '../data/image/fit.js';
-import { readImage } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
-import { type ChatModel, encodePrompt, noPictures } from './chat-model.js';
-import { type FinishReason, generate, type GenerateOptions } from './generate.js';
+import type { FinishReason } from './answer.js';
+import { type ChatModel, encodePrompt } from './chat-model.js';
+import { generate, type GenerateOptions } from './generate.js';
+import { readPicture } from './picture.js';
 
 /** How an answer went. */
 export interface AnswerSummary {
@@ -61,14 +60,8 @@ export class Conversation {
    * @throws ImageError; DataError `E_NO_VISION` for a model without a vision tower
    */
   async show(picture: string | Uint8Array): Promise<void> {
-    const { pictures } = this.#chat;
-    if (pictures === null) throw noPictures();
     const reading = this.#reading;
-    const image =
-      typeof picture === 'string'
-        ? await readImage(picture, { reading })
-        : await decodeImage(picture, { name: 'the picture', reading });
-    this.#pictures.push(fitImage(image, pictures).data);
+    this.#pictures.push(await readPicture(picture, this.#chat.pictures, { reading }));
   }
 
   /**

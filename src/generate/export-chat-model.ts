@@ -5,10 +5,11 @@ import { DataError } from '../base/errors.js';
 import { exportModel } from '../models/export/export-model.js';
 import type { ExportLayout, ExportOptions, ExportReport } from '../models/export/export-options.js';
 import { createFormat, loadTokenizer } from '../text/index.js';
+import { ggufSpeech } from './gguf-speech.js';
 
 /**
  * `exportModel` with the ends of turns: `eos_token_id` of `generation_config.json` contains the token that ends an answer in the
- * template that is written.
+ * template that is written; GGUF files get vocabulary and template.
  *
  * @throws those of `exportModel`
  */
@@ -18,7 +19,11 @@ export function exportChatModel(
   folder: string,
   options: ExportOptions = {},
 ): Promise<ExportReport> {
-  return exportModel(source, layout, folder, { endOfTurn: endOfTurnIn, ...options });
+  return exportModel(source, layout, folder, {
+    endOfTurn: endOfTurnIn,
+    speak: ggufSpeech,
+    ...options,
+  });
 }
 
 /**

@@ -4,10 +4,9 @@
  */
 import { setImmediate } from 'node:timers/promises';
 
-import { NonFiniteError, UsageError } from '../base/errors.js';
 import { drive, finish, type LanguageModel } from '../models/index.js';
-import { TokenStream, type Tokenizer } from '../text/index.js';
-import { inferenceMode, noGrad, scope, stack, tensor, type Tensor } from '../torch/index.js';
+import { inferenceMode, noGrad, scope, tensor, type Tensor } from '../torch/index.js';
+import { Answer, type AnswerOptions, checkAnswerOptions, type FinishReason } from './answer.js';
 import {
   CachedContinuation,
   type Continuation,
@@ -15,7 +14,7 @@ import {
   RecomputedContinuation,
 } from './continuation.js';
 import { checkContext, contextLength, type Prompt } from './prompt.js';
-import { readSampling, Sampler, type SamplingOptions } from './sampling.js';
+import { notFinite, readSampling, readTokens, Sampler, type SamplingOptions } from './sampling.js';
 
 /**
  * Takes a step that every rank takes, and gives what it gave on the first one, on all of them. Where it fails on one it fails on all.
@@ -23,15 +22,7 @@ import { readSampling, Sampler, type SamplingOptions } from './sampling.js';
  */
 export type Agree = <T>(step: () => T | Promise<T>) => Promise<T>;
 
-export interface GenerateOptions extends SamplingOptions, ContinuationOptions {
-  /** Most tokens of an answer; the end of the model's context ends it too. @default 512 */
-  maxNewTokens?: number | undefined;
-  /** Ids that end an answer. @default none */
-  stopTokens?: readonly number[] | undefined;
-  /** Texts that end an answer and are left out of it; they need a tokenizer. @default none */
-  stopStrings?: readonly string[] | undefined;
-  /** Of the model, for text beside the tokens. */
-  tokenizer?: Tokenizer | undefined;
+export interface GenerateOptions extends SamplingOptions, AnswerOptions, ContinuationOptions {
   /** Keep keys and values; without it each step computes everything anew. @default true */
   cache?: boolean | undefined;
   /** Ends answers between two tokens. Where ranks answer together it is raised on all of them while they agree. */
@@ -42,9 +33,6 @@ export interface GenerateOptions extends SamplingOptions, ContinuationOptions {
   onLogits?: ((logits: Tensor) => void) | undefined;
 }
 
-/** `stop`: a stop token or string; `length`: the limit on tokens, or the end of the context. */
-export type FinishReason = 'stop' | 'length';
-
 export interface GeneratedToken {
   /** Which of the prompts it continues. */
   readonly prompt: number;
@@ -54,8 +42,6 @@ export interface GeneratedToken {
   /** With the last token of a prompt. */
   readonly finish: FinishReason | null;
 }
-
-const DEFAULT_NEW_TOKENS = 512;
 
 /**
  * Continues prompts; yields a token of each unfinished one in turn. Other work of the program gets its turn between steps.
@@ -68,24 +54,13 @@ export async function* generate(
   prompts: readonly Prompt[],
   options: GenerateOptions = {},
 ): AsyncGenerator<GeneratedToken, void, undefined> {
-  const { signal, tokenizer, stopStrings = [], maxNewTokens = DEFAULT_NEW_TOKENS } = options;
+  const { signal } = options;
   checkGenerateOptions(options);
-  if (stopStrings.length > 0 && tokenizer === undefined) {
-    throw new UsageError('Stop strings cannot be found without a tokenizer.', {
-      code: 'E_STOP_STRINGS',
-      hint: 'Pass the tokenizer of the model.',
-    });
-  }
   const context = contextLength(model);
   checkContext(prompts, context);
   signal?.throwIfAborted();
   if (prompts.length === 0) return;
-  const answers = prompts.map(({ inputIds }) => {
-    // The last token is not attended over, so it may be one beyond the context.
-    const room = Math.min(maxNewTokens, context - inputIds.length + 1);
-    const stream = tokenizer && new TokenStream(tokenizer, { stop: stopStrings });
-    return new Answer(room, new Set(options.stopTokens), stream);
-  });
+  const answers = prompts.map((prompt) => new Answer(prompt, context, options));
   const steps = new Decoding(model, prompts, options);
   try {
     while (answers.some(({ finish }) => finish === null)) {
@@ -104,41 +79,10 @@ export async function* generate(
   }
 }
 
-/** Checks what can be checked before a model is loaded. @throws UsageError `E_SAMPLING` */
-export function checkGenerateOptions({
-  maxNewTokens = DEFAULT_NEW_TOKENS,
-  ...sampling
-}: SamplingOptions & Pick<GenerateOptions, 'maxNewTokens'>): void {
-  readSampling(sampling);
-  if (Number.isSafeInteger(maxNewTokens) && maxNewTokens >= 1) return;
-  throw new UsageError(`maxNewTokens is ${maxNewTokens}, which is not a whole number from 1.`, {
-    code: 'E_SAMPLING',
-    hint: 'Give maxNewTokens as a whole number from 1.',
-  });
-}
-
-/** How far the answer to one prompt is. */
-class Answer {
-  finish: FinishReason | null = null;
-  #left: number;
-  readonly #stopTokens: ReadonlySet<number>;
-  readonly #stream: TokenStream | undefined;
-
-  constructor(room: number, stopTokens: ReadonlySet<number>, stream: TokenStream | undefined) {
-    this.#left = room;
-    this.#stopTokens = stopTokens;
-    this.#stream = stream;
-  }
-
-  /** Takes a token; gives the text that is certain by now. A stop token is no part of it. */
-  add(token: number): string {
-    this.#left--;
-    const stops = this.#stopTokens.has(token);
-    const text = stops ? '' : (this.#stream?.push(token) ?? '');
-    if (stops || this.#stream?.stopped === true) this.finish = 'stop';
-    else if (this.#left === 0) this.finish = 'length';
-    return this.finish === null ? text : text + (this.#stream?.end() ?? '');
-  }
+/** Checks what can be checked before a model is loaded. @throws UsageError `E_SAMPLING`, `E_STOP_STRINGS` */
+export function checkGenerateOptions(options: SamplingOptions & AnswerOptions): void {
+  readSampling(options);
+  checkAnswerOptions(options);
 }
 
 /** One step after another; the tokens stay on the device, where the next step reads them. */
@@ -177,18 +121,16 @@ class Decoding {
     return tokens;
   }
 
-  /** Reading the tokens is the only wait for the device. */
   #choose(logits: Tensor): number[] {
     return this.#mode(() =>
       scope(() => {
         this.#options.onLogits?.(logits);
         const tokens = this.#sampler.choose(logits);
         this.#take(tokens);
-        const finite = logits.amax([-1]).isfinite().to('int64');
-        const read = Array.from(stack([tokens, finite]).toTypedArray(), Number);
-        const broken = read.slice(read.length / 2).indexOf(0);
-        if (broken >= 0) throw notFinite(broken);
-        return read.slice(0, read.length / 2);
+        const read = readTokens(tokens, logits);
+        const broken = read.indexOf(null);
+        if (broken >= 0) throw notFinite(`prompt ${broken}`);
+        return read as number[];
       }),
     );
   }
@@ -203,11 +145,4 @@ class Decoding {
     this.#sampler.dispose();
     this.#continuation.dispose();
   }
-}
-
-function notFinite(prompt: number): NonFiniteError {
-  return new NonFiniteError(`The logits after prompt ${prompt} are not finite.`, {
-    code: 'E_LOGITS',
-    hint: 'Compute in bfloat16 or float32; float16 overflows in some models.',
-  });
 }

@@ -1,5 +1,8 @@
 /** The room of generation: a cache of keys and values, sampling, answers as streams, conversations. */
 
+export { type AnswerOptions, type FinishReason } from './answer.js';
+export * from './batched-generator.js';
+export { Channel } from './channel.js';
 export * from './chat-model.js';
 export * from './conversation.js';
 export { expectUsed } from './expect-used.js';
@@ -9,3 +12,4 @@ export * from './picture.js';
 export { contextLength, type Prompt } from './prompt.js';
 export type { SamplingOptions } from './sampling.js';
 export { modelBeneath, tokenizerFolder } from './tokenizer-folder.js';
+export type { TokenLogprob, TokenLogprobs } from './token-logprobs.js';

@@ -1,10 +1,11 @@
 /**
  * Keys and values of the positions that a decoder has seen, so that a new position costs one pass over itself alone.
  *
- * Every row of a batch has its places one after another from 0 on, whatever the lengths of the others; what a row has not
+ * Every row has its places one after another from 0 on, whatever the lengths of the others; what a row has not
  * reached yet is masked. Places are reserved in blocks: a decoder of growing text is copied once a block, not once a token.
+ * A call works on the first rows alone, so that rows which come and go take no time while they are empty.
  *
- * B: rows, S: places of each row, T: positions of a call, H: query heads, G: key and value heads, R = H / G, D: head size.
+ * B: rows of a call, S: places of each row, T: positions of a call, H: query heads, G: key and value heads, R = H / G, D: head size.
  */
 import { attention, type AttentionKernel } from '../nn/index.js';
 import {
@@ -18,9 +19,6 @@ import {
 } from '../torch/index.js';
 
 export interface KvCacheOptions {
-  rows: number;
-  /** Places to begin with, rounded up to whole blocks. */
-  places: number;
   layers: number;
   /** G */
   heads: number;
@@ -33,19 +31,15 @@ export interface KvCacheOptions {
 }
 
 export class KvCache {
-  /** (B, S, G, D) of each layer. */
-  readonly #keys: Tensor[];
-  readonly #values: Tensor[];
+  /** (rows, S, G, D) of each layer; none before the first `reserve`. */
+  readonly #keys: Tensor[] = [];
+  readonly #values: Tensor[] = [];
   readonly #options: Required<KvCacheOptions>;
-  #places: number;
+  #rows = 0;
+  #places = 0;
 
   constructor(options: KvCacheOptions) {
     this.#options = { block: 256, ...options };
-    this.#places = this.#rounded(options.places);
-    const make = (): Tensor[] => Array.from({ length: options.layers }, () => this.#empty());
-    const { keys, values } = scope(() => ({ keys: make(), values: make() }));
-    this.#keys = keys.map((each) => each.keep());
-    this.#values = values.map((each) => each.keep());
   }
 
   /** Places of each row. */
@@ -53,31 +47,66 @@ export class KvCache {
     return this.#places;
   }
 
-  /** Makes room for `places` in each row. */
-  reserve(places: number): void {
-    if (places <= this.#places) return;
-    const before = this.#places;
-    this.#places = this.#rounded(places);
-    for (const tensors of [this.#keys, this.#values]) {
-      tensors.forEach((full, layer) => {
-        const larger = this.#empty();
-        scope(() => void larger.narrow(1, 0, before).copy_(full));
-        tensors[layer] = larger.keep();
-        full.dispose();
-      });
+  /**
+   * Makes room for so many rows, and `places`, rounded up to whole blocks, in each. What is there stays; where memory does not
+   * suffice, it is lost.
+   */
+  reserve(rows: number, places: number): void {
+    if (rows <= this.#rows && places <= this.#places) return;
+    const before = [this.#rows, this.#places] as const;
+    const { block } = this.#options;
+    // Rows that join one by one double their number, so that few of them cost a copy.
+    if (rows > this.#rows) this.#rows = Math.max(rows, 2 * this.#rows);
+    this.#places = Math.max(Math.ceil(places / block) * block, this.#places);
+    try {
+      for (const tensors of [this.#keys, this.#values]) this.#grow(tensors, before);
+    } catch (error) {
+      this.free();
+      throw error;
     }
   }
 
-  /** Where the first place of each row lies among all places: (B), int64. */
-  rowStarts(): Tensor {
-    const { rows, device } = this.#options;
+  #grow(tensors: Tensor[], [rows, places]: readonly [rows: number, places: number]): void {
+    for (let layer = 0; layer < this.#options.layers; layer++) {
+      const larger = this.#empty();
+      const full = tensors[layer];
+      if (full !== undefined) {
+        scope(() => void larger.narrow(0, 0, rows).narrow(1, 0, places).copy_(full));
+        full.dispose();
+      }
+      tensors[layer] = larger.keep();
+    }
+  }
+
+  /** What the first `length` places of one row hold, put in another. */
+  move(from: number, to: number, length: number): void {
+    scope(() => {
+      for (const each of [...this.#keys, ...this.#values]) {
+        each
+          .select(0, to)
+          .narrow(0, 0, length)
+          .copy_(each.select(0, from).narrow(0, 0, length));
+      }
+    });
+  }
+
+  /** Zeros in a row: what a masked place holds is multiplied by 0, and must not be a NaN. */
+  clear(row: number): void {
+    scope(() => {
+      for (const each of [...this.#keys, ...this.#values]) each.select(0, row).zero_();
+    });
+  }
+
+  /** Where the first place of each of the first rows lies among all places: (B), int64. */
+  rowStarts(rows: number): Tensor {
+    const { device } = this.#options;
     return scope(() => arange(0, rows, 1, { dtype: 'int64', device }).mul(this.#places));
   }
 
   /**
    * Writes keys and values of one layer.
    *
-   * @param slots where each of the B · T positions goes among all B · S places, int64
+   * @param slots where each of the B · T positions goes among all places, int64
    */
   store(layer: number, slots: Tensor, kBTGD: Tensor, vBTGD: Tensor): void {
     scope(() => {
@@ -87,7 +116,7 @@ export class KvCache {
   }
 
   /**
-   * Attention of one query in each row, q (B, 1, H, D), over the first `length` places.
+   * Attention of one query in each of the first rows, q (B, 1, H, D), over the first `length` places.
    *
    * @param mask added to the scores (B, 1, 1, length), where rows have reached different lengths
    */
@@ -101,29 +130,28 @@ export class KvCache {
     }: { kernel: AttentionKernel; length: number; mask?: Tensor | undefined },
   ): Tensor {
     return scope(() => {
-      const k = this.#keys[layer]!.narrow(1, 0, length);
-      const v = this.#values[layer]!.narrow(1, 0, length);
+      const [B, , H] = q.shape as [number, number, number];
+      const k = this.#keys[layer]!.narrow(0, 0, B).narrow(1, 0, length);
+      const v = this.#values[layer]!.narrow(0, 0, B).narrow(1, 0, length);
       if (kernel === 'flash') return attention(q, k, v, { kernel });
       // Query heads that share keys stand as queries of one head: keys and values need not be repeated for each of them.
       const { heads: G, headDim: D } = this.#options;
-      const [B, , H] = q.shape as [number, number, number];
       const qBRGD = q.view([B, G, H / G, D]).transpose(1, 2);
       return attention(qBRGD, k, v, { kernel, mask }).transpose(1, 2).reshape(q.shape);
     });
   }
 
-  dispose(): void {
-    for (const each of [...this.#keys, ...this.#values]) each.dispose();
+  /** Gives all memory back; room can be made again. */
+  free(): void {
+    for (const tensors of [this.#keys, this.#values]) {
+      for (const each of tensors.splice(0)) each.dispose();
+    }
+    [this.#rows, this.#places] = [0, 0];
   }
 
-  #rounded(places: number): number {
-    return Math.ceil(places / this.#options.block) * this.#options.block;
-  }
-
-  /** Zeros: what a masked place holds is multiplied by 0, and must not be a NaN. */
   #empty(): Tensor {
-    const { rows, heads, headDim, dtype, device } = this.#options;
-    return zeros([rows, this.#places, heads, headDim], { dtype, device });
+    const { heads, headDim, dtype, device } = this.#options;
+    return zeros([this.#rows, this.#places, heads, headDim], { dtype, device });
   }
 }
 
@@ -142,10 +170,13 @@ export function placeMask(positions: Tensor, length: number, dtype: DType): Tens
   });
 }
 
-/** Where a packed prefill writes: for each position of each row its place among all places; int64. */
-export function packedSlots(lengths: readonly number[], places: number, device: Device): Tensor {
+/** Where a packed prefill of the rows from `first` on writes: for each position its place among all places; int64. */
+export function packedSlots(
+  lengths: readonly number[],
+  { first, places, device }: { first: number; places: number; device: Device },
+): Tensor {
   const slots = lengths.flatMap((length, row) =>
-    Array.from({ length }, (_, place) => row * places + place),
+    Array.from({ length }, (_, place) => (first + row) * places + place),
   );
   return tensor(slots, { dtype: 'int64', device });
 }

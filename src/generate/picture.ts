@@ -1,6 +1,9 @@
 /** Pictures as a model takes them: the settings that lie with its weights. */
-import type { FitMode, FitOptions } from '../data/image/fit.js';
+import { DataError } from '../base/errors.js';
+import { decodeImage, type DecodeOptions } from '../data/image/decode.js';
+import { fitImage, type FitMode, type FitOptions } from '../data/image/fit.js';
 import { meanColour, normaliseTable } from '../data/image/normalise.js';
+import { readImage } from '../data/image/read-image.js';
 import {
   type Assembly,
   expectComputable,
@@ -55,4 +58,31 @@ export async function usePictures(
   const { mean, std, rescaleFactor } = settings.processor;
   model.normaliseBy(normaliseTable(mean, std, rescaleFactor));
   return settings;
+}
+
+/**
+ * The pixels that a model sees of a picture.
+ *
+ * @param picture a path, or the bytes of a file
+ * @param settings of the model's pictures; `null` where it takes none
+ * @throws ImageError; DataError `E_NO_VISION`
+ */
+export async function readPicture(
+  picture: string | Uint8Array,
+  settings: PictureSettings | null,
+  options: Partial<DecodeOptions> = {},
+): Promise<Uint8Array> {
+  if (settings === null) throw noPictures();
+  const image =
+    typeof picture === 'string'
+      ? await readImage(picture, options)
+      : await decodeImage(picture, { name: 'the picture', ...options });
+  return fitImage(image, settings).data;
+}
+
+export function noPictures(): DataError {
+  return new DataError('This model takes no pictures: it has no vision tower.', {
+    code: 'E_NO_VISION',
+    hint: 'Choose a LLaVA, or ask without pictures.',
+  });
 }

@@ -5,12 +5,13 @@
  *
  * B: rows, V: vocabulary.
  */
-import { UsageError } from '../base/errors.js';
+import { NonFiniteError, UsageError } from '../base/errors.js';
 import {
   type Device,
   fromTypedArray,
   RandomGenerator,
   scope,
+  stack,
   type Tensor,
   where,
 } from '../torch/index.js';
@@ -98,7 +99,7 @@ export class Sampler {
       const tokens =
         temperature === 0
           ? scores.argmax(-1)
-          : warped(scores, this.#sampling)
+          : warped(drawable(scores), this.#sampling)
               .softmax(-1)
               .multinomial(1, false, { generator: this.#generator! })
               .squeeze(1);
@@ -113,6 +114,23 @@ export class Sampler {
   }
 }
 
+/** Reads chosen tokens (B), the only wait for the device; `null` for rows whose logits (B, V) are not finite. */
+export function readTokens(tokens: Tensor, logits: Tensor): (number | null)[] {
+  return scope(() => {
+    const finite = logits.amax([-1]).isfinite().to('int64');
+    const read = Array.from(stack([tokens, finite]).toTypedArray(), Number);
+    const rows = read.length / 2;
+    return read.slice(0, rows).map((token, row) => (read[rows + row] === 1 ? token : null));
+  });
+}
+
+export function notFinite(where: string): NonFiniteError {
+  return new NonFiniteError(`The logits after ${where} are not finite.`, {
+    code: 'E_LOGITS',
+    hint: 'Compute in bfloat16 or float32; float16 overflows in some models.',
+  });
+}
+
 /** Ids outside of the vocabulary, as an image token's may be, have no logit to penalise. */
 function seenTokens(prompts: readonly ArrayLike<number>[], vocabSize: number): Tensor {
   const seen = new Uint8Array(prompts.length * vocabSize);
@@ -120,6 +138,11 @@ function seenTokens(prompts: readonly ArrayLike<number>[], vocabSize: number): T
     for (const id of Array.from(ids)) if (id >= 0 && id < vocabSize) seen[row * vocabSize + id] = 1;
   });
   return fromTypedArray(seen, [prompts.length, vocabSize]).to('bool');
+}
+
+/** Rows that are not finite, of which a draw would end the program on a GPU, made equal; `readTokens` tells of them. */
+function drawable(scores: Tensor): Tensor {
+  return where(scores.amax([-1], true).isfinite(), scores, scores.zerosLike());
 }
 
 function penalised(scores: Tensor, seen: Tensor, penalty: number): Tensor {

@@ -6,15 +6,15 @@ import type {
   AddedPair,
   Attended,
   Drop,
-  DropoutMasks,
+  Fp8Rows,
   Gated,
   Projection,
   ProjectionRest,
   QueriesKeysValues,
 } from '../nn/index.js';
-import { type Tensor, tensorsIn } from '../torch/index.js';
+import { type Tensor, tensorsIn, zeros } from '../torch/index.js';
 import type { DecoderBlock } from './decoder.js';
-import type { TrainingInputs } from './segment.js';
+import type { ByHandCall, TrainingInputs } from './segment.js';
 
 /** A block, and its products. */
 export interface BlockLayers {
@@ -57,26 +57,32 @@ interface PassOptions {
 export class BlockPass {
   readonly xNC: Tensor;
   readonly records: boolean;
+  private readonly inputs: TrainingInputs;
+  private readonly positions: Tensor | undefined;
   private readonly keeps: ReadonlySet<keyof BlockTensors>;
   private readonly before: BlockTensors;
   readonly kept: BlockTensors;
+  /** n and m in fp8, from the norm until the product has read them. */
+  private readonly rows: { n?: Fp8Rows | undefined; m?: Fp8Rows | undefined } = {};
   /** In the order in which the layers of decoder.ts take their masks. */
   readonly drops: Readonly<Record<'qkv' | 'out' | 'gateUp' | 'down', readonly Drop[]>>;
 
   constructor(
     private readonly layers: BlockLayers,
-    x: Tensor,
-    private readonly inputs: TrainingInputs,
-    masks: DropoutMasks | undefined,
+    { x, inputs, masks, wanted }: ByHandCall,
     { keeps, records, before = {} }: PassOptions,
   ) {
+    this.inputs = inputs;
+    this.positions = wanted;
     this.keeps = keeps;
     this.records = records;
     this.before = before;
     this.xNC = x.flatten(0, 1);
     this.kept = { ...before };
+    const qkv = layers.qkv.drops(masks);
+    if (wanted !== undefined) masks?.narrow(wanted);
     this.drops = {
-      qkv: layers.qkv.drops(masks),
+      qkv,
       out: layers.out.drops(masks),
       gateUp: layers.gateUp.drops(masks),
       down: layers.down.drops(masks),
@@ -84,11 +90,7 @@ export class BlockPass {
   }
 
   n(): Tensor {
-    if (this.kept.n === undefined) {
-      const { weight, eps } = this.layers.block.attentionNorm;
-      [this.kept.n, this.kept.nScale] = this.xNC.addRmsNorm_(null, weight, eps);
-    }
-    return this.kept.n;
+    return this.kept.n ?? this.norm('n', this.xNC, null);
   }
 
   /** Queries, keys and values by heads, in one buffer. */
@@ -96,8 +98,11 @@ export class BlockPass {
     const { headDim: D, q, k } = this.layers.block.attention;
     const [H, G] = [q.outFeatures / D, k.outFeatures / D];
     if (this.kept.qkv === undefined) {
-      const { output, rest } = this.layers.qkv.forward(this.n(), this.drops.qkv, this);
+      const n = this.n();
+      const options = { records: this.records, rows: this.rows.n };
+      const { output, rest } = this.layers.qkv.forward(n, this.drops.qkv, options);
       this.done('n');
+      this.freeRows('n');
       const { cos, sin } = this.inputs.rotation;
       output.view([-1, H + 2 * G, D]).rotary_(cos, sin, H + G);
       this.kept.qkv = output;
@@ -117,11 +122,11 @@ export class BlockPass {
 
   h(): Tensor {
     if (this.kept.h === undefined) {
-      const { weight, eps } = this.layers.block.mlpNorm;
-      const aNC = this.a().output.flatten(1);
-      const { output, rest } = this.layers.out.forward(aNC, this.drops.out, this);
+      const { records } = this;
+      const a = this.wanted(this.a().output.flatten(1));
+      const { output, rest } = this.layers.out.forward(a, this.drops.out, { records });
       this.done('a');
-      [this.kept.m, this.kept.mScale] = output.addRmsNorm_(this.xNC, weight, eps);
+      this.norm('m', output, this.wanted(this.xNC));
       this.kept.h = output;
       this.kept.outRest = rest;
     }
@@ -130,29 +135,66 @@ export class BlockPass {
 
   m(): Tensor {
     const h = this.h();
-    if (this.kept.m === undefined) {
-      const { weight, eps } = this.layers.block.mlpNorm;
-      [this.kept.m, this.kept.mScale] = h.addRmsNorm_(null, weight, eps);
-    }
-    return this.kept.m;
+    return this.kept.m ?? this.norm('m', h, null);
   }
 
   gateUp(): Tensor {
     if (this.kept.gateUp === undefined) {
       const { gateUp, gated } = this.layers;
-      const options = { records: this.records, leavesApart: gated.adds && gateUp.leavesApart };
-      const { output, rest } = gateUp.forward(this.m(), this.drops.gateUp, options);
+      const m = this.m();
+      const options = {
+        records: this.records,
+        leavesApart: gated.adds && gateUp.leavesApart,
+        rows: this.rows.m,
+      };
+      const { output, rest } = gateUp.forward(m, this.drops.gateUp, options);
       this.done('m');
+      this.freeRows('m');
       this.kept.gateUp = output;
       this.kept.gateUpRest = rest;
     }
     return this.kept.gateUp;
   }
 
+  /** Adds `other` to x in place and normalises it; where a product in fp8 is to read that, it is quantised in the same pass. */
+  private norm(name: 'n' | 'm', x: Tensor, other: Tensor | null): Tensor {
+    const { kept, rows, layers } = this;
+    const [{ weight, eps }, next, product] =
+      name === 'n'
+        ? ([layers.block.attentionNorm, layers.qkv, kept.qkv] as const)
+        : ([layers.block.mlpNorm, layers.gateUp, kept.gateUp] as const);
+    const quantises = next.readsFp8 && product === undefined;
+    const [normal, scale, ...codes] = quantises
+      ? x.addRmsNormFp8_(other, weight, eps)
+      : x.addRmsNorm_(other, weight, eps);
+    kept[name] = normal;
+    kept[`${name}Scale`] = scale;
+    rows[name] = codes.length === 2 ? codes : undefined;
+    return normal;
+  }
+
+  private freeRows(name: 'n' | 'm'): void {
+    for (const tensor of this.rows[name] ?? []) tensor.dispose();
+    this.rows[name] = undefined;
+  }
+
   /** What adapters still have to add to gate and up. */
   addedToGateUp(): AddedPair | null {
     const { gateUp, gated } = this.layers;
     return gated.adds ? gateUp.added(this.kept.gateUpRest!) : null;
+  }
+
+  /** Of all rows those that go on after attention. */
+  wanted(rows: Tensor): Tensor {
+    return this.positions === undefined ? rows : rows.indexSelect(0, this.positions);
+  }
+
+  /** The gradient of all rows, for that of those that went on. */
+  spread(gradient: Tensor): Tensor {
+    if (this.positions === undefined) return gradient;
+    const { dtype, device } = gradient;
+    const all = zeros([this.xNC.shape[0]!, gradient.shape[1]!], { dtype, device });
+    return all.indexCopy_(0, this.positions, gradient);
   }
 
   /** 1 / rms of x, or of h. */

@@ -1,6 +1,6 @@
 /**
- * The decoder of Llama (Touvron et al. 2023), which Vicuna, Mistral and Qwen2 share: pre-norm blocks with RMSNorm, grouped
- * heads (Ainslie et al. 2023), rotary positions and SwiGLU (Shazeer 2020). Parameter names are those of transformers'
+ * The decoder of Llama (Touvron et al. 2023), which Vicuna, Mistral and Qwen2 share, and Qwen3 with norms of queries and keys: pre-norm
+ * blocks with RMSNorm, grouped heads (Ainslie et al. 2023), rotary positions and SwiGLU (Shazeer 2020). Parameter names are those of transformers'
  * `LlamaModel`.
  *
  * B: rows, T: positions, C: hidden size, H: query heads, G: key and value heads, D: head size, F: intermediate size.
@@ -28,6 +28,9 @@ class DecoderAttention extends Module {
   readonly k: Linear;
   readonly v: Linear;
   readonly out: Linear;
+  /** Of queries and keys, where there are any. */
+  readonly qNorm: RMSNorm | undefined;
+  readonly kNorm: RMSNorm | undefined;
   readonly headDim: number;
 
   constructor(
@@ -43,14 +46,20 @@ class DecoderAttention extends Module {
     this.k = this.addChild('k_proj', new Linear(C, G * D, { bias: bias.qkv, dtype }));
     this.v = this.addChild('v_proj', new Linear(C, G * D, { bias: bias.qkv, dtype }));
     this.out = this.addChild('o_proj', new Linear(H * D, C, { bias: bias.out, dtype }));
+    if (!config.qkNorm) return;
+    const norm = { eps: config.rmsNormEps, dtype };
+    this.qNorm = this.addChild('q_norm', new RMSNorm(D, norm));
+    this.kNorm = this.addChild('k_norm', new RMSNorm(D, norm));
   }
 
   forward(xBTC: Tensor, { rotation, attend }: SegmentInputs, masks?: DropoutMasks): Tensor {
     const [B, T] = xBTC.shape as [number, number, number];
-    const heads = (projection: Linear): Tensor =>
-      projection.forward(xBTC, masks).view([B, T, -1, this.headDim]);
-    const qBTHD = rotate(heads(this.q), rotation);
-    const kBTGD = rotate(heads(this.k), rotation);
+    const heads = (projection: Linear, norm?: RMSNorm): Tensor => {
+      const split = projection.forward(xBTC, masks).view([B, T, -1, this.headDim]);
+      return norm === undefined ? split : norm.forward(split);
+    };
+    const qBTHD = rotate(heads(this.q, this.qNorm), rotation);
+    const kBTGD = rotate(heads(this.k, this.kNorm), rotation);
     const vBTGD = heads(this.v);
     const mixed = attend(this.layer, qBTHD, kBTGD, vBTGD).reshape([B, T, -1]);
     return this.out.forward(mixed, masks);

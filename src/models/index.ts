@@ -37,6 +37,7 @@ export {
 export type { BaseForm, BaseForms, BaseOption, BasePart } from './load/base-form.js';
 export { configKind } from './load/assemble-config.js';
 export { attachAdapters } from './load/attach-adapters.js';
+export { requireFp8 } from './load/fp8-device.js';
 export { findImageProcessor, imageProcessorIn } from './load/find-image-processor.js';
 export * from './load/load.js';
 export {

@@ -118,17 +118,19 @@ export abstract class LanguageModel extends Module implements SegmentedModel {
 
   protected blockSegments(): Segment[] {
     return this.decoder.blocks.map((block, i) => {
-      const byHand = new TrainedBlock(block);
-      return {
+      const segment: Segment = {
         ...this.segmentBase(`decoder.${i}`, 'decoder', [block]),
         visual: false,
         isBlock: true,
         forward: (x, inputs, masks) => block.forward(x!, inputs, masks),
-        laySideBySide: () => {
-          byHand.laySideBySide();
-        },
-        byHand,
       };
+      // Norms of queries and keys are not in the backward by hand.
+      if (this.decoder.config.qkNorm) return segment;
+      const byHand = new TrainedBlock(block);
+      const laySideBySide = (): void => {
+        byHand.laySideBySide();
+      };
+      return { ...segment, laySideBySide, byHand };
     });
   }
 
@@ -151,10 +153,11 @@ function supervisedLosses(
   logits: (xNC: Tensor) => Tensor,
   xBTC: Tensor,
   { positions, targets }: Supervised,
-  { chunk, gradient }: HeadOptions = {},
+  { chunk, gradient, selected = false }: HeadOptions = {},
 ): HeadResult {
   return scope(() => {
-    const xLC = xBTC.detach().flatten(0, 1).indexSelect(0, positions);
+    const rows = xBTC.detach().flatten(0, 1);
+    const xLC = selected ? rows : rows.indexSelect(0, positions);
     const { losses, hiddenGradient, parameterGradients } = chunkedCrossEntropy(
       logits,
       xLC,
@@ -164,16 +167,11 @@ function supervisedLosses(
         ...(gradient !== undefined && { gradient }),
       },
     );
-    const inputGradient =
-      hiddenGradient === null
-        ? null
-        : xBTC
-            .detach()
-            .zerosLike()
-            .flatten(0, 1)
-            .indexCopy_(0, positions, hiddenGradient)
-            .view(xBTC.shape);
-    return { losses, inputGradient, parameterGradients };
+    if (hiddenGradient === null) return { losses, inputGradient: null, parameterGradients };
+    const all = selected
+      ? hiddenGradient
+      : rows.zerosLike().indexCopy_(0, positions, hiddenGradient);
+    return { losses, inputGradient: all.view(xBTC.shape), parameterGradients };
   });
 }
 

@@ -87,28 +87,35 @@ export type Level = 'keep' | 'products' | 'attention' | 'recompute';
 /** Tensors that a segment kept, however nested; whoever holds them frees them. */
 export type Kept = object;
 
+/** What a segment with a backward by hand is given beside its input, forward and backward the same. */
+export interface ByHandCall {
+  readonly x: Tensor;
+  readonly inputs: TrainingInputs;
+  readonly masks?: DropoutMasks | undefined;
+  /**
+   * Positions whose results are read (L), int64, each once: the result has these alone (1, L, C), and what only the others need is not
+   * computed. @default all
+   */
+  readonly wanted?: Tensor | undefined;
+}
+
+export interface ForwardCall extends ByHandCall {
+  readonly level: Level;
+}
+
 /** Runs outside of recording, with the parameters in place. */
 export interface ByHand {
-  forward(
-    x: Tensor,
-    inputs: TrainingInputs,
-    level: Level,
-    masks?: DropoutMasks,
-  ): { readonly output: Tensor; readonly kept: Kept };
+  forward(call: ForwardCall): { readonly output: Tensor; readonly kept: Kept };
   /** May overwrite and free what was kept, and leaves `x` and `upstream` as they are. */
   backward(call: BackwardCall): SegmentGradient;
-  /** Bytes that a level keeps of each position beside the input. */
+  /** Bytes that a level keeps of each position beside the input, where all are wanted. */
   keptBytes(level: Level): number;
 }
 
-export interface BackwardCall {
-  readonly x: Tensor;
+export interface BackwardCall extends ByHandCall {
   readonly kept: Kept;
   /** Gradient of the result. */
   readonly upstream: Tensor;
-  readonly inputs: TrainingInputs;
-  /** As forward had them. */
-  readonly masks?: DropoutMasks | undefined;
   /** Whether anything below wants a gradient. */
   readonly wantsInput: boolean;
   /** Where gradients of parameters are summed. @default nowhere */
@@ -126,6 +133,8 @@ export interface HeadOptions {
   chunk?: number;
   /** What to differentiate; without it only losses are computed. */
   gradient?: CrossEntropyGradient;
+  /** Whether `x` has the supervised rows alone. @default false */
+  selected?: boolean;
 }
 
 export interface HeadResult {

@@ -132,8 +132,12 @@ const ROWS: readonly [AttentionKernel, readonly number[]][] = [
 ];
 const LEVELS: readonly Level[] = ['keep', 'products', 'attention', 'recompute'];
 
+const CASES = ROWS.flatMap(([kernel, lengths]) =>
+  [false, true].map((some) => [kernel, lengths, some] as const),
+);
+
 describe.runIf(cudaAvailable()).each(Object.entries(VARIANTS))('%s', (_, variant) => {
-  test.each(ROWS)('%s over %j', (kernel, lengths) => {
+  test.each(CASES)('%s over %j, of which some rows alone are read: %s', (kernel, lengths, some) => {
     scope(() => {
       const place = { device: 'cuda:0', dtype: 'bfloat16' } as const;
       const oracle = makeBlock(variant, 'float32', 'cpu');
@@ -141,10 +145,17 @@ describe.runIf(cudaAvailable()).each(Object.entries(VARIANTS))('%s', (_, variant
       copyValues(oracle, block);
       const tokens = lengths.reduce((sum, length) => sum + length, 0);
       const generator = RandomGenerator.create(8);
-      const [x, upstream] = [1, 2].map(() =>
+      const [x, given] = [1, 2].map(() =>
         randn([1, tokens, SHAPE.hidden], { generator }).to(place),
       ) as [Tensor, Tensor];
       generator.dispose();
+      const positions = Array.from({ length: tokens }, (_unused, i) => i).filter((i) => i % 3 > 0);
+      const wanted = some ? tensor(positions, { dtype: 'int64', device: place.device }) : undefined;
+      const read = (all: Tensor): Tensor =>
+        wanted === undefined ? all : all.detach().indexSelect(1, wanted.to(all.device));
+      const upstream = read(given);
+      const spread =
+        wanted === undefined ? given : given.zerosLike().indexCopy(1, wanted, upstream);
       const where = (device: Device) => ({
         records: tensor(
           lengths.flatMap((length, i) => Array<number>(length).fill(i)),
@@ -170,7 +181,7 @@ describe.runIf(cudaAvailable()).each(Object.entries(VARIANTS))('%s', (_, variant
       const gradients = grad(
         [expected],
         [leaf, ...trained.map(([, each]) => each)],
-        [upstream.to({ device: 'cpu', dtype: 'float32' })],
+        [spread.to({ device: 'cpu', dtype: 'float32' })],
       );
 
       const trainedBlock = new TrainedBlock(block);
@@ -178,11 +189,18 @@ describe.runIf(cudaAvailable()).each(Object.entries(VARIANTS))('%s', (_, variant
       const inputs = inputsFor(lengths, kernel, place);
       for (const level of LEVELS) {
         noGrad(() => {
-          const mask = masks(place.device);
-          const { output, kept } = trainedBlock.forward(x, inputs, level, mask);
-          expect(distance(output, expected), `output, ${level}`).toBeLessThan(0.01);
-          const call = { x, kept, upstream, inputs, masks: masks(place.device), wantsInput: true };
-          const { input, parameters } = trainedBlock.backward(call);
+          const same = { x, inputs, wanted };
+          const forward = { ...same, level, masks: masks(place.device) };
+          const { output, kept } = trainedBlock.forward(forward);
+          expect(distance(output, read(expected)), `output, ${level}`).toBeLessThan(0.01);
+          const backward = {
+            ...same,
+            kept,
+            upstream,
+            masks: masks(place.device),
+            wantsInput: true,
+          };
+          const { input, parameters } = trainedBlock.backward(backward);
           expect(distance(input!, gradients[0]!), `input, ${level}`).toBeLessThan(0.02);
           const named = block.namedParameters();
           trained.forEach(([name], i) => {

@@ -9,14 +9,7 @@
  *
  * B: rows, T: positions, N = B · T, C: hidden size, H: query heads, G: key and value heads, D: head size, F: intermediate size.
  */
-import {
-  type DropoutMasks,
-  type Gated,
-  gated,
-  ParameterGradients,
-  Projection,
-  type RMSNorm,
-} from '../nn/index.js';
+import { type Gated, gated, ParameterGradients, Projection, type RMSNorm } from '../nn/index.js';
 import {
   _fusedRmsNormBackward,
   dtypeBytes,
@@ -26,16 +19,25 @@ import {
 } from '../torch/index.js';
 import { type BlockLayers, BlockPass, type BlockTensors } from './block-pass.js';
 import type { DecoderBlock } from './decoder.js';
-import type { BackwardCall, ByHand, Level, SegmentGradient, TrainingInputs } from './segment.js';
+import type { BackwardCall, ByHand, ForwardCall, Level, SegmentGradient } from './segment.js';
 
-const REST = ['qkvRest', 'outRest', 'gateUpRest', 'downRest'] as const;
-const PRODUCTS = ['nScale', 'qkv', 'a', 'h', 'mScale', 'gateUp', ...REST] as const;
+const ATTENTION = ['a', 'outRest', 'h', 'downRest'] as const;
+const PRODUCTS = [
+  ...ATTENTION,
+  'nScale',
+  'qkv',
+  'qkvRest',
+  'mScale',
+  'gateUp',
+  'gateUpRest',
+] as const;
 
 /** What each level keeps beside x. The product p is never kept: the backward of the activation gives it again. */
 const KEEPS: Readonly<Record<Level, ReadonlySet<keyof BlockTensors>>> = {
   keep: new Set([...PRODUCTS, 'n', 'm']),
   products: new Set(PRODUCTS),
-  attention: new Set(['a', 'h', ...REST]),
+  // What is left of products that are computed again comes with them.
+  attention: new Set(ATTENTION),
   recompute: new Set(),
 };
 
@@ -90,38 +92,30 @@ export class TrainedBlock implements BlockLayers, ByHand {
     return names;
   }
 
-  forward(
-    xBTC: Tensor,
-    inputs: TrainingInputs,
-    level: Level,
-    masks?: DropoutMasks,
-  ): { output: Tensor; kept: BlockTensors } {
+  forward(call: ForwardCall): { output: Tensor; kept: BlockTensors } {
+    const { x, level, wanted } = call;
     return scope(() => {
       const keeps = this.keeps(level);
-      const pass = new BlockPass(this, xBTC, inputs, masks, { keeps, records: level === 'keep' });
-      const p = this.gated.forward(pass.gateUp(), pass.addedToGateUp());
+      const pass = new BlockPass(this, call, { keeps, records: level === 'keep' });
+      const [gateUp, added] = [pass.gateUp(), pass.addedToGateUp()];
+      const [p, rows] = this.down.readsFp8
+        ? this.gated.forwardFp8(gateUp, added)
+        : [this.gated.forward(gateUp, added)];
       pass.done('gateUp');
       const hNC = pass.h();
       const sumNC = keeps.has('h') ? hNC.clone() : hNC;
       const { output, rest } = this.down.forward(p, pass.drops.down, {
-        target: sumNC,
-        records: pass.records,
+        ...{ target: sumNC, rows, records: pass.records },
       });
       pass.kept.downRest = rest;
-      return { output: output.view(xBTC.shape), kept: pass.remains() };
+      const shaped = wanted === undefined ? output.view(x.shape) : output.unsqueeze(0);
+      return { output: shaped, kept: pass.remains() };
     });
   }
 
-  backward({
-    x,
-    kept,
-    upstream,
-    inputs,
-    masks,
-    wantsInput,
-    places,
-  }: BackwardCall): SegmentGradient {
-    const before: BlockTensors = kept;
+  backward(call: BackwardCall): SegmentGradient {
+    const { x, upstream, inputs, wantsInput, places } = call;
+    const before: BlockTensors = call.kept;
     const { attentionNorm, mlpNorm } = this.block;
     // From the bottom up: which gradients anyone asks for.
     const wantsN = wantsInput || attentionNorm.weight.requiresGrad;
@@ -131,7 +125,7 @@ export class TrainedBlock implements BlockLayers, ByHand {
     const own = new ParameterGradients(places);
     return scope(() => {
       // Norms that were not kept are computed where they are read: they are cheap, and memory is highest here.
-      const pass = new BlockPass(this, x, inputs, masks, {
+      const pass = new BlockPass(this, call, {
         keeps: before.n === undefined ? KEEPS.products : KEEPS.keep,
         records: true,
         before,
@@ -166,13 +160,14 @@ export class TrainedBlock implements BlockLayers, ByHand {
 
       // h = x + a Woᵀ
       const { output: aNHD } = pass.a();
-      const aNC = aNHD.flatten(1);
+      const a = (): Tensor => pass.wanted(aNHD.flatten(1));
       const out = this.out.backward(gh, drops.out, pass.kept.outRest);
-      const ga = wantsA ? out.input(() => aNC) : null;
-      if (this.out.trains) out.parameters(aNC, own);
-      if (ga === null) return { input: null, parameters: own.apart };
+      const gOut = wantsA ? out.input(a) : null;
+      if (this.out.trains) out.parameters(a(), own);
+      if (gOut === null) return { input: null, parameters: own.apart };
 
-      // a = attention(q, k, v)
+      // a = attention(q, k, v): rows that nobody wanted have a gradient as keys and values alone
+      const ga = pass.spread(gOut);
       const turned = inputs.attention.backward(ga.view(aNHD.shape), pass.heads(), pass.a());
       ga.dispose();
       pass.free('qkv', 'a');
@@ -192,7 +187,7 @@ export class TrainedBlock implements BlockLayers, ByHand {
       if (attentionNorm.weight.requiresGrad) {
         own.add(attentionNorm.weight, weightOf(attentionNorm, gn, xNC, nScale));
       }
-      const gx = gn.rmsNormBackward_(xNC, attentionNorm.weight, nScale, gh);
+      const gx = gn.rmsNormBackward_(xNC, attentionNorm.weight, nScale, pass.spread(gh));
       return { input: wantsInput ? gx.view(x.shape) : null, parameters: own.apart };
     });
   }

@@ -38,8 +38,17 @@ export class DropoutMasks {
 
   constructor(
     private readonly key: CounterKey,
-    private readonly places: RowPlaces,
+    private places: RowPlaces,
   ) {}
+
+  /** The layers from here on work on some of the rows alone: of positions (L), int64. */
+  narrow(positions: Tensor): void {
+    const { records, indices } = this.places;
+    this.places = {
+      records: records.indexSelect(0, positions),
+      indices: indices.indexSelect(0, positions),
+    };
+  }
 
   /** Of the next layer. */
   next(probability: number): Dropout {

@@ -1,6 +1,7 @@
 /** `act(gate) ⊙ up` (Shazeer 2020) of gate and up side by side, with its backward by hand. */
 import { enableGrad, grad, scope, type Tensor } from '../torch/index.js';
 import { type Activation, silu } from './activations.js';
+import { FP8, type Fp8Rows } from './fp8.js';
 import type { AddedPair } from './projection.js';
 import type { LowRankPart } from './projection-parts.js';
 
@@ -10,6 +11,8 @@ export interface Gated {
   readonly adds: boolean;
   /** gate and up (N, 2 F) -> (N, F) */
   forward(gateUpN2F: Tensor, added: AddedPair | null): Tensor;
+  /** The same, and its rows in fp8. */
+  forwardFp8(gateUpN2F: Tensor, added: AddedPair | null): readonly [Tensor, Fp8Rows];
   /** Overwrites gate and up with their gradients, for that of the product, which becomes the product. */
   backward_(
     gateUpN2F: Tensor,
@@ -29,6 +32,11 @@ const SWIGLU: Gated = {
     added === null
       ? gateUp.swiglu()
       : gateUp.swigluLowRank(...added.z, ...added.b, ...added.scaling),
+  forwardFp8(gateUp, added) {
+    if (added !== null) return quantised(SWIGLU.forward(gateUp, added));
+    const [product, ...rows] = gateUp.swigluFp8();
+    return [product, rows];
+  },
   backward_(gateUp, g, added, apart) {
     if (added === null) gateUp.swigluBackward_(g);
     else {
@@ -37,6 +45,11 @@ const SWIGLU: Gated = {
     }
   },
 };
+
+const quantised = (product: Tensor): readonly [Tensor, Fp8Rows] => [
+  product,
+  product.quantiseRowsFp8(null, FP8),
+];
 
 /** By autograd. */
 function recorded(act: Activation): Gated {
@@ -47,6 +60,7 @@ function recorded(act: Activation): Gated {
   return {
     adds: false,
     forward,
+    forwardFp8: (gateUp) => quantised(forward(gateUp)),
     backward_: (gateUp, g) => {
       scope(() => {
         const leaf = gateUp.detach().requiresGrad_();

@@ -4,14 +4,7 @@ import type { DropoutMasks } from './dropout.js';
 import { allZeros, type Initializer, normal } from './initializers.js';
 import { LoraAdapter, type LoraOptions } from './lora.js';
 import { Module } from './module.js';
-import {
-  NF4_LEAVES,
-  type Nf4Form,
-  type Nf4Part,
-  type Nf4Parts,
-  nf4Shapes,
-  Nf4Weight,
-} from './nf4.js';
+import type { QuantisedForm } from './quantised-form.js';
 import { DenseWeight, type Weight } from './weight.js';
 
 export interface LinearOptions {
@@ -23,7 +16,7 @@ export interface LinearOptions {
   initializer?: Initializer;
 }
 
-/** Parameters `weight` (outFeatures, inFeatures), or its parts in NF4, and `bias` (outFeatures). */
+/** Parameters `weight` (outFeatures, inFeatures), or its parts in few bits, and `bias` (outFeatures). */
 export class Linear extends Module {
   #base: Weight = new DenseWeight(() => this.weight);
   #adapter: LoraAdapter | undefined;
@@ -90,36 +83,35 @@ export class Linear extends Module {
     this.detachAdapter();
   }
 
-  /** Keeps the weight in NF4 from now on: its parts take the place of the parameter, on meta until they are loaded. */
-  quantise(form: Nf4Form): void {
+  /** Keeps the weight in few bits from now on: its parts take the place of the parameter, on meta until they are loaded. */
+  quantise(form: QuantisedForm): void {
     const { dtype } = this.#base;
     const shape = [this.outFeatures, this.inFeatures] as const;
-    const parts = nf4Shapes(this.outFeatures * this.inFeatures, form);
+    const parts = form.shapes(shape);
     this.removeParameter('weight');
     for (const [part, { shape: size, dtype: type }] of parts) {
-      this.addParameter(NF4_LEAVES[part], size, type, allZeros);
+      this.addParameter(form.leaves[part]!, size, type, allZeros);
     }
-    const part = (name: keyof Nf4Parts): Tensor => this.parameter(NF4_LEAVES[name]);
-    this.#base = new Nf4Weight(shape, dtype, form, () => ({
-      ...{ packed: part('packed'), absmax: part('absmax'), code: part('code') },
-      ...(form.doubleQuantised && {
-        ...{ nested: part('nested'), nestedCode: part('nestedCode'), offset: part('offset') },
-      }),
-    }));
+    const read = (): object =>
+      Object.fromEntries(
+        [...parts.keys()].map((part) => [part, this.parameter(form.leaves[part]!)]),
+      );
+    this.#base = form.weight(shape, dtype, read);
   }
 
-  /** Loads the parts of a weight in NF4. */
-  loadNf4(parts: Nf4Parts): void {
-    for (const [part, tensor] of Object.entries(parts) as [Nf4Part, Tensor][]) {
-      this.load(NF4_LEAVES[part], tensor);
+  /** Loads the parts of a weight in few bits. */
+  loadParts(parts: object): void {
+    const { leaves } = this.base.form!;
+    for (const [part, tensor] of Object.entries(parts) as [string, Tensor][]) {
+      this.load(leaves[part]!, tensor);
     }
   }
 
-  /** Gives up the parts in NF4, for a parameter on meta. */
+  /** Gives up the parts in few bits, for a parameter on meta. */
   makeDense(): void {
-    if (!(this.#base instanceof Nf4Weight)) return;
-    const { dtype } = this.#base;
-    for (const leaf of Object.values(NF4_LEAVES)) this.removeParameter(leaf);
+    const { dtype, form } = this.#base;
+    if (form === undefined) return;
+    for (const leaf of Object.values(form.leaves)) this.removeParameter(leaf);
     this.addParameter('weight', [this.outFeatures, this.inFeatures], dtype, allZeros);
     this.#base = new DenseWeight(() => this.weight);
   }

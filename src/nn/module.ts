@@ -76,12 +76,7 @@ export abstract class Module {
    */
   load(name: string, tensor: Tensor): void {
     const slot = this.#find(name);
-    if (slot === undefined) {
-      throw new UsageError(`There is no parameter "${name}".`, {
-        code: 'E_PARAMETER_NAME',
-        hint: 'Give a name that namedParameters() lists.',
-      });
-    }
+    if (slot === undefined) throw noParameter(name);
     if (tensor.shape.join() !== slot.tensor.shape.join()) {
       throw new UsageError(
         `Parameter "${name}" has the shape [${slot.tensor.shape.join(', ')}], not [${tensor.shape.join(', ')}].`,
@@ -94,6 +89,24 @@ export abstract class Module {
     if (tensor === slot.tensor) return;
     slot.tensor.dispose();
     slot.tensor = tensor.keep();
+  }
+
+  /**
+   * Puts another tensor in the place of a parameter until the result is disposed, for a look at what would be with it; both stay
+   * their owners'.
+   *
+   * @throws UsageError `E_PARAMETER_NAME`
+   */
+  lend(name: string, tensor: Tensor): Disposable {
+    const slot = this.#find(name);
+    if (slot === undefined) throw noParameter(name);
+    const own = slot.tensor;
+    slot.tensor = tensor;
+    return {
+      [Symbol.dispose]() {
+        slot.tensor = own;
+      },
+    };
   }
 
   /** Computes every buffer of the tree on `device`; parameters are placed by whoever loads them. */
@@ -191,6 +204,13 @@ export abstract class Module {
     }
     return undefined;
   }
+}
+
+function noParameter(name: string): UsageError {
+  return new UsageError(`There is no parameter "${name}".`, {
+    code: 'E_PARAMETER_NAME',
+    hint: 'Give a name that namedParameters() lists.',
+  });
 }
 
 function join(prefix: string, name: string): string {

@@ -11,7 +11,6 @@ import {
   type Device,
   type DType,
   empty,
-  fromBytes,
   grad,
   noGrad,
   RandomGenerator,
@@ -20,48 +19,28 @@ import {
   tensor,
   type Tensor,
 } from '../torch/index.js';
+import { expectSame, tensorsOf } from '../torch/testing-file.js';
 import { Linear } from './linear.js';
 import {
   dequantiseNf4,
   DYNAMIC_CODE,
+  Nf4,
   NF4_CODE,
   nf4Bytes,
   type Nf4Form,
   type Nf4Parts,
   nf4Shapes,
   quantiseNf4,
-  weightName,
 } from './nf4.js';
 import { Projection } from './projection.js';
+import { weightName } from './quantised-form.js';
 import { expectClose } from './testing.js';
 
 const FOLDER = join(packageRoot(), 'test', 'fixtures', 'nf4');
 const { cases: CASES } = JSON.parse(readFileSync(join(FOLDER, 'expected.json'), 'utf8')) as {
   cases: Record<string, { file: string; linear: boolean }>;
 };
-const DTYPES: Readonly<Record<string, DType>> = {
-  ...{ F32: 'float32', F16: 'float16', BF16: 'bfloat16', U8: 'uint8', I64: 'int64' },
-};
-
-/** The tensors of a file by their names. */
-function stored(file: string): (name: string) => Tensor {
-  const bytes = readFileSync(join(FOLDER, file));
-  const start = 8 + Number(bytes.readBigUInt64LE(0));
-  const entries = JSON.parse(bytes.toString('utf8', 8, start)) as Record<
-    string,
-    { dtype: string; shape: number[]; data_offsets: [number, number] }
-  >;
-  return (name) => {
-    const { dtype, shape, data_offsets: at } = entries[name]!;
-    return fromBytes(bytes.subarray(start + at[0], start + at[1]), shape, DTYPES[dtype]!);
-  };
-}
-
-/** Equal to the bit. */
-function expectSame(actual: Tensor, expected: Tensor, what = ''): void {
-  expect([actual.shape, actual.dtype], what).toEqual([expected.shape, expected.dtype]);
-  expect(Buffer.from(actual.toBytes()).equals(expected.toBytes()), what).toBe(true);
-}
+const stored = (file: string): ((name: string) => Tensor) => tensorsOf(join(FOLDER, file));
 
 const SINGLE: Nf4Form = { doubleQuantised: false };
 const DOUBLE: Nf4Form = { doubleQuantised: true };
@@ -123,8 +102,8 @@ function inNf4(
   bias?: Tensor,
 ): Linear {
   const layer = new Linear(shape[1]!, shape[0]!, { bias: bias !== undefined, dtype });
-  layer.quantise(form);
-  layer.loadNf4(parts);
+  layer.quantise(new Nf4(form));
+  layer.loadParts(parts);
   if (bias !== undefined) layer.load('bias', bias);
   return layer;
 }
@@ -219,7 +198,7 @@ describe('a layer in NF4', () => {
   test('runs on meta', () => {
     scope(() => {
       const layer = new Linear(64, 6, { bias: false });
-      layer.quantise(DOUBLE);
+      layer.quantise(new Nf4(DOUBLE));
       const x = empty([3, 64], { device: 'meta' }).requiresGrad_();
       const y = layer.forward(x);
       expect([y.shape, grad([y], [x], [y])[0]!.shape]).toEqual([

@@ -11,6 +11,7 @@ import {
   nf4QuantiseScales,
   type Tensor,
 } from '../torch/index.js';
+import type { PartForm, QuantisedForm } from './quantised-form.js';
 import type { Weight } from './weight.js';
 
 /** Weights, and scales, that share a scale. */
@@ -45,22 +46,11 @@ export const NF4_LEAVES: Readonly<Record<Nf4Part, string>> = {
   offset: 'weight.nested_offset',
 };
 
-/** The name of the weight that a parameter belongs to: its own, but for the parts of one in NF4. */
-export function weightName(parameter: string): string {
-  return parameter.replace(/\.weight\.(absmax|quant_map|nested_\w+)$/, '.weight');
-}
-
 export interface Nf4Form {
   /** Whether scales are bytes. */
   readonly doubleQuantised: boolean;
   /** Type that the weights had: what codes stand for is rounded to it. @default that of products */
-  readonly type?: DType;
-}
-
-/** Shape and type of a part. */
-interface PartForm {
-  readonly shape: readonly number[];
-  readonly dtype: DType;
+  readonly type?: DType | undefined;
 }
 
 /** What is kept of a matrix of so many weights. */
@@ -116,6 +106,35 @@ function onDevice(values: Float32Array, device: Device): Tensor {
   return fromTypedArray(values, [values.length], 'float32').to(device);
 }
 
+/** The form as layers keep it. */
+export class Nf4 implements QuantisedForm<Nf4Parts>, Nf4Form {
+  readonly dtype = 'nf4';
+  readonly leaves = NF4_LEAVES;
+  readonly doubleQuantised: boolean;
+  readonly type: DType | undefined;
+
+  constructor({ doubleQuantised, type }: Nf4Form) {
+    this.doubleQuantised = doubleQuantised;
+    this.type = type;
+  }
+
+  shapes([rows, columns]: readonly [number, number]): ReadonlyMap<Nf4Part, PartForm> {
+    return nf4Shapes(rows * columns, this);
+  }
+
+  quantise(weight: Tensor): Nf4Parts {
+    return quantiseNf4(weight, this);
+  }
+
+  denseInto(parts: Nf4Parts, into: Tensor): void {
+    dequantiseNf4(parts, into, this.type);
+  }
+
+  weight(shape: readonly [number, number], dtype: DType, parts: () => Nf4Parts): Nf4Weight {
+    return new Nf4Weight(shape, dtype, this, parts);
+  }
+}
+
 /** A frozen weight in NF4: made dense for each product, in one tensor that goes when it is done. */
 export class Nf4Weight implements Weight {
   /**
@@ -125,7 +144,7 @@ export class Nf4Weight implements Weight {
   constructor(
     readonly shape: readonly [number, number],
     readonly dtype: DType,
-    readonly form: Nf4Form,
+    readonly form: Nf4,
     private readonly parts: () => Nf4Parts,
   ) {}
 
@@ -153,7 +172,7 @@ export class Nf4Weight implements Weight {
   }
 
   denseInto(rows: Tensor): void {
-    dequantiseNf4(this.parts(), rows, this.form.type);
+    this.form.denseInto(this.parts(), rows);
   }
 }
 

@@ -8,8 +8,10 @@
  *
  * N: rows, I: input features, O: output features of all layers together, R: ranks of all adapters together.
  */
-import { empty, project, projectBackward, scope, type Tensor } from '../torch/index.js';
+import { scope, type Tensor } from '../torch/index.js';
 import { type AdapterGroup, adapterGroups } from './adapter-group.js';
+import type { Fp8Rows } from './fp8.js';
+import { denseOf, jointProducts, weightsOf } from './joint-products.js';
 import type { Linear } from './linear.js';
 import type { ParameterGradients } from './parameter-gradients.js';
 import {
@@ -19,26 +21,29 @@ import {
   type ProjectionBackward,
   joinColumns,
 } from './projection-parts.js';
-import { DenseWeight } from './weight.js';
 
 /** `z` of each group of adapters (N, R), in their dtype. */
 export type LowRank = readonly Tensor[];
 
-/**
- * @param target what the result is added to, in place (N, O)
- * @param leavesApart whether what adapters add is left to others: `s z Bᵀ` of each
- */
+export interface ByHandOptions {
+  /** What the result is added to, in place (N, O). */
+  readonly target?: Tensor | undefined;
+  /** The input in fp8, where it was quantised already. */
+  readonly rows?: Fp8Rows | undefined;
+  /** Whether what adapters add is left to others: `s z Bᵀ` of each. @default false */
+  readonly leavesApart?: boolean;
+}
+
 export function forwardByHand(
   linears: readonly Linear[],
   xNI: Tensor,
   drops: readonly Drop[],
-  target?: Tensor,
-  leavesApart = false,
+  options: ByHandOptions = {},
 ): { output: Tensor; low: LowRank } {
   const groups = adapterGroups(linears, drops);
   const low = groups.map((group) => group.product(xNI));
-  const output = product(linears, xNI, target);
-  if (!leavesApart) {
+  const output = product(linears, xNI, options);
+  if (options.leavesApart !== true) {
     groups.forEach((group, i) => {
       group.addTo(output, low[i]!);
     });
@@ -110,53 +115,23 @@ export class BackwardByHand implements ProjectionBackward {
 }
 
 /** `x Wᵀ + b`, side by side. */
-function product(linears: readonly Linear[], xNI: Tensor, target: Tensor | undefined): Tensor {
+function product(linears: readonly Linear[], xNI: Tensor, options: ByHandOptions): Tensor {
+  const { target, rows } = options;
   return scope(() => {
-    const matrices = matricesOf(linears);
-    if (matrices === null) {
-      const result = joinColumns(linears.map(({ base, bias }) => base.product(xNI, bias)));
-      return target?.add_(result) ?? result;
-    }
-    const biases = linears.map(({ bias }) => bias ?? null);
-    return target?.projectAdd_(xNI, matrices, biases) ?? project(xNI, matrices, biases);
+    const joint = jointProducts(linears);
+    if (joint !== null) return joint.product(xNI, target, rows);
+    const result = joinColumns(linears.map(({ base, bias }) => base.product(xNI, bias)));
+    return target?.add_(result) ?? result;
   });
 }
 
 /** `g W`, summed over the layers. */
 function inputProduct(linears: readonly Linear[], gNO: Tensor): Tensor {
   return scope(() => {
-    const matrices = matricesOf(linears);
-    if (matrices !== null) return projectBackward(gNO, matrices);
+    const joint = jointProducts(linears);
+    if (joint !== null) return joint.inputProduct(gNO);
     return eachColumns(linears, gNO, ({ base }, g) => base.inputProduct(g)).reduce((sum, each) =>
       sum.add_(each),
     );
   });
-}
-
-/** The weights of all layers; `null` where one has another form than a parameter. */
-function weightsOf(linears: readonly Linear[]): readonly Tensor[] | null {
-  const weights = linears.flatMap((layer) => denseOf(layer) ?? []);
-  return weights.length === linears.length ? weights : null;
-}
-
-/** What all layers multiply by: their weights, or these made dense for the purpose; `null` where some are neither. */
-export function matricesOf(linears: readonly Linear[]): readonly Tensor[] | null {
-  const makes = linears.every(({ base }) => base.denseInto !== undefined);
-  return makes ? madeDense(linears) : weightsOf(linears);
-}
-
-/** The weights of all layers, made dense one above the other. */
-function madeDense(linears: readonly Linear[]): readonly Tensor[] {
-  const [{ inFeatures, base, weight }] = linears as [Linear, ...Linear[]];
-  const sizes = linears.map(({ outFeatures }) => outFeatures);
-  const rows = sizes.reduce((sum, size) => sum + size, 0);
-  const together = empty([rows, inFeatures], { dtype: base.dtype, device: weight.device });
-  const matrices = together.splitWithSizes(sizes, 0);
-  linears.forEach((layer, i) => layer.base.denseInto!(matrices[i]!));
-  return matrices;
-}
-
-/** The weight of a layer, where it is a parameter. */
-export function denseOf(layer: Linear): Tensor | undefined {
-  return layer.base instanceof DenseWeight ? layer.weight : undefined;
 }

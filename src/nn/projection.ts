@@ -4,16 +4,12 @@
  *
  * N: rows, I: input features, O: output features of all layers together.
  */
-import { dtypeBytes, project, scope, type Tensor } from '../torch/index.js';
+import { dtypeBytes, scope, type Tensor } from '../torch/index.js';
 import type { DropoutMasks } from './dropout.js';
+import type { Fp8Rows } from './fp8.js';
+import { denseOf, fp8Of, jointProducts } from './joint-products.js';
 import type { Linear } from './linear.js';
-import {
-  BackwardByHand,
-  denseOf,
-  forwardByHand,
-  type LowRank,
-  matricesOf,
-} from './projection-by-hand.js';
+import { BackwardByHand, forwardByHand, type LowRank } from './projection-by-hand.js';
 import { type Drop, type ProjectionBackward, joinColumns } from './projection-parts.js';
 import { record, type Recorded, RecordedBackward } from './recorded-projection.js';
 import { laySideBySide } from './side-by-side.js';
@@ -38,6 +34,8 @@ export interface ProjectOptions {
   records?: boolean;
   /** Whether what adapters add is left out, where they allow it. @default false */
   leavesApart?: boolean;
+  /** The input in fp8, where it was quantised already. */
+  rows?: Fp8Rows | undefined;
 }
 
 /** What two adapters add to their layers' results, `s z Bᵀ`, left to whoever reads these. */
@@ -63,6 +61,11 @@ export class Projection {
     });
   }
 
+  /** Whether it reads its input in fp8, too. */
+  get readsFp8(): boolean {
+    return !this.isRecorded && fp8Of(this.linears) !== null;
+  }
+
   /** Bytes of one row of what `forward` gives for the backward, without graphs. */
   get lowRankBytes(): number {
     if (this.isRecorded) return 0;
@@ -73,10 +76,13 @@ export class Projection {
 
   /** Lays what can be multiplied by, or added, as one side by side. */
   laySideBySide(): void {
-    const weights = this.linears.flatMap((layer) => denseOf(layer) ?? []);
+    const rowParts = this.linears.map(({ base }) => base.rowParts ?? []);
+    const [weights, scales] = [0, 1].map((i) => rowParts.flatMap((parts) => parts[i] ?? []));
     const biases = this.linears.flatMap(({ bias }) => bias ?? []);
     const lowRank = this.linears.flatMap(({ adapter }) => adapter?.a ?? []);
-    for (const parts of [weights, biases, lowRank]) if (parts.length > 1) laySideBySide(parts);
+    for (const parts of [weights!, scales!, biases, lowRank]) {
+      if (parts.length > 1) laySideBySide(parts);
+    }
   }
 
   /** x (..., I) -> the layers' results, each (..., O), where nothing is to be differentiated: one product where no layer has an adapter. */
@@ -86,11 +92,10 @@ export class Projection {
       return linears.map((layer) => layer.forward(x));
     }
     return scope(() => {
-      const matrices = matricesOf(linears);
-      if (matrices === null) return linears.map((layer) => layer.forward(x));
-      const biases = linears.map(({ bias }) => bias ?? null);
+      const joint = jointProducts(linears);
+      if (joint === null) return linears.map((layer) => layer.forward(x));
       const sizes = linears.map(({ outFeatures }) => outFeatures);
-      return project(x, matrices, biases).splitWithSizes(sizes, -1);
+      return joint.product(x).splitWithSizes(sizes, -1);
     });
   }
 
@@ -130,16 +135,17 @@ export class Projection {
   forward(
     xNI: Tensor,
     drops: readonly Drop[],
-    { target, records = false, leavesApart = false }: ProjectOptions = {},
+    { records = false, ...options }: ProjectOptions = {},
   ): Projected {
     const { linears } = this;
     return scope(() => {
       if (this.isRecorded) {
         const recorded = record(linears, xNI, drops, records);
         const output = joinColumns(recorded.results.map((result) => result.detach()));
+        const { target } = options;
         return { output: target?.add_(output) ?? output, rest: records ? { recorded } : {} };
       }
-      const { output, low } = forwardByHand(linears, xNI, drops, target, leavesApart);
+      const { output, low } = forwardByHand(linears, xNI, drops, options);
       return { output, rest: { low } };
     });
   }

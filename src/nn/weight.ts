@@ -5,6 +5,7 @@
  * A weight keeps no derived copy: it reads its tensors at every call, since their storage may be freed and refilled in between.
  */
 import { type DType, linear, type Tensor } from '../torch/index.js';
+import type { QuantisedForm } from './quantised-form.js';
 
 export interface Weight {
   /** (outFeatures, inFeatures) */
@@ -13,6 +14,10 @@ export interface Weight {
   readonly dtype: DType;
   /** Memory that it takes as it is stored. */
   readonly bytes: number;
+  /** Of fewer bits, in which it is kept. */
+  readonly form?: QuantisedForm;
+  /** Tensors of which row i is of row i of W, which may lie side by side with those of other layers. */
+  readonly rowParts?: readonly Tensor[];
   /** `x Wᵀ + b`: x (..., inFeatures) -> (..., outFeatures) */
   product(x: Tensor, bias?: Tensor): Tensor;
   /** The gradient of x for that of the product, `g W`: (..., outFeatures) -> (..., inFeatures) */
@@ -38,6 +43,10 @@ export class DenseWeight implements Weight {
 
   get bytes(): number {
     return this.read().bytes;
+  }
+
+  get rowParts(): readonly Tensor[] {
+    return [this.read()];
   }
 
   product(x: Tensor, bias?: Tensor): Tensor {

@@ -195,6 +195,59 @@ test.each(['float32', 'bfloat16'] as const)(
   },
 );
 
+test('moments in 8 bits take 2.03 bytes a parameter, follow the formula about, and the gate holds', () => {
+  scope(() => {
+    const count = 64 * 256;
+    const make = () => {
+      const parameters = new Map([
+        ['w', full([count], 1, { dtype: 'bfloat16' })],
+        ['embedding', full([count], 1, { dtype: 'bfloat16' })],
+      ]);
+      const group = { name: 'all', parameters, learningRate: 1e-3, weightDecay: 0.5 };
+      return new AdamW([{ ...group, notInt8: new Set(['embedding']) }], { states: 'int8' });
+    };
+    const optimizer = make();
+    const gradient = randn([count]).abs().add(0.1);
+    const gradients = new Map([
+      ['w', gradient],
+      ['embedding', gradient],
+    ]);
+    for (let i = 0; i < 40; i++) optimizer.update(update(gradient, { gradients }));
+    const state = optimizer.state();
+    const bytes = (of: RegExp): number =>
+      [...state].reduce((sum, [name, tensor]) => sum + (of.test(name) ? tensor.bytes : 0), 0);
+    expect(bytes(/^w\.exp/)).toBe(2 * count + 2 * 4 * 64);
+    expect(bytes(/^embedding\.exp/)).toBe(8 * count);
+    expect(state.get('w.exp_avg_sq.absmax')!.shape).toEqual([64]);
+    // Of one gradient again and again both give a step of the learning rate.
+    const [own, exact] = ['w', 'embedding'].map((name) => state.get(`${name}.master`)!);
+    const apart = own!.sub(exact!).abs();
+    expect(apart.mean(null).item()).toBeLessThan(0.02 * 40 * 1e-3);
+    // Where a gradient is small beside others of its block.
+    expect(apart.max().item()).toBeLessThan(0.2 * 40 * 1e-3);
+    const read = () => [...state.values()].map((t) => Buffer.from(t.toBytes()).toString('base64'));
+    const before = read();
+    const broken = new Map([['w', full([count], NaN, { dtype: 'float32' })]]);
+    optimizer.update(update(gradient, { gradients: broken, foundInf: scalar(1) }));
+    expect(read()).toEqual(before);
+    optimizer.dispose();
+  });
+});
+
+test('moments in 8 bits beside weights that are rounded at random keep small updates on average', () => {
+  scope(() => {
+    const w = full([4096], 1, { dtype: 'bfloat16' });
+    const optimizer = optimizerOf(w, { master: 'stochastic', states: 'int8' });
+    const gradient = full([4096], 1, { dtype: 'float32' });
+    for (let i = 0; i < 40; i++)
+      optimizer.update(update(gradient, { scheduleFactor: 1e-2, rounding: roundingOf(i) }));
+    expect(optimizer.state().has('w.master')).toBe(false);
+    const expected = reference(1, new Array<number>(40).fill(1), 1e-3, 0.5);
+    expect(Math.abs(w.to('float32').mean(null).item() - expected)).toBeLessThan(2e-3);
+    optimizer.dispose();
+  });
+});
+
 test('gradients in 16 bits are copied part by part, not all at once', () => {
   scope(() => {
     const device = 'meta';
@@ -261,7 +314,7 @@ test('a parameter in two groups is refused, and nothing leaks', () => {
   expect(liveTensors()).toBe(before);
 });
 
-test.each<AdamWOptions>([{}, { states: 'bfloat16' }])(
+test.each<AdamWOptions>([{}, { states: 'bfloat16' }, { states: 'int8' }])(
   'takes a gradient by its values, however it lies in memory (%j)',
   (options) => {
     scope(() => {

@@ -6,6 +6,9 @@
  *
  * Where `foundInf` is 1, weights, moments and the step count t stay as they were. A parameter without a gradient in an update
  * is left alone altogether: no decay, no step.
+ *
+ * Moments in 8 bits are bitsandbytes' (Dettmers et al. 2022): codes of the dynamic type, and of every 256 values the largest
+ * magnitude. The update is that of the moments before they are rounded.
  */
 
 import { UsageError } from '../base/errors.js';
@@ -14,6 +17,7 @@ import {
   _foreachCopy_,
   _fusedAdamw_,
   adamw_,
+  adamwInt8_,
   noGrad,
   scope,
   zeros,
@@ -21,6 +25,7 @@ import {
   type CounterKey,
   type Tensor,
 } from '../torch/index.js';
+import { int8Blocks, scalesOf } from './adamw-state.js';
 
 /** Parameters that share a learning rate and a decay. */
 export interface ParameterGroup {
@@ -28,6 +33,8 @@ export interface ParameterGroup {
   readonly parameters: ReadonlyMap<string, Tensor>;
   /** Where parameters are contiguous pieces of whole ones: the first element of each, by name. @default 0 */
   readonly from?: ReadonlyMap<string, number>;
+  /** Names of those whose moments stay fp32 where the others' are in 8 bits. @default none */
+  readonly notInt8?: ReadonlySet<string>;
   /** Full learning rate, before the schedule. */
   readonly learningRate: number;
   /** @default 0 */
@@ -50,9 +57,12 @@ export interface AdamWOptions {
   eps?: number;
   /** @default 'float32' */
   master?: MasterWeights;
-  /** dtype of the moments. @default 'float32' */
-  states?: DType;
+  /** Type of the moments. @default 'float32' */
+  states?: StateType;
 }
+
+/** What moments are kept in; `int8`: as bitsandbytes' 8-bit optimizers keep them. */
+export type StateType = DType | 'int8';
 
 /** One update. */
 export interface AdamWUpdate {
@@ -75,11 +85,22 @@ interface ParameterState {
   readonly parameter: Tensor;
   /** fp32 copy; the parameter itself where there is none. */
   readonly master: Tensor;
+  /** In 8 bits: codes. */
   readonly moment: Tensor;
   readonly square: Tensor;
+  /** Scales of the codes (blocks), fp32. */
+  readonly absmax: { readonly moment: Tensor; readonly square: Tensor } | null;
   /** Updates that were applied; fp32. */
   readonly step: Tensor;
 }
+
+/** A parameter in an update, and the sum of its gradients. */
+interface Entry {
+  readonly state: ParameterState;
+  readonly sum: Tensor;
+}
+
+type Settings = Parameters<typeof _fusedAdamw_>[6] & { readonly lr: number };
 
 export class AdamW {
   private readonly states = new Map<string, ParameterState>();
@@ -103,24 +124,28 @@ export class AdamW {
         hint: 'Give every parameter one learning rate.',
       });
     }
-    for (const { parameters, from } of groups) {
+    for (const { parameters, from, notInt8 } of groups) {
       for (const [name, parameter] of parameters) {
-        const state = this.initial(parameter, states);
+        const plain = states === 'int8' && notInt8?.has(name) === true;
+        const state = this.initial(parameter, plain ? 'float32' : states);
         this.states.set(name, { name, from: from?.get(name) ?? 0, ...state });
       }
     }
   }
 
-  private initial(parameter: Tensor, states: DType): Omit<ParameterState, 'name' | 'from'> {
-    const { shape, device, dtype } = parameter;
-    const like = { dtype: states, device };
+  private initial(parameter: Tensor, states: StateType): Omit<ParameterState, 'name' | 'from'> {
+    const { shape, device, dtype, numel } = parameter;
+    const inInt8 = states === 'int8';
+    const like = { dtype: inInt8 ? 'uint8' : states, device } as const;
+    const scales = (): Tensor => zeros([int8Blocks(numel)], { dtype: 'float32', device }).keep();
     // A copy even of a meta tensor, so that a ghost run counts it.
     const copied = this.master === 'float32' && dtype !== 'float32' && dtype !== 'float64';
     return noGrad(() => ({
       parameter,
-      master: copied ? parameter.detach().to('float32').keep() : parameter,
+      master: copied ? scope(() => parameter.detach().to('float32').keep()) : parameter,
       moment: zeros(shape, like).keep(),
       square: zeros(shape, like).keep(),
+      absmax: inInt8 ? { moment: scales(), square: scales() } : null,
       step: zeros([], { dtype: 'float32', device }).keep(),
     }));
   }
@@ -153,23 +178,72 @@ export class AdamW {
             // Where it lies well nothing is called: in the background only what works in place can be.
             return sum.isContiguous ? sum : sum.contiguous();
           });
-          // Libtorch's kernel wants one dtype for a parameter, its gradient and its moments.
-          const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
-          const inOnePass = states.every(isForOurs);
-          if (this.master === 'stochastic' || (mixed && (!inOnePass || rounding !== undefined)))
-            this.updateInCopies(states, sums, settings, rounding);
-          else if (inOnePass) this.updateInOnePass(states, sums, settings);
-          else this.updateFused(states, sums, settings);
+          const entries = states.map((state, i) => ({ state, sum: sums[i]! }));
+          const plain = entries.filter(({ state }) => state.absmax === null);
+          this.updateInt8(
+            entries.filter(({ state }) => state.absmax !== null),
+            { settings, rounding },
+          );
+          this.updatePlain(
+            plain.map(({ state }) => state),
+            plain.map(({ sum }) => sum),
+            { settings, rounding },
+          );
         }
       }),
     );
+  }
+
+  private updatePlain(
+    states: readonly ParameterState[],
+    sums: readonly Tensor[],
+    { settings, rounding }: { settings: Settings; rounding: AdamWUpdate['rounding'] },
+  ): void {
+    if (states.length === 0) return;
+    // Libtorch's kernel wants one dtype for a parameter, its gradient and its moments.
+    const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
+    const inOnePass = states.every(isForOurs);
+    if (this.master === 'stochastic' || (mixed && (!inOnePass || rounding !== undefined)))
+      this.updateInCopies(states, sums, settings, rounding);
+    else if (inOnePass) this.updateInOnePass(states, sums, settings);
+    else this.updateFused(states, sums, settings);
+  }
+
+  /** In one pass as well; weights that are kept in bf16 are rounded at random where there is a key. */
+  private updateInt8(
+    entries: readonly Entry[],
+    { settings, rounding }: { settings: Settings; rounding: AdamWUpdate['rounding'] },
+  ): void {
+    const isRandom = ({ state: { master } }: Entry): boolean =>
+      this.master === 'stochastic' && master.dtype === 'bfloat16' && rounding !== undefined;
+    for (const random of [false, true]) {
+      const taken = entries.filter((entry) => isRandom(entry) === random);
+      if (taken.length === 0) continue;
+      const list = (of: (state: ParameterState) => Tensor): Tensor[] =>
+        taken.map(({ state }) => of(state));
+      adamwInt8_(
+        list(({ master }) => master),
+        taken.map(({ sum }) => sum),
+        list(({ moment }) => moment),
+        list(({ absmax }) => absmax!.moment),
+        list(({ square }) => square),
+        list(({ absmax }) => absmax!.square),
+        list(({ parameter }) => parameter),
+        list(({ step }) => step),
+        {
+          ...settings,
+          keys: random ? taken.flatMap(({ state }) => rounding!(state.name)) : [],
+          first: taken.map(({ state }) => state.from),
+        },
+      );
+    }
   }
 
   /** In one pass over memory, which is what bounds it: gradients as they come, masters rounded on the way. */
   private updateInOnePass(
     states: readonly ParameterState[],
     sums: readonly Tensor[],
-    settings: Parameters<typeof adamw_>[6],
+    settings: Settings,
   ): void {
     const list = (key: 'master' | 'moment' | 'square' | 'parameter' | 'step') =>
       states.map((state) => state[key]);
@@ -187,7 +261,7 @@ export class AdamW {
   private updateFused(
     states: readonly ParameterState[],
     sums: readonly Tensor[],
-    settings: Parameters<typeof _fusedAdamw_>[6],
+    settings: Settings,
   ): void {
     // In parts, since gradients in 16 bits are copied: all copies at once would be as large as a moment.
     for (const [from, to] of parts(sums)) {
@@ -217,7 +291,7 @@ export class AdamW {
   private updateInCopies(
     states: readonly ParameterState[],
     sums: readonly Tensor[],
-    settings: Parameters<typeof _fusedAdamw_>[6],
+    settings: Settings,
     rounding: AdamWUpdate['rounding'],
   ): void {
     states.forEach(({ name, from, master, moment, square, step }, i) => {
@@ -256,10 +330,14 @@ export class AdamW {
   /** What a checkpoint must hold, by name: `<parameter>.exp_avg` and so on. */
   state(): Map<string, Tensor> {
     const state = new Map<string, Tensor>();
-    for (const [name, { parameter, master, moment, square, step }] of this.states) {
+    for (const [name, { parameter, master, moment, square, absmax, step }] of this.states) {
       if (master !== parameter) state.set(`${name}.master`, master);
       state.set(`${name}.exp_avg`, moment);
       state.set(`${name}.exp_avg_sq`, square);
+      if (absmax !== null) {
+        state.set(scalesOf(`${name}.exp_avg`), absmax.moment);
+        state.set(scalesOf(`${name}.exp_avg_sq`), absmax.square);
+      }
       state.set(`${name}.step`, step);
     }
     return state;
@@ -268,11 +346,6 @@ export class AdamW {
   dispose(): void {
     for (const tensor of this.state().values()) tensor.dispose();
   }
-}
-
-/** The parameter that a tensor of the state belongs to. */
-export function parameterOf(name: string): string {
-  return name.replace(/\.(master|exp_avg|exp_avg_sq|step)$/, '');
 }
 
 /** Whether our kernels take it: on the CPU single precision, elsewhere that or 16 bits. */

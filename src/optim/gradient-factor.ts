@@ -45,20 +45,21 @@ export function squaredNorms(
  * @param squares sum of squares of the accumulated sums, over all ranks
  * @param tokens supervised tokens of the effective batch, over all ranks; fp32
  * @param scale all scales that the sums carry; fp32
- * @param maxNorm global norm to clip to; `null` for no clipping
+ * @param maxNorm global norm to clip to, or what says it of the norm (a device scalar); `null` for no clipping
  */
 export function gradientFactor(
   squares: Tensor,
   tokens: Tensor,
   scale: Tensor,
-  maxNorm: number | null,
+  maxNorm: number | null | ((norm: Tensor) => Tensor),
 ): GradientFactor {
   return scope(() => {
     const denominator = tokens.clamp(1).mul(scale);
     const norm = squares.sqrt().div(denominator);
     const foundInf = norm.isfinite().logicalNot().to('float32');
     if (maxNorm === null) return { divisor: denominator.clone(), norm, foundInf };
-    const coefficient = norm.fullLike(maxNorm).div(norm.add(1e-6)).clamp(null, 1);
+    const limit = typeof maxNorm === 'number' ? norm.fullLike(maxNorm) : maxNorm(norm);
+    const coefficient = limit.div(norm.add(1e-6)).clamp(null, 1);
     return { divisor: denominator.div(coefficient), norm, foundInf };
   });
 }

@@ -1,3 +1,4 @@
+import { createServer, type AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 
 import { freePort } from './launch.js';
@@ -64,6 +65,21 @@ it('is not there where nobody listens, and does not listen where somebody does',
   await expect(Store.open('127.0.0.1', server.port, { server: true })).rejects.toMatchObject({
     code: 'E_PORT_IN_USE',
   });
+});
+
+it('is not where somebody listens who says nothing', async () => {
+  const silent = createServer(() => undefined);
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  const { port } = silent.address() as AddressInfo;
+  await expect(Store.open('127.0.0.1', port, { timeout: 200 })).rejects.toMatchObject({
+    code: 'E_STORE',
+    message: `who listens at 127.0.0.1:${port} has not answered as the store of a job within 0.2 s`,
+  });
+  const signal = AbortSignal.timeout(200);
+  await expect(Store.open('127.0.0.1', port, { signal })).rejects.toMatchObject({
+    name: 'TimeoutError',
+  });
+  silent.close();
 });
 
 it('tells when it was closed, or its server is gone', async () => {

@@ -17,6 +17,8 @@ export interface StoreOptions {
 }
 
 const TIMEOUT = 60_000;
+/** Milliseconds that a try may take beyond the time it was given. */
+const SLACK = 1_000;
 /** Milliseconds of one try to connect. */
 const TRY = 2_000;
 /** Milliseconds between two questions for a key: the first and the longest. */
@@ -47,10 +49,12 @@ export class Store {
       const rest = Math.max(1, Math.min(end - performance.now(), server ? Infinity : TRY));
       try {
         const opened = expectValue(native.openStore(host, port, server, rest), 'Store.open()');
-        const handle = await opened;
+        const silent = (): EnvironmentError => silentError({ host, port, timeout });
+        const patience = Math.max(0, end - performance.now()) + SLACK;
+        const handle = await inTime(opened, { patience, silent, signal });
         return new Store(handle, host, expectValue(native.storePort(handle), 'Store.open()'));
       } catch (reason) {
-        if (!server && performance.now() < end) continue;
+        if (isFailure(reason) && !server && performance.now() < end) continue;
         throw connectError(reason, { host, port, server, timeout });
       }
     }
@@ -144,6 +148,50 @@ export class Store {
       { code: 'E_STORE', hint: 'See whether rank 0, which holds it, runs.' },
     );
   }
+}
+
+/**
+ * A connection that is made in time. What took longer, since whoever listens there says nothing, is left to itself, and closed should
+ * it come all the same.
+ */
+async function inTime(
+  opened: Promise<number>,
+  options: { patience: number; silent: () => EnvironmentError; signal: AbortSignal | undefined },
+): Promise<number> {
+  const { patience, silent, signal } = options;
+  const made = new AbortController();
+  const stop = signal === undefined ? made.signal : AbortSignal.any([signal, made.signal]);
+  const late = sleep(patience, undefined, { signal: stop }).then(
+    () => {
+      throw silent();
+    },
+    () => {
+      signal?.throwIfAborted();
+      return opened;
+    },
+  );
+  try {
+    return await Promise.race([opened, late]);
+  } catch (reason) {
+    opened.then(
+      (handle) => native.closeStore(handle),
+      () => undefined,
+    );
+    throw reason;
+  } finally {
+    late.catch(() => undefined);
+    made.abort();
+  }
+}
+
+function silentError({ host, port, timeout }: { host: string; port: number; timeout: number }) {
+  return new EnvironmentError(
+    `who listens at ${host}:${port} has not answered as the store of a job within ${timeout / 1000} s`,
+    {
+      code: 'E_STORE',
+      hint: 'Another program may have the port: `ss -ltnp` shows who listens. Set MASTER_PORT to another one, the same for all ranks; see also whether rank 0 was stopped.',
+    },
+  );
 }
 
 /** Why a store is not connected to, or does not listen. */

@@ -168,7 +168,7 @@ function holdInForms(model: LanguageModel, { train }: Recipe): void {
   for (const [name, { shape }] of model.namedParameters()) {
     stored.set(name, { name, shape, dtype: 'BF16', file: '', offset: 0, bytes: 0 });
   }
-  quantise(model, inForms(stored, new Set(stored.values()), basesOf(train), prefixes));
+  quantise(model, inForms(stored, new Set(stored.values()), basesOf(train), prefixes), 'meta');
 }
 
 function batchesOf(model: LanguageModel, shapes: GhostOptions['batches']) {

@@ -34,6 +34,7 @@ describe('full training on 8 x A100-40GB', () => {
     expect(Object.keys(atPeak)).toEqual([...CATEGORIES]);
     expect(allocated).toBeLessThanOrEqual(reserved);
     expect(total).toBeLessThan(third.gpu.memory);
+    for (const bytes of [total, third.margin, third.gpu.memory]) expect(bytes % 1).toBe(0);
     expect(third.timeline.map(({ phase }) => phase)).toContain('backward');
     expect(third.seconds.update).toBeGreaterThan(1);
   }, 300_000);

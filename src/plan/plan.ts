@@ -80,7 +80,8 @@ export async function plan(
     lengths,
   });
   const ghost = await ghostRun({ recipe, model, card, ranks, batches });
-  const limit = Math.min(card.memory - card.context, (recipe.memory.limit ?? Infinity) * 2 ** 30);
+  const asked = Math.floor((recipe.memory.limit ?? Infinity) * 2 ** 30);
+  const limit = Math.min(card.memory - card.context, asked);
   const replayed = (more: { limit?: number }): Replayed =>
     replay(ghost.lines, ghost.known, { card, expandable, ...more });
   const free = replayed({});

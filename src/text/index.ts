@@ -2,9 +2,11 @@
 
 export * from './chat-format.js';
 export * from './format.js';
+export * from './gguf-vocabulary.js';
 export * from './llama3-template.js';
 export * from './load-tokenizer.js';
 export * from './message.js';
+export * from './ollama-template.js';
 export * from './span-encoder.js';
 export * from './template-source.js';
 export * from './token-stream.js';

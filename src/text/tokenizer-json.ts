@@ -33,7 +33,7 @@ export function unsupported(field: string, value: unknown): DataError {
   const message = `tokenizer.json: ${field} is ${shown(value)}, which Patina cannot reproduce.`;
   return new DataError(message, {
     code: 'E_TOKENIZER_UNSUPPORTED',
-    hint: 'Use a model with a byte-level or SentencePiece-like BPE tokenizer (Llama, Vicuna, Mistral, Qwen2).',
+    hint: 'Use a model with a byte-level or SentencePiece-like BPE tokenizer (Llama, Vicuna, Mistral, Qwen2, Qwen3).',
   });
 }
 

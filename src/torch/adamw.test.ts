@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { cases } from '../base/testing.js';
 import { operators } from './generate/testing.js';
 import {
   _fusedAdamw_,
@@ -98,7 +99,7 @@ test('equals libtorch within the last place, whatever lengths, types, decay and 
           }),
         ),
     ),
-    { numRuns: 60 },
+    { numRuns: cases(60) },
   );
 });
 

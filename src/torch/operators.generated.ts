@@ -52,6 +52,8 @@ const NEG = declare('neg', ['self:Tensor']);
 const ABS = declare('abs', ['self:Tensor']);
 const SQRT = declare('sqrt', ['self:Tensor']);
 const SQUARE = declare('square', ['self:Tensor']);
+const EXP = declare('exp', ['self:Tensor']);
+const LOG = declare('log', ['self:Tensor']);
 const SIN = declare('sin', ['self:Tensor']);
 const COS = declare('cos', ['self:Tensor']);
 const SIGMOID = declare('sigmoid', ['self:Tensor']);
@@ -151,6 +153,14 @@ const PATINA__NF4_QUANTISE = declare('patina::nf4_quantise', ['self:Tensor', 'co
 const PATINA__NF4_QUANTISE_SCALES = declare('patina::nf4_quantise_scales', ['absmax:Tensor', 'code:Tensor']);
 const PATINA__NF4_DEQUANTISE_ = declare('patina::nf4_dequantise_', ['self:Tensor', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?', 'type:ScalarType?'], true);
 const PATINA__NF4_LINEAR = declare('patina::nf4_linear', ['self:Tensor', 'out_features:int', 'bias:Tensor?', 'packed:Tensor', 'absmax:Tensor', 'code:Tensor', 'nested:Tensor?', 'nested_code:Tensor?', 'offset:Tensor?', 'type:ScalarType?']);
+const PATINA__QUANTISE_ROWS_FP8 = declare('patina::quantise_rows_fp8', ['self:Tensor', 'factors:Tensor?', 'type:ScalarType']);
+const PATINA__ADD_RMS_NORM_FP8_ = declare('patina::add_rms_norm_fp8_', ['self:Tensor', 'other:Tensor?', 'weight:Tensor', 'eps:float']);
+const PATINA__SWIGLU_FP8 = declare('patina::swiglu_fp8', ['self:Tensor']);
+const PATINA__FP8_TRANSPOSE = declare('patina::fp8_transpose', ['codes:Tensor[]']);
+const PATINA__FP8_PRODUCT = declare('patina::fp8_product', ['self:Tensor', 'other:Tensor', 'scales:Tensor', 'other_scales:Tensor?', 'type:ScalarType']);
+const PATINA__FP8_PROJECT = declare('patina::fp8_project', ['x:Tensor', 'x_scales:Tensor', 'codes:Tensor[]', 'scales:Tensor[]', 'biases:Tensor?[]', 'type:ScalarType']);
+const PATINA__FP8_PROJECT_BACKWARD = declare('patina::fp8_project_backward', ['g:Tensor', 'codes:Tensor[]', 'scales:Tensor[]', 'type:ScalarType']);
+const PATINA__FP8_LINEAR = declare('patina::fp8_linear', ['self:Tensor', 'bias:Tensor?', 'codes:Tensor', 'scales:Tensor']);
 const EMPTY_MEMORY_FORMAT = declare('empty.memory_format', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?', 'memory_format:MemoryFormat?']);
 const ZEROS = declare('zeros', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
 const ONES = declare('ones', ['size:int[]', 'dtype:ScalarType?', 'layout:Layout?', 'device:Device?', 'pin_memory:bool?']);
@@ -180,6 +190,9 @@ const _FOREACH_NORM_SCALAR = declare('_foreach_norm.Scalar', ['self:Tensor[]', '
 const _FUSED_ADAMW_ = declare('_fused_adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 const _FUSED_ADAMW__TENSOR_LR = declare('_fused_adamw_.tensor_lr', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:Tensor', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 const PATINA__ADAMW_ = declare('patina::adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'rounded:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
+const PATINA__ADAMW_INT8_ = declare('patina::adamw_int8_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_absmax:Tensor[]', 'exp_avg_sqs:Tensor[]', 'exp_avg_sq_absmax:Tensor[]', 'rounded:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'keys:int[]', 'first:int[]', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
+const PATINA__DYNAMIC_QUANTISE = declare('patina::dynamic_quantise', ['self:Tensor', 'signed:bool']);
+const PATINA__DYNAMIC_DEQUANTISE = declare('patina::dynamic_dequantise', ['self:Tensor', 'absmax:Tensor', 'signed:bool']);
 
 /** The operators whose first argument is the tensor itself. */
 export abstract class TensorOperators {
@@ -354,6 +367,26 @@ export abstract class TensorOperators {
   square(): Tensor {
     B[0] = this.handle;
     return callTensor(SQUARE);
+  }
+
+  /**
+   * Exponential.
+   *
+   * `aten::exp(Tensor self)`
+   */
+  exp(): Tensor {
+    B[0] = this.handle;
+    return callTensor(EXP);
+  }
+
+  /**
+   * Natural logarithm.
+   *
+   * `aten::log(Tensor self)`
+   */
+  log(): Tensor {
+    B[0] = this.handle;
+    return callTensor(LOG);
   }
 
   /**
@@ -1251,6 +1284,71 @@ export abstract class TensorOperators {
   }
 
   /**
+   * Codes of 8 bits and a scale of each row, of self with each channel times its factor.
+   *
+   * `patina::quantise_rows_fp8(Tensor self, Tensor? factors, ScalarType type)`
+   */
+  quantiseRowsFp8(factors: Tensor | null, type: DType): [Tensor, Tensor] {
+    B[0] = this.handle;
+    B[1] = optionalHandle(factors);
+    B[2] = dtypeArgument(type);
+    call(PATINA__QUANTISE_ROWS_FP8);
+    return [tensorAt(0), tensorAt(1)];
+  }
+
+  /**
+   * add_rms_norm_, and codes and scales of the rows that it gives, in one pass.
+   *
+   * `patina::add_rms_norm_fp8_(Tensor self, Tensor? other, Tensor weight, float eps)`
+   */
+  addRmsNormFp8_(other: Tensor | null, weight: Tensor, eps: number): [Tensor, Tensor, Tensor, Tensor] {
+    B[0] = this.handle;
+    B[1] = optionalHandle(other);
+    B[2] = weight?.handle;
+    B[3] = numberArgument(eps);
+    call(PATINA__ADD_RMS_NORM_FP8_);
+    return [tensorAt(0), tensorAt(1), tensorAt(2), tensorAt(3)];
+  }
+
+  /**
+   * swiglu, and codes and scales of the rows that it gives, in one pass.
+   *
+   * `patina::swiglu_fp8(Tensor self)`
+   */
+  swigluFp8(): [Tensor, Tensor, Tensor] {
+    B[0] = this.handle;
+    call(PATINA__SWIGLU_FP8);
+    return [tensorAt(0), tensorAt(1), tensorAt(2)];
+  }
+
+  /**
+   * self other^T of codes, times the scales of the rows of both.
+   *
+   * `patina::fp8_product(Tensor self, Tensor other, Tensor scales, Tensor? other_scales, ScalarType type)`
+   */
+  fp8Product(other: Tensor, scales: Tensor, otherScales: Tensor | null, type: DType): Tensor {
+    B[0] = this.handle;
+    B[1] = other?.handle;
+    B[2] = scales?.handle;
+    B[3] = optionalHandle(otherScales);
+    B[4] = dtypeArgument(type);
+    return callTensor(PATINA__FP8_PRODUCT);
+  }
+
+  /**
+   * self W^T + bias, both quantised, and so is the gradient backward.
+   *
+   * `patina::fp8_linear(Tensor self, Tensor? bias, Tensor codes, Tensor scales)`
+   */
+  fp8Linear(bias: Tensor | null, codes: Tensor, scales: Tensor): Tensor {
+    B[0] = this.handle;
+    B[1] = optionalHandle(bias);
+    B[2] = codes?.handle;
+    B[3] = scales?.handle;
+    return callTensor(PATINA__FP8_LINEAR);
+  }
+
+  /**
    * Uninitialised, shaped like self.
    *
    * `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None)`
@@ -1460,6 +1558,30 @@ export abstract class TensorOperators {
     B[n] = numberArgument(from);
     call(PATINA__ROUND_STOCHASTIC_);
     return this;
+  }
+
+  /**
+   * Codes of the dynamic 8-bit type, and the largest magnitude of each 256 elements, of fp32.
+   *
+   * `patina::dynamic_quantise(Tensor self, bool signed)`
+   */
+  dynamicQuantise(signed: boolean): [Tensor, Tensor] {
+    B[0] = this.handle;
+    B[1] = booleanArgument(signed);
+    call(PATINA__DYNAMIC_QUANTISE);
+    return [tensorAt(0), tensorAt(1)];
+  }
+
+  /**
+   * What they stand for, in fp32.
+   *
+   * `patina::dynamic_dequantise(Tensor self, Tensor absmax, bool signed)`
+   */
+  dynamicDequantise(absmax: Tensor, signed: boolean): Tensor {
+    B[0] = this.handle;
+    B[1] = absmax?.handle;
+    B[2] = booleanArgument(signed);
+    return callTensor(PATINA__DYNAMIC_DEQUANTISE);
   }
 }
 
@@ -1854,6 +1976,44 @@ export function nf4QuantiseScales(absmax: Tensor, code: Tensor): [Tensor, Tensor
 }
 
 /**
+ * Codes of matrices one above the other, in the other layout.
+ *
+ * `patina::fp8_transpose(Tensor[] codes)`
+ */
+export function fp8Transpose(codes: readonly Tensor[]): Tensor {
+  putTensors(0, codes);
+  return callTensor(PATINA__FP8_TRANSPOSE);
+}
+
+/**
+ * y = x W^T + b of layers that share their input, all in codes.
+ *
+ * `patina::fp8_project(Tensor x, Tensor x_scales, Tensor[] codes, Tensor[] scales, Tensor?[] biases, ScalarType type)`
+ */
+export function fp8Project(x: Tensor, xScales: Tensor, codes: readonly Tensor[], scales: readonly Tensor[], biases: readonly (Tensor | null)[], type: DType): Tensor {
+  B[0] = x?.handle;
+  B[1] = xScales?.handle;
+  let n = putTensors(2, codes);
+  n = putTensors(n, scales);
+  n = putTensors(n, biases);
+  B[n] = dtypeArgument(type);
+  return callTensor(PATINA__FP8_PROJECT);
+}
+
+/**
+ * g W, g times the scales of W quantised on the way.
+ *
+ * `patina::fp8_project_backward(Tensor g, Tensor[] codes, Tensor[] scales, ScalarType type)`
+ */
+export function fp8ProjectBackward(g: Tensor, codes: readonly Tensor[], scales: readonly Tensor[], type: DType): Tensor {
+  B[0] = g?.handle;
+  let n = putTensors(1, codes);
+  n = putTensors(n, scales);
+  B[n] = dtypeArgument(type);
+  return callTensor(PATINA__FP8_PROJECT_BACKWARD);
+}
+
+/**
  * Uninitialised.
  *
  * `aten::empty.memory_format(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None)`
@@ -2050,4 +2210,30 @@ export function adamw_(self: readonly Tensor[], grads: readonly Tensor[], expAvg
   B[n + 5] = optionalHandle(gradScale);
   B[n + 6] = optionalHandle(foundInf);
   call(PATINA__ADAMW_);
+}
+
+/**
+ * The same with moments in the dynamic 8-bit type; bf16 weights are rounded at random where there are keys, by element, the first of which is first.
+ *
+ * `patina::adamw_int8_(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_absmax, Tensor[] exp_avg_sqs, Tensor[] exp_avg_sq_absmax, Tensor[] rounded, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, int[] keys=[], int[] first=[], Tensor? grad_scale=None, Tensor? found_inf=None)`
+ */
+export function adamwInt8_(self: readonly Tensor[], grads: readonly Tensor[], expAvgs: readonly Tensor[], expAvgAbsmax: readonly Tensor[], expAvgSqs: readonly Tensor[], expAvgSqAbsmax: readonly Tensor[], rounded: readonly Tensor[], stateSteps: readonly Tensor[], { lr, beta1, beta2, weightDecay, eps, keys = [], first = [], gradScale, foundInf }: { lr: number; beta1: number; beta2: number; weightDecay: number; eps: number; keys?: readonly number[] | undefined; first?: readonly number[] | undefined; gradScale?: Tensor | null | undefined; foundInf?: Tensor | null | undefined }): void {
+  let n = putTensors(0, self);
+  n = putTensors(n, grads);
+  n = putTensors(n, expAvgs);
+  n = putTensors(n, expAvgAbsmax);
+  n = putTensors(n, expAvgSqs);
+  n = putTensors(n, expAvgSqAbsmax);
+  n = putTensors(n, rounded);
+  n = putTensors(n, stateSteps);
+  B[n] = numberArgument(lr);
+  B[n + 1] = numberArgument(beta1);
+  B[n + 2] = numberArgument(beta2);
+  B[n + 3] = numberArgument(weightDecay);
+  B[n + 4] = numberArgument(eps);
+  n = putNumbers(n + 5, keys);
+  n = putNumbers(n, first);
+  B[n] = optionalHandle(gradScale);
+  B[n + 1] = optionalHandle(foundInf);
+  call(PATINA__ADAMW_INT8_);
 }

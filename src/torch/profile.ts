@@ -24,7 +24,7 @@ export interface RunningProfile {
    * @param path of a file in the Trace Event Format
    */
   stop(path: string): Promise<Activity[]>;
-  /** Ends it, and throws away what it recorded. */
+  /** Ends it if it still runs, and throws away what it recorded. */
   discard(): void;
 }
 
@@ -53,7 +53,9 @@ export function startProfile(device: Device): RunningProfile {
   if (!device.startsWith('cuda')) process.env['KINETO_LOG_LEVEL'] ??= '5';
   expectDone(native.startProfile(device.startsWith('cuda')), 'startProfile()');
   running = true;
+  let ended = false;
   const end = (path: string): void => {
+    ended = true;
     running = false;
     expectDone(native.stopProfile(path), 'stopProfile()');
   };
@@ -62,7 +64,9 @@ export function startProfile(device: Device): RunningProfile {
       end(path);
       return readTrace(path);
     },
-    discard: () => end(''),
+    discard: () => {
+      if (!ended) end('');
+    },
   };
 }
 

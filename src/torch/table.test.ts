@@ -10,6 +10,8 @@ import { OPERATORS } from './table.js';
 
 /** Rows that are there for another reason. */
 const RESERVED: Readonly<Record<string, string>> = {
+  fp8Product: 'fp8_project calls it, natively',
+  fp8Transpose: 'fp8_project_backward calls it, natively',
   overwrite: 'sharding refills with it the parameters that it released',
   pinMemory: 'offloading copies through page-locked memory',
   sub_: 'finite differences, by which layers are checked',

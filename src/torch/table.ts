@@ -41,6 +41,8 @@ const POINTWISE = [
   row('abs', 'Absolute value.'),
   row('sqrt', 'Square root.'),
   row('square', 'self * self.'),
+  row('exp', 'Exponential.'),
+  row('log', 'Natural logarithm.'),
   row('sin', 'Sine.'),
   row('cos', 'Cosine.'),
   row('sigmoid', '1 / (1 + exp(-self)).'),
@@ -218,6 +220,24 @@ const NF4 = [
   ),
 ];
 
+/** Products of which both sides are in 8 bits (Micikevicius et al. 2022), rows with scales of their own. */
+const FP8 = [
+  row(
+    'patina::quantise_rows_fp8',
+    'Codes of 8 bits and a scale of each row, of self with each channel times its factor.',
+  ),
+  row(
+    'patina::add_rms_norm_fp8_',
+    'add_rms_norm_, and codes and scales of the rows that it gives, in one pass.',
+  ),
+  row('patina::swiglu_fp8', 'swiglu, and codes and scales of the rows that it gives, in one pass.'),
+  row('patina::fp8_transpose', 'Codes of matrices one above the other, in the other layout.'),
+  row('patina::fp8_product', 'self other^T of codes, times the scales of the rows of both.'),
+  row('patina::fp8_project', 'y = x W^T + b of layers that share their input, all in codes.'),
+  row('patina::fp8_project_backward', 'g W, g times the scales of W quantised on the way.'),
+  row('patina::fp8_linear', 'self W^T + bias, both quantised, and so is the gradient backward.'),
+];
+
 /** Making tensors, copying, filling, drawing. */
 const CREATION = [
   row('empty.memory_format', 'Uninitialised.'),
@@ -267,6 +287,15 @@ const MANY = [
     'patina::adamw_',
     'The same for fp32 on the CPU in one pass, with gradients in any type, that writes the weights to rounded too where those are others.',
   ),
+  row(
+    'patina::adamw_int8_',
+    'The same with moments in the dynamic 8-bit type; bf16 weights are rounded at random where there are keys, by element, the first of which is first.',
+  ),
+  row(
+    'patina::dynamic_quantise',
+    'Codes of the dynamic 8-bit type, and the largest magnitude of each 256 elements, of fp32.',
+  ),
+  row('patina::dynamic_dequantise', 'What they stand for, in fp32.'),
 ];
 
 export const OPERATORS: readonly OperatorRow[] = [
@@ -277,6 +306,7 @@ export const OPERATORS: readonly OperatorRow[] = [
   ...LAYERS,
   ...BY_HAND,
   ...NF4,
+  ...FP8,
   ...CREATION,
   ...MANY,
 ];

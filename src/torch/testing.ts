@@ -66,6 +66,8 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
         'neg',
         'abs',
         'sqrt',
+        'exp',
+        'log',
         'square',
         'sin',
         'cos',
@@ -299,6 +301,42 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
       ...([make([1]), make([256]), make([1])] as const),
     ),
   ],
+  quantiseRowsFp8: (make) => [
+    make([2, 5]).quantiseRowsFp8(null, 'float8_e4m3fn'),
+    make([2, 5]).quantiseRowsFp8(make([5]), 'float8_e5m2'),
+  ],
+  addRmsNormFp8_: (make) => [
+    make([2, 4]).addRmsNormFp8_(null, make([4]), 1e-5),
+    make([2, 4]).addRmsNormFp8_(make([2, 4]), make([4]), 1e-5),
+  ],
+  swigluFp8: (make) => make([2, 6]).swigluFp8(),
+  fp8Transpose: (make) => torch.fp8Transpose([fp8(make, 2)[0], fp8(make, 3)[0]]),
+  fp8Product: (make) => {
+    const [[a, aScales], [b, bScales]] = [fp8(make, 2), fp8(make, 3)];
+    return [
+      a.fp8Product(b, aScales, bScales, 'float32'),
+      a.fp8Product(b, aScales, null, 'bfloat16'),
+    ];
+  },
+  fp8Project: (make) => {
+    const [[x, xScales], [one, oneScales], [two, twoScales]] = [
+      ...([fp8(make, 4), fp8(make, 2), fp8(make, 3)] as const),
+    ] as const;
+    const matrices = [[one, two], [oneScales, twoScales], [null, make([3])], 'float32'] as const;
+    return torch.fp8Project(x, xScales, ...matrices);
+  },
+  fp8ProjectBackward: (make) => {
+    const [one, two] = [fp8(make, 2), fp8(make, 3)];
+    const matrices = [
+      [one[0], two[0]],
+      [one[1], two[1]],
+    ] as const;
+    return torch.fp8ProjectBackward(make([4, 5]), ...matrices, 'float8_e4m3fn');
+  },
+  fp8Linear: (make) => [
+    make([2, 4, 6]).fp8Linear(null, ...fp8(make, 3)),
+    make([6]).fp8Linear(make([3]), ...fp8(make, 3)),
+  ],
   swiglu: (make) => make([2, 6]).swiglu(),
   swigluBackward_: (make) => {
     const [both, gradient] = [make([2, 6]), make([2, 3])];
@@ -366,6 +404,27 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
     });
     return [parameters, rounded];
   },
+  adamwInt8_: (make) => {
+    const list = (dtype?: DType): Tensor[] => [make([2], dtype), make([300], dtype)];
+    const scales = (): Tensor[] => [make([1]), make([2])];
+    const options = { lr: 0.1, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, eps: 1e-8 };
+    const run = (type: DType, rounded: Tensor[] | null, more: object): Tensor[] => {
+      const self = list(type);
+      const moments = [list('uint8'), scales(), list('uint8'), scales()] as const;
+      const steps = [make([]), make([])];
+      torch.adamwInt8_(self, list('bfloat16'), ...moments, rounded ?? self, steps, {
+        ...options,
+        ...more,
+      });
+      return [...self, ...(rounded ?? []), ...moments.flat()];
+    };
+    return [
+      run('float32', list('float16'), { gradScale: make([]), foundInf: make([]) }),
+      run('bfloat16', null, { keys: [1, 2, 3, 4], first: [0, 256] }),
+    ];
+  },
+  dynamicQuantise: (make) => make([3, 100]).dynamicQuantise(true),
+  dynamicDequantise: (make) => make([3, 100], 'uint8', 256).dynamicDequantise(make([2]), false),
 };
 
 /** Records and indices of two rows, and a key. */
@@ -376,6 +435,11 @@ function places(make: Maker): [Tensor, Tensor, [number, number]] {
 /** Codes, scales and values of a matrix (2, 65) in NF4. */
 function nf4(make: Maker, scales: DType = 'float32'): [Tensor, Tensor, Tensor] {
   return [make([65, 1], 'uint8', 256), make([3], scales, 256), make([16])];
+}
+
+/** Codes and scales of rows of 6 channels. */
+function fp8(make: Maker, rows: number): [Tensor, Tensor] {
+  return [make([rows, 6], 'float8_e4m3fn'), make([rows, 1])];
 }
 
 /** What is added to gate and up (2, 6). */
@@ -394,6 +458,8 @@ export const CUDA_ONLY = new Set([
 ]);
 /** Operators that autograd does not differentiate: backwards, and those whose caller writes their backward. */
 export const NO_DERIVATIVE = new Set([
+  'dynamicQuantise',
+  'dynamicDequantise',
   '_fusedRmsNormBackward',
   'crossEntropy_',
   'droppedProduct',
@@ -407,6 +473,12 @@ export const NO_DERIVATIVE = new Set([
   'swiglu',
   'nf4Quantise',
   'nf4QuantiseScales',
+  'quantiseRowsFp8',
+  'swigluFp8',
+  'fp8Transpose',
+  'fp8Product',
+  'fp8Project',
+  'fp8ProjectBackward',
 ]);
 /** Operators that have no meaning there. */
 export const NOT_ON: Readonly<Partial<Record<Device, ReadonlySet<string>>>> = {

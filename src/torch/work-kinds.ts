@@ -42,7 +42,7 @@ const KERNELS: Table = [
   ],
   [
     'elementwise',
-    /^memcpy dtod|^memset|at::native|elementwise|reduce|swiglu|rotary|dropout|nf4|cub::|nchwToNhwc|nhwcToNchw/i,
+    /^memcpy dtod|^memset|at::native|elementwise|reduce|swiglu|rotary|dropout|nf4|fp8|cub::|nchwToNhwc|nhwcToNchw/i,
   ],
 ];
 
@@ -56,7 +56,7 @@ const OPERATORS: Table = [
   ['optimizer', /adamw|round_stochastic/],
   [
     'products',
-    /^aten::(?:(?:add|sparse_)?mm|addmm_|mv|addmv|dot|vdot|bmm|baddbmm|baddbmm_|matmul|linear|.*conv.*)$|^mkldnn/,
+    /^aten::(?:(?:add|sparse_|_scaled_)?mm|addmm_|mv|addmv|dot|vdot|bmm|baddbmm|baddbmm_|matmul|linear|.*conv.*)$|^mkldnn/,
   ],
   ['elementwise', /^aten::(?!empty|new_empty|resize|set_)|^patina::/],
 ];

@@ -156,6 +156,48 @@ export interface WarningEvent {
   readonly record?: RecordPlace & { readonly id: RecordId };
 }
 
+/** Why an update went wrong, found by running it again. */
+export interface DiagnosisEvent {
+  readonly type: 'diagnosis';
+  readonly update: number;
+  /** One of the words of docs/causes; `unknown` where the evidence does not decide. */
+  readonly cause: string;
+  /** 0 to 1. */
+  readonly confidence: number;
+  readonly message: string;
+  /** What was seen, a sentence each, what was excluded too. */
+  readonly evidence: readonly string[];
+  /** The change to make. */
+  readonly fix: string;
+  /** Records that it is about. */
+  readonly records: readonly GuardedRecord[];
+  /** Module whose output, or gradient, was the first not to be finite. */
+  readonly module: string | null;
+  /** Rank on which it was, where there are several. */
+  readonly rank: number | null;
+  /** Page about the cause. */
+  readonly page: string;
+}
+
+/** A record by where it stands; `line` is its number in files without lines. */
+export interface GuardedRecord {
+  readonly source: string;
+  readonly line: number;
+  readonly id: RecordId;
+}
+
+/** What a run did to get past a bad update. */
+export interface RecoveryEvent {
+  readonly type: 'recovery';
+  readonly update: number;
+  readonly action: 'leave-out' | 'quarantine' | 'roll-back' | 'stop';
+  readonly message: string;
+  /** Records that are left out from now on. */
+  readonly records: readonly GuardedRecord[];
+  /** Bad updates that may still be answered. */
+  readonly budgetLeft: number;
+}
+
 /** A record that is not trained on, each time it comes. */
 export interface BadRecordEvent {
   readonly type: 'bad-record';
@@ -190,9 +232,26 @@ export interface EndEvent {
   readonly seconds: number;
 }
 
+/** What a look at the first records and the recipe has found, before the first update. */
+export interface FindingEvent {
+  readonly type: 'finding';
+  /** One of the guard's words. */
+  readonly cause: string;
+  readonly severity: 'error' | 'warning';
+  readonly message: string;
+  /** What to do. */
+  readonly fix: string;
+  /** Of the first record; null where it is not about records. */
+  readonly source: string | null;
+  readonly line: number | null;
+  readonly id: RecordId;
+  readonly count: number;
+}
+
 export type TrainEvent =
   | LoadingEvent
   | StartEvent
+  | FindingEvent
   | UpdateEvent
   | ValidationEvent
   | ProbesEvent
@@ -200,4 +259,6 @@ export type TrainEvent =
   | ProfileEvent
   | WarningEvent
   | BadRecordEvent
+  | DiagnosisEvent
+  | RecoveryEvent
   | EndEvent;

@@ -11,11 +11,22 @@ export * from './run/list-runs.js';
 export * from './run/logs.js';
 export { RunFolder } from './run/run-folder.js';
 export type { RunFacts, RunState } from './run/run-state.js';
+export { SAVE_SIGNAL, SaveRequests } from './run/save-request.js';
 export { rankPatience, refuseOneGpu } from './run/ranks.js';
 export { weightsIn } from './run/run-weights.js';
 export type { ChoiceRow } from './prepare/bases.js';
 export { prepareTrainable, type Trainable, type TrainableRow } from './prepare/trainable.js';
-export { resumeRun, train, type ResumeOptions, type TrainOptions } from './train.js';
+export {
+  resumeRun,
+  train,
+  type FirstLook,
+  type ResumeOptions,
+  type TrainOptions,
+} from './train.js';
+export type * from './loop/guard.js';
+export { Quarantine, whereOf } from './loop/quarantine.js';
+export { runMicroBatch, type Step, type StepStore } from './step/step.js';
+export type { UpdateSetup } from './step/update.js';
 export { planRun, type RunPlan } from './prepare/run-plan.js';
 export { Trainer, type Answer, type TrainerParts, type TrainingData } from './loop/trainer.js';
 export { TrainedWeights } from './checkpoint/trained-weights.js';

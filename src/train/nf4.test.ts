@@ -87,6 +87,59 @@ test('go on to the bit, over the same codes', async () => {
   expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
 });
 
+test('go on over a base in another form than the checkpoint was trained over, and say so', async () => {
+  const dense = { vision: 'frozen', projector: 'full', decoder: { lora: LORA } } as const;
+  const held = 'frozen weights were held';
+  const stored = 'as they are stored';
+  const double = 'in NF4, scales in 8 bits';
+  for (const [began, set, changes] of [
+    [
+      dense,
+      ['train.vision.base=nf4', 'train.decoder.base=nf4', 'train.decoder.doubleQuantised=true'],
+      [
+        `vision: ${held} ${stored}, and are held in NF4 from here on`,
+        `decoder: ${held} ${stored}, and are held ${double} from here on`,
+      ],
+    ],
+    [
+      TRAIN,
+      ['train.vision=frozen', 'train.decoder={lora: {rank: 2, alpha: 4, dropout: 0.1}}'],
+      [
+        `vision: ${held} in NF4, and are held ${stored} from here on`,
+        `decoder: ${held} ${double}, and are held ${stored} from here on`,
+      ],
+    ],
+    [
+      TRAIN,
+      ['train.decoder.doubleQuantised=false'],
+      [`decoder: ${held} ${double}, and are held in NF4 from here on`],
+    ],
+  ] as const) {
+    const first = await run({ train: began }, { maxUpdates: 4 });
+    const folder = endOf(first).run!;
+    const rest = await all(resumeRun(folder, { set }));
+    const { statements, resumedFrom } = startOf(rest);
+    expect(resumedFrom).toBe(4);
+    expect(statements.filter((each) => each.includes('are held'))).toEqual(changes);
+    // What it has learnt is there still: it goes on about where it stood.
+    const whole = losses(await run({ train: began }));
+    for (const [i, loss] of losses(rest).entries())
+      expect(Math.abs(loss! - whole[4 + i]!)).toBeLessThan(0.05);
+  }
+});
+
+test('a weight that has learnt is not quantised where its part is frozen', async () => {
+  const parts = { vision: 'full', projector: 'full', decoder: { lora: LORA } } as const;
+  const first = await run({ train: parts }, { maxUpdates: 2 });
+  const path = endOf(first).run!;
+  await expect(all(resumeRun(path, { set: ['train.vision={base: nf4}'] }))).rejects.toMatchObject({
+    code: 'E_QUANTISED_BASE',
+    message: expect.stringMatching(/vision_tower.*to be held in 4 bits.*has learnt/) as string,
+  });
+  const rest = await all(resumeRun(path, { set: ['train.vision=frozen'] }));
+  expect(startOf(rest).resumedFrom).toBe(2);
+});
+
 test.each([
   { zero: 0, offload: 'optimizer' },
   { zero: 3, offload: 'parameters' },

@@ -15,6 +15,7 @@ import { Conversation } from '../generate/index.js';
 import { environmentFacts } from './run/environment.js';
 import type {
   EndEvent,
+  FindingEvent,
   LoadingEvent,
   ProbesEvent,
   StartEvent,
@@ -26,6 +27,7 @@ import { WARNINGS } from '../data/index.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
 import { withWhatWouldFit } from './prepare/what-would-fit.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
+import { baseChanges } from './checkpoint/base-changes.js';
 import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
 import { ofType, readEvents } from './run/logs.js';
 import { endRun, failRun } from './run/end-run.js';
@@ -35,14 +37,25 @@ import { aloneGroups, openRankGroups, type RankGroups } from './step/rank-groups
 import { readRunRecipe, RunFolder } from './run/run-folder.js';
 import { isCommon, makeCommon, placeFromEnvironment, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
+import type { MakeGuard } from './loop/guard.js';
 import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
 
+/** Looks at what a run begins with, and tells what it finds. */
+export type FirstLook = (
+  recipe: Recipe,
+  prepared: Pick<PreparedRun, 'opened' | 'data' | 'batching' | 'plan'>,
+) => Promise<readonly FindingEvent[]>;
+
 export interface TrainOptions extends RunOptions {
+  /** Once model and data are open, where a run begins. @default nobody looks */
+  firstLook?: FirstLook | undefined;
   /** Do everything up to the first update, and make no run. @default false */
   dryRun?: boolean | undefined;
   /** Take models that a checkpoint or the run stands on also where they have changed. @default false */
   changedBase?: boolean | undefined;
+  /** Makes what watches updates and answers bad ones. @default bad ones are left out */
+  guard?: MakeGuard | undefined;
   /** Is told how far downloads from the hub are. */
   onDownload?: ((event: HubEvent) => void) | undefined;
 }
@@ -122,7 +135,7 @@ async function* runRecipe(
   ranks: Ranks,
   existing?: HeldRun,
 ): AsyncGenerator<TrainEvent, void> {
-  const { dryRun = false, signal, maxUpdates, profile } = options;
+  const { dryRun = false, signal, maxUpdates, profile, savesWished } = options;
   const closers: (() => unknown)[] = [];
   try {
     const { world } = ranks;
@@ -139,9 +152,15 @@ async function* runRecipe(
     await ranks.first('room for checkpoints', () => requireRoom(recipe, bytes, existing));
     const changes = await agree(ranks, signal, async () => {
       signal?.throwIfAborted();
-      return newest?.checkpoint === undefined ? [] : trainer.resume(newest.checkpoint);
+      if (newest?.checkpoint === undefined) return [];
+      const { path } = newest.checkpoint;
+      const bases = await baseChanges(path, prepared.saved.provenance(''));
+      return [...bases, ...(await trainer.resume(newest.checkpoint))];
     });
     const { plan, update } = trainer;
+    const looks = existing === undefined && ranks.speaks ? options.firstLook : undefined;
+    if (looks !== undefined) yield { type: 'loading', what: 'checking the first records' };
+    const findings = (await looks?.(recipe, prepared)) ?? [];
     const start: StartEvent = {
       ...prepared.start,
       resumedFrom: update,
@@ -161,6 +180,7 @@ async function* runRecipe(
     }));
     if (dryRun) {
       yield start;
+      yield* findings;
       yield* warnings;
       yield { ...NOTHING_TRAINED, update };
       return;
@@ -177,8 +197,8 @@ async function* runRecipe(
       tensorboard: recipe.run.tensorboard,
       resumedAfter: existing === undefined ? undefined : update,
     };
-    const first = [{ ...start, run: run.path }, ...warnings];
-    yield* follow(run, trainer, { first, journal, signal, maxUpdates, profile });
+    const first = [{ ...start, run: run.path }, ...findings, ...warnings];
+    yield* follow(run, trainer, { first, journal, signal, maxUpdates, profile, savesWished });
   } finally {
     for (const close of closers.reverse()) await close();
   }
@@ -205,7 +225,7 @@ interface Preparing {
 /** Everything before the first update but the checkpoint; asks nothing of the other ranks, since on some of them it may fail. */
 async function* prepare(
   recipe: Recipe,
-  { signal, onDownload, changedBase }: TrainOptions,
+  { signal, onDownload, changedBase, guard }: TrainOptions,
   { ranks, groups, existing, newest, closers }: Preparing,
 ): AsyncGenerator<LoadingEvent, { prepared: PreparedRun; trainer: Trainer }> {
   const opening = { signal, onDownload, changedBase };
@@ -213,7 +233,7 @@ async function* prepare(
   const options = { ...opening, found, checkpoint: newest?.checkpoint?.path, ranks, groups };
   const prepared = yield* prepareRun(recipe, options);
   closers.push(() => prepared.close());
-  const trainer = trainerOf(recipe, prepared, ranks);
+  const trainer = trainerOf(recipe, prepared, ranks, guard);
   closers.push(() => trainer.dispose());
   return { prepared, trainer };
 }
@@ -262,7 +282,7 @@ async function requireRoom(
 
 interface FollowOptions extends RunOptions {
   /** What is told before the first update. */
-  first: readonly (StartEvent | WarningEvent)[];
+  first: readonly (StartEvent | FindingEvent | WarningEvent)[];
   journal: JournalOptions;
 }
 
@@ -299,13 +319,19 @@ async function* follow(
   }
 }
 
-function trainerOf(recipe: Recipe, prepared: PreparedRun, ranks: Ranks): Trainer {
+function trainerOf(
+  recipe: Recipe,
+  prepared: PreparedRun,
+  ranks: Ranks,
+  makeGuard: MakeGuard | undefined,
+): Trainer {
   const { opened, trainable, batching, device, precision, data, plan, saved, sharding } = prepared;
   return new Trainer({
     ...{ recipe, batching, device, precision, plan, trainable, sharding, data, ranks },
     model: opened.model,
     weights: saved.weights,
     answer: answerer(opened, recipe),
+    guard: makeGuard?.(recipe),
     told: prepared.oddFormat,
   });
 }

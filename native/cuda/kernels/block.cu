@@ -1,40 +1,8 @@
 // What a decoder block computes between its products, for CUDA; the mathematics is in native/block_operators.cc. Every kernel is
 // deterministic: sums are added in an order that depends on the sizes alone.
-#include "numbers.h"
+#include "rows.h"
 
 namespace patina {
-
-constexpr int BLOCK = 256;
-// Packs of a row that a thread of a norm holds in registers between reading and writing: rows of up to 16 KB are read once.
-constexpr int HELD = 4;
-
-__device__ inline float root(float x) { return sqrtf(x); }
-__device__ inline double root(double x) { return sqrt(x); }
-__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-__device__ inline double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
-
-// The sum over all threads of a block, which all of them get.
-template <typename Compute>
-__device__ Compute blockSum(Compute value) {
-  __shared__ Compute sums[BLOCK / 32];
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, distance);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = value;
-  __syncthreads();
-  Compute sum = 0;
-  for (int warp = 0; warp < BLOCK / 32; warp++) sum += sums[warp];
-  return sum;
-}
-
-// Calls `visit(pack, i)` for the packs of a row that are this thread's: the first HELD with their number, the others with HELD.
-template <typename Visit>
-__device__ inline void eachPack(long long packs, const Visit& visit) {
-#pragma unroll
-  for (int i = 0; i < HELD; i++) {
-    const long long pack = threadIdx.x + static_cast<long long>(i) * BLOCK;
-    if (pack < packs) visit(pack, i);
-  }
-  for (long long pack = threadIdx.x + static_cast<long long>(HELD) * BLOCK; pack < packs; pack += BLOCK) visit(pack, HELD);
-}
 
 // --- RMSNorm: one block for a row --------------------------------------------------------------------------------------
 
@@ -43,7 +11,7 @@ __device__ void addRmsNorm(T* x, const T* other, const T* weight, T* y, Compute*
   const long long packs = channels / N;
   Pack<T, N> held[HELD];
   Compute squares = 0;
-  eachPack(packs, [&](long long pack, int i) {
+  eachPack<HELD>(packs, [&](long long pack, int i) {
     Pack<T, N> own = packAt<N>(x, pack);
     if (other != nullptr) {
       const Pack<T, N> added = packAt<N>(other, pack);
@@ -55,7 +23,7 @@ __device__ void addRmsNorm(T* x, const T* other, const T* weight, T* y, Compute*
   });
   const Compute scale = Compute(1) / root(blockSum(squares) / static_cast<Compute>(channels) + static_cast<Compute>(eps));
   if (threadIdx.x == 0) *rstd = scale;
-  eachPack(packs, [&](long long pack, int i) {
+  eachPack<HELD>(packs, [&](long long pack, int i) {
     Pack<T, N> own = i < HELD ? held[i] : packAt<N>(x, pack);
     const Pack<T, N> by = packAt<N>(weight, pack);
     for (int k = 0; k < N; k++) narrow(widened(own.at[k]) * scale * widened(by.at[k]), own.at[k]);
@@ -68,7 +36,7 @@ __device__ void rmsNormBackward(T* g, const T* x, const T* weight, Compute scale
   const long long packs = channels / N;
   Pack<T, N> heldG[HELD], heldX[HELD];
   Compute dot = 0;
-  eachPack(packs, [&](long long pack, int i) {
+  eachPack<HELD>(packs, [&](long long pack, int i) {
     const Pack<T, N> upstream = packAt<N>(g, pack), own = packAt<N>(x, pack), by = packAt<N>(weight, pack);
     for (int k = 0; k < N; k++) dot += widened(upstream.at[k]) * widened(by.at[k]) * widened(own.at[k]);
     if (i < HELD) {
@@ -78,7 +46,7 @@ __device__ void rmsNormBackward(T* g, const T* x, const T* weight, Compute scale
   });
   // mean(g n) with n = x scale
   const Compute mean = blockSum(dot) * scale / static_cast<Compute>(channels);
-  eachPack(packs, [&](long long pack, int i) {
+  eachPack<HELD>(packs, [&](long long pack, int i) {
     Pack<T, N> upstream = i < HELD ? heldG[i] : packAt<N>(g, pack);
     const Pack<T, N> own = i < HELD ? heldX[i] : packAt<N>(x, pack), by = packAt<N>(weight, pack);
     Pack<T, N> added{};

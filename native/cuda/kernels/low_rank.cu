@@ -42,13 +42,15 @@ struct LowParts {
   int count;
 };
 
+// As far as masks tell tokens and records apart.
 struct LowRow {
-  long long token, record;
+  unsigned int token, record;
 };
 
 __device__ inline LowRow rowOf(const Masks& masks, long long row) {
-  const long long place = quotient(row, masks.perPlace);
-  return {masks.indices[place] * masks.perPlace + row - place * masks.perPlace, masks.records[place]};
+  const auto each = static_cast<unsigned int>(masks.perPlace), at = static_cast<unsigned int>(row), place = each == 1 ? at : at / each;
+  const auto lower = [&](const long long* of) { return static_cast<unsigned int>(of[place]); };
+  return {lower(masks.indices) * each + at - place * each, lower(masks.records)};
 }
 
 // Which of eight channels are kept, as bits of four words of 16-bit elements.
@@ -69,12 +71,17 @@ __device__ inline float element(unsigned int word, int which) {
   return widened(x);
 }
 
-template <typename T>
-__device__ inline unsigned int joinedWord(float low, float high) {
-  T x, y;
-  narrow(low, x);
-  narrow(high, y);
-  return x.bits | static_cast<unsigned int>(y.bits) << 16;
+// Two results in a word.
+__device__ inline unsigned int joined(BFloat16, float low, float high) {
+  unsigned int word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+
+__device__ inline unsigned int joined(Half, float low, float high) {
+  unsigned int word;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
 }
 
 // --- z_i = drop_i(x) A_i^T: a block for 16 rows of one adapter, whose warps share the channels ----------------------------------
@@ -131,10 +138,10 @@ __device__ void droppedProduct(const T* x, long long xStride, const LowParts& pa
 
 // --- dA_i = dz_i^T drop_i(x): a block for a tile of channels and some of the rows, which its warps share; sums of blocks are added by sumParts ---
 
-template <typename T, int TILES>
+template <typename T>
 __device__ void droppedGradients(const T* dz, long long dzStride, const T* x, long long xStride, const LowParts& parts, float* partial,
                                  long long rows, long long channels, long long allRanks, long long splits, const Masks& masks) {
-  __shared__ float all[TILES * 16][LOW_TILE];
+  __shared__ float all[LOW_WARPS][16][LOW_TILE + 1];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, c = lane % 4;
   const long long tiles = channels / LOW_TILE;
   const int part = blockIdx.x % parts.count;
@@ -142,50 +149,47 @@ __device__ void droppedGradients(const T* dz, long long dzStride, const T* x, lo
   const long long layer = parts.layer[part], rowTiles = (rows + 15) / 16, perSplit = (rowTiles + splits - 1) / splits;
   const long long end = (split + 1) * perSplit < rowTiles ? (split + 1) * perSplit : rowTiles;
   const int ranks = parts.ranks[part];
-  const T* own = dz + parts.column[part];
-  float sums[TILES][8][4] = {};
+  const T* const own = dz + parts.column[part] + 2 * g;
+  const T* const wide = x + first + 8 * g;
+  float sums[8][4] = {};
   for (long long tile = split * perSplit + warp; tile < end; tile += LOW_WARPS) {
-    long long row[4];
-    unsigned int d[4][4];
+    // Of four rows: eight channels, and two ranks, 2 g and 2 g + 1, which are rows g and g + 8 of what is multiplied.
+    unsigned int d[4][4], w[4];
+    LowRow of[4] = {};
+#pragma unroll
     for (int k = 0; k < 4; k++) {
-      row[k] = tile * 16 + 2 * c + k % 2 + k / 2 * 8;
-      uint4 words{};
-      if (row[k] < rows) {
-        words = wordsAt(x + row[k] * xStride + first + 8 * g);
-        const uint4 kept = keptOf(masks, rowOf(masks, row[k]), first / 8 + g, layer);
-        words = {words.x & kept.x, words.y & kept.y, words.z & kept.z, words.w & kept.w};
-      }
+      const long long row = tile * 16 + 2 * c + k % 2 + k / 2 * 8;
+      const bool isRow = row < rows;
+      const uint4 words = isRow ? wordsAt(wide + row * xStride) : uint4{};
       d[k][0] = words.x, d[k][1] = words.y, d[k][2] = words.z, d[k][3] = words.w;
+      w[k] = isRow && 2 * g < ranks ? *reinterpret_cast<const unsigned int*>(own + row * dzStride) : 0u;
+      if (isRow) of[k] = rowOf(masks, row);
     }
 #pragma unroll
-    for (int m = 0; m < TILES; m++) {
-      const auto bits = [&](int k, int rank) -> unsigned int { return row[k] < rows && rank < ranks ? own[row[k] * dzStride + rank].bits : 0u; };
-      const auto pair = [&](int k, int rank) { return bits(k, rank) | bits(k + 1, rank) << 16; };
-      const int rank = m * 16 + g;
-      const unsigned int a[4] = {pair(0, rank), pair(0, rank + 8), pair(2, rank), pair(2, rank + 8)};
+    for (int k = 0; k < 4; k++) {
+      const uint4 kept = keptOf(masks, of[k], first / 8 + g, layer);
+      d[k][0] &= kept.x, d[k][1] &= kept.y, d[k][2] &= kept.z, d[k][3] &= kept.w;
+    }
+    constexpr unsigned int LOW = 0x5410, HIGH = 0x7632;
+    const unsigned int a[4] = {__byte_perm(w[0], w[1], LOW), __byte_perm(w[0], w[1], HIGH), __byte_perm(w[2], w[3], LOW),
+                               __byte_perm(w[2], w[3], HIGH)};
 #pragma unroll
-      for (int j = 0; j < 8; j++) {
-        const unsigned int which = j % 2 == 0 ? 0x5410 : 0x7632;
-        multiply(T{}, sums[m][j], a, __byte_perm(d[0][j / 2], d[1][j / 2], which), __byte_perm(d[2][j / 2], d[3][j / 2], which));
-      }
+    for (int j = 0; j < 8; j++) {
+      const unsigned int which = j % 2 == 0 ? LOW : HIGH;
+      multiply(T{}, sums[j], a, __byte_perm(d[0][j / 2], d[1][j / 2], which), __byte_perm(d[2][j / 2], d[3][j / 2], which));
     }
   }
-  for (int turn = 0; turn < LOW_WARPS; turn++) {
-    if (warp == turn) {
 #pragma unroll
-      for (int m = 0; m < TILES; m++)
+  for (int j = 0; j < 8; j++)
 #pragma unroll
-        for (int j = 0; j < 8; j++)
-          for (int i = 0; i < 4; i++) {
-            float& sum = all[m * 16 + g + 8 * (i / 2)][8 * (2 * c + i % 2) + j];
-            sum = turn == 0 ? sums[m][j][i] : sum + sums[m][j][i];
-          }
-    }
-    __syncthreads();
-  }
-  for (int i = threadIdx.x; i < TILES * 16 * LOW_TILE; i += LOW_WARPS * 32) {
+    for (int i = 0; i < 4; i++) all[warp][2 * g + i / 2][8 * (2 * c + i % 2) + j] = sums[j][i];
+  __syncthreads();
+  for (int i = threadIdx.x; i < 16 * LOW_TILE; i += LOW_WARPS * 32) {
     const int rank = i / LOW_TILE, channel = i % LOW_TILE;
-    if (rank < ranks) partial[(split * allRanks + parts.column[part] + rank) * channels + first + channel] = all[rank][channel];
+    if (rank >= ranks) continue;
+    float sum = all[0][rank][channel];
+    for (int w = 1; w < LOW_WARPS; w++) sum += all[w][rank][channel];
+    partial[(split * allRanks + parts.column[part] + rank) * channels + first + channel] = sum;
   }
 }
 
@@ -198,47 +202,68 @@ __device__ void sumParts(const float* partial, T* to, long long splits, long lon
   narrow(sum * scale, to[i]);
 }
 
-// --- What is added to a tile of channels, z M, for the lanes of a warp -----------------------------------------------------------
+// --- What is added to a tile of channels, z M, for the lanes of a warp: channels are the rows of what they multiply, z its columns -----------
 
-// Matrices of a tile as B, lane by lane: step, columns, lane. Column n of columns j is channel 32 (j / 4) + 8 (n / 2) + 2 (j % 4) + n % 2 of the
-// tile, so that lane c has channels 8 c to 8 c + 7 of either half of the result.
+// Eight rows of z are multiplied at once, so that lane (g, c) has channels 8 g to 8 g + 7 of rows 2 c and 2 c + 1, and lanes of one c move
+// whole lines of memory.
+constexpr int LOW_CHUNK = 8;
+
+// Matrices of a tile as A, lane by lane: step, channels, lane. Row m of channels t is channel 8 (m % 8) + 2 t + m / 8 of the tile.
 struct Fragments {
-  uint2 at[LOW_STEPS][8][32];
+  uint4 at[LOW_STEPS][4][32];
 };
+
+// Of a matrix without ranks one of zeros.
+__device__ inline int stepsOf(int ranks) { return ranks == 0 ? 1 : (ranks + 15) / 16; }
 
 // `rankFirst`: the matrix is (ranks, channels), else (channels, ranks).
 template <typename T>
 __device__ void fill(Fragments& to, int step, const T* matrix, int ranks, long long channels, long long first, bool rankFirst) {
-  const int steps = (ranks + 15) / 16;
-  for (int i = threadIdx.x; i < steps * 8 * 32; i += LOW_WARPS * 32) {
-    const int lane = i % 32, j = i / 32 % 8, s = i / 256, g = lane / 4, c = lane % 4;
-    const long long channel = first + 32 * (j / 4) + 8 * (g / 2) + 2 * (j % 4) + g % 2;
-    const auto bits = [&](int rank) -> unsigned int {
+  const int steps = stepsOf(ranks);
+  for (int i = threadIdx.x; i < steps * 4 * 32; i += LOW_WARPS * 32) {
+    const int lane = i % 32, t = i / 32 % 4, s = i / 128, g = lane / 4, c = lane % 4;
+    const long long channel = first + 8 * g + 2 * t;
+    const auto bits = [&](int m, int rank) -> unsigned int {
       if (rank >= ranks) return 0;
-      return rankFirst ? matrix[rank * channels + channel].bits : matrix[channel * ranks + rank].bits;
+      return rankFirst ? matrix[rank * channels + channel + m].bits : matrix[(channel + m) * ranks + rank].bits;
     };
+    const auto pair = [&](int m, int rank) { return bits(m, rank) | bits(m, rank + 1) << 16; };
     const int rank = 16 * s + 2 * c;
-    to.at[step + s][j][lane] = {bits(rank) | bits(rank + 1) << 16, bits(rank + 8) | bits(rank + 9) << 16};
+    to.at[step + s][t][lane] = {pair(0, rank), pair(1, rank), pair(0, rank + 8), pair(1, rank + 8)};
   }
 }
 
-// Adds z M of rows `row` and `row` + 8 to columns `from` to `from` + COUNT.
-template <typename T, int COUNT>
-__device__ inline void lowRank(float (&sums)[COUNT][4], const Fragments& fragments, int step, int from, const T* z, long long zStride,
-                               int ranks, long long row, long long rows) {
-  const int lane = threadIdx.x % 32, c = lane % 4;
-  for (int s = 0; s * 16 < ranks; s++) {
-    const auto pair = [&](long long of, int rank) {
-      return of < rows && rank < ranks ? *reinterpret_cast<const unsigned int*>(z + of * zStride + rank) : 0u;
-    };
-    const int rank = 16 * s + 2 * c;
-    const unsigned int a[4] = {pair(row, rank), pair(row + 8, rank), pair(row, rank + 8), pair(row + 8, rank + 8)};
-#pragma unroll
-    for (int j = 0; j < COUNT; j++) {
-      const uint2 b = fragments.at[step + s][from + j][lane];
-      multiply(T{}, sums[j], a, b.x, b.y);
-    }
+// Rows of z that a warp multiplies: where this lane reads them, at its row and its first rank.
+template <typename T>
+struct LowRows {
+  const T* at;
+  bool isRow;
+
+  __device__ LowRows(const void* z, long long stride, long long chunk, long long rows) {
+    const int lane = threadIdx.x % 32;
+    isRow = chunk + lane / 4 < rows;
+    at = static_cast<const T*>(z) + (chunk + lane / 4) * stride + 2 * (lane % 4);
   }
+
+  __device__ uint2 words(int step, int ranks) const {
+    const int own = 2 * static_cast<int>(threadIdx.x % 4);
+    const auto pair = [&](int rank) { return isRow && own + rank < ranks ? *reinterpret_cast<const unsigned int*>(at + rank) : 0u; };
+    return {pair(16 * step), pair(16 * step + 8)};
+  }
+};
+
+// Adds step `s` of z M to channels t: of row 2 c + r and channel 8 g + 2 t + e at sums[2 e + r].
+template <typename T>
+__device__ inline void addStep(float (&sums)[4], const Fragments& fragments, int step, int t, uint2 z) {
+  const uint4 a = fragments.at[step][t][threadIdx.x % 32];
+  multiply(T{}, sums, {a.x, a.y, a.z, a.w}, z.x, z.y);
+}
+
+// The steps after the first, for ranks above 16.
+template <typename T>
+__device__ inline void addSteps(float (&sums)[4], const Fragments& fragments, int step, int t, const LowRows<T>& z, int ranks) {
+#pragma unroll 1
+  for (int s = 1; s * 16 < ranks; s++) addStep<T>(sums, fragments, step + s, t, z.words(s, ranks));
 }
 
 // --- x += sum of drop_i(dz_i A_i) -----------------------------------------------------------------------------------------------
@@ -249,44 +274,50 @@ __device__ void addDropped(T* x, long long xStride, const T* dz, long long dzStr
   __shared__ Fragments fragments;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, c = lane % 4;
   const long long tiles = channels / LOW_TILE, first = blockIdx.x % tiles * LOW_TILE, start = blockIdx.x / tiles * LOW_ROWS;
-  for (int part = 0, step = 0; part < parts.count; step += (parts.ranks[part] + 15) / 16, part++)
+  for (int part = 0, step = 0; part < parts.count; step += stepsOf(parts.ranks[part]), part++)
     fill(fragments, step, static_cast<const T*>(parts.matrix[part]), parts.ranks[part], channels, first, true);
   __syncthreads();
-  for (long long base = start + warp * 16; base < start + LOW_ROWS && base < rows; base += LOW_WARPS * 16) {
-    const long long row[2] = {base + g, base + g + 8};
+  for (long long base = start + warp * LOW_CHUNK; base < start + LOW_ROWS && base < rows; base += LOW_WARPS * LOW_CHUNK) {
+    const long long row = base + 2 * c;
+    T* const at = x + row * xStride + first + 8 * g;
+    // All that is read of the wide tensor is on its way before the first mask.
+    uint4 own[2];
     LowRow of[2] = {};
-    for (int r = 0; r < 2; r++)
-      if (row[r] < rows) of[r] = rowOf(masks, row[r]);
-    float added[2][16] = {};
-    for (int part = 0, step = 0; part < parts.count; step += (parts.ranks[part] + 15) / 16, part++) {
-      float sums[8][4] = {};
-      lowRank<T, 8>(sums, fragments, step, 0, dz + parts.column[part], dzStride, parts.ranks[part], row[0], rows);
 #pragma unroll
-      for (int r = 0; r < 2; r++)
+    for (int r = 0; r < 2; r++) {
+      if (row + r < rows) of[r] = rowOf(masks, row + r);
+      own[r] = row + r < rows ? wordsAt(at + r * xStride) : uint4{};
+    }
+    float added[2][8] = {};
+#pragma unroll 1
+    for (int part = 0, step = 0; part < parts.count; step += stepsOf(parts.ranks[part]), part++) {
+      const LowRows<T> z(dz + parts.column[part], dzStride, base, rows);
+      const uint2 ahead = z.words(0, parts.ranks[part]);
+      unsigned int kept[2][4];
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const uint4 kept = keptOf(masks, of[r], first / 8 + 4 * half + c, parts.layer[part]);
-          const unsigned int words[4] = {kept.x, kept.y, kept.z, kept.w};
+      for (int r = 0; r < 2; r++) {
+        const uint4 words = keptOf(masks, of[r], first / 8 + g, parts.layer[part]);
+        kept[r][0] = words.x, kept[r][1] = words.y, kept[r][2] = words.z, kept[r][3] = words.w;
+      }
 #pragma unroll
-          for (int j = 0; j < 4; j++) {
-            added[r][8 * half + 2 * j] += words[j] & 0xFFFFu ? sums[4 * half + j][2 * r] : 0.0f;
-            added[r][8 * half + 2 * j + 1] += words[j] >> 16 ? sums[4 * half + j][2 * r + 1] : 0.0f;
-          }
+      for (int t = 0; t < 4; t++) {
+        float sums[4] = {};
+        addStep<T>(sums, fragments, step, t, ahead);
+        addSteps(sums, fragments, step, t, z, parts.ranks[part]);
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+          added[r][2 * t] += kept[r][t] & 0xFFFFu ? sums[r] : 0.0f;
+          added[r][2 * t + 1] += kept[r][t] >> 16 ? sums[2 + r] : 0.0f;
         }
+      }
     }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      if (row[r] >= rows) continue;
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        T* at = x + row[r] * xStride + first + 32 * half + 8 * c;
-        const uint4 words = wordsAt(at);
-        const float* more = added[r] + 8 * half;
-        const auto sum = [&](unsigned int word, int i) {
-          return joinedWord<T>(element<T>(word, 0) + scale * more[2 * i], element<T>(word, 1) + scale * more[2 * i + 1]);
-        };
-        store(at, uint4{sum(words.x, 0), sum(words.y, 1), sum(words.z, 2), sum(words.w, 3)});
-      }
+      if (row + r >= rows) continue;
+      const auto sum = [&](unsigned int word, int t) {
+        return joined(T{}, element<T>(word, 0) + scale * added[r][2 * t], element<T>(word, 1) + scale * added[r][2 * t + 1]);
+      };
+      store(at + r * xStride, uint4{sum(own[r].x, 0), sum(own[r].y, 1), sum(own[r].z, 2), sum(own[r].w, 3)});
     }
   }
 }
@@ -301,6 +332,14 @@ struct LowGated {
   int ranks[3];
 };
 
+// 1 / (1 + exp(-x)). What is too small to be a normal number is 0, which adds nothing to the 1.
+__device__ inline float fastSigmoid(float x) {
+  float power, result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.44269504f));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.0f + power));
+  return result;
+}
+
 template <typename T, bool backward>
 __device__ void swigluLowRank(T* both, long long stride, T* product, long long productStride, const LowGated& low, long long rows,
                               long long features) {
@@ -309,64 +348,75 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, c = lane % 4;
   const long long tiles = features / LOW_TILE, first = blockIdx.x % tiles * LOW_TILE, start = blockIdx.x / tiles * LOW_ROWS;
   int step[4] = {};
+  bool isDeep = false;
   for (int kind = 0; kind < KINDS; kind++) {
     fill(fragments, step[kind], static_cast<const T*>(low.matrix[kind]), low.ranks[kind], features, first, kind == 2);
-    step[kind + 1] = step[kind] + (low.ranks[kind] + 15) / 16;
+    step[kind + 1] = step[kind] + stepsOf(low.ranks[kind]);
+    isDeep = isDeep || low.ranks[kind] > 16;
   }
   __syncthreads();
-  for (long long base = start + warp * 16; base < start + LOW_ROWS && base < rows; base += LOW_WARPS * 16) {
-#pragma unroll 1
-    for (int half = 0; half < 2; half++) {
-      const long long channel = first + 32 * half + 8 * c;
-      // All that is read of the wide tensors is on its way before the first product.
-      uint4 gates[2], ups[2], given[2];
+  for (long long base = start + warp * LOW_CHUNK; base < start + LOW_ROWS && base < rows; base += LOW_WARPS * LOW_CHUNK) {
+    const long long row = base + 2 * c;
+    T *const gateAt = both + row * stride + first + 8 * g, *const productAt = product + row * productStride + first + 8 * g;
+    // Gate, up and the gradient of the product, two channels a word; all that is read of them is on its way before the first product.
+    unsigned int words[3][2][4];
+    const auto take = [&](int kind, int r, const T* from) {
+      const uint4 taken = row + r < rows ? wordsAt(from) : uint4{};
+      words[kind][r][0] = taken.x, words[kind][r][1] = taken.y, words[kind][r][2] = taken.z, words[kind][r][3] = taken.w;
+    };
 #pragma unroll
-      for (int r = 0; r < 2; r++) {
-        const long long row = base + g + 8 * r;
-        const bool isRow = row < rows;
-        gates[r] = isRow ? wordsAt(both + row * stride + channel) : uint4{};
-        ups[r] = isRow ? wordsAt(both + row * stride + features + channel) : uint4{};
-        given[r] = backward && isRow ? wordsAt(product + row * productStride + channel) : uint4{};
-      }
-      float sums[KINDS][4][4] = {};
+    for (int r = 0; r < 2; r++) {
+      take(0, r, gateAt + r * stride);
+      take(1, r, gateAt + r * stride + features);
+      if constexpr (backward) take(2, r, productAt + r * productStride);
+    }
+    uint2 ahead[KINDS];
+#pragma unroll
+    for (int kind = 0; kind < KINDS; kind++)
+      ahead[kind] = LowRows<T>(low.z[kind], low.zStride[kind], base, rows).words(0, low.ranks[kind]);
+#pragma unroll
+    for (int t = 0; t < 4; t++) {
+      float sums[KINDS][4] = {};
 #pragma unroll
       for (int kind = 0; kind < KINDS; kind++)
-        lowRank<T, 4>(sums[kind], fragments, step[kind], 4 * half, static_cast<const T*>(low.z[kind]), low.zStride[kind], low.ranks[kind],
-                      base + g, rows);
+        addStep<T>(sums[kind], fragments, step[kind], t, ahead[kind]);
+      if (isDeep) {
+#pragma unroll
+        for (int kind = 0; kind < KINDS; kind++)
+          addSteps(sums[kind], fragments, step[kind], t, LowRows<T>(low.z[kind], low.zStride[kind], base, rows), low.ranks[kind]);
+      }
 #pragma unroll
       for (int r = 0; r < 2; r++) {
-        const long long row = base + g + 8 * r;
-        if (row >= rows) continue;
-        T *gateAt = both + row * stride + channel, *upAt = gateAt + features, *productAt = product + row * productStride + channel;
-        const unsigned int gateWords[4] = {gates[r].x, gates[r].y, gates[r].z, gates[r].w},
-                           upWords[4] = {ups[r].x, ups[r].y, ups[r].z, ups[r].w},
-                           givenWords[4] = {given[r].x, given[r].y, given[r].z, given[r].w};
-        unsigned int newGates[4], newUps[4], products[4];
+        float dGate[2], dUp[2], p[2];
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-          float dGate[2], dUp[2], p[2];
-#pragma unroll
-          for (int e = 0; e < 2; e++) {
-            const float x = element<T>(gateWords[j], e) + low.scale[0] * sums[0][j][2 * r + e],
-                        y = element<T>(upWords[j], e) + low.scale[1] * sums[1][j][2 * r + e], s = __fdividef(1.0f, 1.0f + __expf(-x)), act = x * s;
-            p[e] = act * y;
-            if constexpr (backward) {
-              const float d = element<T>(givenWords[j], e) + low.scale[2] * sums[2][j][2 * r + e];
-              dGate[e] = d * y * (s + act * (1.0f - s));
-              dUp[e] = d * act;
-            }
-          }
-          products[j] = joinedWord<T>(p[0], p[1]);
+        for (int e = 0; e < 2; e++) {
+          const auto with = [&](int kind) { return element<T>(words[kind][r][t], e) + low.scale[kind] * sums[kind][2 * e + r]; };
+          const float x = with(0), y = with(1), s = fastSigmoid(x), act = x * s;
+          p[e] = act * y;
           if constexpr (backward) {
-            newGates[j] = joinedWord<T>(dGate[0], dGate[1]);
-            newUps[j] = joinedWord<T>(dUp[0], dUp[1]);
+            const float d = with(2);
+            dGate[e] = d * y * (s + act * (1.0f - s));
+            dUp[e] = d * act;
           }
         }
-        store(productAt, uint4{products[0], products[1], products[2], products[3]});
+        // Results take the places of what they are made of.
+        words[2][r][t] = joined(T{}, p[0], p[1]);
         if constexpr (backward) {
-          store(gateAt, uint4{newGates[0], newGates[1], newGates[2], newGates[3]});
-          store(upAt, uint4{newUps[0], newUps[1], newUps[2], newUps[3]});
+          words[0][r][t] = joined(T{}, dGate[0], dGate[1]);
+          words[1][r][t] = joined(T{}, dUp[0], dUp[1]);
         }
+      }
+    }
+    const auto give = [&](int kind, int r, T* to) {
+      store(to, uint4{words[kind][r][0], words[kind][r][1], words[kind][r][2], words[kind][r][3]});
+    };
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      if (row + r >= rows) continue;
+      give(2, r, productAt + r * productStride);
+      if constexpr (backward) {
+        give(0, r, gateAt + r * stride);
+        give(1, r, gateAt + r * stride + features);
       }
     }
   }
@@ -374,34 +424,34 @@ __device__ void swigluLowRank(T* both, long long stride, T* product, long long p
 
 }  // namespace patina
 
-// `3`: these wait for memory, and more blocks hide more of it than registers are worth.
-#define PATINA_DROPPED(type, T, TILES)                                                                                                      \
-  extern "C" __global__ void __launch_bounds__(256)                                                                                         \
-      dropped_product_##TILES##_##type(const T* x, long long xStride, const patina::LowParts parts, T* z, long long zStride, long long rows, \
+// Bounds: these wait for memory, and more blocks hide more of it than registers are worth, as long as none is spilled.
+#define PATINA_DROPPED(type, T, TILES, BLOCKS)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                                 \
+      dropped_product_##TILES##_##type(const T* x, long long xStride, const patina::LowParts parts, T* z, long long zStride, long long rows,\
                                        long long channels, const patina::Masks masks, float scale) {                                        \
     patina::droppedProduct<T, TILES>(x, xStride, parts, z, zStride, rows, channels, masks, scale);                                          \
   }
 #define PATINA_LOW_RANK(type, T)                                                                                                            \
-  PATINA_DROPPED(type, T, 2) PATINA_DROPPED(type, T, 4) PATINA_DROPPED(type, T, 8)                                                          \
-  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
-      dropped_gradients_##type(const T* dz, long long dzStride, const T* x, long long xStride, const patina::LowParts parts, float* partial, \
+  PATINA_DROPPED(type, T, 2, 4) PATINA_DROPPED(type, T, 4, 3) PATINA_DROPPED(type, T, 8, 2)                                                 \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                      \
+      dropped_gradients_##type(const T* dz, long long dzStride, const T* x, long long xStride, const patina::LowParts parts, float* partial,\
                                long long rows, long long channels, long long allRanks, long long splits, const patina::Masks masks) {       \
-    patina::droppedGradients<T, 1>(dz, dzStride, x, xStride, parts, partial, rows, channels, allRanks, splits, masks);                      \
+    patina::droppedGradients(dz, dzStride, x, xStride, parts, partial, rows, channels, allRanks, splits, masks);                            \
   }                                                                                                                                         \
   extern "C" __global__ void sum_parts_##type(const float* partial, T* to, long long splits, long long count, float scale) {                \
     patina::sumParts(partial, to, splits, count, scale);                                                                                    \
   }                                                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(256)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                      \
       add_dropped_##type(T* x, long long xStride, const T* dz, long long dzStride, const patina::LowParts parts, long long rows,            \
                          long long channels, const patina::Masks masks, float scale) {                                                      \
     patina::addDropped(x, xStride, dz, dzStride, parts, rows, channels, masks, scale);                                                      \
   }                                                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                      \
       swiglu_low_rank_##type(T* both, long long stride, T* product, long long productStride, const patina::LowGated low, long long rows,    \
                              long long features) {                                                                                          \
     patina::swigluLowRank<T, false>(both, stride, product, productStride, low, rows, features);                                             \
   }                                                                                                                                         \
-  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256, 3)                                                                                      \
       swiglu_low_rank_backward_##type(T* both, long long stride, T* product, long long productStride, const patina::LowGated low,           \
                                       long long rows, long long features) {                                                                 \
     patina::swigluLowRank<T, true>(both, stride, product, productStride, low, rows, features);                                              \

@@ -3,9 +3,11 @@ import { relative } from 'node:path';
 
 import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
 import { describeRejected } from '../../data/sources/place.js';
+import { shownId } from '../../data/records/record.js';
 import { type DataWarning, WARNINGS } from '../../data/warnings.js';
 import type {
   ChoiceRow,
+  DiagnosisEvent,
   EndEvent,
   LoggedWarning,
   ProbeAnswer,
@@ -53,13 +55,38 @@ export function eventLines(
         ...profileLines(event).map((line) => `  ${line}`),
         `  trace, for https://ui.perfetto.dev or chrome://tracing: ${event.trace}`,
       ];
+    case 'finding':
+      return [
+        `${event.severity}: ${event.message} [${event.cause}${event.count > 1 ? `, ${event.count} times` : ''}]`,
+        `  > ${event.fix}`,
+      ];
     case 'warning':
       return [`warning: ${event.message} [${event.code}]`];
     case 'bad-record':
       return [`left out: ${describeRejected(event.record)} [${event.record.code}]`];
+    case 'diagnosis':
+      return diagnosisLines(event);
+    case 'recovery':
+      return [
+        `update ${event.update}: ${event.message} (${event.action}, ${event.budgetLeft} left)`,
+      ];
     case 'end':
       return endLines(event);
   }
+}
+
+function diagnosisLines(event: DiagnosisEvent): string[] {
+  const { update, cause, confidence, message, evidence, fix, records, module, rank, page } = event;
+  return [
+    `update ${update}: ${cause} (${Math.round(100 * confidence)} %): ${message}`,
+    ...evidence.map((each) => `  - ${each}`),
+    ...(module === null ? [] : [`  module ${module}`]),
+    ...(rank === null ? [] : [`  rank ${rank}`]),
+    ...records.map(
+      ({ source, line, id }) => `  ${source}:${line}${id === null ? '' : `, id ${shownId(id)}`}`,
+    ),
+    `  what to do: ${fix} (${page})`,
+  ];
 }
 
 function startLines(event: StartEvent): string[] {

@@ -1,15 +1,7 @@
 /** How `patina chat` is used. */
 import type { Command } from 'commander';
 
-import {
-  CHANGED_BASE,
-  collect,
-  countValue,
-  dtypeValue,
-  modeOption,
-  numberValue,
-  readingOption,
-} from '../arguments.js';
+import { addModelOptions, collect, countValue, numberValue, readingOption } from '../arguments.js';
 import type { ChatFlags } from '../chat.js';
 import { CHAT_COMMANDS } from '../chat-loop.js';
 import type { Session } from '../session.js';
@@ -20,24 +12,15 @@ export function define(
   session: Session,
   input: NodeJS.ReadableStream & { isTTY?: boolean } = process.stdin,
 ): void {
-  command
+  addModelOptions(command)
     .argument('<model>', 'folder, file or hub name of a model, in any layout, or a run')
     .argument('[question]', 'ask this and end')
     .option('--image <file>', 'show a picture with the first question; may be repeated', collect)
     .option('--adapter <adapter>', 'load a PEFT adapter over it; may be repeated', collect)
-    .option('--base <model>', 'the model beneath an adapter, where the adapter names another')
-    .option('--llm <model>', 'the decoder, where the model has none')
-    .option('--vision <model>', 'the vision tower, where the model has none')
-    .option('--projector <path>', "a projector, in place of the model's own")
     .option(
       '--system <text>',
       "tell the model this before everything else; default: a run's; '' for nothing",
     )
-    .option(
-      '--template <name>',
-      "chat template: llama3_chat, vicuna, or a Jinja file; default: a run's, else the model's own",
-    )
-    .option('--tokenizer <model>', "folder or hub name of the tokenizer; default: the model's own")
     .option('--max-new-tokens <n>', 'most tokens of an answer; default: 512', countValue)
     .option(
       '--temperature <t>',
@@ -58,11 +41,7 @@ export function define(
     .option('--repetition-penalty <r>', 'make what was said less probable; default: 1', numberValue)
     .option('--seed <n>', 'seed of the draws; default: 0', numberValue)
     .option('--stop <text>', 'end an answer before this text; may be repeated', collect)
-    .addOption(modeOption())
     .addOption(readingOption())
-    .option('--changed-base', CHANGED_BASE)
-    .option('--device <device>', 'cpu, cuda or cuda:1; default: the first GPU, if any')
-    .option('--dtype <type>', 'bf16, fp16 or fp32; default: as the weights are stored', dtypeValue)
     .option('--json', 'print one JSON object for each answer')
     .addHelpText(
       'after',

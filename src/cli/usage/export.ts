@@ -1,7 +1,7 @@
 /** How `patina export` is used. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
-import { EXPORT_LAYOUTS } from '../../models/export/export-options.js';
+import { EXPORT_LAYOUTS, GGUF_FILE_TYPES } from '../../models/export/export-options.js';
 import { CHANGED_BASE, collect, dtypeValue, indexValue, numberValue } from '../arguments.js';
 import type { ExportFlags } from '../export.js';
 import type { Session } from '../session.js';
@@ -11,6 +11,7 @@ Examples:
   patina export --inspect MODEL
   patina export MODEL --to hf OUT
   patina export runs/NAME --merge --to hf OUT
+  patina export runs/NAME --to gguf OUT --type q8_0 --check
   patina export iter_100.pth --llm LLAMA --vision CLIP --to hf OUT
 
 Where OUT exists, nothing is written without --replace. docs/formats.md explains
@@ -23,7 +24,7 @@ export function define(command: Command, session: Session): void {
     .addOption(
       new Option(
         '--to <layout>',
-        'write a folder for transformers (hf), for the code of LLaVA’s authors (official), or an adapter for PEFT (peft)',
+        'write a folder for transformers (hf), for the code of LLaVA’s authors (official), for llama.cpp and Ollama (gguf), or an adapter for PEFT (peft)',
       ).choices(EXPORT_LAYOUTS),
     )
     .option('--inspect', 'say what SOURCE is, and write nothing')
@@ -45,6 +46,13 @@ export function define(command: Command, session: Session): void {
         'with --to hf: write the matrices of the decoder’s blocks in 4 bits as bitsandbytes does (nf4), or their scales in 8 bits too (nf4-double)',
       ).choices(['nf4', 'nf4-double']),
     )
+    .addOption(
+      new Option(
+        '--type <type>',
+        'with --to gguf: type of the decoder’s matrices (default: f16)',
+      ).choices(GGUF_FILE_TYPES),
+    )
+    .option('--check', 'with --to gguf: read the files back and compare every tensor')
     .option(
       '--feature-layer <n>',
       'layer of the tower that is read, where no file says; -1 is the last (default: -2)',

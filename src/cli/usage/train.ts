@@ -32,9 +32,13 @@ export function define(command: Command, session: Session): void {
     )
     .option(
       '--dry-run',
-      'load model and data, show what would train, and train nothing; records are checked by `patina show --data`',
+      'load model and data, show what would train, and train nothing; all records are checked by `patina check`',
     )
     .option('--changed-base', CHANGED_BASE)
+    .option(
+      '--page',
+      'show the run on a page in the browser while it trains; see `patina dashboard`',
+    )
     .option('--json', 'print each event as a line of JSON')
     .addHelpText(
       'after',
@@ -45,6 +49,7 @@ Examples:
   patina train my-recipe.ts --set optimizer.learningRate=1e-4 --set device=cuda:1
   patina train my-recipe.yaml --nproc gpus --set parallel.zero=2
   patina train my-recipe.yaml --profile 3 --max-updates 6
+  patina train my-recipe.yaml --page
   patina train --resume
   patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2
 

@@ -102,11 +102,11 @@ const lora = loraSection.describe('A low-rank adapter; the weights stay frozen.'
 
 /** What frozen weights can be kept in; those of a projector are few. */
 const base = z
-  .enum(['nf4'])
+  .enum(['nf4', 'fp8'])
   .optional()
   .describe(
     'Form of the frozen weights: `nf4` keeps the matrices of its blocks in 4-bit NormalFloat (QLoRA, arXiv 2305.14314), as ' +
-      'bitsandbytes does. As they are stored, or as the checkpoint that the run starts from was trained, if left out.',
+      'bitsandbytes does; `fp8` keeps them in 8 bits, a scale for each row, and multiplies in 8 bits, on GPUs from Ada and Hopper on. As they are stored, or as the checkpoint that the run starts from was trained, if left out.',
   );
 
 const doubleQuantised = z

@@ -24,7 +24,13 @@ export const precisionSection = z
       .enum(['fp32', 'bf16'])
       .default('fp32')
       .describe('Type in which trained weights are kept; `bf16` rounds stochastically.'),
-    states: z.enum(['fp32', 'bf16']).default('fp32').describe("Type of Adam's two moments."),
+    states: z
+      .enum(['fp32', 'bf16', 'int8'])
+      .default('fp32')
+      .describe(
+        "Type of Adam's two moments; `int8` keeps them as bitsandbytes' 8-bit AdamW does, but for embeddings and tensors below " +
+          '4,096 elements, whose stay fp32.',
+      ),
     lossScale: lossScaleSection.prefault({}).describe('Dynamic loss scaling, with `fp16` only.'),
   })
   .meta({ id: 'Precision' });
@@ -62,11 +68,12 @@ export const optimizerSection = z
       .default([])
       .describe('Other learning rates and decays for some parameters.'),
     clipNorm: z
-      .number()
-      .positive()
+      .union([z.number().positive(), z.literal('adaptive')])
       .nullable()
       .default(1)
-      .describe('Largest norm of all gradients together; null does not clip.'),
+      .describe(
+        'Largest norm of all gradients together; null does not clip, `adaptive` clips what is out of the ordinary for the run.',
+      ),
     updateInBackward: z
       .boolean()
       .default(false)

@@ -68,7 +68,7 @@ function* trainFaults({ model, train }: Recipe): Generator<Contradiction> {
     if (lora === undefined && base === undefined) {
       yield { path, message: 'give it a `lora`, a `base`, or both; else say `frozen` or `full`' };
     }
-    if (base === undefined && doubleQuantised) {
+    if (base !== 'nf4' && doubleQuantised) {
       yield {
         path: [...path, 'doubleQuantised'],
         message: 'scales are quantised with the weights: set `base: nf4`',
@@ -149,7 +149,7 @@ function* parallelFaults({ parallel, precision }: Recipe): Generator<Contradicti
   if (offload === 'parameters' && zero !== 3) {
     yield fault('offload', 'weights lie in host memory only with `zero: 3`');
   }
-  if (offload !== 'none' && (precision.master === 'bf16' || precision.states === 'bf16')) {
+  if (offload !== 'none' && (precision.master === 'bf16' || precision.states !== 'fp32')) {
     yield fault(
       'offload',
       'an optimizer in host memory keeps fp32: set `precision.master` and `precision.states` to fp32',

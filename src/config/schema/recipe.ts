@@ -14,6 +14,7 @@ import {
   validationSection,
 } from './data.js';
 import { count, countOrZero, text } from './fields.js';
+import { guardSection } from './guard.js';
 import { modelSection, trainSection } from './model.js';
 import {
   memorySection,
@@ -111,6 +112,7 @@ export const recipeFields = z
     probes: probesSection
       .prefault({})
       .describe('Questions that the model answers while it learns.'),
+    guard: guardSection.prefault({}).describe('What is done about updates that go wrong.'),
     checkpoints: checkpointsSection.prefault({}).describe('When to save, and what to keep.'),
     run: runSection.prefault({}).describe('Where the run is kept.'),
     seed: countOrZero.default(0).describe('Every random number of the run follows from it.'),

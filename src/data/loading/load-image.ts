@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 
 import { decodeImage } from '../image/decode.js';
 import { fitImage, type FitOptions } from '../image/fit.js';
-import { readImage } from '../image/read-image.js';
+import { readImageFile } from '../image/read-image.js';
 import { ImageError, type Reading, type RgbImage } from '../image/rgb-image.js';
 import type { ImageSource } from '../records/record.js';
 
@@ -27,22 +27,33 @@ export async function loadImage(
 }
 
 async function decode(source: ImageSource, reading: Reading, folder: string): Promise<RgbImage> {
+  const { bytes, name } = await imageBytes(source, folder);
+  return decodeImage(bytes, { name, reading });
+}
+
+/** The file of an image, as it is stored. @throws ImageError with the path */
+export async function imageBytes(
+  source: ImageSource,
+  folder: string,
+): Promise<{ readonly bytes: Uint8Array; readonly name: string }> {
   if (typeof source !== 'string') {
-    return decodeImage(source.bytes, { name: source.path ?? 'the image', reading });
+    return { bytes: source.bytes, name: source.path ?? 'the image' };
   }
   if (/^data:/i.test(source)) {
     const name = 'the image of a data: URL';
-    return decodeImage(dataUrlBytes(source, name), { name, reading });
+    return { bytes: dataUrlBytes(source, name), name };
   }
   if (/^https?:/i.test(source)) {
     throw new ImageError(source, 'E_IMAGE_UNREADABLE', 'images are not fetched from the network', {
       hint: 'Download the images, and name them by their paths.',
     });
   }
-  return readImage(pathOf(source, folder), { reading });
+  const path = pathOf(source, folder);
+  return { bytes: await readImageFile(path), name: path };
 }
 
-function pathOf(source: string, folder: string): string {
+/** Where a path or `file:` URL of a record leads. */
+export function pathOf(source: string, folder: string): string {
   if (!/^file:/i.test(source)) return isAbsolute(source) ? source : join(folder, source);
   try {
     return fileURLToPath(source);

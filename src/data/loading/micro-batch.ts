@@ -24,7 +24,10 @@ const NOTHING: DataCounts = {
 
 /** The samples among what has been loaded, and their counts. */
 export function microBatch(outcomes: readonly LoadOutcome[]): MicroBatch {
-  const samples = outcomes.flatMap((o) => (o.status === 'sample' ? [o.sample] : []));
+  return microBatchOf(outcomes.flatMap((o) => (o.status === 'sample' ? [o.sample] : [])));
+}
+
+export function microBatchOf(samples: readonly LoadedSample[]): MicroBatch {
   const counts = samples.map(
     ({ inputIds, imageTokens, images, supervised, truncated }): DataCounts => ({
       sequences: 1,

@@ -219,11 +219,11 @@ export class RecordLoader {
 }
 
 /** Most tokens of a record: what the text may have, and what a micro-batch holds. */
-function maxLengthOf({ text, budget }: LoaderSpec): number {
+export function maxLengthOf({ text, budget }: Pick<LoaderSpec, 'text' | 'budget'>): number {
   return Math.min(text.maxLength, budget?.tokens ?? Infinity);
 }
 
-function tooManyImages(images: number, most: number): RecordProblem {
+export function tooManyImages(images: number, most: number): RecordProblem {
   return {
     code: 'E_BATCH_IMAGES',
     message: `the record has ${images} images, and a micro-batch holds ${most} (\`batchImages\`)`,
@@ -231,13 +231,13 @@ function tooManyImages(images: number, most: number): RecordProblem {
   };
 }
 
-const NO_IMAGES: RecordProblem = {
+export const NO_IMAGES: RecordProblem = {
   code: 'E_IMAGE_UNWANTED',
   message: 'the record has images, and the model takes none',
   hint: 'Leave the record out, or start from a model with a vision tower.',
 };
 
-function overlong(length: number, maxLength: number): RecordProblem {
+export function overlong(length: number, maxLength: number): RecordProblem {
   return {
     code: 'E_OVERLONG',
     message: `the record has ${length} tokens, more than the limit of ${maxLength}`,

@@ -1,61 +1,13 @@
-/**
- * Threads that load records. Work is handed out in order, two pieces to a thread at most (one while the other waits for the
- * disk); images come back without being copied.
- */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
-
-import { EnvironmentError, PatinaError } from '../../base/errors.js';
-import { packageRoot } from '../../base/native-path.js';
-import type { PlainError } from '../../base/plain-error.js';
+/** Threads that load records; images come back without being copied. */
 import type { Executor } from './executor.js';
-import type { LoaderSpec, LoadOutcome, RecordLoader } from './record-loader.js';
-import { threadError, workerFault } from './thread-error.js';
-
-/** What threads are asked for: a method of the loader. */
-export interface Request {
-  readonly id: number;
-  readonly method: 'load' | 'measure';
-  readonly numbers: readonly number[];
-}
-
-export type Reply =
-  | { readonly type: 'ready' }
-  | { readonly type: 'failed'; readonly error: PlainError }
-  | { readonly type: 'done'; readonly id: number; readonly result: unknown }
-  | { readonly type: 'error'; readonly id: number; readonly error: PlainError };
-
-interface Job {
-  readonly request: Request;
-  readonly signal: AbortSignal;
-  readonly resolve: (result: unknown) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-interface Thread {
-  readonly worker: Worker;
-  readonly jobs: Map<number, Job>;
-}
-
-const JOBS_AT_ONCE = 2;
-
-export interface PoolOptions {
-  threads: number;
-  /** Module of a thread. @default worker.js of the compiled package */
-  entry?: string;
-}
+import type { LoaderSpec, LoadOutcome } from './record-loader.js';
+import { compiledModule, type PoolOptions, ThreadPool } from './thread-pool.js';
 
 export class WorkerPool implements Executor {
-  readonly width: number;
-  readonly #threads: Thread[] = [];
-  readonly #waiting: Job[] = [];
-  #nextId = 0;
-  /** Why the pool works no longer. */
-  #end: PatinaError | undefined;
+  readonly #pool: ThreadPool;
 
-  private constructor(threads: number) {
-    this.width = threads * JOBS_AT_ONCE;
+  private constructor(pool: ThreadPool) {
+    this.#pool = pool;
   }
 
   /**
@@ -65,124 +17,26 @@ export class WorkerPool implements Executor {
    */
   static async open(
     spec: LoaderSpec,
-    { threads, entry = compiledEntry() }: PoolOptions,
+    { threads, entry = compiledModule('data/loading/worker.js') }: Partial<PoolOptions> & Threads,
   ): Promise<WorkerPool> {
-    const pool = new WorkerPool(threads);
-    try {
-      await Promise.all(Array.from({ length: threads }, () => pool.#start(spec, entry)));
-      return pool;
-    } catch (error) {
-      await pool.close();
-      throw error;
-    }
+    return new WorkerPool(await ThreadPool.open(spec, { threads, entry }));
+  }
+
+  get width(): number {
+    return this.#pool.width;
   }
 
   load(record: number, signal: AbortSignal): Promise<LoadOutcome> {
-    return this.#ask('load', [record], signal);
+    return this.#pool.ask('load', [record], signal) as Promise<LoadOutcome>;
   }
 
   measure(from: number, to: number, signal: AbortSignal): Promise<Int32Array> {
-    return this.#ask('measure', [from, to], signal);
+    return this.#pool.ask('measure', [from, to], signal) as Promise<Int32Array>;
   }
 
-  async close(): Promise<void> {
-    this.#fail(
-      new PatinaError('The data have been closed.', {
-        code: 'E_DATA_CLOSED',
-        hint: 'Open them again.',
-      }),
-    );
-    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()));
-  }
-
-  #start(spec: LoaderSpec, entry: string): Promise<void> {
-    // A thread needs none of the loaders and flags that this process was started with.
-    const worker = new Worker(entry, { workerData: spec, execArgv: [], name: 'patina-data' });
-    const thread: Thread = { worker, jobs: new Map() };
-    this.#threads.push(thread);
-    return new Promise((resolve, reject) => {
-      const fail = (error: PatinaError): void => {
-        reject(error);
-        this.#fail(error);
-      };
-      worker.on('message', (reply: Reply) => {
-        if (reply.type === 'failed') {
-          fail(threadError(reply.error));
-        } else if (reply.type === 'ready') {
-          worker.unref();
-          resolve();
-        } else {
-          this.#settle(thread, reply);
-        }
-      });
-      worker.on('error', (error) => fail(workerFault(String(error), error)));
-      worker.on('exit', (code) => fail(workerFault(`it ended with code ${code}`)));
-    });
-  }
-
-  #ask<Method extends Request['method']>(
-    method: Method,
-    numbers: Parameters<RecordLoader[Method]>,
-    signal: AbortSignal,
-  ): ReturnType<RecordLoader[Method]> {
-    const result = new Promise<unknown>((resolve, reject) => {
-      if (this.#end) {
-        reject(this.#end);
-        return;
-      }
-      const request = { id: this.#nextId++, method, numbers };
-      this.#waiting.push({ request, signal, resolve, reject });
-      this.#dispatch();
-    });
-    return result as ReturnType<RecordLoader[Method]>;
-  }
-
-  /** Gives waiting work to the threads with the least. */
-  #dispatch(): void {
-    while (this.#waiting.length > 0) {
-      const thread = this.#threads.reduce((a, b) => (b.jobs.size < a.jobs.size ? b : a));
-      if (thread.jobs.size >= JOBS_AT_ONCE) return;
-      const job = this.#waiting.shift()!;
-      if (job.signal.aborted) {
-        job.reject(job.signal.reason);
-        continue;
-      }
-      // Only work keeps the process alive, an idle thread does not.
-      if (thread.jobs.size === 0) thread.worker.ref();
-      thread.jobs.set(job.request.id, job);
-      thread.worker.postMessage(job.request);
-    }
-  }
-
-  #settle(thread: Thread, reply: Extract<Reply, { id: number }>): void {
-    const job = thread.jobs.get(reply.id);
-    if (!job) return;
-    thread.jobs.delete(reply.id);
-    if (thread.jobs.size === 0) thread.worker.unref();
-    if (reply.type === 'done') job.resolve(reply.result);
-    else job.reject(threadError(reply.error));
-    this.#dispatch();
-  }
-
-  /** Ends the pool; the first reason is the true one. */
-  #fail(error: PatinaError): void {
-    this.#end ??= error;
-    const jobs = [
-      ...this.#threads.flatMap((thread) => [...thread.jobs.values()]),
-      ...this.#waiting,
-    ];
-    for (const thread of this.#threads) thread.jobs.clear();
-    this.#waiting.length = 0;
-    for (const job of jobs) job.reject(this.#end);
+  close(): Promise<void> {
+    return this.#pool.close();
   }
 }
 
-/** Threads run compiled code, also where this module is run from source: Node.js 20 reads no TypeScript. */
-function compiledEntry(): string {
-  const entry = join(packageRoot(), 'dist', 'src', 'data', 'loading', 'worker.js');
-  if (existsSync(entry)) return entry;
-  throw new EnvironmentError(`The compiled code ${entry} does not exist.`, {
-    code: 'E_NOT_SET_UP',
-    hint: 'Run `npm run setup`.',
-  });
-}
+type Threads = Pick<PoolOptions, 'threads'>;

@@ -117,7 +117,7 @@ function factsOf(tensors: readonly (readonly [string, StoredTensor])[]): PartFac
     for (const { dtype, shape } of storedParts(tensor)) {
       bytes += elementCount(shape) * dtypeBytes(dtype);
     }
-    const dtype = tensor.nf4 === undefined ? tensor.dtype : 'NF4';
+    const dtype = tensor.form === undefined ? tensor.dtype : 'NF4';
     counts.set(dtype, (counts.get(dtype) ?? 0) + count);
   }
   const dtypes = [...counts].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);

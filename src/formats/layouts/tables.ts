@@ -107,7 +107,7 @@ export const LAYOUTS = {
   },
   llama: {
     name: 'llama',
-    title: 'Decoder (Llama, Vicuna, Mistral, Qwen2)',
+    title: 'Decoder (Llama, Vicuna, Mistral, Qwen2, Qwen3)',
     prefixes: TEXT_PREFIXES,
     surplus: COMPUTED,
   },

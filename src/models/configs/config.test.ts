@@ -44,6 +44,12 @@ describe('decoders', () => {
       attentionBias: { qkv: true, out: false },
       slidingWindow: null,
     });
+    expect(decoder({ model_type: 'qwen3' })).toMatchObject({
+      vocabSize: 151936,
+      headDim: 128,
+      attentionBias: { qkv: false, out: false },
+      qkNorm: true,
+    });
   });
 
   test('null is a missing field, except where it has a meaning', () => {
@@ -61,6 +67,10 @@ describe('decoders', () => {
     });
     expect(decoder({ ...biased, model_type: 'qwen2' })).toMatchObject({
       attentionBias: { qkv: true, out: false },
+      mlpBias: false,
+    });
+    expect(decoder({ ...biased, model_type: 'qwen3' })).toMatchObject({
+      attentionBias: { qkv: true, out: true },
       mlpBias: false,
     });
   });
@@ -211,6 +221,10 @@ describe('LLaVA', () => {
       featureLayer: 11,
       projector: { bias: false },
       text: { attentionBias: { qkv: true, out: false } },
+    });
+    const source = { file: 'config.json', json: { ...json, model_type: 'llava_llama' } };
+    expect(readOfficialConfig(source, clip({}), { qkNorm: true })).toMatchObject({
+      text: { family: 'qwen3', qkNorm: true },
     });
   });
 

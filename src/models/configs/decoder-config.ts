@@ -1,4 +1,4 @@
-/** The configuration of a decoder, of whichever family: Llama (Vicuna too), Mistral, Qwen2. */
+/** The configuration of a decoder, of whichever family: Llama (Vicuna too), Mistral, Qwen2, Qwen3. */
 import { z } from 'zod';
 
 import type { RotaryOptions } from '../../nn/index.js';
@@ -54,7 +54,7 @@ const schema = (defaults: FamilyRow['defaults']) =>
     num_attention_heads: or(size, 32),
     // Here null means as many as query heads, and only a missing field the family's default.
     num_key_value_heads: size.nullable().default(defaults.num_key_value_heads),
-    head_dim: or(size, null),
+    head_dim: or(size, defaults.head_dim ?? null),
     hidden_act: or(activationName, 'silu'),
     rms_norm_eps: or(z.number().positive(), 1e-6),
     max_position_embeddings: or(count, defaults.max_position_embeddings),

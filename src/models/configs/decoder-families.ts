@@ -4,12 +4,14 @@
  */
 
 /** The decoders that there are, by transformers' `model_type`. */
-export type DecoderFamily = 'llama' | 'mistral' | 'qwen2';
+export type DecoderFamily = 'llama' | 'mistral' | 'qwen2' | 'qwen3';
 
 /** What families decide each in their own way. */
 export interface DecoderTraits {
   readonly attentionBias: { readonly qkv: boolean; readonly out: boolean };
   readonly mlpBias: boolean;
+  /** Whether queries and keys are normalised head by head before they are turned. */
+  readonly qkNorm: boolean;
   /** Positions that a query looks back in some of the layers; `null` for all. */
   readonly slidingWindow: number | null;
 }
@@ -38,6 +40,8 @@ export interface FamilyRow {
     readonly intermediate_size: number;
     readonly num_key_value_heads: number | null;
     readonly max_position_embeddings: number;
+    /** Else the hidden size is divided among the heads. @default that */
+    readonly head_dim?: number;
   };
   /** @param shown the biases that the weights show, which count where no field says */
   read(fields: TraitFields, shown: DecoderTraits['attentionBias']): DecoderTraits;
@@ -64,6 +68,7 @@ export const DECODER_FAMILIES: Readonly<Record<DecoderFamily, FamilyRow>> = {
     read: ({ attention_bias: stated, mlp_bias: mlpBias }, shown) => ({
       attentionBias: stated === null ? shown : { qkv: stated, out: stated },
       mlpBias,
+      qkNorm: false,
       slidingWindow: null,
     }),
     write: ({ attentionBias, mlpBias, headDim }) => ({
@@ -85,6 +90,7 @@ export const DECODER_FAMILIES: Readonly<Record<DecoderFamily, FamilyRow>> = {
     read: ({ sliding_window }) => ({
       attentionBias: NO_BIAS,
       mlpBias: false,
+      qkNorm: false,
       slidingWindow: sliding_window,
     }),
     write: ({ slidingWindow, headDim }) => ({ sliding_window: slidingWindow, head_dim: headDim }),
@@ -102,6 +108,7 @@ export const DECODER_FAMILIES: Readonly<Record<DecoderFamily, FamilyRow>> = {
     read: (fields) => ({
       attentionBias: { qkv: true, out: false },
       mlpBias: false,
+      qkNorm: false,
       slidingWindow: slides(fields) ? fields.sliding_window : null,
     }),
     write: ({ headDim, numAttentionHeads, hiddenSize }) =>
@@ -110,9 +117,34 @@ export const DECODER_FAMILIES: Readonly<Record<DecoderFamily, FamilyRow>> = {
     architecture: 'Qwen2',
     official: { types: ['llava_qwen', 'llava_qwen2'], architecture: 'LlavaQwen' },
   },
+  qwen3: {
+    defaults: {
+      vocab_size: 151936,
+      intermediate_size: 22016,
+      num_key_value_heads: 32,
+      max_position_embeddings: 32768,
+      head_dim: 128,
+    },
+    read: (fields) => ({
+      attentionBias: {
+        qkv: fields.attention_bias === true,
+        out: fields.attention_bias === true,
+      },
+      mlpBias: false,
+      qkNorm: true,
+      slidingWindow: slides(fields) ? fields.sliding_window : null,
+    }),
+    write: ({ attentionBias, headDim }) => ({
+      attention_bias: attentionBias.qkv,
+      head_dim: headDim,
+    }),
+    handedOn: ['use_sliding_window', 'sliding_window', 'max_window_layers', 'layer_types'],
+    architecture: 'Qwen3',
+    official: { types: ['llava_qwen3'], architecture: 'LlavaQwen3' },
+  },
 };
 
-/** Whether some layer of a Qwen2 has the window. */
+/** Whether some layer of a Qwen2 or Qwen3 has the window. */
 function slides(fields: TraitFields): boolean {
   if (!fields.use_sliding_window) return false;
   return fields.layer_types === null

@@ -106,6 +106,8 @@ export function officialVisionTower(source: ConfigSource): string | null {
 export interface OfficialHints extends Omit<DecoderHints, 'modelType'> {
   /** @default true */
   projectorBias?: boolean;
+  /** Whether queries and keys are normalised, as a Qwen3's alone are. @default false */
+  qkNorm?: boolean;
 }
 
 /**
@@ -117,11 +119,12 @@ export interface OfficialHints extends Omit<DecoderHints, 'modelType'> {
 export function readOfficialConfig(
   source: ConfigSource,
   vision: ClipVisionConfig,
-  { projectorBias = true, ...hints }: OfficialHints = {},
+  { projectorBias = true, qkNorm = false, ...hints }: OfficialHints = {},
 ): LlavaConfig {
   const fields = readFields(source, OFFICIAL);
   // Version 1 called its type `llava` before transformers took the name.
-  const modelType = fields.model_type === 'llava' ? 'llava_llama' : fields.model_type;
+  const named = fields.model_type === 'llava' ? 'llava_llama' : fields.model_type;
+  const modelType = qkNorm ? 'qwen3' : named;
   const text = readDecoderConfig(source, { ...hints, modelType });
   expectOneOf(source, 'mm_patch_merge_type', ['flat'], 'arranges tiles, which Patina does not');
   expectOneOf(source, 'image_aspect_ratio', ['pad', 'square'], 'cuts pictures into tiles');

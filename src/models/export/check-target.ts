@@ -5,7 +5,7 @@ import { isAbsolute, relative, resolve } from 'node:path';
 import { EnvironmentError, UsageError } from '../../base/errors.js';
 
 /** What every folder that may be replaced has one of. */
-const MARKS = ['config.json', 'adapter_config.json'];
+const MARKS = ['config.json', 'adapter_config.json', 'Modelfile'];
 
 /**
  * @throws EnvironmentError `E_EXISTS`; UsageError `E_REPLACE` where something else than a model or an empty folder would be

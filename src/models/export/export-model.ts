@@ -1,13 +1,8 @@
 /**
- * Writing a model as others read it: a folder for transformers, for LLaVA's authors' code, or a PEFT adapter. The same source gives
- * the same bytes; the folder is whole or absent.
+ * Writing a model as others read it: a folder for transformers, for LLaVA's authors' code, for llama.cpp, or a PEFT adapter. The same
+ * source gives the same bytes; the folder is whole or absent.
  */
-import { dirname } from 'node:path';
-
 import { UsageError } from '../../base/errors.js';
-import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
-import { checkTensors, TensorsError } from '../../formats/layouts/check-tensors.js';
-import type { WeightSource } from '../../formats/layouts/inspect.js';
 import { partOf, toStoredName } from '../../formats/layouts/rename.js';
 import {
   type Layout,
@@ -17,24 +12,14 @@ import {
   TEXT_PREFIXES,
 } from '../../formats/layouts/tables.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
-import type { DType } from '../../torch/index.js';
-import type { LlavaConfig } from '../configs/llava-config.js';
-import { type LanguageModel, TextModel } from '../language-model.js';
+import { TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
-import {
-  assembleAny,
-  type AssembledAdapter,
-  type Assembly,
-  type TextAssembly,
-} from '../load/assemble.js';
-import { attachAdapters } from '../load/attach-adapters.js';
+import { assembleAny, type Assembly, type TextAssembly } from '../load/assemble.js';
 import { isMatrixOfBlock } from '../load/base-form.js';
-import { torchDType } from '../load/stored-dtype.js';
-import { checkTied } from '../load/tied-check.js';
-import { unusedChoices } from '../load/unused-choices.js';
 import { checkTarget } from './check-target.js';
 import { exportAdapter } from './export-adapter.js';
-import { conversions, nf4Notes, plural } from './export-notes.js';
+import { unusedNotes } from './export-notes.js';
+import { exportGguf } from './gguf/export-gguf.js';
 import type { ExportLayout, ExportOptions, ExportReport } from './export-options.js';
 import {
   hfFiles,
@@ -45,6 +30,7 @@ import {
 } from './model-files.js';
 import type { Json } from './model-json.js';
 import { quantizationConfig } from './nf4-sources.js';
+import { planNotes, planWeights, type WeightPlan } from './plan-weights.js';
 import { streamWeights } from './stream-weights.js';
 import { totalBytes, writeExport } from './write-export.js';
 
@@ -69,6 +55,7 @@ export async function exportModel(
   }
   await checkTarget(folder, options.replace ?? false);
   if (layout === 'peft') return exportAdapter(source, folder, options);
+  if (layout === 'gguf') return exportGguf(source, folder, options);
   const assembly = await assembleAny(source, options);
   if (assembly.kind === 'text') return exportText(source, layout, folder, options, assembly);
   return exportLlava(source, layout, folder, options, assembly);
@@ -92,20 +79,12 @@ async function exportLlava(
   const tower = { layout: LAYOUTS.clip, own: LLAVA_PREFIXES, folder: OFFICIAL_TOWER };
   return write(source, folder, options, {
     ...plan,
-    planNotes: [...plan.planNotes, ...unused],
+    more: unused,
     to: layout,
     files,
     grow: new Map(heads.map((name) => [name, files.newRows])),
     places: layout === 'hf' ? [main] : [main, tower],
   });
-}
-
-/** What was chosen for the case that no file says it, and one does. */
-function unusedNotes(config: LlavaConfig, { featureLayer, select }: ExportOptions): string[] {
-  return unusedChoices(config, { featureLayer, featureSelect: select }).map(
-    ({ name, given, said }) =>
-      `The configuration says ${name === 'featureLayer' ? 'layer ' : ''}${said}; ${given} was not used.`,
-  );
 }
 
 async function exportText(
@@ -143,73 +122,6 @@ function quantizationOf(
   return { quantization_config: quantizationConfig(quantise, dtype, [...others, 'lm_head']) };
 }
 
-interface WeightPlan {
-  readonly tensors: ReadonlyMap<string, StoredTensor>;
-  readonly sources: readonly WeightSource[];
-  readonly adapters: readonly AssembledAdapter[];
-  readonly dtype: DType;
-  readonly planNotes: readonly string[];
-}
-
-/** Compares what is there with what the model needs; `model` is on meta and is freed. */
-async function planWeights(
-  source: string,
-  model: LanguageModel,
-  { tensors, sources, adapters }: Assembly | TextAssembly,
-  { merge = false, dtype, quantise, allow = [], signal }: ExportOptions,
-): Promise<WeightPlan> {
-  try {
-    if (adapters.length > 0 && !merge) {
-      const names = [...new Set(adapters.map(({ file }) => dirname(file)))];
-      throw new UsageError(
-        `A folder of a whole model has no place for adapters: ${names.join(', ')}.`,
-        {
-          code: 'E_NOT_MERGED',
-          hint: 'Fold them into the weights (--merge), or write them alone (--to peft).',
-        },
-      );
-    }
-    attachAdapters(model, adapters, 'float32');
-    const parameters = model.namedParameters();
-    const {
-      tensors: used,
-      missing,
-      unused,
-    } = checkTensors({
-      where: source,
-      tensors,
-      unexpected: sources.flatMap(({ unexpected }) => unexpected),
-      expected: new Map([...parameters].map(([name, { shape }]) => [name, shape])),
-      tied: model.tied,
-      allow,
-    });
-    await checkTied({ where: source, tensors, sources, tied: model.tied, allow, signal });
-    if (missing.length > 0) {
-      const fault = (name: string) => ({ kind: 'missing', name, text: name }) as const;
-      throw new TensorsError(source, missing.map(fault));
-    }
-    const weights = new Map([...used].filter(([name]) => !isAdapterTensor(name)));
-    const embeddings = [...weights].find(([name]) => name.endsWith('embed_tokens.weight'))![1];
-    const chosen = dtype ?? torchDType(embeddings);
-    return {
-      tensors: weights,
-      sources,
-      adapters,
-      dtype: chosen,
-      planNotes: [
-        ...conversions(weights, chosen),
-        ...(adapters.length === 0
-          ? []
-          : [`${plural(adapters.length, 'adapter')} folded in, computed in float32.`]),
-        ...nf4Notes(weights, { adapters, dtype: chosen, quantise }),
-        ...(unused.length === 0 ? [] : [`Left out: ${unused.join(', ')}.`]),
-      ],
-    };
-  } finally {
-    model.dispose();
-  }
-}
-
 /** Of which the decoder's blocks are made, and which can be in NF4. */
 function isOfDecoderBlock(own: Prefixes) {
   return ([name, tensor]: readonly [string, StoredTensor]): boolean =>
@@ -227,6 +139,8 @@ interface Place {
 interface WritePlan extends WeightPlan {
   readonly to: ExportLayout;
   readonly files: ModelFiles;
+  /** What else is to be told. @default nothing */
+  readonly more?: readonly string[];
   readonly grow: ReadonlyMap<string, number>;
   readonly places: readonly Place[];
 }
@@ -235,8 +149,9 @@ async function write(
   source: string,
   folder: string,
   options: ExportOptions,
-  { tensors, sources, adapters, dtype, planNotes, to, files, grow, places }: WritePlan,
+  { to, files, grow, places, more = [], ...plan }: WritePlan,
 ): Promise<ExportReport> {
+  const { tensors, sources, adapters, dtype } = plan;
   const { seed = 0, allow = [], signal } = options;
   const contents = places.map(({ layout, own, folder: inside }) => {
     const names = new Map(
@@ -258,6 +173,6 @@ async function write(
     parameters: contents[0]!.tensors.reduce((sum, { shape }) => sum + elementCount(shape), 0),
     bytes: totalBytes(contents),
     dtype,
-    notes: [...planNotes, ...files.notes],
+    notes: [...planNotes(plan, options.quantise), ...more, ...files.notes],
   };
 }

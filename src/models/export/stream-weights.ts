@@ -18,7 +18,7 @@ import type { AssembledAdapter } from '../load/assemble.js';
 import { adaptedLayer } from '../load/attach-adapters.js';
 import { FiniteCheck } from '../load/finite-check.js';
 import { mergedWeight, readTensor } from '../load/merged-weight.js';
-import { readNf4 } from '../load/nf4-tensor.js';
+import { readParts } from '../load/quantised-tensor.js';
 import { storedDType, torchDType } from '../load/stored-dtype.js';
 import { bytePieces } from '../load/tensor-file.js';
 import { Nf4Sources } from './nf4-sources.js';
@@ -75,7 +75,7 @@ async function* pieces(
   rows: number,
   options: StreamOptions,
 ): AsyncGenerator<Uint8Array> {
-  const parts = [await finished(own, stored, options)];
+  const parts = [await finishedTensor(own, stored, options)];
   const finite = new FiniteCheck();
   try {
     if (rows > 0) parts.push(newRows(parts[0]!, rows, options.seed));
@@ -101,12 +101,13 @@ async function quantised(
   options: StreamOptions & { readonly form: Nf4Form },
 ): Promise<Nf4Parts> {
   const { form, signal } = options;
-  const isHeld = stored.nf4?.doubleQuantised === form.doubleQuantised;
+  const held = stored.form;
+  const isHeld = held?.name === 'nf4' && held.doubleQuantised === form.doubleQuantised;
   const finite = new FiniteCheck();
   try {
     if (isHeld && adapterOn(own, options.adapters) === undefined)
-      return await readNf4(stored, signal);
-    using dense = await finished(own, stored, options);
+      return (await readParts(stored, signal)) as Nf4Parts;
+    using dense = await finishedTensor(own, stored, options);
     finite.add(own, dense);
     finite.check(options.where, options.allow);
     const parts = noGrad(() => scope(() => quantiseNf4(dense, form)));
@@ -118,10 +119,10 @@ async function quantised(
 }
 
 /** The tensor in the type in which it is written, with its adapter folded in. */
-async function finished(
+export async function finishedTensor(
   own: string,
   stored: StoredTensor,
-  { adapters, dtype, signal }: StreamOptions,
+  { adapters, dtype, signal }: Pick<StreamOptions, 'adapters' | 'dtype' | 'signal'>,
 ): Promise<Tensor> {
   const adapter = adapterOn(own, adapters);
   const module = moduleOf(own);

@@ -114,6 +114,7 @@ function composed(
   if (official !== undefined) {
     return readOfficialConfig(official, vision, {
       attentionBias: attentionBias(tensors),
+      qkNorm: tensors.has(`${FIRST_ATTENTION}.q_norm.weight`),
       projectorBias: projectorShape(tensors, options).bias,
     });
   }
@@ -143,12 +144,13 @@ function composed(
   };
 }
 
-/** Official folders call any decoder a Llama: a Qwen2 shows in its biases. */
+/** Official folders call any decoder a Llama: a Qwen2 shows in its biases, a Qwen3 in its norms. */
+const FIRST_ATTENTION = `${LLAVA_PREFIXES.decoder}layers.0.self_attn`;
+
 function attentionBias(tensors: ReadonlyMap<string, StoredTensor>): DecoderConfig['attentionBias'] {
-  const first = `${LLAVA_PREFIXES.decoder}layers.0.self_attn`;
   return {
-    qkv: tensors.has(`${first}.q_proj.bias`),
-    out: tensors.has(`${first}.o_proj.bias`),
+    qkv: tensors.has(`${FIRST_ATTENTION}.q_proj.bias`),
+    out: tensors.has(`${FIRST_ATTENTION}.o_proj.bias`),
   };
 }
 

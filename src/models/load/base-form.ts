@@ -1,24 +1,22 @@
 /**
- * In which form the frozen weights of a part are held: as they are stored, or quantised to NF4 when they are read. That is so of the
+ * In which form the frozen weights of a part are held: as they are stored, or quantised when they are read. That is so of the
  * matrices of a part's blocks; its embeddings, norms and biases, the head, and what lies on top of a base stay as they are.
  */
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { moduleOf, partOf } from '../../formats/layouts/rename.js';
 import type { Prefixes } from '../../formats/layouts/tables.js';
-import type { StoredTensor } from '../../formats/stored.js';
+import type { StoredForm, StoredTensor } from '../../formats/stored.js';
 
 /** A part that can have it. */
 export type BasePart = 'vision' | 'decoder';
 
-export interface BaseForm {
-  readonly form: 'nf4';
-  readonly doubleQuantised: boolean;
-}
+export type BaseForm =
+  { readonly form: 'nf4'; readonly doubleQuantised: boolean } | { readonly form: 'fp8' };
 
-export interface BaseOption extends BaseForm {
+export type BaseOption = BaseForm & {
   /** Modules that stay as they are stored. @default none */
   readonly except?: (module: string) => boolean;
-}
+};
 
 /** By part; one that is left out is held as it is stored. */
 export type BaseForms<Form extends BaseForm = BaseForm> = Readonly<
@@ -26,7 +24,7 @@ export type BaseForms<Form extends BaseForm = BaseForm> = Readonly<
 >;
 
 /**
- * Marks the tensors that are to be quantised. What is stored in NF4 already stays so.
+ * Marks the tensors that are to be quantised. What is stored in few bits already stays so.
  *
  * @param beneath the tensors of the base
  */
@@ -39,11 +37,17 @@ export function inForms(
   const change = (name: string, tensor: StoredTensor): StoredTensor => {
     const part = partOf(name, own);
     const form = part === 'vision' || part === 'decoder' ? forms[part] : undefined;
-    if (form === undefined || tensor.nf4 !== undefined || !beneath.has(tensor)) return tensor;
+    if (form === undefined || tensor.form !== undefined || !beneath.has(tensor)) return tensor;
     if (!isMatrixOfBlock(name, tensor) || form.except?.(moduleOf(name)) === true) return tensor;
-    return { ...tensor, nf4: { doubleQuantised: form.doubleQuantised } };
+    return { ...tensor, form: storedForm(form) };
   };
   return new Map([...tensors].map(([name, tensor]) => [name, change(name, tensor)]));
+}
+
+function storedForm(form: BaseForm): StoredForm {
+  return form.form === 'nf4'
+    ? { name: 'nf4', doubleQuantised: form.doubleQuantised }
+    : { name: 'fp8' };
 }
 
 /** Whether a tensor is the weight of a linear layer in a block. */

@@ -344,6 +344,33 @@ describe('adapters', () => {
     model.dispose();
   });
 
+  test('models that differ in an adapter hold the rest once, whichever goes first', async () => {
+    const base = await loadLlava(fixture(VARIANT, 'hf'));
+    const adapters = [adapter('lora')];
+    const { model: alone } = await loadLlava(fixture(VARIANT, 'hf'), { adapters });
+    const wanted = logitsOf(alone, batch);
+    alone.dispose();
+    const read: number[] = [];
+    const onProgress = (_done: number, total: number): unknown => read.push(total);
+    const { model, stored } = await loadLlava(fixture(VARIANT, 'hf'), {
+      ...{ adapters, beside: base, onProgress },
+    });
+    const plain = logitsOf(base.model, batch);
+    const ofAdapter = [...stored.values()].filter(({ file }) => file.startsWith(adapters[0]!));
+    expect(read.at(-1)).toBe(ofAdapter.reduce((sum, { bytes }) => sum + bytes, 0));
+    expect(sameNumbers(logitsOf(model, batch), wanted)).toBe(true);
+    expect(sameNumbers(plain, wanted)).toBe(false);
+    base.model.dispose();
+    expect(sameNumbers(logitsOf(model, batch), wanted)).toBe(true);
+    model.dispose();
+    const other = await loadLlava(fixture(VARIANT, 'hf'));
+    const half = { dtype: 'bfloat16', beside: other } as const;
+    const { model: narrow } = await loadLlava(fixture(VARIANT, 'hf'), half);
+    expect(narrow.parameters().every(({ dtype }) => dtype === 'bfloat16')).toBe(true);
+    narrow.dispose();
+    other.model.dispose();
+  });
+
   test('an adapter is a source, over the model that it names or that is given', async () => {
     const { model } = await loadLlava(adapter('lora'), { base: fixture(VARIANT, 'hf') });
     const expected = logitsOf(model, batch);

@@ -9,7 +9,13 @@ import { ownPrefixes } from '../../formats/layouts/tables.js';
 import { moduleOf } from '../../formats/layouts/rename.js';
 import { storedParts, type StoredTensor } from '../../formats/stored.js';
 import { type BuildOptions, type Kernels, kernelsFor, linearsOf } from '../../nn/index.js';
-import { type Device, type DType, RandomGenerator, type Tensor } from '../../torch/index.js';
+import {
+  chooseDevice,
+  type Device,
+  type DType,
+  RandomGenerator,
+  type Tensor,
+} from '../../torch/index.js';
 import { type LanguageModel, TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
 import {
@@ -22,8 +28,16 @@ import {
 } from './assemble.js';
 import { attachAdapters } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
-import { denseReading, nf4Reading, nf4Type, placeReadings, type Reading } from './nf4-tensor.js';
+import { requireFp8 } from './fp8-device.js';
+import {
+  denseReading,
+  formOf,
+  placeReadings,
+  quantisedReading,
+  type Reading,
+} from './quantised-tensor.js';
 import { inFileOrder } from './place.js';
+import { shareWeights } from './share-weights.js';
 import { ParameterSources } from './sources.js';
 import { checkTied } from './tied-check.js';
 
@@ -45,6 +59,8 @@ export interface LoadOptions extends AssembleOptions {
   seed?: number;
   /** Read nothing: the parameters stay on meta, and `sources` tells where their values come from. @default false */
   hollow?: boolean;
+  /** A model on the same device whose weights are shared where both have them from the same place of the same file. */
+  beside?: Pick<Loaded<LanguageModel, unknown>, 'model' | 'stored'> | undefined;
   /** Called with the bytes read so far and in all. */
   onProgress?: (done: number, total: number) => void;
 }
@@ -145,7 +161,7 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
     const { tensors, sources } = assembly;
     await checkTied({ where: source, tensors, sources, tied, allow, signal });
     const { tensors: stored, missing: fresh, unused } = checked;
-    quantise(model, stored);
+    quantise(model, stored, device);
     const loaded = { model, assembly, dtype, stored, fresh, unused };
     const std = model.decoder.config.initializerRange;
     if (options.hollow === true) {
@@ -166,13 +182,19 @@ async function fill<M extends LanguageModel, A extends Assembly | TextAssembly>(
   }
 }
 
-/** Makes the layers whose weights are to be in NF4 hold them so. */
-export function quantise(model: LanguageModel, stored: ReadonlyMap<string, StoredTensor>): void {
+/** Makes the layers whose weights are to be in few bits hold them so. */
+export function quantise(
+  model: LanguageModel,
+  stored: ReadonlyMap<string, StoredTensor>,
+  device: Device,
+): void {
+  const inFp8 = [...stored.values()].some(({ form }) => form?.name === 'fp8');
+  if (inFp8 && device !== 'meta') requireFp8(chooseDevice(device));
   for (const [name, linear] of linearsOf(model)) {
     const weight = stored.get(`${name}.weight`);
-    if (weight?.nf4 === undefined) continue;
-    const { doubleQuantised } = weight.nf4;
-    linear.quantise({ doubleQuantised, type: nf4Type(weight) });
+    const form = weight && formOf(weight);
+    if (form === undefined) continue;
+    linear.quantise(form);
   }
 }
 
@@ -180,22 +202,25 @@ async function place(
   model: LanguageModel,
   { tensors }: CheckedTensors,
   source: string,
-  { device = 'cpu', allow = [], signal, onProgress }: LoadOptions,
+  { device = 'cpu', allow = [], signal, beside, onProgress }: LoadOptions,
 ): Promise<void> {
+  const shared = beside === undefined ? new Set() : shareWeights(model, tensors, beside);
   const parameters = model.namedParameters();
   const layers = new Map(linearsOf(model));
-  const sorted = [...tensors].sort(([, a], [, b]) => inFileOrder(a, b));
+  const sorted = [...tensors]
+    .filter(([name]) => !shared.has(name))
+    .sort(([, a], [, b]) => inFileOrder(a, b));
   const total = sorted.reduce((sum, [, stored]) => sum + storedBytes(stored), 0);
   const finite = new FiniteCheck();
   let done = 0;
   const count = (stored: StoredTensor): void => onProgress?.((done += storedBytes(stored)), total);
   const readingOf = ([name, stored]: readonly [string, StoredTensor]): Reading => {
-    const layer = stored.nf4 && layers.get(moduleOf(name));
+    const layer = stored.form && layers.get(moduleOf(name));
     if (layer !== undefined) {
-      return nf4Reading(stored, device, {
+      return quantisedReading(stored, device, {
         finite: { name, check: finite },
         made: (parts) => {
-          layer.loadNf4(parts);
+          layer.loadParts(parts);
           count(stored);
         },
       });
@@ -206,7 +231,7 @@ async function place(
       finite.add(name, tensor);
       count(stored);
     };
-    return stored.nf4 === undefined
+    return stored.form === undefined
       ? { reads: [{ stored, dtype }], made: ([tensor]) => made(tensor!) }
       : denseReading(stored, device, dtype, made);
   };

@@ -4,7 +4,7 @@ import { Linear } from '../../nn/index.js';
 import { type Device, type DType, RandomGenerator, type Tensor, zeros } from '../../torch/index.js';
 import type { AssembledAdapter } from './assemble.js';
 import { adaptedLayer } from './attach-adapters.js';
-import { denseReading, placeReadings } from './nf4-tensor.js';
+import { denseReading, placeReadings } from './quantised-tensor.js';
 import { placeTensors } from './place.js';
 
 export interface ReadOptions {
@@ -17,14 +17,14 @@ export interface ReadOptions {
 /** Bytes that are read at a time. */
 const PIECE = 32 * 2 ** 20;
 
-/** One tensor from its file; of a matrix in NF4, or that is to be held so, what its codes stand for, rounded once. */
+/** One tensor from its file; of a matrix in few bits, or that is to be held so, what its codes stand for, rounded once. */
 export async function readTensor(
   stored: StoredTensor,
   { dtype, device = 'cpu', signal }: ReadOptions,
 ): Promise<Tensor> {
   let read: Tensor | undefined;
   const pieceBytes = Math.max(8, Math.min(PIECE, stored.bytes));
-  if (stored.nf4 !== undefined) {
+  if (stored.form !== undefined) {
     const reading = denseReading(stored, device, dtype, (dense) => void (read = dense));
     await placeReadings([reading], device, { signal, pieceBytes });
     return read!;

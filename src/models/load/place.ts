@@ -64,8 +64,8 @@ export async function placeTensors(
   placed: (tensor: Tensor, index: number) => void,
   { signal, pieceBytes = PIECE }: PlaceOptions = {},
 ): Promise<void> {
-  const inNf4 = placements.find(({ stored }) => stored.nf4 !== undefined);
-  if (inNf4 !== undefined) throw new Error(`${inNf4.stored.name} is read by nf4-tensor.ts`);
+  const quantised = placements.find(({ stored }) => stored.form !== undefined);
+  if (quantised) throw new Error(`${quantised.stored.name} is read by quantised-tensor.ts`);
   if (device.startsWith('cuda')) reserve(placements, device);
   const files = new OpenFiles();
   const queue = new ReadQueue(device);

@@ -5,15 +5,7 @@
 import { UsageError } from '../../base/errors.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { moduleOf } from '../../formats/layouts/rename.js';
-import {
-  type Linear,
-  linearsOf,
-  type Module,
-  NF4_LEAVES,
-  type Nf4Part,
-  type Nf4Parts,
-  weightName,
-} from '../../nn/index.js';
+import { type Linear, linearsOf, type Module, weightName } from '../../nn/index.js';
 import {
   type Device,
   type DType,
@@ -26,7 +18,7 @@ import type { AssembledAdapter } from './assemble.js';
 import { adaptedLayer } from './attach-adapters.js';
 import { FiniteCheck } from './finite-check.js';
 import { firstMagnitude, mergedWeight } from './merged-weight.js';
-import { nf4Reading, placeReadings } from './nf4-tensor.js';
+import { formOf, placeReadings, quantisedReading } from './quantised-tensor.js';
 import { inFileOrder, placeTensors } from './place.js';
 
 /** A rank's part of a parameter. */
@@ -110,7 +102,7 @@ export class ParameterSources {
     const finite = new FiniteCheck();
     try {
       await this.fillRead(targets, finite, options);
-      await this.fillNf4(targets, finite, options);
+      await this.fillQuantised(targets, finite, options);
       const byName = new Map(targets.map((target) => [target.name, target]));
       await this.fillFolded(byName, finite, options);
       for (const draw of this.draws) await this.fillDrawn(model, draw, byName, options);
@@ -128,7 +120,7 @@ export class ParameterSources {
     const refills = targets
       .flatMap(({ name, from, tensor, dtype }) => {
         const stored = this.adapters.has(name) ? undefined : this.stored.get(name);
-        return stored === undefined || stored.nf4 !== undefined
+        return stored === undefined || stored.form !== undefined
           ? []
           : [{ name, stored, from, into: tensor, dtype }];
       })
@@ -140,8 +132,8 @@ export class ParameterSources {
     }
   }
 
-  /** Matrices in NF4 are read and quantised as a whole on every rank, one at a time. */
-  private async fillNf4(
+  /** Matrices in few bits are read and quantised as a whole on every rank, one at a time. */
+  private async fillQuantised(
     targets: readonly FillTarget[],
     finite: FiniteCheck,
     { device, signal }: FillOptions,
@@ -149,21 +141,23 @@ export class ParameterSources {
     const byWeight = new Map<string, FillTarget[]>();
     for (const target of targets) {
       const weight = weightName(target.name);
-      if (this.adapters.has(weight) || this.stored.get(weight)?.nf4 === undefined) continue;
+      if (this.adapters.has(weight) || this.stored.get(weight)?.form === undefined) continue;
       byWeight.set(weight, [...(byWeight.get(weight) ?? []), target]);
     }
     const sorted = [...byWeight].sort(([a], [b]) =>
       inFileOrder(this.stored.get(a)!, this.stored.get(b)!),
     );
     const readings = sorted.map(([name, own]) => {
-      const made = (parts: Nf4Parts): void => {
-        for (const [part, whole] of Object.entries(parts) as [Nf4Part, Tensor][]) {
-          const leaf = `${moduleOf(name)}.${NF4_LEAVES[part]}`;
+      const stored = this.stored.get(name)!;
+      const { leaves } = formOf(stored)!;
+      const made = (parts: object): void => {
+        for (const [part, whole] of Object.entries(parts) as [string, Tensor][]) {
+          const leaf = `${moduleOf(name)}.${leaves[part]!}`;
           for (const target of own) if (target.name === leaf) copyPart(target, whole);
           whole.dispose();
         }
       };
-      return nf4Reading(this.stored.get(name)!, device, { made, finite: { name, check: finite } });
+      return quantisedReading(stored, device, { made, finite: { name, check: finite } });
     });
     await placeReadings(readings, device, { signal });
   }

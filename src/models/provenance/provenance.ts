@@ -29,7 +29,10 @@ const namedWeights = z.object({
 /** Which parts of a model a place gives. */
 const beneath = namedWeights.extend({ role: z.enum(['base', 'llm', 'vision']) });
 
-const baseForm = z.strictObject({ form: z.literal('nf4'), doubleQuantised: z.boolean() });
+const baseForm = z.discriminatedUnion('form', [
+  z.strictObject({ form: z.literal('nf4'), doubleQuantised: z.boolean() }),
+  z.strictObject({ form: z.literal('fp8') }),
+]);
 
 const SCHEMA = z.object({
   format: z.literal(1),

@@ -62,8 +62,9 @@ function published(
 ): Card {
   const products = teraflops * TERA * PRODUCTS;
   return {
-    ...{ name, words, computeCapability, memory, products },
-    context: 0.55 * GIB,
+    ...{ name, words, computeCapability, products },
+    memory: Math.round(memory),
+    context: Math.round(0.55 * GIB),
     attention: [products * ATTENTION[0], products * ATTENTION[1]],
     bandwidth: bandwidth * GIGA * MEMORY,
     link: link * GIGA,

@@ -5,6 +5,7 @@
  */
 
 import { join } from 'node:path';
+import { UsageError } from '../../base/errors.js';
 import { isFrozen, type Recipe } from '../../config/index.js';
 import { MODEL_PARTS, type ModelPart } from '../../formats/index.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
@@ -22,6 +23,7 @@ import { linearsOf } from '../../nn/index.js';
 import { parameterOf } from '../../optim/index.js';
 import { ALONE, wholeParts } from '../../parallel/index.js';
 import { RandomGenerator, type Device, type DType, type Tensor } from '../../torch/index.js';
+import { quantisedWeights } from '../prepare/bases.js';
 import { fitting, isVocabulary, misfit, restoreTensors, withoutRows } from './restore-tensors.js';
 import { optimizerTensors } from './trainer-state.js';
 
@@ -60,7 +62,7 @@ export interface FrozenOptions {
  * Gives the parts that do not train what the checkpoint holds of them.
  *
  * @returns the names of what was taken
- * @throws DataError `E_CHECKPOINT_TENSORS` for what the model has no place for
+ * @throws DataError `E_CHECKPOINT_TENSORS` for what the model has no place for; UsageError `E_QUANTISED_BASE`
  */
 export async function takeFrozen(
   model: SegmentedModel,
@@ -75,6 +77,7 @@ export async function takeFrozen(
   const tensors = new Map(
     held.map(([name, stored]) => [name, withoutRows(stored, newRows(name, stored, there))]),
   );
+  requireDense(model, tensors);
   detachFolded(model, tensors);
   const adapter = await attachHeld(model, { checkpoint, tensors, dtype });
   if (sources === null) {
@@ -93,6 +96,19 @@ export async function takeFrozen(
     model.placeBuffers(device);
   }
   return new Set(tensors.keys());
+}
+
+/** A weight that the checkpoint holds lies upon the base, and only the base is quantised. */
+function requireDense(model: SegmentedModel, tensors: ReadonlyMap<string, StoredTensor>): void {
+  const lost = [...quantisedWeights(model).keys()].find((name) => tensors.has(name));
+  if (lost === undefined) return;
+  throw new UsageError(
+    `${lost} is to be held in 4 bits, and the checkpoint holds what it has learnt`,
+    {
+      code: 'E_QUANTISED_BASE',
+      hint: 'Go on without a `base` for its part; or write the checkpoint as a model (`patina export`), and begin a new run from that.',
+    },
+  );
 }
 
 /** Rows that a whole model was written with beside its own: those of tokens that the decoder has not. */

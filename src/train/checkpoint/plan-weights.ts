@@ -16,6 +16,7 @@ import {
   textFiles,
 } from '../../models/export/model-files.js';
 import {
+  type BaseForm,
   type BasePart,
   type Beneath,
   identify,
@@ -177,7 +178,11 @@ function heldBases({ train }: Recipe, { assembly }: OpenedModel): NonNullable<Pr
   return Object.fromEntries(
     Object.entries(forms).flatMap(([part, form]) => {
       if (form === undefined || train[part as BasePart] === 'full') return [];
-      return [[part, { form: form.form, doubleQuantised: form.doubleQuantised }]];
+      const held: BaseForm =
+        form.form === 'fp8'
+          ? { form: form.form }
+          : { form: form.form, doubleQuantised: form.doubleQuantised };
+      return [[part, held]];
     }),
   );
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { checkRecipe } from '../../config/index.js';
 import { bytePieces } from '../../models/index.js';
-import { AdamW, Gate } from '../../optim/index.js';
+import { AdamW, Gate, hasSigns, isMoment, scalesOf, type StateType } from '../../optim/index.js';
 import { ALONE, ProcessGroup, type Peers, type TensorPart } from '../../parallel/index.js';
 import { peersInMemory } from '../../parallel/testing.js';
 import {
@@ -13,6 +13,7 @@ import {
   fromTypedArray,
   noGrad,
   RandomGenerator,
+  scope,
   type DType,
 } from '../../torch/index.js';
 import { prepareTrainable } from '../prepare/trainable.js';
@@ -28,6 +29,7 @@ import {
   readTrainerState,
   stateParts,
   writeTrainerState,
+  type RestoredState,
   type TrainerCounters,
 } from './trainer-state.js';
 import { writeParts } from './write-parts.js';
@@ -62,7 +64,12 @@ interface Rank {
 }
 
 /** The ranks of a world, as they are before the first update. */
-function makeRanks(world: World, trains: keyof typeof TRAIN, dtype: DType): Promise<Rank[]> {
+function makeRanks(
+  world: World,
+  trains: keyof typeof TRAIN,
+  dtype: DType,
+  states: StateType = 'float32',
+): Promise<Rank[]> {
   return Promise.all(
     peersInMemory(world.ranks).map(async (peers) => {
       const { rank, size } = peers;
@@ -82,7 +89,9 @@ function makeRanks(world: World, trains: keyof typeof TRAIN, dtype: DType): Prom
         world,
       );
       const sharded = new ShardedModel(model, groups.shards, world);
-      const optimizer = new AdamW(sharded.groupsOf(trainable.groups));
+      // In 8 bits all of them, however small.
+      const all = trainable.groups.map((each) => ({ ...each, notInt8: new Set<string>() }));
+      const optimizer = new AdamW(sharded.groupsOf(all), { states });
       const randomness = new Randomness(1);
       const store = new ShardedStore({
         ...{ model: sharded, groups, optimizer, randomness, stage: world.stage },
@@ -98,7 +107,11 @@ function makeRanks(world: World, trains: keyof typeof TRAIN, dtype: DType): Prom
 function fill(parts: readonly TensorPart[]): void {
   for (const { name, from, tensor } of parts) {
     const seed = Buffer.from(name).reduce((sum, byte) => (31 * sum + byte) % 9973, 7);
-    const values = Float32Array.from({ length: tensor.numel }, (_, i) => Math.sin(seed + from + i));
+    const isCode = tensor.dtype === 'uint8';
+    const values = Float32Array.from({ length: tensor.numel }, (_, i) => {
+      const value = Math.sin(seed + from + i);
+      return isCode ? Math.floor(128 + 127 * value) : value;
+    });
     noGrad(() => tensor.copy_(fromTypedArray(values, tensor.shape, 'float32')));
   }
 }
@@ -159,29 +172,26 @@ const WORLDS: readonly World[] = [
 test.each(
   WORLDS.flatMap((world) =>
     (['all of it', 'LoRA'] as const).flatMap((trains) =>
-      (['float32', 'bfloat16'] as const).map((dtype) => [world, trains, dtype] as const),
+      (
+        [
+          ['float32', 'float32'],
+          ['bfloat16', 'float32'],
+          ['bfloat16', 'int8'],
+        ] as const
+      ).map(([dtype, states]) => [world, trains, dtype, states] as const),
     ),
   ),
-)('%j, %s in %s: written as by one, and read by any', async (world, trains, dtype) => {
-  const alone = await makeRanks({ ranks: 1, stage: 0 }, trains, dtype);
-  const ranks = await makeRanks(world, trains, dtype);
-  for (const { store } of [...alone, ...ranks]) {
-    const parts = [...store.weights(), ...store.state()];
-    // Where a slice is its own master, its weights are those of the master.
-    fill(parts.map((part) => ({ ...part, name: part.name.replace(/\.master$/, '') })));
-  }
+)('%j, %s in %s, moments in %s: written as by one, and read by any', async (world, ...how) => {
+  const alone = await makeRanks({ ranks: 1, stage: 0 }, ...how);
+  const ranks = await makeRanks(world, ...how);
+  fillAll([...alone, ...ranks]);
   const one = await save(alone, 1);
   expect(filesOf(await save(ranks, 2))).toEqual(filesOf(one));
 
   const other = WORLDS[(WORLDS.indexOf(world) + 1) % WORLDS.length]!;
-  const readers = await makeRanks(other, trains, dtype);
-  const counters = await Promise.all(
-    readers.map(async ({ peers, store, weights }) => {
-      await weights.read(one, store.weights());
-      return readTrainerState(one, stateParts({ store }, peers), peers);
-    }),
-  );
-  expect(counters[0]).toMatchObject(COUNTERS);
+  const readers = await makeRanks(other, ...how);
+  const counters = await readAll(readers, one);
+  expect(counters[0]).toMatchObject({ ...COUNTERS, converted: [] });
   const [state, expected] = [gathered(readers, 'state'), gathered(alone, 'state')];
   expect([...state.keys()].sort()).toEqual([...expected.keys()].sort());
   for (const [name, bytes] of state) expect(bytes.equals(expected.get(name)!)).toBe(true);
@@ -191,6 +201,83 @@ test.each(
   for (const { parameter } of stored) {
     expect(read.get(parameter)!.equals(written.get(parameter)!)).toBe(true);
   }
+});
+
+function fillAll(ranks: readonly Rank[]): void {
+  for (const { store } of ranks) {
+    const parts = [...store.weights(), ...store.state()];
+    // Where a slice is its own master, its weights are those of the master.
+    fill(parts.map((part) => ({ ...part, name: part.name.replace(/\.master$/, '') })));
+  }
+}
+
+function readAll(readers: readonly Rank[], path: string): Promise<RestoredState[]> {
+  return Promise.all(
+    readers.map(async ({ peers, store, weights }) => {
+      await weights.read(path, store.weights());
+      return readTrainerState(path, stateParts({ store }, peers), peers);
+    }),
+  );
+}
+
+const NAMES = { float32: 'fp32', bfloat16: 'bf16', int8: '8 bits' } as const;
+type Kept = keyof typeof NAMES;
+
+test.each<[World, Kept, Kept]>([
+  [{ ranks: 1, stage: 0 }, 'float32', 'int8'],
+  [{ ranks: 2, stage: 3 }, 'int8', 'float32'],
+  [{ ranks: 3, stage: 1 }, 'bfloat16', 'int8'],
+  [{ ranks: 4, stage: 2, shardOver: 2 }, 'float32', 'bfloat16'],
+  [{ ranks: 4, stage: 3, shardOver: 2, master: 'float32' }, 'int8', 'bfloat16'],
+])('%j: moments that were kept in %s go on in %s, which is said', async (world, was, is) => {
+  const alone = await makeRanks({ ranks: 1, stage: 0 }, 'all of it', 'bfloat16', was);
+  fillAll(alone);
+  const path = await save(alone, 1);
+  const readers = await makeRanks(world, 'all of it', 'bfloat16', is);
+  const moments = alone[0]!.store.state().filter(({ name }) => isMoment(name));
+  for (const { converted } of await readAll(readers, path)) {
+    expect(converted).toEqual([
+      `Adam's moments were kept in ${NAMES[was]}, and go on in ${NAMES[is]} (${moments.length} tensors)`,
+    ]);
+  }
+  const before = new Map(alone[0]!.store.state().map(({ name, tensor }) => [name, tensor]));
+  const state = gathered(readers, 'state');
+  for (const { name, tensor } of moments) {
+    noGrad(() =>
+      scope(() => {
+        const scales = before.get(scalesOf(name));
+        const values = scales
+          ? tensor.dynamicDequantise(scales, hasSigns(name))
+          : tensor.to('float32');
+        const expected =
+          is === 'int8' ? values.dynamicQuantise(hasSigns(name)) : ([values.to(is)] as const);
+        const bytes = Buffer.from(expected[0].toBytes());
+        expect(state.get(name)!.equals(bytes), name).toBe(true);
+        if (expected[1] === undefined) return;
+        expect(state.get(scalesOf(name))!.equals(Buffer.from(expected[1].toBytes()))).toBe(true);
+      }),
+    );
+  }
+  for (const [name, tensor] of before) {
+    if (!/step|master/.test(name)) continue;
+    expect(state.get(name)!.equals(Buffer.from(tensor.toBytes())), name).toBe(true);
+  }
+});
+
+test('codes whose scales are missing are refused', async () => {
+  const [{ peers, store }] = (await makeRanks(
+    { ranks: 1, stage: 0 },
+    'LoRA',
+    'float32',
+    'int8',
+  )) as [Rank];
+  const parts = stateParts({ store }, ALONE);
+  const without = parts.filter(({ name }) => !name.endsWith('lora_A.weight.exp_avg.absmax'));
+  await writeTrainerState(folder, without, COUNTERS, ALONE);
+  await expect(readTrainerState(folder, parts, peers)).rejects.toMatchObject({
+    code: 'E_CHECKPOINT_TENSORS',
+    message: expect.stringMatching(/lora_A\.weight\.exp_avg\.absmax is missing/) as string,
+  });
 });
 
 test('a large state lies in several files, which are read as one', async () => {

@@ -11,13 +11,15 @@ import { jsonText } from '../../base/json-text.js';
 import { writing } from '../../base/system-error.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import { openWeights } from '../../formats/weights.js';
-import { type LossScale, parameterOf } from '../../optim/index.js';
+import { type AdaptiveClip, type LossScale, parameterOf } from '../../optim/index.js';
+import type { Tensor } from '../../torch/index.js';
 import { onFirst, wholeParts, type Peers, type TensorPart } from '../../parallel/index.js';
+import type { GuardCounters } from '../loop/guard.js';
 import type { EarlyStoppingState } from '../loop/validation.js';
 import type { RunPlan } from '../prepare/run-plan.js';
 import type { ParameterStore } from '../step/parameter-store.js';
 import { TRAINER_STATE } from './manifest.js';
-import { restoreTensors } from './restore-tensors.js';
+import { restoreStates } from './restore-states.js';
 import { writeParts } from './write-parts.js';
 
 /** Where a run stands; plain JSON. */
@@ -33,6 +35,10 @@ export interface TrainerCounters {
   readonly badRecords: number;
   /** Odd records by the kind of their warning. */
   readonly warnings: Readonly<Record<string, number>>;
+  /** Records that are left out of their updates. @default none */
+  readonly quarantine?: readonly { readonly source: string; readonly line: number }[];
+  /** @default nothing has happened */
+  readonly guard?: GuardCounters | undefined;
 }
 
 /** First part of the names of the optimizer's files. */
@@ -42,12 +48,21 @@ const FORMAT = 2;
 export interface OptimizerState {
   readonly store: Pick<ParameterStore, 'state'>;
   readonly lossScale?: LossScale | undefined;
+  readonly clip?: AdaptiveClip | undefined;
 }
 
 /** This rank's parts of the state. */
-export function stateParts({ store, lossScale }: OptimizerState, peers: Peers): TensorPart[] {
-  // Each rank has the loss scale, and counts on by itself.
-  return [...store.state(), ...wholeParts(lossScale?.state() ?? new Map(), peers)];
+export function stateParts({ store, ...counted }: OptimizerState, peers: Peers): TensorPart[] {
+  // Each rank has these, and counts on by itself.
+  return [...store.state(), ...wholeParts(countedState(counted), peers)];
+}
+
+/** The scalars of the loss scale and of clipping, by name. */
+export function countedState({
+  lossScale,
+  clip,
+}: Omit<OptimizerState, 'store'>): Map<string, Tensor> {
+  return new Map([...(lossScale?.state() ?? []), ...(clip?.state() ?? [])]);
 }
 
 /** Writes the state of all ranks; every rank calls it. */
@@ -74,7 +89,8 @@ export async function optimizerTensors(folder: string): Promise<readonly StoredT
 }
 
 /**
- * Reads the state back into this rank's parts of it, whichever ranks it was written by; every rank calls it.
+ * Reads the state back into this rank's parts of it, whichever ranks it was written by, and in whatever type moments are; every rank
+ * calls it.
  *
  * @param changes parameters that no longer train, whose state is dropped, and those that have none yet
  * @throws DataError `E_CHECKPOINT_TENSORS`, `E_CHECKPOINT_STATE`
@@ -84,16 +100,31 @@ export async function readTrainerState(
   state: readonly TensorPart[],
   peers: Peers,
   { isFrozen, isThawed }: { isFrozen: Chosen; isThawed: Chosen } = UNCHANGED,
-): Promise<TrainerCounters> {
+): Promise<RestoredState> {
   const tensors = await optimizerTensors(folder);
-  const stored = tensors.filter(({ name }) => !isFrozen(parameterOf(name)));
-  const parts = state.filter(({ name }) => !isThawed(parameterOf(name)));
-  const told = parts.filter(({ writes, from }) => writes && from === 0).map(({ name }) => name);
-  const names = (await peers.gather('what the optimizer reads', told)).flat();
+  // Clipping may have been chosen, or given up, since.
+  const clips = (list: readonly { readonly name: string }[]): boolean =>
+    list.some(({ name }) => isOfClip(name));
+  const both = clips(tensors) && clips(state);
+  const kept = (name: string): boolean => both || !isOfClip(name);
+  const stored = tensors.filter(({ name }) => kept(name) && !isFrozen(parameterOf(name)));
+  const parts = state.filter(({ name }) => kept(name) && !isThawed(parameterOf(name)));
+  const told = parts
+    .filter(({ writes, from }) => writes && from === 0)
+    .map(({ name, tensor, dtype = tensor.dtype }) => [name, dtype] as const);
+  const types = new Map((await peers.gather('what the optimizer reads', told)).flat());
   const byName = new Map(stored.map((tensor) => [tensor.name, tensor]));
-  await restoreTensors(join(folder, `${OPTIMIZER}.safetensors`), byName, { names, parts });
-  return readCounters(join(folder, TRAINER_STATE));
+  const where = join(folder, `${OPTIMIZER}.safetensors`);
+  const converted = await restoreStates(where, byName, { types, parts });
+  return { ...(await readCounters(join(folder, TRAINER_STATE))), converted };
 }
+
+/** Where a run stands, and what was kept in another type than the run keeps it in. */
+export interface RestoredState extends TrainerCounters {
+  readonly converted: readonly string[];
+}
+
+const isOfClip = (name: string): boolean => name.startsWith('adaptive_clip.');
 
 type Chosen = (parameter: string) => boolean;
 const UNCHANGED = { isFrozen: () => false, isThawed: () => false };

@@ -16,6 +16,7 @@ interface Told {
   readonly stop: boolean;
   readonly peakBytes: number;
   readonly saved: number;
+  readonly wished: number;
 }
 
 export interface AgreementOptions {
@@ -25,6 +26,8 @@ export interface AgreementOptions {
   readonly peakBytes: () => number;
   /** How many checkpoints have come to an end on this rank. */
   readonly saved: () => number;
+  /** How many times this rank was asked for a checkpoint. @default never */
+  readonly wished?: (() => number) | undefined;
 }
 
 export class Agreement {
@@ -33,6 +36,7 @@ export class Agreement {
   /** Most bytes given out by each rank, as it told last. */
   peaks: readonly number[] = [];
   private savedByAll = 0;
+  private wishedByAny = 0;
   private readonly stop = new AbortController();
 
   constructor(
@@ -59,6 +63,11 @@ export class Agreement {
     return this.ranks.size === 1 ? this.options.saved() : this.savedByAll;
   }
 
+  /** How many times a checkpoint was asked for: of several ranks on the one with the most, as they told last. */
+  get wished(): number {
+    return this.ranks.size === 1 ? (this.options.wished?.() ?? 0) : this.wishedByAny;
+  }
+
   /** For answers that all ranks give together: a step of each; what it gave on the first one counts. Tells also whether to stop. */
   readonly agree: Agree = async (step) => {
     const [first] = await together(this.ranks, 'answer', step);
@@ -72,12 +81,14 @@ export class Agreement {
   }
 
   private async tell(own: Pick<Told, 'share' | 'error'>): Promise<readonly Told[]> {
-    const { signal, peakBytes, saved } = this.options;
+    const { signal, peakBytes, saved, wished } = this.options;
     const stop = signal?.aborted === true;
-    const told: Told = { ...own, stop, peakBytes: peakBytes(), saved: saved() };
+    const facts = { stop, peakBytes: peakBytes(), saved: saved(), wished: wished?.() ?? 0 };
+    const told: Told = { ...own, ...facts };
     const all = await this.ranks.gather('facts of the update', told);
     this.peaks = all.map((each) => each.peakBytes);
     this.savedByAll = Math.min(...all.map((each) => each.saved));
+    this.wishedByAny = Math.max(...all.map((each) => each.wished));
     const stopped = all.findIndex((each) => each.stop);
     if (stopped >= 0 && !this.stop.signal.aborted) {
       this.stop.abort(stop ? signal.reason : new Error(`rank ${stopped} was told to stop`));

@@ -1,7 +1,7 @@
 /** Ends a run whose gradient stays not finite. The optimizer leaves such updates out by itself; one or two of them are no harm. */
 
 import { NonFiniteError } from '../../base/errors.js';
-import type { UpdateEvent } from '../events.js';
+import type { DiagnosisEvent, UpdateEvent } from '../events.js';
 
 /** Updates in a row after which a run ends. */
 const LIMIT = 5;
@@ -13,19 +13,28 @@ export class NonFiniteWatch {
   /** Segments that were left out of the updates in this row, where each has a gate of its own. */
   private readonly segments = new Set<string>();
   private applied = false;
+  private diagnosis: Pick<DiagnosisEvent, 'cause' | 'message' | 'fix'> | null = null;
 
   /** @param minimumScale smallest scale of fp16's losses */
   constructor(private readonly minimumScale: number) {}
 
-  /** @throws NonFiniteError `E_NON_FINITE` */
-  add({ update, skipped, skippedSegments, loss, lossScale }: UpdateEvent): void {
+  /**
+   * @param diagnosis of the update, where there is one
+   * @throws NonFiniteError `E_NON_FINITE`
+   */
+  add(
+    { update, skipped, skippedSegments, loss, lossScale }: UpdateEvent,
+    diagnosis?: Pick<DiagnosisEvent, 'cause' | 'message' | 'fix'> | null,
+  ): void {
     if (!skipped) {
       this.inRow = 0;
+      this.diagnosis = null;
       this.applied = false;
       this.segments.clear();
       return;
     }
     this.inRow++;
+    this.diagnosis = diagnosis ?? this.diagnosis;
     this.applied ||= skippedSegments !== null;
     for (const name of skippedSegments ?? []) this.segments.add(name);
     if (this.inRow < LIMIT) return;
@@ -33,12 +42,19 @@ export class NonFiniteWatch {
     if (lossScale !== null && lossScale > this.minimumScale) return;
     throw new NonFiniteError(
       `The gradient was not finite in ${this.inRow} updates in a row, the last of them update ${update} ` +
-        `with a loss of ${loss ?? 'none'}. ${this.weights()}`,
+        `with a loss of ${loss ?? 'none'}. ${this.weights()}${this.found()}`,
       {
         code: 'E_NON_FINITE',
-        hint: 'Lower the learning rate, train in bf16 or fp32, or look for a broken picture or weight in the records of these updates.',
+        hint:
+          this.diagnosis?.fix ??
+          'Lower the learning rate, train in bf16 or fp32, or look for a broken picture or weight in the records of these updates.',
       },
     );
+  }
+
+  private found(): string {
+    const { diagnosis } = this;
+    return diagnosis === null ? '' : ` ${diagnosis.cause}: ${diagnosis.message}`;
   }
 
   /** What became of the weights. */

@@ -31,7 +31,7 @@ export interface SavingParts {
 
 /** What of the run a checkpoint is made of. */
 export interface Standing {
-  readonly setup: Pick<UpdateSetup, 'store' | 'lossScale'>;
+  readonly setup: Pick<UpdateSetup, 'store' | 'lossScale' | 'clip'>;
   /** They may change while it is written. */
   readonly counters: TrainerCounters;
   readonly validationLoss: number | undefined;

@@ -6,8 +6,9 @@
  */
 
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
+import { formatBytes } from '../../base/format.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
-import type { Dataset, DataWarning, Place, UpdateData } from '../../data/index.js';
+import type { Dataset, DataWarning, LoadedSample, Place, UpdateData } from '../../data/index.js';
 import type { Agree } from '../../generate/index.js';
 import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
 import { together } from '../../parallel/index.js';
@@ -18,8 +19,10 @@ import {
   openRange,
   resetPeak,
   type Holding,
+  type Tensor,
 } from '../../torch/index.js';
 import type {
+  DiagnosisEvent,
   EndEvent,
   EndReason,
   ProbesEvent,
@@ -27,6 +30,9 @@ import type {
   ValidationEvent,
   WarningEvent,
 } from '../events.js';
+import type { Guard, Scene, SeenUpdate, Verdict } from './guard.js';
+import { Quarantine } from './quarantine.js';
+import { Snapshot } from './snapshots.js';
 import { NonFiniteWatch } from './non-finite-watch.js';
 import {
   describeParts,
@@ -77,6 +83,8 @@ export interface TrainerParts extends UpdateSetupParts {
   readonly ranks: Ranks;
   /** Needed where the recipe has probe questions. */
   readonly answer?: Answer | undefined;
+  /** Watches updates and answers bad ones. @default bad ones are left out */
+  readonly guard?: Guard | undefined;
   /** Kinds of warnings about records that are told before the first update. */
   readonly told?: readonly DataWarning[] | undefined;
 }
@@ -88,6 +96,8 @@ export interface RunOptions {
   maxUpdates?: number | undefined;
   /** Profile so many updates after the first few, and tell where their time went. @default none */
   profile?: number | undefined;
+  /** How many times a checkpoint was asked for; each is written after the update that is under way. @default never */
+  savesWished?: (() => number) | undefined;
 }
 
 /** An update whose numbers are still on their way. */
@@ -95,6 +105,8 @@ interface Pending {
   readonly result: UpdateResult;
   readonly data: UpdateData;
   readonly peaks: readonly number[];
+  /** Copies of the state of the loss scale before it. */
+  readonly scale: readonly Tensor[];
 }
 
 export class Trainer {
@@ -109,7 +121,15 @@ export class Trainer {
   private mark = 0;
   private readonly tally: Tally;
   private readonly saving: Saving;
+  private readonly quarantine: Quarantine;
+  private readonly snapshot: Snapshot | null;
+  /** Host memory has no room for snapshots: checkpoints stand in for them. */
+  private noRoom = false;
+  /** Records of the last update that came out well. */
+  private control: readonly LoadedSample[] = [];
   private stopEarly = false;
+  /** How many of the checkpoints that were asked for there are. */
+  private wishes = 0;
   /** Nothing is half done, neither an update nor a checkpoint. */
   private steady = true;
 
@@ -121,13 +141,26 @@ export class Trainer {
     this.setup = makeUpdateSetup(parts);
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
+    this.quarantine = new Quarantine(parts.recipe.guard.quarantine);
+    const { parameters } = parts.trainable;
+    this.snapshot =
+      this.snapshotEvery === undefined ? null : new Snapshot((name) => parameters.has(name));
   }
 
   /** What is told of it before the first update. */
   get statements(): string[] {
     const { ranks, recipe, batching } = this.parts;
     const bytes = this.setup.store.bytes?.(batching.accumulate ?? Infinity);
-    return bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })];
+    const { snapshot, snapshotEvery: every } = this;
+    return [
+      ...(bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })]),
+      ...(snapshot === null || every === undefined
+        ? []
+        : [
+            `a snapshot to roll back to, every ${every} updates, takes ${formatBytes(snapshot.bytes(this.setup))} of host memory` +
+              `${ranks.size > 1 ? ' on each rank' : ''}; where they are not free, the newest checkpoint is the snapshot`,
+          ]),
+    ];
   }
 
   /** Bytes of one checkpoint, of all ranks; every rank asks. */
@@ -156,10 +189,12 @@ export class Trainer {
       isFrozen: (name) => changed.frozen.has(trainsWith(model, name)!),
       isThawed: (name) => changed.thawed.has(trainsWith(model, name)!),
     });
-    const { update, cursor, plan: before } = counters;
+    const { update, cursor, plan: before, converted } = counters;
     this.update = update;
     this.cursor = cursor;
     this.tally.restore(counters);
+    for (const each of counters.quarantine ?? []) this.quarantine.add(each);
+    if (counters.guard !== undefined) this.parts.guard?.restore(counters.guard);
     this.stopping.restore(counters.validation);
     this.saving.saved = { update, path };
     this.updates(0); // refuses the place in other data now, before the run changes
@@ -167,7 +202,7 @@ export class Trainer {
     this.plan = planRest(this.parts.plan, standing, this.parts.data);
     this.setup = { ...this.setup, schedule: courseOf(this.plan) };
     const change = describeChange(this.plan, standing);
-    return [...(change === undefined ? [] : [change]), ...describeParts(changed)];
+    return [...(change === undefined ? [] : [change]), ...describeParts(changed), ...converted];
   }
 
   /** The next updates from where the run stands. @throws DataError `E_CURSOR` */
@@ -202,7 +237,7 @@ export class Trainer {
    */
   async *run(
     place: RunPlace,
-    { signal, maxUpdates = Infinity, profile: count }: RunOptions = {},
+    { signal, maxUpdates = Infinity, profile: count, savesWished }: RunOptions = {},
   ): AsyncGenerator<TrainEvent, void> {
     const { device } = this.parts.device;
     const begun = performance.now();
@@ -211,12 +246,14 @@ export class Trainer {
       signal,
       peakBytes: () => memoryStats(device).peakReserved,
       saved: () => this.saving.ended,
+      wished: savesWished,
     });
     const { rank } = this.parts.ranks;
     const profiling = { target, device, rank, done: this.update, run: place.path };
     using profiled = count === undefined ? null : new ProfiledUpdates({ count, ...profiling });
     resetPeak(device);
     try {
+      yield* this.parts.guard?.begin(this.parts.model) ?? [];
       if (this.update === 0) yield* this.probe(agreement);
       this.mark = performance.now();
       for await (const next of this.updates(Math.max(0, target - this.update), agreement)) {
@@ -230,6 +267,8 @@ export class Trainer {
       }
     } catch (error) {
       if (!isAbort(error, agreement.signal)) {
+        const diagnosis = this.parts.guard?.explain(error, this.update + 1);
+        if (diagnosis != null) yield diagnosis;
         yield* this.saveBefore(error, place);
         throw error;
       }
@@ -244,10 +283,12 @@ export class Trainer {
   }
 
   dispose(): void {
-    this.pending?.result.numbers.dispose();
+    if (this.pending !== null) drop(this.pending);
     this.pending = null;
+    this.snapshot?.dispose();
     this.setup.store.dispose();
     this.setup.lossScale?.dispose();
+    this.setup.clip?.dispose();
   }
 
   /** One update; its event, or that of the one before. */
@@ -259,15 +300,33 @@ export class Trainer {
       yield { type: 'bad-record', update: this.update + 1, record };
     }
     yield* this.tally.addRecords(data, this.update + 1);
+    await this.takeSnapshot();
+    yield* this.attempt(data, peaks);
+  }
+
+  /** Whether numbers are read one update late; a CPU has done its work by then. */
+  get readsLate(): boolean {
+    return this.setup.device.startsWith('cuda');
+  }
+
+  /** Runs an update as quarantine leaves it, and tells of it or of the one before. */
+  private async *attempt(
+    whole: UpdateData,
+    peaks: readonly number[],
+  ): AsyncGenerator<TrainEvent, void> {
+    const data = await this.quarantine.applyTo(whole, this.parts.ranks);
+    const { lossScale } = this.setup;
+    const scale = noGrad(() =>
+      [...(lossScale?.state().values() ?? [])].map((each) => each.clone().keep()),
+    );
     const result = await this.queue(data);
     this.update++;
     this.cursor = data.cursor;
     this.steady = true;
     const before = this.pending;
-    this.pending = { result, data, peaks };
+    this.pending = { result, data, peaks, scale };
     if (before !== null) yield* this.report(before);
-    // A CPU has done its work by now.
-    if (!this.setup.device.startsWith('cuda')) yield* this.flush();
+    if (!this.readsLate) yield* this.flush();
   }
 
   /** Queues an update; on a CPU it is done. */
@@ -303,14 +362,18 @@ export class Trainer {
   }
 
   /** Waits for the numbers of the last update. */
-  private *flush(): Generator<TrainEvent, void> {
-    const last = this.pending;
-    this.pending = null;
-    if (last !== null) yield* this.report(last);
+  private async *flush(): AsyncGenerator<TrainEvent, void> {
+    // A bad one may be run again.
+    while (this.pending !== null) {
+      const last = this.pending;
+      this.pending = null;
+      yield* this.report(last);
+    }
   }
 
-  private *report({ result, data, peaks }: Pending): Generator<TrainEvent, void> {
-    const { recipe, batching, device } = this.parts;
+  private async *report(pending: Pending): AsyncGenerator<TrainEvent, void> {
+    const { result, data, peaks } = pending;
+    const { recipe, batching, device, guard } = this.parts;
     const numbers = result.numbers.read();
     const now = performance.now();
     const event = updateEvent({
@@ -324,7 +387,125 @@ export class Trainer {
     this.tally.addUpdate(event);
     yield event;
     if (event.loss === null) yield unsupervised(event.update);
-    this.nonFinite.add(event);
+    const seen: SeenUpdate = { event, numbers, tensorNames: result.tensorNames };
+    if (!event.skipped) this.control = someOf(data);
+    const later = event.skipped ? await this.reopen() : null;
+    using _ = freed(pending.scale);
+    const verdict = guard?.see(seen) === true ? await guard.examine(this.scene(seen, data)) : null;
+    if (verdict?.diagnosis != null) yield verdict.diagnosis;
+    if (verdict?.action !== 'quarantine') this.nonFinite.add(event, verdict?.diagnosis);
+    if (verdict !== null) yield* this.answer(verdict, pending);
+    if (later !== null) {
+      this.update = later.result.update;
+      yield* this.attempt(later.data, later.peaks);
+    }
+  }
+
+  /**
+   * Lets updates through again after a bad one. What was given to the device since found the gate shut and is as if it had not been.
+   *
+   * @returns that, to be run again
+   */
+  private async reopen(): Promise<Pending | null> {
+    const { gate, store } = this.setup;
+    const later = this.pending;
+    this.pending = null;
+    await store.settle();
+    if (later !== null) {
+      this.restoreScale(later);
+      drop(later);
+    }
+    gate?.open();
+    return later;
+  }
+
+  /** The loss scale as it was before an update. */
+  private restoreScale({ scale }: Pending): void {
+    const state = [...(this.setup.lossScale?.state().values() ?? [])];
+    noGrad(() => state.forEach((each, i) => each.copy_(scale[i]!)));
+  }
+
+  private scene(seen: SeenUpdate, data: UpdateData): Scene {
+    const { recipe, model, precision, ranks, device } = this.parts;
+    return {
+      ...seen,
+      ...{ recipe, model, setup: this.setup, precision, ranks },
+      microBatches: data.microBatches.map(({ samples }) => samples),
+      batch: (samples) =>
+        hold(() =>
+          samples.length === 0
+            ? null
+            : noGrad(() => makeBatch(samples, model.input, { device: device.device })),
+        ),
+      control: this.control,
+      canRollBack: this.rollsBackTo !== null,
+    };
+  }
+
+  /** What a guard wants done about a bad update. */
+  private async *answer(
+    { action, diagnosis, message, records, budgetLeft }: Verdict,
+    bad: Pending,
+  ): AsyncGenerator<TrainEvent, void> {
+    if (action === 'go-on') return;
+    const { data, peaks, result } = bad;
+    const update = result.update + 1;
+    yield { type: 'recovery', update, action, message, records, budgetLeft };
+    switch (action) {
+      case 'leave-out':
+        return;
+      case 'stop':
+        throw stopped(update, message, diagnosis);
+      case 'quarantine':
+        for (const record of records) this.quarantine.add(record);
+        this.update = result.update;
+        this.restoreScale(bad);
+        yield* this.attempt(data, peaks);
+        return;
+      case 'roll-back':
+        await this.rollBack();
+    }
+  }
+
+  private get snapshotEvery(): number | undefined {
+    const { onBadUpdate, snapshotEvery } = this.parts.recipe.guard;
+    return onBadUpdate === 'roll-back' ? snapshotEvery : undefined;
+  }
+
+  /** Where a roll back leads. */
+  private get rollsBackTo(): { readonly update: number } | null {
+    return this.snapshot !== null && this.snapshot.update >= 0 ? this.snapshot : this.saving.saved;
+  }
+
+  private async takeSnapshot(): Promise<void> {
+    const { snapshot, snapshotEvery: every, setup } = this;
+    if (snapshot === null || every === undefined || this.update % every !== 0) return;
+    if (snapshot.update === this.update || this.noRoom) return;
+    await setup.store.settle();
+    if (snapshot.update < 0) {
+      const { ranks } = this.parts;
+      const fits = snapshot.bytes(setup) * ranks.here < process.availableMemory();
+      // One rank without it could not go back with the others.
+      this.noRoom = (await ranks.gather('room for snapshots', fits)).includes(false);
+      if (this.noRoom) return;
+    }
+    snapshot.take(setup, this.update);
+  }
+
+  /** Weights and optimizer as they were; counts of updates, the schedule and the data go on behind the bad update. */
+  private async rollBack(): Promise<void> {
+    const { setup, snapshot } = this;
+    await setup.store.settle();
+    if (snapshot !== null && snapshot.update >= 0) {
+      snapshot.putBack(setup);
+      return;
+    }
+    const { model, trainable, weights } = this.parts;
+    const { peers, saved } = this.saving;
+    const changed = await partChanges(model, saved!.path, trainable.parameters.keys());
+    await weights.read(saved!.path, setup.store.weights(), changed);
+    setup.store.weightsRead();
+    await readTrainerState(saved!.path, stateParts(setup, peers), peers);
   }
 
   /** What is due after an update: numbers first, then validation, probes, a checkpoint. */
@@ -339,7 +520,9 @@ export class Trainer {
       every !== undefined && (last || this.update % every === 0);
     const validates = this.parts.data.validationRecords > 0 && due(validation?.everyUpdates);
     const asks = probes.questions.length > 0 && due(probes.everyUpdates);
-    let saves = due(checkpoints.everyUpdates);
+    const { wished } = agreement;
+    let saves = due(checkpoints.everyUpdates) || wished > this.wishes;
+    this.wishes = wished;
     if (!validates && !asks && !saves) return;
     yield* this.flush();
     await agreement.settle();
@@ -404,7 +587,8 @@ export class Trainer {
     await this.setup.store.settle();
     const { setup, update, cursor, plan, tally } = this;
     const validation = this.stopping.state();
-    const counters = { update, plan, cursor, validation, ...tally.counters };
+    const guarded = { quarantine: this.quarantine.list, guard: this.parts.guard?.counters() };
+    const counters = { update, plan, cursor, validation, ...tally.counters, ...guarded };
     const standing = { setup, counters, validationLoss: tally.validationLoss(update) };
     this.saving.begin(run, standing, { copied: background });
     if (!background) yield* this.committed();
@@ -457,8 +641,38 @@ export class Trainer {
 /** After these there is no memory or disk for a checkpoint, or no weights that are worth one. */
 const UNSAVED = [OutOfMemoryError, EnvironmentError, NonFiniteError];
 
+function drop({ result, scale }: Pending): void {
+  result.numbers.dispose();
+  freed(scale)[Symbol.dispose]();
+}
+
+function freed(tensors: readonly Tensor[]): Disposable {
+  return {
+    [Symbol.dispose]() {
+      for (const each of tensors) each.dispose();
+    },
+  };
+}
+
+function stopped(
+  update: number,
+  message: string,
+  diagnosis: DiagnosisEvent | null,
+): NonFiniteError {
+  const found = diagnosis === null ? '' : ` ${diagnosis.cause}: ${diagnosis.message}`;
+  return new NonFiniteError(`The run stops at update ${update}: ${message}${found}`, {
+    code: 'E_NON_FINITE',
+    hint: diagnosis?.fix ?? 'See the diagnoses before it.',
+  });
+}
+
 function isAbort(error: unknown, signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true && error === signal.reason;
+}
+
+/** Enough records to compare a bad one with. */
+function someOf({ microBatches }: UpdateData): LoadedSample[] {
+  return microBatches.flatMap(({ samples }) => samples).slice(0, 2);
 }
 
 function unsupervised(update: number): WarningEvent {

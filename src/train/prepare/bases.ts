@@ -7,7 +7,7 @@ import { partOf } from '../../formats/layouts/rename.js';
 import { ownPrefixes } from '../../formats/layouts/tables.js';
 import type { ModelPart } from '../../formats/index.js';
 import type { BaseForms, BaseOption, SegmentedModel } from '../../models/index.js';
-import { linearsOf, type Nf4Form, Nf4Weight } from '../../nn/index.js';
+import { linearsOf, Nf4, type QuantisedForm, type Weight } from '../../nn/index.js';
 import { dtypeBytes } from '../../torch/index.js';
 import { matchesModule } from './trainable.js';
 
@@ -26,9 +26,9 @@ export function basesOf(train: Recipe['train']): BaseForms<BaseOption> {
   const formOf = (choice: Recipe['train']['decoder']): BaseOption | undefined => {
     if (typeof choice !== 'object' || choice.base === undefined) return undefined;
     const { modulesToSave = [] } = loraOf(choice) ?? {};
+    const { base, doubleQuantised } = choice;
     return {
-      form: choice.base,
-      doubleQuantised: choice.doubleQuantised,
+      ...(base === 'nf4' ? { form: base, doubleQuantised } : { form: base }),
       except: (module) => modulesToSave.some((pattern) => matchesModule(pattern, module)),
     };
   };
@@ -39,27 +39,29 @@ export function basesOf(train: Recipe['train']): BaseForms<BaseOption> {
 
 /** A matrix in few bits, as tables count it. */
 interface Quantised {
-  readonly weight: Nf4Weight;
+  readonly weight: Weight;
+  readonly form: QuantisedForm;
   readonly numel: number;
-  readonly dtype: 'nf4';
+  readonly dtype: string;
 }
 
 /** By the names of the weights. */
 export function quantisedWeights(model: SegmentedModel): ReadonlyMap<string, Quantised> {
   return new Map(
-    linearsOf(model).flatMap(([name, { base, inFeatures, outFeatures }]) =>
-      base instanceof Nf4Weight
-        ? [[`${name}.weight`, { weight: base, numel: inFeatures * outFeatures, dtype: 'nf4' }]]
-        : [],
-    ),
+    linearsOf(model).flatMap(([name, { base: weight, inFeatures, outFeatures }]) => {
+      const { form } = weight;
+      if (form === undefined) return [];
+      const { dtype } = form;
+      return [[`${name}.weight`, { weight, form, numel: inFeatures * outFeatures, dtype }]];
+    }),
   );
 }
 
 export function trainsQuantised(part: ModelPart, name: string, kind: string): UsageError {
   const field = kind === 'full' ? `train.${part}: full` : `train.${part}.lora.modulesToSave`;
-  return new UsageError(`${field}: ${name} is in 4 bits, in which nothing can learn`, {
+  return new UsageError(`${field}: ${name} is in few bits, in which nothing can learn`, {
     code: 'E_QUANTISED_FULL',
-    hint: 'Give the part a LoRA, or start from weights before the quantisation; `patina export MODEL --to hf OUT` writes what 4 bits stand for.',
+    hint: 'Give the part a LoRA, or start from weights before the quantisation; `patina export MODEL --to hf OUT` writes what its codes stand for.',
   });
 }
 
@@ -71,7 +73,7 @@ export function trainsQuantised(part: ModelPart, name: string, kind: string): Us
 export function requireBeneath(model: SegmentedModel, isBeneath: (name: string) => boolean): void {
   const lost = [...quantisedWeights(model).keys()].find((name) => !isBeneath(name));
   if (lost === undefined) return;
-  throw new UsageError(`${lost} is in 4 bits, and no model that the run stands on gives it`, {
+  throw new UsageError(`${lost} is in few bits, and no model that the run stands on gives it`, {
     code: 'E_QUANTISED_BASE',
     hint: 'Write the model that the run starts from as a folder of its own (`patina export`), and start from that.',
   });
@@ -82,7 +84,7 @@ export function baseChoices(model: SegmentedModel): ChoiceRow[] {
   const own = ownPrefixes(model.input.image === null);
   const byChoice = new Map<string, Quantised[]>();
   for (const [name, quantised] of quantisedWeights(model)) {
-    const choice = `${partOf(name, own) ?? ''} in ${formName(quantised.weight.form)}`;
+    const choice = `${partOf(name, own) ?? ''} in ${formName(quantised.form)}`;
     byChoice.set(choice, [...(byChoice.get(choice) ?? []), quantised]);
   }
   return [...byChoice].map(([choice, all]) => {
@@ -91,15 +93,26 @@ export function baseChoices(model: SegmentedModel): ChoiceRow[] {
       all.reduce((sum, each) => sum + of(each), 0);
     const kept = total(({ weight }) => weight.bytes);
     const written = total(dense);
+    const { form, weight } = all[0]!;
+    const saves = written - kept;
+    if (form.dtype === 'fp8') {
+      return {
+        ...{ choice, saves },
+        costs: `${formatBytes(2 * kept)} read and written in each backward to lay codes out for it; products take about half the time`,
+        numerics:
+          'frozen weights, and what they multiply, are off by about 2.6 % (root mean square)',
+      };
+    }
     return {
-      choice,
-      saves: written - kept,
+      ...{ choice, saves },
       costs: `${formatBytes(kept + written)} read and written in each forward and backward to make weights dense`,
-      numerics: `frozen weights are off by about 9 % (root mean square), ${all[0]!.weight.dtype} products`,
+      numerics: `frozen weights are off by about 9 % (root mean square), ${weight.dtype} products`,
     };
   });
 }
 
-function formName({ doubleQuantised }: Nf4Form): string {
-  return doubleQuantised ? 'NF4, scales in 8 bits' : 'NF4';
+/** As people read it. */
+export function formName(form: QuantisedForm): string {
+  if (!(form instanceof Nf4)) return form.dtype;
+  return form.doubleQuantised ? 'NF4, scales in 8 bits' : 'NF4';
 }

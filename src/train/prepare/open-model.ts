@@ -1,6 +1,7 @@
 /** The model that a recipe starts from, with its tokenizer, chat format and picture settings: loaded from files, or new. */
 
 import { UsageError } from '../../base/errors.js';
+import { nf4Parts } from '../../formats/stored.js';
 import { resolveModel, type HubEvent } from '../../base/hub/resolve.js';
 import type { Recipe } from '../../config/index.js';
 import { loadFormat } from '../../data/index.js';
@@ -55,6 +56,8 @@ export interface OpenModelOptions {
   readonly dtype: DType;
   /** Leave the parameters on meta: `sources` tells where their values come from. @default false */
   readonly hollow?: boolean | undefined;
+  /** Tensors that may be missing, unexpected or unfit: patterns of names. @default those of a new projector */
+  readonly allow?: readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Is told how far downloads from the hub are. */
   readonly onDownload?: ((event: HubEvent) => void) | undefined;
@@ -132,7 +135,7 @@ async function loadModel(
   options: OpenModelOptions,
 ): Promise<OpenedModel> {
   const { device, dtype, hollow = false, signal, onDownload } = options;
-  const { changedBase, found: known = {} } = options;
+  const { changedBase, found: known = {}, allow = [] } = options;
   const resolve = (name: string): Promise<string> => resolveModel(name, { signal, onDownload });
   const found: Partial<Record<ModelField, string>> = {};
   for (const field of MODEL_FIELDS) {
@@ -159,7 +162,10 @@ async function loadModel(
     select: model.featureSelect,
     projectorDepth: model.projectorDepth,
     // Parts that are put together have no projector yet.
-    allow: vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : [],
+    allow: [
+      ...(vision !== undefined && projector === undefined ? ['model.multi_modal_projector.*'] : []),
+      ...allow,
+    ],
     bases: basesOf(train),
     ...{ seed, hollow, changedBase, signal, resolve },
     nameOther: (role) =>
@@ -188,7 +194,7 @@ async function loadModel(
         // What is quantised when it is read comes from there.
         const tensor = stored.get(name);
         if (tensor === undefined || folded.has(name)) return false;
-        return beneath.has(tensor) || (tensor.nf4 !== undefined && tensor.nf4.parts === undefined);
+        return beneath.has(tensor) || (tensor.form !== undefined && nf4Parts(tensor) === undefined);
       },
     };
   } catch (error) {

@@ -1,7 +1,7 @@
 /** Number types of a run: what the recipe asks for, or what the device can do in its place, with the reason. */
 
 import type { Recipe } from '../../config/index.js';
-import type { MasterWeights } from '../../optim/index.js';
+import type { MasterWeights, StateType } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
 
 export interface ChosenPrecision {
@@ -9,7 +9,7 @@ export interface ChosenPrecision {
   readonly compute: DType;
   readonly master: MasterWeights;
   /** Of Adam's moments. */
-  readonly states: DType;
+  readonly states: StateType;
   /** Whether losses are scaled (fp16). */
   readonly scaled: boolean;
   /** One sentence for the start of the run. */
@@ -36,7 +36,8 @@ export function choosePrecision(
   return {
     compute: DTYPES[compute],
     master: kept,
-    states: changed ? 'float32' : DTYPES[states],
+    // Eight bits are no matter of the device.
+    states: states === 'int8' ? 'int8' : changed ? 'float32' : DTYPES[states],
     scaled: compute === 'fp16',
     statement: changed
       ? `computes in ${compute} in place of ${wanted}${weights}: ${reason(name)}`

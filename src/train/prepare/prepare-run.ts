@@ -21,6 +21,7 @@ import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
 import { baseChoices, requireBeneath } from './bases.js';
+import { stateChoices } from './int8-states.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
 import { shardModel, type Sharding } from './shard-model.js';
 import type { RankGroups } from '../step/rank-groups.js';
@@ -136,6 +137,8 @@ export async function* prepareRun(
     const { isBeneath } = opened;
     opened = { ...opened, isBeneath: (name) => !folded.has(name) && isBeneath(name) };
     requireBeneath(model, opened.isBeneath);
+    const shares = groups === null || parallel.zero === 0 ? 1 : groups.shards.size;
+    const choices = [...baseChoices(model), ...stateChoices(chosen.groups, { precision, shares })];
     const { sharding, trainable } = await shardModel(model, chosen, {
       ...{ groups, parallel, precision, sources, signal },
       device: device.device,
@@ -153,7 +156,7 @@ export async function* prepareRun(
       device: device.name,
       statements: [precision.statement, batching.statement, ...packing],
       table: trainable.table,
-      choices: baseChoices(model),
+      choices,
       parameters: {
         trained: sum(trainable.table.filter(({ learningRate }) => learningRate !== null)),
         total: sum(trainable.table),

@@ -2,7 +2,7 @@
 
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { SegmentedModel } from '../../models/index.js';
-import { AdamW, Gate, LossScale } from '../../optim/index.js';
+import { AdamW, AdaptiveClip, Gate, LossScale } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
 import { sliceType } from '../step/gradient-reducer.js';
@@ -35,7 +35,7 @@ export interface UpdateSetupParts {
 }
 
 /**
- * The caller disposes of `store`, `randomness` and `lossScale`.
+ * The caller disposes of `store`, `clip` and `lossScale`.
  *
  * @throws UsageError `E_POLICY` for more blocks to keep than the model has
  */
@@ -44,10 +44,16 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
   const { memory, seed } = recipe;
   const policies = memoryPolicies(model.segments, memory);
   const randomness = new Randomness(seed);
+  // What was given to a device before the host learns of a bad update must not be applied.
+  const gate = new Gate(device.device, { holds: true });
+  const clip =
+    recipe.optimizer.clipNorm === 'adaptive' ? new AdaptiveClip(device.device) : undefined;
   return {
+    ...(clip !== undefined && { clip }),
     ...{ model, device: device.device, policies, randomness },
     chunk: memory.lossChunk,
-    store: makeStore(parts, randomness),
+    gate,
+    store: makeStore(parts, { randomness, gate, clip }),
     schedule: courseOf(plan),
     ...(precision.scaled && {
       lossScale: new LossScale(device.device, recipe.precision.lossScale),
@@ -56,14 +62,20 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
   };
 }
 
+interface StoreParts {
+  readonly randomness: Randomness;
+  readonly gate: Gate;
+  readonly clip: AdaptiveClip | undefined;
+}
+
 function makeStore(
-  { recipe, batching, device, precision, model, trainable, sharding }: UpdateSetupParts,
-  randomness: Randomness,
+  { recipe, batching, precision, model, trainable, sharding }: UpdateSetupParts,
+  { randomness, gate, clip }: StoreParts,
 ): ParameterStore {
   const { optimizer: settings, parallel } = recipe;
-  const { clipNorm, betas, epsilon: eps } = settings;
+  const { betas, epsilon: eps } = settings;
+  const clipNorm = settings.clipNorm === 'adaptive' ? clip : settings.clipNorm;
   const adamw = { betas, eps, master: precision.master, states: precision.states };
-  const gate = new Gate(device.device);
   if (sharding) {
     const { groups } = trainable;
     const { zero: stage, reshardAfterForward } = parallel;

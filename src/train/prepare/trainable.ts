@@ -14,6 +14,7 @@ import { linearsOf, type LoraAdapter, weightName } from '../../nn/index.js';
 import type { ParameterGroup } from '../../optim/index.js';
 import type { Device, DType, RandomGenerator, Tensor } from '../../torch/index.js';
 import { quantisedWeights, trainsQuantised } from './bases.js';
+import { notInt8 } from './int8-states.js';
 
 /** One line of the table that is shown before the first update. */
 export interface TrainableRow {
@@ -122,11 +123,13 @@ export function prepareTrainable(model: SegmentedModel, options: TrainableOption
       addRow(rows, { part, kind: 'frozen', tensor: facts, rate: null, decay: null });
     }
   }
+  const plain = notInt8(model);
   return {
     parameters: new Map([...chosen].map(([name, { tensor }]) => [name, tensor])),
     groups: [...groups].map(([id, { rate, decay, parameters }]) => ({
       name: id,
       parameters,
+      notInt8: plain,
       learningRate: rate,
       weightDecay: decay,
     })),

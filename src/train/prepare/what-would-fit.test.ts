@@ -17,7 +17,7 @@ const recipe = (more: Partial<RecipeInput> = {}) =>
 test('one process is told of several, and of LoRA', () => {
   const hint = whatWouldFit(recipe(), 1);
   expect(hint).toMatch(
-    /^Try, in this order: `parallel.offload: optimizer`.*; several GPUs .*--nproc gpus.*; a LoRA in place of `full`\.$/,
+    /^Try, in this order: `precision.states: int8`.*; `parallel.offload: optimizer`.*; several GPUs .*--nproc gpus.*; a LoRA in place of `full`\.$/,
   );
 });
 
@@ -30,6 +30,11 @@ test('several are told of what they do not share out yet', () => {
   const sharing = whatWouldFit(recipe({ parallel: { zero: 3 } }), 2);
   expect(sharing).not.toMatch(/zero/);
   expect(sharing).toContain('more processes than 2');
+});
+
+test('moments in 8 bits are not told of themselves, nor of a host that keeps fp32', () => {
+  const hint = whatWouldFit(recipe({ precision: { states: 'int8' } }), 1);
+  expect(hint).toMatch(/^Try, in this order: several GPUs/);
 });
 
 test('a LoRA is not told of itself', () => {

@@ -3,11 +3,14 @@
 import { OutOfMemoryError } from '../../base/errors.js';
 import type { Recipe } from '../../config/index.js';
 
-type Fields = Pick<Recipe, 'parallel' | 'train' | 'memory' | 'batchSize' | 'batchTokens'>;
+type Fields = Pick<
+  Recipe,
+  'parallel' | 'precision' | 'train' | 'memory' | 'batchSize' | 'batchTokens'
+>;
 
 /** Proposals, those that cost least first. */
 export function whatWouldFit(
-  { parallel: { zero, offload }, train, memory, batchSize = 1, batchTokens }: Fields,
+  { parallel: { zero, offload }, precision, train, memory, batchSize = 1, batchTokens }: Fields,
   ranks: number,
 ): string {
   const isFull = Object.values(train).includes('full');
@@ -22,7 +25,10 @@ export function whatWouldFit(
       : []),
     ...(ranks > 1 && zero < 2 && isFull ? ['`parallel.zero: 2`'] : []),
     ...(ranks > 1 && zero < 3 ? ['`parallel.zero: 3`'] : []),
-    ...(isFull && offload === 'none'
+    ...(isFull && offload === 'none' && precision.states !== 'int8'
+      ? ["`precision.states: int8`, Adam's moments in 2 bytes a parameter"]
+      : []),
+    ...(isFull && offload === 'none' && precision.states === 'fp32'
       ? ['`parallel.offload: optimizer`, in host memory of 16 bytes a parameter']
       : []),
     ...(ranks > 1 && zero === 3 && offload === 'optimizer'

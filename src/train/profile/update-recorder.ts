@@ -41,9 +41,11 @@ export class UpdateRecorder {
       await compress(plain, path);
       return stepProfile(activities, { teraflops: teraflopsOf(this.device) });
     } catch (error) {
+      this.profile.discard(); // before it could be written, it was still running
       throw writeError(error, path, 'write the trace of the profile');
     } finally {
-      await rm(plain, { force: true });
+      // What keeps it from being removed kept it from being written, and that is what is said.
+      await rm(plain, { force: true }).catch(() => undefined);
     }
   }
 

@@ -42,6 +42,7 @@ export class Journal {
         supervised: counts.supervised,
         samples: counts.sequences,
         peakBytes: memory.peakBytes,
+        ...(event.ranks !== undefined && { ranks: event.ranks }),
       });
       this.board?.scalars(event.update, {
         ...(event.loss === null ? {} : { 'train/loss': event.loss }),

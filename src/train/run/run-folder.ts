@@ -209,7 +209,14 @@ async function requireRun(folder: string): Promise<RunFacts> {
 
 /** Whether a living process works in the run folder. */
 export function isRunInUse(path: string): boolean {
-  return lockHolder(join(path, LOCK)) !== undefined;
+  return runHolder(path) !== undefined;
+}
+
+/** The living process that works in the run folder. */
+export function runHolder(
+  path: string,
+): { readonly host: string; readonly pid: number } | undefined {
+  return lockHolder(join(path, LOCK));
 }
 
 const LOCK = 'run.lock';

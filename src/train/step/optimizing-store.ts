@@ -3,7 +3,13 @@
  * checkpoint holds, how it is freed.
  */
 
-import { gradientFactor, type AdamW, type AdamWUpdate, type Gate } from '../../optim/index.js';
+import {
+  AdaptiveClip,
+  gradientFactor,
+  type AdamW,
+  type AdamWUpdate,
+  type Gate,
+} from '../../optim/index.js';
 import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import { openRange, type Tensor } from '../../torch/index.js';
 import type { UpdateOutcome, UpdateStart } from './parameter-store.js';
@@ -14,8 +20,8 @@ export interface OptimizingStoreOptions {
   readonly gate: Gate;
   /** Draws the stochastic rounding. */
   readonly randomness: Randomness;
-  /** Global norm to clip to. @default none */
-  readonly clipNorm?: number | null | undefined;
+  /** Global norm to clip to, or what finds it. @default none */
+  readonly clipNorm?: number | AdaptiveClip | null | undefined;
 }
 
 /** The sums of an update, of all ranks unless it says otherwise; device tensors, fp32. */
@@ -40,13 +46,17 @@ export abstract class OptimizingStore {
     { gradients, squares, names, lossSum }: CompleteSums,
   ): UpdateOutcome {
     const { gate, randomness, clipNorm = null } = this.optimizing;
-    const factor = gradientFactor(squares.sum(null), tokens, lossFactor, clipNorm);
+    const adaptive = clipNorm instanceof AdaptiveClip ? clipNorm : null;
+    const limit =
+      adaptive === null ? (clipNorm as number | null) : (norm: Tensor) => adaptive.limit(norm);
+    const factor = gradientFactor(squares.sum(null), tokens, lossFactor, limit);
     const foundInf = gate.flag(factor.foundInf);
     this.update({
       ...{ gradients, scheduleFactor, foundInf },
       divisor: factor.divisor,
       rounding: (name) => randomness.ofRounding(update, name),
     });
+    adaptive?.take(factor.norm, foundInf);
     gate.take(foundInf);
     return {
       lossSum,

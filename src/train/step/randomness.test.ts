@@ -7,6 +7,8 @@ test('a key is a function of seed, update, purpose and name alone', () => {
   const randomness = new Randomness(1);
   expect(randomness.ofMasks(2, 'decoder.3').join()).toBe(key(1, 2));
   expect(randomness.ofMasks(2, 'decoder.3').join()).toBe(key(1, 2));
+  expect(randomness.ofMasks(3, 'decoder.3').join()).toBe(key(1, 3));
+  expect(randomness.ofMasks(2, 'decoder.3').join()).toBe(key(1, 2));
   const others = [
     ...[key(2, 1), key(2, 2), key(1, 3), key(-1, 2), key(1, 2, 'decoder.4')],
     randomness.ofRounding(2, 'decoder.3').join(),

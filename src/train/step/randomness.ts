@@ -17,9 +17,16 @@ function mix(state: bigint, value: bigint): bigint {
   return z ^ (z >> 31n);
 }
 
+/** 64 bits of a name, and its key in the latest update that asked: micro-batches of one ask again and again. */
+interface Named {
+  readonly bits: bigint;
+  readonly update: number;
+  readonly key: CounterKey;
+}
+
 export class Randomness {
-  /** 64 bits of each name that was asked for: there are as many as the model has segments and parameters. */
-  private readonly names = new Map<string, bigint>();
+  /** Those that were asked for: there are as many as the model has segments and parameters. */
+  private readonly names = new Map<string, Named>();
 
   constructor(private readonly seed: number) {}
 
@@ -34,12 +41,12 @@ export class Randomness {
   }
 
   private key(update: number, name: string): CounterKey {
-    let bits = this.names.get(name);
-    if (bits === undefined) {
-      bits = createHash('sha256').update(name).digest().readBigUInt64LE();
-      this.names.set(name, bits);
-    }
-    const key = [BigInt(this.seed), BigInt(update), bits].reduce(mix, 0n);
-    return [Number(key & 0xffffffffn), Number(key >> 32n)];
+    const known = this.names.get(name);
+    if (known?.update === update) return known.key;
+    const bits = known?.bits ?? createHash('sha256').update(name).digest().readBigUInt64LE();
+    const mixed = [BigInt(this.seed), BigInt(update), bits].reduce(mix, 0n);
+    const key = [Number(mixed & 0xffffffffn), Number(mixed >> 32n)] as const;
+    this.names.set(name, { bits, update, key });
+    return key;
   }
 }

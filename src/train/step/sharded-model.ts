@@ -4,7 +4,14 @@
  */
 
 import type { SegmentBase, SegmentedModel } from '../../models/index.js';
-import { parameterOf, type ParameterGroup } from '../../optim/index.js';
+import { elementCount } from '../../formats/stored.js';
+import {
+  INT8_BLOCK,
+  int8Blocks,
+  isScales,
+  parameterOf,
+  type ParameterGroup,
+} from '../../optim/index.js';
 import {
   FlatBuffer,
   type ProcessGroup,
@@ -174,6 +181,11 @@ export class ShardedModel {
     );
     return [...state].map(([name, tensor]) => {
       const { shape, from, writes } = pieces.get(parameterOf(name))!;
+      if (isScales(name)) {
+        // Of blocks, none of which is cut: a piece begins at a multiple of their length.
+        const blocks = [int8Blocks(elementCount(shape))];
+        return { name, shape: blocks, from: from / INT8_BLOCK, tensor, writes };
+      }
       // The step count is one number, which every rank with a piece has.
       return tensor.ndim === 0
         ? { name, shape: [], from: 0, tensor, writes: writes && from === 0 }

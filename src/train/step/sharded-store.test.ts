@@ -9,7 +9,7 @@ import {
   type Residency,
   type SegmentBase,
 } from '../../models/index.js';
-import { AdamW, Gate, schedule } from '../../optim/index.js';
+import { AdamW, Gate, schedule, type StateType } from '../../optim/index.js';
 import { ProcessGroup, rendezvous, type World } from '../../parallel/index.js';
 import { freePort } from '../../parallel/launch.js';
 import { liveTensors, noGrad, type DType } from '../../torch/index.js';
@@ -64,6 +64,7 @@ interface Chosen {
   offload?: Offload;
   reduction?: DType;
   updateInBackward?: boolean;
+  states?: StateType;
 }
 
 /** One rank of so many, on meta, whose calls to the group are counted. */
@@ -93,10 +94,11 @@ async function rank(
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
   const ranks = await openRankGroups(world, { stage, shardOver });
   const { master, offload = 'none', reduction = 'float32', updateInBackward = false } = more;
+  const { states = 'float32' } = more;
   const sharded = new ShardedModel(model, ranks.shards, { stage, master, offload });
   const settings = { eps: 1e-2, gradients: reduction };
   const host = offload === 'none' ? undefined : new HostOptimizer(sharded, groups, settings);
-  const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), { eps: 1e-2 });
+  const optimizer = host?.adamw ?? new AdamW(sharded.groupsOf(groups), { eps: 1e-2, states });
   const randomness = new Randomness(1);
   const gate = new Gate(device);
   const parts = { model: sharded, groups: ranks, stage, optimizer, gate, randomness, host };
@@ -386,11 +388,15 @@ async function aloneWorld(): Promise<World> {
 }
 
 /** The store of one process, for the same work. */
-function single(model: Llava, updateInBackward = false): UpdateSetup {
+function single(
+  model: Llava,
+  updateInBackward = false,
+  states: StateType = 'float32',
+): UpdateSetup {
   const parameters = new Map(model.namedParameters());
   const groups = [{ name: 'all', parameters, learningRate: 1e-2, weightDecay: 0.1 }];
   const randomness = new Randomness(1);
-  const optimizer = new AdamW(groups, { eps: 1e-2 });
+  const optimizer = new AdamW(groups, { eps: 1e-2, states });
   const Strategy = updateInBackward ? UpdateInBackward : AccumulatingStore;
   const store = new Strategy({ model, optimizer, gate: new Gate('cpu'), randomness });
   open.push(model, store);
@@ -509,16 +515,21 @@ test('in bf16 the masters of stage 3 are its slices: the same numbers and state 
   expect(runs.map(({ slices }) => [...slices])).toEqual([['bfloat16'], ['float32']]);
 });
 
-test.each([0, 1, 2, 3] as const)(
-  'a world of one that updates in the backward of stage %i is one process that does',
-  async (stage) => {
+test.each(
+  ([0, 1, 2, 3] as const).flatMap((stage) =>
+    (['float32', 'int8'] as const).map((states) => [stage, states] as const),
+  ),
+)(
+  'a world of one that updates in the backward of stage %i is one process that does, with moments in %s',
+  async (stage, states) => {
     const world = await aloneWorld();
     const [plain, alone] = [tinyLlava({ tied: true }), tinyLlava({ tied: true })];
     for (const parameter of [plain, alone].flatMap((model) => model.parameters())) {
       parameter.requiresGrad_();
     }
-    const one = single(plain, true);
-    const { setup } = await rank(alone, world, 'cpu', { stage, updateInBackward: true });
+    const one = single(plain, true, states);
+    const chosen = { stage, states, updateInBackward: true };
+    const { setup } = await rank(alone, world, 'cpu', chosen);
     for (const update of [0, 1, 2]) {
       const expected = await drive(runUpdate(one, update, [tinyBatch(update)]));
       const actual = await drive(runUpdate(setup, update, [tinyBatch(update)]));

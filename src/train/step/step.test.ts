@@ -1,6 +1,6 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Linear } from '../../nn/index.js';
-import { finish, type Batch, type Llava, type SegmentBase } from '../../models/index.js';
+import { finish, makeBatch, type Batch, type Llava, type SegmentBase } from '../../models/index.js';
 import { AdamW, Gate } from '../../optim/index.js';
 import {
   enableGrad,
@@ -17,7 +17,7 @@ import { memoryPolicies, type MemoryPolicy } from './memory-policy.js';
 import type { ParameterStore, SegmentGradients } from './parameter-store.js';
 import { Randomness } from './randomness.js';
 import { runMicroBatch } from './step.js';
-import { tinyBatch, tinyLlava, tinyTextBatch } from './testing.js';
+import { tinyBatch, tinyLlava, tinySample, tinyTextBatch } from './testing.js';
 
 const POLICIES: readonly MemoryPolicy[] = ['keep', 'products', 'attention', 'recompute', 'offload'];
 const open: { dispose(): void }[] = [];
@@ -138,6 +138,37 @@ test('all policies agree to the bit, with dropout on', () => {
   const kept = step(model, batch, 'keep');
   expect(Object.keys(kept.gradients).length).toBeGreaterThan(10);
   for (const policy of POLICIES) expect(step(model, batch, policy), policy).toEqual(kept);
+});
+
+/** The same model, whose blocks are differentiated by autograd, over all rows. */
+const recorded = (model: Llava): Llava =>
+  Object.create(model, {
+    segments: { value: model.segments.map(({ byHand: _none, ...segment }) => segment) },
+  }) as Llava;
+
+describe.each([
+  ['by half', tinySample(1, 20), true],
+  ['but for one', { ...tinySample(0, 20), labels: tinySample(0, 20).inputIds }, false],
+  ['nowhere', { ...tinySample(1, 9), labels: new Array<number>(13).fill(-100) }, false],
+])('a batch that is supervised %s', (_, sample, leavesOut) => {
+  test.each([0, 0.3])('the gradients of all rows, with dropout of %d', (dropout) => {
+    const model = build(false, (name) => dropout === 0 || name.includes('lora_'), dropout);
+    const batch = makeBatch([tinySample(0, 1), sample], model.input);
+    const run = vi.spyOn(model.segments.at(-1)!.byHand!, 'forward');
+    const expected = step(recorded(model), batch, 'recompute');
+    const actual = step(model, batch, 'recompute');
+    expect(run).toHaveBeenCalledOnce();
+    expect(run.mock.calls[0]![0].wanted?.shape).toEqual(
+      leavesOut ? [batch.counts.supervised] : undefined,
+    );
+    expect(actual.loss).toBeCloseTo(expected.loss!, 4);
+    expect(Object.keys(actual.gradients).sort()).toEqual(Object.keys(expected.gradients).sort());
+    for (const [name, bytes] of Object.entries(actual.gradients)) {
+      const [a, b] = [floats(bytes), floats(expected.gradients[name]!)];
+      const distance = Math.hypot(...a.map((value, i) => value - b[i]!));
+      expect(distance, name).toBeLessThanOrEqual(1e-6 * Math.hypot(...b) + 5e-8);
+    }
+  });
 });
 
 test('a store that destroys what is released gives the same gradients', () => {

@@ -16,8 +16,10 @@ import {
   hasWork,
   walk,
   type Batch,
+  type ByHandCall,
   type Kept,
   type Level,
+  type Residency,
   type Segment,
   type SegmentBase,
   type SegmentedModel,
@@ -39,9 +41,13 @@ import type { MemoryPolicy } from './memory-policy.js';
 import type { ParameterStore, SegmentGradients } from './parameter-store.js';
 import type { Randomness } from './randomness.js';
 
+/** What the step program needs of a store. */
+export type StepStore = Residency & Pick<ParameterStore, 'place' | 'accept'>;
+
 export interface Step {
   readonly model: SegmentedModel;
-  readonly store: ParameterStore;
+  /** Brings parameters and takes gradients. */
+  readonly store: StepStore;
   /** One for each segment. */
   readonly policies: readonly MemoryPolicy[];
   /** What the sum of the losses is multiplied by; a device scalar, fp32. */
@@ -49,7 +55,15 @@ export interface Step {
   readonly randomness: Randomness;
   /** Rows of logits that are held at once. */
   readonly chunk?: number;
+  /** Where it is known already, once for all micro-batches. @default asked of the model */
+  readonly trainable?: TrainableParameters;
 }
+
+/** Parameters that are to get a gradient, by name: of each segment, and last of the head. */
+export type TrainableParameters = readonly ReadonlyMap<string, Tensor>[];
+
+/** The share of rows up to which it pays to go on with these alone. */
+const MOST_WANTED = 7 / 8;
 
 /**
  * Runs one micro-batch of an update, or the calls to the store of an empty one (`null`). Yields after each segment.
@@ -63,9 +77,9 @@ export function* runMicroBatch(
 ): Steps<Tensor | null> {
   const { store } = step;
   const { segments, head } = step.model;
-  const trainable = segments.map(trainableOf);
+  const trainable = step.trainable ?? trainableIn(step.model);
   // By the recipe: from this segment on gradients flow.
-  const first = trainable.findIndex(({ size }) => size > 0);
+  const first = segments.findIndex((_, i) => trainable[i]!.size > 0);
   const flowing = first === -1 ? [] : segments.slice(first).reverse();
   using pass = new Pass(step, trainable, batch, update);
 
@@ -101,13 +115,14 @@ class Pass {
   private readonly boundary = new Boundary();
   /** Whether the boundary depends on a trainable parameter. */
   private flowing = false;
+  /** Whether the boundary has the supervised rows alone. */
+  private selected = false;
   private gradient: Tensor | null = null;
   private loss: Tensor | null = null;
 
   constructor(
     private readonly step: Step,
-    /** Of each segment, by name. */
-    private readonly trainable: readonly ReadonlyMap<string, Tensor>[],
+    private readonly trainable: TrainableParameters,
     private readonly batch: Batch | null,
     private readonly update: number,
   ) {
@@ -133,6 +148,7 @@ class Pass {
     if (segment.byHand !== undefined) {
       const { output, kept } = noGrad(() => this.runByHand(segment, input!, level));
       boundary.own(output);
+      this.selected = this.wantedOf(segment) !== undefined;
       this.held[i] = { ...this.place(input, policy), kept, wanted };
     } else if (level === 'keep') {
       const output = enableGrad(() => this.run(segment, input));
@@ -156,12 +172,13 @@ class Pass {
   head(): SegmentGradients {
     const { batch, boundary, flowing, step } = this;
     const { head } = step.model;
-    const trainable = trainableOf(head);
+    const trainable = this.trainable.at(-1)!;
     if (batch === null) return named(trainable, []);
     this.fetchBelow(this.held.length);
     const parameters = [...trainable.values()];
     const result = scope(() => {
       const { losses, ...gradients } = head.losses(boundary.tensor!.detach(), batch.supervised, {
+        selected: this.selected,
         ...(step.chunk === undefined ? {} : { chunk: step.chunk }),
         ...(flowing || parameters.length > 0
           ? { gradient: { factor: step.lossFactor, hidden: flowing, parameters } }
@@ -216,9 +233,8 @@ class Pass {
     x: Tensor,
     upstream: Tensor,
   ): Gradients {
-    const { inputs, masks } = this.given(segment);
     const places = this.places(segment, trainable);
-    const call = { x, kept: kept!, upstream, inputs, masks, wantsInput, places };
+    const call = { ...this.givenByHand(segment, x), kept: kept!, upstream, wantsInput, places };
     const { input, parameters } = segment.byHand!.backward(call);
     return {
       below: input,
@@ -233,9 +249,10 @@ class Pass {
   ): GradientPlaces | undefined {
     const { store } = this.step;
     if (store.place === undefined) return undefined;
-    const names = new Map([...trainable].map(([name, parameter]) => [parameter, name]));
+    const own = [...trainable];
+    const nameOf = (parameter: Tensor): string => own.find(([, each]) => each === parameter)![0];
     return (parameters) =>
-      store.place!(segment, new Map(parameters.map((each) => [names.get(each)!, each])));
+      store.place!(segment, new Map(parameters.map((each) => [nameOf(each), each])));
   }
 
   /** Begins to bring back the boundary that backward will want next, while this segment computes. */
@@ -255,8 +272,18 @@ class Pass {
   }
 
   private runByHand(segment: Segment, x: Tensor, level: Level): { output: Tensor; kept: Kept } {
-    const { inputs, masks } = this.given(segment);
-    return segment.byHand!.forward(x, inputs, level, masks);
+    return segment.byHand!.forward({ ...this.givenByHand(segment, x), level });
+  }
+
+  private givenByHand(segment: Segment, x: Tensor): ByHandCall {
+    return { x, ...this.given(segment), wanted: this.wantedOf(segment) };
+  }
+
+  /** Of the last segment the loss reads supervised rows alone; to leave out the others pays unless they are few. */
+  private wantedOf(segment: Segment): Tensor | undefined {
+    const { counts, supervised } = this.batch!;
+    const pays = counts.supervised > 0 && counts.supervised <= MOST_WANTED * counts.tokens;
+    return pays && segment === this.step.model.segments.at(-1) ? supervised.positions : undefined;
   }
 
   /** What a segment reads beside the boundary, the same each time that it runs. */
@@ -284,6 +311,10 @@ class Pass {
 /** Parameters of a segment that are to get a gradient. */
 export function trainableOf(segment: SegmentBase): Map<string, Tensor> {
   return new Map([...segment.parameters()].filter(([, parameter]) => parameter.requiresGrad));
+}
+
+export function trainableIn({ segments, head }: Step['model']): TrainableParameters {
+  return [...segments, head].map(trainableOf);
 }
 
 /** Gradients by the names of their parameters; `null` where there are none. */

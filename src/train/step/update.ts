@@ -7,7 +7,7 @@
  */
 
 import type { Batch, Steps } from '../../models/index.js';
-import type { LossScale, Schedule } from '../../optim/index.js';
+import type { AdaptiveClip, Gate, LossScale, Schedule } from '../../optim/index.js';
 import {
   empty,
   full,
@@ -19,13 +19,18 @@ import {
   type Tensor,
 } from '../../torch/index.js';
 import { LateNumbers } from './late-numbers.js';
-import type { UpdateOutcome } from './parameter-store.js';
-import { runMicroBatch, type Step } from './step.js';
+import type { ParameterStore, UpdateOutcome } from './parameter-store.js';
+import { runMicroBatch, type Step, trainableIn } from './step.js';
 
 /** What stays the same for all updates of a run. */
 export interface UpdateSetup extends Omit<Step, 'lossFactor'> {
+  readonly store: ParameterStore;
+  /** In front of the optimizer; one that holds is opened by whoever reads the numbers. */
+  readonly gate?: Gate;
   readonly device: Device;
   readonly schedule: Schedule;
+  /** Where what to clip to is found as the run goes. */
+  readonly clip?: AdaptiveClip;
   /** For fp16. */
   readonly lossScale?: LossScale;
   /** Exponent of the power of two on the sum of the losses; fixed for the run, equal on all ranks. @default 0 */
@@ -95,8 +100,9 @@ export function* runUpdate(
   const microBatches = batches.length;
   try {
     store.begin({ update, microBatches, scheduleFactor, tokens, lossFactor, pictures });
+    const step = { ...setup, lossFactor, trainable: trainableIn(setup.model) };
     for (const batch of batches) {
-      const loss = yield* runMicroBatch({ ...setup, lossFactor }, batch, update);
+      const loss = yield* runMicroBatch(step, batch, update);
       if (loss === null) continue;
       noGrad(() => lossSum.add_(loss));
       loss.dispose();

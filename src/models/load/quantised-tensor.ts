@@ -1,9 +1,9 @@
 /**
- * Matrices in NF4 from files: read in the parts in which they are stored, or read as they are and quantised on their device, one at a time.
+ * Matrices in few bits from files: read in the parts in which they are stored, or read as they are and quantised on their device, one at a time.
  * What is quantised is what the file holds, in its own type: the same bits whatever type the model computes in.
  */
-import { type Nf4Tensors, type StoredTensor } from '../../formats/stored.js';
-import { dequantiseNf4, type Nf4Part, type Nf4Parts, quantiseNf4 } from '../../nn/index.js';
+import { nf4Parts, type Nf4Tensors, type StoredTensor } from '../../formats/stored.js';
+import { Fp8Form, Nf4, type Nf4Part, type QuantisedForm } from '../../nn/index.js';
 import { type Device, type DType, empty, full, type Tensor } from '../../torch/index.js';
 import type { FiniteCheck } from './finite-check.js';
 import { type Placement, type PlaceOptions, placeTensors, type Refill } from './place.js';
@@ -46,32 +46,42 @@ export async function placeReadings(
   }
 }
 
-/** Type of what is quantised: that of the file; NF4 of fp64 is that of the nearest fp32. */
-export function nf4Type(stored: StoredTensor): DType {
+/** Type of what is quantised: that of the file; for fp64 the nearest fp32. */
+function quantisedType(stored: StoredTensor): DType {
   return stored.dtype === 'F64' ? 'float32' : torchDType(stored);
 }
 
-export interface Nf4Reading {
-  /** Gets the parts, which are kept. */
-  made(parts: Nf4Parts): void;
+/** The form of a matrix in few bits, or of one that is to be so. */
+export function formOf(stored: StoredTensor): QuantisedForm | undefined {
+  const { form } = stored;
+  if (form === undefined) return undefined;
+  if (form.name === 'fp8') return new Fp8Form();
+  return new Nf4({ doubleQuantised: form.doubleQuantised, type: quantisedType(stored) });
+}
+
+export interface QuantisedReading {
+  /** Gets the parts of the form, which are kept. */
+  made(parts: object): void;
   /** Looks at the matrix before it is quantised, or at its scales. */
   readonly finite?: { readonly name: string; readonly check: FiniteCheck } | undefined;
 }
 
-/** What is read of a matrix that is stored in NF4 or to be quantised. */
-export function nf4Reading(
+/** What is read of a matrix that is stored in few bits or to be quantised. */
+export function quantisedReading(
   stored: StoredTensor,
   device: Device,
-  { made, finite }: Nf4Reading,
+  { made, finite }: QuantisedReading,
 ): Reading {
-  const { nf4, ...plain } = stored;
-  const { doubleQuantised, parts } = nf4!;
+  const plain = { ...stored };
+  delete plain.form;
+  const form = formOf(stored)!;
+  const parts = nf4Parts(stored);
   if (parts !== undefined) return partsReading(parts, device, { made, finite });
   return {
-    reads: [{ stored: plain, dtype: nf4Type(stored), passes: true }],
+    reads: [{ stored: plain, dtype: quantisedType(stored), passes: true }],
     made: ([weight]) => {
       finite?.check.add(finite.name, weight!);
-      const quantised = quantiseNf4(weight!, { doubleQuantised });
+      const quantised = form.quantise(weight!);
       weight!.dispose();
       for (const part of Object.values(quantised) as Tensor[]) part.keep();
       made(quantised);
@@ -84,7 +94,7 @@ const READ = ['packed', 'absmax', 'code', 'nested', 'nestedCode'] as const satis
 function partsReading(
   { offset, ...stored }: Nf4Tensors,
   device: Device,
-  { made, finite }: Nf4Reading,
+  { made, finite }: QuantisedReading,
 ): Reading {
   const names = READ.filter((part) => stored[part] !== undefined);
   return {
@@ -111,10 +121,10 @@ export function denseReading(
   dtype: DType,
   made: (dense: Tensor) => void,
 ): Reading {
-  return nf4Reading(stored, device, {
+  return quantisedReading(stored, device, {
     made: (parts) => {
       const dense = empty(stored.shape, { dtype, device }).keep();
-      dequantiseNf4(parts, dense, nf4Type(stored));
+      formOf(stored)!.denseInto(parts, dense);
       for (const part of Object.values(parts) as Tensor[]) part.dispose();
       made(dense);
     },
@@ -122,12 +132,12 @@ export function denseReading(
 }
 
 /** The parts of one matrix on the CPU; they belong to the caller. */
-export async function readNf4(
+export async function readParts(
   stored: StoredTensor,
   signal: AbortSignal | undefined,
-): Promise<Nf4Parts> {
-  let read: Nf4Parts | undefined;
-  const made = (parts: Nf4Parts): void => void (read = parts);
-  await placeReadings([nf4Reading(stored, 'cpu', { made })], 'cpu', { signal });
+): Promise<object> {
+  let read: object | undefined;
+  const made = (parts: object): void => void (read = parts);
+  await placeReadings([quantisedReading(stored, 'cpu', { made })], 'cpu', { signal });
   return read!;
 }

@@ -1,0 +1,116 @@
+/** `patina doctor RUN`: what the folder of a run says of it. */
+import { mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+
+import { checkRecipe } from '../config/index.js';
+import { postMortem } from '../guard/post-mortem/post-mortem.js';
+import { postMortemPage } from '../guard/post-mortem/page.js';
+import type { DiagnosisEvent } from '../train/events.js';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'patina-doctor-'));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+interface Told {
+  readonly state?: string;
+  readonly reason?: string;
+  readonly losses: readonly (number | null)[];
+  readonly events?: readonly object[];
+  readonly skipped?: (i: number) => boolean;
+}
+
+function makeRun({ state = 'finished', reason, losses, events = [], skipped }: Told): string {
+  const path = join(folder, 'mine');
+  mkdirSync(path);
+  const recipe = checkRecipe({
+    name: 'mine',
+    model: { from: 'nowhere' },
+    data: { sources: ['nowhere'] },
+    optimizer: { learningRate: 1e-3 },
+  });
+  const facts = { name: 'mine', recipe: 'mine', created: '2026-01-31', changed: '2026-01-31' };
+  const lines = (list: readonly object[]): string =>
+    list.map((each) => `${JSON.stringify(each)}\n`).join('');
+  const write = (name: string, text: string): void => writeFileSync(join(path, name), text);
+  write('recipe.json', JSON.stringify(recipe));
+  write(
+    'state.json',
+    JSON.stringify({ ...facts, state, reason, updates: losses.length, plannedUpdates: 100 }),
+  );
+  write('events.jsonl', lines(events));
+  write(
+    'metrics.jsonl',
+    lines(
+      losses.map((loss, i) => ({
+        ...{ update: i + 1, loss, gradientNorm: loss, learningRate: 1e-3, samples: 1 },
+        ...{ tokens: 40, imageTokens: 0, supervised: loss === null ? 0 : 9, lossScale: null },
+        skipped: skipped?.(i) ?? false,
+      })),
+    ),
+  );
+  return path;
+}
+
+const falling = Array.from({ length: 40 }, (_, i) => 6 * 0.95 ** i + 0.3 * Math.sin(7 * i) ** 2);
+const causesOf = async (path: string): Promise<string[]> =>
+  (await postMortem(path)).told.map(({ diagnosis }) => diagnosis.cause);
+
+test('a run that went well has nothing', async () => {
+  expect(await causesOf(makeRun({ losses: falling }))).toEqual([]);
+});
+
+test('one whose loss rose above its start had too high a rate, also where it died without a word', async () => {
+  const losses = [...falling, ...Array.from({ length: 20 }, (_, i) => 3 + i)];
+  const path = makeRun({ state: 'running', losses });
+  const { run, ending, told } = await postMortem(path);
+  expect(run.state).toBe('crashed');
+  expect(ending).toContain('died after 60 of 100 updates');
+  expect(told.map(({ diagnosis }) => diagnosis.cause)).toEqual(['learning-rate-too-high']);
+  expect(told[0]!.diagnosis.fix).toContain('--set optimizer.learningRate=0.0001');
+});
+
+test('updates that were skipped in silence, or had nothing to learn, are named', async () => {
+  expect(await causesOf(makeRun({ losses: falling, skipped: (i) => i % 3 === 0 }))).toEqual([
+    'silent-skip',
+  ]);
+  rmSync(join(folder, 'mine'), { recursive: true });
+  expect(await causesOf(makeRun({ losses: [...falling, null] }))).toEqual(['no-supervision']);
+});
+
+test('an error that is a cause by itself is one', async () => {
+  const reason = 'rank 1 called all-gather where others reduce [E_COLLECTIVE]';
+  const path = makeRun({ state: 'failed', reason, losses: falling });
+  expect(await causesOf(path)).toEqual(['collective-mismatch']);
+});
+
+test('what was told is kept together by cause, and shown on a page with its record', async () => {
+  const source = join(folder, 'records.jsonl');
+  const turns = [
+    { from: 'human', value: 'What is <b>this</b>?' },
+    { from: 'gpt', value: 'A test.' },
+  ];
+  writeFileSync(source, `${JSON.stringify({ id: 7, conversations: turns })}\n`);
+  const diagnosis: DiagnosisEvent = {
+    ...{ type: 'diagnosis', update: 3, cause: 'poisoned-record', confidence: 0.95 },
+    ...{ message: 'one record', evidence: ['it was <seen>'], fix: 'mend it', module: null },
+    ...{
+      records: [{ source, line: 1, id: 7 }],
+      rank: null,
+      page: 'docs/causes/poisoned-record.md',
+    },
+  };
+  const path = makeRun({ losses: falling, events: [diagnosis, { ...diagnosis, update: 9 }] });
+  const found = await postMortem(path);
+  expect(found.told).toEqual([{ diagnosis, updates: [3, 9] }]);
+  const page = await postMortemPage(found);
+  for (const part of ['poisoned-record', '3, 9', 'What is', 'A test.', '<polyline']) {
+    expect(page).toContain(part);
+  }
+  // Nothing of what others wrote is markup.
+  expect(page).not.toMatch(/<b>this|<seen>/);
+  expect(readFileSync(source, 'utf8')).toContain('<b>this');
+});

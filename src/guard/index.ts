@@ -1,0 +1,5 @@
+/** The room of the guard: why a loss broke, and going on. */
+
+export { CAUSES, type Cause } from './causes.js';
+export { makeGuard, resumeRun, train } from './guarded-train.js';
+export { RunGuard } from './run-guard.js';

@@ -1,0 +1,175 @@
+/**
+ * What became of a run, from its folder alone: the diagnoses that it told while it ran, and where it told none, what its curves and its end
+ * say. Nothing here loads libtorch.
+ */
+
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { number } from '../../base/json-lines.js';
+import type { Recipe } from '../../config/index.js';
+import type { DiagnosisEvent, RecoveryEvent, UpdateEvent } from '../../train/events.js';
+import { listRuns, type RunSummary } from '../../train/run/list-runs.js';
+import {
+  ofType,
+  readEvents,
+  readMetrics,
+  type LoggedEvent,
+  type Metrics,
+} from '../../train/run/logs.js';
+import { CAUSES_OF_ERRORS } from '../diagnose/errors.js';
+import { advice, pageOf } from '../diagnose/advice.js';
+import { risen } from '../diagnose/classify.js';
+import type { Cause } from '../causes.js';
+import { Course } from '../watch/course.js';
+
+/** A cause, and every time that it was told. */
+export interface Told {
+  readonly diagnosis: DiagnosisEvent;
+  readonly updates: readonly number[];
+}
+
+export interface PostMortem {
+  readonly run: RunSummary;
+  /** How it ended, a sentence. */
+  readonly ending: string;
+  /** By cause, in the order in which they came; what is read off the curves comes last. */
+  readonly told: readonly Told[];
+  readonly recoveries: readonly RecoveryEvent[];
+  readonly skipped: number;
+  readonly metrics: readonly Metrics[];
+}
+
+/** Share of the last updates that were skipped, from which on it is silent no more. */
+const MANY = 0.2;
+const LAST = 50;
+
+/** @param path of the run's folder */
+export async function postMortem(path: string): Promise<PostMortem> {
+  const run = (await listRuns(join(path, '..'))).find((each) => each.path === path)!;
+  const [events, metrics, recipe] = await Promise.all([
+    readEvents(path),
+    readMetrics(join(path, 'metrics.jsonl')).catch(() => []),
+    readFile(join(path, 'recipe.json'), 'utf8').then((text) => JSON.parse(text) as Recipe),
+  ]);
+  const told = byCause(ofType(events, 'diagnosis'));
+  const skipped = metrics.filter((each) => each['skipped'] === true).length;
+  const found = told.length > 0 ? [] : fromCurves(run, { metrics, recipe, events });
+  return {
+    ...{ run, metrics, skipped },
+    ending: endingOf(run),
+    told: [...told, ...found.map((diagnosis) => ({ diagnosis, updates: [diagnosis.update] }))],
+    recoveries: ofType(events, 'recovery'),
+  };
+}
+
+function byCause(diagnoses: readonly DiagnosisEvent[]): Told[] {
+  const told = new Map<string, { diagnosis: DiagnosisEvent; updates: number[] }>();
+  for (const diagnosis of diagnoses) {
+    const known = told.get(diagnosis.cause);
+    if (known === undefined) told.set(diagnosis.cause, { diagnosis, updates: [diagnosis.update] });
+    else known.updates.push(diagnosis.update);
+  }
+  return [...told.values()];
+}
+
+function endingOf({ state, reason, updates, plannedUpdates }: RunSummary): string {
+  const of = plannedUpdates === undefined ? `${updates}` : `${updates} of ${plannedUpdates}`;
+  const after = `after ${of} updates`;
+  switch (state) {
+    case 'crashed':
+      return `it died ${after}, without a word: killed, out of memory, or the machine went down`;
+    case 'failed':
+      return `it failed ${after}: ${reason ?? 'no reason was kept'}`;
+    case 'running':
+      return `it is running, ${after}`;
+    case 'finished':
+      return `it finished ${after}`;
+    case 'interrupted':
+      return `it was interrupted ${after}`;
+  }
+}
+
+interface Kept {
+  readonly metrics: readonly Metrics[];
+  readonly recipe: Recipe;
+  readonly events: readonly LoggedEvent[];
+}
+
+/** What a run that told nothing shows by its curves and its end. */
+function fromCurves(run: RunSummary, { metrics, recipe }: Kept): DiagnosisEvent[] {
+  const last = metrics.at(-1);
+  const update = last?.update ?? run.updates;
+  const facts = { recipe, sequences: number(last?.['samples']) };
+  const event = (
+    cause: Cause,
+    confidence: number,
+    message: string,
+    evidence: readonly string[] = [],
+  ): DiagnosisEvent => ({
+    ...{ type: 'diagnosis', update, cause, confidence, message, evidence },
+    ...{ fix: advice(cause, facts), records: [], module: null, rank: null, page: pageOf(cause) },
+  });
+  const code = Object.keys(CAUSES_OF_ERRORS).find((each) => run.reason?.includes(each));
+  if (code !== undefined) return [event(CAUSES_OF_ERRORS[code]!, 0.8, run.reason!)];
+  const found: DiagnosisEvent[] = [];
+  // The vocabulary is not in the folder: a run begins at best by knowing nothing.
+  const start = metrics.map((line) => number(line['loss'])).find((loss) => Number.isFinite(loss));
+  const course = new Course(start ?? Infinity);
+  for (const line of metrics) course.add(updateOf(line));
+  const verdict = risen({
+    trend: course.trend(),
+    recipe,
+    learningRate: recipe.optimizer.learningRate,
+  });
+  if (verdict !== null) {
+    found.push(event(verdict.cause, 0.6, verdict.message, verdict.evidence ?? []));
+  }
+  const recent = metrics.slice(-LAST);
+  const skipped = recent.filter((each) => each['skipped'] === true).length;
+  if (skipped > MANY * recent.length) {
+    const scale = last?.['lossScale'];
+    const atMinimum = scale !== null && scale === recipe.precision.lossScale?.minimum;
+    found.push(
+      event(
+        atMinimum ? 'scale-at-minimum' : 'silent-skip',
+        0.6,
+        `${skipped} of the last ${recent.length} updates were left out since their gradient was not finite`,
+      ),
+    );
+  }
+  const mute = metrics.filter((each) => each['supervised'] === 0).length;
+  if (mute > 0) {
+    found.push(event('no-supervision', 0.9, `${mute} updates had no token to learn`));
+  }
+  if (found.length === 0 && run.state === 'failed') {
+    found.push(
+      event('unknown', 0.2, run.reason ?? 'the run failed', ['its curves show nothing odd']),
+    );
+  }
+  return found;
+}
+
+function updateOf(line: Metrics): UpdateEvent {
+  const loss = line['loss'] === null ? null : number(line['loss']);
+  const count = (key: string): number => number(line[key]) || 0;
+  return {
+    ...{ type: 'update', update: line.update, epoch: 0, loss, learningRate: 0, seconds: 0 },
+    gradientNorm: number(line['gradientNorm']),
+    counts: {
+      ...{
+        sequences: count('samples'),
+        tokens: count('tokens'),
+        imageTokens: count('imageTokens'),
+      },
+      ...{
+        images: count('imageTokens') > 0 ? 1 : 0,
+        supervised: count('supervised'),
+        truncated: 0,
+      },
+    },
+    ...{ tokensPerSecond: 0, samplesPerSecond: 0, waiting: 0 },
+    memory: { peakBytes: 0, totalBytes: 0 },
+    skipped: line['skipped'] === true,
+    ...{ skippedSegments: null, lossScale: null },
+  };
+}

@@ -1,0 +1,236 @@
+/** The guard of a run: sees its updates, examines bad ones, and says what becomes of them. */
+
+import type { Recipe } from '../config/index.js';
+import type { SegmentedModel } from '../models/index.js';
+import type {
+  DiagnosisEvent,
+  Guard,
+  GuardCounters,
+  Scene,
+  SeenUpdate,
+  Verdict,
+} from '../train/index.js';
+import type { Cause } from './causes.js';
+import { CAUSES_OF_ERRORS } from './diagnose/errors.js';
+import { advice, pageOf } from './diagnose/advice.js';
+import { classify, risen, some, type Finding } from './diagnose/classify.js';
+import { inspectPositions } from './diagnose/positions.js';
+import { climb } from './ladder.js';
+import { gatherEvidence } from './replay/gather-evidence.js';
+import { Course } from './watch/course.js';
+import { GradientWatch } from './watch/gradient-watch.js';
+
+type Trouble =
+  | { readonly kind: 'not-finite' | 'rise' | 'unsupervised' }
+  | { readonly kind: 'no-gradient'; readonly names: readonly string[] };
+
+/** Of these no record is to blame, whichever it shows in first. */
+const OF_THE_RUN: readonly Cause[] = ['learning-rate-too-high', 'no-clipping'];
+
+export class RunGuard implements Guard {
+  private course: Course | null = null;
+  private readonly gradients = new GradientWatch();
+  private trouble: Trouble | null = null;
+  private scale: number | null = null;
+  private answered = 0;
+  private inRow = 0;
+  /** Causes that are told once. */
+  private readonly told = new Set<string>();
+
+  constructor(private readonly recipe: Recipe) {}
+
+  begin(model: SegmentedModel): readonly DiagnosisEvent[] {
+    this.course = new Course(Math.log(model.input.vocabSize));
+    const finding = inspectPositions(model);
+    return finding === null ? [] : [this.event(finding, 0, { sequences: 0 })];
+  }
+
+  see(seen: SeenUpdate): boolean {
+    this.trouble = this.judge(seen);
+    return this.trouble !== null;
+  }
+
+  private judge({ event, numbers, tensorNames }: SeenUpdate): Trouble | null {
+    const { loss, skipped, lossScale, counts } = event;
+    const before = this.scale ?? this.recipe.precision.lossScale.initial;
+    this.scale = lossScale;
+    const rises = this.course!.add(event);
+    if (skipped) {
+      const forward = loss !== null && !Number.isFinite(loss);
+      // A loss scale that is too large is found by trying.
+      const searching = lossScale !== null && before > this.recipe.precision.lossScale.minimum;
+      return searching && !forward ? null : { kind: 'not-finite' };
+    }
+    this.inRow = 0;
+    if (loss === null)
+      return counts.sequences > 0 && this.once('no-supervision') ? { kind: 'unsupervised' } : null;
+    if (rises) return { kind: 'rise' };
+    const names = this.gradients.add(tensorNames, numbers.tensorNorms);
+    return names.length > 0 ? { kind: 'no-gradient', names } : null;
+  }
+
+  async examine(scene: Scene): Promise<Verdict> {
+    const trouble = this.trouble!;
+    switch (trouble.kind) {
+      case 'not-finite':
+        return this.examineBad(scene);
+      case 'rise':
+        return this.examineRise(scene);
+      case 'unsupervised':
+        return this.tell(scene, {
+          ...{ cause: 'no-supervision', confidence: 1 },
+          message: 'no token of the update is to be learnt: its gradient is 0',
+        });
+      case 'no-gradient':
+        return this.tell(scene, {
+          ...{ cause: 'no-gradient', confidence: 0.9 },
+          message: `${trouble.names.slice(0, 3).join(', ')}${trouble.names.length > 3 ? ` and ${trouble.names.length - 3} more` : ''} got no gradient but 0 in ${GradientWatch.UPDATES} updates`,
+          module: trouble.names[0]!.replace(/\.[^.]*$/, ''),
+        });
+    }
+  }
+
+  private async examineBad(scene: Scene): Promise<Verdict> {
+    const { event, recipe } = scene;
+    const untouched = event.skippedSegments === null;
+    this.inRow++;
+    const finding = await this.find(scene);
+    const spoilt = finding.spoilt ? finding.records : [];
+    const bad = { records: spoilt, untouched, inRow: this.inRow, canRollBack: scene.canRollBack };
+    const { action, message } = climb(bad, recipe.guard, this.answered);
+    if (action !== 'stop') this.answered++;
+    if (action !== 'leave-out') this.inRow = 0;
+    return {
+      diagnosis: this.eventOf(finding, scene),
+      ...{ action, message },
+      records: action === 'quarantine' ? spoilt : [],
+      budgetLeft: this.budgetLeft,
+    };
+  }
+
+  private async find(scene: Scene): Promise<Finding & { readonly spoilt: boolean }> {
+    const { event, numbers, recipe, precision, ranks } = scene;
+    const circumstances = {
+      recipe,
+      compute: precision.compute,
+      trend: this.course!.trend(),
+      ...{ learningRate: event.learningRate, loss: event.loss, norm: event.gradientNorm },
+      lossScale: event.lossScale,
+      ownNonFinite: Array.from(
+        { length: numbers.byRank.length / 3 },
+        (_, rank) => numbers.byRank[3 * rank + 2]!,
+      ),
+    };
+    try {
+      const evidence = await gatherEvidence(scene);
+      const finding = classify(evidence, circumstances);
+      const spoilt = some(evidence) && evidence.repeats && !OF_THE_RUN.includes(finding.cause);
+      return {
+        ...finding,
+        spoilt,
+        ...(spoilt && { records: evidence.bad.map(({ record }) => record) }),
+      };
+    } catch (error) {
+      // Ranks that fail one by one are told by their errors.
+      if (ranks.size > 1) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      return {
+        ...{ cause: 'unknown', confidence: 0.1, message: 'the update could not be run again' },
+        ...{ evidence: [message], records: [], module: null, rank: null, spoilt: false },
+      };
+    }
+  }
+
+  private examineRise(scene: Scene): Verdict {
+    const { event, recipe } = scene;
+    const trend = this.course!.trend();
+    const finding = risen({ trend, recipe, learningRate: event.learningRate });
+    if (finding === null || !this.once(`rise ${finding.cause}`)) return this.goOn(null);
+    const diagnosis = this.eventOf(
+      { evidence: [], records: [], module: null, rank: null, ...finding },
+      scene,
+    );
+    if (recipe.guard.onBadUpdate !== 'roll-back' || !scene.canRollBack || this.budgetLeft === 0) {
+      return this.goOn(diagnosis);
+    }
+    const bad = { records: [], untouched: false, inRow: 0, canRollBack: true };
+    const step = climb(bad, recipe.guard, this.answered);
+    this.answered++;
+    this.told.delete(`rise ${finding.cause}`);
+    return { diagnosis, ...step, records: [], budgetLeft: this.budgetLeft };
+  }
+
+  private tell(
+    scene: Scene,
+    finding: Pick<Finding, 'cause' | 'confidence' | 'message'> & Partial<Finding>,
+  ): Verdict {
+    const records = finding.cause === 'no-supervision' ? scene.microBatches.flat().slice(0, 3) : [];
+    return this.goOn(
+      this.eventOf(
+        {
+          ...{ evidence: [], module: null, rank: null, ...finding },
+          records: records.map(({ place, id }) => ({
+            source: place.file,
+            line: place.line ?? place.record,
+            id,
+          })),
+        },
+        scene,
+      ),
+    );
+  }
+
+  private goOn(diagnosis: DiagnosisEvent | null): Verdict {
+    return { diagnosis, action: 'go-on', message: '', records: [], budgetLeft: this.budgetLeft };
+  }
+
+  private once(what: string): boolean {
+    if (this.told.has(what)) return false;
+    this.told.add(what);
+    return true;
+  }
+
+  explain(error: unknown, update: number): DiagnosisEvent | null {
+    const code = (error as { code?: unknown } | null)?.code;
+    const cause = typeof code === 'string' ? CAUSES_OF_ERRORS[code] : undefined;
+    if (cause === undefined) return null;
+    const { message } = error as Error;
+    const finding = {
+      cause,
+      confidence: 0.9,
+      message,
+      evidence: [`the run ended with ${code as string}`],
+    };
+    const rest = { records: [], module: null, rank: null };
+    return this.event({ ...finding, ...rest }, update, { sequences: 0 });
+  }
+
+  private eventOf(finding: Finding, { event }: Pick<Scene, 'event'>): DiagnosisEvent {
+    const { update, counts } = event;
+    return this.event(finding, update, { sequences: counts.sequences });
+  }
+
+  private event(
+    { cause, confidence, message, evidence, records, module, rank }: Finding,
+    update: number,
+    facts: { readonly sequences: number },
+  ): DiagnosisEvent {
+    return {
+      ...{ type: 'diagnosis', update, cause, confidence, message, evidence },
+      fix: advice(cause, { recipe: this.recipe, ...facts }),
+      ...{ records, module, rank, page: pageOf(cause) },
+    };
+  }
+
+  private get budgetLeft(): number {
+    return Math.max(0, this.recipe.guard.budget - this.answered);
+  }
+
+  counters(): GuardCounters {
+    return { answered: this.answered };
+  }
+
+  restore({ answered }: GuardCounters): void {
+    this.answered = answered;
+  }
+}

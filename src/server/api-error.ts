@@ -1,0 +1,73 @@
+/** Errors as OpenAI's clients read them: `{ "error": { message, type, param, code } }` with a status. */
+import {
+  DataError,
+  OutOfMemoryError,
+  PatinaError,
+  type PatinaErrorOptions,
+  UsageError,
+} from '../base/errors.js';
+import { BusyError } from '../generate/index.js';
+
+export type ErrorStatus = 400 | 401 | 404 | 413 | 429 | 500 | 503 | 504;
+
+export interface ApiErrorBody {
+  readonly error: {
+    readonly message: string;
+    readonly type: string;
+    /** The field of the request that is at fault: `messages[0].content`. */
+    readonly param: string | null;
+    readonly code: string;
+  };
+}
+
+/** A fault of a request that is not one of another room. Its code is OpenAI's where OpenAI has one. */
+export class ApiError extends PatinaError {
+  readonly status: ErrorStatus;
+  readonly param: string | null;
+
+  constructor(
+    message: string,
+    {
+      status = 400,
+      param = null,
+      ...options
+    }: PatinaErrorOptions & { status?: ErrorStatus; param?: string | null },
+  ) {
+    super(message, options);
+    this.status = status;
+    this.param = param;
+  }
+}
+
+/** Names that OpenAI has for faults of ours. */
+const CODES: Readonly<Record<string, string>> = {
+  E_CONTEXT: 'context_length_exceeded',
+  E_BUSY: 'rate_limit_exceeded',
+};
+
+export function statusOf(error: unknown): ErrorStatus {
+  if (error instanceof ApiError) return error.status;
+  if (error instanceof BusyError) return 429;
+  if (error instanceof DataError || error instanceof UsageError) return 400;
+  return error instanceof OutOfMemoryError ? 503 : 500;
+}
+
+/** What is no fault of a request says nothing of the machine that it happened on. */
+export function errorBody(error: unknown): ApiErrorBody {
+  const status = statusOf(error);
+  const type =
+    status === 429 ? 'rate_limit_error' : status >= 500 ? 'server_error' : 'invalid_request_error';
+  if (!(error instanceof PatinaError)) {
+    const message = 'Something went wrong in the server; its log says what.';
+    return { error: { message, type, param: null, code: 'internal_error' } };
+  }
+  const { message, hint, code } = error;
+  return {
+    error: {
+      message: `${message} ${hint}`,
+      type,
+      param: error instanceof ApiError ? error.param : null,
+      code: CODES[code] ?? code,
+    },
+  };
+}

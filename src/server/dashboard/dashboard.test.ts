@@ -1,0 +1,222 @@
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { LOOPBACK } from '../access.js';
+import { dashboard } from './dashboard.js';
+import type { Curves } from './curves.js';
+import type { RunCard, RunView } from './shown.js';
+import { metricsLine, writeRun } from './testing.js';
+
+const TOKEN = 'secret';
+let root: string;
+let app: ReturnType<typeof dashboard>;
+
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), 'patina-dashboard-'));
+  const images = ['cat.png'];
+  await sharp({ create: { width: 8, height: 4, channels: 3, background: 'red' } })
+    .png()
+    .toFile(join(root, 'cat.png'));
+  writeFileSync(join(root, 'secret.png'), 'not told of');
+  const metrics = [1, 2, 3].map((update) => metricsLine(update, update === 2 ? { loss: NaN } : {}));
+  writeRun(root, 'first', {
+    metrics,
+    recipe: { name: 'demo', optimizer: { learningRate: 1e-4, betas: [0.9, 0.95] } },
+    events: [
+      {
+        type: 'probes',
+        update: 0,
+        answers: [{ question: 'What is it?', images, answer: 'A cat' }],
+      },
+      { type: 'bad-record', update: 1, record: { source: 'a.jsonl', line: 3 } },
+    ],
+  });
+  writeRun(root, 'second', {
+    ...{ metrics, state: 'running', planned: 10 },
+    recipe: { name: 'demo', optimizer: { learningRate: 2e-4, betas: [0.9, 0.95] }, seed: 1 },
+  });
+  app = dashboard({ places: [root], token: TOKEN, hosts: LOOPBACK, interval: 20 });
+});
+afterAll(() => rmSync(root, { recursive: true }));
+
+const authorization = { authorization: `Bearer ${TOKEN}` };
+const host = { host: 'localhost:7860' };
+
+function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const headers = { ...host, ...authorization, ...(init.headers as object) };
+  return Promise.resolve(app.request(`http://localhost:7860${path}`, { ...init, headers }));
+}
+
+async function json<T>(path: string): Promise<T> {
+  const response = await ask(path);
+  expect(response.status).toBe(200);
+  return (await response.json()) as T;
+}
+
+interface Refusal {
+  error: { code: string; message: string; hint?: string };
+}
+
+describe('runs', () => {
+  it('are listed with how they stand', async () => {
+    const { runs } = await json<{ runs: RunCard[] }>('/api/runs');
+    expect(runs.map(({ id, state, updates }) => [id, state, updates]).sort()).toEqual([
+      ['first', 'finished', 3],
+      ['second', 'crashed', 3], // It says that it runs, but nobody holds it.
+    ]);
+    expect(runs[0]!.losses).toEqual([4, null, 2]);
+  });
+
+  it('are told of whole', async () => {
+    const run = await json<RunView>('/api/runs/first');
+    expect(run.last).toMatchObject({
+      loss: 2,
+      textTokensPerSecond: 250,
+      imageTokensPerSecond: 750,
+    });
+    expect(run.badRecords).toMatchObject({ count: 1 });
+    expect(run.probes).toHaveLength(1);
+    expect(run.start).toBeNull();
+  });
+
+  it('grow while one looks; a torn line waits for its end', async () => {
+    const path = join(writeRun(root, 'growing', { metrics: [metricsLine(1)] }), 'metrics.jsonl');
+    const updates = async () => (await json<Curves>('/api/runs/growing/curves')).updates;
+    expect(await updates()).toEqual([1]);
+    const line = JSON.stringify(metricsLine(2));
+    appendFileSync(path, line.slice(0, 30));
+    expect(await updates()).toEqual([1]);
+    appendFileSync(path, `${line.slice(30)}\nno JSON\n${JSON.stringify(metricsLine(3))}\n`);
+    expect(await updates()).toEqual([1, 2, 3]);
+    // It went back to its checkpoint.
+    appendFileSync(path, `${JSON.stringify(metricsLine(2, { loss: 9 }))}\n`);
+    expect((await json<Curves>('/api/runs/growing/curves?keys=loss')).series['loss']!.mean).toEqual(
+      [4, 9],
+    );
+    rmSync(join(root, 'growing'), { recursive: true });
+  });
+
+  it('tell how long they take from the pace of late, not from when they began', async () => {
+    const folder = writeRun(root, 'alive', {
+      metrics: [metricsLine(6)],
+      state: 'running',
+      planned: 10,
+    });
+    // Held by this process.
+    const { FileLock, tryLock } = await import('../../base/lock-file.js');
+    const lock = tryLock(join(folder, 'run.lock'));
+    expect(lock).toBeInstanceOf(FileLock);
+    expect(await json('/api/runs/alive')).toMatchObject({ state: 'running', remaining: 8 });
+    (lock as InstanceType<typeof FileLock>).release();
+    rmSync(folder, { recursive: true });
+  });
+
+  it('come as events whenever something has changed', async () => {
+    const response = await ask('/api/runs/first/events');
+    const reader = response.body!.getReader();
+    const text = new TextDecoder().decode((await reader.read()).value as Uint8Array);
+    await reader.cancel();
+    expect(response.headers.get('content-type')).toContain('text/event-stream');
+    expect(text).toMatch(/^event: change\ndata: \{"id":"first"/);
+  });
+
+  it('differ in fields of their recipes', async () => {
+    expect(await json('/api/differences?runs=first,second')).toMatchObject({
+      differences: [
+        { field: 'optimizer.learningRate', values: [1e-4, 2e-4] },
+        { field: 'seed', values: [null, 1] },
+      ],
+    });
+  });
+
+  it('by ranks have curves of each', async () => {
+    const ranks = [0, 1].map((rank) => ({
+      rank,
+      tokensPerSecond: 5 + rank,
+      waiting: 0,
+      peakBytes: 1,
+    }));
+    writeRun(root, 'ranks', { metrics: [metricsLine(1, { ranks })] });
+    const { last } = await json<RunView>('/api/runs/ranks');
+    expect(last).toMatchObject({ 'tokensPerSecond@0': 5, 'tokensPerSecond@1': 6 });
+    rmSync(join(root, 'ranks'), { recursive: true });
+  });
+});
+
+describe('pictures', () => {
+  it('are shown where the run has told of them', async () => {
+    const response = await ask('/api/runs/first/picture?path=cat.png');
+    expect(response.headers.get('content-type')).toBe('image/webp');
+    const { width, height } = await sharp(await response.arrayBuffer()).metadata();
+    expect([width, height]).toEqual([8, 4]);
+  });
+
+  it.each(['secret.png', '../secret.png', '/etc/passwd', '', 'cat.png/../secret.png'])(
+    'are not shown else: %j',
+    async (path) => {
+      const response = await ask(
+        `/api/runs/first/picture?${new URLSearchParams({ path }).toString()}`,
+      );
+      expect(response.status).toBe(404);
+    },
+  );
+});
+
+describe('what cannot be', () => {
+  it.each([
+    ['GET', '/api/runs/nobody', 404, 'E_NOT_FOUND'],
+    ['GET', '/api/runs/..%2f..', 404, 'E_NOT_FOUND'],
+    ['GET', '/api/nothing', 404, 'E_NOT_FOUND'],
+    ['GET', '/api/runs/first/curves?points=many', 400, 'E_QUERY'],
+    ['POST', '/api/runs/first/stop', 400, 'E_NOT_RUNNING'],
+    ['POST', '/api/runs/first/save', 400, 'E_NOT_RUNNING'],
+  ])('%s %s is refused', async (method, path, status, code) => {
+    const response = await ask(path, { method });
+    expect(response.status).toBe(status);
+    expect(((await response.json()) as Refusal).error.code).toBe(code);
+  });
+
+  it('goes on no more where training ends at once, with what that said', async () => {
+    const response = await ask('/api/runs/first/resume', { method: 'POST' });
+    expect(response.status).toBe(400);
+    const { error } = (await response.json()) as Refusal;
+    expect(error.code).toBe('E_RESUME');
+    expect(error.message).toContain('recipe');
+  });
+});
+
+describe('access', () => {
+  const bare = (path: string, headers: Record<string, string>, method = 'GET') =>
+    Promise.resolve(app.request(`http://localhost:7860${path}`, { method, headers }));
+
+  it.each([
+    ['no token', host, 401],
+    ['a wrong token', { ...host, authorization: 'Bearer wrong' }, 401],
+    ['another name for this machine', { host: 'evil.example', ...authorization }, 403],
+    ['a cookie of another port', { ...host, cookie: `patina-80=${TOKEN}` }, 401],
+    ['the cookie', { ...host, cookie: `patina-7860=${TOKEN}` }, 200],
+    ['the token', { ...host, ...authorization }, 200],
+  ])('with %s', async (_, headers, status) => {
+    expect((await bare('/api/runs', headers)).status).toBe(status);
+  });
+
+  it('by the address that was printed leaves a cookie that no script reads, and no token in the address', async () => {
+    const response = await bare(`/?token=${TOKEN}`, host);
+    expect(response.status).toBe(302);
+    expect(response.headers.get('location')).toBe('/');
+    expect(response.headers.get('set-cookie')).toMatch(
+      /patina-7860=secret;.*HttpOnly.*SameSite=Strict/i,
+    );
+  });
+
+  it('to change something by a cookie needs a header that forms of other pages cannot send', async () => {
+    const cookie = { ...host, cookie: `patina-7860=${TOKEN}` };
+    expect((await bare('/api/runs/first/stop', cookie, 'POST')).status).toBe(403);
+    expect(
+      (await bare('/api/runs/first/stop', { ...cookie, 'x-patina': '1' }, 'POST')).status,
+    ).toBe(400);
+  });
+});

@@ -1,0 +1,3 @@
+/** The room of servers: models by the protocol of OpenAI's chat completions. */
+
+export { serve, type ServeOptions, type Serving } from './serve.js';
