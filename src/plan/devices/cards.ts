@@ -36,6 +36,9 @@ const GIB = 2 ** 30;
 const TERA = 1e12;
 const GIGA = 1e9;
 
+/** Bytes of a context with the code of libraries: an estimate, measured on no card. */
+const CONTEXT = 0.55 * GIB;
+
 /**
  * What of the maker's figures the H200 reaches in a step (2026-11-29-train-h200.md): products 643 of 989 TFLOP/s, memory 3.1 of 4.8
  * TB/s; attention by cuDNN 42 ms where its operations would take 23 at the rate of products.
@@ -64,7 +67,7 @@ function published(
   return {
     ...{ name, words, computeCapability, products },
     memory: Math.round(memory),
-    context: Math.round(0.55 * GIB),
+    context: Math.round(CONTEXT),
     attention: [products * ATTENTION[0], products * ATTENTION[1]],
     bandwidth: bandwidth * GIGA * MEMORY,
     link: link * GIGA,
@@ -76,7 +79,7 @@ function published(
 const H200: Card = {
   ...published('H200', /H200/, 9, {
     ...{ memory: 139.8 * GIB, teraflops: 989, bandwidth: 4800 },
-    // 2026-11-28-ranks-h200-x2.md: all-gather 237, reduce-scatter 225 GB/s.
+    // 2026-11-28-ranks-h200-x2.md: all-gather 237, reduce-scatter 225 GB/s. That to the host was not measured.
     ...{ link: 230, host: 50 },
   }),
   basis: 'measured',
