@@ -5,7 +5,8 @@ import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
 import type { RecipeInput } from '../config/index.js';
-import { listRuns, type TrainEvent, type UpdateEvent } from '../train/index.js';
+import { listRuns, type TrainEvent } from '../train/index.js';
+import { updatesOf } from '../train/testing-events.js';
 import { ColourFolder } from '../train/testing-files.js';
 import { isAlive, run, Running, savedUnder, rankRecipe, trainArgs } from './testing-ranks.js';
 
@@ -18,8 +19,6 @@ afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
 
 const recipe = (more?: Partial<RecipeInput>): string => rankRecipe(folder, more);
 const train = trainArgs;
-const updatesIn = (events: readonly TrainEvent[]): UpdateEvent[] =>
-  events.filter((event): event is UpdateEvent => event.type === 'update');
 const lossesIn = (events: readonly TrainEvent[]): number[] =>
   events.flatMap((event) =>
     event.type === 'update' || event.type === 'validation' ? [event.loss!] : [],
@@ -56,8 +55,8 @@ describe('a run of several ranks', () => {
         expect(Math.abs(loss - losses[i]!), `stage ${zero}, loss ${i}`).toBeLessThan(1e-5);
       }
       expect(answersIn(events)).toEqual(answersIn(alone.events));
-      for (const [i, { counts, epoch, ranks }] of updatesIn(events).entries()) {
-        const same = updatesIn(alone.events)[i]!;
+      for (const [i, { counts, epoch, ranks }] of updatesOf(events).entries()) {
+        const same = updatesOf(alone.events)[i]!;
         expect([counts, epoch]).toEqual([same.counts, same.epoch]);
         expect(ranks!.map(({ rank }) => rank)).toEqual([0, 1]);
       }
@@ -113,7 +112,7 @@ describe('a run of several ranks', () => {
     });
     const alone = await run(train(path));
     expect(alone.code, alone.err).toBe(0);
-    expect(updatesIn(alone.events).map(({ counts }) => counts.sequences)).toEqual([5, 5]);
+    expect(updatesOf(alone.events).map(({ counts }) => counts.sequences)).toEqual([5, 5]);
     for (const [ranks, zero] of [
       [2, 2],
       [4, 3],
@@ -121,8 +120,8 @@ describe('a run of several ranks', () => {
       const many = ['--nproc', String(ranks), '--set', `parallel.zero=${zero}`];
       const { code, events, err } = await run(train(path, ...many));
       expect([code, err]).toEqual([0, '']);
-      for (const [i, { loss, counts, gradientNorm, filled }] of updatesIn(events).entries()) {
-        const same = updatesIn(alone.events)[i]!;
+      for (const [i, { loss, counts, gradientNorm, filled }] of updatesOf(events).entries()) {
+        const same = updatesOf(alone.events)[i]!;
         expect(counts).toEqual(same.counts);
         expect(Math.abs(loss! / same.loss! - 1), `${ranks} ranks, update ${i}`).toBeLessThan(1e-6);
         expect(Math.abs(gradientNorm / same.gradientNorm - 1)).toBeLessThan(1e-5);

@@ -9,7 +9,8 @@ import { loadChatModel } from '../generate/index.js';
 import { exportModel, requireFp8 } from '../models/index.js';
 import { Fp8Weight, linearsOf } from '../nn/index.js';
 import { noGrad, scope } from '../torch/index.js';
-import type { EndEvent, StartEvent, TrainEvent, UpdateEvent } from './events.js';
+import type { TrainEvent } from './events.js';
+import { all, endOf, lossesOf, startOf } from './testing-events.js';
 import { ColourFolder } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
@@ -21,18 +22,6 @@ beforeAll(async () => {
   base = endOf(await all(train(folder.recipe()))).checkpoint!;
 });
 afterAll(() => folder.remove());
-
-async function all(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
-  const seen: TrainEvent[] = [];
-  for await (const event of events) seen.push(event);
-  return seen;
-}
-
-const endOf = (events: readonly TrainEvent[]): EndEvent => events.at(-1) as EndEvent;
-const startOf = (events: readonly TrainEvent[]): StartEvent =>
-  events.find((event): event is StartEvent => event.type === 'start')!;
-const losses = (events: readonly TrainEvent[]): (number | null)[] =>
-  events.filter((event): event is UpdateEvent => event.type === 'update').map(({ loss }) => loss);
 
 const LORA = { rank: 2, alpha: 4, dropout: 0.1 };
 const TRAIN = {
@@ -57,10 +46,10 @@ test('learn what weights in full precision learn, say what they hold, and write 
   // fp32 against a byte and a scale for each of 4 · 16 + 32 + 16 rows.
   expect(choices[0]!.saves).toBe(4 * 2048 - (2048 + 4 * 112));
 
-  const dense = losses(
+  const dense = lossesOf(
     await run({ train: { projector: 'full', vision: 'frozen', decoder: { lora: LORA } } }),
   );
-  const quantised = losses(events);
+  const quantised = lossesOf(events);
   expect(quantised).not.toEqual(dense);
   for (const [i, loss] of quantised.entries()) {
     expect(Math.abs(loss! / dense[i]! - 1)).toBeLessThan(1e-3);
@@ -80,17 +69,17 @@ test('go on to the bit, and are the same at every level of what is kept', async 
   const whole = await run();
   const first = await run({}, { maxUpdates: 4 });
   const rest = await all(resumeRun(endOf(first).run!));
-  expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
+  expect([...lossesOf(first), ...lossesOf(rest)]).toEqual(lossesOf(whole));
   const recomputed = await run({ memory: { policy: 'recompute' } });
-  expect(losses(recomputed)).toEqual(losses(whole));
+  expect(lossesOf(recomputed)).toEqual(lossesOf(whole));
 });
 
 test.each([
   { zero: 0, offload: 'optimizer' },
   { zero: 3, offload: 'parameters' },
 ] as const)('are shared out: %o', async (parallel) => {
-  const expected = losses(await run());
-  for (const [i, loss] of losses(await run({ parallel })).entries()) {
+  const expected = lossesOf(await run());
+  for (const [i, loss] of lossesOf(await run({ parallel })).entries()) {
     expect(loss).toBeCloseTo(expected[i]!, 4);
   }
 });
@@ -98,8 +87,8 @@ test.each([
 test('adapters of the tower learn over it too, by autograd', async () => {
   const parts = (more: object) =>
     ({ vision: { lora: LORA, ...more }, projector: 'frozen', decoder: 'frozen' }) as const;
-  const dense = losses(await run({ train: parts({}) }));
-  for (const [i, loss] of losses(await run({ train: parts({ base: 'fp8' }) })).entries()) {
+  const dense = lossesOf(await run({ train: parts({}) }));
+  for (const [i, loss] of lossesOf(await run({ train: parts({ base: 'fp8' }) })).entries()) {
     expect(Math.abs(loss! / dense[i]! - 1)).toBeLessThan(1e-3);
   }
 });

@@ -2,7 +2,8 @@
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { RecipeInput } from '../config/index.js';
-import type { EndEvent, StartEvent, TrainEvent, UpdateEvent } from './events.js';
+import type { TrainEvent } from './events.js';
+import { all, endOf, lossesOf, startOf } from './testing-events.js';
 import { ColourFolder } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
@@ -12,16 +13,6 @@ beforeAll(async () => {
 });
 afterAll(() => folder.remove());
 
-async function all(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
-  const seen: TrainEvent[] = [];
-  for await (const event of events) seen.push(event);
-  return seen;
-}
-
-const startOf = (events: readonly TrainEvent[]): StartEvent =>
-  events.find((event): event is StartEvent => event.type === 'start')!;
-const losses = (events: readonly TrainEvent[]): (number | null)[] =>
-  events.filter((event): event is UpdateEvent => event.type === 'update').map(({ loss }) => loss);
 const run = (more: Partial<RecipeInput> = {}, options?: TrainOptions): Promise<TrainEvent[]> =>
   all(train(folder.recipe({ precision: { states: 'int8' }, ...more }), options));
 
@@ -34,15 +25,15 @@ test.each([false, true])(
     // The head alone has 4,096 elements or more, beside the embeddings.
     expect(startOf(whole).choices).toMatchObject([{ saves: 8 * 6400 - 2 * 6400 - 8 * 25 }]);
     const first = await run(more, { maxUpdates: 4 });
-    const { run: path } = first.at(-1) as EndEvent;
+    const { run: path } = endOf(first);
     const options = { maxUpdates: 7 };
     const rest = await all(resumeRun(path!, options));
-    expect([...losses(first), ...losses(rest)]).toEqual(losses(whole).slice(0, 7));
+    expect([...lossesOf(first), ...lossesOf(rest)]).toEqual(lossesOf(whole).slice(0, 7));
     const single = await all(resumeRun(path!, { set: ['precision.states=fp32'] }));
     expect(startOf(single).statements).toContain(
       "Adam's moments were kept in 8 bits, and go on in fp32 (2 tensors)",
     );
-    for (const [i, loss] of losses(single).entries())
-      expect(Math.abs(loss! - losses(whole)[7 + i]!)).toBeLessThan(0.02);
+    for (const [i, loss] of lossesOf(single).entries())
+      expect(Math.abs(loss! - lossesOf(whole)[7 + i]!)).toBeLessThan(0.02);
   },
 );

@@ -9,7 +9,8 @@ import { exportModel, type LanguageModel } from '../models/index.js';
 import { linearsOf, Nf4Weight } from '../nn/index.js';
 import { noGrad, scope, type Tensor } from '../torch/index.js';
 import { readSafetensors } from '../formats/safetensors/header.js';
-import type { EndEvent, StartEvent, TrainEvent, UpdateEvent } from './events.js';
+import type { TrainEvent } from './events.js';
+import { all, endOf, lossesOf, startOf } from './testing-events.js';
 import { ColourFolder } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
@@ -21,18 +22,6 @@ beforeAll(async () => {
   base = endOf(await all(train(folder.recipe()))).checkpoint!;
 });
 afterAll(() => folder.remove());
-
-async function all(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
-  const seen: TrainEvent[] = [];
-  for await (const event of events) seen.push(event);
-  return seen;
-}
-
-const endOf = (events: readonly TrainEvent[]): EndEvent => events.at(-1) as EndEvent;
-const startOf = (events: readonly TrainEvent[]): StartEvent =>
-  events.find((event): event is StartEvent => event.type === 'start')!;
-const losses = (events: readonly TrainEvent[]): (number | null)[] =>
-  events.filter((event): event is UpdateEvent => event.type === 'update').map(({ loss }) => loss);
 
 const LORA = { rank: 2, alpha: 4, dropout: 0.1 };
 const TRAIN = {
@@ -84,7 +73,7 @@ test('go on to the bit, over the same codes', async () => {
   const whole = await run();
   const first = await run({}, { maxUpdates: 4 });
   const rest = await all(resumeRun(endOf(first).run!));
-  expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
+  expect([...lossesOf(first), ...lossesOf(rest)]).toEqual(lossesOf(whole));
 });
 
 test('go on over a base in another form than the checkpoint was trained over, and say so', async () => {
@@ -122,8 +111,8 @@ test('go on over a base in another form than the checkpoint was trained over, an
     expect(resumedFrom).toBe(4);
     expect(statements.filter((each) => each.includes('are held'))).toEqual(changes);
     // What it has learnt is there still: it goes on about where it stood.
-    const whole = losses(await run({ train: began }));
-    for (const [i, loss] of losses(rest).entries())
+    const whole = lossesOf(await run({ train: began }));
+    for (const [i, loss] of lossesOf(rest).entries())
       expect(Math.abs(loss! - whole[4 + i]!)).toBeLessThan(0.05);
   }
 });
@@ -144,8 +133,8 @@ test.each([
   { zero: 0, offload: 'optimizer' },
   { zero: 3, offload: 'parameters' },
 ] as const)('are shared out: %o', async (parallel) => {
-  const expected = losses(await run());
-  for (const [i, loss] of losses(await run({ parallel })).entries()) {
+  const expected = lossesOf(await run());
+  for (const [i, loss] of lossesOf(await run({ parallel })).entries()) {
     expect(loss).toBeCloseTo(expected[i]!, 4);
   }
 });
@@ -160,8 +149,8 @@ test.each([false, true])('adapters of the tower learn over it too, with DoRA: %s
     // What the codes stand for, as weights.
     await run({ train: parts({}) as RecipeInput['train'], model: { from: await dequantised() } }),
   ];
-  for (const [i, loss] of losses(quantised).entries()) {
-    expect(loss).toBeCloseTo(losses(expected)[i]!, 5);
+  for (const [i, loss] of lossesOf(quantised).entries()) {
+    expect(loss).toBeCloseTo(lossesOf(expected)[i]!, 5);
   }
 });
 
@@ -218,7 +207,7 @@ test('keys of bitsandbytes are written, read as they are, and trained on', async
   const quantised = await run({
     train: { ...parts, decoder: { ...decoder, base: 'nf4', ...form } },
   });
-  expect(losses(stored)).toEqual(losses(quantised));
+  expect(lossesOf(stored)).toEqual(lossesOf(quantised));
   // And once more, without a change.
   const again = folder.at('again');
   await exportModel(out, 'hf', again, { quantise: form });

@@ -9,9 +9,10 @@ import type { HubEvent } from '../base/hub/resolve.js';
 import { packageRoot } from '../base/native-path.js';
 import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
-import type { StartEvent, TrainEvent, UpdateEvent } from './events.js';
+import type { TrainEvent } from './events.js';
 import { listRuns } from './run/list-runs.js';
 import { loggedWarnings, ofType, readEvents } from './run/logs.js';
+import { all, lossesOf, startOf, updatesOf } from './testing-events.js';
 import { colourRecord, ColourFolder } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
@@ -28,20 +29,8 @@ const recipe = (more?: Partial<RecipeInput>): RecipeInput => folder.recipe(more)
 const writeRecords = (name: string, records: readonly unknown[]): string =>
   folder.writeRecords(name, records);
 
-async function all(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
-  const seen: TrainEvent[] = [];
-  for await (const event of events) seen.push(event);
-  return seen;
-}
-
 const run = (more?: Partial<RecipeInput>, options?: TrainOptions): Promise<TrainEvent[]> =>
   all(train(recipe(more), options));
-const losses = (events: readonly TrainEvent[]): (number | null)[] =>
-  events.filter((event): event is UpdateEvent => event.type === 'update').map(({ loss }) => loss);
-const started = (events: readonly TrainEvent[]): StartEvent =>
-  events.find((event): event is StartEvent => event.type === 'start')!;
-const updatesIn = (events: readonly TrainEvent[]): UpdateEvent[] =>
-  events.filter((event): event is UpdateEvent => event.type === 'update');
 const weightsOf = (events: readonly TrainEvent[]): Buffer => {
   const { checkpoint } = events.at(-1) as { checkpoint: string };
   const [file] = readdirSync(checkpoint).filter((name) => /model\.safetensors$/.test(name));
@@ -91,10 +80,10 @@ describe('train', () => {
   ] as const)('in one process with %o in host memory, to the same losses', async (parallel) => {
     const expected = await run();
     const events = await run({ parallel });
-    for (const [i, loss] of losses(events).entries()) {
-      expect(loss).toBeCloseTo(losses(expected)[i]!, 4);
+    for (const [i, loss] of lossesOf(events).entries()) {
+      expect(loss).toBeCloseTo(lossesOf(expected)[i]!, 4);
     }
-    expect(started(events).statements.at(-1)).toMatch(/in host memory .* of optimizer/);
+    expect(startOf(events).statements.at(-1)).toMatch(/in host memory .* of optimizer/);
     const again = await all(
       resumeRun((events.at(-1) as { run: string }).run, {
         set: ['schedule.epochs=3', 'parallel.offload=none', 'parallel.zero=0'],
@@ -106,7 +95,7 @@ describe('train', () => {
   test('makes a run folder, and a model in it that can be spoken to', async () => {
     const probes = { questions: [{ text: 'What colour is it?', images: [at('0.png')] }] };
     const events = await run({ probes });
-    expect(started(events)).toMatchObject({
+    expect(startOf(events)).toMatchObject({
       recipe: 'colours',
       resumedFrom: 0,
       updates: { perEpoch: 5, planned: 10, warmup: 1 },
@@ -119,7 +108,7 @@ describe('train', () => {
     expect(events.filter(({ type }) => type === 'probes')).toHaveLength(2);
     const [summary] = await listRuns(runs());
     expect(summary).toMatchObject({ state: 'finished', updates: 10, plannedUpdates: 10 });
-    expect(summary!.losses).toEqual(losses(events));
+    expect(summary!.losses).toEqual(lossesOf(events));
     const files = readdirSync(summary!.path).sort();
     expect(files).toEqual(
       [
@@ -174,14 +163,14 @@ describe('train', () => {
       if (event.type === 'update' && event.update === 7) stop.abort();
     }
     expect(first.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 7 });
-    const path = started(first).run!;
+    const path = startOf(first).run!;
     expect((await listRuns(runs())).find((each) => each.path === path)).toMatchObject({
       state: 'interrupted',
       updates: 7,
     });
     const rest = await all(resumeRun(path));
-    expect(started(rest)).toMatchObject({ resumedFrom: 7, run: path });
-    expect([...losses(first), ...losses(rest)]).toEqual(losses(whole));
+    expect(startOf(rest)).toMatchObject({ resumedFrom: 7, run: path });
+    expect([...lossesOf(first), ...lossesOf(rest)]).toEqual(lossesOf(whole));
     expect(weightsOf(rest).equals(weightsOf(whole))).toBe(true);
     expect((await all(resumeRun(path))).at(-1)).toMatchObject({ reason: 'finished', update: 10 });
   });
@@ -189,12 +178,12 @@ describe('train', () => {
   test('makes the same updates however their records are packed', async () => {
     const more = { train: DROPPING, schedule: { epochs: 1 }, optimizer: CALM };
     const oneByOne = await run({ ...more, batchSize: 1, effectiveBatch: 4 });
-    const expected = updatesIn(oneByOne);
+    const expected = updatesOf(oneByOne);
     const values = floatsOf(weightsOf(oneByOne));
     const shown: unknown[] = [];
     for (const budget of [LENGTH, 2 * LENGTH, 1000]) {
       const events = await run({ ...more, ...packed(budget) });
-      const updates = updatesIn(events);
+      const updates = updatesOf(events);
       expect(updates).toHaveLength(3);
       for (const [i, { loss, gradientNorm, counts, filled }] of updates.entries()) {
         const same = expected[i]!;
@@ -205,7 +194,7 @@ describe('train', () => {
         expect(microBatches).toBeCloseTo(Math.round(microBatches), 9);
       }
       expect(distance(floatsOf(weightsOf(events)), values)).toBeLessThan(1e-6);
-      const { run: path, statements } = started(events);
+      const { run: path, statements } = startOf(events);
       expect(statements[1]).toBe(
         `4 records an update, packed into micro-batches of up to ${budget} tokens on 1 device`,
       );
@@ -223,12 +212,12 @@ describe('train', () => {
     const whole = await run(more);
     const first = await run(more, { maxUpdates: 1 });
     const set = [`batchTokens=${LENGTH}`];
-    const rest = await all(resumeRun(started(first).run!, { set }));
-    expect(started(rest)).toMatchObject({ resumedFrom: 1 });
-    for (const [i, loss] of losses(rest).entries()) {
-      expect(loss).toBeCloseTo(losses(whole)[i + 1]!, 5);
+    const rest = await all(resumeRun(startOf(first).run!, { set }));
+    expect(startOf(rest)).toMatchObject({ resumedFrom: 1 });
+    for (const [i, loss] of lossesOf(rest).entries()) {
+      expect(loss).toBeCloseTo(lossesOf(whole)[i + 1]!, 5);
     }
-    expect(losses(rest)).toHaveLength(2);
+    expect(lossesOf(rest)).toHaveLength(2);
   });
 
   test('takes a record that is as long as the budget; of a longer one becomes what the recipe says', async () => {
@@ -242,16 +231,16 @@ describe('train', () => {
       ...packed(budget),
       ...rest,
     });
-    const [all] = updatesIn(await run(more(1000)));
-    const { tokens } = updatesIn(await run(more(1000, { data: { ...data, limit: 1 } })))[0]!.counts;
+    const [all] = updatesOf(await run(more(1000)));
+    const { tokens } = updatesOf(await run(more(1000, { data: { ...data, limit: 1 } })))[0]!.counts;
     const longer = all!.counts.tokens - tokens;
-    const [exact] = updatesIn(await run(more(longer)));
+    const [exact] = updatesOf(await run(more(longer)));
     expect(exact).toMatchObject({ counts: all!.counts, filled: all!.counts.tokens / (2 * longer) });
 
-    const [cut] = updatesIn(await run(more(longer - 1)));
+    const [cut] = updatesOf(await run(more(longer - 1)));
     expect(cut!.counts).toMatchObject({ tokens: all!.counts.tokens - 1, truncated: 1 });
     const skipped = await run(more(longer - 1, { text: { overlong: 'skip' } }));
-    expect(updatesIn(skipped)[0]!.counts).toMatchObject({ sequences: 1, tokens });
+    expect(updatesOf(skipped)[0]!.counts).toMatchObject({ sequences: 1, tokens });
     expect(skipped.at(-1)).toMatchObject({ badRecords: 1 });
     await expect(run(more(longer - 1, { text: { overlong: 'stop' } }))).rejects.toMatchObject({
       code: 'E_OVERLONG',
@@ -267,12 +256,12 @@ describe('train', () => {
   test('that goes on tells the answers before the first update again, and keeps them once', async () => {
     const probes = { questions: [{ text: 'What?', images: [at('0.png')] }], maxNewTokens: 3 };
     const first = await run({ probes }, { maxUpdates: 2 });
-    const rest = await all(resumeRun(started(first).run!, { maxUpdates: 3 }));
+    const rest = await all(resumeRun(startOf(first).run!, { maxUpdates: 3 }));
     const asked = (events: readonly TrainEvent[]): object[] =>
       events.filter(({ type }) => type === 'probes');
     expect(asked(rest)).toHaveLength(2);
     expect(asked(rest)[0]).toMatchObject(asked(first)[0]!);
-    const kept = ofType(await readEvents(started(first).run!), 'probes');
+    const kept = ofType(await readEvents(startOf(first).run!), 'probes');
     expect(kept.map(({ update }) => update)).toEqual([0, 2, 3]);
   });
 
@@ -296,19 +285,19 @@ describe('train', () => {
       updates: 8,
     });
     const rest = await all(resumeRun(path));
-    expect(started(rest)).toMatchObject({ resumedFrom: 6 });
-    expect(losses(rest)).toEqual(losses(whole).slice(6));
+    expect(startOf(rest)).toMatchObject({ resumedFrom: 6 });
+    expect(lossesOf(rest)).toEqual(lossesOf(whole).slice(6));
     expect(weightsOf(rest).equals(weightsOf(whole))).toBe(true);
     // What the dead process had written beyond that is forgotten.
     const [summary] = (await listRuns(runs())).filter((each) => each.path === path);
-    expect(summary!.losses).toEqual(losses(whole));
+    expect(summary!.losses).toEqual(lossesOf(whole));
   });
 
   test('comes to the same with any number of threads that read', async () => {
     const [none, two] = await Promise.all(
       [0, 2].map((workers) => run({ data: { ...recipe().data, workers } })),
     );
-    expect(losses(two!)).toEqual(losses(none!));
+    expect(lossesOf(two!)).toEqual(lossesOf(none!));
     expect(weightsOf(two!).equals(weightsOf(none!))).toBe(true);
   });
 
@@ -377,7 +366,7 @@ describe('train', () => {
     const bad = events.filter(({ type }) => type === 'bad-record');
     expect(bad).toMatchObject([{ record: { line: 2, file: source } }]);
     expect(events.at(-1)).toMatchObject({ badRecords: 1 });
-    expect(readFileSync(join(started(events).run!, 'events.jsonl'), 'utf8')).toContain(
+    expect(readFileSync(join(startOf(events).run!, 'events.jsonl'), 'utf8')).toContain(
       '"type":"bad-record"',
     );
   });
@@ -411,7 +400,7 @@ describe('train', () => {
     );
     expect(first.findIndex(({ type }) => type === 'update')).toBeGreaterThan(first.indexOf(told));
     expect(first.at(-1)).toMatchObject({ warnings: { 'consecutive-answers': 2 } });
-    const path = started(first).run!;
+    const path = startOf(first).run!;
     const rest = await all(resumeRun(path));
     expect(kinds(rest)).toEqual([['final-ratio-unused', 2]]);
     expect(rest.at(-1)).toMatchObject({ warnings: { 'consecutive-answers': 6 } });
@@ -438,16 +427,16 @@ describe('train', () => {
       schedule: { epochs: 2 },
     } as const;
     const first = await run(more, { maxUpdates: 3 });
-    const path = started(first).run!;
+    const path = startOf(first).run!;
     const rest = await all(resumeRun(path, { set: [set] }));
     const [a, b] = [records(first), records(rest)];
     expect([a[0]! + b[0]!, a[1]! + b[1]!]).toEqual([10, 10]);
     expect(rest.filter((e) => e.type === 'update' && e.epoch === 0)).toHaveLength(inEpoch);
     expect(rest.at(-1)).toMatchObject({
       reason: 'finished',
-      update: started(rest).updates.planned,
+      update: startOf(rest).updates.planned,
     });
-    expect(started(rest).statements.at(-1)).toMatch(
+    expect(startOf(rest).statements.at(-1)).toMatch(
       /^from update 4 on \d records an update in place of 2/,
     );
   });
@@ -463,16 +452,16 @@ describe('train', () => {
       for await (const event of train(recipe(more))) events.push(event);
     }).rejects.toMatchObject({ code: 'E_IMAGE_UNREADABLE', exitCode: 4 });
     expect(events.at(-1)).toMatchObject({ type: 'checkpoint', update: 3 });
-    const path = started(events).run!;
+    const path = startOf(events).run!;
     expect(await listRuns(runs())).toMatchObject([{ state: 'failed', updates: 3 }]);
     const rest = await all(resumeRun(path, { set: ['data.badRecords=skip'] }));
-    expect(started(rest)).toMatchObject({ resumedFrom: 3 });
+    expect(startOf(rest)).toMatchObject({ resumedFrom: 3 });
     expect(rest.at(-1)).toMatchObject({ reason: 'finished', update: 10, badRecords: 2 });
   });
 
   test('that goes on with a changed recipe keeps the change', async () => {
     const first = await run({ schedule: { epochs: 1 } });
-    const path = started(first).run!;
+    const path = startOf(first).run!;
     const set = ['schedule.epochs=2'];
     const second = await all(resumeRun(path, { set, maxUpdates: 7 }));
     expect(second.at(-1)).toMatchObject({ reason: 'max-updates', update: 7 });

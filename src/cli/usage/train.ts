@@ -54,7 +54,8 @@ Examples:
   patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2
 
 Ctrl-C, SIGTERM, SIGHUP or a reader of the output that leaves: the run finishes
-its update, saves and ends with exit code 130. A second Ctrl-C leaves at once.`,
+its update, saves and ends with exit code 130. A second Ctrl-C leaves at once.
+SIGUSR2: a checkpoint after the update that is under way.`,
     )
     .action(async (recipe: string | undefined, flags: TrainFlags) => {
       const { trainCommand } = await import('../train.js');

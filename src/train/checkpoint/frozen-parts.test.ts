@@ -9,8 +9,9 @@ import { writeSafetensors } from '../../formats/safetensors/write.js';
 import { readSpan } from '../../formats/stored.js';
 import { exportModel, readTensorFile } from '../../models/index.js';
 import { ALONE } from '../../parallel/index.js';
-import type { StartEvent, TrainEvent } from '../events.js';
+import type { TrainEvent } from '../events.js';
 import { weightsIn } from '../run/run-weights.js';
+import { all, startOf } from '../testing-events.js';
 import { ColourFolder, TINY_CONFIG } from '../testing-files.js';
 import { resumeRun, train, type ResumeOptions } from '../train.js';
 import { hashFolder, MANIFEST } from './manifest.js';
@@ -24,12 +25,6 @@ beforeAll(async () => {
 afterAll(() => folder.remove());
 afterEach(() => rmSync(folder.runs, { recursive: true, force: true }));
 
-async function all(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
-  const seen: TrainEvent[] = [];
-  for await (const event of events) seen.push(event);
-  return seen;
-}
-
 /** A run after three updates. */
 async function begin(more: Partial<RecipeInput>): Promise<string> {
   const events = await all(
@@ -38,8 +33,7 @@ async function begin(more: Partial<RecipeInput>): Promise<string> {
   return (events.at(-1) as { run: string }).run;
 }
 
-const saidOf = (events: readonly TrainEvent[]): string =>
-  events.find((event): event is StartEvent => event.type === 'start')!.statements.join('\n');
+const saidOf = (events: readonly TrainEvent[]): string => startOf(events).statements.join('\n');
 
 /** Goes on for an update. */
 const goOn = (run: string, set: string[], options: ResumeOptions = {}): Promise<TrainEvent[]> =>
