@@ -179,10 +179,13 @@ export interface DiagnosisEvent {
   readonly page: string;
 }
 
-/** A record by where it stands; `line` is its number in files without lines. */
+/** A record by where it stands. */
 export interface GuardedRecord {
   readonly source: string;
+  /** On which it begins; in files without lines its number. */
   readonly line: number;
+  /** Its number in the file, from 1: an array of JSON may have all of its records on one line. */
+  readonly record: number;
   readonly id: RecordId;
 }
 
