@@ -240,14 +240,16 @@ export interface FindingEvent {
   readonly type: 'finding';
   /** One of the guard's words. */
   readonly cause: string;
+  /** `error`: the run will stop, leave something out, or learn what is wrong. `warning`: it may be meant so. */
   readonly severity: 'error' | 'warning';
   readonly message: string;
   /** What to do. */
   readonly fix: string;
-  /** Of the first record; null where it is not about records. */
+  /** Of the first record; a file of the model, or the recipe, where it is not about records; else null. */
   readonly source: string | null;
   readonly line: number | null;
   readonly id: RecordId;
+  /** Records, or tensors, or 1. */
   readonly count: number;
 }
 

@@ -332,6 +332,7 @@ async function gradients(
   } finally {
     setup.store.dispose();
     setup.lossScale?.dispose();
+    setup.clip?.dispose();
   }
 }
 

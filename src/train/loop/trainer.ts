@@ -372,6 +372,7 @@ export class Trainer {
   }
 
   private async *report(pending: Pending): AsyncGenerator<TrainEvent, void> {
+    using _ = freed(pending.scale);
     const { result, data, peaks } = pending;
     const { recipe, batching, device, guard } = this.parts;
     const numbers = result.numbers.read();
@@ -390,7 +391,6 @@ export class Trainer {
     const seen: SeenUpdate = { event, numbers, tensorNames: result.tensorNames };
     if (!event.skipped) this.control = someOf(data);
     const later = event.skipped ? await this.reopen() : null;
-    using _ = freed(pending.scale);
     const verdict = guard?.see(seen) === true ? await guard.examine(this.scene(seen, data)) : null;
     if (verdict?.diagnosis != null) yield verdict.diagnosis;
     if (verdict?.action !== 'quarantine') this.nonFinite.add(event, verdict?.diagnosis);
