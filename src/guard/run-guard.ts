@@ -15,8 +15,10 @@ import {
 import type { Cause } from './causes.js';
 import { causeOfError } from './diagnose/errors.js';
 import { advice, pageOf } from './diagnose/advice.js';
-import { classify, risen, some, type Finding } from './diagnose/classify.js';
+import { classify, some } from './diagnose/classify.js';
+import type { Finding } from './diagnose/finding.js';
 import { inspectPositions } from './diagnose/positions.js';
+import { risen } from './diagnose/risen.js';
 import { climb } from './ladder.js';
 import { gatherEvidence } from './replay/gather-evidence.js';
 import { Course } from './watch/course.js';

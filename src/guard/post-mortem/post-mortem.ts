@@ -18,7 +18,7 @@ import {
 import { readRunRecipe } from '../../train/run/run-folder.js';
 import { causeOfError } from '../diagnose/errors.js';
 import { advice, pageOf } from '../diagnose/advice.js';
-import { risen } from '../diagnose/classify.js';
+import { risen } from '../diagnose/risen.js';
 import type { Cause } from '../causes.js';
 import { Course } from '../watch/course.js';
 
