@@ -84,7 +84,7 @@ function endingOf({ state, reason, updates, plannedUpdates }: RunSummary): strin
     case 'crashed':
       return `it died ${after}, without a word: killed, out of memory, or the machine went down`;
     case 'failed':
-      return `it failed ${after}: ${reason ?? 'no reason was kept'}`;
+      return `it failed ${after}: ${reason?.replace(/\.$/, '') ?? 'no reason was kept'}`;
     case 'running':
       return `it is running, ${after}`;
     case 'finished':
