@@ -134,7 +134,7 @@ function summaryLines(summary: CheckSummary): string[] {
     ...(cleaned === undefined
       ? []
       : [
-          `kept ${cleaned.kept} records in ${cleaned.files.join(', ')}`,
+          `kept ${cleaned.kept} records${cleaned.files.length > 0 ? ` in ${cleaned.files.join(', ')}` : ''}`,
           `left out ${cleaned.leftOut}, listed in ${cleaned.list}`,
         ]),
     errors + warnings === 0

@@ -2,11 +2,13 @@
 import { mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
-import { checkRecipe } from '../config/index.js';
+import { checkRecipe, type RecipeInput } from '../config/index.js';
 import { postMortem } from '../guard/post-mortem/post-mortem.js';
 import { postMortemPage } from '../guard/post-mortem/page.js';
+import { showRecord } from '../guard/post-mortem/shown-record.js';
 import type { DiagnosisEvent } from '../train/events.js';
 
 let folder: string;
@@ -21,15 +23,23 @@ interface Told {
   readonly losses: readonly (number | null)[];
   readonly events?: readonly object[];
   readonly skipped?: (i: number) => boolean;
+  readonly sources?: RecipeInput['data']['sources'];
 }
 
-function makeRun({ state = 'finished', reason, losses, events = [], skipped }: Told): string {
+function makeRun({
+  state = 'finished',
+  sources = ['nowhere'],
+  events = [],
+  reason,
+  losses,
+  skipped,
+}: Told): string {
   const path = join(folder, 'mine');
   mkdirSync(path);
   const recipe = checkRecipe({
     name: 'mine',
     model: { from: 'nowhere' },
-    data: { sources: ['nowhere'] },
+    data: { sources },
     optimizer: { learningRate: 1e-3 },
   });
   const facts = { name: 'mine', recipe: 'mine', created: '2026-01-31', changed: '2026-01-31' };
@@ -81,10 +91,30 @@ test('updates that were skipped in silence, or had nothing to learn, are named',
   expect(await causesOf(makeRun({ losses: [...falling, null] }))).toEqual(['no-supervision']);
 });
 
-test('an error that is a cause by itself is one', async () => {
-  const reason = 'rank 1 called all-gather where others reduce [E_COLLECTIVE]';
-  const path = makeRun({ state: 'failed', reason, losses: falling });
-  expect(await causesOf(path)).toEqual(['collective-mismatch']);
+test.each([
+  ['E_COLLECTIVE', 'collective-mismatch'],
+  ['E_RECORD_TURNS', 'no-supervision'],
+  ['E_IMAGE_TRUNCATED', 'broken-image'],
+])('an error that is a cause by itself is one, with its own advice: %s', async (code, cause) => {
+  const reason = 'what went wrong';
+  const failed = { type: 'failed', update: 40, code, reason, hint: 'Mend it.' };
+  const path = makeRun({ state: 'failed', reason, losses: falling, events: [failed] });
+  const { told } = await postMortem(path);
+  expect(told.map(({ diagnosis }) => diagnosis)).toMatchObject([
+    { cause, message: reason, fix: 'Mend it.' },
+  ]);
+});
+
+test('a failure that the run has got past is none', async () => {
+  const failed = { type: 'failed', update: 4, code: 'E_COLLECTIVE', reason: 'x', hint: 'y' };
+  expect(await causesOf(makeRun({ losses: falling, events: [failed] }))).toEqual([]);
+});
+
+test('a folder that is no run, or a damaged one, is refused', async () => {
+  await expect(postMortem(folder)).rejects.toMatchObject({ code: 'E_NO_RUN' });
+  const path = makeRun({ losses: falling });
+  writeFileSync(join(path, 'recipe.json'), '{');
+  await expect(postMortem(path)).rejects.toMatchObject({ code: 'E_RUN_BROKEN' });
 });
 
 test('what was told is kept together by cause, and shown on a page with its record', async () => {
@@ -98,7 +128,7 @@ test('what was told is kept together by cause, and shown on a page with its reco
     ...{ type: 'diagnosis', update: 3, cause: 'poisoned-record', confidence: 0.95 },
     ...{ message: 'one record', evidence: ['it was <seen>'], fix: 'mend it', module: null },
     ...{
-      records: [{ source, line: 1, id: 7 }],
+      records: [{ source, line: 1, record: 1, id: 7 }],
       rank: null,
       page: 'docs/causes/poisoned-record.md',
     },
@@ -113,4 +143,41 @@ test('what was told is kept together by cause, and shown on a page with its reco
   // Nothing of what others wrote is markup.
   expect(page).not.toMatch(/<b>this|<seen>/);
   expect(readFileSync(source, 'utf8')).toContain('<b>this');
+});
+
+test('the record is the one of its number, with its picture from the folder of its source', async () => {
+  const source = join(folder, 'records.json');
+  const pictures = join(folder, 'pictures');
+  mkdirSync(pictures);
+  const background = { r: 9, g: 99, b: 199 };
+  await sharp({ create: { width: 8, height: 8, channels: 3, background } })
+    .png()
+    .toFile(join(pictures, 'a.png'));
+  const turns = (answer: string): object[] => [
+    { from: 'human', value: '<image>What is it?' },
+    { from: 'gpt', value: answer },
+  ];
+  const all = ['the first', 'the second'].map((each) => ({
+    image: 'a.png',
+    conversations: turns(each),
+  }));
+  writeFileSync(source, JSON.stringify(all));
+  const sources = [{ path: source, images: pictures }];
+  const shown = await showRecord({ source, line: 1, record: 2, id: null }, [
+    { path: join(folder, 'gone.json'), weight: 1 },
+    { ...sources[0]!, weight: 1 },
+  ]);
+  expect(shown.text).toContain('the second');
+  expect(shown.text).not.toContain('the first');
+  expect(shown.pictures).toHaveLength(1);
+  const diagnosis = {
+    ...{ type: 'diagnosis', update: 3, cause: 'poisoned-record', confidence: 1, message: 'one' },
+    ...{ evidence: [], fix: 'mend it', module: null, rank: null, page: 'x' },
+    records: [{ source, line: 1, record: 2, id: null }],
+  };
+  const page = await postMortemPage(
+    await postMortem(makeRun({ losses: falling, events: [diagnosis], sources })),
+  );
+  expect(page).toContain('<img');
+  expect(page).toContain('records.json:1 (record 2)');
 });

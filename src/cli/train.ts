@@ -5,7 +5,6 @@ import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
 import { resumeRun, train } from '../guard/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
-import { firstLook } from '../guard/check/index.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
@@ -97,7 +96,7 @@ async function watch(
     savesWished: TrainOptions['savesWished'],
   ): Promise<AsyncIterable<TrainEvent>> => {
     const running = { maxUpdates, profile, dryRun, signal, savesWished };
-    const options = { ...running, changedBase, onDownload, firstLook };
+    const options = { ...running, changedBase, onDownload };
     const work = await findWork(recipe, asked, session, signal);
     return 'begins' in work
       ? train(work.begins, options)

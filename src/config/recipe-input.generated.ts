@@ -584,6 +584,11 @@ export interface QuarantinedInput {
   source: string;
   /** The line on which it begins; in files without lines its number, from 1. */
   line: number;
+  /**
+   * Its number in the file, from 1: for files with several records on one line. All that begin
+   * on the line if left out.
+   */
+  record?: number | undefined;
 }
 
 export interface CheckpointsInput {

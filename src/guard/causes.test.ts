@@ -79,7 +79,7 @@ describe('a record', () => {
     });
     expect(error).toBeNull();
     expect(causes, JSON.stringify(diagnoses)).toEqual(['poisoned-record']);
-    expect(diagnoses[0]!.records).toEqual([{ source: 'tiny.jsonl', line: 6, id: 'r5' }]);
+    expect(diagnoses[0]!.records).toEqual([{ source: 'tiny.jsonl', line: 6, record: 6, id: 'r5' }]);
     expect(diagnoses[0]!.page).toBe('docs/causes/poisoned-record.md');
     expect(recoveries).toMatchObject([{ action: 'quarantine', budgetLeft: 19 }]);
     expect(events.at(-1)).toMatchObject({ type: 'end', reason: 'finished', update: 8 });

@@ -1,4 +1,7 @@
-/** `train` and `resumeRun` with a guard: bad updates are examined, told of, and answered as the recipe says. */
+/**
+ * `train` and `resumeRun` with a guard: a run that begins is looked at first, and bad updates are examined, told of, and answered as
+ * the recipe says.
+ */
 
 import type { Recipe, RecipeInput } from '../config/index.js';
 import {
@@ -9,6 +12,7 @@ import {
   type TrainEvent,
   type TrainOptions,
 } from '../train/index.js';
+import { firstLook } from './check/first-look.js';
 import { RunGuard } from './run-guard.js';
 
 export const makeGuard: MakeGuard = (recipe) => new RunGuard(recipe);
@@ -18,7 +22,7 @@ export function train(
   recipe: RecipeInput | Recipe,
   options: TrainOptions = {},
 ): AsyncGenerator<TrainEvent, void> {
-  return trainUnguarded(recipe, { guard: makeGuard, ...options });
+  return trainUnguarded(recipe, { guard: makeGuard, firstLook, ...options });
 }
 
 /** `resumeRun` of the room of training, with a guard. */

@@ -2,4 +2,3 @@
 
 export { CAUSES, type Cause } from './causes.js';
 export { makeGuard, resumeRun, train } from './guarded-train.js';
-export { RunGuard } from './run-guard.js';

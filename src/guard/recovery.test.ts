@@ -190,6 +190,20 @@ test.each([{}, { parallel: { zero: 2, offload: 'optimizer' } } as const])(
   },
 );
 
+test('of an array of JSON on one line the record alone is left out', async () => {
+  const oneLine = records.map((each) => ({ ...each, place: { ...each.place, line: 1 } }));
+  const found = await run({ records: oneLine });
+  expect(found.recoveries).toMatchObject([
+    { action: 'quarantine', records: [{ source: 'tiny.jsonl', line: 1, record: 6 }] },
+  ]);
+  const known = await run({ recipe: { guard: QUARANTINED }, records });
+  expect(await stateOf(found)).toEqual(await stateOf(known));
+  const numbered = { quarantine: [{ source: 'tiny.jsonl', line: 1, record: 6 }] };
+  const told = await run({ recipe: { guard: numbered }, records: oneLine });
+  expect(told.recoveries).toEqual([]);
+  expect(await stateOf(told)).toEqual(await stateOf(known));
+});
+
 test('quarantine and what was answered are in the checkpoint', async () => {
   const first = await run({ records, until: 4 });
   expect(first.recoveries).toHaveLength(1);

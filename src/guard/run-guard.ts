@@ -1,20 +1,24 @@
 /** The guard of a run: sees its updates, examines bad ones, and says what becomes of them. */
 
+import { PatinaError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
 import type { SegmentedModel } from '../models/index.js';
-import type {
-  DiagnosisEvent,
-  Guard,
-  GuardCounters,
-  Scene,
-  SeenUpdate,
-  Verdict,
+import {
+  guarded,
+  type DiagnosisEvent,
+  type Guard,
+  type GuardCounters,
+  type Scene,
+  type SeenUpdate,
+  type Verdict,
 } from '../train/index.js';
 import type { Cause } from './causes.js';
-import { CAUSES_OF_ERRORS } from './diagnose/errors.js';
+import { causeOfError } from './diagnose/errors.js';
 import { advice, pageOf } from './diagnose/advice.js';
-import { classify, risen, some, type Finding } from './diagnose/classify.js';
+import { classify, some } from './diagnose/classify.js';
+import type { Finding } from './diagnose/finding.js';
 import { inspectPositions } from './diagnose/positions.js';
+import { risen } from './diagnose/risen.js';
 import { climb } from './ladder.js';
 import { gatherEvidence } from './replay/gather-evidence.js';
 import { Course } from './watch/course.js';
@@ -26,6 +30,9 @@ type Trouble =
 
 /** Of these no record is to blame, whichever it shows in first. */
 const OF_THE_RUN: readonly Cause[] = ['learning-rate-too-high', 'no-clipping'];
+
+/** Of a finding that says no more than its cause. */
+const NOTHING_MORE = { evidence: [], records: [], module: null, rank: null } as const;
 
 export class RunGuard implements Guard {
   private course: Course | null = null;
@@ -135,8 +142,8 @@ export class RunGuard implements Guard {
       if (ranks.size > 1) throw error;
       const message = error instanceof Error ? error.message : String(error);
       return {
-        ...{ cause: 'unknown', confidence: 0.1, message: 'the update could not be run again' },
-        ...{ evidence: [message], records: [], module: null, rank: null, spoilt: false },
+        ...{ ...NOTHING_MORE, cause: 'unknown', confidence: 0.1 },
+        ...{ message: 'the update could not be run again', evidence: [message], spoilt: false },
       };
     }
   }
@@ -146,10 +153,7 @@ export class RunGuard implements Guard {
     const trend = this.course!.trend();
     const finding = risen({ trend, recipe, learningRate: event.learningRate });
     if (finding === null || !this.once(`rise ${finding.cause}`)) return this.goOn(null);
-    const diagnosis = this.eventOf(
-      { evidence: [], records: [], module: null, rank: null, ...finding },
-      scene,
-    );
+    const diagnosis = this.eventOf({ ...NOTHING_MORE, ...finding }, scene);
     if (recipe.guard.onBadUpdate !== 'roll-back' || !scene.canRollBack || this.budgetLeft === 0) {
       return this.goOn(diagnosis);
     }
@@ -166,17 +170,7 @@ export class RunGuard implements Guard {
   ): Verdict {
     const records = finding.cause === 'no-supervision' ? scene.microBatches.flat().slice(0, 3) : [];
     return this.goOn(
-      this.eventOf(
-        {
-          ...{ evidence: [], module: null, rank: null, ...finding },
-          records: records.map(({ place, id }) => ({
-            source: place.file,
-            line: place.line ?? place.record,
-            id,
-          })),
-        },
-        scene,
-      ),
+      this.eventOf({ ...NOTHING_MORE, ...finding, records: records.map(guarded) }, scene),
     );
   }
 
@@ -191,18 +185,13 @@ export class RunGuard implements Guard {
   }
 
   explain(error: unknown, update: number): DiagnosisEvent | null {
-    const code = (error as { code?: unknown } | null)?.code;
-    const cause = typeof code === 'string' ? CAUSES_OF_ERRORS[code] : undefined;
+    if (!(error instanceof PatinaError)) return null;
+    const { code, message, hint } = error;
+    const cause = causeOfError(code);
     if (cause === undefined) return null;
-    const { message } = error as Error;
-    const finding = {
-      cause,
-      confidence: 0.9,
-      message,
-      evidence: [`the run ended with ${code as string}`],
-    };
-    const rest = { records: [], module: null, rank: null };
-    return this.event({ ...finding, ...rest }, update, { sequences: 0 });
+    const evidence = [`the run ended with ${code}`];
+    const finding = { ...NOTHING_MORE, cause, confidence: 0.9, message, evidence };
+    return { ...this.event(finding, update, { sequences: 0 }), fix: hint };
   }
 
   private eventOf(finding: Finding, { event }: Pick<Scene, 'event'>): DiagnosisEvent {

@@ -179,10 +179,13 @@ export interface DiagnosisEvent {
   readonly page: string;
 }
 
-/** A record by where it stands; `line` is its number in files without lines. */
+/** A record by where it stands. */
 export interface GuardedRecord {
   readonly source: string;
+  /** On which it begins; in files without lines its number. */
   readonly line: number;
+  /** Its number in the file, from 1: an array of JSON may have all of its records on one line. */
+  readonly record: number;
   readonly id: RecordId;
 }
 
@@ -237,14 +240,16 @@ export interface FindingEvent {
   readonly type: 'finding';
   /** One of the guard's words. */
   readonly cause: string;
+  /** `error`: the run will stop, leave something out, or learn what is wrong. `warning`: it may be meant so. */
   readonly severity: 'error' | 'warning';
   readonly message: string;
   /** What to do. */
   readonly fix: string;
-  /** Of the first record; null where it is not about records. */
+  /** Of the first record; a file of the model, or the recipe, where it is not about records; else null. */
   readonly source: string | null;
   readonly line: number | null;
   readonly id: RecordId;
+  /** Records, or tensors, or 1. */
   readonly count: number;
 }
 

@@ -24,7 +24,7 @@ export {
   type TrainOptions,
 } from './train.js';
 export type * from './loop/guard.js';
-export { Quarantine, whereOf } from './loop/quarantine.js';
+export { guarded } from './loop/quarantine.js';
 export { runMicroBatch, type Step, type StepStore } from './step/step.js';
 export type { UpdateSetup } from './step/update.js';
 export { planRun, type RunPlan } from './prepare/run-plan.js';

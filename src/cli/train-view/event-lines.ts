@@ -2,7 +2,7 @@
 import { relative } from 'node:path';
 
 import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
-import { describeRejected } from '../../data/sources/place.js';
+import { describePlace, describeRejected } from '../../data/sources/place.js';
 import { shownId } from '../../data/records/record.js';
 import { type DataWarning, WARNINGS } from '../../data/warnings.js';
 import type {
@@ -82,9 +82,10 @@ function diagnosisLines(event: DiagnosisEvent): string[] {
     ...evidence.map((each) => `  - ${each}`),
     ...(module === null ? [] : [`  module ${module}`]),
     ...(rank === null ? [] : [`  rank ${rank}`]),
-    ...records.map(
-      ({ source, line, id }) => `  ${source}:${line}${id === null ? '' : `, id ${shownId(id)}`}`,
-    ),
+    ...records.map(({ source, line, record, id }) => {
+      const name = id === null ? '' : `, id ${shownId(id)}`;
+      return `  ${describePlace({ file: source, line, record })}${name}`;
+    }),
     `  what to do: ${fix} (${page})`,
   ];
 }

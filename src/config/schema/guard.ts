@@ -7,6 +7,11 @@ const quarantined = z
   .strictObject({
     source: text.describe('The file.'),
     line: count.describe('The line on which it begins; in files without lines its number, from 1.'),
+    record: count
+      .optional()
+      .describe(
+        'Its number in the file, from 1: for files with several records on one line. All that begin on the line if left out.',
+      ),
   })
   .meta({ id: 'Quarantined' });
 

@@ -17,7 +17,8 @@ import {
   type RecordPlace,
   type RejectedRecord,
 } from '../sources/place.js';
-import { fileOf, openTable, type NumberedFile } from '../sources/open-table.js';
+import { fileOf, type NumberedFile } from '../sources/open-table.js';
+import { OpenTables } from '../sources/open-tables.js';
 import type { RecordTable } from '../sources/record-table.js';
 import type { EncodeWarning } from '../warnings.js';
 import { loadFormat } from './load-format.js';
@@ -65,7 +66,7 @@ export type LoadOutcome =
 export class RecordLoader {
   readonly #spec: LoaderSpec;
   readonly #format: ChatFormat;
-  readonly #tables = new Map<NumberedFile, Promise<RecordTable>>();
+  readonly #tables = new OpenTables();
 
   private constructor(spec: LoaderSpec, format: ChatFormat) {
     this.#spec = spec;
@@ -112,10 +113,8 @@ export class RecordLoader {
     return lengths;
   }
 
-  async close(): Promise<void> {
-    const tables = [...this.#tables.values()];
-    this.#tables.clear();
-    await Promise.all(tables.map((table) => table.then((open) => open.close()).catch(() => {})));
+  close(): Promise<void> {
+    return this.#tables.close();
   }
 
   async #load(table: RecordTable, index: number, images: string): Promise<LoadOutcome> {
@@ -149,12 +148,7 @@ export class RecordLoader {
   async #find(record: number): Promise<{ file: NumberedFile; index: number; table: RecordTable }> {
     const file = fileOf(this.#spec.files, record);
     if (!file) throw new RangeError(`There is no record ${record}.`);
-    let table = this.#tables.get(file);
-    if (!table) {
-      table = openTable(file.table);
-      this.#tables.set(file, table);
-    }
-    return { file, index: record - file.first, table: await table };
+    return { file, index: record - file.first, table: await this.#tables.of(file) };
   }
 
   #encode(record: ChatRecord, place: RecordPlace): EncodeOutcome {

@@ -14,13 +14,13 @@ export function workerFault(reason: string, cause?: unknown): PatinaError {
   if (code === 'ERR_WORKER_OUT_OF_MEMORY') {
     return new OutOfMemoryError('A worker that loads data has run out of memory.', {
       code: 'E_WORKER_MEMORY',
-      hint: 'Use fewer workers (`data.workers`), and take very large records or images out.',
+      hint: 'Use fewer (`data.workers`; of a check `--threads`), and take very large records or images out.',
       cause,
     });
   }
   return new PatinaError(`A worker that loads data has failed: ${reason}.`, {
     code: 'E_WORKER',
-    hint: 'Run again with `data.workers` 0, which loads in the main thread, to see where; please report it.',
+    hint: 'Run again with `data.workers` 0, which loads in the main thread (a check with `--threads 1`), to see where; please report it.',
     cause,
   });
 }

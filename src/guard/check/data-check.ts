@@ -11,6 +11,7 @@ import { shares } from '../../data/sampling/split.js';
 import { openCatalog } from '../../data/sources/catalog.js';
 import type { FindOptions } from '../../data/sources/find-files.js';
 import { fileOf, type NumberedFile } from '../../data/sources/open-table.js';
+import { describePlace } from '../../data/sources/place.js';
 import { Duplicates } from './duplicates.js';
 import type { Finding } from './finding.js';
 import { Lengths, type LengthFacts } from './lengths.js';
@@ -151,13 +152,8 @@ class Result {
   }
 }
 
-function duplicateMark(
-  record: number,
-  id: RecordId,
-  { file, line, record: number }: RecordPlace,
-): Mark {
-  const where = line === null ? `record ${number}` : `line ${line}`;
-  const message = `it says and shows the same as ${where} of ${file}`;
+function duplicateMark(record: number, id: RecordId, before: RecordPlace): Mark {
+  const message = `it says and shows the same as ${describePlace(before)}`;
   return { record, id, kind: ownKind('duplicate-record'), message };
 }
 

@@ -5,8 +5,11 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { packageRoot } from '../../base/native-path.js';
 import { checkRecipe, type RecipeInput } from '../../config/index.js';
+import { liveTensors } from '../../torch/index.js';
+import type { TrainEvent } from '../../train/index.js';
 import { AccumulatingStore } from '../../train/step/accumulating-store.js';
 import type { Cause } from '../causes.js';
+import { train } from '../guarded-train.js';
 import { checkTraining } from './recipe-check.js';
 import { FaultFolder, healthy, look, talk } from './testing.js';
 
@@ -566,4 +569,28 @@ test('a record on which a check fails is told, and the others are checked', asyn
   } finally {
     odd.mockRestore();
   }
+});
+
+test('checks leave no tensor behind', async () => {
+  const before = liveTensors();
+  const { summary } = await folder.check(optimizer({ clipNorm: 'adaptive' }));
+  expect(summary).toMatchObject({ errors: 0, notChecked: [] });
+  expect(liveTensors()).toBe(before);
+});
+
+test('a run that is begun by the API is looked at first too, and names records by their numbers', async () => {
+  const records = [...healthy(picture), talk('x', 'say six', '  ')];
+  folder.write('data.jsonl', JSON.stringify(records));
+  const events: TrainEvent[] = [];
+  for await (const event of train(checkRecipe(folder.recipe()), { dryRun: true })) {
+    events.push(event);
+  }
+  expect(events).toContainEqual({ type: 'loading', what: 'checking the first records' });
+  expect(events.filter(({ type }) => type === 'finding')).toMatchObject([
+    { cause: 'empty-answer', line: 1, id: 'x', count: 1 },
+  ]);
+  const [finding] = events.filter((event) => event.type === 'finding');
+  expect(finding!.message).toContain(
+    `data.jsonl:1 (record ${records.length}): its answer is empty`,
+  );
 });

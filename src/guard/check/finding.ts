@@ -1,9 +1,7 @@
 /** What `patina check` finds: one finding for each kind of fault, with how often and where it stands first. */
 import type { RecordId } from '../../data/index.js';
+import type { FindingEvent } from '../../train/index.js';
 import type { Cause } from '../causes.js';
-
-/** `error`: the run will stop, leave something out, or learn what is wrong. `warning`: it may be meant so. */
-export type Severity = 'error' | 'warning';
 
 /** Where one of the records stands. */
 export interface FindingPlace {
@@ -17,21 +15,11 @@ export interface FindingPlace {
   readonly message: string;
 }
 
-export interface Finding {
-  readonly type: 'finding';
+/** What a run tells of its first records, and more. */
+export interface Finding extends FindingEvent {
   readonly cause: Cause;
   /** Which kind within the cause: stable, as in errors and warnings. */
   readonly code: string;
-  readonly severity: Severity;
-  readonly message: string;
-  /** What to do. */
-  readonly fix: string;
-  /** Of the first record; a file of the model, or the recipe, where it is not about records; else null. */
-  readonly source: string | null;
-  readonly line: number | null;
-  readonly id: RecordId;
-  /** Records, or tensors, or 1. */
-  readonly count: number;
   /** The first records; none where it is not about records. */
   readonly places: readonly FindingPlace[];
 }
@@ -40,7 +28,7 @@ export interface Finding {
 export interface Kind {
   readonly cause: Cause;
   readonly code: string;
-  readonly severity: Severity;
+  readonly severity: Finding['severity'];
   readonly fix: string;
   /** Whether `--fix` leaves such records out. */
   readonly leave: boolean;

@@ -4,6 +4,7 @@
  */
 import { PatinaError } from '../../base/errors.js';
 import type { NumberedFile } from '../../data/sources/open-table.js';
+import { describePlace } from '../../data/sources/place.js';
 import type { FirstLook } from '../../train/index.js';
 import { placeOf } from './data-check.js';
 import { factsOf } from './open-hollow.js';
@@ -37,7 +38,7 @@ export const firstLook: FirstLook = async (recipe, { opened, data, batching, pla
     ...checkHalf(recipe, tensors),
     ...checkPlan(recipe, { batching, plan, traits, tensors }),
   ].map(({ type, cause, severity, message, fix, source, line, id, count, places: [first] }) => {
-    const where = first === undefined ? '' : `${source!}${line === null ? '' : `:${line}`}: `;
+    const where = first === undefined ? '' : `${describePlace({ ...first, file: first.source })}: `;
     return { type, cause, severity, message: where + message, fix, source, line, id, count };
   });
 };

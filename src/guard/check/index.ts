@@ -7,6 +7,5 @@ export {
   type CheckSummary,
 } from './check.js';
 export type { CleanedFacts } from './cleaned-copy.js';
-export type { Finding, FindingPlace, Severity } from './finding.js';
+export type { Finding, FindingPlace } from './finding.js';
 export { drawLengths } from './lengths.js';
-export { firstLook } from './first-look.js';

@@ -4,6 +4,7 @@
  */
 import type { DataWarning } from '../../data/index.js';
 import type { Cause } from '../causes.js';
+import { causeOfError } from '../diagnose/errors.js';
 import type { Kind } from './finding.js';
 
 type Fixed = Omit<Kind, 'code'>;
@@ -19,7 +20,7 @@ const warning = (cause: Cause, fix: string, { leave = false } = {}): Fixed => ({
 });
 
 /** What nothing but this room looks for. */
-export const OWN_KINDS = {
+const OWN_KINDS = {
   'empty-answer': error(
     'empty-answer',
     'Give the record its answer, or leave it out: it teaches the model to say nothing.',
@@ -61,25 +62,21 @@ export const OWN_KINDS = {
   ),
 } as const satisfies Record<string, Fixed>;
 
-export type OwnCode = keyof typeof OWN_KINDS;
+type OwnCode = keyof typeof OWN_KINDS;
 
 export function ownKind(code: OwnCode): Kind {
   return { code, ...OWN_KINDS[code] };
 }
 
-const CAUSE_OF_CODE: readonly (readonly [RegExp, Cause])[] = [
-  [/^E_RECORD_TURNS$|^E_NO_SUPERVISION$/, 'no-supervision'],
-  [/^E_RECORD_IMAGES$|^E_IMAGE_UNWANTED$|^E_IMAGE_CUT$|^E_BATCH_IMAGES$/, 'image-token-mismatch'],
-  [/^E_IMAGE_/, 'broken-image'],
-  [/^E_OVERLONG$/, 'answer-truncated'],
-  [/^E_TEMPLATE_|^E_RECORD_ROLE$/, 'template-mismatch'],
-  [/^E_VOCABULARY$/, 'id-out-of-vocabulary'],
-];
-
 /** A record that training refuses, with the code that it refuses it with. `unknown`: its form is at fault, not what it would teach. */
 export function refusedKind(code: string, hint: string): Kind {
-  const cause = CAUSE_OF_CODE.find(([codes]) => codes.test(code))?.[1] ?? 'unknown';
-  return { cause, code, severity: 'error', fix: hint, leave: true };
+  return {
+    cause: causeOfError(code) ?? 'unknown',
+    code,
+    severity: 'error',
+    fix: hint,
+    leave: true,
+  };
 }
 
 /** What is odd about a record that is trained on; `undefined` for what another kind tells, or the format. */

@@ -4,15 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 
-import { DataError, PatinaError } from '../../base/errors.js';
+import { PatinaError } from '../../base/errors.js';
 import type { Recipe } from '../../config/index.js';
 import {
-  decodeImage,
   encodeRecord,
   type EncodedSample,
   type EncodeOptions,
   type ChatRecord,
-  ImageError,
   type ImageSource,
   loadFormat,
   parseRecord,
@@ -20,7 +18,6 @@ import {
   type RecordProblem,
   WARNINGS,
 } from '../../data/index.js';
-import { imageBytes, pathOf } from '../../data/loading/load-image.js';
 import { measureRecord } from '../../data/loading/measure.js';
 import type { Budget } from '../../data/loading/pack.js';
 import {
@@ -29,7 +26,8 @@ import {
   overlong,
   tooManyImages,
 } from '../../data/loading/record-loader.js';
-import { fileOf, type NumberedFile, openTable } from '../../data/sources/open-table.js';
+import { fileOf, type NumberedFile } from '../../data/sources/open-table.js';
+import { OpenTables } from '../../data/sources/open-tables.js';
 import type { RecordTable } from '../../data/sources/record-table.js';
 import { IMAGE_ID, type InputFacts } from '../../models/sample.js';
 import { pairTurns } from '../../text/turns.js';
@@ -37,7 +35,7 @@ import type { ChatFormat, Message } from '../../text/index.js';
 import type { Kind } from './finding.js';
 import { markersOf } from './format-check.js';
 import { oddKind, ownKind, refusedKind } from './kinds.js';
-import { isConstant } from './pictures.js';
+import { nameOf, PictureChecker } from './picture-checker.js';
 import { isEmptyText, repetitionIn } from './texts.js';
 
 /** What records are written for; without it they are read and their pictures decoded, and that is all. */
@@ -91,26 +89,17 @@ interface RecordReport {
   readonly content: readonly [low: number, high: number];
 }
 
-/** What is known of a picture. */
-interface Picture {
-  readonly digest: string;
-  readonly problem: RecordProblem | null;
-  readonly isConstant: boolean;
-}
-
-/** Pictures that a thread remembers: records of one picture tend to be neighbours. */
-const REMEMBERED = 4096;
-
 export class RecordChecker {
   readonly #spec: CheckSpec;
   readonly #format: ChatFormat | null;
   readonly #markers: readonly string[];
-  readonly #tables = new Map<NumberedFile, Promise<RecordTable>>();
-  readonly #pictures = new Map<string, Picture>();
+  readonly #tables = new OpenTables();
+  readonly #pictures: PictureChecker;
 
   private constructor(spec: CheckSpec, format: ChatFormat | null) {
     this.#spec = spec;
     this.#format = format;
+    this.#pictures = new PictureChecker(spec.reading);
     this.#markers = format === null ? [] : markersOf(format).tokens;
   }
 
@@ -130,7 +119,7 @@ export class RecordChecker {
    */
   async check(from: number, to: number): Promise<RecordsReport> {
     const file = fileOf(this.#spec.files, from)!;
-    const table = await this.#open(file);
+    const table = await this.#tables.of(file);
     const marks: Mark[] = [];
     const lengths = new Int32Array(to - from);
     const contents = new Uint32Array(2 * (to - from));
@@ -185,19 +174,8 @@ export class RecordChecker {
     };
   }
 
-  async close(): Promise<void> {
-    const tables = [...this.#tables.values()];
-    this.#tables.clear();
-    await Promise.all(tables.map((table) => table.then((open) => open.close()).catch(() => {})));
-  }
-
-  #open(file: NumberedFile): Promise<RecordTable> {
-    let table = this.#tables.get(file);
-    if (!table) {
-      table = openTable(file.table);
-      this.#tables.set(file, table);
-    }
-    return table;
+  close(): Promise<void> {
+    return this.#tables.close();
   }
 
   /** The record as tokens; `undefined` where there is no tokenizer. */
@@ -314,7 +292,7 @@ export class RecordChecker {
   async #look(sources: readonly ImageSource[], folder: string, mark: Marker): Promise<string[]> {
     const digests: string[] = [];
     for (const source of sources) {
-      const { digest, problem, isConstant } = await this.#picture(source, folder);
+      const { digest, problem, isConstant } = await this.#pictures.look(source, folder);
       digests.push(digest);
       if (problem !== null) {
         mark(refusedKind(problem.code, problem.hint), problem.message.replace(/\.$/, ''));
@@ -324,20 +302,6 @@ export class RecordChecker {
     }
     return digests;
   }
-
-  async #picture(source: ImageSource, folder: string): Promise<Picture> {
-    const key = keyOf(source, folder);
-    const known = key === undefined ? undefined : this.#pictures.get(key);
-    if (known !== undefined) return known;
-    const picture = await lookAt(source, folder, this.#spec.reading);
-    if (key !== undefined) {
-      if (this.#pictures.size >= REMEMBERED) {
-        this.#pictures.delete(this.#pictures.keys().next().value!);
-      }
-      this.#pictures.set(key, picture);
-    }
-    return picture;
-  }
 }
 
 type Marker = (kind: Kind, message: string) => unknown;
@@ -345,45 +309,6 @@ type Marker = (kind: Kind, message: string) => unknown;
 interface Written {
   readonly length: number;
   readonly supervised: number;
-}
-
-async function lookAt(
-  source: ImageSource,
-  folder: string,
-  reading: CheckSpec['reading'],
-): Promise<Picture> {
-  let digest = '';
-  try {
-    const { bytes, name } = await imageBytes(source, folder);
-    digest = createHash('sha1').update(bytes).digest('base64');
-    const image = await decodeImage(bytes, { name, reading });
-    return { digest, problem: null, isConstant: isConstant(image) };
-  } catch (error) {
-    if (!(error instanceof ImageError)) throw error;
-    const { code, message, hint } = error;
-    // Pictures that cannot be read are told apart by their names.
-    return {
-      digest: digest === '' ? nameOf(source) : digest,
-      problem: { code, message, hint },
-      isConstant: false,
-    };
-  }
-}
-
-/** By what a picture is remembered: its path. */
-function keyOf(source: ImageSource, folder: string): string | undefined {
-  if (typeof source !== 'string' || /^(data|https?):/i.test(source)) return undefined;
-  try {
-    return pathOf(source, folder);
-  } catch (error) {
-    if (error instanceof DataError) return undefined;
-    throw error;
-  }
-}
-
-function nameOf(source: ImageSource): string {
-  if (typeof source !== 'string') return source.path ?? 'the picture';
-  return /^data:/i.test(source) ? 'the picture of a data: URL' : source;
 }
 
 function digestOf(messages: readonly Message[], pictures: readonly string[]): Buffer {

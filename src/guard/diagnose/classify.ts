@@ -9,21 +9,12 @@
 
 import type { Recipe } from '../../config/index.js';
 import type { GuardedRecord } from '../../train/index.js';
-import type { Cause } from '../causes.js';
 import type { Evidence } from '../replay/gather-evidence.js';
 import type { Trend } from '../watch/course.js';
+import type { Finding, Verdict } from './finding.js';
+import { risen } from './risen.js';
 
-export interface Finding {
-  readonly cause: Cause;
-  readonly confidence: number;
-  readonly message: string;
-  readonly evidence: readonly string[];
-  readonly records: readonly GuardedRecord[];
-  readonly module: string | null;
-  readonly rank: number | null;
-}
-
-export interface Circumstances {
+interface Circumstances {
   readonly recipe: Pick<Recipe, 'optimizer' | 'memory' | 'parallel'>;
   readonly compute: string;
   readonly trend: Trend | null;
@@ -77,7 +68,6 @@ const NOTHING = {
   module: null as string | null,
 } as const;
 
-type Verdict = Partial<Finding> & Pick<Finding, 'cause' | 'confidence' | 'message'>;
 type Rule = (found: Evidence, circumstances: Circumstances) => Verdict | null;
 
 const several = ({ ranks }: Evidence): boolean => ranks.length > 1;
@@ -291,35 +281,6 @@ const largeSteps: Rule = (found, { learningRate }) => {
     module: moduleOf(found),
   };
 };
-
-/** What the course of the run says, without a look at an update. */
-export function risen({
-  trend,
-  recipe,
-  learningRate,
-}: Pick<Circumstances, 'trend' | 'recipe' | 'learningRate'>): Verdict | null {
-  if (trend === null) return null;
-  const { best, worst, outlier, ordinaryNorm, laterNorm, uniform } = trend;
-  const course = `the loss was ${best.loss.toPrecision(4)} at update ${best.update} and rose to ${worst.loss.toPrecision(4)} at update ${worst.update} (to know nothing is ${uniform.toPrecision(4)})`;
-  const norms = `the norm of the gradient was ${ordinaryNorm.toPrecision(3)} before and ${laterNorm.toPrecision(3)} after`;
-  const rose = worst.loss > 1.5 * best.loss && worst.loss > best.loss + 0.5;
-  const grew = laterNorm > 3 * ordinaryNorm || worst.loss > 1.25 * uniform;
-  if (!rose || !grew) return null;
-  if (recipe.optimizer.clipNorm === null && outlier !== null && outlier.update <= worst.update) {
-    return {
-      cause: 'no-clipping',
-      confidence: 0.7,
-      message: `nothing clips the gradient, and its norm was ${(outlier.norm / ordinaryNorm).toPrecision(2)} times the ordinary one at update ${outlier.update}, before the loss rose`,
-      evidence: [course, norms],
-    };
-  }
-  return {
-    cause: 'learning-rate-too-high',
-    confidence: 0.8,
-    message: `the loss rises ${worst.loss > 1.25 * uniform ? 'above that of knowing nothing' : 'and gradients grow'} at a learning rate of ${learningRate.toExponential(2)}`,
-    evidence: [course, norms],
-  };
-}
 
 /** What was seen, whatever comes of it. */
 function describe(found: Evidence, { loss, norm, compute }: Circumstances): string[] {

@@ -3,7 +3,7 @@
 import type { SegmentedModel } from '../../models/index.js';
 import { RotaryEmbedding } from '../../nn/index.js';
 import { noGrad, scope } from '../../torch/index.js';
-import type { Finding } from './classify.js';
+import type { Finding } from './finding.js';
 
 export function inspectPositions(model: SegmentedModel): Finding | null {
   for (const [name, module] of model.namedModules()) {

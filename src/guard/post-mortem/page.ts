@@ -1,7 +1,7 @@
 /** The post-mortem as one page of HTML that needs nothing else: curves, diagnoses with their evidence, records with their pictures. */
 
-import { number } from '../../base/json-lines.js';
-import type { Metrics } from '../../train/run/logs.js';
+import { describePlace } from '../../data/sources/place.js';
+import { curve, type Metrics } from '../../train/run/logs.js';
 import type { PostMortem, Told } from './post-mortem.js';
 import { showRecord, type ShownRecord } from './shown-record.js';
 
@@ -9,9 +9,9 @@ import { showRecord, type ShownRecord } from './shown-record.js';
 const SHOWN = 3;
 
 export async function postMortemPage(found: PostMortem): Promise<string> {
-  const { run, ending, told, recoveries, metrics, skipped } = found;
+  const { run, ending, told, recoveries, metrics, skipped, sources } = found;
   const marks = told.flatMap(({ updates }) => updates);
-  const sections = await Promise.all(told.map(section));
+  const sections = await Promise.all(told.map((each) => section(each, sources)));
   const title = `${text(run.name)}: post-mortem`;
   return `<!doctype html>
 <html lang="en">
@@ -36,9 +36,14 @@ ${recoveries.map((each) => `<tr><td>${each.update}<td>${text(each.action)}<td>${
 `;
 }
 
-async function section({ diagnosis, updates }: Told): Promise<string> {
+async function section(
+  { diagnosis, updates }: Told,
+  sources: PostMortem['sources'],
+): Promise<string> {
   const { cause, confidence, message, evidence, fix, module, rank, records, page } = diagnosis;
-  const shown = await Promise.all(records.slice(0, SHOWN).map(showRecord));
+  const shown = await Promise.all(
+    records.slice(0, SHOWN).map((record) => showRecord(record, sources)),
+  );
   const rows = [
     ['updates', updates.join(', ')],
     ...(module === null ? [] : [['module', module]]),
@@ -55,7 +60,8 @@ ${shown.map(recordPart).join('\n')}`;
 }
 
 function recordPart({ record, text: json, pictures }: ShownRecord): string {
-  return `<h3>${text(record.source)}:${record.line}</h3>
+  const { source: file, ...place } = record;
+  return `<h3>${text(describePlace({ file, ...place }))}</h3>
 <div class="record">${pictures.map((each) => `<img src="${each}" alt="picture of the record">`).join('')}<pre>${text(json)}</pre></div>`;
 }
 
@@ -70,9 +76,7 @@ function chart(
   key: string,
   marks: readonly number[],
 ): string {
-  const points = metrics
-    .filter((line) => line[key] !== undefined && line[key] !== null)
-    .map((line) => ({ x: line.update, y: number(line[key]) }));
+  const points = curve(metrics, key);
   const finite = points.filter(({ y }) => Number.isFinite(y));
   if (finite.length === 0) return '';
   const positive = finite.map(({ y }) => y).filter((y) => y > 0);

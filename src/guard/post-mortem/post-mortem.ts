@@ -3,12 +3,11 @@
  * say. Nothing here loads libtorch.
  */
 
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { number } from '../../base/json-lines.js';
 import type { Recipe } from '../../config/index.js';
 import type { DiagnosisEvent, RecoveryEvent, UpdateEvent } from '../../train/events.js';
-import { listRuns, type RunSummary } from '../../train/run/list-runs.js';
+import { readRun, type RunSummary } from '../../train/run/list-runs.js';
 import {
   ofType,
   readEvents,
@@ -16,9 +15,10 @@ import {
   type LoggedEvent,
   type Metrics,
 } from '../../train/run/logs.js';
-import { CAUSES_OF_ERRORS } from '../diagnose/errors.js';
+import { readRunRecipe } from '../../train/run/run-folder.js';
+import { causeOfError } from '../diagnose/errors.js';
 import { advice, pageOf } from '../diagnose/advice.js';
-import { risen } from '../diagnose/classify.js';
+import { risen } from '../diagnose/risen.js';
 import type { Cause } from '../causes.js';
 import { Course } from '../watch/course.js';
 
@@ -37,25 +37,30 @@ export interface PostMortem {
   readonly recoveries: readonly RecoveryEvent[];
   readonly skipped: number;
   readonly metrics: readonly Metrics[];
+  /** Data of its recipe. */
+  readonly sources: Recipe['data']['sources'];
 }
 
 /** Share of the last updates that were skipped, from which on it is silent no more. */
 const MANY = 0.2;
 const LAST = 50;
 
-/** @param path of the run's folder */
+/**
+ * @param path of the run's folder
+ * @throws UsageError `E_NO_RUN`; DataError `E_RUN_BROKEN`
+ */
 export async function postMortem(path: string): Promise<PostMortem> {
-  const run = (await listRuns(join(path, '..'))).find((each) => each.path === path)!;
-  const [events, metrics, recipe] = await Promise.all([
+  const recipe = (await readRunRecipe(path)) as Recipe;
+  const run = (await readRun(path))!;
+  const [events, metrics] = await Promise.all([
     readEvents(path),
     readMetrics(join(path, 'metrics.jsonl')).catch(() => []),
-    readFile(join(path, 'recipe.json'), 'utf8').then((text) => JSON.parse(text) as Recipe),
   ]);
   const told = byCause(ofType(events, 'diagnosis'));
   const skipped = metrics.filter((each) => each['skipped'] === true).length;
   const found = told.length > 0 ? [] : fromCurves(run, { metrics, recipe, events });
   return {
-    ...{ run, metrics, skipped },
+    ...{ run, metrics, skipped, sources: recipe.data.sources },
     ending: endingOf(run),
     told: [...told, ...found.map((diagnosis) => ({ diagnosis, updates: [diagnosis.update] }))],
     recoveries: ofType(events, 'recovery'),
@@ -79,7 +84,7 @@ function endingOf({ state, reason, updates, plannedUpdates }: RunSummary): strin
     case 'crashed':
       return `it died ${after}, without a word: killed, out of memory, or the machine went down`;
     case 'failed':
-      return `it failed ${after}: ${reason ?? 'no reason was kept'}`;
+      return `it failed ${after}: ${reason?.replace(/\.$/, '') ?? 'no reason was kept'}`;
     case 'running':
       return `it is running, ${after}`;
     case 'finished':
@@ -96,7 +101,7 @@ interface Kept {
 }
 
 /** What a run that told nothing shows by its curves and its end. */
-function fromCurves(run: RunSummary, { metrics, recipe }: Kept): DiagnosisEvent[] {
+function fromCurves(run: RunSummary, { metrics, recipe, events }: Kept): DiagnosisEvent[] {
   const last = metrics.at(-1);
   const update = last?.update ?? run.updates;
   const facts = { recipe, sequences: number(last?.['samples']) };
@@ -109,8 +114,12 @@ function fromCurves(run: RunSummary, { metrics, recipe }: Kept): DiagnosisEvent[
     ...{ type: 'diagnosis', update, cause, confidence, message, evidence },
     ...{ fix: advice(cause, facts), records: [], module: null, rank: null, page: pageOf(cause) },
   });
-  const code = Object.keys(CAUSES_OF_ERRORS).find((each) => run.reason?.includes(each));
-  if (code !== undefined) return [event(CAUSES_OF_ERRORS[code]!, 0.8, run.reason!)];
+  const failure = run.state === 'failed' ? events.findLast(({ type }) => type === 'failed') : null;
+  const failed = causeOfError(failure?.['code']);
+  if (failed !== undefined) {
+    const [message, fix] = [run.reason ?? 'the run failed', failure?.['hint']];
+    return [{ ...event(failed, 0.8, message), ...(typeof fix === 'string' && { fix }) }];
+  }
   const found: DiagnosisEvent[] = [];
   // The vocabulary is not in the folder: a run begins at best by knowing nothing.
   const start = metrics.map((line) => number(line['loss'])).find((loss) => Number.isFinite(loss));

@@ -1,10 +1,13 @@
 /** A record that a diagnosis names, as a page shows it: its turns, and its pictures as they are. */
 
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import sharp from 'sharp';
+import type { Recipe } from '../../config/index.js';
 import { loadImage } from '../../data/loading/load-image.js';
 import { parseRecord } from '../../data/records/parse-record.js';
 import { openCatalog } from '../../data/sources/catalog.js';
+import { findFiles } from '../../data/sources/find-files.js';
 import { openTable } from '../../data/sources/open-table.js';
 import type { GuardedRecord } from '../../train/events.js';
 
@@ -19,31 +22,44 @@ export interface ShownRecord {
 /** Longest text that is shown. */
 const LONGEST = 8000;
 
-export async function showRecord(record: GuardedRecord): Promise<ShownRecord> {
+/** @param sources of the run that the record is of */
+export async function showRecord(
+  record: GuardedRecord,
+  sources: Recipe['data']['sources'],
+): Promise<ShownRecord> {
   try {
-    const [source] = await openCatalog([{ path: record.source, weight: 1 }]);
-    const file = source!.files.find(({ table }) => resolve(table.path) === resolve(record.source))!;
-    const table = await openTable(file.table);
+    const images = await imagesOf(record, sources);
+    const [source] = await openCatalog([{ path: record.source, weight: 1, images }]);
+    const [file] = source!.files;
+    if (record.record > file!.table.count) {
+      return { record, text: 'It is not there any more.', pictures: [] };
+    }
+    const table = await openTable(file!.table);
     try {
-      for (let i = 0; i < file.table.count; i++) {
-        const place = table.place(i);
-        if ((place.line ?? place.record) !== record.line) continue;
-        const read = await table.read(i);
-        if (!read.ok) return { record, text: read.problem.message, pictures: [] };
-        return {
-          record,
-          text: indented(read.json),
-          pictures: await picturesOf(read.json, file.images),
-        };
-      }
+      const read = await table.read(record.record - 1);
+      if (!read.ok) return { record, text: read.problem.message, pictures: [] };
+      const pictures = await picturesOf(read.json, file!.images);
+      return { record, text: indented(read.json), pictures };
     } finally {
       await table.close();
     }
-    return { record, text: 'It is not there any more.', pictures: [] };
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     return { record, text, pictures: [] };
   }
+}
+
+/** What paths of the record's pictures start from, as far as its source is still on this machine. */
+async function imagesOf(
+  { source: path }: GuardedRecord,
+  sources: Recipe['data']['sources'],
+): Promise<string | undefined> {
+  for (const source of sources) {
+    if (!existsSync(source.path)) continue;
+    const { files, images } = await findFiles(source);
+    if (files.some((file) => resolve(file) === resolve(path))) return images;
+  }
+  return undefined;
 }
 
 function indented(json: unknown): string {

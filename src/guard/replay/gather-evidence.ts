@@ -5,7 +5,7 @@
 
 import type { LoadedSample } from '../../data/index.js';
 import type { GuardedRecord, Scene } from '../../train/index.js';
-import { whereOf } from '../../train/index.js';
+import { guarded } from '../../train/index.js';
 import { probeForward, type Culprit, type ForwardFacts } from './forward-probe.js';
 import { runAgain, sameRun } from './run-again.js';
 import { scanWeights } from './weights-scan.js';
@@ -79,9 +79,12 @@ export async function gatherEvidence(scene: Scene): Promise<Evidence> {
     }
   }
   const records = await oneByOne(scene, scan.wild);
-  const suspect = records.find(({ finite }) => !finite)?.record;
-  const all = microBatches.flat();
-  const alone = all.filter((each) => suspect === undefined || isAt(each, suspect)).slice(0, 1);
+  // They are those of the micro-batches, in their order.
+  const suspect = Math.max(
+    0,
+    records.findIndex(({ finite }) => !finite),
+  );
+  const alone = microBatches.flat().slice(suspect, suspect + 1);
   const forward = await probe(scene, alone);
   const wide = precision.compute === 'float32' ? null : await probe(scene, alone, true);
   const down = await runAgain(scene, alone, { factor: DOWN });
@@ -128,11 +131,11 @@ async function oneByOne(scene: Scene, wild: ReadonlyMap<number, number>): Promis
     const sample = own[i];
     const run = await runAgain(scene, sample === undefined ? [] : [positioned(sample, i)]);
     if (sample === undefined) continue;
-    const { inputIds, images, supervised, place, id } = sample;
+    const { inputIds, images, supervised } = sample;
     const ids = [...new Set(inputIds)].filter((each) => wild.has(each));
     facts.push({
       rank: ranks.rank,
-      record: { ...whereOf(place), id },
+      record: guarded(sample),
       finite: run.finite,
       loss: run.loss === null ? null : run.loss / Math.max(1, supervised),
       pictures: images.length,
@@ -159,9 +162,4 @@ async function probe(
 ): Promise<ForwardFacts> {
   using batch = scene.batch(samples);
   return await probeForward(scene, batch.value, { wide });
-}
-
-function isAt({ place }: LoadedSample, { source, line }: GuardedRecord): boolean {
-  const where = whereOf(place);
-  return where.source === source && where.line === line;
 }

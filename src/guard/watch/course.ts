@@ -19,7 +19,7 @@ const WORSE = 1.25;
 /** Updates that are remembered one by one. */
 const REMEMBERED = 256;
 
-export interface Passed {
+interface Passed {
   readonly update: number;
   readonly loss: number;
   readonly norm: number;
@@ -32,6 +32,7 @@ interface Ordinary {
 
 export class Course {
   private readonly kinds = new Map<string, Ordinary>();
+  /** Those that were applied, oldest first. */
   private readonly updates: Passed[] = [];
   private rising = 0;
   private lowest = Infinity;
@@ -70,11 +71,6 @@ export class Course {
       this.kinds.set(key, kind);
     }
     return kind;
-  }
-
-  /** The updates that were applied, oldest first, as far as they are remembered. */
-  get passed(): readonly Passed[] {
-    return this.updates;
   }
 
   /** How the updates since the best ones stand to these: see `Trend`. */

@@ -23,7 +23,7 @@ import { linearsOf } from '../../nn/index.js';
 import { parameterOf } from '../../optim/index.js';
 import { ALONE, wholeParts } from '../../parallel/index.js';
 import { RandomGenerator, type Device, type DType, type Tensor } from '../../torch/index.js';
-import { quantisedWeights } from '../prepare/bases.js';
+import { formName, quantisedWeights } from '../prepare/bases.js';
 import { fitting, isVocabulary, misfit, restoreTensors, withoutRows } from './restore-tensors.js';
 import { optimizerTensors } from './trainer-state.js';
 
@@ -100,10 +100,11 @@ export async function takeFrozen(
 
 /** A weight that the checkpoint holds lies upon the base, and only the base is quantised. */
 function requireDense(model: SegmentedModel, tensors: ReadonlyMap<string, StoredTensor>): void {
-  const lost = [...quantisedWeights(model).keys()].find((name) => tensors.has(name));
+  const lost = [...quantisedWeights(model)].find(([name]) => tensors.has(name));
   if (lost === undefined) return;
+  const [name, { form }] = lost;
   throw new UsageError(
-    `${lost} is to be held in 4 bits, and the checkpoint holds what it has learnt`,
+    `${name} is to be held in ${formName(form)}, and the checkpoint holds what it has learnt`,
     {
       code: 'E_QUANTISED_BASE',
       hint: 'Go on without a `base` for its part; or write the checkpoint as a model (`patina export`), and begin a new run from that.',

@@ -15,6 +15,7 @@ import { type AdaptiveClip, type LossScale, parameterOf } from '../../optim/inde
 import type { Tensor } from '../../torch/index.js';
 import { onFirst, wholeParts, type Peers, type TensorPart } from '../../parallel/index.js';
 import type { GuardCounters } from '../loop/guard.js';
+import type { Quarantined } from '../loop/quarantine.js';
 import type { EarlyStoppingState } from '../loop/validation.js';
 import type { RunPlan } from '../prepare/run-plan.js';
 import type { ParameterStore } from '../step/parameter-store.js';
@@ -36,7 +37,7 @@ export interface TrainerCounters {
   /** Odd records by the kind of their warning. */
   readonly warnings: Readonly<Record<string, number>>;
   /** Records that are left out of their updates. @default none */
-  readonly quarantine?: readonly { readonly source: string; readonly line: number }[];
+  readonly quarantine?: readonly Quarantined[];
   /** @default nothing has happened */
   readonly guard?: GuardCounters | undefined;
 }

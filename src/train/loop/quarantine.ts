@@ -4,50 +4,63 @@
  */
 
 import { resolve } from 'node:path';
-import { microBatchOf, sumCounts, type RecordPlace, type UpdateData } from '../../data/index.js';
+import type { Recipe } from '../../config/index.js';
+import {
+  microBatchOf,
+  sumCounts,
+  type LoadedSample,
+  type RecordPlace,
+  type UpdateData,
+} from '../../data/index.js';
 import type { Peers } from '../../parallel/index.js';
 import type { GuardedRecord } from '../events.js';
 
-type Where = Pick<GuardedRecord, 'source' | 'line'>;
+/** One record by its number, or all that begin on a line. */
+export type Quarantined = Recipe['guard']['quarantine'][number];
 
 export class Quarantine {
-  private readonly keys = new Set<string>();
-  private readonly records: Where[] = [];
+  private readonly entries = new Map<string, Quarantined>();
 
-  constructor(records: readonly Where[]) {
+  constructor(records: readonly Quarantined[]) {
     for (const record of records) this.add(record);
   }
 
-  add({ source, line }: Where): void {
-    const key = keyOf({ source, line });
-    if (this.keys.has(key)) return;
-    this.keys.add(key);
-    this.records.push({ source, line });
+  add({ source, line, record }: Quarantined): void {
+    const key = record === undefined ? lineKey(source, line) : recordKey(source, record);
+    const numbered = record === undefined ? {} : { record };
+    this.entries.set(key, { source, line, ...numbered });
   }
 
   /** All of them, plain. */
-  get list(): readonly Where[] {
-    return this.records;
+  get list(): readonly Quarantined[] {
+    return [...this.entries.values()];
   }
 
   /** An update without them; all ranks call it, each with its own share. */
   async applyTo(data: UpdateData, ranks: Peers): Promise<UpdateData> {
-    if (this.keys.size === 0) return data;
+    if (this.entries.size === 0) return data;
     const microBatches = data.microBatches.map(({ samples }) =>
-      microBatchOf(samples.filter(({ place }) => !this.keys.has(keyOf(whereOf(place))))),
+      microBatchOf(samples.filter(({ place }) => !this.has(place))),
     );
     const counts = sumCounts(microBatches.map((each) => each.counts));
     const all = await ranks.gather('what quarantine leaves', counts);
     const shares = data.shares.map((share, rank) => ({ ...share, counts: all[rank]! }));
     return { ...data, microBatches, shares, counts: sumCounts(all) };
   }
+
+  private has({ file, line, record }: RecordPlace): boolean {
+    const { entries } = this;
+    return entries.has(recordKey(file, record)) || entries.has(lineKey(file, line ?? record));
+  }
 }
 
-/** A record as it is named in events and recipes. */
-export function whereOf({ file, line, record }: RecordPlace): Where {
-  return { source: file, line: line ?? record };
+/** A record as it is named in events. */
+export function guarded({
+  place: { file, line, record },
+  id,
+}: Pick<LoadedSample, 'place' | 'id'>): GuardedRecord {
+  return { source: file, line: line ?? record, record, id };
 }
 
-function keyOf({ source, line }: Where): string {
-  return `${line} ${resolve(source)}`;
-}
+const lineKey = (source: string, line: number): string => `line ${line} ${resolve(source)}`;
+const recordKey = (source: string, record: number): string => `record ${record} ${resolve(source)}`;

@@ -11,12 +11,16 @@ import type { UpdateSetup } from '../step/update.js';
 type Standing = Pick<UpdateSetup, 'store' | 'lossScale' | 'clip' | 'device'>;
 
 export class Snapshot {
-  /** Updates done when it was taken. */
+  /** Updates done when it was taken; -1 before. */
   update = -1;
   private readonly copies = new Map<string, Tensor>();
 
   /** @param trains whether a parameter trains */
   constructor(private readonly trains: (name: string) => boolean) {}
+
+  get isTaken(): boolean {
+    return this.update >= 0;
+  }
 
   /** Bytes of host memory that it takes on this rank. */
   bytes(setup: Standing): number {

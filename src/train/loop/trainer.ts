@@ -6,7 +6,6 @@
  */
 
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
-import { formatBytes } from '../../base/format.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, LoadedSample, Place, UpdateData } from '../../data/index.js';
 import type { Agree } from '../../generate/index.js';
@@ -32,7 +31,7 @@ import type {
 } from '../events.js';
 import type { Guard, Scene, SeenUpdate, Verdict } from './guard.js';
 import { Quarantine } from './quarantine.js';
-import { Snapshot } from './snapshots.js';
+import { RollBack } from './roll-back.js';
 import { NonFiniteWatch } from './non-finite-watch.js';
 import {
   describeParts,
@@ -122,9 +121,7 @@ export class Trainer {
   private readonly tally: Tally;
   private readonly saving: Saving;
   private readonly quarantine: Quarantine;
-  private readonly snapshot: Snapshot | null;
-  /** Host memory has no room for snapshots: checkpoints stand in for them. */
-  private noRoom = false;
+  private readonly rollBack: RollBack;
   /** Records of the last update that came out well. */
   private control: readonly LoadedSample[] = [];
   private stopEarly = false;
@@ -142,24 +139,16 @@ export class Trainer {
     this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
     this.quarantine = new Quarantine(parts.recipe.guard.quarantine);
-    const { parameters } = parts.trainable;
-    this.snapshot =
-      this.snapshotEvery === undefined ? null : new Snapshot((name) => parameters.has(name));
+    this.rollBack = new RollBack(parts, this.saving);
   }
 
   /** What is told of it before the first update. */
   get statements(): string[] {
     const { ranks, recipe, batching } = this.parts;
     const bytes = this.setup.store.bytes?.(batching.accumulate ?? Infinity);
-    const { snapshot, snapshotEvery: every } = this;
     return [
       ...(bytes === undefined ? [] : [describeShares(bytes, { ...recipe, size: ranks.size })]),
-      ...(snapshot === null || every === undefined
-        ? []
-        : [
-            `a snapshot to roll back to, every ${every} updates, takes ${formatBytes(snapshot.bytes(this.setup))} of host memory` +
-              `${ranks.size > 1 ? ' on each rank' : ''}; where they are not free, the newest checkpoint is the snapshot`,
-          ]),
+      ...this.rollBack.statements(this.setup),
     ];
   }
 
@@ -285,7 +274,7 @@ export class Trainer {
   dispose(): void {
     if (this.pending !== null) drop(this.pending);
     this.pending = null;
-    this.snapshot?.dispose();
+    this.rollBack.dispose();
     this.setup.store.dispose();
     this.setup.lossScale?.dispose();
     this.setup.clip?.dispose();
@@ -300,7 +289,7 @@ export class Trainer {
       yield { type: 'bad-record', update: this.update + 1, record };
     }
     yield* this.tally.addRecords(data, this.update + 1);
-    await this.takeSnapshot();
+    await this.rollBack.prepare(this.setup, this.update);
     yield* this.attempt(data, peaks);
   }
 
@@ -372,6 +361,7 @@ export class Trainer {
   }
 
   private async *report(pending: Pending): AsyncGenerator<TrainEvent, void> {
+    using _ = freed(pending.scale);
     const { result, data, peaks } = pending;
     const { recipe, batching, device, guard } = this.parts;
     const numbers = result.numbers.read();
@@ -390,7 +380,6 @@ export class Trainer {
     const seen: SeenUpdate = { event, numbers, tensorNames: result.tensorNames };
     if (!event.skipped) this.control = someOf(data);
     const later = event.skipped ? await this.reopen() : null;
-    using _ = freed(pending.scale);
     const verdict = guard?.see(seen) === true ? await guard.examine(this.scene(seen, data)) : null;
     if (verdict?.diagnosis != null) yield verdict.diagnosis;
     if (verdict?.action !== 'quarantine') this.nonFinite.add(event, verdict?.diagnosis);
@@ -438,7 +427,7 @@ export class Trainer {
             : noGrad(() => makeBatch(samples, model.input, { device: device.device })),
         ),
       control: this.control,
-      canRollBack: this.rollsBackTo !== null,
+      canRollBack: this.rollBack.isPossible,
     };
   }
 
@@ -463,49 +452,8 @@ export class Trainer {
         yield* this.attempt(data, peaks);
         return;
       case 'roll-back':
-        await this.rollBack();
+        await this.rollBack.goBack(this.setup);
     }
-  }
-
-  private get snapshotEvery(): number | undefined {
-    const { onBadUpdate, snapshotEvery } = this.parts.recipe.guard;
-    return onBadUpdate === 'roll-back' ? snapshotEvery : undefined;
-  }
-
-  /** Where a roll back leads. */
-  private get rollsBackTo(): { readonly update: number } | null {
-    return this.snapshot !== null && this.snapshot.update >= 0 ? this.snapshot : this.saving.saved;
-  }
-
-  private async takeSnapshot(): Promise<void> {
-    const { snapshot, snapshotEvery: every, setup } = this;
-    if (snapshot === null || every === undefined || this.update % every !== 0) return;
-    if (snapshot.update === this.update || this.noRoom) return;
-    await setup.store.settle();
-    if (snapshot.update < 0) {
-      const { ranks } = this.parts;
-      const fits = snapshot.bytes(setup) * ranks.here < process.availableMemory();
-      // One rank without it could not go back with the others.
-      this.noRoom = (await ranks.gather('room for snapshots', fits)).includes(false);
-      if (this.noRoom) return;
-    }
-    snapshot.take(setup, this.update);
-  }
-
-  /** Weights and optimizer as they were; counts of updates, the schedule and the data go on behind the bad update. */
-  private async rollBack(): Promise<void> {
-    const { setup, snapshot } = this;
-    await setup.store.settle();
-    if (snapshot !== null && snapshot.update >= 0) {
-      snapshot.putBack(setup);
-      return;
-    }
-    const { model, trainable, weights } = this.parts;
-    const { peers, saved } = this.saving;
-    const changed = await partChanges(model, saved!.path, trainable.parameters.keys());
-    await weights.read(saved!.path, setup.store.weights(), changed);
-    setup.store.weightsRead();
-    await readTrainerState(saved!.path, stateParts(setup, peers), peers);
   }
 
   /** What is due after an update: numbers first, then validation, probes, a checkpoint. */

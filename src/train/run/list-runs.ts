@@ -22,11 +22,16 @@ export interface RunSummary extends Omit<RunFacts, 'state'> {
 export async function listRuns(root = 'runs'): Promise<RunSummary[]> {
   const runs: RunSummary[] = [];
   for (const name of await names(root)) {
-    const path = resolve(root, name);
-    const facts = await readRunFacts(path);
-    if (facts !== undefined) runs.push(await summary(path, facts));
+    const run = await readRun(resolve(root, name));
+    if (run !== undefined) runs.push(run);
   }
   return runs.sort((a, b) => (a.created < b.created ? 1 : -1));
+}
+
+/** The run in a folder, if it is one. */
+export async function readRun(path: string): Promise<RunSummary | undefined> {
+  const facts = await readRunFacts(path);
+  return facts === undefined ? undefined : summary(path, facts);
 }
 
 /**
