@@ -1,7 +1,8 @@
 /** The micro-batches of an update that take most: by the lengths of the records, or the longest that a recipe allows. */
 
 import type { EffectiveBatch, Recipe } from '../config/index.js';
-import type { ModelConfig, RecordShape } from './ghost-run.js';
+import type { ModelConfig } from './shape-model.js';
+import type { RecordShape } from './shape-run.js';
 
 /** Of every record of the data. */
 export type Lengths = readonly RecordShape[];

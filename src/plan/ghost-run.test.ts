@@ -5,8 +5,9 @@ import { readLlavaConfig } from '../models/index.js';
 import { TrainedBlock } from '../models/trained-block.js';
 import { empty, liveTensors } from '../torch/index.js';
 import { readGpus } from './devices/cards.js';
-import { ghostRun, type GhostOptions, type ModelConfig } from './ghost-run.js';
+import { ghostRun, type GhostOptions } from './ghost-run.js';
 import { replay, type Replayed } from './replay.js';
+import type { ModelConfig } from './shape-model.js';
 
 afterEach(() => {
   vi.restoreAllMocks();

@@ -7,7 +7,7 @@ import type { Recipe } from '../config/index.js';
 import { configKind, readDecoderConfig, readLlavaConfig } from '../models/index.js';
 import { llavaConfigOf } from '../models/load/assemble-config.js';
 import { readConfigFile, type ConfigFile } from '../models/load/config-file.js';
-import type { ModelConfig } from './ghost-run.js';
+import type { ModelConfig } from './shape-model.js';
 import { KNOWN_MODELS } from './known-models.js';
 
 /**

@@ -1,0 +1,164 @@
+/**
+ * A run for records of given shapes, without files: the model with drawn weights, its optimizer and the step program. On the meta device it
+ * is the planner's ghost run, on a card what that is held against. Nothing here computes what a run does: it calls the functions that a run
+ * calls.
+ */
+
+import type { Recipe } from '../config/index.js';
+import { effectiveBatch } from '../config/index.js';
+import {
+  drive,
+  makeBatch,
+  ParameterSources,
+  type Batch,
+  type LanguageModel,
+  type Sample,
+} from '../models/index.js';
+import { linearsOf } from '../nn/index.js';
+import {
+  empty,
+  hold,
+  noGrad,
+  openRange,
+  RandomGenerator,
+  scope,
+  type ChosenDevice,
+  type Device,
+  type Tensor,
+} from '../torch/index.js';
+import type { ChosenPrecision } from '../train/prepare/precision.js';
+import { planRun } from '../train/prepare/run-plan.js';
+import { makeUpdateSetup } from '../train/prepare/run-setup.js';
+import { shardModel } from '../train/prepare/shard-model.js';
+import { prepareTrainable } from '../train/prepare/trainable.js';
+import { updateRange } from '../train/profile/ranges.js';
+import type { ParameterStore } from '../train/step/parameter-store.js';
+import type { RankGroups } from '../train/step/rank-groups.js';
+import { runUpdate, type UpdateNumbers } from '../train/step/update.js';
+
+/** One record, as far as memory and time depend on it. */
+export interface RecordShape {
+  /** All of them, those of pictures included. */
+  readonly tokens: number;
+  readonly supervised: number;
+  readonly images: number;
+}
+
+export interface ShapeRunOptions {
+  readonly recipe: Recipe;
+  /** Without weights: they are drawn. */
+  readonly model: LanguageModel;
+  readonly device: ChosenDevice;
+  readonly precision: ChosenPrecision;
+  /** `null` for a process that shares nothing out. */
+  readonly groups: RankGroups | null;
+  readonly ranks: number;
+  /** The micro-batches of an update of this rank. */
+  readonly batches: readonly (readonly RecordShape[])[];
+  /** The first one makes what lasts. */
+  readonly updates: number;
+  /** Called when all that lasts is there, but for what the first update makes. */
+  readonly prepared?: (store: ParameterStore) => void;
+  /** Called when the device is through with an update. */
+  readonly updated?: (numbers: Record<UpdateNumbers, Float32Array>) => void;
+}
+
+/** Runs the updates; the model is left with its weights, nothing else. */
+export async function runShapes(options: ShapeRunOptions): Promise<void> {
+  const { recipe, model, device: chosen, precision, groups, ranks, batches, updates } = options;
+  const { device } = chosen;
+  const owned: { dispose(): void }[] = [];
+  try {
+    const dtype = precision.compute;
+    const generator = RandomGenerator.create(recipe.seed, device);
+    owned.push(generator);
+    if (device !== 'meta') drawForms(model, { device, generator });
+    const sources =
+      groups !== null && recipe.parallel.zero === 3 ? new ParameterSources('the plan') : null;
+    const trained = prepareTrainable(model, {
+      ...{ ...recipe, dtype, generator, device },
+      sources: sources && { from: sources, seed: recipe.seed },
+    });
+    const { sharding, trainable } = await shardModel(model, trained, {
+      ...{ groups, precision, sources, parallel: recipe.parallel },
+      device,
+    });
+    const batching = effectiveBatch(recipe, ranks);
+    const plan = planRun(recipe, batching, { recordsPerEpoch: batching.records * updates });
+    const parts = { recipe, plan, batching, device: chosen, precision, model, trainable, sharding };
+    const setup = makeUpdateSetup({
+      ...parts,
+      batching: { ...batching, accumulate: batches.length },
+    });
+    owned.push(setup.store);
+    options.prepared?.(setup.store);
+    const supervised = sum(batches.flat().map((each) => each.supervised)) * ranks;
+    const pictures = batches.flat().some(({ images }) => images > 0);
+    for (let update = 0; update < updates; update++) {
+      using _ = updateRange(update);
+      using placed = batchesOf(model, batches, device);
+      const facts = { supervised, pictures };
+      const { numbers } = await drive(runUpdate(setup, update, placed.value, facts));
+      if (options.updated === undefined) numbers.dispose();
+      else options.updated(numbers.read());
+    }
+    setup.lossScale?.dispose();
+  } finally {
+    for (const each of owned.reverse()) each.dispose();
+  }
+}
+
+/** Weights in few bits are drawn and quantised one after another, as they are read. */
+function drawForms(
+  model: LanguageModel,
+  { device, generator }: { device: Device; generator: RandomGenerator },
+): void {
+  for (const [, linear] of linearsOf(model)) {
+    const { form, dtype } = linear.base;
+    if (form === undefined) continue;
+    scope(() =>
+      noGrad(() => {
+        const size = [linear.outFeatures, linear.inFeatures];
+        const drawn = empty(size, { dtype, device }).normal_(0, 0.02, { generator });
+        const parts = form.quantise(drawn) as Readonly<Record<string, Tensor>>;
+        for (const part of Object.values(parts)) part.keep();
+        linear.loadParts(parts);
+      }),
+    );
+  }
+}
+
+function batchesOf(
+  model: LanguageModel,
+  shapes: ShapeRunOptions['batches'],
+  device: Device,
+): Disposable & { readonly value: Batch[] } {
+  using _ = openRange('batch');
+  return hold((): Batch[] =>
+    noGrad(() =>
+      shapes.map((records) =>
+        makeBatch(
+          records.map((record) => sampleOf(record, model)),
+          model.input,
+          { device },
+        ),
+      ),
+    ),
+  );
+}
+
+/** Pictures come first; the last tokens are what is learned. */
+function sampleOf({ tokens, supervised, images }: RecordShape, { input }: LanguageModel): Sample {
+  const pictures = images * (input.image?.tokens ?? 0);
+  const inputIds = new Int32Array(tokens);
+  inputIds.fill(input.image?.tokenId ?? 0, 0, pictures);
+  const labels = new Int32Array(tokens).fill(-100);
+  labels.fill(0, tokens - supervised);
+  const { size = 0 } = input.image ?? {};
+  const picture = new Uint8Array(3 * size * size);
+  return { inputIds, labels, images: Array<Uint8Array>(images).fill(picture) };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => a + b, 0);
+}
