@@ -35,6 +35,37 @@ describe.concurrent('a rank that is gone', () => {
   });
 });
 
+describe.concurrent('leaving', () => {
+  it.each([
+    [
+      'is killed',
+      `await world.store.set('closing/1', ''); process.kill(process.pid, 'SIGKILL');`,
+      'E_RANK_LOST',
+      /^rank 1 has not been heard of for/,
+    ],
+    [
+      'fails',
+      `const error = new Error('the disk is full'); await world.close(error); throw error;`,
+      'E_RANK_FAILED',
+      /^rank 1 has failed: the disk is full$/,
+    ],
+  ] as const)(
+    'does not wait for ever for a rank that then %s',
+    async (_how, end, code, message) => {
+      const [first] = await runRanks(
+        2,
+        `
+      const world = await join({ ${FAST} });
+      if (rank === 1) { ${end} }
+      await world.close();
+      `,
+      );
+      expect(first).toMatchObject({ code: 3, error: { code } });
+      expect(first!.error!.message).toMatch(message);
+    },
+  );
+});
+
 describe.concurrent('a rank that lives', () => {
   it('is named when it does not make a call, and all ranks end with the same error', async () => {
     const ends = await runRanks(

@@ -185,27 +185,46 @@ export class World {
   }
 
   /**
-   * Leaves the job. With the error that ends this rank, all others end with an error that tells it; without one, rank 0 waits for
-   * the others, since the store ends with it.
+   * Leaves the job. With the error that ends this rank, all others end with an error that tells it; without one, it waits until all
+   * leave: who closes a group while another still opens it ends that one. Rank 0 leaves last, since the store ends with it.
+   *
+   * @throws what ends the job while the others are waited for
    */
   async close(error?: unknown): Promise<void> {
     const { heartbeat, store } = this;
-    if (error !== undefined) await tellFailure(heartbeat, this.rank, error);
-    for (const group of [...this.subgroups, this.programs, this.group]) {
-      const closed = group.close();
-      if (heartbeat.error === undefined) await closed;
+    try {
+      if (error !== undefined) await tellFailure(heartbeat, this.rank, error);
+      else if (heartbeat.error === undefined) await heartbeat.guard(this.allClose());
+    } finally {
+      for (const group of [...this.subgroups, this.programs, this.group]) {
+        const closed = group.close();
+        if (heartbeat.error === undefined) await closed;
+      }
     }
     // A call of Gloo that waits for a lost rank cannot be broken off: the heartbeat ends a process that hangs in one.
     if (heartbeat.error !== undefined) return;
+    // The heartbeat goes on meanwhile: one that dies now is not waited for.
+    if (this.rank === 0) await heartbeat.guard(this.othersLeft());
     await heartbeat.leave();
-    if (this.rank === 0) await this.othersLeft();
     store.close();
+  }
+
+  private async allClose(): Promise<void> {
+    await this.store.set(closingKey(this.rank), '');
+    for (let rank = 0; rank < this.size; rank++) {
+      await this.until(() => this.store.check([closingKey(rank)]));
+    }
   }
 
   private async othersLeft(): Promise<void> {
     for (let rank = 1; rank < this.size; rank++) {
-      while ((await this.store.get(heartbeatKey(rank))) !== 'left') await sleep(20);
+      await this.until(async () => (await this.store.get(heartbeatKey(rank))) === 'left');
     }
+  }
+
+  /** Until it is so, or the job is lost. */
+  private async until(isSo: () => Promise<boolean>): Promise<void> {
+    while (this.loss === undefined && !(await isSo())) await sleep(20);
   }
 }
 
@@ -218,6 +237,7 @@ async function tellFailure(heartbeat: Heartbeat, rank: number, error: unknown): 
 }
 
 const heartbeatKey = (rank: number): string => `heartbeat/${rank}`;
+const closingKey = (rank: number): string => `closing/${rank}`;
 
 /** Tells the others that this rank is there, and waits for them. */
 async function join(
