@@ -17,7 +17,10 @@ interface ShapeOptions {
 }
 
 /** LLaVA-Llama-3-8B. */
-export function llava8b({ layers = 32, hidden = 4096 }: ShapeOptions = {}): LlavaConfig {
+export const llava8b = (options?: ShapeOptions): LlavaConfig => read(llava8bJson(options));
+
+/** Its `config.json`. */
+export function llava8bJson({ layers = 32, hidden = 4096 }: ShapeOptions = {}): LlavaJson {
   return llava(hidden, IMAGE_TOKEN, {
     vocab_size: 128320,
     intermediate_size: 3.5 * hidden,
@@ -30,18 +33,24 @@ export function llava8b({ layers = 32, hidden = 4096 }: ShapeOptions = {}): Llav
 
 /** LLaVA-1.5 with Vicuna-7B: as many heads for keys as for queries. */
 export function llava15({ layers = 32, hidden = 4096 }: ShapeOptions = {}): LlavaConfig {
-  return llava(hidden, 32000, {
-    vocab_size: 32064,
-    intermediate_size: 2.6875 * hidden,
-    num_hidden_layers: layers,
-    num_key_value_heads: hidden / 128,
-    rope_theta: 10000,
-    max_position_embeddings: 4096,
-  });
+  return read(
+    llava(hidden, 32000, {
+      vocab_size: 32064,
+      intermediate_size: 2.6875 * hidden,
+      num_hidden_layers: layers,
+      num_key_value_heads: hidden / 128,
+      rope_theta: 10000,
+      max_position_embeddings: 4096,
+    }),
+  );
 }
 
-function llava(hidden: number, imageToken: number, text: Record<string, number>): LlavaConfig {
-  const json = {
+type LlavaJson = ReturnType<typeof llava>;
+
+const read = (json: LlavaJson): LlavaConfig => readLlavaConfig({ file: 'bench', json });
+
+function llava(hidden: number, imageToken: number, text: Record<string, number>) {
+  return {
     model_type: 'llava',
     image_token_index: imageToken,
     vision_feature_layer: -2,
@@ -62,7 +71,6 @@ function llava(hidden: number, imageToken: number, text: Record<string, number>)
       ...text,
     },
   };
-  return readLlavaConfig({ file: 'bench', json });
 }
 
 /** Where a picture begins. */

@@ -1,0 +1,87 @@
+/** Configurations of `bench/plan.ts`: a file's, read and completed. */
+
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { UsageError } from '../src/base/errors.js';
+import { checkRecipe, type Recipe } from '../src/config/index.js';
+import type { RecordShape } from '../src/plan/shape-run.js';
+import { llava8bJson } from './shapes.js';
+
+/** Tokens of text before the answer. */
+const QUESTION = 20;
+
+const count = z.number().int().positive();
+
+const config = z.strictObject({
+  name: z.string(),
+  model: z
+    .strictObject({
+      layers: count.default(32),
+      hidden: count.default(4096),
+      text: z.boolean().default(false),
+    })
+    .default({ layers: 32, hidden: 4096, text: false }),
+  set: z.record(z.string(), z.unknown()).default({}),
+  batch: z
+    .array(
+      z.strictObject({
+        text: count,
+        images: z.number().int().min(0).default(0),
+        count: count.default(1),
+      }),
+    )
+    .min(1),
+  updates: z.number().int().min(2).default(3),
+  ranks: count.default(1),
+  limitGiB: z.number().positive().nullable().default(null),
+});
+
+export type PlanConfig = z.infer<typeof config>;
+
+/** @throws UsageError `E_USAGE` for a file that is none */
+export function readConfigs(file: string | undefined): PlanConfig[] {
+  const hint = 'Give a JSON file as the head of bench/plan.ts describes it.';
+  if (file === undefined) throw new UsageError('which configurations?', { code: 'E_USAGE', hint });
+  try {
+    return z.array(config).parse(JSON.parse(readFileSync(file, 'utf8')));
+  } catch (cause) {
+    const why = cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause);
+    throw new UsageError(`${file}: ${why}`, { code: 'E_USAGE', hint, cause });
+  }
+}
+
+/** Of a model that is there, as one on a base in few bits has to be, of which the planner takes the shape. */
+export function recipeOf(config: PlanConfig): Recipe {
+  const { model, set, limitGiB } = config;
+  const { text, ...shape } = model;
+  const llava = llava8bJson(shape);
+  const recipe = checkRecipe(
+    {
+      ...{ name: 'plan', model: { from: 'x' }, data: { sources: ['x'] } },
+      train: { decoder: 'full', ...(text ? {} : { projector: 'full' }) },
+      optimizer: { learningRate: 1e-5 },
+      batchSize: recordsOf(config).length,
+      text: { maxLength: Math.max(...recordsOf(config).map(({ tokens }) => tokens)) },
+      ...(limitGiB !== null && { memory: { limit: limitGiB } }),
+    },
+    { set: Object.entries(set).map(([field, value]) => `${field}=${textOf(value)}`) },
+  );
+  return { ...recipe, model: { ...recipe.model, config: text ? llava.text_config : llava } };
+}
+
+/** As `--set` takes it. */
+const textOf = (value: unknown): string =>
+  typeof value === 'string' ? value : JSON.stringify(value);
+
+/** The records of a micro-batch; a picture's tokens come on top of the text's. */
+export function recordsOf({ batch, model }: PlanConfig): RecordShape[] {
+  const { image_size: size, patch_size: patch } = llava8bJson(model).vision_config;
+  const picture = (size / patch) ** 2;
+  return batch.flatMap(({ text, images, count: times }) =>
+    Array<RecordShape>(times).fill({
+      tokens: text + images * picture,
+      supervised: Math.max(1, text - QUESTION),
+      images,
+    }),
+  );
+}

@@ -1,0 +1,143 @@
+/** A configuration of `bench/plan.ts` as the planner sees it, and as a card does. */
+
+import { OutOfMemoryError } from '../src/base/errors.js';
+import { effectiveBatch } from '../src/config/index.js';
+import type { World } from '../src/parallel/index.js';
+import { worstBatches } from '../src/plan/batches.js';
+import { CARDS, type Card } from '../src/plan/devices/cards.js';
+import { modelConfigOf } from '../src/plan/model-config.js';
+import { plan } from '../src/plan/plan.js';
+import { hollowModel } from '../src/plan/shape-model.js';
+import { runShapes } from '../src/plan/shape-run.js';
+import {
+  chooseDevice,
+  memoryStats,
+  resetPeak,
+  setMemoryLimit,
+  synchronize,
+  tensor,
+  torchFacts,
+  type ChosenDevice,
+} from '../src/torch/index.js';
+import { choosePrecision } from '../src/train/prepare/precision.js';
+import { aloneGroups, openRankGroups, type RankGroups } from '../src/train/step/rank-groups.js';
+import { recipeOf, recordsOf, type PlanConfig } from './plan-config.js';
+
+/** Bytes, and seconds an update. */
+export interface Figures {
+  readonly allocated: number;
+  readonly reserved: number;
+  /** What the process takes of the card. */
+  readonly total: number | null;
+  readonly seconds: number;
+}
+
+export type Predicted = Figures & { readonly fits: boolean };
+
+/** `failed`: why there are no figures; out of memory is an answer too. */
+export type Measured = Figures | { readonly failed: string };
+
+export const OUT_OF_MEMORY = 'out of memory';
+
+/** As the run that measures has it set. */
+const EXPANDABLE = /expandable_segments:True/.test(process.env['PYTORCH_CUDA_ALLOC_CONF'] ?? '');
+
+export async function predict(config: PlanConfig, device: string): Promise<Predicted> {
+  const gpus = { count: config.ranks, card: cardOf(device) };
+  const lengths = recordsOf(config);
+  const planned = await plan(recipeOf(config), { gpus, lengths, expandable: EXPANDABLE });
+  const { allocated, reserved, total } = planned.perRank[0]!;
+  return {
+    ...{ allocated, reserved, total, fits: planned.fits },
+    seconds: planned.seconds.update,
+  };
+}
+
+/** The card of this machine; an H200 where there is none that is known. */
+function cardOf(device: string): Card {
+  const name = device === 'cpu' ? '' : chooseDevice(device).name;
+  return CARDS.find(({ words }) => words.test(name)) ?? CARDS[0]!;
+}
+
+export async function measureAlone(config: PlanConfig, device: string): Promise<Measured> {
+  const { offload } = recipeOf(config).parallel;
+  const groups = offload === 'none' ? null : await aloneGroups();
+  return measure(config, chooseDevice(device), { groups, ranks: 1 });
+}
+
+/** Largest over the ranks; all of them call it. */
+export async function measureRank(config: PlanConfig, world: World): Promise<Measured> {
+  const { parallel } = recipeOf(config);
+  const groups = await openRankGroups(world, { ...parallel, stage: parallel.zero });
+  const device = chooseDevice(world.device);
+  const own = await measure(config, device, { groups, ranks: world.size });
+  if ('failed' in own) throw new Error(own.failed);
+  const { allocated, reserved, total, seconds } = own;
+  using most = tensor([allocated, reserved, total ?? 0, seconds], { dtype: 'float64' })
+    .to({ device: world.device })
+    .keep();
+  await world.group.allReduce(most, { label: 'figures', reduction: 'max' }).wait();
+  const [a, r, t, s] = [...most.to({ device: 'cpu' }).toTypedArray()].map(Number);
+  return { allocated: a!, reserved: r!, total: total === null ? null : t!, seconds: s! };
+}
+
+interface Place {
+  readonly groups: RankGroups | null;
+  readonly ranks: number;
+}
+
+async function measure(
+  config: PlanConfig,
+  chosen: ChosenDevice,
+  { groups, ranks }: Place,
+): Promise<Measured> {
+  const { device } = chosen;
+  const recipe = recipeOf(config);
+  const precision = choosePrecision(recipe.precision, chosen);
+  const described = await modelConfigOf(recipe);
+  const { batches, microBatches } = worstBatches(recipe, {
+    ...{ model: described, ranks, batching: effectiveBatch(recipe, ranks) },
+    lengths: recordsOf(config),
+  });
+  const model = hollowModel(described, { recipe, device: chosen, precision });
+  const limit = recipe.memory.limit ?? null;
+  if (limit !== null) setMemoryLimit(device, limit * 2 ** 30);
+  resetPeak(device);
+  const times: number[] = [];
+  let last = 0;
+  try {
+    await runShapes({
+      ...{ recipe, model, device: chosen, precision, groups, ranks, updates: config.updates },
+      batches: Array<(typeof batches)[number]>(microBatches).fill(batches[0]!),
+      updated: () => {
+        synchronize(device);
+        const now = performance.now();
+        times.push((now - last) / 1000);
+        last = now;
+      },
+    });
+  } catch (error) {
+    if (error instanceof OutOfMemoryError) return { failed: OUT_OF_MEMORY };
+    throw error;
+  } finally {
+    model.dispose();
+    setMemoryLimit(device, null);
+  }
+  const { peakAllocated, peakReserved } = memoryStats(device);
+  return {
+    ...{ allocated: peakAllocated, reserved: peakReserved, seconds: median(times.slice(1)) },
+    total: totalOf(chosen, peakReserved),
+  };
+}
+
+/** What of the card is not free beside what the allocator has now, and its most; `null` on the CPU. */
+function totalOf({ device }: ChosenDevice, peakReserved: number): number | null {
+  if (device === 'cpu') return null;
+  const index = Number(/\d+$/.exec(device)?.[0] ?? 0);
+  const facts = torchFacts({ freeMemory: true }).cuda!.devices[index]!;
+  return facts.totalBytes - facts.freeBytes! - memoryStats(device).reserved + peakReserved;
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+}
