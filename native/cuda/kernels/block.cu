@@ -10,17 +10,7 @@ template <typename T, typename Compute, int N>
 __device__ void addRmsNorm(T* x, const T* other, const T* weight, T* y, Compute* rstd, long long channels, double eps) {
   const long long packs = channels / N;
   Pack<T, N> held[HELD];
-  Compute squares = 0;
-  eachPack<HELD>(packs, [&](long long pack, int i) {
-    Pack<T, N> own = packAt<N>(x, pack);
-    if (other != nullptr) {
-      const Pack<T, N> added = packAt<N>(other, pack);
-      for (int k = 0; k < N; k++) narrow(widened(own.at[k]) + widened(added.at[k]), own.at[k]);
-      put(x, pack, own);
-    }
-    for (int k = 0; k < N; k++) squares += widened(own.at[k]) * widened(own.at[k]);
-    if (i < HELD) held[i] = own;
-  });
+  const Compute squares = addedSquares<Compute>(x, other, held, packs);
   const Compute scale = Compute(1) / root(blockSum(squares) / static_cast<Compute>(channels) + static_cast<Compute>(eps));
   if (threadIdx.x == 0) *rstd = scale;
   eachPack<HELD>(packs, [&](long long pack, int i) {

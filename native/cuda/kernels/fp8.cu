@@ -45,6 +45,18 @@ __device__ void putCodes(unsigned char* codes, long long pack, const float (&val
   }
 }
 
+// The scale of a row by its largest magnitude, and its codes: valuesAt(pack, i, values) gives what becomes codes.
+template <typename Format, int MOST, int N, typename Values>
+__device__ inline void putRow(unsigned int largest, unsigned char* codes, float* scale, long long packs, const Values& valuesAt) {
+  const float own = scaleOf<Format>(blockLargest(largest)), factor = __frcp_rn(own);
+  if (threadIdx.x == 0) *scale = own;
+  eachPack<MOST>(packs, [&](long long pack, int i) {
+    float values[N];
+    valuesAt(pack, i, values);
+    putCodes<Format>(codes, pack, values, factor);
+  });
+}
+
 // Codes of a row, of each channel times its factor where there are some.
 template <typename Format, typename T, int N>
 __device__ void quantiseRow(const T* x, const float* factors, unsigned char* codes, float* scale, long long channels) {
@@ -64,12 +76,8 @@ __device__ void quantiseRow(const T* x, const float* factors, unsigned char* cod
     for (int k = 0; k < N; k++) largest = max(largest, magnitude(values[k]));
     if (i < FP8_HELD) held[i] = own;
   });
-  const float own = scaleOf<Format>(blockLargest(largest)), factor = __frcp_rn(own);
-  if (threadIdx.x == 0) *scale = own;
-  eachPack<FP8_HELD>(packs, [&](long long pack, int i) {
-    float values[N];
+  putRow<Format, FP8_HELD, N>(largest, codes, scale, packs, [&](long long pack, int i, float(&values)[N]) {
     valuesOf(i < FP8_HELD ? held[i] : packAt<N>(x, pack), pack, values);
-    putCodes<Format>(codes, pack, values, factor);
   });
 }
 
@@ -79,17 +87,7 @@ __device__ void addRmsNormFp8(T* x, const T* other, const T* weight, T* y, float
                               double eps) {
   const long long packs = channels / N;
   Pack<T, N> held[HELD];
-  float squares = 0;
-  eachPack<HELD>(packs, [&](long long pack, int i) {
-    Pack<T, N> own = packAt<N>(x, pack);
-    if (other != nullptr) {
-      const Pack<T, N> added = packAt<N>(other, pack);
-      for (int k = 0; k < N; k++) narrow(widened(own.at[k]) + widened(added.at[k]), own.at[k]);
-      put(x, pack, own);
-    }
-    for (int k = 0; k < N; k++) squares += widened(own.at[k]) * widened(own.at[k]);
-    if (i < HELD) held[i] = own;
-  });
+  const float squares = addedSquares<float>(x, other, held, packs);
   const float by = 1.0f / root(blockSum(squares) / static_cast<float>(channels) + static_cast<float>(eps));
   if (threadIdx.x == 0) *rstd = by;
   unsigned int largest = 0;
@@ -103,14 +101,10 @@ __device__ void addRmsNormFp8(T* x, const T* other, const T* weight, T* y, float
     put(y, pack, own);
     if (i < HELD) held[i] = own;
   });
-  const float own = scaleOf<E4m3>(blockLargest(largest)), factor = __frcp_rn(own);
-  if (threadIdx.x == 0) *scale = own;
   // What is not held was written by the thread that reads it.
-  eachPack<HELD>(packs, [&](long long pack, int i) {
+  putRow<E4m3, HELD, N>(largest, codes, scale, packs, [&](long long pack, int i, float(&values)[N]) {
     const Pack<T, N> normal = i < HELD ? held[i] : packAt<N>(y, pack);
-    float values[N];
     for (int k = 0; k < N; k++) values[k] = widened(normal.at[k]);
-    putCodes<E4m3>(codes, pack, values, factor);
   });
 }
 
@@ -131,13 +125,9 @@ __device__ void swigluFp8(const T* both, T* product, unsigned char* codes, float
     put(product, pack, gate);
     if (i < FP8_HELD) held[i] = gate;
   });
-  const float own = scaleOf<E4m3>(blockLargest(largest)), factor = __frcp_rn(own);
-  if (threadIdx.x == 0) *scale = own;
-  eachPack<FP8_HELD>(packs, [&](long long pack, int i) {
+  putRow<E4m3, FP8_HELD, N>(largest, codes, scale, packs, [&](long long pack, int i, float(&values)[N]) {
     const Pack<T, N> made = i < FP8_HELD ? held[i] : packAt<N>(product, pack);
-    float values[N];
     for (int k = 0; k < N; k++) values[k] = widened(made.at[k]);
-    putCodes<E4m3>(codes, pack, values, factor);
   });
 }
 

@@ -49,6 +49,23 @@ __device__ inline void eachPack(long long packs, const Visit& visit) {
   for (long long pack = threadIdx.x + static_cast<long long>(MOST) * BLOCK; pack < packs; pack += BLOCK) visit(pack, MOST);
 }
 
+// x += other, where there is one; the thread's part of the sum of squares of x, of which the first packs stay in `held`.
+template <typename Compute, int MOST, typename T, int N>
+__device__ inline Compute addedSquares(T* x, const T* other, Pack<T, N> (&held)[MOST], long long packs) {
+  Compute squares = 0;
+  eachPack<MOST>(packs, [&](long long pack, int i) {
+    Pack<T, N> own = packAt<N>(x, pack);
+    if (other != nullptr) {
+      const Pack<T, N> added = packAt<N>(other, pack);
+      for (int k = 0; k < N; k++) narrow(widened(own.at[k]) + widened(added.at[k]), own.at[k]);
+      put(x, pack, own);
+    }
+    for (int k = 0; k < N; k++) squares += widened(own.at[k]) * widened(own.at[k]);
+    if (i < MOST) held[i] = own;
+  });
+  return squares;
+}
+
 }  // namespace patina
 
 #endif
