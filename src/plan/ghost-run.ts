@@ -84,6 +84,17 @@ export interface Ghost {
 
 /** Runs so many updates, and gives what they asked of the device. */
 export async function ghostRun(options: GhostOptions): Promise<Ghost> {
+  const lines: (readonly TraceLine[])[] = [];
+  let known: Ghost['known'] = new Map();
+  for await (const step of ghostSteps(options)) {
+    lines.push(step.lines);
+    known = step.known;
+  }
+  return { lines: lines.flat(), known };
+}
+
+/** The same step by step: gives the lines of the model's making, then those of each update. */
+export async function* ghostSteps(options: GhostOptions): AsyncGenerator<Ghost, void> {
   const { recipe, card, model: described, rank = 0, ranks = 1, batches, updates = 2 } = options;
   const device: ChosenDevice = {
     ...{ device: 'meta', name: card.name, capability: card.computeCapability },
@@ -116,19 +127,21 @@ export async function ghostRun(options: GhostOptions): Promise<Ghost> {
       ...parts,
       batching: { ...batching, accumulate: batches.length },
     });
-    owned.push(setup.store);
+    owned.push(setup.store, ...(setup.lossScale === undefined ? [] : [setup.lossScale]));
     const known = knownBlocks(model, setup.store);
+    yield { lines: trace.take(), known };
     const supervised = sum(batches.flat().map((each) => each.supervised)) * ranks;
     const pictures = batches.flat().some(({ images }) => images > 0);
     for (let update = 0; update < updates; update++) {
-      using _ = updateRange(update);
-      using placed = batchesOf(model, batches);
-      const facts = { supervised, pictures };
-      const { numbers } = await drive(runUpdate(setup, update, placed.value, facts));
-      numbers.dispose();
+      {
+        using _ = updateRange(update);
+        using placed = batchesOf(model, batches);
+        const facts = { supervised, pictures };
+        const { numbers } = await drive(runUpdate(setup, update, placed.value, facts));
+        numbers.dispose();
+      }
+      yield { lines: trace.take(), known };
     }
-    setup.lossScale?.dispose();
-    return { lines: trace.take(), known };
   } finally {
     for (const each of owned.reverse()) each.dispose();
   }

@@ -85,12 +85,13 @@ export function replay(
   known: ReadonlyMap<number, Known>,
   options: ReplayOptions,
 ): Replayed {
-  const run = new Replay(known, options);
-  for (const line of lines) run.take(line);
-  return run.result();
+  const run = new Replay(options);
+  run.take(lines);
+  return run.result(known);
 }
 
-class Replay {
+/** Takes a trace in pieces. */
+export class Replay {
   private readonly allocator: CachingAllocator;
   private readonly card: Card;
   private readonly places = new Places();
@@ -103,8 +104,9 @@ class Replay {
   private peak = { allocated: 0, place: this.places.current };
   /** The latest allocation made a peak, of which `alive` is not taken yet. */
   private peakLine = false;
-  /** Blocks at the peak. */
-  private alive = new Set<number>();
+  /** Lines so far, and at the peak. */
+  private line = 0;
+  private peakAt = 0;
   private readonly running = new Map<number, Running>();
   private readonly stack: Running[] = [];
 
@@ -127,15 +129,22 @@ class Replay {
   private microBatches = 0;
   private operations = 0;
 
-  constructor(
-    private readonly known: ReadonlyMap<number, Known>,
-    { card, ...options }: ReplayOptions,
-  ) {
+  constructor({ card, ...options }: ReplayOptions) {
     this.card = card;
     this.allocator = new CachingAllocator(options);
   }
 
-  take(line: TraceLine): void {
+  /** Most that was allocated so far. */
+  get allocated(): number {
+    return this.peak.allocated;
+  }
+
+  take(lines: readonly TraceLine[]): void {
+    for (const line of lines) this.follow(line);
+  }
+
+  private follow(line: TraceLine): void {
+    this.line++;
     switch (line.kind) {
       case 'allocate':
         this.allocate(line);
@@ -196,7 +205,7 @@ class Replay {
     const operator = this.stack.findLast(({ isRange }) => !isRange);
     const born = this.places.current;
     this.lives.set(block, {
-      ...{ bytes, born, died: null, shared: false },
+      ...{ bytes, born, died: null, shared: false, from: this.line, until: Infinity },
       operator: operator?.name ?? '',
     });
     for (const running of this.stack) running.made += bytes;
@@ -213,7 +222,9 @@ class Replay {
     const place = this.blocks.get(block);
     if (place === undefined) return; // older than the trace
     this.blocks.delete(block);
-    this.lives.get(block)!.died = this.places.current;
+    const life = this.lives.get(block)!;
+    life.died = this.places.current;
+    life.until = this.line;
     const readers = this.readers.get(block);
     if (readers === undefined) {
       this.allocator.free(place);
@@ -333,19 +344,21 @@ class Replay {
   private snapshot(): void {
     if (!this.peakLine) return;
     this.peakLine = false;
-    this.alive = new Set(this.blocks.keys());
+    this.peakAt = this.line;
   }
 
-  result(): Replayed {
+  /** @param known what lasting tensors are, by block */
+  result(known: ReadonlyMap<number, Known>): Replayed {
+    this.line++;
     this.snapshot();
     const atPeak = Object.fromEntries(CATEGORIES.map((name) => [name, 0])) as Record<
       Category,
       number
     >;
     const tensors: LargeTensor[] = [];
-    for (const block of this.alive) {
-      const life = this.lives.get(block)!;
-      const { category, name } = this.known.get(block) ?? {
+    for (const [block, life] of this.lives) {
+      if (life.from > this.peakAt || life.until <= this.peakAt) continue;
+      const { category, name } = known.get(block) ?? {
         category: categoryOf(life),
         name: nameOf(life),
       };
