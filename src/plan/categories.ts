@@ -31,7 +31,7 @@ export interface Life {
   died: Place | null;
   /** The innermost operator, `aten::mm`. */
   readonly operator: string;
-  /** Lines of the trace: that which allocated it, and that which freed it. */
+  /** Counts allocations and frees: that which made it, and that which freed it. */
   readonly from: number;
   until: number;
   /** Ranks call each other over it. */

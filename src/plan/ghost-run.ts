@@ -77,20 +77,26 @@ export interface GhostOptions {
 }
 
 export interface Ghost {
-  readonly lines: readonly TraceLine[];
+  readonly lines: Iterable<TraceLine>;
   /** What lasting tensors are, by block. */
   readonly known: ReadonlyMap<number, Known>;
 }
 
 /** Runs so many updates, and gives what they asked of the device. */
 export async function ghostRun(options: GhostOptions): Promise<Ghost> {
-  const lines: (readonly TraceLine[])[] = [];
-  let known: Ghost['known'] = new Map();
-  for await (const step of ghostSteps(options)) {
-    lines.push(step.lines);
-    known = step.known;
-  }
-  return { lines: lines.flat(), known };
+  const steps: Ghost[] = [];
+  for await (const step of ghostSteps(options)) steps.push(step);
+  return oneAfterTheOther(steps);
+}
+
+/** Steps as one run. */
+export function oneAfterTheOther(steps: readonly Ghost[]): Ghost {
+  const lines = {
+    *[Symbol.iterator]() {
+      for (const step of steps) yield* step.lines;
+    },
+  };
+  return { lines, known: steps.at(-1)!.known };
 }
 
 /** The same step by step: gives the lines of the model's making, then those of each update. */

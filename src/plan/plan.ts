@@ -4,12 +4,11 @@
  */
 
 import { effectiveBatch, type Recipe } from '../config/index.js';
-import type { TraceLine } from '../torch/index.js';
 import { planRun } from '../train/index.js';
 import { worstBatches, type Lengths } from './batches.js';
 import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
-import { ghostSteps, type Ghost } from './ghost-run.js';
+import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
 import { modelConfigOf } from './model-config.js';
 import { Replay, replay, type Replayed } from './replay.js';
 
@@ -105,21 +104,20 @@ async function planUntil(
     lengths,
   });
   const limit = limitOf(recipe, gpus);
-  const lines: (readonly TraceLine[])[] = [];
+  const steps: Ghost[] = [];
   const first = new Replay({ card, expandable });
-  let known: Ghost['known'] = new Map();
   for await (const step of ghostSteps({ recipe, model, card, ranks, batches })) {
     signal?.throwIfAborted();
-    lines.push(step.lines);
-    known = step.known;
+    steps.push(step);
     first.take(step.lines);
     if (first.allocated > bound) return null;
   }
+  const { lines, known } = oneAfterTheOther(steps);
   const free = first.result(known);
   // At the limit the allocator gives back what lies idle, and goes on.
   const run =
     free.reserved > limit && free.allocated <= limit
-      ? replay(lines.flat(), known, { card, expandable, limit })
+      ? replay(lines, known, { card, expandable, limit })
       : free;
   const total = run.reserved + card.context;
   const margin = limit - run.reserved;
