@@ -8,7 +8,7 @@ import { CARDS, type Card } from '../src/plan/devices/cards.js';
 import { modelConfigOf } from '../src/plan/model-config.js';
 import { plan } from '../src/plan/plan.js';
 import { hollowModel } from '../src/plan/shape-model.js';
-import { runShapes } from '../src/plan/shape-run.js';
+import { shapeSteps } from '../src/plan/shape-run.js';
 import {
   chooseDevice,
   memoryStats,
@@ -104,18 +104,17 @@ async function measure(
   if (limit !== null) setMemoryLimit(device, limit * 2 ** 30);
   resetPeak(device);
   const times: number[] = [];
-  let last = 0;
+  let last: number | undefined;
+  const shape = { recipe, model, device: chosen, precision, groups, ranks };
+  const filled = Array<(typeof batches)[number]>(microBatches).fill(batches[0]!);
   try {
-    await runShapes({
-      ...{ recipe, model, device: chosen, precision, groups, ranks, updates: config.updates },
-      batches: Array<(typeof batches)[number]>(microBatches).fill(batches[0]!),
-      updated: () => {
-        synchronize(device);
-        const now = performance.now();
-        times.push((now - last) / 1000);
-        last = now;
-      },
-    });
+    const steps = shapeSteps({ ...shape, updates: config.updates, batches: filled });
+    while ((await steps.next()).done !== true) {
+      synchronize(device);
+      const now = performance.now();
+      if (last !== undefined) times.push((now - last) / 1000);
+      last = now;
+    }
   } catch (error) {
     if (error instanceof OutOfMemoryError) return { failed: OUT_OF_MEMORY };
     throw error;

@@ -39,6 +39,11 @@ export class LoadProgress {
     this.#show(`Checking ${what}: ${formatCount(done)} of ${formatCount(total)}, ${share} %`);
   }
 
+  /** What is planned, of several. */
+  plan(done: number, change: string): void {
+    this.#show(`Plan ${done + 1}: ${change}`);
+  }
+
   /** Removes the line. */
   end(): void {
     if (this.#line !== '') this.#output.write(CLEAR);

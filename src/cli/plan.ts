@@ -4,12 +4,15 @@ import { jsonLine } from '../base/json-text.js';
 import { plan, type Plan } from '../plan/plan.js';
 import { readGpus } from '../plan/devices/cards.js';
 import { findRecipe } from '../recipes/find-recipe.js';
+import { suggest, type Suggestion } from '../plan/search/search.js';
+import { LoadProgress } from './load-progress.js';
 import type { Session } from './session.js';
 
 export interface PlanFlags {
   gpus: string;
   set?: string[];
   expandable?: boolean;
+  suggest?: boolean;
   json?: boolean;
 }
 
@@ -20,13 +23,26 @@ const WIDTH = 40;
 
 export async function planCommand(
   name: string,
-  { gpus, set = [], expandable = false, json = false }: PlanFlags,
+  { gpus, set = [], expandable = false, suggest: wanted, json = false }: PlanFlags,
   session: Session,
 ): Promise<void> {
   const where = readGpus(gpus);
   const recipe = await findRecipe(name, { set });
   const planned = await plan(recipe, { gpus: where, expandable });
-  session.stdout.write(json ? jsonLine(planned) : planText(planned));
+  if (!json) session.stdout.write(planText(planned));
+  const progress = new LoadProgress(session.stderr);
+  const suggestions =
+    (wanted ?? !planned.fits)
+      ? await suggest(recipe, planned, {
+          ...{ gpus: where, expandable },
+          onPlan: (done, { set }) => {
+            progress.plan(done, set.join(' '));
+          },
+        })
+      : [];
+  progress.end();
+  if (json) session.stdout.write(jsonLine({ ...planned, suggestions }));
+  else if (wanted ?? !planned.fits) session.stdout.write(suggestionsText(suggestions));
   if (!planned.fits) session.exitCode = OUT_OF_MEMORY;
 }
 
@@ -61,6 +77,27 @@ export function planText(planned: Plan): string {
     '',
     `Accuracy: ${planned.accuracy.basis}.`,
   ]);
+}
+
+/** Rows of `--set` lines that fit. */
+export function suggestionsText(suggestions: readonly Suggestion[]): string {
+  if (suggestions.length === 0) {
+    return '\nNothing fits among what can be changed: take more GPUs, or GPUs with more memory.\n';
+  }
+  return lines([
+    '',
+    'What fits, the fastest first:',
+    ...suggestions.flatMap(({ set, total, secondsPerUpdate, numerics, batch }) => [
+      `  ${paceText(secondsPerUpdate)} an update, ${formatBytes(total)} a GPU; numerics: ${numerics}`,
+      `    ${set.map((line) => `--set ${quoted(line)}`).join(' ')}`,
+      ...(batch === undefined ? [] : [`    ${batch}`]),
+    ]),
+  ]);
+}
+
+/** For a shell. */
+function quoted(line: string): string {
+  return /^[\w.=-]+$/.test(line) ? line : `'${line}'`;
 }
 
 function bar({ phase, allocated, reserved }: Plan['timeline'][number], memory: number): string {

@@ -31,6 +31,9 @@ export interface Life {
   died: Place | null;
   /** The innermost operator, `aten::mm`. */
   readonly operator: string;
+  /** Counts allocations and frees: that which made it, and that which freed it. */
+  readonly from: number;
+  until: number;
   /** Ranks call each other over it. */
   shared: boolean;
 }

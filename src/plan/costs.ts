@@ -5,12 +5,11 @@ import type { Card } from './devices/cards.js';
 
 type Shapes = readonly (readonly number[])[];
 
-/** Operators that only look at memory in another way, or take it. */
 const FREE =
   /^aten::(?:empty|new_empty|as_strided|view|_unsafe_view|narrow|slice|select|split|unbind|transpose|t$|permute|expand|alias|detach|unsqueeze|squeeze|reshape|flatten|unflatten|resize_|set_|requires_grad|size|stride|result_type|is_|_has_|lift|record_stream|movedim|chunk|view_as|_reshape_alias)|^patina::(?:resize_storage|side_by_side)/;
 
-/** One call to the card, though on meta it is many. */
 const WHOLE = /^aten::_(?:foreach|fused)/;
+const PRODUCTS = /^aten::(?:mm|addmm|bmm|baddbmm|addmm_)$/;
 
 /** Seconds that any operator takes at least, and that lie before the next one. */
 const KERNEL = 3e-6;
@@ -23,8 +22,27 @@ export interface Cost {
   readonly operations: number;
 }
 
-export const isFree = (name: string): boolean => FREE.test(name);
-export const isWhole = (name: string): boolean => WHOLE.test(name);
+/** What is known of an operator by its name. */
+export interface CostKind {
+  /** It only looks at memory in another way, or takes it. */
+  readonly isFree: boolean;
+  /** One call to the card, though on meta it is many. */
+  readonly isWhole: boolean;
+  /** It is cuBLAS'. */
+  readonly takesProducts: boolean;
+}
+
+const kinds = new Map<string, CostKind>();
+
+export function costKindOf(name: string): CostKind {
+  let kind = kinds.get(name);
+  if (kind === undefined) {
+    const [isFree, isWhole, takesProducts] = [FREE, WHOLE, PRODUCTS].map((re) => re.test(name));
+    kind = { isFree: isFree!, isWhole: isWhole!, takesProducts: takesProducts! };
+    kinds.set(name, kind);
+  }
+  return kind;
+}
 
 /** @param bytes that it reads and writes */
 export function costOf(card: Card, name: string, shapes: Shapes, bytes: number): Cost {

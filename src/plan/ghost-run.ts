@@ -16,7 +16,7 @@ import { aloneGroups, openRankGroups, type RankGroups } from '../train/step/rank
 import type { Category, Known } from './categories.js';
 import type { Card } from './devices/cards.js';
 import { hollowModel, type ModelConfig } from './shape-model.js';
-import { runShapes, type RecordShape } from './shape-run.js';
+import { shapeSteps, type RecordShape } from './shape-run.js';
 
 export interface GhostOptions {
   readonly recipe: Recipe;
@@ -35,13 +35,30 @@ export interface GhostOptions {
 }
 
 export interface Ghost {
-  readonly lines: readonly TraceLine[];
+  readonly lines: Iterable<TraceLine>;
   /** What lasting tensors are, by block. */
   readonly known: ReadonlyMap<number, Known>;
 }
 
 /** Runs so many updates, and gives what they asked of the device. */
 export async function ghostRun(options: GhostOptions): Promise<Ghost> {
+  const steps: Ghost[] = [];
+  for await (const step of ghostSteps(options)) steps.push(step);
+  return oneAfterTheOther(steps);
+}
+
+/** Steps as one run. */
+export function oneAfterTheOther(steps: readonly Ghost[]): Ghost {
+  const lines = {
+    *[Symbol.iterator]() {
+      for (const step of steps) yield* step.lines;
+    },
+  };
+  return { lines, known: steps.at(-1)!.known };
+}
+
+/** The same step by step: gives the lines of the model's making, then those of each update. */
+export async function* ghostSteps(options: GhostOptions): AsyncGenerator<Ghost, void> {
   const { recipe, card, rank = 0, ranks = 1, batches, updates = 2 } = options;
   const device: ChosenDevice = {
     ...{ device: 'meta', name: card.name, capability: card.computeCapability },
@@ -49,15 +66,15 @@ export async function ghostRun(options: GhostOptions): Promise<Ghost> {
   };
   const precision = options.precision ?? choosePrecision(recipe.precision, device);
   const groups = await groupsOf(recipe, rank, ranks);
-  let known: ReadonlyMap<number, Known> = new Map();
   const model = hollowModel(options.model, { recipe, device, precision });
+  const shape = { recipe, model, device, precision, groups, ranks, batches, updates };
+  let known: ReadonlyMap<number, Known> | undefined;
   using trace = startGhostTrace();
   try {
-    await runShapes({
-      ...{ recipe, model, device, precision, groups, ranks, batches, updates },
-      prepared: (store) => (known = knownBlocks(model, store)),
-    });
-    return { lines: trace.take(), known };
+    for await (const store of shapeSteps(shape)) {
+      known ??= knownBlocks(model, store);
+      yield { lines: trace.take(), known };
+    }
   } finally {
     model.dispose();
   }

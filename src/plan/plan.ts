@@ -8,9 +8,9 @@ import { planRun } from '../train/index.js';
 import { worstBatches, type Lengths } from './batches.js';
 import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
-import { ghostRun } from './ghost-run.js';
+import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
 import { modelConfigOf } from './model-config.js';
-import { replay, type Replayed } from './replay.js';
+import { Replay, replay, type Replayed } from './replay.js';
 
 /**
  * Share by which a plan's `allocated` may differ from what is measured (src/plan/measured.test.ts): one card's rows differ by 1.5 %
@@ -69,10 +69,31 @@ export interface Plan {
  *
  * @throws those of `modelConfigOf`; UsageError for a recipe that cannot be followed on so many GPUs
  */
-export async function plan(
+export async function plan(recipe: Recipe, options: PlanOptions): Promise<Plan> {
+  return (await planUntil(recipe, options, Infinity))!;
+}
+
+/**
+ * The same plan, given up as soon as tensors alone take more than the card has: `null`, and so for all that does not fit.
+ *
+ * @throws those of `plan`
+ */
+export async function planIfFits(recipe: Recipe, options: PlanOptions): Promise<Plan | null> {
+  const planned = await planUntil(recipe, options, limitOf(recipe, options.gpus));
+  return planned?.fits === true ? planned : null;
+}
+
+/** Bytes that the allocator of a process may reserve. */
+function limitOf({ memory }: Recipe, { card }: Gpus): number {
+  return Math.min(card.memory - card.context, Math.floor((memory.limit ?? Infinity) * 2 ** 30));
+}
+
+/** @returns `null` where more than `bound` is allocated at some time */
+async function planUntil(
   recipe: Recipe,
   { gpus, lengths, expandable = false, signal }: PlanOptions,
-): Promise<Plan> {
+  bound: number,
+): Promise<Plan | null> {
   const { card, count: ranks } = gpus;
   const model = await modelConfigOf(recipe, signal);
   const batching = effectiveBatch(recipe, ranks);
@@ -82,14 +103,22 @@ export async function plan(
     batching,
     lengths,
   });
-  const ghost = await ghostRun({ recipe, model, card, ranks, batches });
-  const asked = Math.floor((recipe.memory.limit ?? Infinity) * 2 ** 30);
-  const limit = Math.min(card.memory - card.context, asked);
-  const replayed = (more: { limit?: number }): Replayed =>
-    replay(ghost.lines, ghost.known, { card, expandable, ...more });
-  const free = replayed({});
+  const limit = limitOf(recipe, gpus);
+  const steps: Ghost[] = [];
+  const first = new Replay({ card, expandable });
+  for await (const step of ghostSteps({ recipe, model, card, ranks, batches })) {
+    signal?.throwIfAborted();
+    steps.push(step);
+    first.take(step.lines);
+    if (first.allocated > bound) return null;
+  }
+  const { lines, known } = oneAfterTheOther(steps);
+  const free = first.result(known);
   // At the limit the allocator gives back what lies idle, and goes on.
-  const run = free.reserved > limit && free.allocated <= limit ? replayed({ limit }) : free;
+  const run =
+    free.reserved > limit && free.allocated <= limit
+      ? replay(lines, known, { card, expandable, limit })
+      : free;
   const total = run.reserved + card.context;
   const margin = limit - run.reserved;
   const update = secondsOf(run, batches.length, microBatches);

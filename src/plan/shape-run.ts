@@ -34,7 +34,7 @@ import { prepareTrainable } from '../train/prepare/trainable.js';
 import { updateRange } from '../train/profile/ranges.js';
 import type { ParameterStore } from '../train/step/parameter-store.js';
 import type { RankGroups } from '../train/step/rank-groups.js';
-import { runUpdate, type UpdateNumbers } from '../train/step/update.js';
+import { runUpdate } from '../train/step/update.js';
 
 /** One record, as far as memory and time depend on it. */
 export interface RecordShape {
@@ -57,14 +57,13 @@ export interface ShapeRunOptions {
   readonly batches: readonly (readonly RecordShape[])[];
   /** The first one makes what lasts. */
   readonly updates: number;
-  /** Called when all that lasts is there, but for what the first update makes. */
-  readonly prepared?: (store: ParameterStore) => void;
-  /** Called when the device is through with an update. */
-  readonly updated?: (numbers: Record<UpdateNumbers, Float32Array>) => void;
 }
 
-/** Runs the updates; the model is left with its weights, nothing else. */
-export async function runShapes(options: ShapeRunOptions): Promise<void> {
+/**
+ * Gives the optimizer's store when all that lasts is there, but for what the first update makes, and again after each update. In the end the
+ * model is left with its weights, nothing else.
+ */
+export async function* shapeSteps(options: ShapeRunOptions): AsyncGenerator<ParameterStore, void> {
   const { recipe, model, device: chosen, precision, groups, ranks, batches, updates } = options;
   const { device } = chosen;
   const owned: { dispose(): void }[] = [];
@@ -90,19 +89,20 @@ export async function runShapes(options: ShapeRunOptions): Promise<void> {
       ...parts,
       batching: { ...batching, accumulate: batches.length },
     });
-    owned.push(setup.store);
-    options.prepared?.(setup.store);
+    owned.push(setup.store, ...(setup.lossScale === undefined ? [] : [setup.lossScale]));
+    yield setup.store;
     const supervised = sum(batches.flat().map((each) => each.supervised)) * ranks;
     const pictures = batches.flat().some(({ images }) => images > 0);
     for (let update = 0; update < updates; update++) {
-      using _ = updateRange(update);
-      using placed = batchesOf(model, batches, device);
-      const facts = { supervised, pictures };
-      const { numbers } = await drive(runUpdate(setup, update, placed.value, facts));
-      if (options.updated === undefined) numbers.dispose();
-      else options.updated(numbers.read());
+      {
+        using _ = updateRange(update);
+        using placed = batchesOf(model, batches, device);
+        const facts = { supervised, pictures };
+        const { numbers } = await drive(runUpdate(setup, update, placed.value, facts));
+        numbers.dispose();
+      }
+      yield setup.store;
     }
-    setup.lossScale?.dispose();
   } finally {
     for (const each of owned.reverse()) each.dispose();
   }

@@ -28,6 +28,7 @@ export class Places {
   /** So far: each is one object for its duration. */
   current: Place = { phase: 'load', segment: '', visit: 0 };
   private visits = 0;
+  private isLoaded = false;
   private readonly open: string[] = [];
 
   begin(range: string): void {
@@ -52,7 +53,9 @@ export class Places {
     const { open } = this;
     if (open.includes(VALIDATION)) return 'validation';
     const update = Number(/^ProfilerStep#(\d+)$/.exec(open[0] ?? '')?.[1] ?? 0);
-    if (update === 0) return 'load';
+    this.isLoaded ||= update > 0;
+    // Between updates what the last one began goes on.
+    if (update === 0) return this.isLoaded ? 'update' : 'load';
     if (what === 'backward') return 'backward';
     if (what === 'optimizer') return 'update';
     if (segment === 'head') return 'head';

@@ -9,52 +9,59 @@ import { native } from './native.js';
 import { nameRanges } from './profile.js';
 import type { Tensor } from './tensor.js';
 
+export interface GhostAllocation {
+  readonly kind: 'allocate';
+  readonly block: number;
+  readonly bytes: number;
+  readonly stream: number;
+  /** It stands for host memory. */
+  readonly host: boolean;
+}
+
+/** An operator, or a named range (`openRange`), begins; what stands until its end is within. */
+export interface GhostBegin {
+  readonly kind: 'begin';
+  readonly number: number;
+  readonly name: string;
+  readonly isRange: boolean;
+  /** Whether it reads or writes host memory. */
+  readonly onHost: boolean;
+  readonly stream: number;
+  /** Of all tensors that it is given. */
+  readonly bytes: number;
+  /** Shapes of its arguments; none for what is no tensor. */
+  readonly shapes: readonly (readonly number[])[];
+}
+
+/** A collective. */
+export interface GhostCall {
+  readonly kind: 'call';
+  readonly call: number;
+  readonly name: string;
+  /** Of the whole that is gathered, reduced or sent. */
+  readonly bytes: number;
+  /** Its memory. */
+  readonly block: number;
+  readonly ranks: number;
+  readonly stream: number;
+}
+
 /** A line of a trace. Blocks of memory, operators, events and calls are known by numbers; stream 0 is the one that a program begins in. */
 export type TraceLine =
-  | {
-      readonly kind: 'allocate';
-      readonly block: number;
-      readonly bytes: number;
-      readonly stream: number;
-      /** It stands for host memory. */
-      readonly host: boolean;
-    }
+  | GhostAllocation
   | { readonly kind: 'free'; readonly block: number }
   /** The stream reads the block: it is not given out again before the stream has passed this point. */
   | { readonly kind: 'protect'; readonly block: number; readonly stream: number }
-  /** An operator, or a named range (`openRange`), begins; what stands until its end is within. */
-  | {
-      readonly kind: 'begin';
-      readonly number: number;
-      readonly name: string;
-      readonly isRange: boolean;
-      /** Whether it reads or writes host memory. */
-      readonly onHost: boolean;
-      readonly stream: number;
-      /** Of all tensors that it is given. */
-      readonly bytes: number;
-      /** Shapes of its arguments; none for what is no tensor. */
-      readonly shapes: readonly (readonly number[])[];
-    }
+  | GhostBegin
   | { readonly kind: 'end'; readonly number: number }
   | { readonly kind: 'record' | 'wait'; readonly event: number; readonly stream: number }
-  | {
-      readonly kind: 'call';
-      readonly call: number;
-      readonly name: string;
-      /** Of the whole that is gathered, reduced or sent. */
-      readonly bytes: number;
-      /** Its memory. */
-      readonly block: number;
-      readonly ranks: number;
-      readonly stream: number;
-    }
+  | GhostCall
   /** The stream waits for the call. */
   | { readonly kind: 'arrive'; readonly call: number; readonly stream: number };
 
 export interface GhostTrace extends Disposable {
-  /** The lines since it was last asked. */
-  take(): TraceLine[];
+  /** The lines since it was last asked, read anew by each who goes through them: there may be a million. */
+  take(): Iterable<TraceLine>;
 }
 
 /**
@@ -74,7 +81,8 @@ export function startGhostTrace(): GhostTrace {
   return {
     take() {
       const [lines, names] = expectValue(native.takeTrace(), 'take()');
-      return readLines(new Float64Array(lines), names);
+      const data = new Float64Array(lines);
+      return { [Symbol.iterator]: () => readLines(data, names) };
     },
     [Symbol.dispose]() {
       nameRanges(false);
@@ -99,56 +107,51 @@ export function asHostMemory<T>(run: () => T): T {
 }
 
 /** By the order of `enum Line` in `native/ghost.cc`. */
-function readLines(data: Float64Array, names: readonly string[]): TraceLine[] {
-  const lines: TraceLine[] = [];
+function* readLines(data: Float64Array, names: readonly string[]): Generator<TraceLine, void> {
   let at = 0;
   const next = (): number => data[at++]!;
   while (at < data.length) {
     switch (next()) {
-      case 0:
-        lines.push({
-          kind: 'allocate',
-          block: next(),
-          bytes: next(),
-          stream: next(),
-          host: next() === 1,
-        });
+      case 0: {
+        const [block, bytes, stream] = [next(), next(), next()];
+        yield { kind: 'allocate', block, bytes, stream, host: next() === 1 };
         break;
+      }
       case 1:
-        lines.push({ kind: 'free', block: next() });
+        yield { kind: 'free', block: next() };
         break;
       case 2:
-        lines.push({ kind: 'protect', block: next(), stream: next() });
+        yield { kind: 'protect', block: next(), stream: next() };
         break;
       case 3: {
         const [number, name, what] = [next(), names[next()]!, next()];
         const [isRange, onHost] = [what === 1, what === 2];
         const [stream, bytes, count] = [next(), next(), next()];
         const shapes: number[][] = [];
-        for (let i = 0; i < count; i++) shapes.push(Array.from({ length: next() }, next));
-        lines.push({ kind: 'begin', number, name, isRange, onHost, stream, bytes, shapes });
+        for (let i = 0; i < count; i++) {
+          const shape: number[] = [];
+          for (let left = next(); left > 0; left--) shape.push(next());
+          shapes.push(shape);
+        }
+        yield { kind: 'begin', number, name, isRange, onHost, stream, bytes, shapes };
         break;
       }
       case 4:
-        lines.push({ kind: 'end', number: next() });
+        yield { kind: 'end', number: next() };
         break;
       case 5:
-        lines.push({ kind: 'record', event: next(), stream: next() });
+        yield { kind: 'record', event: next(), stream: next() };
         break;
       case 6:
-        lines.push({ kind: 'wait', event: next(), stream: next() });
+        yield { kind: 'wait', event: next(), stream: next() };
         break;
       case 7: {
-        const [call, name] = [next(), names[next()]!];
-        lines.push({
-          ...{ kind: 'call', call, name, bytes: next(), block: next() },
-          ...{ ranks: next(), stream: next() },
-        });
+        const [call, name, bytes, block] = [next(), names[next()]!, next(), next()];
+        yield { kind: 'call', call, name, bytes, block, ranks: next(), stream: next() };
         break;
       }
       default:
-        lines.push({ kind: 'arrive', call: next(), stream: next() });
+        yield { kind: 'arrive', call: next(), stream: next() };
     }
   }
-  return lines;
 }

@@ -12,6 +12,9 @@ export {
   asHostMemory,
   startGhostTrace,
   tracedBlock,
+  type GhostAllocation,
+  type GhostBegin,
+  type GhostCall,
   type GhostTrace,
   type TraceLine,
 } from './ghost-trace.js';

@@ -18,13 +18,19 @@ export function define(command: Command, session: Session): void {
       '--expandable',
       'plan for PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, under which less memory lies idle',
     )
+    .option('--suggest', 'look for what is faster although the run fits')
+    .option('--no-suggest', 'do not look for what fits where the run does not')
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
       `
 Runs the recipe's own training step on tensors without memory: no GPU, no weights
 and no data are needed, and records are taken to be as long as the recipe allows.
-Ends with exit code 5 where the run does not fit.
+Ends with exit code 5 where the run does not fit; then it looks for the least change
+that fits: more sharing (ZeRO), smaller micro-batches with more accumulated, levels
+of what is kept for the backward, smaller optimizer states, offload, LoRA, a base in
+4 or 8 bits. Each row is a plan of its own: lines for --set, memory, time, and what
+it does to the numbers: nothing, rounding, or another method.
 
 Examples:
   patina plan llava-llama-3-8b-finetune --gpus 8xA100-40GB

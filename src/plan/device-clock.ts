@@ -1,0 +1,124 @@
+/** The seconds of a trace: where the host is, where streams and the link are, and when events and collectives are passed. */
+
+import type { GhostCall } from '../torch/index.js';
+import { costOf } from './costs.js';
+import type { Card } from './devices/cards.js';
+
+/** Seconds that the host takes for one call of an operator (6,400 calls in 86 ms, 2026-11-29-train-h200.md). */
+const CALL = 13e-6;
+/**
+ * Operators that may wait for the card, so far ahead is the host at most: 1,024 launches, of which an operator makes two. It is what the
+ * host had queued when 0.82 to 0.68 of a step were over (2026-11-29-train-h200.md).
+ */
+const QUEUE = 512;
+
+/** An operator that the card carries out. */
+export interface Work {
+  readonly name: string;
+  readonly stream: number;
+  readonly shapes: readonly (readonly number[])[];
+  /** It reads and writes host memory. */
+  readonly onHost: boolean;
+  /** Bytes of its arguments and of what it made. */
+  readonly read: number;
+  readonly made: number;
+}
+
+export class DeviceClock {
+  /** Of the host. */
+  now = 0;
+  /** Of each update, seconds. */
+  readonly updates: number[] = [];
+  /** Of matrix products and attention since the update began. */
+  operations = 0;
+  private readonly streams = new Map<number, number>();
+  private link = 0;
+  /** When each of the latest kernels is over; the oldest is at `head`. */
+  private readonly queue = new Float64Array(QUEUE);
+  private head = 0;
+  private readonly events = new Map<number, number>();
+  private readonly calls = new Map<number, number>();
+  private begun = 0;
+  /** When the optimizer began, and the micro-batches before it. */
+  private beforeOptimizer = 0;
+  private microBatches = 0;
+
+  constructor(private readonly card: Card) {}
+
+  /** Where a stream is, or when it could begin. */
+  at(stream: number): number {
+    return Math.max(this.now, this.streams.get(stream) ?? 0);
+  }
+
+  /** The host calls an operator. */
+  launch(): void {
+    this.now += CALL;
+  }
+
+  run({ name, stream, shapes, onHost, read, made }: Work): void {
+    const { time, operations } = onHost
+      ? { time: read / 2 / this.card.host, operations: 0 }
+      : costOf(this.card, name, shapes, read + made);
+    const over = this.at(stream) + time;
+    this.streams.set(stream, over);
+    // The host waits for the kernel that was queued so many before.
+    this.now = Math.max(this.now, this.queue[this.head]!);
+    this.queue[this.head] = over;
+    this.head = (this.head + 1) % QUEUE;
+    this.operations += operations;
+  }
+
+  record(event: number, stream: number): void {
+    this.events.set(event, this.at(stream));
+  }
+
+  wait(event: number, stream: number): void {
+    this.hold(stream, this.events.get(event) ?? 0);
+  }
+
+  call({ call, name, ranks, bytes, stream }: GhostCall): void {
+    const share = ranks > 1 ? (ranks - 1) / ranks : 0;
+    const passes = name === 'all-reduce' ? 2 : 1;
+    this.link = Math.max(this.link, this.at(stream)) + (passes * share * bytes) / this.card.link;
+    this.calls.set(call, this.link);
+  }
+
+  arrive(call: number, stream: number): void {
+    this.hold(stream, this.calls.get(call) ?? 0);
+  }
+
+  beginUpdate(): void {
+    this.operations = 0;
+    this.microBatches = 0;
+    this.begun = this.now;
+    this.beforeOptimizer = -1;
+  }
+
+  beginMicroBatch(): void {
+    this.microBatches++;
+  }
+
+  beginOptimizer(): void {
+    if (this.beforeOptimizer < this.begun) this.beforeOptimizer = this.passed();
+  }
+
+  /** Here the host waits for the numbers of the update. */
+  endUpdate(): void {
+    this.now = this.passed();
+    this.updates.push(this.now - this.begun);
+  }
+
+  /** Of one micro-batch of the last update, seconds: what is not the optimizer's. */
+  get perMicroBatch(): number {
+    return (this.beforeOptimizer - this.begun) / Math.max(1, this.microBatches);
+  }
+
+  private hold(stream: number, until: number): void {
+    this.streams.set(stream, Math.max(this.streams.get(stream) ?? 0, until));
+  }
+
+  /** When host and device have done all that they were given. */
+  private passed(): number {
+    return Math.max(this.now, ...this.streams.values());
+  }
+}

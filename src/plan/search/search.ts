@@ -1,0 +1,260 @@
+/**
+ * The search for what fits, or is faster: ways to hold weights and optimizer, each with the least change of activations under which it
+ * fits, and those that are best with what memory they leave. All numbers are those of `plan()`.
+ */
+
+import { UsageError } from '../../base/errors.js';
+import { checkRecipe, effectiveBatch, RecipeError, type Recipe } from '../../config/index.js';
+import { modelConfigOf } from '../model-config.js';
+import { planIfFits, type Plan, type PlanOptions } from '../plan.js';
+import {
+  AS_IT_IS,
+  batchesOf,
+  levelOf,
+  LEVELS,
+  methodsOf,
+  mixtureOf,
+  narrowerOf,
+  shrinksOf,
+  stagesOf,
+  statesOf,
+  together,
+  type Change,
+  type Numerics,
+} from './changes.js';
+
+/** A row of the table: a change, and what a plan says of it. */
+export interface Suggestion {
+  /** For `--set`, after what is set already. */
+  readonly set: readonly string[];
+  /** Peaks of a rank, bytes. */
+  readonly allocated: number;
+  readonly reserved: number;
+  readonly total: number;
+  readonly secondsPerUpdate: number;
+  readonly numerics: Numerics;
+  /** Of updates with other records than the recipe is meant for: how many, and what becomes of the learning rate. */
+  readonly batch?: string;
+}
+
+export interface SearchOptions extends PlanOptions {
+  /** After so many plans nothing further is tried. @default 24 */
+  readonly most?: number;
+  /** Before each plan. */
+  readonly onPlan?: (done: number, change: Change) => void;
+}
+
+/** What the search makes of the recipe under a change. */
+interface Row {
+  readonly change: Change;
+  readonly recipe: Recipe;
+  readonly plan: Plan;
+  /** Updates may differ in their records. */
+  readonly secondsPerRecord: number;
+}
+
+const MOST = 24;
+/** Rows of one kind that are shown. */
+const SHOWN = 6;
+/** Less is no gain that a plan could tell. */
+const GAIN = 0.99;
+
+/**
+ * What fits, the fastest first, and what keeps the method before what does not.
+ *
+ * @param planned the plan of the recipe as it is
+ * @throws those of `plan`, but for changes that the recipe excludes
+ */
+export async function suggest(
+  recipe: Recipe,
+  planned: Plan,
+  options: SearchOptions,
+): Promise<Suggestion[]> {
+  const model = await modelConfigOf(recipe, options.signal);
+  const { numHiddenLayers } = model.kind === 'text' ? model.config : model.config.text;
+  const search = new Search(recipe, planned, { ...options, layers: numHiddenLayers });
+  await search.run();
+  return shown([...search.rows].filter(({ change }) => change.set.length > 0)).map(suggestionOf);
+}
+
+class Search {
+  private readonly tried = new Map<string, Row | null>();
+  private readonly most: number;
+  /** Blocks of the decoder. */
+  private readonly layers: number;
+
+  constructor(
+    private readonly recipe: Recipe,
+    planned: Plan,
+    private readonly options: SearchOptions & { readonly layers: number },
+  ) {
+    this.layers = options.layers;
+    this.most = options.most ?? MOST;
+    this.tried.set('', planned.fits ? this.rowOf(AS_IT_IS, recipe, planned) : null);
+  }
+
+  get rows(): Row[] {
+    return [...this.tried.values()].filter((row) => row !== null);
+  }
+
+  async run(): Promise<void> {
+    const { recipe } = this;
+    const { gpus } = this.options;
+    const kept = await this.settle(AS_IT_IS);
+    const methods = methodsOf(recipe, gpus);
+    const [other] = methods;
+    const first = other === undefined ? null : await this.settle(other);
+    if (kept !== null) await this.spend(kept);
+    for (const states of statesOf(recipe, gpus)) await this.settle(states);
+    for (const method of methods.slice(1)) await this.settle(method);
+    if (first !== null) await this.spend(first);
+    const best = shown(this.rows)[0];
+    if (best !== undefined && best.change.numerics !== 'another method') await this.spend(best);
+  }
+
+  /** The first stage of sharing under which a way to hold weights and optimizer fits, with as small a change of activations as that takes. */
+  private async settle(place: Change): Promise<Row | null> {
+    const base = this.recipeOf(place);
+    if (base === null) return null;
+    const stages = stagesOf(base, this.options.gpus).map((stage) => together(place, stage));
+    const whole = await this.firstOf(stages);
+    if (whole !== null) return whole;
+    // Nothing fits as it is: the activations must take less.
+    for (const stage of stages) {
+      const shrinks = shrinksOf(base, this.options.gpus);
+      const steps = shrinks.map((_, i) => together(stage, ...shrinks.slice(0, i + 1)));
+      const least = steps.at(-1);
+      if (least === undefined || (await this.plan(least)) === null) continue;
+      return this.firstOf(steps);
+    }
+    return null;
+  }
+
+  /** Memory that is left goes to activations that need not be computed again, and to larger micro-batches. */
+  private async spend(from: Row): Promise<void> {
+    let best = from;
+    for (const narrower of narrowerOf(best.recipe, this.options.gpus).slice(0, 1)) {
+      if (best.recipe.parallel.zero > 0) best = await this.better(best, narrower);
+    }
+    best = await this.keepMore(best);
+    for (const more of batchesOf(best.recipe, this.options.gpus).more.slice(0, 2)) {
+      const row = await this.better(best, more);
+      if (row === best) break;
+      best = row;
+    }
+  }
+
+  private async keepMore(from: Row): Promise<Row> {
+    const { policy, keepBlocks } = from.recipe.memory;
+    const own = typeof policy === 'string' && keepBlocks === 0 ? LEVELS.indexOf(policy) : -1;
+    let [above, i] = [-1, 0];
+    let best = from;
+    for (; i < (own < 0 ? LEVELS.length : own); i++) {
+      const row = await this.plan(together(from.change, levelOf(LEVELS[i]!)));
+      if (row !== null) {
+        best = faster(best, row);
+        break;
+      }
+      above = i;
+    }
+    const below = LEVELS[i];
+    if (above < 0 || below === undefined || below === 'offload') return best;
+    // Between two levels, some blocks of the decoder are on the upper one.
+    const { layers } = this;
+    for (const share of [0.75, 0.5, 0.25]) {
+      const blocks = Math.floor(share * layers);
+      if (blocks === 0) continue;
+      const mixture = mixtureOf(below, LEVELS[above]!, blocks);
+      const row = await this.plan(together(from.change, mixture));
+      if (row !== null) return faster(best, row);
+    }
+    return best;
+  }
+
+  private async better(row: Row, more: Change): Promise<Row> {
+    const next = await this.plan(together(row.change, more));
+    return next === null ? row : faster(row, next);
+  }
+
+  private async firstOf(changes: readonly Change[]): Promise<Row | null> {
+    for (const change of changes) {
+      const row = await this.plan(change);
+      if (row !== null) return row;
+    }
+    return null;
+  }
+
+  /** @returns `null` for what does not fit, or is no recipe */
+  private async plan(change: Change): Promise<Row | null> {
+    const key = change.set.join(' ');
+    const known = this.tried.get(key);
+    if (known !== undefined) return known;
+    const done = this.tried.size - 1;
+    const recipe = this.recipeOf(change);
+    if (recipe === null || done >= this.most) return null;
+    this.options.onPlan?.(done, change);
+    const plan = await excluded(() => planIfFits(recipe, this.options));
+    const row = plan === null ? null : this.rowOf(change, recipe, plan);
+    this.tried.set(key, row);
+    return row;
+  }
+
+  private recipeOf({ set }: Change): Recipe | null {
+    try {
+      return checkRecipe(this.recipe, { set });
+    } catch (error) {
+      if (error instanceof RecipeError) return null;
+      throw error;
+    }
+  }
+
+  private rowOf(change: Change, recipe: Recipe, plan: Plan): Row {
+    const { records } = effectiveBatch(recipe, this.options.gpus.count);
+    return { change, recipe, plan, secondsPerRecord: plan.seconds.update / records };
+  }
+}
+
+/** `null` where the recipe cannot be followed so. */
+async function excluded<T>(run: () => Promise<T>): Promise<T | null> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof UsageError) return null;
+    throw error;
+  }
+}
+
+const faster = (row: Row, next: Row): Row =>
+  next.secondsPerRecord < GAIN * row.secondsPerRecord ? next : row;
+
+const changesMethod = ({ change }: Row): number => (change.numerics === 'another method' ? 1 : 0);
+
+/** Sorted, without those that take more changes than another which is as fast and as small. */
+function shown(rows: readonly Row[]): Row[] {
+  const sorted = rows.toSorted(
+    (a, b) => changesMethod(a) - changesMethod(b) || a.secondsPerRecord - b.secondsPerRecord,
+  );
+  const kept = sorted.filter((row, i) => !sorted.slice(0, i).some((other) => isNoMore(other, row)));
+  return [0, 1].flatMap((method) =>
+    kept.filter((row) => changesMethod(row) === method).slice(0, SHOWN),
+  );
+}
+
+function isNoMore(a: Row, b: Row): boolean {
+  return (
+    changesMethod(a) === changesMethod(b) &&
+    a.change.set.length <= b.change.set.length &&
+    a.plan.perRank[0]!.total <= b.plan.perRank[0]!.total
+  );
+}
+
+function suggestionOf({ change, plan, recipe }: Row): Suggestion {
+  const { allocated, reserved, total } = plan.perRank[0]!;
+  const { learningRateScale, records, statement } = effectiveBatch(recipe, plan.ranks);
+  const isOther = records !== (recipe.effectiveBatch ?? records) || learningRateScale !== 1;
+  return {
+    ...{ set: change.set, allocated, reserved, total },
+    ...{ secondsPerUpdate: plan.seconds.update, numerics: change.numerics },
+    ...(isOther ? { batch: statement } : {}),
+  };
+}
