@@ -1,7 +1,10 @@
 /** `patina plan`: whether a run fits, and how long it takes, before a GPU is there. */
 import { formatBytes, formatCount, formatDuration } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
-import { plan, type Plan } from '../plan/plan.js';
+import { UsageError } from '../base/errors.js';
+import { checkRecipe, type Recipe } from '../config/index.js';
+import { plan, type Plan, type PlanOptions } from '../plan/plan.js';
+import { answer, type Question } from '../plan/search/questions.js';
 import { readGpus } from '../plan/devices/cards.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { suggest, type Suggestion } from '../plan/search/search.js';
@@ -13,6 +16,9 @@ export interface PlanFlags {
   set?: string[];
   expandable?: boolean;
   suggest?: boolean;
+  largest?: 'batch';
+  longest?: 'sample';
+  fewest?: 'gpus';
   json?: boolean;
 }
 
@@ -21,29 +27,92 @@ const OUT_OF_MEMORY = 5;
 /** Columns of a bar that fills the card. */
 const WIDTH = 40;
 
-export async function planCommand(
-  name: string,
-  { gpus, set = [], expandable = false, suggest: wanted, json = false }: PlanFlags,
-  session: Session,
-): Promise<void> {
-  const where = readGpus(gpus);
+export async function planCommand(name: string, flags: PlanFlags, session: Session): Promise<void> {
+  const { set = [], expandable = false, json = false } = flags;
+  const options: PlanOptions = { gpus: readGpus(flags.gpus), expandable };
   const recipe = await findRecipe(name, { set });
-  const planned = await plan(recipe, { gpus: where, expandable });
-  if (!json) session.stdout.write(planText(planned));
-  const progress = new LoadProgress(session.stderr);
-  const suggestions =
-    (wanted ?? !planned.fits)
-      ? await suggest(recipe, planned, {
-          ...{ gpus: where, expandable },
-          onPlan: (done, { set }) => {
-            progress.plan(done, set.join(' '));
-          },
-        })
-      : [];
-  progress.end();
-  if (json) session.stdout.write(jsonLine({ ...planned, suggestions }));
-  else if (wanted ?? !planned.fits) session.stdout.write(suggestionsText(suggestions));
+  const question = questionOf(flags);
+  if (question !== undefined) {
+    await answerQuestion(question, recipe, { options, json, session });
+    return;
+  }
+  const planned = await plan(recipe, options);
   if (!planned.fits) session.exitCode = OUT_OF_MEMORY;
+  if (!json) session.stdout.write(planText(planned));
+  const suggestions =
+    (flags.suggest ?? !planned.fits)
+      ? await withProgress(session, (show) =>
+          suggest(recipe, planned, { ...options, onPlan: (_, change) => show(change.set) }),
+        )
+      : null;
+  if (json) session.stdout.write(jsonLine({ ...planned, suggestions: suggestions ?? [] }));
+  else if (suggestions !== null) session.stdout.write(suggestionsText(suggestions, planned));
+}
+
+function questionOf({ largest, longest, fewest }: PlanFlags): Question | undefined {
+  const asked = [largest, longest, fewest].filter((each) => each !== undefined);
+  if (asked.length > 1) {
+    throw new UsageError('--largest, --longest and --fewest are asked one at a time', {
+      code: 'E_PLAN_QUESTION',
+      hint: 'Leave out all but one of them.',
+    });
+  }
+  return asked[0];
+}
+
+async function answerQuestion(
+  question: Question,
+  recipe: Recipe,
+  { options, json, session }: { options: PlanOptions; json: boolean; session: Session },
+): Promise<void> {
+  const found = await withProgress(session, (show) =>
+    answer(question, recipe, {
+      ...options,
+      onPlan: ({ set, gpus }) => show([...set, `${gpus.count} x ${gpus.card.name}`]),
+    }),
+  );
+  if (found === null) {
+    session.exitCode = OUT_OF_MEMORY;
+    if (json) session.stdout.write(jsonLine({ question, fits: false }));
+    else session.stdout.write(`${NONE[question]}\n`);
+    return;
+  }
+  const planned = await plan(checkRecipe(recipe, { set: found.set }), { ...options, ...found });
+  if (json) {
+    session.stdout.write(jsonLine({ question, set: found.set, ...planned, suggestions: [] }));
+    return;
+  }
+  const what =
+    question === 'gpus' ? `${found.gpus.count} x ${found.gpus.card.name}` : settings(found.set);
+  session.stdout.write(`${ASKED[question]}: ${what}\n\n${planText(planned)}`);
+}
+
+const ASKED: Readonly<Record<Question, string>> = {
+  batch: 'Largest micro-batch that fits',
+  sample: 'Longest record that fits',
+  gpus: 'Fewest GPUs that are enough',
+};
+const NONE: Readonly<Record<Question, string>> = {
+  batch:
+    'Not even a micro-batch of one record fits: without --largest, changes that fit are looked for.',
+  sample: 'Not even a short record fits: without --longest, changes that fit are looked for.',
+  gpus: 'No number of such GPUs is enough: share more out (parallel.zero), or see what fits without --fewest.',
+};
+
+/** Tells on stderr what is planned at the moment. */
+async function withProgress<T>(
+  { stderr }: Session,
+  run: (show: (what: readonly string[]) => void) => Promise<T>,
+): Promise<T> {
+  const progress = new LoadProgress(stderr);
+  let count = 0;
+  try {
+    return await run((what) => {
+      progress.plan(++count, what.join(' '));
+    });
+  } finally {
+    progress.end();
+  }
 }
 
 export function planText(planned: Plan): string {
@@ -80,19 +149,25 @@ export function planText(planned: Plan): string {
 }
 
 /** Rows of `--set` lines that fit. */
-export function suggestionsText(suggestions: readonly Suggestion[]): string {
+export function suggestionsText(suggestions: readonly Suggestion[], { fits }: Plan): string {
   if (suggestions.length === 0) {
-    return '\nNothing fits among what can be changed: take more GPUs, or GPUs with more memory.\n';
+    return fits
+      ? '\nNothing that can be changed makes it faster.\n'
+      : '\nNothing that can be changed makes it fit: take more GPUs, or GPUs with more memory.\n';
   }
   return lines([
     '',
-    'What fits, the fastest first:',
+    `What ${fits ? 'fits besides' : 'fits'}, the fastest first, and what keeps the method before what does not:`,
     ...suggestions.flatMap(({ set, total, secondsPerUpdate, numerics, batch }) => [
-      `  ${paceText(secondsPerUpdate)} an update, ${formatBytes(total)} a GPU; numerics: ${numerics}`,
-      `    ${set.map((line) => `--set ${quoted(line)}`).join(' ')}`,
+      `  ${settings(set)}`,
+      `    ${paceText(secondsPerUpdate)} an update, ${formatBytes(total)} a GPU; numerics: ${numerics}`,
       ...(batch === undefined ? [] : [`    ${batch}`]),
     ]),
   ]);
+}
+
+function settings(set: readonly string[]): string {
+  return set.map((line) => `--set ${quoted(line)}`).join(' ');
 }
 
 /** For a shell. */

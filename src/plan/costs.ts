@@ -9,6 +9,7 @@ const FREE =
   /^aten::(?:empty|new_empty|as_strided|view|_unsafe_view|narrow|slice|select|split|unbind|transpose|t$|permute|expand|alias|detach|unsqueeze|squeeze|reshape|flatten|unflatten|resize_|set_|requires_grad|size|stride|result_type|is_|_has_|lift|record_stream|movedim|chunk|view_as|_reshape_alias)|^patina::(?:resize_storage|side_by_side)/;
 
 const WHOLE = /^aten::_(?:foreach|fused)/;
+const FP8_PRODUCT = 'patina::fp8_product';
 const PRODUCTS = /^aten::(?:mm|addmm|bmm|baddbmm|addmm_)$/;
 
 /** Seconds that any operator takes at least, and that lie before the next one. */
@@ -52,8 +53,13 @@ export function costOf(card: Card, name: string, shapes: Shapes, bytes: number):
     const rate = card.attention[isBackward(name) ? 1 : 0];
     return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
   }
-  const operations = productOperations(name, shapes);
+  const operations = name === FP8_PRODUCT ? fp8Operations(shapes) : productOperations(name, shapes);
   return { time: GAP + Math.max(KERNEL, reading, operations / card.products), operations };
+}
+
+/** 2·N·K·O of rows (N, K) and weights (O, K). They count at the rate of bf16: that of fp8 was measured on no card. */
+function fp8Operations([rows = [], weights = []]: Shapes): number {
+  return 2 * rows.reduce((product, size) => product * size, 1) * (weights[0] ?? 0);
 }
 
 const isBackward = (name: string): boolean => name.includes('backward');

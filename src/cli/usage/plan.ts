@@ -1,5 +1,5 @@
 /** How `patina plan` is used. */
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 
 import { collect } from '../arguments.js';
 import type { PlanFlags } from '../plan.js';
@@ -20,6 +20,11 @@ export function define(command: Command, session: Session): void {
     )
     .option('--suggest', 'look for what is faster although the run fits')
     .option('--no-suggest', 'do not look for what fits where the run does not')
+    .addOption(
+      new Option('--largest <what>', 'the largest micro-batch that fits').choices(['batch']),
+    )
+    .addOption(new Option('--longest <what>', 'the longest record that fits').choices(['sample']))
+    .addOption(new Option('--fewest <what>', 'how few of these GPUs are enough').choices(['gpus']))
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
@@ -35,6 +40,7 @@ it does to the numbers: nothing, rounding, or another method.
 Examples:
   patina plan llava-llama-3-8b-finetune --gpus 8xA100-40GB
   patina plan llava-llama-3-8b-finetune --gpus 8xA100-40GB --set parallel.zero=3
+  patina plan llava-llama-3-8b-lora --gpus RTX4090 --longest sample
   patina plan my-recipe.yaml --gpus RTX4090 --set batchTokens=2048 --json`,
     )
     .action(async (recipe: string, flags: PlanFlags) => {

@@ -145,14 +145,16 @@ export function batchesOf(recipe: Recipe, { count }: Gpus): { less: Change[]; mo
 export const LEVELS = ['keep', 'products', 'attention', 'recompute', 'offload'] as const;
 export type Level = (typeof LEVELS)[number];
 
-export function levelOf(level: Level): Change {
-  return change('none', `memory.policy=${level}`, 'memory.keepBlocks=0');
-}
-
-/** So many blocks of the decoder keep more. */
-export function mixtureOf(below: Level, above: Level, blocks: number): Change {
-  const mixture = `memory.keepBlocks.decoder={${above}: ${blocks}}`;
-  return change('none', `memory.policy=${below}`, 'memory.keepBlocks=0', mixture);
+/** All blocks on one level, or so many of the decoder on another one above it. */
+export function levelOf(
+  { memory }: Recipe,
+  level: Level,
+  above?: { readonly level: Level; readonly blocks: number },
+): Change {
+  const mixture = above && `memory.keepBlocks={decoder: {${above.level}: ${above.blocks}}}`;
+  const plain = memory.keepBlocks === 0 ? [] : ['memory.keepBlocks=0'];
+  const policy = memory.policy === level ? [] : [`memory.policy=${level}`];
+  return change('none', ...policy, ...(mixture === undefined ? plain : [mixture]));
 }
 
 /** Changes of activations that take less memory, each on top of those before it. */
@@ -161,10 +163,10 @@ export function shrinksOf(recipe: Recipe, gpus: Gpus): Change[] {
   const keeps = keepBlocks !== 0 || (policy !== 'recompute' && policy !== 'offload');
   const learns = !Object.values(recipe.train).every(isFrozen);
   return [
-    ...(keeps ? [levelOf('recompute')] : []),
+    ...(keeps ? [levelOf(recipe, 'recompute')] : []),
     ...batchesOf(recipe, gpus).less,
     ...(lossChunk > SMALL_CHUNK ? [change('rounding', `memory.lossChunk=${SMALL_CHUNK}`)] : []),
-    ...(policy !== 'offload' && learns ? [levelOf('offload')] : []),
+    ...(policy !== 'offload' && learns ? [levelOf(recipe, 'offload')] : []),
   ];
 }
 

@@ -13,8 +13,8 @@ import {
   levelOf,
   LEVELS,
   methodsOf,
-  mixtureOf,
   narrowerOf,
+  NUMERICS,
   shrinksOf,
   stagesOf,
   statesOf,
@@ -38,7 +38,7 @@ export interface Suggestion {
 }
 
 export interface SearchOptions extends PlanOptions {
-  /** After so many plans nothing further is tried. @default 24 */
+  /** After so many plans nothing further is tried. @default 20 */
   readonly most?: number;
   /** Before each plan. */
   readonly onPlan?: (done: number, change: Change) => void;
@@ -53,9 +53,9 @@ interface Row {
   readonly secondsPerRecord: number;
 }
 
-const MOST = 24;
+const MOST = 20;
 /** Rows of one kind that are shown. */
-const SHOWN = 6;
+const SHOWN = 8;
 /** Less is no gain that a plan could tell. */
 const GAIN = 0.99;
 
@@ -74,7 +74,9 @@ export async function suggest(
   const { numHiddenLayers } = model.kind === 'text' ? model.config : model.config.text;
   const search = new Search(recipe, planned, { ...options, layers: numHiddenLayers });
   await search.run();
-  return shown([...search.rows].filter(({ change }) => change.set.length > 0)).map(suggestionOf);
+  return shown(search.rows)
+    .filter(({ change }) => change.set.length > 0)
+    .map(suggestionOf);
 }
 
 class Search {
@@ -100,16 +102,21 @@ class Search {
   async run(): Promise<void> {
     const { recipe } = this;
     const { gpus } = this.options;
-    const kept = await this.settle(AS_IT_IS);
     const methods = methodsOf(recipe, gpus);
-    const [other] = methods;
-    const first = other === undefined ? null : await this.settle(other);
+    const kept = await this.settle(AS_IT_IS);
+    const other = methods[0] === undefined ? null : await this.settle(methods[0]);
     if (kept !== null) await this.spend(kept);
-    for (const states of statesOf(recipe, gpus)) await this.settle(states);
+    const ways: Row[] = [];
+    for (const states of statesOf(recipe, gpus)) {
+      // What changes more than the types and the place of states is for runs that fit in no other way.
+      if (states.numerics === 'another method' && (kept !== null || ways.length > 0)) continue;
+      const row = await this.settle(states);
+      if (row !== null) ways.push(row);
+    }
     for (const method of methods.slice(1)) await this.settle(method);
-    if (first !== null) await this.spend(first);
-    const best = shown(this.rows)[0];
-    if (best !== undefined && best.change.numerics !== 'another method') await this.spend(best);
+    if (other !== null) await this.spend(other);
+    // These may be faster with what they leave.
+    for (const row of fastestFirst(ways)) await this.spend(row);
   }
 
   /** The first stage of sharing under which a way to hold weights and optimizer fits, with as small a change of activations as that takes. */
@@ -132,47 +139,54 @@ class Search {
 
   /** Memory that is left goes to activations that need not be computed again, and to larger micro-batches. */
   private async spend(from: Row): Promise<void> {
-    let best = from;
-    for (const narrower of narrowerOf(best.recipe, this.options.gpus).slice(0, 1)) {
-      if (best.recipe.parallel.zero > 0) best = await this.better(best, narrower);
-    }
-    best = await this.keepMore(best);
-    for (const more of batchesOf(best.recipe, this.options.gpus).more.slice(0, 2)) {
-      const row = await this.better(best, more);
+    const { gpus } = this.options;
+    let best = await this.keepMore(from);
+    const { less, more } = batchesOf(from.recipe, gpus);
+    const larger = more.slice(0, 2);
+    for (const each of larger) {
+      const row = await this.better(best, each);
       if (row === best) break;
       best = row;
     }
+    // Fewer records at a time, each of which keeps all.
+    const [smaller] = less;
+    if (smaller !== undefined && from.recipe.memory.policy !== 'keep') {
+      best = await this.better(best, together(smaller, levelOf(from.recipe, 'keep')), from);
+    }
+    const [narrower] = best.recipe.parallel.zero === 0 ? [] : narrowerOf(best.recipe, gpus);
+    if (narrower !== undefined) await this.better(best, narrower);
   }
 
   private async keepMore(from: Row): Promise<Row> {
-    const { policy, keepBlocks } = from.recipe.memory;
-    const own = typeof policy === 'string' && keepBlocks === 0 ? LEVELS.indexOf(policy) : -1;
-    let [above, i] = [-1, 0];
+    const { recipe, change } = from;
+    const { policy, keepBlocks } = recipe.memory;
+    const isPlain = typeof policy === 'string' && keepBlocks === 0;
+    const own = isPlain ? LEVELS.indexOf(policy) : LEVELS.length;
+    // The highest level that fits.
+    let fits = 0;
     let best = from;
-    for (; i < (own < 0 ? LEVELS.length : own); i++) {
-      const row = await this.plan(together(from.change, levelOf(LEVELS[i]!)));
-      if (row !== null) {
-        best = faster(best, row);
-        break;
-      }
-      above = i;
+    for (; fits < own; fits++) {
+      const row = await this.plan(together(change, levelOf(recipe, LEVELS[fits]!)));
+      if (row === null) continue;
+      best = faster(best, row);
+      break;
     }
-    const below = LEVELS[i];
-    if (above < 0 || below === undefined || below === 'offload') return best;
-    // Between two levels, some blocks of the decoder are on the upper one.
-    const { layers } = this;
+    const below = LEVELS[fits];
+    if (fits === 0 || below === undefined || below === 'offload') return best;
+    // Between it and the next, some blocks of the decoder are on the upper one.
+    const level = LEVELS[fits - 1]!;
     for (const share of [0.75, 0.5, 0.25]) {
-      const blocks = Math.floor(share * layers);
-      if (blocks === 0) continue;
-      const mixture = mixtureOf(below, LEVELS[above]!, blocks);
-      const row = await this.plan(together(from.change, mixture));
+      const blocks = Math.floor(share * this.layers);
+      if (blocks === 0) break;
+      const row = await this.plan(together(change, levelOf(recipe, below, { level, blocks })));
       if (row !== null) return faster(best, row);
     }
     return best;
   }
 
-  private async better(row: Row, more: Change): Promise<Row> {
-    const next = await this.plan(together(row.change, more));
+  /** The row, or a faster one with that change of it, or of another. */
+  private async better(row: Row, more: Change, from = row): Promise<Row> {
+    const next = await this.plan(together(from.change, more));
     return next === null ? row : faster(row, next);
   }
 
@@ -229,11 +243,12 @@ const faster = (row: Row, next: Row): Row =>
 
 const changesMethod = ({ change }: Row): number => (change.numerics === 'another method' ? 1 : 0);
 
-/** Sorted, without those that take more changes than another which is as fast and as small. */
+const fastestFirst = (rows: readonly Row[]): Row[] =>
+  rows.toSorted((a, b) => a.secondsPerRecord - b.secondsPerRecord);
+
+/** Without those that take more changes than another which is as fast and as small; those that keep the method first. */
 function shown(rows: readonly Row[]): Row[] {
-  const sorted = rows.toSorted(
-    (a, b) => changesMethod(a) - changesMethod(b) || a.secondsPerRecord - b.secondsPerRecord,
-  );
+  const sorted = fastestFirst(rows);
   const kept = sorted.filter((row, i) => !sorted.slice(0, i).some((other) => isNoMore(other, row)));
   return [0, 1].flatMap((method) =>
     kept.filter((row) => changesMethod(row) === method).slice(0, SHOWN),
@@ -241,8 +256,10 @@ function shown(rows: readonly Row[]): Row[] {
 }
 
 function isNoMore(a: Row, b: Row): boolean {
+  const trains = ({ recipe }: Row): string => JSON.stringify(recipe.train);
   return (
-    changesMethod(a) === changesMethod(b) &&
+    NUMERICS.indexOf(a.change.numerics) <= NUMERICS.indexOf(b.change.numerics) &&
+    trains(a) === trains(b) &&
     a.change.set.length <= b.change.set.length &&
     a.plan.perRank[0]!.total <= b.plan.perRank[0]!.total
   );
