@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { LOOPBACK } from '../access.js';
+import { hostsOf } from '../access.js';
 import { dashboard } from './dashboard.js';
+import { Runs } from './runs.js';
 import type { Curves } from './curves.js';
 import type { RunCard, RunView } from './shown.js';
 import { metricsLine, writeRun } from './testing.js';
@@ -38,7 +39,9 @@ beforeAll(async () => {
     ...{ metrics, state: 'running', planned: 10 },
     recipe: { name: 'demo', optimizer: { learningRate: 2e-4, betas: [0.9, 0.95] }, seed: 1 },
   });
-  app = dashboard({ places: [root], token: TOKEN, hosts: LOOPBACK, interval: 20 });
+  app = dashboard({
+    ...{ runs: new Runs([root]), token: TOKEN, hosts: hostsOf('127.0.0.1'), interval: 20 },
+  });
 });
 afterAll(() => rmSync(root, { recursive: true }));
 
