@@ -6,7 +6,8 @@
  *     GET  /api/runs/ID/curves            ?keys=loss,gradientNorm&from=&to=&points=&smoothing=
  *     GET  /api/runs/ID/recipe            as it is in force
  *     GET  /api/runs/ID/events            server-sent: `change` whenever something has come
- *     GET  /api/runs/ID/picture           ?path= of a picture that the run has told of
+ *     GET  /api/runs/ID/picture           ?path= of a picture of its probes
+ *     GET  /api/runs/ID/record            ?source=&record= of one that a diagnosis names or that was left out
  *     GET  /api/differences               ?runs=ID,ID: fields in which recipes differ
  *     POST /api/runs/ID/stop|save|resume
  */
@@ -20,11 +21,11 @@ import { type Access, guarded } from '../access.js';
 import { addPage } from '../bundle.js';
 import { statusOf } from '../http-error.js';
 import { curvesOf } from './curves.js';
-import { readablePictures } from './pictures.js';
 import { resumeInBackground, saveRun, stopRun } from './run-control.js';
 import type { RunLog } from './run-log.js';
 import { PATIENCE, recipeDifferences, runCard, runView } from './run-view.js';
 import { notFound, type Runs } from './runs.js';
+import { toldPicture, toldRecord } from './told.js';
 
 export interface DashboardOptions extends Access {
   readonly runs: Runs;
@@ -75,7 +76,7 @@ export function dashboard({ runs, interval = 500, ...access }: DashboardOptions)
   api.get('/runs/:id/picture', async (context) => {
     const log = await run(context);
     await log.refresh();
-    const path = (await readablePictures(log)).get(context.req.query('path') ?? '');
+    const path = await toldPicture(log, context.req.query('path') ?? '');
     if (path === undefined) throw notFound('The run has told of no such picture.');
     const small = await sharp(path, { failOn: 'none' })
       .rotate()
@@ -89,6 +90,14 @@ export function dashboard({ runs, interval = 500, ...access }: DashboardOptions)
       'content-type': 'image/webp',
       'cache-control': 'private, max-age=3600',
     });
+  });
+  api.get('/runs/:id/record', async (context) => {
+    const log = await run(context);
+    await log.refresh();
+    const number = numberOf(context, 'record') ?? 0;
+    const found = await toldRecord(log, context.req.query('source') ?? '', number);
+    if (found === undefined) throw notFound('The run has told of no such record.');
+    return context.json(found);
   });
   api.get('/differences', async (context) => {
     const ids = (context.req.query('runs') ?? '').split(',');
