@@ -192,6 +192,19 @@ describe('runs', () => {
     rmSync(join(root, 'troubled'), { recursive: true });
   });
 
+  it('of one name in two places are told apart; one that is gone is not found', async () => {
+    const other = join(root, 'other');
+    writeRun(other, 'first', { metrics: [metricsLine(1)] });
+    const runs = new Runs([root, other]);
+    expect((await runs.all()).map(({ id }) => id).sort()).toEqual([
+      ...['first', 'other/first', 'second'],
+    ]);
+    expect((await runs.find('other/first')).folder).toBe(join(other, 'first'));
+    rmSync(other, { recursive: true });
+    await expect(runs.find('other/first')).rejects.toMatchObject({ code: 'E_NOT_FOUND' });
+    await expect(runs.find('nobody')).rejects.toMatchObject({ code: 'E_NOT_FOUND' });
+  });
+
   it('by ranks have curves of each', async () => {
     const ranks = [0, 1].map((rank) => ({
       rank,

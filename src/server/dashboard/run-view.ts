@@ -1,6 +1,4 @@
 /** One run as the page shows it: how it stands, what was told of it, when it will be done. Plain JSON. */
-import { basename } from 'node:path';
-
 import { byCause } from '../../guard/post-mortem/by-cause.js';
 import type { TrainEvent } from '../../train/events.js';
 import { ofType } from '../../train/run/logs.js';
@@ -30,7 +28,7 @@ function cardOf(log: RunLog, facts: RunFacts): RunCard {
   const updates = Math.max(facts.updates, columns.last ?? 0);
   const planned = facts.plannedUpdates ?? null;
   return {
-    id: basename(log.folder),
+    id: log.id,
     recipe: facts.recipe,
     state,
     reason: facts.reason ?? null,
