@@ -13,6 +13,6 @@ export default defineConfig({
     // Whatever is imported lies beside the page, never in it: the server forbids scripts and pictures within.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rollupOptions: { input: { dashboard: here('dashboard.html') } },
+    rollupOptions: { input: [here('dashboard.html'), here('chat.html')] },
   },
 });

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { formatBytes, formatCount, formatDuration } from './format.js';
+import { formatBytes, formatCount, formatDuration, formatNumber } from './format.js';
 
 test.each([
   [0, '0 B'],
@@ -32,3 +32,15 @@ test.each([
   [273_600, '3d 04h'],
   [NaN, 'NaN'],
 ])('formatDuration(%d) is %s', (seconds, text) => expect(formatDuration(seconds)).toBe(text));
+
+test.each([
+  [0, '0'],
+  [0.0384, '0.038'],
+  [101, '100'],
+  [960_000, '960000'],
+  [999_999, '1e6'],
+  [-1_234_567, '-1.2e6'],
+  [0.0001, '0.0001'],
+  [2e-5, '2e-5'],
+  [Infinity, 'Infinity'],
+])('formatNumber(%d) is %s', (value, text) => expect(formatNumber(value)).toBe(text));

@@ -30,6 +30,15 @@ export function formatCount(count: number): string {
   return `${count < 0 ? '-' : ''}${digits}${['', 'K', 'M', 'B', 'T'][unit]!}`;
 }
 
+/** `0.0384` as `0.038` and `1234567` as `1.2e6`: so many figures at most, an exponent below 1e-4 and from 1e6 on. */
+export function formatNumber(value: number, most = 2): string {
+  if (!Number.isFinite(value)) return String(value);
+  const rounded = Number(value.toPrecision(most));
+  const size = Math.abs(rounded);
+  const isPlain = size === 0 || (size >= 1e-4 && size < 1e6);
+  return isPlain ? String(rounded) : rounded.toExponential().replace('e+', 'e');
+}
+
 /** Seconds as `4.2s`, `3m 05s`, `2h 07m` or `3d 04h`. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds)) return String(seconds);

@@ -1,10 +1,15 @@
 /** `patina dashboard`: the page of runs. Files alone: nothing here loads libtorch. */
 import { once } from 'node:events';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 
+import { UsageError } from '../base/errors.js';
 import { jsonLine } from '../base/json-text.js';
-import { LOOPBACK, newToken } from '../server/access.js';
+import { hostsOf } from '../server/access.js';
 import { dashboard } from '../server/dashboard/dashboard.js';
-import { listen } from '../server/listen.js';
+import { Runs } from '../server/dashboard/runs.js';
+import { exposure, listen } from '../server/listen.js';
+import { newSecret } from '../server/secret.js';
 import type { Session } from './session.js';
 
 export interface DashboardFlags {
@@ -22,11 +27,10 @@ export async function dashboardCommand(
     await using page = await openPage(places, { port, host });
     if (json) session.stdout.write(jsonLine({ type: 'listening', url: page.address }));
     else session.stdout.write(`${page.address}\n`);
-    if (!page.isLocal) {
-      session.stderr.write(
-        `warning: other machines reach ${host}, and nothing on the way is encrypted: whoever has the address sees the runs and can stop them\n`,
-      );
-    }
+    session.stderr.write(
+      exposure(host, page.port, 'whoever has the address sees the runs and can stop them'),
+    );
+    if (page.isEmpty) session.stderr.write('There is no run yet; runs appear as they begin.\n');
     session.stderr.write('Ctrl-C ends the page; runs go on.\n');
     // What started it with a channel may die without a word (see page-beside.ts).
     if (!signal.aborted) await Promise.race([once(signal, 'abort'), once(process, 'disconnect')]);
@@ -35,21 +39,37 @@ export async function dashboardCommand(
   session.exitCode = 0;
 }
 
-export interface OpenPage extends AsyncDisposable {
+interface OpenPage extends AsyncDisposable {
   /** With its token. */
   readonly address: string;
-  readonly isLocal: boolean;
+  readonly port: number;
+  /** There is no run so far. */
+  readonly isEmpty: boolean;
 }
 
-/** @throws EnvironmentError `E_PORT` */
-export async function openPage(
+/** @throws EnvironmentError `E_PORT`; UsageError `E_NO_RUNS` */
+async function openPage(
   places: readonly string[],
-  { port, host = '127.0.0.1' }: { readonly port: number; readonly host?: string },
+  { port, host }: Pick<DashboardFlags, 'port' | 'host'>,
 ): Promise<OpenPage> {
-  const token = newToken();
-  const isLocal = ['127.0.0.1', 'localhost', '::1'].includes(host);
-  const app = dashboard({ places, token, ...(isLocal && { hosts: LOOPBACK }) });
-  const listening = await listen(app, { host, port });
-  const close = (): Promise<void> => listening.close();
-  return { address: `${listening.url}/?token=${token}`, isLocal, [Symbol.asyncDispose]: close };
+  await Promise.all(places.map(expectFolder));
+  const token = newSecret();
+  const runs = new Runs(places);
+  const listening = await listen(dashboard({ runs, token, hosts: hostsOf(host) }), { host, port });
+  return {
+    address: `${listening.url}/?token=${token}`,
+    port: listening.port,
+    isEmpty: (await runs.all()).length === 0,
+    [Symbol.asyncDispose]: () => listening.close(),
+  };
+}
+
+async function expectFolder(place: string): Promise<void> {
+  const facts = await stat(place).catch(() => undefined);
+  if (facts?.isDirectory() === true) return;
+  const problem = facts === undefined ? 'There is no folder' : 'This is no folder:';
+  throw new UsageError(`${problem} ${resolve(place)}.`, {
+    code: 'E_NO_RUNS',
+    hint: 'Name the folder that holds your runs, `patina dashboard FOLDER`; training makes `runs` where it is started.',
+  });
 }

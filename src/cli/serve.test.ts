@@ -112,7 +112,9 @@ describe('patina serve', () => {
     while (!server.err.includes('API key')) await once(server.child.stderr!, 'data');
     expect(server.err).toContain(`API key: ${key}\n`);
     expect(server.err).toContain(`Serving hf at ${url}/v1`);
-    expect(server.err).toContain('Warning: whoever reaches 0.0.0.0');
+    expect(server.err).toMatch(
+      /warning: other machines reach this at http:\/\/.+: whoever has the key can ask/,
+    );
     server.child.kill('SIGINT');
     expect(await server.ended()).toBe(130);
   });

@@ -5,7 +5,7 @@ import { basename, resolve } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import { jsonLine } from '../base/json-text.js';
 import type { LoadedChatModel } from '../generate/index.js';
-import { serve } from '../server/index.js';
+import { exposure, serve } from '../server/index.js';
 import { loadNamed, type ModelFlags } from './load-named.js';
 import { printError } from './print-error.js';
 import type { Session } from './session.js';
@@ -25,8 +25,6 @@ export interface ServeFlags extends ModelFlags {
   json?: boolean;
 }
 
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|::1)$/;
-
 export async function serveCommand(
   source: string,
   flags: ServeFlags,
@@ -35,7 +33,6 @@ export async function serveCommand(
   const { stdout, stderr } = session;
   const { adapter = [], name = basename(resolve(source)), json = false } = flags;
   const { host, port, key, files, rows, waiting, places, maxNewTokens, timeout, maxBody } = flags;
-  if (port > 65_535) throw wrong(`${port} is no port.`, 'Give one up to 65535.');
   if (key === '')
     throw wrong('The key is empty.', 'Give one, or leave --key out to have it drawn.');
   const adapters = adapter.map(named);
@@ -46,7 +43,7 @@ export async function serveCommand(
   }
   await session.inOrder(async (signal) => {
     const chats = new Map<string, LoadedChatModel>();
-    try {
+    const load = async (): Promise<typeof chats> => {
       const parts = { ...flags, adapter: [] };
       const beside = await loadNamed(source, parts, { signal, stderr });
       chats.set(name, beside);
@@ -54,7 +51,10 @@ export async function serveCommand(
         const over = { ...parts, adapter: [path] };
         chats.set(name, await loadNamed(source, over, { signal, stderr, beside: beside.loaded }));
       }
-      const serving = await serve(chats, {
+      return chats;
+    };
+    try {
+      const serving = await serve(load, {
         ...{ host, port, key, files, rows, waiting, places, maxNewTokens },
         seconds: timeout,
         bodyBytes: maxBody * 2 ** 20,
@@ -62,11 +62,7 @@ export async function serveCommand(
       });
       const { url } = serving;
       if (json) stdout.write(jsonLine({ type: 'listening', url, key: serving.key, models: names }));
-      if (!LOOPBACK.test(host)) {
-        stderr.write(
-          `Warning: whoever reaches ${host} can ask with the key, which travels unencrypted.\n`,
-        );
-      }
+      stderr.write(exposure(host, serving.port, 'whoever has the key can ask'));
       stderr.write(
         `Serving ${names.join(', ')} at ${url}/v1, chat at ${url}/#key=${serving.key}\n`,
       );

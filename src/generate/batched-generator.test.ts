@@ -95,6 +95,22 @@ describe('a batched generator', () => {
     return tokens;
   }
 
+  /** What a model answers to a prompt that is alone, and what it chose from. */
+  async function withLogits(
+    model: Llava,
+    prompt: Prompt,
+    options: RequestOptions,
+  ): Promise<{ tokens: number[]; logits: Float32Array[] }> {
+    const tokens: number[] = [];
+    const logits: Float32Array[] = [];
+    const onLogits = (each: Tensor): unknown =>
+      logits.push(each.to('float32').toTypedArray() as Float32Array);
+    for await (const { token } of generate(model, [prompt], { ...options, onLogits })) {
+      tokens.push(token);
+    }
+    return { tokens, logits };
+  }
+
   it('gives sixteen prompts of different lengths the tokens that each gets alone', async () => {
     await expect(async () => {
       const options = prompts.map((_, i) => ({ maxNewTokens: 5 + 4 * i }));
@@ -111,7 +127,7 @@ describe('a batched generator', () => {
 
   const devices: Device[] = torchFacts().cuda === null ? ['cpu'] : ['cpu', 'cuda:0'];
   it.each(devices)(
-    'computes logits in bf16 on %s as near to fp32 beside others as alone',
+    'computes in bf16 on %s as near to fp32 beside others as alone, and parts only where two tokens are as good',
     async (device) => {
       const wanted = await Promise.all(prompts.map((each) => alone(each, { maxNewTokens: 6 })));
       const half = (await loadLlava(join(LLAVA, VARIANT, 'hf'), { device, dtype: 'bfloat16' }))
@@ -123,12 +139,20 @@ describe('a batched generator', () => {
       const error = furthest(single.flat(), exact.flat());
       expect(error).toBeGreaterThan(0);
       expect(furthest(together, single.flat())).toBeLessThanOrEqual(error);
+      const options = { maxNewTokens: 60 };
+      const answers = await Promise.all(prompts.map((each) => withLogits(half, each, options)));
       const generator = new BatchedGenerator(half);
-      for (const prompt of prompts.slice(0, 3)) {
-        const options = { maxNewTokens: 20 };
-        const tokens: number[] = [];
-        for await (const { token } of generate(half, [prompt], options)) tokens.push(token);
-        expect(await asked(generator, prompt, options)).toEqual(tokens);
+      for (const [i, prompt] of prompts.slice(0, 3).entries()) {
+        expect(await asked(generator, prompt, options)).toEqual(answers[i]!.tokens);
+      }
+      const beside = await Promise.all(prompts.map((each) => asked(generator, each, options)));
+      for (const [i, { tokens, logits }] of answers.entries()) {
+        const at = tokens.findIndex((token, step) => token !== beside[i]![step]);
+        if (at < 0) continue;
+        // The first other token is one that is as good as the best, as far as bf16 can tell.
+        const [own, other] = [tokens[at]!, beside[i]![at]!].map((token) => logits[at]![token]!);
+        expect(own! - other!).toBeGreaterThanOrEqual(0);
+        expect(own! - other!).toBeLessThan(error);
       }
       half.dispose();
     },

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
+import { formatNumber } from '../base/format.js';
 import type { LoadedSample } from '../data/index.js';
 import type { Llava, TrainingInputs } from '../models/index.js';
 import { noGrad, type Tensor } from '../torch/index.js';
@@ -243,10 +244,14 @@ describe('the course of a run', () => {
   const LONG = { updates: 60, warmupUpdates: 1, decay: 'constant' } as const;
 
   test('whose learning rate is too high', async () => {
-    const { causes } = await run({
+    const { causes, diagnoses, model } = await run({
       recipe: { schedule: LONG, optimizer: { learningRate: 3 }, accumulate: 1 },
     });
     expect(causes[0]).toBe('learning-rate-too-high');
+    // What `patina check` would say: 2e-5 for a width of 4096.
+    const usual = (2e-5 * 4096) / model.decoder.config.hiddenSize;
+    expect(usual).toBeLessThan(0.03);
+    expect(diagnoses[0]!.fix).toMatch(`--set optimizer.learningRate=${formatNumber(usual)}`);
   });
 
   test('with a tensor that never gets a gradient', async () => {

@@ -2,7 +2,7 @@
 
 import { PatinaError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
-import type { SegmentedModel } from '../models/index.js';
+import { LanguageModel, type SegmentedModel } from '../models/index.js';
 import {
   guarded,
   type DiagnosisEvent,
@@ -41,6 +41,7 @@ export class RunGuard implements Guard {
   private scale: number | null = null;
   private answered = 0;
   private inRow = 0;
+  private hiddenSize: number | undefined;
   /** Causes that are told once. */
   private readonly told = new Set<string>();
 
@@ -48,6 +49,7 @@ export class RunGuard implements Guard {
 
   begin(model: SegmentedModel): readonly DiagnosisEvent[] {
     this.course = new Course(Math.log(model.input.vocabSize));
+    this.hiddenSize = model instanceof LanguageModel ? model.decoder.config.hiddenSize : undefined;
     const finding = inspectPositions(model);
     return finding === null ? [] : [this.event(finding, 0, { sequences: 0 })];
   }
@@ -206,7 +208,7 @@ export class RunGuard implements Guard {
   ): DiagnosisEvent {
     return {
       ...{ type: 'diagnosis', update, cause, confidence, message, evidence },
-      fix: advice(cause, { recipe: this.recipe, ...facts }),
+      fix: advice(cause, { recipe: this.recipe, hiddenSize: this.hiddenSize, ...facts }),
       ...{ records, module, rank, page: pageOf(cause) },
     };
   }

@@ -1,14 +1,7 @@
 /** Errors as OpenAI's clients read them: `{ "error": { message, type, param, code } }` with a status. */
-import {
-  DataError,
-  OutOfMemoryError,
-  PatinaError,
-  type PatinaErrorOptions,
-  UsageError,
-} from '../base/errors.js';
+import { OutOfMemoryError, PatinaError, type PatinaErrorOptions } from '../base/errors.js';
 import { BusyError } from '../generate/index.js';
-
-export type ErrorStatus = 400 | 401 | 404 | 413 | 429 | 500 | 503 | 504;
+import { type ErrorStatus, HttpError, statusOf } from './http-error.js';
 
 export interface ApiErrorBody {
   readonly error: {
@@ -20,21 +13,18 @@ export interface ApiErrorBody {
   };
 }
 
-/** A fault of a request that is not one of another room. Its code is OpenAI's where OpenAI has one. */
-export class ApiError extends PatinaError {
-  readonly status: ErrorStatus;
+/** A fault of a request for an answer. Its code is OpenAI's where OpenAI has one. */
+export class ApiError extends HttpError {
   readonly param: string | null;
 
   constructor(
     message: string,
     {
-      status = 400,
       param = null,
       ...options
     }: PatinaErrorOptions & { status?: ErrorStatus; param?: string | null },
   ) {
     super(message, options);
-    this.status = status;
     this.param = param;
   }
 }
@@ -45,16 +35,14 @@ const CODES: Readonly<Record<string, string>> = {
   E_BUSY: 'rate_limit_exceeded',
 };
 
-export function statusOf(error: unknown): ErrorStatus {
-  if (error instanceof ApiError) return error.status;
+export function apiStatusOf(error: unknown): ErrorStatus {
   if (error instanceof BusyError) return 429;
-  if (error instanceof DataError || error instanceof UsageError) return 400;
-  return error instanceof OutOfMemoryError ? 503 : 500;
+  return error instanceof OutOfMemoryError ? 503 : statusOf(error);
 }
 
 /** What is no fault of a request says nothing of the machine that it happened on. */
 export function errorBody(error: unknown): ApiErrorBody {
-  const status = statusOf(error);
+  const status = apiStatusOf(error);
   const type =
     status === 429 ? 'rate_limit_error' : status >= 500 ? 'server_error' : 'invalid_request_error';
   if (!(error instanceof PatinaError)) {

@@ -1,16 +1,14 @@
 /** The routes: OpenAI's chat completions and models, health, metrics, and a page to chat on. */
-import { createHash, timingSafeEqual } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { type Context, Hono } from 'hono';
 
-import { packageRoot } from '../base/native-path.js';
-import { ApiError, errorBody, statusOf } from './api-error.js';
+import { ApiError, apiStatusOf, errorBody } from './api-error.js';
+import { addPage } from './bundle.js';
 import { ChatBodies } from './chat-bodies.js';
 import { type ChatRequest, readChatRequest } from './chat-request.js';
 import { answers, type ChoiceToken, requestPrompt, type ServedModel } from './completion.js';
 import { readBody } from './request-body.js';
 import type { PictureSource } from './request-pictures.js';
+import { bearerOf, isSecret } from './secret.js';
 import { ServerMetrics } from './server-metrics.js';
 
 export interface AppOptions {
@@ -35,7 +33,7 @@ export function createApp(models: readonly ServedModel[], options: AppOptions): 
   const { key, closing } = options;
   const app = new Hono();
   const report = (error: unknown): void => {
-    if (statusOf(error) >= 500 && !(error instanceof ApiError)) options.onError(error);
+    if (apiStatusOf(error) >= 500 && !(error instanceof ApiError)) options.onError(error);
   };
   const metrics = new ServerMetrics(models);
   const created = Math.floor(Date.now() / 1000);
@@ -83,30 +81,29 @@ export function createApp(models: readonly ServedModel[], options: AppOptions): 
       call.counts = (status) => metrics.ended(model.name, status);
       return await complete(c, call, { model, request, metrics, options, report });
     } catch (error) {
-      call.end(statusOf(error));
+      call.end(apiStatusOf(error));
       throw error;
     }
   });
 
-  for (const [path, { file, type }] of Object.entries(PAGE)) {
-    app.get(path, async (c) => {
-      c.header('content-security-policy', POLICY);
-      return c.body(await readFile(join(packageRoot(), 'web', 'chat', file), 'utf8'), 200, {
-        'content-type': `${type}; charset=utf-8`,
-      });
-    });
-  }
+  addPage(app, 'chat');
   return app;
 }
 
-const PAGE: Readonly<Record<string, { file: string; type: string }>> = {
-  '/': { file: 'index.html', type: 'text/html' },
-  '/chat.css': { file: 'chat.css', type: 'text/css' },
-  '/chat.js': { file: 'chat.js', type: 'text/javascript' },
-};
-/** The page loads nothing from elsewhere, and nobody frames it. */
-const POLICY =
-  "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+/** While models are loaded: nothing can be asked yet. */
+export function loadingApp(): Hono {
+  const app = new Hono();
+  app.get('/health', (c) => c.json({ status: 'loading' }, 503));
+  app.all('*', (c) =>
+    failure(
+      c,
+      new ApiError('The model is still being loaded.', {
+        ...{ status: 503, code: 'loading', hint: 'Ask again in a while.' },
+      }),
+    ),
+  );
+  return app;
+}
 
 /** What ends a request from outside: its time, and a client that leaves. */
 class Call {
@@ -188,7 +185,7 @@ async function complete(
   }
   const lines = eventLines(bodies, tokens, n, (error) => {
     if (call.isOpen) report(error);
-    call.end(statusOf(error));
+    call.end(apiStatusOf(error));
   });
   return c.body(
     pulled(lines, (status) => call.end(status)),
@@ -254,7 +251,7 @@ async function* counted<T>(
 }
 
 function failure(c: Context, error: unknown): Response {
-  const status = statusOf(error);
+  const status = apiStatusOf(error);
   if (status === 401) c.header('www-authenticate', 'Bearer');
   if (status === 429 || status === 503) c.header('retry-after', '1');
   if (status === 413) c.header('connection', 'close');
@@ -270,11 +267,9 @@ function named(models: readonly ServedModel[], name: string): ServedModel {
   });
 }
 
-/** Digests have one length, so that neither it nor the beginning of the key can be told from the time that this takes. */
 function expectKey(header: string | undefined, key: string): void {
-  const given = /^Bearer (.+)$/i.exec(header ?? '')?.[1];
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  if (given !== undefined && timingSafeEqual(digest(given), digest(key))) return;
+  const given = bearerOf(header);
+  if (isSecret(given, key)) return;
   const what = given === undefined ? 'No API key was given.' : 'The API key is not the one wanted.';
   throw new ApiError(what, {
     ...{ status: 401, code: 'invalid_api_key' },

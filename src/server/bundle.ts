@@ -1,8 +1,8 @@
 /** The pages that `web/` is bundled to at set-up, as they are served. */
 import { readFile } from 'node:fs/promises';
-import { extname, join, normalize } from 'node:path';
+import { extname, join } from 'node:path';
 
-import type { Handler } from 'hono';
+import type { Context, Hono } from 'hono';
 
 import { EnvironmentError } from '../base/errors.js';
 import { packageRoot } from '../base/native-path.js';
@@ -16,31 +16,37 @@ const TYPES: Readonly<Record<string, string>> = {
 
 /** Nothing from elsewhere runs in a page, and no other page holds it in a frame. */
 const POLICY =
-  "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+  "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/** Files of the bundle; its page for every path that is none. */
-export function bundle(page: string): Handler {
+/** Adds a page at `/`, and what it loads. */
+export function addPage(app: Hono, page: 'dashboard' | 'chat'): void {
   const folder = join(packageRoot(), 'dist', 'web');
-  return async (context) => {
-    const path = normalize(decodeURIComponent(new URL(context.req.url).pathname));
-    const isAsset = path.startsWith('/assets/') && TYPES[extname(path)] !== undefined;
-    const file = join(folder, isAsset ? path : `${page}.html`);
-    const bytes = await readFile(file).catch((cause: unknown) => {
-      if (isAsset) return undefined;
-      throw new EnvironmentError(`The page ${file} has not been built.`, {
+  app.get('/', async (context) => {
+    const path = join(folder, `${page}.html`);
+    const bytes = await readFile(path).catch((cause: unknown) => {
+      throw new EnvironmentError(`The page ${path} has not been built.`, {
         code: 'E_NOT_SET_UP',
         hint: 'Run `npm run setup`.',
         cause,
       });
     });
+    return answer(context, '.html', bytes, 'no-store');
+  });
+  app.get('/assets/:name{[\\w-]+\\.(js|css|svg)}', async (context) => {
+    const name = context.req.param('name');
+    const bytes = await readFile(join(folder, 'assets', name)).catch(() => undefined);
     if (bytes === undefined) return context.notFound();
-    return context.body(new Uint8Array(bytes), 200, {
-      'content-type': TYPES[extname(file)]!,
-      'content-security-policy': POLICY,
-      'x-content-type-options': 'nosniff',
-      'referrer-policy': 'no-referrer',
-      // Names of assets hold a hash of what is in them.
-      'cache-control': isAsset ? 'private, max-age=31536000, immutable' : 'no-store',
-    });
-  };
+    // Names of assets hold a hash of what is in them.
+    return answer(context, extname(name), bytes, 'private, max-age=31536000, immutable');
+  });
+}
+
+function answer(context: Context, type: string, bytes: Buffer, cache: string): Response {
+  return context.body(new Uint8Array(bytes), 200, {
+    'content-type': TYPES[type]!,
+    'content-security-policy': POLICY,
+    'x-content-type-options': 'nosniff',
+    'referrer-policy': 'no-referrer',
+    'cache-control': cache,
+  });
 }

@@ -5,12 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
+import { Hono } from 'hono';
 import OpenAI from 'openai';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { type AskOptions, type ChatModel, Conversation } from '../generate/index.js';
 import { greedyFacts, PICTURE } from '../generate/testing.js';
-import type { ServeOptions, Serving } from './serve.js';
+import { listen } from './listen.js';
+import { serve, type ServeOptions, type Serving } from './serve.js';
 import { testModels, whileServing } from './testing.js';
 
 const KEY = 'a key of the tests';
@@ -36,6 +38,12 @@ function served<T>(
   return whileServing(chats, { key: KEY, ...options }, (serving) =>
     use(clientOf(serving), serving),
   );
+}
+
+async function freePort(): Promise<number> {
+  const { port, close } = await listen(new Hono(), { port: 0 });
+  await close();
+  return port;
 }
 
 /** What a chat answers. */
@@ -238,7 +246,7 @@ describe("OpenAI's client", () => {
 
 describe('a server', () => {
   const post = (
-    { url }: Serving,
+    { url }: Pick<Serving, 'url'>,
     body: string | Uint8Array<ArrayBuffer> | object,
     { key = KEY, signal }: { key?: string; signal?: AbortSignal } = {},
   ): Promise<Response> =>
@@ -420,30 +428,46 @@ describe('a server', () => {
 
   it('has a page that loads nothing from elsewhere', async () => {
     await served(async (_client, { url }) => {
-      for (const [path, type] of [
-        ['/', 'text/html'],
-        ['/chat.css', 'text/css'],
-        ['/chat.js', 'text/javascript'],
-      ] as const) {
+      const page = await (await fetch(url)).text();
+      const assets = [...page.matchAll(/(?:src|href)="\.?(\/assets\/[^"]+)"/g)].map(
+        ([, path]) => path!,
+      );
+      expect(assets.map((path) => path.replace(/.*\./, '')).sort()).toEqual(['css', 'js', 'svg']);
+      for (const path of ['/', ...assets]) {
         const response = await fetch(url + path);
-        expect(response.headers.get('content-type')).toMatch(type);
+        expect(response.status).toBe(200);
         expect(response.headers.get('content-security-policy')).toMatch(/^default-src 'self'/);
-        expect(await response.text()).not.toMatch(/https?:/);
+        expect((await response.text()).replace('http://www.w3.org/2000/svg', '')).not.toMatch(
+          /https?:/,
+        );
       }
       expect((await fetch(`${url}/../package.json`)).status).toBe(404);
       expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: 'ok' });
     });
   });
 
-  it('refuses a port that is taken, and a folder that is not there', async () => {
-    await served(async (_client, { url }) => {
-      const port = Number(new URL(url).port);
-      await expect(served(() => Promise.resolve(), { port })).rejects.toMatchObject({
-        code: 'E_PORT',
-      });
-      await expect(served(() => Promise.resolve(), { files: './none' })).rejects.toMatchObject({
+  it('refuses a port that is taken, and a folder that is not there, before anything is loaded', async () => {
+    const load = vi.fn(() => Promise.resolve(chats));
+    await served(async (_client, { port }) => {
+      await expect(serve(load, { port })).rejects.toMatchObject({ code: 'E_PORT' });
+      await expect(serve(load, { port: 0, files: './none' })).rejects.toMatchObject({
         code: 'E_FILES',
       });
+      expect(load).not.toHaveBeenCalled();
     });
+  });
+
+  it('answers 503 while it loads, and lets its port go where that fails', async () => {
+    const port = await freePort();
+    const url = `http://127.0.0.1:${port}`;
+    const seen: unknown[] = [];
+    const load = async (): Promise<never> => {
+      seen.push(await errorOf(await post({ url }, question())));
+      seen.push(await (await fetch(`${url}/health`)).json());
+      throw new Error('no model');
+    };
+    await expect(serve(load, { port })).rejects.toThrow('no model');
+    expect(seen).toEqual([[503, 'loading'], { status: 'loading' }]);
+    await (await serve(chats, { port })).close();
   });
 });

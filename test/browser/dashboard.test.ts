@@ -1,7 +1,7 @@
 /** The page of runs in a real browser. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -29,8 +29,16 @@ describe.skipIf(CHROMIUM === undefined)('the page of runs', () => {
     await sharp({ create: { width: 64, height: 48, channels: 3, background: 'teal' } })
       .png()
       .toFile(join(root, 'sea.png'));
+    const source = join(root, 'a.jsonl');
+    writeFileSync(
+      source,
+      '{"id":"r1","image":"sea.png","conversations":[{"from":"human","value":"<image>"},{"from":"gpt","value":"A shore"}]}\n{"id":\n',
+    );
     writeRun(root, 'nan', {
-      planned: 400,
+      ...{
+        planned: 400,
+        recipe: { name: 'demo', data: { sources: [{ path: source, weight: 1 }] } },
+      },
       metrics: Array.from({ length: 300 }, (_, i) =>
         metricsLine(i + 1, i >= 100 && i < 105 ? { loss: NaN, skipped: true } : {}),
       ),
@@ -42,19 +50,20 @@ describe.skipIf(CHROMIUM === undefined)('the page of runs', () => {
             { question: 'What is it?', images: ['sea.png'], answer: update ? 'The sea' : '' },
           ],
         })),
+        ...[101, 102].map((update) => ({
+          ...{ type: 'diagnosis', update, cause: 'poisoned-record', confidence: 0.9 },
+          ...{ message: 'One record makes the loss NaN.', fix: '--set a=b' },
+          ...{ evidence: ['alone: NaN'], module: 'head', rank: null, page: 'docs/causes/x.md' },
+          records: [{ source, line: 1, record: 1, id: 'r1' }],
+        })),
         {
-          ...{ type: 'diagnosis', update: 101, cause: 'poisoned-record', confidence: 0.9 },
-          ...{
-            message: 'One record makes the loss NaN.',
-            fix: '--set a=b',
-            evidence: ['alone: NaN'],
-          },
-          records: [{ source: 'a.jsonl', line: 7, id: 'r7' }],
+          ...{ type: 'finding', cause: 'no-clipping', severity: 'warning', count: 1 },
+          ...{ message: 'gradients are not clipped', fix: '--set optimizer.clipNorm=1' },
+          ...{ source: null, line: null, id: null },
         },
         {
-          type: 'bad-record',
-          update: 1,
-          record: { source: 'a.jsonl', line: 3, message: 'no end' },
+          ...{ type: 'bad-record', update: 1 },
+          record: { file: source, line: 2, record: 2, id: null, code: 'E_END', reason: 'no end' },
         },
       ],
     });
@@ -78,12 +87,20 @@ describe.skipIf(CHROMIUM === undefined)('the page of runs', () => {
   it('shows what went wrong, with its gap, its card and its record', async () => {
     const { page, faults } = await openPage(browser);
     await page.goto(url('nan'));
-    await page.getByText('Update 101: poisoned-record').waitFor();
-    expect(await page.getByText('a.jsonl:7').isVisible()).toBe(true);
+    await page.getByText('Updates 101, 102: poisoned-record').waitFor();
+    expect(await page.getByText('a.jsonl:1').isVisible()).toBe(true);
+    const picture = page.getByRole('img', { name: 'picture 1 of record 1' });
+    await picture.waitFor();
+    expect(
+      await picture.evaluate((element) => (element as HTMLImageElement).naturalWidth),
+    ).toBeGreaterThan(0);
+    await page.getByText('gradients are not clipped').waitFor();
+    await page.getByText('--set optimizer.clipNorm=1').waitFor();
+    // What was left out is read once it is opened.
+    await page.getByText('a.jsonl:2').click();
+    await page.locator('.record pre').nth(1).waitFor();
     const loss = page.getByRole('img', { name: /^Loss: / });
-    expect(await loss.getAttribute('aria-label')).toMatch(
-      /10 updates were not finite or left out$/,
-    );
+    expect(await loss.getAttribute('aria-label')).toMatch(/; 5 updates not finite; 5 left out$/);
     await page.getByText('Records left out: 1').waitFor();
     expect(faults).toEqual([]);
     await page.close();
@@ -141,7 +158,7 @@ describe.skipIf(CHROMIUM === undefined)('the page of runs', () => {
       colorScheme,
     });
     await page.goto(url('nan'));
-    await page.getByText('Update 101: poisoned-record').waitFor();
+    await page.getByText('Updates 101, 102: poisoned-record').waitFor();
     await page.locator('.chart canvas').first().waitFor();
     expect(await unreadable(page)).toEqual([]);
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(width);
@@ -156,6 +173,18 @@ describe.skipIf(CHROMIUM === undefined)('the page of runs', () => {
     await page.getByRole('checkbox', { name: 'crashed' }).check();
     await page.getByText(/Recipes: \d+ fields differ/).waitFor();
     await page.getByRole('img', { name: /^Loss: .*crashed/ }).waitFor();
+    await page.close();
+  });
+
+  it('says in the list that a loss is not finite', async () => {
+    const { page } = await openPage(browser);
+    writeRun(root, 'broken', { metrics: [metricsLine(1), metricsLine(2, { loss: NaN })] });
+    await page.goto(url('broken'));
+    const link = page
+      .getByRole('navigation', { name: 'Runs' })
+      .getByRole('link', { name: 'broken' });
+    await link.getByText('loss not finite').waitFor();
+    await page.getByRole('img', { name: /^Loss: loss from 4 to not finite;/ }).waitFor();
     await page.close();
   });
 

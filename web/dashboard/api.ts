@@ -1,12 +1,19 @@
 /** What the server answers, typed as it makes it. */
 import type { Curves } from '../../src/server/dashboard/curves.js';
-import type { RecipeDifference, RunCard, RunView } from '../../src/server/dashboard/shown.js';
+import type {
+  RecipeDifference,
+  RecordView,
+  RunCard,
+  RunView,
+} from '../../src/server/dashboard/shown.js';
 
 export type { Curve, Curves, Gap } from '../../src/server/dashboard/curves.js';
 export type {
   RecipeDifference,
+  RecordView,
   RunCard,
   RunView,
+  ShownPlace,
   ShownState,
   Told,
 } from '../../src/server/dashboard/shown.js';
@@ -39,6 +46,11 @@ export function fetchCurves(id: string, asked: CurvesAsked): Promise<Curves> {
   }
   return get(`runs/${encodeURIComponent(id)}/curves?${query.toString()}`);
 }
+
+export const fetchRecord = (id: string, source: string, record: number): Promise<RecordView> =>
+  get(
+    `runs/${encodeURIComponent(id)}/record?${new URLSearchParams({ source, record: `${record}` }).toString()}`,
+  );
 
 export const pictureAddress = (id: string, path: string): string =>
   `/api/runs/${encodeURIComponent(id)}/picture?${new URLSearchParams({ path }).toString()}`;

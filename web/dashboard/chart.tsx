@@ -78,35 +78,46 @@ export function Chart(props: ChartProps) {
 }
 
 /** Names, colours and last values, which read without the picture too. */
-function Legend({ lines, format = short }: ChartProps) {
+function Legend(props: ChartProps) {
   return (
     <ul class="legend">
-      {lines
+      {props.lines
         .filter(({ style }) => style !== 'faint')
-        .map(({ label, colour, values }) => {
-          const last = values.findLast((value) => value !== null);
-          return (
-            <li key={label}>
-              <i style={{ background: `var(${colour})` }} />
-              {label} <b>{last == null ? '–' : format(last)}</b>
-            </li>
-          );
-        })}
+        .map((line) => (
+          <li key={line.label}>
+            <i style={{ background: `var(${line.colour})` }} />
+            {line.label} <b>{lastText(line, props)}</b>
+          </li>
+        ))}
     </ul>
   );
 }
 
-function summary({ title, lines, gaps = [], format = short }: ChartProps): string {
+/** The newest value; that it is not finite is not hidden behind one that was. */
+function lastText({ values, style }: Line, { x, gaps = [], format = short }: ChartProps): string {
+  const broken = gaps.some(({ kind, to }) => kind === 'not-finite' && to === x.at(-1));
+  if (broken && style !== 'points' && values.at(-1) === null) return 'not finite';
+  const last = values.findLast((value) => value !== null);
+  return last == null ? '–' : format(last);
+}
+
+function summary(props: ChartProps): string {
+  const { title, lines, gaps = [], format = short } = props;
   const told = lines
     .filter(({ style }) => style !== 'faint')
-    .map(({ label, values }) => {
-      const finite = values.filter((value) => value !== null);
-      if (finite.length === 0) return `${label}: nothing yet`;
-      const [first, last] = [finite[0]!, finite.at(-1)!];
-      return `${label} from ${format(first)} to ${format(last)}`;
+    .map((line) => {
+      const first = line.values.find((value) => value !== null);
+      if (first == null) return `${line.label}: nothing yet`;
+      return `${line.label} from ${format(first)} to ${lastText(line, props)}`;
     });
-  const broken = gaps.reduce((sum, { updates }) => sum + updates, 0);
-  return `${title}: ${told.join('; ')}${broken > 0 ? `; ${broken} updates were not finite or left out` : ''}`;
+  const updates = (wanted: Gap['kind']): number =>
+    gaps.reduce((sum, gap) => sum + (gap.kind === wanted ? gap.updates : 0), 0);
+  const [broken, skipped] = [updates('not-finite'), updates('skipped')];
+  return [
+    `${title}: ${told.join('; ')}`,
+    ...(broken > 0 ? [`${broken} updates not finite`] : []),
+    ...(skipped > 0 ? [`${skipped} left out`] : []),
+  ].join('; ');
 }
 
 function optionsOf(element: HTMLElement, latest: { current: ChartProps }): uPlot.Options {
@@ -137,7 +148,7 @@ function optionsOf(element: HTMLElement, latest: { current: ChartProps }): uPlot
       ...(style === 'dashed' && { dash: [6, 4] }),
       ...(style === 'points'
         ? { paths: () => null, points: { show: true, size: 7, fill: stroke } }
-        : { points: { show: latest.current.x.length < 2, size: 5 } }),
+        : { points: { show: false, filter: alone, size: 5, fill: stroke } }),
       spanGaps: style === 'dashed',
     });
   }
@@ -175,6 +186,16 @@ function optionsOf(element: HTMLElement, latest: { current: ChartProps }): uPlot
       ],
     },
   };
+}
+
+/** Values between gaps, of which a line shows nothing. */
+function alone(plot: uPlot, series: number): number[] {
+  const values = plot.data[series]!;
+  const found: number[] = [];
+  values.forEach((value, i) => {
+    if (value != null && values[i - 1] == null && values[i + 1] == null) found.push(i);
+  });
+  return found;
 }
 
 function dataOf({ x, lines, log = false }: ChartProps): uPlot.AlignedData {

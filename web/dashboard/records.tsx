@@ -1,8 +1,9 @@
 /** What else a run told: records left out, warnings, checkpoints, what was chosen at the start. */
 import type { RunView } from './api.js';
+import { DataRecord } from './record.js';
 import { formatBytes, formatDuration } from './text.js';
 
-export function BadRecords({ run: { badRecords } }: { run: RunView }) {
+export function BadRecords({ run: { id, badRecords } }: { run: RunView }) {
   const { count, last } = badRecords;
   if (count === 0) return null;
   return (
@@ -18,18 +19,17 @@ export function BadRecords({ run: { badRecords } }: { run: RunView }) {
             </tr>
           </thead>
           <tbody>
-            {last.toReversed().map((event, i) => {
-              const record = event['record'] as Record<string, unknown>;
-              return (
-                <tr key={i}>
-                  <td>{String(event['update'])}</td>
-                  <td>
-                    <code>{placeOf(record)}</code>
-                  </td>
-                  <td>{reasonOf(record)}</td>
-                </tr>
-              );
-            })}
+            {last.toReversed().map(({ update, record: { file, reason, code, ...place } }, i) => (
+              <tr key={i}>
+                <td>{update}</td>
+                <td>
+                  <DataRecord run={id} source={file} {...place} />
+                </td>
+                <td>
+                  {reason} <code>{code}</code>
+                </td>
+              </tr>
+            ))}
           </tbody>
         </table>
       </div>
@@ -37,18 +37,34 @@ export function BadRecords({ run: { badRecords } }: { run: RunView }) {
   );
 }
 
-function placeOf({ source, line, index, id }: Record<string, unknown>): string {
-  const at = line ?? index;
-  const place = at === undefined ? text(source) : `${text(source)}:${text(at)}`;
-  return `${place} ${text(id)}`.trim();
-}
-
-function reasonOf({ message, reason, code }: Record<string, unknown>): string {
-  return text(message ?? reason ?? code);
-}
-
-function text(value: unknown): string {
-  return typeof value === 'string' || typeof value === 'number' ? `${value}` : '';
+/** What a look at the recipe and the first records has found, before the first update. */
+export function Findings({ run: { findings } }: { run: RunView }) {
+  if (findings.length === 0) return null;
+  return (
+    <details open={findings.length < 10}>
+      <summary>Found before the first update: {findings.length}</summary>
+      <ul class="findings">
+        {findings.map(({ cause, severity, message, fix, source, line, count }, i) => (
+          <li key={i}>
+            <b class={severity}>{severity}</b> {message} <code>{cause}</code>
+            {count > 1 && ` (${count} times)`}
+            {source !== null && !message.startsWith(source) && (
+              <>
+                {' '}
+                in{' '}
+                <code>
+                  {source}
+                  {line !== null && `:${line}`}
+                </code>
+              </>
+            )}
+            <br />
+            What to do: <b>{fix}</b>
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
 }
 
 export function Warnings({ run: { warnings } }: { run: RunView }) {

@@ -25,7 +25,8 @@ export function RunList({
               </span>
               <span class="facts">
                 {dateText(run.created)}
-                {run.loss !== null && ` · loss ${numberText(run.loss)}`}
+                {run.loss !== null && ' · loss '}
+                {typeof run.loss === 'number' ? numberText(run.loss) : <b>{run.loss}</b>}
               </span>
               <Sparkline values={run.losses} />
             </a>

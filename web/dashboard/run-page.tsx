@@ -7,7 +7,7 @@ import { Charts } from './charts.js';
 import { Controls } from './controls.js';
 import { useRun } from './live.js';
 import { Recipe } from './recipe.js';
-import { BadRecords, Checkpoints, Statements, Warnings } from './records.js';
+import { BadRecords, Checkpoints, Findings, Statements, Warnings } from './records.js';
 import { State } from './run-list.js';
 import { dateText, formatDuration } from './text.js';
 import { Troubles } from './troubles.js';
@@ -29,6 +29,7 @@ export function RunPage({ id, all }: { id: string; all: readonly RunCard[] }) {
       )}
       <Heading run={run} />
       <Troubles run={run} />
+      <Findings run={run} />
       {others.length > 0 && <Beside others={others} chosen={beside} choose={setBeside} />}
       <Charts run={run} beside={beside} />
       <Answers run={run} />

@@ -1,7 +1,7 @@
 /** How `patina serve` is used. */
 import type { Command } from 'commander';
 
-import { addModelOptions, collect, countValue, indexValue, numberValue } from '../arguments.js';
+import { addModelOptions, collect, countValue, portValue } from '../arguments.js';
 import type { ServeFlags } from '../serve.js';
 import type { Session } from '../session.js';
 
@@ -14,8 +14,12 @@ export function define(command: Command, session: Session): void {
       collect,
     )
     .option('--name <name>', "what requests call the model; default: its folder's name")
-    .option('--host <address>', 'address to listen on', '127.0.0.1')
-    .option('--port <port>', 'port to listen on; 0: any that is free', indexValue, 8000)
+    .option(
+      '--host <address>',
+      'address to listen on; any other than a loopback one lets other machines in',
+      '127.0.0.1',
+    )
+    .option('--port <port>', 'port to listen on; 0: any that is free', portValue, 8000)
     .option('--key <key>', 'API key that clients send; default: one that is drawn and shown')
     .option('--files <folder>', 'let requests show pictures of this folder as file:///...')
     .option('--rows <n>', 'most answers at once', countValue, 16)
@@ -31,8 +35,8 @@ export function define(command: Command, session: Session): void {
       countValue,
       512,
     )
-    .option('--timeout <seconds>', 'most time for a request', numberValue, 600)
-    .option('--max-body <MiB>', 'largest body of a request', numberValue, 32)
+    .option('--timeout <seconds>', 'most time for a request', countValue, 600)
+    .option('--max-body <MiB>', 'largest body of a request', countValue, 32)
     .option('--json', 'print one JSON object for each event: {type: "listening", url, key}');
   addModelOptions(command)
     .addHelpText(

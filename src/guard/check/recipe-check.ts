@@ -2,30 +2,13 @@
  * What a recipe asks for, against what is known to work: learning rate, batch and warm-up, clipping, number types. Rules of thumb,
  * so that all but what cannot work is a warning.
  */
-import {
-  effectiveBatch,
-  isFrozen,
-  loraOf,
-  type EffectiveBatch,
-  type Recipe,
-} from '../../config/index.js';
+import { formatNumber } from '../../base/format.js';
+import { effectiveBatch, type EffectiveBatch, type Recipe } from '../../config/index.js';
 import { planRun, type RunPlan } from '../../train/index.js';
+import { usualRate } from '../usual-rate.js';
 import { finding, type Finding } from './finding.js';
 import { isVisual, type ModelTensor, type ModelTraits } from './open-hollow.js';
 
-/** Learning rates of published recipes for 7B and 8B models, with the records of their updates. */
-const KNOWN = {
-  /** LLaVA-1.5 and LLaVA-Llama-3, stage 2 (arXiv 2310.03744; XTuner 0.1.23). */
-  full: { rate: 2e-5, records: 128 },
-  /** The same by LoRA. */
-  lora: { rate: 2e-4, records: 128 },
-  /** Stage 1: the projector alone. */
-  projector: { rate: 1e-3, records: 256 },
-} as const;
-/** Width of those models: the best rate of Adam goes with 1 / width (Yang et al. 2022, arXiv 2203.03466). */
-const KNOWN_WIDTH = 4096;
-/** What random weights bear beside trained ones. */
-const NEW_MODEL = 30;
 /** Times the known rate from which it is too high whatever the batch. */
 const TOO_HIGH = 10;
 /** Times the rate that the batch bears. */
@@ -76,17 +59,15 @@ function checkRate(
   records: number,
   { hiddenSize, isNew }: ModelTraits,
 ): Finding[] {
-  const kind = kindOf(recipe);
-  const known = KNOWN[kind];
-  const fit = known.rate * Math.max(1, KNOWN_WIDTH / hiddenSize) * (isNew ? NEW_MODEL : 1);
+  const { rate: fit, ...known } = usualRate(recipe, hiddenSize);
   const findings: Finding[] = [];
   if (rate > TOO_HIGH * fit) {
     findings.push(
       finding('learning-rate-too-high', {
         code: 'high-rate',
         severity: 'warning',
-        message: `the learning rate is ${short(rate)}; models of this width are trained (${TRAINS[kind]}) at about ${short(fit)}`,
-        fix: `--set optimizer.learningRate=${short(fit)}`,
+        message: `the learning rate is ${formatNumber(rate)}; models of this width are trained (${known.trains}) at about ${formatNumber(fit)}`,
+        fix: `--set optimizer.learningRate=${formatNumber(fit)}`,
       }),
     );
   }
@@ -97,7 +78,7 @@ function checkRate(
       finding('batch-without-lr-rule', {
         code: 'batch-changed',
         severity: 'warning',
-        message: `an update has ${records} records, the recipe is meant for ${meant}, and the learning rate stays at ${short(rate)}: each update is noisier, at the same size`,
+        message: `an update has ${records} records, the recipe is meant for ${meant}, and the learning rate stays at ${formatNumber(rate)}: each update is noisier, at the same size`,
         fix: `--set learningRateRule=sqrt, or --set accumulate=${Math.ceil(meant / (records / (recipe.accumulate ?? 1)))} for the batch that it is meant for`,
       }),
     );
@@ -107,23 +88,12 @@ function checkRate(
       finding('batch-without-lr-rule', {
         code: 'small-batch',
         severity: 'warning',
-        message: `a learning rate of ${short(rate)} with ${records} ${records === 1 ? 'record' : 'records'} an update; it is known to work with ${known.records} (${TRAINS[kind]}), and by the square root of the batch this one bears ${short(bears)}`,
-        fix: `--set optimizer.learningRate=${short(bears)}, or --set accumulate=${(recipe.accumulate ?? 1) * times}`,
+        message: `a learning rate of ${formatNumber(rate)} with ${records} ${records === 1 ? 'record' : 'records'} an update; it is known to work with ${known.records} (${known.trains}), and by the square root of the batch this one bears ${formatNumber(bears)}`,
+        fix: `--set optimizer.learningRate=${formatNumber(bears)}, or --set accumulate=${(recipe.accumulate ?? 1) * times}`,
       }),
     );
   }
   return findings;
-}
-
-const TRAINS = {
-  full: 'all weights train',
-  lora: 'the decoder trains by LoRA',
-  projector: 'the projector trains alone',
-} as const;
-
-function kindOf({ train }: Recipe): keyof typeof KNOWN {
-  if (train.decoder === 'full' || train.vision === 'full') return 'full';
-  return loraOf(train.decoder) !== undefined || !isFrozen(train.vision) ? 'lora' : 'projector';
 }
 
 function checkWarmup({ planned, warmup }: RunPlan): Finding[] {
@@ -203,8 +173,4 @@ export function checkHalf({ precision }: Recipe, tensors: readonly ModelTensor[]
           }),
         ],
   );
-}
-
-function short(value: number): string {
-  return String(Number(value.toPrecision(2)));
 }

@@ -1,4 +1,5 @@
 /** Rows of the embeddings and of the head: those that the data use, and that look like none that was trained. */
+import { formatNumber } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
 import type { RecordPlace } from '../../data/index.js';
 import type { Tokenizer } from '../../text/index.js';
@@ -75,7 +76,7 @@ export function rowFindings(
 }
 
 function figure(value: number): string {
-  return Number.isFinite(value) ? String(Number(value.toPrecision(2))) : 'infinitely many';
+  return Number.isFinite(value) ? formatNumber(value) : 'infinitely many';
 }
 
 /** Facts of the rows of a matrix. */

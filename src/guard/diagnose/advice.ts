@@ -1,12 +1,16 @@
 /** What to do about a cause, with the change to make. */
 
+import { formatNumber } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
 import type { Cause } from '../causes.js';
+import { usualRate } from '../usual-rate.js';
 
 export interface AdviceFacts {
   readonly recipe: Recipe;
   /** Records of the update. */
   readonly sequences: number;
+  /** Of the decoder, where it is known. */
+  readonly hiddenSize?: number | undefined;
 }
 
 /** The page about a cause. */
@@ -19,17 +23,20 @@ export function advice(cause: Cause, facts: AdviceFacts): string {
   return ADVICE[cause] ?? 'see the evidence, and run `patina check` on the recipe';
 }
 
-function lowerRate(facts: AdviceFacts): string {
-  const { recipe } = facts;
+/** To what such models are trained at, or to a tenth, whichever is less. */
+function lowerRate({ recipe, sequences, hiddenSize }: AdviceFacts): string {
   const { optimizer } = recipe;
-  const lower = Number((optimizer.learningRate / 10).toPrecision(2));
-  const parts = [`--set optimizer.learningRate=${lower}`];
+  const usual = hiddenSize === undefined ? Infinity : usualRate(recipe, hiddenSize).rate;
+  const tenth = optimizer.learningRate / 10;
+  const lower = Math.min(usual, tenth);
+  const parts = [`--set optimizer.learningRate=${formatNumber(lower)}`];
   if (optimizer.clipNorm === null && !optimizer.updateInBackward) {
     parts.push('--set optimizer.clipNorm=1');
   }
   if (recipe.schedule.warmupUpdates === 0) parts.push('--set schedule.warmupUpdates=30');
+  // No batch bears a rate that is far above the usual one.
   const batch =
-    facts.sequences < 8
+    sequences < 8 && tenth <= usual
       ? `; or give the rate the batch that it is meant for: --set effectiveBatch=16`
       : '';
   return `lower the learning rate: ${parts.join(' ')}${batch}`;

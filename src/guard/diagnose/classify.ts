@@ -7,6 +7,7 @@
  * run before. 8. Some records and not the others. 9. All records: steps that are large for the weights.
  */
 
+import { formatNumber } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
 import type { GuardedRecord } from '../../train/index.js';
 import type { Evidence } from '../replay/gather-evidence.js';
@@ -192,7 +193,7 @@ const precision: Rule = (found, { compute, lossScale }) => {
       module: culprit.module,
       records: named,
       evidence: [
-        `largest output in fp32: ${suspect.wide.largest?.value.toExponential(2) ?? 'none'} in ${suspect.wide.largest?.segment ?? 'none'}`,
+        `largest output in fp32: ${suspect.wide.largest === null ? 'none' : `${formatNumber(suspect.wide.largest.value, 3)} in ${suspect.wide.largest.segment}`}`,
       ],
     };
   }
@@ -240,7 +241,7 @@ const someRecords: Rule = (found) => {
     .slice(0, 4)
     .map(
       ({ id, times }) =>
-        `the embedding of token ${id} is ${times.toExponential(1)} times as large as the median one`,
+        `the embedding of token ${id} is ${formatNumber(times)} times as large as the median one`,
     );
   if (shared.length > 0) {
     return {
@@ -277,7 +278,7 @@ const largeSteps: Rule = (found, { learningRate }) => {
   return {
     cause: 'learning-rate-too-high',
     confidence: 0.75,
-    message: `an update moves each weight by about ${learningRate.toExponential(1)}, ${(100 * share).toPrecision(2)} % of what weights are (${rms.toExponential(1)})`,
+    message: `an update moves each weight by about ${formatNumber(learningRate)}, ${formatNumber(100 * share)} % of what weights are (${formatNumber(rms)})`,
     module: moduleOf(found),
   };
 };
@@ -297,7 +298,7 @@ function describe(found: Evidence, { loss, norm, compute }: Circumstances): stri
       ? []
       : [`records of an earlier update, with the same weights: ${control ? '' : 'not '}finite`]),
     culprit === null
-      ? `forward pass: finite${suspect.forward.largest === null ? '' : `, largest output ${suspect.forward.largest.value.toExponential(1)} in ${suspect.forward.largest.segment}`}`
+      ? `forward pass: finite${suspect.forward.largest === null ? '' : `, largest output ${formatNumber(suspect.forward.largest.value)} in ${suspect.forward.largest.segment}`}`
       : `forward pass: ${culprit.module} is the first that gives what is not finite from what is`,
     ...(suspect.wide === null
       ? [`computed in ${types[compute] ?? compute}`]

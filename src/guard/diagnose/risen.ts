@@ -1,5 +1,6 @@
 /** What the course of a run says, without a look at an update: whether its loss has risen where it should not, and why. */
 
+import { formatNumber } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
 import type { Trend } from '../watch/course.js';
 import type { Verdict } from './finding.js';
@@ -13,8 +14,8 @@ interface Risen {
 export function risen({ trend, recipe, learningRate }: Risen): Verdict | null {
   if (trend === null) return null;
   const { best, worst, outlier, ordinaryNorm, laterNorm, uniform } = trend;
-  const course = `the loss was ${best.loss.toPrecision(4)} at update ${best.update} and rose to ${worst.loss.toPrecision(4)} at update ${worst.update} (to know nothing is ${uniform.toPrecision(4)})`;
-  const norms = `the norm of the gradient was ${ordinaryNorm.toPrecision(3)} before and ${laterNorm.toPrecision(3)} after`;
+  const course = `the loss was ${formatNumber(best.loss, 4)} at update ${best.update} and rose to ${formatNumber(worst.loss, 4)} at update ${worst.update} (to know nothing is ${formatNumber(uniform, 4)})`;
+  const norms = `the norm of the gradient was ${formatNumber(ordinaryNorm, 3)} before and ${formatNumber(laterNorm, 3)} after`;
   const rose = worst.loss > 1.5 * best.loss && worst.loss > best.loss + 0.5;
   const grew = laterNorm > 3 * ordinaryNorm || worst.loss > 1.25 * uniform;
   if (!rose || !grew) return null;
@@ -22,14 +23,14 @@ export function risen({ trend, recipe, learningRate }: Risen): Verdict | null {
     return {
       cause: 'no-clipping',
       confidence: 0.7,
-      message: `nothing clips the gradient, and its norm was ${(outlier.norm / ordinaryNorm).toPrecision(2)} times the ordinary one at update ${outlier.update}, before the loss rose`,
+      message: `nothing clips the gradient, and its norm was ${formatNumber(outlier.norm / ordinaryNorm)} times the ordinary one at update ${outlier.update}, before the loss rose`,
       evidence: [course, norms],
     };
   }
   return {
     cause: 'learning-rate-too-high',
     confidence: 0.8,
-    message: `the loss rises ${worst.loss > 1.25 * uniform ? 'above that of knowing nothing' : 'and gradients grow'} at a learning rate of ${learningRate.toExponential(2)}`,
+    message: `the loss rises ${worst.loss > 1.25 * uniform ? 'above that of knowing nothing' : 'and gradients grow'} at a learning rate of ${formatNumber(learningRate, 3)}`,
     evidence: [course, norms],
   };
 }

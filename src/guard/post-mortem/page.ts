@@ -2,7 +2,8 @@
 
 import { describePlace } from '../../data/sources/place.js';
 import { curve, type Metrics } from '../../train/run/logs.js';
-import type { PostMortem, Told } from './post-mortem.js';
+import type { Told } from './by-cause.js';
+import type { PostMortem } from './post-mortem.js';
 import { showRecord, type ShownRecord } from './shown-record.js';
 
 /** Records that are shown for a cause. */

@@ -21,12 +21,7 @@ import { advice, pageOf } from '../diagnose/advice.js';
 import { risen } from '../diagnose/risen.js';
 import type { Cause } from '../causes.js';
 import { Course } from '../watch/course.js';
-
-/** A cause, and every time that it was told. */
-export interface Told {
-  readonly diagnosis: DiagnosisEvent;
-  readonly updates: readonly number[];
-}
+import { byCause, type Told } from './by-cause.js';
 
 export interface PostMortem {
   readonly run: RunSummary;
@@ -65,16 +60,6 @@ export async function postMortem(path: string): Promise<PostMortem> {
     told: [...told, ...found.map((diagnosis) => ({ diagnosis, updates: [diagnosis.update] }))],
     recoveries: ofType(events, 'recovery'),
   };
-}
-
-function byCause(diagnoses: readonly DiagnosisEvent[]): Told[] {
-  const told = new Map<string, { diagnosis: DiagnosisEvent; updates: number[] }>();
-  for (const diagnosis of diagnoses) {
-    const known = told.get(diagnosis.cause);
-    if (known === undefined) told.set(diagnosis.cause, { diagnosis, updates: [diagnosis.update] });
-    else known.updates.push(diagnosis.update);
-  }
-  return [...told.values()];
 }
 
 function endingOf({ state, reason, updates, plannedUpdates }: RunSummary): string {

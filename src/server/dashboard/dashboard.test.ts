@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { LOOPBACK } from '../access.js';
+import { hostsOf } from '../access.js';
 import { dashboard } from './dashboard.js';
+import { Runs } from './runs.js';
 import type { Curves } from './curves.js';
-import type { RunCard, RunView } from './shown.js';
+import type { RecordView, RunCard, RunView } from './shown.js';
 import { metricsLine, writeRun } from './testing.js';
 
 const TOKEN = 'secret';
@@ -21,24 +22,46 @@ beforeAll(async () => {
     .png()
     .toFile(join(root, 'cat.png'));
   writeFileSync(join(root, 'secret.png'), 'not told of');
+  const source = join(root, 'a.json');
+  const records = [1, 2, 3].map((number) => ({
+    ...{ id: `r${number}`, image: 'cat.png' },
+    conversations: [
+      { from: 'human', value: '<image>\nWhat is it?' },
+      { from: 'gpt', value: 'A cat' },
+    ],
+  }));
+  writeFileSync(source, `[\n${records.map((each) => JSON.stringify(each)).join(',\n')}\n]`);
   const metrics = [1, 2, 3].map((update) => metricsLine(update, update === 2 ? { loss: NaN } : {}));
   writeRun(root, 'first', {
     metrics,
-    recipe: { name: 'demo', optimizer: { learningRate: 1e-4, betas: [0.9, 0.95] } },
+    recipe: {
+      name: 'demo',
+      data: { sources: [{ path: source, weight: 1 }] },
+      optimizer: { learningRate: 1e-4, betas: [0.9, 0.95] },
+    },
     events: [
+      {
+        ...{ type: 'diagnosis', update: 2, cause: 'poisoned-record' },
+        records: [{ source, line: 2, record: 1, id: 'r1' }],
+      },
       {
         type: 'probes',
         update: 0,
         answers: [{ question: 'What is it?', images, answer: 'A cat' }],
       },
-      { type: 'bad-record', update: 1, record: { source: 'a.jsonl', line: 3 } },
+      { type: 'bad-record', update: 1, record: { file: source, line: 3, record: 2, id: 'r2' } },
     ],
   });
   writeRun(root, 'second', {
     ...{ metrics, state: 'running', planned: 10 },
-    recipe: { name: 'demo', optimizer: { learningRate: 2e-4, betas: [0.9, 0.95] }, seed: 1 },
+    recipe: {
+      ...{ name: 'demo', data: { sources: [{ path: source, weight: 1 }] }, seed: 1 },
+      optimizer: { learningRate: 2e-4, betas: [0.9, 0.95] },
+    },
   });
-  app = dashboard({ places: [root], token: TOKEN, hosts: LOOPBACK, interval: 20 });
+  app = dashboard({
+    ...{ runs: new Runs([root]), token: TOKEN, hosts: hostsOf('127.0.0.1'), interval: 20 },
+  });
 });
 afterAll(() => rmSync(root, { recursive: true }));
 
@@ -132,6 +155,56 @@ describe('runs', () => {
     });
   });
 
+  it('tell a cause once, with all of its updates and records', async () => {
+    const diagnosis = (update: number, record: number): object => ({
+      ...{ type: 'diagnosis', update, cause: 'poisoned-record', confidence: 0.9, message: 'One.' },
+      ...{ evidence: [], fix: 'mend it', module: null, rank: null, page: 'docs/x.md' },
+      records: [{ source: 'a.jsonl', line: record, record, id: null }],
+    });
+    const finding = { type: 'finding', cause: 'no-clipping', severity: 'warning', message: 'm' };
+    const [first, second] = ['2026-01-31T12:00:00.000Z', '2026-01-31T13:00:00.000Z'];
+    const [metrics, events] = [
+      [metricsLine(1), metricsLine(2, { loss: NaN, skipped: true })],
+      [
+        ...[
+          { time: first, type: 'start' },
+          { ...finding, time: first, message: 'of before' },
+        ],
+        ...[
+          { time: second, type: 'start' },
+          { ...finding, time: second },
+        ],
+        ...[diagnosis(3, 7), { ...diagnosis(4, 1), cause: 'unknown' }],
+        ...[diagnosis(5, 7), diagnosis(6, 8)],
+      ],
+    ];
+    writeRun(root, 'troubled', { metrics, events });
+    const run = await json<RunView>('/api/runs/troubled');
+    expect(run.diagnoses).toMatchObject([
+      {
+        diagnosis: { cause: 'poisoned-record', records: [{ record: 7 }, { record: 8 }] },
+        updates: [3, 5, 6],
+      },
+      { diagnosis: { cause: 'unknown' }, updates: [4] },
+    ]);
+    expect(run.findings.map(({ message }) => message)).toEqual(['m']);
+    expect([run.loss, run.last['loss']]).toEqual(['not finite', null]);
+    rmSync(join(root, 'troubled'), { recursive: true });
+  });
+
+  it('of one name in two places are told apart; one that is gone is not found', async () => {
+    const other = join(root, 'other');
+    writeRun(other, 'first', { metrics: [metricsLine(1)] });
+    const runs = new Runs([root, other]);
+    expect((await runs.all()).map(({ id }) => id).sort()).toEqual([
+      ...['first', 'other/first', 'second'],
+    ]);
+    expect((await runs.find('other/first')).folder).toBe(join(other, 'first'));
+    rmSync(other, { recursive: true });
+    await expect(runs.find('other/first')).rejects.toMatchObject({ code: 'E_NOT_FOUND' });
+    await expect(runs.find('nobody')).rejects.toMatchObject({ code: 'E_NOT_FOUND' });
+  });
+
   it('by ranks have curves of each', async () => {
     const ranks = [0, 1].map((rank) => ({
       rank,
@@ -163,6 +236,28 @@ describe('pictures', () => {
       expect(response.status).toBe(404);
     },
   );
+});
+
+describe('records', () => {
+  const at = (record: number): string =>
+    `/api/runs/first/record?${new URLSearchParams({ source: join(root, 'a.json'), record: `${record}` }).toString()}`;
+
+  it('that a diagnosis names, or that were left out, are shown with their pictures', async () => {
+    for (const number of [1, 2]) {
+      const { text, pictures } = await json<RecordView>(at(number));
+      expect(JSON.parse(text)).toMatchObject({ id: `r${number}`, image: 'cat.png' });
+      const [, png] = pictures[0]!.split(',');
+      const { channels } = await sharp(Buffer.from(png!, 'base64')).stats();
+      // A red picture, padded to a square.
+      expect(channels.map(({ max }) => max)[0]).toBe(255);
+    }
+  });
+
+  it('of which nothing was told are not', async () => {
+    for (const path of [at(3), '/api/runs/first/record', at(1).replace('a.json', 'b.json')]) {
+      expect((await ask(path)).status).toBe(404);
+    }
+  });
 });
 
 describe('what cannot be', () => {

@@ -6,36 +6,35 @@
  *     GET  /api/runs/ID/curves            ?keys=loss,gradientNorm&from=&to=&points=&smoothing=
  *     GET  /api/runs/ID/recipe            as it is in force
  *     GET  /api/runs/ID/events            server-sent: `change` whenever something has come
- *     GET  /api/runs/ID/picture           ?path= of a picture that the run has told of
+ *     GET  /api/runs/ID/picture           ?path= of a picture of its probes
+ *     GET  /api/runs/ID/record            ?source=&record= of one that a diagnosis names or that was left out
  *     GET  /api/differences               ?runs=ID,ID: fields in which recipes differ
  *     POST /api/runs/ID/stop|save|resume
  */
-import { readdir } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
-
-import { Hono, type Context } from 'hono';
+import { type Context, Hono } from 'hono';
 import { streamSSE } from 'hono/streaming';
 import sharp from 'sharp';
 
-import { PatinaError, UsageError } from '../../base/errors.js';
+import { type PatinaError, UsageError } from '../../base/errors.js';
 import { readRunRecipe } from '../../train/run/run-folder.js';
 import { type Access, guarded } from '../access.js';
-import { bundle } from '../bundle.js';
+import { addPage } from '../bundle.js';
+import { statusOf } from '../http-error.js';
 import { curvesOf } from './curves.js';
-import { readablePictures } from './pictures.js';
 import { resumeInBackground, saveRun, stopRun } from './run-control.js';
-import { RunLog } from './run-log.js';
+import type { RunLog } from './run-log.js';
 import { PATIENCE, recipeDifferences, runCard, runView } from './run-view.js';
+import { notFound, type Runs } from './runs.js';
+import { toldPicture, toldRecord } from './told.js';
 
 export interface DashboardOptions extends Access {
-  /** The folder that holds runs, or runs themselves. */
-  readonly places: readonly string[];
+  readonly runs: Runs;
   /** Milliseconds between looks at files, while somebody watches. @default 500 */
   readonly interval?: number;
 }
 
-export function dashboard({ places, interval = 500, ...access }: DashboardOptions): Hono {
-  const runs = new Runs(places);
+export function dashboard({ runs, interval = 500, ...access }: DashboardOptions): Hono {
+  const run = (context: Context): Promise<RunLog> => runs.find(context.req.param('id') ?? '');
   const api = new Hono();
   api.get('/runs', async (context) => {
     const cards = await Promise.all((await runs.all()).map((log) => runCard(log)));
@@ -43,11 +42,11 @@ export function dashboard({ places, interval = 500, ...access }: DashboardOption
     return context.json({ runs: found.sort((a, b) => (a.created < b.created ? 1 : -1)) });
   });
   api.get('/runs/:id', async (context) => {
-    const view = await runView(await runs.get(context));
+    const view = await runView(await run(context));
     return context.json(view ?? {});
   });
   api.get('/runs/:id/curves', async (context) => {
-    const log = await runs.get(context);
+    const log = await run(context);
     await log.refresh(PATIENCE);
     const keys = (context.req.query('keys') ?? 'loss').split(',').filter((key) => key !== '');
     const [from, to, points, smoothing] = ['from', 'to', 'points', 'smoothing'].map((name) =>
@@ -56,11 +55,11 @@ export function dashboard({ places, interval = 500, ...access }: DashboardOption
     return context.json(curvesOf(log.columns, { keys, from, to, points, smoothing }));
   });
   api.get('/runs/:id/recipe', async (context) => {
-    const { folder } = await runs.get(context);
+    const { folder } = await run(context);
     return context.json((await readRunRecipe(folder)) as object);
   });
   api.get('/runs/:id/events', async (context) => {
-    const log = await runs.get(context);
+    const log = await run(context);
     return streamSSE(context, async (stream) => {
       let shown = '';
       while (!stream.aborted) {
@@ -75,9 +74,9 @@ export function dashboard({ places, interval = 500, ...access }: DashboardOption
     });
   });
   api.get('/runs/:id/picture', async (context) => {
-    const log = await runs.get(context);
+    const log = await run(context);
     await log.refresh();
-    const path = (await readablePictures(log)).get(context.req.query('path') ?? '');
+    const path = await toldPicture(log, context.req.query('path') ?? '');
     if (path === undefined) throw notFound('The run has told of no such picture.');
     const small = await sharp(path, { failOn: 'none' })
       .rotate()
@@ -91,6 +90,14 @@ export function dashboard({ places, interval = 500, ...access }: DashboardOption
       'content-type': 'image/webp',
       'cache-control': 'private, max-age=3600',
     });
+  });
+  api.get('/runs/:id/record', async (context) => {
+    const log = await run(context);
+    await log.refresh();
+    const number = numberOf(context, 'record') ?? 0;
+    const found = await toldRecord(log, context.req.query('source') ?? '', number);
+    if (found === undefined) throw notFound('The run has told of no such record.');
+    return context.json(found);
   });
   api.get('/differences', async (context) => {
     const ids = (context.req.query('runs') ?? '').split(',');
@@ -108,7 +115,7 @@ export function dashboard({ places, interval = 500, ...access }: DashboardOption
   };
   for (const [name, act] of Object.entries(actions)) {
     api.post(`/runs/:id/${name}`, async (context) => {
-      const log = await runs.get(context);
+      const log = await run(context);
       await act(log.folder, log);
       return context.json({ done: name }, 202);
     });
@@ -121,50 +128,12 @@ export function dashboard({ places, interval = 500, ...access }: DashboardOption
   const app = new Hono();
   app.use(guarded(access));
   app.route('/api', api);
-  app.get('*', bundle('dashboard'));
+  addPage(app, 'dashboard');
+  app.notFound(() => {
+    throw notFound('There is no such address.');
+  });
   app.onError(failed);
   return app;
-}
-
-/** The runs of folders, each read once. */
-class Runs {
-  private readonly logs = new Map<string, RunLog>();
-
-  constructor(private readonly places: readonly string[]) {}
-
-  async all(): Promise<RunLog[]> {
-    const folders = await Promise.all(this.places.map(runsWithin));
-    return [...new Set(folders.flat())].map((folder) => this.log(folder));
-  }
-
-  async find(id: string): Promise<RunLog> {
-    const log = (await this.all()).find(({ folder }) => basename(folder) === id);
-    if (log === undefined) throw notFound(`There is no run ${JSON.stringify(id)}.`);
-    return log;
-  }
-
-  get(context: Context): Promise<RunLog> {
-    return this.find(context.req.param('id') ?? '');
-  }
-
-  private log(folder: string): RunLog {
-    const known = this.logs.get(folder) ?? new RunLog(folder);
-    this.logs.set(folder, known);
-    return known;
-  }
-}
-
-async function runsWithin(place: string): Promise<string[]> {
-  const folder = resolve(place);
-  const names = await readdir(folder).catch((): string[] => []);
-  if (names.includes('state.json')) return [folder];
-  const within = await Promise.all(
-    names.map(async (name) => {
-      const inside = await readdir(join(folder, name)).catch((): string[] => []);
-      return inside.includes('state.json') ? [join(folder, name)] : [];
-    }),
-  );
-  return within.flat();
 }
 
 function numberOf(context: Context, name: string): number | undefined {
@@ -178,18 +147,7 @@ function numberOf(context: Context, name: string): number | undefined {
   });
 }
 
-class NotFound extends PatinaError {}
-
-function notFound(message: string, cause?: unknown): NotFound {
-  return new NotFound(message, { code: 'E_NOT_FOUND', hint: 'List the runs at /api/runs.', cause });
-}
-
 function failed(error: Error, context: Context): Response {
-  const status = error instanceof NotFound ? 404 : error instanceof PatinaError ? 400 : 500;
-  return context.json(bodyOf(error), status);
-}
-
-function bodyOf(error: Error): object {
   const { code = 'E_UNEXPECTED', hint = null } = error as Partial<PatinaError>;
-  return { error: { code, message: error.message, hint } };
+  return context.json({ error: { code, message: error.message, hint } }, statusOf(error));
 }

@@ -22,7 +22,11 @@ export class RunLog {
   private readonly told: GrowingFile;
   private reading: Promise<void> | undefined;
 
-  constructor(readonly folder: string) {
+  /** @param id by which the page asks for it */
+  constructor(
+    readonly folder: string,
+    readonly id: string,
+  ) {
     this.metrics = new GrowingFile(join(folder, 'metrics.jsonl'));
     this.told = new GrowingFile(join(folder, 'events.jsonl'));
   }

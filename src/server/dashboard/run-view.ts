@@ -1,6 +1,7 @@
 /** One run as the page shows it: how it stands, what was told of it, when it will be done. Plain JSON. */
-import { basename } from 'node:path';
-
+import { byCause } from '../../guard/post-mortem/by-cause.js';
+import type { TrainEvent } from '../../train/events.js';
+import { ofType } from '../../train/run/logs.js';
 import { isRunInUse, readRunRecipe } from '../../train/run/run-folder.js';
 import { readRunFacts, type RunFacts } from '../../train/run/run-state.js';
 import { curvesOf } from './curves.js';
@@ -27,7 +28,7 @@ function cardOf(log: RunLog, facts: RunFacts): RunCard {
   const updates = Math.max(facts.updates, columns.last ?? 0);
   const planned = facts.plannedUpdates ?? null;
   return {
-    id: basename(log.folder),
+    id: log.id,
     recipe: facts.recipe,
     state,
     reason: facts.reason ?? null,
@@ -36,7 +37,7 @@ function cardOf(log: RunLog, facts: RunFacts): RunCard {
     updates,
     planned,
     remaining: state === 'running' && planned !== null ? remaining(log, planned - updates) : null,
-    loss: lastOf(log, 'loss'),
+    loss: lossOf(log),
     losses: curvesOf(columns, { keys: ['loss'], points: SPARK }).series['loss']!.mean,
     version: log.version,
   };
@@ -46,6 +47,7 @@ export async function runView(log: RunLog): Promise<RunView | undefined> {
   const card = await runCard(log);
   if (card === undefined) return undefined;
   const newest = (type: string): Told | null => log.ofType(type).at(-1) ?? null;
+  const all = <T extends TrainEvent['type']>(type: T) => ofType(log.ofType(type), type);
   const start = newest('start');
   const end = newest('end');
   return {
@@ -55,19 +57,27 @@ export async function runView(log: RunLog): Promise<RunView | undefined> {
     last: Object.fromEntries(log.columns.keys.map((key) => [key, lastOf(log, key)])),
     start,
     // One from before it went on is of the past.
-    end: end !== null && start !== null && String(end['time']) < String(start['time']) ? null : end,
+    end: end !== null && isBefore(end, start) ? null : end,
     validations: log.ofType('validation'),
     probes: log.ofType('probes'),
     checkpoints: log.ofType('checkpoint').slice(-20),
     warnings: log.ofType('warning'),
     badRecords: {
       count: log.counts.get('bad-record') ?? 0,
-      last: log.ofType('bad-record').slice(-100),
+      last: all('bad-record').slice(-100),
     },
-    diagnoses: log.ofType('diagnosis'),
-    recoveries: log.ofType('recovery'),
+    diagnoses: byCause(all('diagnosis')),
+    recoveries: all('recovery'),
+    findings: ofType(
+      log.ofType('finding').filter((each) => !isBefore(each, start)),
+      'finding',
+    ),
     memory: newest('memory'),
   };
+}
+
+function isBefore(event: Told, start: Told | null): boolean {
+  return start !== null && String(event['time']) < String(start['time']);
 }
 
 /** From what updates took of late, so that a pause before a run went on does not count. */
@@ -78,9 +88,18 @@ function remaining({ columns }: RunLog, updates: number): number | null {
   return Math.max(0, updates) * late[late.length >> 1]!;
 }
 
+function lossOf(log: RunLog): RunCard['loss'] {
+  const { last, marks } = log.columns;
+  const broken = marks
+    .slice(-2)
+    .some(({ update, kind }) => update === last && kind === 'not-finite');
+  return lastOf(log, 'loss') ?? (broken ? 'not finite' : null);
+}
+
+/** `null` where nothing finite was measured. */
 function lastOf({ columns }: RunLog, key: string): number | null {
   const value = columns.column(key).at(-1);
-  return value === undefined || Number.isNaN(value) ? null : value;
+  return value === undefined || !Number.isFinite(value) ? null : value;
 }
 
 /** What is not the same in the recipes of runs. */

@@ -7,6 +7,65 @@ export type Told = Readonly<Record<string, unknown>> & { readonly type: string }
 /** `crashed`: it said that it was running, but no process is. */
 export type ShownState = 'running' | 'finished' | 'interrupted' | 'failed' | 'crashed';
 
+/** A record by where it stands; see `GuardedRecord`. */
+export interface ShownPlace {
+  readonly source: string;
+  readonly line: number | null;
+  /** Its number in the file, from 1. */
+  readonly record: number;
+  readonly id: string | number | null;
+}
+
+/** A cause that was told, and when; see `Told` of the guard. */
+export interface ShownCause {
+  readonly diagnosis: {
+    readonly cause: string;
+    readonly confidence: number;
+    readonly message: string;
+    readonly evidence: readonly string[];
+    readonly fix: string;
+    readonly records: readonly ShownPlace[];
+    readonly module: string | null;
+    readonly rank: number | null;
+    readonly page: string;
+  };
+  readonly updates: readonly number[];
+}
+
+export interface ShownRecovery {
+  readonly update: number;
+  readonly action: string;
+  readonly message: string;
+}
+
+/** What a look before the first update has found; see `FindingEvent`. */
+export interface ShownFinding {
+  readonly cause: string;
+  readonly severity: 'error' | 'warning';
+  readonly message: string;
+  readonly fix: string;
+  readonly source: string | null;
+  readonly line: number | null;
+  readonly count: number;
+}
+
+export interface ShownBadRecord {
+  readonly update: number;
+  readonly record: Omit<ShownPlace, 'source'> & {
+    readonly file: string;
+    readonly code: string;
+    readonly reason: string;
+  };
+}
+
+/** A record as it stands in its file; see `ShownRecord` of the guard. */
+export interface RecordView {
+  /** Its JSON, indented; or why it cannot be shown. */
+  readonly text: string;
+  /** `data:` addresses. */
+  readonly pictures: readonly string[];
+}
+
 export interface RunCard {
   readonly id: string;
   readonly recipe: string;
@@ -19,8 +78,8 @@ export interface RunCard {
   readonly planned: number | null;
   /** Seconds that are left at the pace of late; `null` where that is not known, or nothing runs. */
   readonly remaining: number | null;
-  /** Of the last update. */
-  readonly loss: number | null;
+  /** Of the last update; `null` where there is none. */
+  readonly loss: number | 'not finite' | null;
   /** A rough curve. */
   readonly losses: Curve['mean'];
   readonly version: number;
@@ -39,9 +98,12 @@ export interface RunView extends RunCard {
   readonly probes: readonly Told[];
   readonly checkpoints: readonly Told[];
   readonly warnings: readonly Told[];
-  readonly badRecords: { readonly count: number; readonly last: readonly Told[] };
-  readonly diagnoses: readonly Told[];
-  readonly recoveries: readonly Told[];
+  readonly badRecords: { readonly count: number; readonly last: readonly ShownBadRecord[] };
+  /** By cause. */
+  readonly diagnoses: readonly ShownCause[];
+  readonly recoveries: readonly ShownRecovery[];
+  /** Of the last start. */
+  readonly findings: readonly ShownFinding[];
   /** Planned beside measured memory. */
   readonly memory: Told | null;
 }
