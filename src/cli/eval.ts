@@ -6,7 +6,7 @@ import { jsonLine } from '../base/json-text.js';
 import { writeWholeFile } from '../base/whole-file.js';
 import { evaluate, type Evaluation, findTask, type Score } from '../eval/index.js';
 import type { LoadedChatModel } from '../generate/index.js';
-import { loadNamed, type ModelFlags } from './load-named.js';
+import type { ModelFlags } from './load-named.js';
 import type { Output, Session } from './session.js';
 import { columns } from './train-view/event-lines.js';
 
@@ -39,6 +39,8 @@ export async function evalCommand(
   await session.inOrder(async (signal) => {
     try {
       const load = async (): Promise<LoadedChatModel> => {
+        // Who only scores needs no libtorch.
+        const { loadNamed } = await import('./load-named.js');
         chat = await loadNamed(source, flags, { signal, stderr });
         return chat;
       };

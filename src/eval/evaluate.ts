@@ -11,7 +11,7 @@ import {
   readAnswers,
   writeAnswer,
 } from './answers-file.js';
-import { askAll, type AskOptions } from './ask.js';
+import type { AskOptions } from './ask.js';
 import { readItems } from './data/read-items.js';
 import type { Item } from './item.js';
 import { compare, type Comparison, expectAnswered, grade, score, type Score } from './score.js';
@@ -104,6 +104,8 @@ async function answerAll(
   if (file !== undefined) expectSame(stored, { prompts: items.map(prompt), model, file });
   await expectPictures(missing, task);
   const chat = await load();
+  // Who only scores needs no libtorch.
+  const { askAll } = await import('./ask.js');
   using writer = file === undefined ? undefined : new JsonLinesWriter(file);
   let done = items.length - missing.length;
   onProgress?.(done, items.length);

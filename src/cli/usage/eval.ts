@@ -8,7 +8,7 @@ import type { Session } from '../session.js';
 export function define(command: Command, session: Session): void {
   addModelOptions(command)
     .argument('<model>', 'folder, file or hub name of a model, or a run; - scores answers alone')
-    .argument('<task>', 'exact, choice, pope, mme, mmbench, scienceqa, textvqa, gqa or refcoco')
+    .argument('<task>', 'one of those below')
     .requiredOption('--data <file>', 'the questions: TSV, JSON or JSON Lines')
     .option('--images <folder>', 'the pictures; default: beside the questions')
     .option(
@@ -33,9 +33,18 @@ Examples:
   patina eval - pope --data coco/ --answers pope.jsonl --harness vlmevalkit
   patina eval - pope --data coco/ --answers tuned.jsonl --compare base.jsonl
 
-Harnesses of each task, the default first:
-  exact: lmms-eval, vlmevalkit        choice, scienceqa: see docs/evaluation.md
-`,
+Tasks, and by whose rules each is scored, the default first:
+  exact      your own questions and answers: lmms-eval, vlmevalkit
+  choice     your own questions with choices: vlmevalkit, llava, lmms-eval
+  pope       llava, vlmevalkit, lmms-eval
+  mme        vlmevalkit, lmms-eval
+  mmbench    vlmevalkit, xtuner
+  scienceqa  llava, vlmevalkit, lmms-eval
+  textvqa    llava, lmms-eval, vlmevalkit
+  gqa        lmms-eval, vlmevalkit
+  refcoco    xtuner
+
+Nothing is downloaded; docs/evaluation.md says where the data are had and what they look like.`,
     )
     .action(async (model: string, task: string, flags: EvalFlags & { data: string }) => {
       const { evalCommand } = await import('../eval.js');
