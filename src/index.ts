@@ -12,6 +12,7 @@ export * from './config/index.js';
 export * from './data/index.js';
 export * from './formats/index.js';
 export * from './generate/index.js';
+export { evaluate, type EvaluateOptions, type Evaluation } from './eval/index.js';
 export * from './guard/check/index.js';
 export * from './models/index.js';
 export * from './nn/index.js';

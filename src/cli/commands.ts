@@ -77,6 +77,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./usage/serve.js'),
   },
   {
+    name: 'eval',
+    summary: 'Score a model on a benchmark, or on questions of your own',
+    load: () => import('./usage/eval.js'),
+  },
+  {
     name: 'export',
     summary: 'Write a model for another tool, or say what a folder is',
     load: () => import('./usage/export.js'),

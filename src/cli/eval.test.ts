@@ -1,0 +1,163 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { CHAT_FOLDER, LLAVA } from '../generate/testing.js';
+import { TASKS } from '../eval/index.js';
+import { patina } from './testing.js';
+
+const PICTURES = join(LLAVA, 'llama3', 'pictures');
+const NAMES = ['0-0.png', '1-0.png', '2-0.png', '2-1.png'];
+
+let root: string;
+beforeAll(() => (root = mkdtempSync(join(tmpdir(), 'patina-eval-'))));
+afterAll(() => rmSync(root, { recursive: true }));
+
+function write(name: string, rows: readonly object[]): string {
+  const file = join(root, name);
+  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  return file;
+}
+
+const json = (text: string): Record<string, unknown> => JSON.parse(text) as Record<string, unknown>;
+const stored = (file: string): Record<string, unknown>[] =>
+  readFileSync(file, 'utf8').trim().split('\n').map(json);
+
+const pope = (): string =>
+  write(
+    'coco_pope_random.json',
+    Array.from({ length: 12 }, (_, i) => ({
+      question_id: i + 1,
+      image: NAMES[i % 4],
+      text: `Is there a ${['dog', 'cat', 'bus'][i % 3]!} in the image?`,
+      label: i % 2 === 0 ? 'yes' : 'no',
+    })),
+  );
+
+describe('patina eval', () => {
+  test('keeps answers in the order of the questions, and asks only what has none', async () => {
+    const [data, answers, rest] = [pope(), join(root, 'a.jsonl'), join(root, 'b.jsonl')];
+    const asked = ['--data', data, '--images', PICTURES, '--rows', '3', '--json'];
+    const whole = await patina('eval', CHAT_FOLDER, 'pope', ...asked, '--answers', answers);
+    expect(whole).toMatchObject({ code: 0, err: '' });
+    const said = stored(answers);
+    expect(said.map((each) => each['question_id'])).toEqual(
+      Array.from({ length: 12 }, (_, i) => i + 1),
+    );
+    expect(said[0]).toEqual({
+      question_id: 1,
+      prompt: 'Is there a dog in the image?\nAnswer the question using a single word or phrase.',
+      text: expect.any(String) as string,
+      answer_id: expect.any(String) as string,
+      model_id: 'hf',
+      metadata: {},
+    });
+
+    const lines = readFileSync(answers, 'utf8').split('\n');
+    writeFileSync(rest, `${lines.slice(0, 7).join('\n')}\n${lines[7]!.slice(0, 40)}`);
+    const later = await patina('eval', CHAT_FOLDER, 'pope', ...asked, '--answers', rest);
+    expect(later).toEqual(whole);
+    const texts = (file: string) => stored(file).map(({ answer_id: _, ...each }) => each);
+    expect(texts(rest)).toEqual(texts(answers));
+    // Those of the first seven were not asked again.
+    expect(stored(rest).slice(0, 7)).toEqual(said.slice(0, 7));
+
+    const other = await patina(
+      'eval',
+      CHAT_FOLDER,
+      'pope',
+      ...asked,
+      '--answers',
+      rest,
+      '--name',
+      'x',
+    );
+    expect(other).toMatchObject({ code: 0 }); // nothing is left to be asked
+    writeFileSync(rest, `${lines[0]!}\n`);
+    const mixed = await patina(
+      'eval',
+      CHAT_FOLDER,
+      'pope',
+      ...asked,
+      '--answers',
+      rest,
+      '--name',
+      'x',
+    );
+    expect(mixed).toMatchObject({ code: 4, out: '' });
+    expect(mixed.err).toContain('holds answers of hf, not of x');
+  });
+
+  test('scores answers without a model, and compares two', async () => {
+    const data = pope();
+    const answer = (text: (i: number) => string, name: string): string =>
+      write(
+        name,
+        Array.from({ length: 12 }, (_, i) => ({ question_id: String(i + 1), text: text(i) })),
+      );
+    const first = answer((i) => (i % 2 === 0 ? 'Yes.' : 'No, there is not.'), 'first.jsonl');
+    const second = answer((i) => (i < 7 ? 'Yes' : 'no'), 'second.jsonl');
+    const scores = join(root, 'scores.jsonl');
+    const given = ['--data', data, '--answers', first, '--compare', second, '--scores', scores];
+    const { code, out } = await patina('eval', '-', 'pope', ...given, '--json');
+    expect(code).toBe(0);
+    // Of the second six are wrong: 2, 4 and 6 of the first seven, 9 and 11 of the rest.
+    expect(json(out)).toEqual({
+      ...{ task: 'pope', harness: 'llava', score: 1, interval: [1, 1], n: 12 },
+      ...{
+        intervalMethod: 'bootstrap',
+        accuracy: 1,
+        precision: 1,
+        recall: 1,
+        f1: 1,
+        yesRatio: 0.5,
+      },
+      comparison: {
+        onlyFirst: 5,
+        onlySecond: 0,
+        p: expect.closeTo(2 / 32, 12) as number,
+        score: expect.closeTo(8 / 13, 12) as number,
+      },
+      categories: {
+        random: { score: 1, n: 12, accuracy: 1, precision: 1, recall: 1, f1: 1, yesRatio: 0.5 },
+      },
+    });
+    expect(stored(scores)[1]).toEqual({
+      ...{ question_id: 2, text: 'No, there is not.', extracted: 'no', answer: ['no'], score: 1 },
+    });
+    const kit = await patina('eval', '-', 'pope', ...given, '--harness', 'vlmevalkit');
+    expect(kit.out).toContain('Scored by the rules of vlmevalkit');
+    expect(kit.out).toContain("McNemar's exact test: p = 0.063");
+  });
+
+  test('tells what is missing, and where it is had', async () => {
+    const data = pope();
+    const none = await patina('eval', CHAT_FOLDER, 'pope', '--data', join(root, 'none.json'));
+    expect(none).toMatchObject({ code: 4, out: '' });
+    expect(none.err).toMatch(/none\.json cannot be read(.|\n)*E_EVAL_DATA(.|\n)*AoiDragon\/POPE/);
+    const pictures = await patina('eval', CHAT_FOLDER, 'pope', '--data', data);
+    expect(pictures.err).toMatch(/4 of 4 pictures are missing(.|\n)*--images/);
+    const answers = write('few.jsonl', [{ question_id: 1, text: 'yes' }]);
+    const few = await patina('eval', '-', 'pope', '--data', data, '--answers', answers);
+    expect(few).toMatchObject({ code: 4 });
+    expect(few.err).toContain('11 of 12 questions have no answer');
+    const foreign = write('foreign.jsonl', [{ question_id: 99, text: 'yes' }]);
+    const other = await patina('eval', '-', 'pope', '--data', data, '--answers', foreign);
+    expect(other.err).toContain('1 answers to no question of the data, the first to 99');
+    const label = write('label.jsonl', [{ question_id: 1, text: 'q', label: 'maybe' }]);
+    const wrong = await patina('eval', '-', 'pope', '--data', label);
+    expect(wrong.err).toContain('the answer is maybe, not yes or no');
+    expect(await patina('eval', '-', 'pop', '--data', data)).toMatchObject({ code: 2 });
+    const harness = await patina('eval', '-', 'pope', '--data', data, '--harness', 'xtuner');
+    expect(harness).toMatchObject({ code: 2 });
+  });
+
+  test('lists every task and harness in its help', async () => {
+    const { out } = await patina('eval', '--help');
+    for (const { name, harnesses } of TASKS) {
+      expect(out).toMatch(new RegExp(`^  ${name} .*${Object.keys(harnesses).join(', ')}$`, 'm'));
+    }
+  });
+});

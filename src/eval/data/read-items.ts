@@ -1,0 +1,186 @@
+/** Questions from a file in any of the forms that benchmarks come in; which field is which follows from its name. */
+import { readdir, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join } from 'node:path';
+
+import { shortText } from '../../base/short-text.js';
+import type { Box, Item, Picture } from '../item.js';
+import { dataError, isFar, readRows, type Row } from './rows.js';
+
+export interface ReadOptions {
+  /** Folder of the pictures. @default that of the file */
+  images?: string | undefined;
+}
+
+/** Text of a picture: no name of a file, which has a full stop and is shorter. */
+const BASE64 = /^(data:image\/[\w.+-]+;base64,)?([A-Za-z0-9+/]{64,}={0,2})$/;
+const LETTERS = Array.from('ABCDEFGHIJKLMNOPQRSTUVWXYZ');
+
+/**
+ * @param path a file, or a folder with POPE's own files `coco_pope_KIND.json`
+ * @throws DataError `E_EVAL_DATA`; those of `readRows`
+ */
+export async function readItems(path: string, { images }: ReadOptions = {}): Promise<Item[]> {
+  const rows: Row[] = [];
+  for (const file of await filesOf(path)) {
+    const [, kind] = /^coco_pope_(\w+)\.json/.exec(basename(file)) ?? [];
+    for (const { values, where } of await readRows(file)) {
+      rows.push({ values: { ...(kind && { category: kind }), ...values }, where });
+    }
+  }
+  const folder = images ?? ((await isFolder(path)) ? path : dirname(path));
+  const byIndex = new Map(rows.map((row) => [text(row.values['index']), row]));
+  const own = basename(path) === 'problems.json' ? schoolRows(rows) : rows;
+  return own.map((row) => itemOf(row, folder, byIndex));
+}
+
+/** ScienceQA's own file has all splits; a picture lies under split and id. */
+function schoolRows(rows: readonly Row[]): Row[] {
+  return rows
+    .filter(({ values }) => values['split'] === 'test')
+    .map(({ values, where }) => {
+      const image = text(values['image']);
+      const path = image && join('images', 'test', text(values['question_id'])!, image);
+      return { values: { ...values, image: path }, where };
+    });
+}
+
+async function filesOf(path: string): Promise<string[]> {
+  if (!(await isFolder(path))) return [path];
+  const names = (await readdir(path)).filter((name) => /^coco_pope_\w+\.json$/.test(name)).sort();
+  if (names.length === 0) throw dataError(`${path} is a folder without coco_pope_*.json.`);
+  return names.map((name) => join(path, name));
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch {
+    return false; // what is missing is told of where it is read
+  }
+}
+
+function itemOf(row: Row, folder: string, byIndex: ReadonlyMap<string | undefined, Row>): Item {
+  const { values, where } = row;
+  const first = (...names: string[]): unknown =>
+    names.map((name) => values[name]).find((value) => value !== undefined && value !== null);
+  const phrase = text(values['sents']);
+  const id =
+    first('question_id', 'index', 'id') ??
+    (phrase === undefined ? undefined : `${String(values['img_id'])}-${phrase}`);
+  if (typeof id !== 'string' && typeof id !== 'number') {
+    throw dataError(`${where} has no question_id, index or id.`);
+  }
+  const question = text(first('question', 'text')) ?? phrase;
+  if (question === undefined) throw dataError(`${where} has no question or text.`);
+  const options = optionsOf(values, where);
+  const pictures = picturesOf(row, folder, byIndex);
+  const [picture] = pictures;
+  const scene = text(values['image_path']) ?? (picture && 'path' in picture ? picture.path : id);
+  const categories = [first('category'), first('l2-category')].flatMap((each) => text(each) ?? []);
+  return {
+    id,
+    question,
+    hint: text(first('hint')),
+    options,
+    answers: answersOf(first('answers', 'answer', 'label'), options, where),
+    categories,
+    pictures,
+    scene: String(scene),
+    group: where,
+    box: boxOf(values, where),
+    where,
+  };
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
+}
+
+function optionsOf(values: Row['values'], where: string): Map<string, string> {
+  const { choices } = values;
+  if (choices !== undefined && !Array.isArray(choices)) {
+    throw dataError(`${where}: choices are no list.`);
+  }
+  const list = choices as unknown[] | undefined;
+  const letters = LETTERS.flatMap((letter, i): [string, string][] => {
+    const option = text(list === undefined ? values[letter] : list[i]);
+    return option === undefined ? [] : [[letter, option]];
+  });
+  return new Map(letters);
+}
+
+/** A number beside choices is the place of the right one. */
+function answersOf(value: unknown, options: ReadonlyMap<string, string>, where: string): string[] {
+  if (value === undefined) return [];
+  const list = Array.isArray(value) ? (value as unknown[]) : (pythonList(value) ?? [value]);
+  return list.map((each) => {
+    const answer = text(each);
+    if (answer === undefined) throw dataError(`${where}: an answer is neither text nor number.`);
+    if (typeof each !== 'number' || options.size === 0) return answer;
+    const letter = LETTERS[each];
+    if (letter !== undefined && options.has(letter)) return letter;
+    throw dataError(`${where}: the answer is choice ${each} of ${options.size}, counted from 0.`);
+  });
+}
+
+function picturesOf(
+  { values, where }: Row,
+  folder: string,
+  byIndex: ReadonlyMap<string | undefined, Row>,
+): Picture[] {
+  const given = values['images'] ?? values['image'] ?? values['image_path'] ?? named(values);
+  if (given === undefined || given === null) return [];
+  return (Array.isArray(given) ? (given as unknown[]) : [given]).flatMap((each) =>
+    pictureOf(each, where, folder, byIndex),
+  );
+}
+
+/** Of files that give the number of a picture, or parts of its path. */
+function named({ image_id, imageId, img_id, split }: Row['values']): string | undefined {
+  const number = text(image_id) ?? text(imageId);
+  if (number !== undefined) return `${number}.jpg`;
+  const coco = text(img_id)?.split('_').at(-2);
+  return coco === undefined || split !== undefined ? undefined : `coco/train2017/${coco}.jpg`;
+}
+
+function boxOf({ bbox, width, height }: Row['values'], where: string): Box | undefined {
+  if (bbox === undefined) return undefined;
+  const numbers = [bbox, width, height].flat().filter((each) => Number.isFinite(each)) as number[];
+  if (numbers.length !== 6) throw dataError(`${where}: bbox, width and height are not 6 numbers.`);
+  const [x, y, w, h, wide, high] = numbers as [number, number, number, number, number, number];
+  return { corner: [x, y, w, h], width: wide, height: high };
+}
+
+/** The texts of a list as Python writes it, which VLMEvalKit's files have in a field. */
+function pythonList(value: unknown): string[] | undefined {
+  if (typeof value !== 'string' || !/^\[['"].*['"]\]$/s.test(value)) return undefined;
+  return [...value.matchAll(/'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"/gs)].map(([, one, two]) =>
+    (one ?? two!).replaceAll(
+      /\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|(.))/gs,
+      (_, byte?: string, unit?: string, char?: string) =>
+        char === undefined
+          ? String.fromCharCode(parseInt(byte ?? unit!, 16))
+          : (ESCAPES[char] ?? char),
+    ),
+  );
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { n: '\n', t: '\t', r: '\r' };
+
+function pictureOf(
+  value: unknown,
+  where: string,
+  folder: string,
+  byIndex: ReadonlyMap<string | undefined, Row>,
+): Picture[] {
+  if (isFar(value)) return [value];
+  const name = text(value);
+  if (name === undefined || name === '') throw dataError(`${where}: its image is no text.`);
+  const base64 = BASE64.exec(name)?.[2];
+  if (base64 !== undefined) return [{ base64 }];
+  // Turns of a question name the row that has its picture.
+  const other = /^\d{1,15}$/.test(name) ? byIndex.get(name)?.values['image'] : undefined;
+  if (other !== undefined && other !== value) return pictureOf(other, where, folder, byIndex);
+  if (name.includes('\0')) throw dataError(`${where}: ${shortText(name, 60)} is no file name.`);
+  return [{ path: isAbsolute(name) ? name : join(folder, name) }];
+}

@@ -1,0 +1,158 @@
+/** A benchmark from its file to its score: what has no answer yet is asked, then all is scored. */
+import { access } from 'node:fs/promises';
+
+import { DataError } from '../base/errors.js';
+import { JsonLinesWriter } from '../base/json-lines.js';
+import type { ChatModel } from '../generate/index.js';
+import {
+  answersError,
+  expectSame,
+  matchAnswers,
+  readAnswers,
+  writeAnswer,
+} from './answers-file.js';
+import type { AskOptions } from './ask.js';
+import { readItems } from './data/read-items.js';
+import type { Item } from './item.js';
+import { compare, type Comparison, expectAnswered, grade, score, type Score } from './score.js';
+import type { Graded, HarnessName, Task } from './task.js';
+import { findHarness, findTask, isAnswered } from './tasks.js';
+
+export interface EvaluateOptions extends Pick<AskOptions, 'rows' | 'system' | 'signal'> {
+  /** File of the questions. */
+  readonly data: string;
+  /** Folder of the pictures. @default that of the file */
+  readonly images?: string | undefined;
+  /** By whose rules. @default the first of the task's */
+  readonly harness?: string | undefined;
+  /** File of the answers: what it has is not asked again, what is asked is added. @default none */
+  readonly answers?: string | undefined;
+  /** Answers of another model to the same questions. */
+  readonly compare?: string | undefined;
+  /** Only so many questions, the first ones. @default all */
+  readonly limit?: number | undefined;
+  /** The name that answers are written under. */
+  readonly model: string;
+  /** Loads it, where there is something to ask; without it all must be answered. */
+  readonly load?: (() => Promise<ChatModel>) | undefined;
+  /** Before the first question, and after each. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+}
+
+export interface Evaluation {
+  readonly task: string;
+  readonly harness: HarnessName;
+  /** In the order of the file; a score is `null` where the file does not say what is right. */
+  readonly answered: readonly (Omit<Graded, 'score'> & { readonly score: number | null })[];
+  /** `null` where the file does not say what is right, as a test split. */
+  readonly result: Score | null;
+  readonly comparison?: (Comparison & { readonly score: number }) | undefined;
+}
+
+/**
+ * @throws UsageError `E_EVAL_TASK`, `E_EVAL_HARNESS`; DataError `E_EVAL_DATA`, `E_EVAL_ANSWERS`; those of `askAll` and of `load`; the
+ *   signal's reason
+ */
+export async function evaluate(name: string, options: EvaluateOptions): Promise<Evaluation> {
+  const task = findTask(name);
+  const by = findHarness(task, options.harness);
+  const items = await itemsOf(task, options);
+  const asked = await answerAll(items, by.harness.prompt, by.harness.maxNewTokens, options, task);
+  if (!items.some(isAnswered)) {
+    const answered = items.map((item, i) => ({
+      ...{ item, text: asked[i]! },
+      extracted: by.harness.grade(asked[i]!, item).extracted,
+      score: null,
+    }));
+    return { task: task.name, harness: by.name, answered, result: null };
+  }
+  expectAnswered(items, task.name);
+  const answered = grade(items, asked, by.harness);
+  const result = score(answered, by.harness);
+  if (options.compare === undefined) {
+    return { task: task.name, harness: by.name, answered, result };
+  }
+  const others = await storedTexts(items, options.compare);
+  const second = grade(items, others, by.harness);
+  return {
+    ...{ task: task.name, harness: by.name, answered, result },
+    comparison: { ...compare(answered, second), score: score(second, by.harness).score },
+  };
+}
+
+async function itemsOf(task: Task, { data, images, limit }: EvaluateOptions): Promise<Item[]> {
+  try {
+    const items = (await readItems(data, { images })).slice(0, limit);
+    return task.refine === undefined ? items : items.map(task.refine);
+  } catch (cause) {
+    throw withSource(cause, task);
+  }
+}
+
+async function answerAll(
+  items: readonly Item[],
+  prompt: (item: Item) => string,
+  maxNewTokens: number,
+  { answers: file, model, load, onProgress, ...options }: EvaluateOptions,
+  task: Task,
+): Promise<string[]> {
+  const stored = file === undefined ? [] : matchAnswers(items, await readAnswers(file), file);
+  const texts = items.map((_, i) => stored[i]?.text);
+  const missing = items.filter((_, i) => texts[i] === undefined);
+  if (missing.length === 0) return texts as string[];
+  if (load === undefined) throw unanswered(missing, items.length, file);
+  if (file !== undefined) expectSame(stored, { prompts: items.map(prompt), model, file });
+  await expectPictures(missing, task);
+  const chat = await load();
+  // Who only scores needs no libtorch.
+  const { askAll } = await import('./ask.js');
+  using writer = file === undefined ? undefined : new JsonLinesWriter(file);
+  let done = items.length - missing.length;
+  onProgress?.(done, items.length);
+  const places = items.flatMap((_, i) => (texts[i] === undefined ? [i] : []));
+  for await (const text of askAll(chat, missing, { ...options, prompt, maxNewTokens })) {
+    const place = places.shift()!;
+    const item = items[place]!;
+    if (writer !== undefined) writeAnswer(writer, item, { prompt: prompt(item), text, model });
+    texts[place] = text;
+    onProgress?.(++done, items.length);
+  }
+  return texts as string[];
+}
+
+async function storedTexts(items: readonly Item[], file: string): Promise<string[]> {
+  const stored = matchAnswers(items, await readAnswers(file), file);
+  const missing = items.filter((_, i) => stored[i] === undefined);
+  if (missing.length > 0) throw unanswered(missing, items.length, file);
+  return stored.map((answer) => answer!.text);
+}
+
+function unanswered(missing: readonly Item[], all: number, file: string | undefined): DataError {
+  return answersError(
+    `${missing.length} of ${all} questions have no answer in ${file ?? 'a file'}, the first at ${missing[0]!.where}.`,
+    'Name a model in place of `-` to ask them, or give the file that has all answers: --answers FILE.',
+  );
+}
+
+/** Hours should not go by before one is missed. */
+async function expectPictures(items: readonly Item[], task: Task): Promise<void> {
+  const paths = new Set(
+    items.flatMap(({ pictures }) => pictures.flatMap((each) => ('path' in each ? each.path : []))),
+  );
+  const missing: string[] = [];
+  for (const path of paths) await access(path).catch(() => missing.push(path));
+  if (missing.length === 0) return;
+  throw new DataError(
+    `${missing.length} of ${paths.size} pictures are missing, the first is ${missing[0]!}.`,
+    { code: 'E_EVAL_DATA', hint: `Name their folder with --images. ${task.source}.` },
+  );
+}
+
+function withSource(cause: unknown, { name, source, fields }: Task): unknown {
+  if (!(cause instanceof DataError) || cause.code !== 'E_EVAL_DATA') return cause;
+  return new DataError(cause.message, {
+    code: cause.code,
+    hint: `${source}. A file of ${name} (TSV, JSON or JSON Lines) has ${fields}; see docs/evaluation.md.`,
+    cause,
+  });
+}

@@ -1,0 +1,182 @@
+/** The scoring rules, question by question, against what the harnesses' own functions made of the same answers. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+
+import { describe, expect, test } from 'vitest';
+
+import { packageRoot } from '../base/native-path.js';
+import type { Item } from './item.js';
+import { grade, score } from './score.js';
+import { findHarness, findTask } from './tasks.js';
+
+interface Stored {
+  questions: {
+    answers: string[];
+    yes: number[];
+    kinds: string[];
+    right: string[];
+    options: Record<string, string>[];
+    people: string[][];
+    boxes: { bbox: [number, number, number, number]; height: number; width: number }[];
+    mmeKinds: string[];
+  };
+  scores: Record<string, number[]>;
+  totals: Record<string, Record<string, number>> & {
+    'vlmevalkit/pope': Record<string, Record<string, number>>;
+  };
+}
+
+const file = join(packageRoot(), 'test', 'fixtures', 'eval', 'scores.json.gz');
+const { questions, scores, totals } = JSON.parse(
+  gunzipSync(readFileSync(file)).toString(),
+) as Stored;
+const { answers, yes, kinds, right, options, people, boxes, mmeKinds } = questions;
+
+function items(make: (i: number) => Partial<Item>): Item[] {
+  return answers.map((_, i) => ({
+    id: i,
+    question: 'q',
+    options: new Map(),
+    answers: [],
+    categories: [],
+    pictures: [],
+    scene: String(i),
+    group: String(i),
+    where: `entry ${i}`,
+    ...make(i),
+  }));
+}
+
+const at = <T>(pool: readonly T[], i: number): T => pool[i % pool.length]!;
+const choices = items((i) => ({
+  options: new Map(Object.entries(at(options, i))),
+  answers: [right[i]!],
+}));
+const written = items((i) => ({ answers: [yes[i] === 1 ? 'yes' : 'no'], categories: [kinds[i]!] }));
+const turns = items((i) => ({
+  options: new Map(Object.entries(options[1]!)),
+  answers: ['ABCD'[i % 4]!],
+  group: String(i - (i % 2)),
+}));
+const boxed = items((i) => {
+  const { bbox, width, height } = at(boxes, i);
+  return { box: { corner: bbox, width, height } };
+});
+const mme = items((i) => ({
+  answers: [yes[i] === 1 ? 'yes' : 'no'],
+  categories: [at(mmeKinds, Math.floor(i / 2))],
+  group: String(Math.floor(i / 2)),
+}));
+
+const graded = (name: string, harness: string, of: readonly Item[]) => {
+  const by = findHarness(findTask(name), harness).harness;
+  return { by, graded: grade(of, answers, by) };
+};
+
+describe('each answer has the score that the harness gives it', () => {
+  test.each([
+    ['llava', 'pope', written],
+    ['llava', 'scienceqa', choices],
+    ['llava', 'textvqa', items((i) => ({ answers: at(people, i) }))],
+    ['vlmevalkit', 'pope', written],
+    ['vlmevalkit', 'choice', choices],
+    ['vlmevalkit', 'textvqa', items((i) => ({ answers: at(people, i) }))],
+    ['vlmevalkit', 'gqa', items((i) => ({ answers: [at(people, i)[0]!] }))],
+    ['lmms-eval', 'pope', written],
+    ['lmms-eval', 'mme', mme],
+    ['lmms-eval', 'scienceqa', choices],
+    ['lmms-eval', 'textvqa', items((i) => ({ answers: at(people, i) }))],
+    ['lmms-eval', 'gqa', items((i) => ({ answers: [at(people, i)[0]!] }))],
+    ['xtuner', 'refcoco', boxed],
+  ])('%s, %s', (harness, name, of) => {
+    const expected = scores[`${harness}/${name}`]!;
+    const own = graded(name, harness, of).graded;
+    const wrong = own.flatMap(({ text, extracted, score }, i) =>
+      Math.abs(score - expected[i]!) < 1e-12
+        ? []
+        : [{ text, extracted, score, expected: expected[i] }],
+    );
+    expect(wrong).toEqual([]);
+    expect(own.length).toBeGreaterThanOrEqual(2000);
+    // Else a rule that calls all wrong would pass.
+    expect(own.filter(({ score }) => score > 0).length).toBeGreaterThan(30);
+  });
+
+  test.each(['vlmevalkit', 'xtuner'])('%s, turns of a choice', (harness) => {
+    const { graded: own, by } = graded('mmbench', harness, turns);
+    const expected = scores[`${harness}/mmbench`]!;
+    const pairs = expected.map((_, i) => Math.min(own[2 * i]!.score, own[2 * i + 1]!.score));
+    expect(pairs).toEqual(expected);
+    expect(pairs.filter((each) => each === 1).length).toBeGreaterThan(30);
+    const total = score(own, by);
+    const mean = expected.reduce((sum, each) => sum + each, 0) / expected.length;
+    expect(total).toMatchObject({ n: expected.length, intervalMethod: 'wilson' });
+    expect(total.score).toBeCloseTo(mean, 12);
+  });
+});
+
+describe('totals are those of the harness', () => {
+  test('POPE by LLaVA', () => {
+    const { graded: own, by } = graded('pope', 'llava', written);
+    const { categories } = score(own, by);
+    for (const kind of ['random', 'popular', 'adversarial']) {
+      const {
+        Accuracy,
+        Precision,
+        Recall,
+        'F1 score': f1,
+        'Yes ratio': yesRatio,
+      } = totals[`llava/pope/${kind}`]!;
+      const { accuracy, precision, recall, ...rest } = categories[kind]!;
+      expect(accuracy).toBeCloseTo(Accuracy!, 12);
+      expect(precision).toBeCloseTo(Precision!, 12);
+      expect(recall).toBeCloseTo(Recall!, 12);
+      expect(rest['f1']).toBeCloseTo(f1!, 12);
+      expect(rest['yesRatio']).toBeCloseTo(yesRatio!, 12);
+    }
+  });
+
+  test('POPE by VLMEvalKit, questions of several kinds', () => {
+    const of = items((i) => ({
+      answers: [yes[i] === 1 ? 'yes' : 'no'],
+      categories: [...new Set([kinds[i]!, kinds[Math.floor(i / 3)]!])],
+    }));
+    const { graded: own, by } = graded('pope', 'vlmevalkit', of);
+    const { metrics, categories } = score(own, by);
+    for (const [kind, expected] of Object.entries(totals['vlmevalkit/pope'])) {
+      const found = kind === 'Overall' ? metrics : categories[kind]!;
+      for (const [name, value] of Object.entries(expected)) {
+        expect(100 * found[name]!).toBeCloseTo(value, 10);
+      }
+    }
+  });
+
+  test('POPE by lmms-eval', () => {
+    const { graded: own, by } = graded('pope', 'lmms-eval', written);
+    const { f1_score: f1, yes_ratio: yesRatio, ...rest } = totals['lmms-eval/pope']!;
+    const { metrics } = score(own, by);
+    for (const [name, value] of Object.entries({ ...rest, f1, yesRatio })) {
+      expect(metrics[name]).toBeCloseTo(value!, 12);
+    }
+  });
+
+  test('MME', () => {
+    const kit = score(...total('vlmevalkit'));
+    const expected = totals['vlmevalkit/mme']!;
+    for (const name of ['perception', 'reasoning']) {
+      expect(kit.metrics[name]).toBeCloseTo(expected[name]!, 8);
+    }
+    for (const kind of mmeKinds) {
+      expect(kit.categories[kind]!.score).toBeCloseTo(expected[kind]!, 8);
+    }
+    const lmms = score(...total('lmms-eval'));
+    expect(lmms.metrics['perception']).toBeCloseTo(totals['lmms-eval/mme']!['perception']!, 8);
+    expect(lmms.metrics['reasoning']).toBeCloseTo(totals['lmms-eval/mme']!['cognition']!, 8);
+  });
+
+  function total(harness: string) {
+    const { graded: own, by } = graded('mme', harness, mme);
+    return [own, by] as const;
+  }
+});
