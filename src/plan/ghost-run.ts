@@ -34,6 +34,7 @@ import {
   type Tensor,
   type TraceLine,
 } from '../torch/index.js';
+import type { RecordShape } from '../train/index.js';
 import { basesOf } from '../train/prepare/bases.js';
 import { choosePrecision, type ChosenPrecision } from '../train/prepare/precision.js';
 import { planRun } from '../train/prepare/run-plan.js';
@@ -47,18 +48,12 @@ import { runUpdate } from '../train/step/update.js';
 import type { Category, Known } from './categories.js';
 import type { Card } from './devices/cards.js';
 
+export type { RecordShape };
+
 /** What a ghost run needs to know of the model. */
 export type ModelConfig =
   | { readonly kind: 'llava'; readonly config: LlavaConfig }
   | { readonly kind: 'text'; readonly config: DecoderConfig };
-
-/** One record, as far as memory and time depend on it. */
-export interface RecordShape {
-  /** All of them, those of pictures included. */
-  readonly tokens: number;
-  readonly supervised: number;
-  readonly images: number;
-}
 
 export interface GhostOptions {
   readonly recipe: Recipe;
@@ -74,6 +69,8 @@ export interface GhostOptions {
   readonly updates?: number;
   /** @default what the recipe asks for */
   readonly precision?: ChosenPrecision;
+  /** Whose kernels run. @default `cuda` */
+  readonly kernels?: 'cpu' | 'cuda';
 }
 
 export interface Ghost {
@@ -85,13 +82,14 @@ export interface Ghost {
 /** Runs so many updates, and gives what they asked of the device. */
 export async function ghostRun(options: GhostOptions): Promise<Ghost> {
   const { recipe, card, model: described, rank = 0, ranks = 1, batches, updates = 2 } = options;
+  const { kernels = 'cuda' } = options;
   const device: ChosenDevice = {
     ...{ device: 'meta', name: card.name, capability: card.computeCapability },
     totalBytes: card.memory,
   };
   const precision = options.precision ?? choosePrecision(recipe.precision, device);
   const groups = await groupsOf(recipe, rank, ranks);
-  const model = modelOf(described, { card, precision });
+  const model = modelOf(described, { card, precision, kernels });
   holdInForms(model, recipe);
   const owned: { dispose(): void }[] = [model];
   using trace = startGhostTrace();
@@ -150,11 +148,14 @@ async function groupsOf(
 
 function modelOf(
   { kind, config }: ModelConfig,
-  { card, precision }: { card: Card; precision: ChosenPrecision },
+  {
+    card: { computeCapability },
+    precision: { compute: dtype },
+    kernels,
+  }: { card: Card; precision: ChosenPrecision; kernels: 'cpu' | 'cuda' },
 ): LanguageModel {
-  const { computeCapability } = card;
-  const dtype = precision.compute;
-  const build = { dtype, kernels: kernelsFor({ device: 'cuda:0', dtype, computeCapability }) };
+  const device = kernels === 'cuda' ? 'cuda:0' : 'cpu';
+  const build = { dtype, kernels: kernelsFor({ device, dtype, computeCapability }) };
   if (kind === 'text') return new TextModel(config, build);
   const model = new Llava(config, build);
   model.normaliseBy(new Float32Array(768));
