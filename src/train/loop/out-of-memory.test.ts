@@ -3,11 +3,15 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { OutOfMemoryError } from '../../base/errors.js';
 import type { RecipeInput } from '../../config/index.js';
+import { AdamW } from '../../optim/index.js';
 import { memoryStats, setMemoryLimit } from '../../torch/index.js';
-import type { SmallerBatchesEvent, TrainEvent, UpdateEvent } from '../events.js';
+import { newestWhole } from '../checkpoint/checkpoints.js';
+import type { MemoryEvent, SmallerBatchesEvent, TrainEvent, UpdateEvent } from '../events.js';
+import type { UpdateShape } from './heaviest.js';
+import { overshotOf, type Prediction } from './prediction.js';
 import { makeTinyTrainer, tinyData, type TinyTrainer } from './testing.js';
 import type { RunOptions, TrainerParts, TrainingData } from './trainer.js';
 
@@ -61,6 +65,9 @@ const WORDS = 60;
 
 /** Bytes that updates with so many records in a micro-batch take beside what lasts. */
 async function taken(batchSize: number, more: Partial<RecipeInput> = {}): Promise<number> {
+  const key = JSON.stringify({ batchSize, more });
+  const known = TAKEN.get(key);
+  if (known !== undefined) return known;
   let [lasting, peak] = [NaN, NaN];
   const data = tinyData((update) => {
     const { allocated, peakAllocated } = memoryStats('cpu');
@@ -73,8 +80,10 @@ async function taken(batchSize: number, more: Partial<RecipeInput> = {}): Promis
   run.dispose();
   open.splice(open.indexOf(run), 1);
   rmSync(folder, { recursive: true });
+  TAKEN.set(key, peak - lasting);
   return peak - lasting;
 }
+const TAKEN = new Map<string, number>();
 
 /** Data during which memory falls: from an update on, so many bytes beside what lasts. */
 function falling(...falls: readonly (readonly [update: number, bytes: number])[]): TrainingData {
@@ -164,4 +173,91 @@ test('with update in backward, whose segments are applied one by one, the run en
   const run = tiny({ optimizer }, { data: falling([1, 1000]) });
   await expect(into(events, run)).rejects.toThrow(OutOfMemoryError);
   expect(types(events)).toEqual(['update']);
+});
+
+test('memory that runs out while weights change ends the run: they would change twice', async () => {
+  const update = vi.spyOn(AdamW.prototype, 'update').mockImplementationOnce(() => {
+    throw new OutOfMemoryError('none left', { code: 'E_OUT_OF_MEMORY', hint: 'Wait.' });
+  });
+  const events: TrainEvent[] = [];
+  await expect(into(events, tiny())).rejects.toThrow(/^none left$/);
+  expect(types(events)).toEqual([]);
+  update.mockRestore();
+});
+
+test('a run that goes on keeps its micro-batches small, and is the uninterrupted one to the bit', async () => {
+  const [four, two] = [await taken(4), await taken(2)];
+  const fall = [1, between(two, four)] as const;
+  const whole = tiny({}, { data: falling(fall) });
+  const expected = await all(whole);
+  setMemoryLimit('cpu', null);
+  rmSync(folder, { recursive: true });
+
+  const first = tiny({}, { data: falling(fall) });
+  await all(first, { maxUpdates: 3 });
+  setMemoryLimit('cpu', null);
+  const { checkpoint } = await newestWhole(folder);
+  const second = tiny({}, { data: falling() });
+  expect(await second.trainer.resume(checkpoint!)).toEqual([
+    'micro-batches stay cut to 2 records, as memory did not suffice for more; another `batchSize` than 4 begins anew',
+  ]);
+  const rest = await all(second);
+  expect(recoveries(rest)).toEqual([]);
+  const losses = (events: readonly TrainEvent[]) => updates(events).map(({ loss }) => loss);
+  expect(losses(rest)).toEqual(losses(expected).slice(3));
+  expect(distance(second, whole)).toBe(0);
+});
+
+describe('with somebody who plans', () => {
+  const planned = { allocated: 1000, reserved: 2000, atPeak: { 'frozen weights': 400 } };
+
+  test('a run ends with the plan of its heaviest update beside what was measured', async () => {
+    const asked: UpdateShape[] = [];
+    const predict = (batches: UpdateShape): Promise<Prediction> => {
+      asked.push(batches);
+      return Promise.resolve(planned);
+    };
+    const events = await all(tiny({ batchSize: 2, accumulate: 3 }, { data: falling(), predict }));
+    expect(types(events).slice(-3)).toEqual(['checkpoint', 'memory', 'end']);
+    const { predicted, measured } = events.at(-2) as MemoryEvent;
+    expect(predicted).toEqual({ allocated: 1000, reserved: 2000 });
+    expect(measured.allocated).toBeGreaterThan(100_000);
+    expect(measured.reserved).toBe(measured.allocated);
+    // Of three micro-batches the two heaviest: records 5 and 2, 3 and 4 of pictures and words by their numbers.
+    expect(asked).toHaveLength(1);
+    const tokens = (i: number): number => 4 * (i % 3) + WORDS + (i % 4);
+    expect(asked[0]!.map((records) => records.map((each) => each.tokens))).toEqual([
+      [tokens(6), tokens(7)],
+      [tokens(10), tokens(11)],
+    ]);
+    expect(asked[0]![0]![1]).toEqual({ tokens: tokens(7), images: 1, supervised: 32 });
+  });
+
+  test('a plan that fails, or has nothing to plan for, is none, for a reason', async () => {
+    const predict = (): Promise<Prediction> => Promise.reject(new Error('no such card'));
+    const memory = async (options?: RunOptions) =>
+      (await all(tiny({}, { predict }), options)).find(({ type }) => type === 'memory');
+    expect(await memory()).toMatchObject({ predicted: null, note: 'no such card' });
+    const none = await memory({ maxUpdates: 0 });
+    expect(none).toMatchObject({ predicted: null, note: 'no update was run' });
+  });
+
+  test('an update that memory did not suffice for tells which part of its plan was passed', async () => {
+    const [four, two] = [await taken(4), await taken(2)];
+    const data = falling([1, between(two, four)]);
+    const run = tiny({}, { data, predict: () => Promise.resolve(planned) });
+    const [event] = recoveries(await all(run));
+    expect(event).toMatchObject({ memory: { predicted: 1000 }, overshot: 'update' });
+  });
+
+  test.each<[number, number, string | null]>([
+    [900, 400, null],
+    [1100, 400, 'update'],
+    [1000, 450, 'lasting'],
+    [1200, 450, 'update'],
+  ])('%d bytes at most, of which %d last, pass a plan of 1000 and 400: %s', (...given) => {
+    const [allocated, lasting, expected] = given;
+    expect(overshotOf(planned, { allocated, lasting })).toBe(expected);
+    expect(overshotOf({ ...planned, atPeak: {} }, { allocated, lasting })).toBeNull();
+  });
 });

@@ -32,12 +32,14 @@ const LASTING = ['frozen weights', 'trained weights', 'masters', 'optimizer'];
  * Which part of a plan was passed by more: what outlasts an update, which is counted once one is abandoned, or all that an update adds.
  *
  * @param measured bytes at most, and of what lasts
- * @returns `lasting`, `update`, or `null` where neither was: the device has less than was planned for, or others hold it
+ * @returns `lasting`, `update`, or `null` where neither was (the device has less than was planned for, or others hold it) or the plan has
+ *   no categories
  */
 export function overshotOf(
   { allocated, atPeak }: Prediction,
   measured: { readonly allocated: number; readonly lasting: number },
 ): 'lasting' | 'update' | null {
+  if (Object.keys(atPeak).length === 0) return null;
   const planned = LASTING.reduce((sum, name) => sum + (atPeak[name] ?? 0), 0);
   const lasting = measured.lasting - planned;
   const update = measured.allocated - measured.lasting - (allocated - planned);
