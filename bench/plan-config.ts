@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { UsageError } from '../src/base/errors.js';
 import { checkRecipe, type Recipe } from '../src/config/index.js';
-import type { RecordShape } from '../src/plan/shape-run.js';
+import type { RecordShape } from '../src/train/index.js';
 import { llava8bJson } from './shapes.js';
 
 /** Tokens of text before the answer. */

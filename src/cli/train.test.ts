@@ -2,7 +2,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
 import { ColourFolder } from '../train/testing-files.js';
-import type { StartEvent, TrainEvent, UpdateEvent } from '../train/index.js';
+import type { MemoryEvent, StartEvent, TrainEvent, UpdateEvent } from '../train/index.js';
 import { patina } from './testing.js';
 import { openTrainView } from './train-view/train-view.js';
 
@@ -51,6 +51,26 @@ describe('patina train', () => {
     expect(shown.out).toContain(`checkpoint ${run!}`);
     const json = await patina('runs', '--root', folder.runs, '--json');
     expect(JSON.parse(json.out)).toMatchObject({ runs: [{ state: 'finished', updates: 10 }] });
+  });
+
+  test('ends with memory as planned beside what was measured', async () => {
+    const { out } = await patina('train', recipe, '--json', '--max-updates', '3');
+    const [memory, end] = eventsIn(out).slice(-2);
+    expect(end).toMatchObject({ type: 'end', reason: 'max-updates' });
+    const { type, predicted, measured } = memory as MemoryEvent;
+    expect(type).toBe('memory');
+    for (const kind of ['allocated', 'reserved'] as const) {
+      expect(predicted![kind] / measured[kind]).toBeGreaterThan(0.5);
+      expect(predicted![kind] / measured[kind]).toBeLessThan(1.5);
+    }
+    const larger = await patina('train', recipe, '--json', '--set', 'batchSize=4');
+    const event = eventsIn(larger.out).find((each) => each.type === 'memory')!;
+    expect(event.predicted!.allocated).toBeGreaterThan(predicted!.allocated);
+
+    const { err } = await patina('train', recipe, '--max-updates', '3');
+    expect(err).toMatch(
+      /, at most \d+ KiB \(planned \d+ KiB\) in tensors, \d+ KiB \(planned \d+ KiB\) reserved; `/,
+    );
   });
 
   test('with --profile says where the time of an update goes, and where its trace is', async () => {

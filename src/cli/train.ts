@@ -5,6 +5,7 @@ import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
 import { resumeRun, train } from '../guard/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
+import { predict } from '../plan/predict.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
@@ -96,7 +97,7 @@ async function watch(
     savesWished: TrainOptions['savesWished'],
   ): Promise<AsyncIterable<TrainEvent>> => {
     const running = { maxUpdates, profile, dryRun, signal, savesWished };
-    const options = { ...running, changedBase, onDownload };
+    const options = { ...running, changedBase, onDownload, predict };
     const work = await findWork(recipe, asked, session, signal);
     return 'begins' in work
       ? train(work.begins, options)

@@ -182,7 +182,9 @@ export class Guarded {
   }
 
   get recoveries(): RecoveryEvent[] {
-    return this.events.filter((event) => event.type === 'recovery');
+    return this.events
+      .filter((event) => event.type === 'recovery')
+      .filter((event) => event.action !== 'halve');
   }
 
   get causes(): string[] {

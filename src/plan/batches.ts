@@ -2,7 +2,7 @@
 
 import type { EffectiveBatch, Recipe } from '../config/index.js';
 import type { ModelConfig } from './shape-model.js';
-import type { RecordShape } from './shape-run.js';
+import type { RecordShape } from '../train/index.js';
 
 /** Of every record of the data. */
 export type Lengths = readonly RecordShape[];

@@ -10,13 +10,14 @@ import {
   type Tensor,
   type TraceLine,
 } from '../torch/index.js';
+import type { RecordShape } from '../train/index.js';
 import { choosePrecision, type ChosenPrecision } from '../train/prepare/precision.js';
 import type { ParameterStore } from '../train/step/parameter-store.js';
 import { aloneGroups, openRankGroups, type RankGroups } from '../train/step/rank-groups.js';
 import type { Category, Known } from './categories.js';
 import type { Card } from './devices/cards.js';
 import { hollowModel, type ModelConfig } from './shape-model.js';
-import { shapeSteps, type RecordShape } from './shape-run.js';
+import { shapeSteps } from './shape-run.js';
 
 export interface GhostOptions {
   readonly recipe: Recipe;
@@ -32,6 +33,8 @@ export interface GhostOptions {
   readonly updates?: number;
   /** @default what the recipe asks for */
   readonly precision?: ChosenPrecision;
+  /** Whose kernels run. @default `cuda` */
+  readonly kernels?: 'cpu' | 'cuda';
 }
 
 export interface Ghost {
@@ -66,7 +69,8 @@ export async function* ghostSteps(options: GhostOptions): AsyncGenerator<Ghost, 
   };
   const precision = options.precision ?? choosePrecision(recipe.precision, device);
   const groups = await groupsOf(recipe, rank, ranks);
-  const model = hollowModel(options.model, { recipe, device, precision });
+  const { kernels = 'cuda' } = options;
+  const model = hollowModel(options.model, { recipe, device, precision, kernels });
   const shape = { recipe, model, device, precision, groups, ranks, batches, updates };
   let known: ReadonlyMap<number, Known> | undefined;
   using trace = startGhostTrace();

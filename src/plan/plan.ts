@@ -79,12 +79,12 @@ export async function plan(recipe: Recipe, options: PlanOptions): Promise<Plan> 
  * @throws those of `plan`
  */
 export async function planIfFits(recipe: Recipe, options: PlanOptions): Promise<Plan | null> {
-  const planned = await planUntil(recipe, options, limitOf(recipe, options.gpus));
+  const planned = await planUntil(recipe, options, limitOf(recipe, options.gpus.card));
   return planned?.fits === true ? planned : null;
 }
 
 /** Bytes that the allocator of a process may reserve. */
-function limitOf({ memory }: Recipe, { card }: Gpus): number {
+export function limitOf({ memory }: Recipe, card: Card): number {
   return Math.min(card.memory - card.context, Math.floor((memory.limit ?? Infinity) * 2 ** 30));
 }
 
@@ -103,7 +103,7 @@ async function planUntil(
     batching,
     lengths,
   });
-  const limit = limitOf(recipe, gpus);
+  const limit = limitOf(recipe, card);
   const steps: Ghost[] = [];
   const first = new Replay({ card, expandable });
   for await (const step of ghostSteps({ recipe, model, card, ranks, batches })) {

@@ -26,6 +26,8 @@ export interface HollowOptions {
   readonly recipe: Recipe;
   readonly device: ChosenDevice;
   readonly precision: ChosenPrecision;
+  /** Whose kernels run. @default the device's */
+  readonly kernels?: Device;
 }
 
 /** A model as a recipe holds it, without weights; the caller disposes of it. */
@@ -37,15 +39,12 @@ export function hollowModel(described: ModelConfig, options: HollowOptions): Lan
 
 function modelOf(
   { kind, config }: ModelConfig,
-  { device: chosen, precision }: HollowOptions,
+  { device: chosen, precision, kernels = chosen.device }: HollowOptions,
 ): LanguageModel {
   const dtype = precision.compute;
-  // Ghosts are of a GPU.
-  const device = chosen.device === 'meta' ? 'cuda:0' : chosen.device;
-  const build = {
-    dtype,
-    kernels: kernelsFor({ device, dtype, computeCapability: chosen.capability ?? 0 }),
-  };
+  const device = kernels === 'cuda' ? 'cuda:0' : kernels;
+  const computeCapability = chosen.capability ?? 0;
+  const build = { dtype, kernels: kernelsFor({ device, dtype, computeCapability }) };
   if (kind === 'text') return new TextModel(config, build);
   const model = new Llava(config, build);
   model.normaliseBy(new Float32Array(768));

@@ -26,6 +26,7 @@ import {
   type Device,
   type Tensor,
 } from '../torch/index.js';
+import type { RecordShape } from '../train/index.js';
 import type { ChosenPrecision } from '../train/prepare/precision.js';
 import { planRun } from '../train/prepare/run-plan.js';
 import { makeUpdateSetup } from '../train/prepare/run-setup.js';
@@ -35,14 +36,6 @@ import { updateRange } from '../train/profile/ranges.js';
 import type { ParameterStore } from '../train/step/parameter-store.js';
 import type { RankGroups } from '../train/step/rank-groups.js';
 import { runUpdate } from '../train/step/update.js';
-
-/** One record, as far as memory and time depend on it. */
-export interface RecordShape {
-  /** All of them, those of pictures included. */
-  readonly tokens: number;
-  readonly supervised: number;
-  readonly images: number;
-}
 
 export interface ShapeRunOptions {
   readonly recipe: Recipe;

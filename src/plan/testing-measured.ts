@@ -7,7 +7,7 @@ import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
 import type { ChosenPrecision } from '../train/index.js';
 import { readLlavaConfig } from '../models/index.js';
 import type { ModelConfig } from './shape-model.js';
-import type { RecordShape } from './shape-run.js';
+import type { RecordShape } from '../train/index.js';
 import { KNOWN_MODELS } from './known-models.js';
 
 export interface MeasuredRow {

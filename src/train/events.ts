@@ -201,6 +201,27 @@ export interface RecoveryEvent {
   readonly budgetLeft: number;
 }
 
+/** What a run did after an update that memory did not suffice for: that update again, in smaller micro-batches, and so from then on. */
+export interface SmallerBatchesEvent {
+  readonly type: 'recovery';
+  readonly update: number;
+  readonly action: 'halve';
+  readonly message: string;
+  readonly microBatch: {
+    /** What a micro-batch holds at most is told in these, as in the recipe. */
+    readonly unit: 'records' | 'tokens';
+    readonly before: number;
+    readonly after: number;
+  };
+  /** Bytes in tensors when there were no more, and by plan; `null` where nobody planned. */
+  readonly memory: { readonly allocated: number; readonly predicted: number | null };
+  /**
+   * Which part of the plan was passed, by more: of what outlasts an update (weights, masters, optimizer), or of what an update adds;
+   * `null` where neither was, or nobody planned.
+   */
+  readonly overshot: 'lasting' | 'update' | null;
+}
+
 /** A record that is not trained on, each time it comes. */
 export interface BadRecordEvent {
   readonly type: 'bad-record';
@@ -235,6 +256,25 @@ export interface EndEvent {
   readonly seconds: number;
 }
 
+/** Peaks of a device, bytes. */
+export interface MemoryPeaks {
+  /** In tensors. */
+  readonly allocated: number;
+  /** Taken from the device. */
+  readonly reserved: number;
+}
+
+/** What the planner says that the heaviest update of a run takes, beside what was measured; comes before the end. */
+export interface MemoryEvent {
+  readonly type: 'memory';
+  /** `null` where it could not be found out, for the reason in `note`. */
+  readonly predicted: MemoryPeaks | null;
+  /** Of the first rank, since the run began or went on. */
+  readonly measured: MemoryPeaks;
+  /** What to know when comparing them. */
+  readonly note?: string;
+}
+
 /** What a look at the first records and the recipe has found, before the first update. */
 export interface FindingEvent {
   readonly type: 'finding';
@@ -266,4 +306,6 @@ export type TrainEvent =
   | BadRecordEvent
   | DiagnosisEvent
   | RecoveryEvent
+  | SmallerBatchesEvent
+  | MemoryEvent
   | EndEvent;

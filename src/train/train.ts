@@ -38,6 +38,7 @@ import { readRunRecipe, RunFolder } from './run/run-folder.js';
 import { isCommon, makeCommon, placeFromEnvironment, together } from '../parallel/index.js';
 import type { OpenedModel } from './prepare/open-model.js';
 import type { MakeGuard } from './loop/guard.js';
+import type { Predict } from './loop/prediction.js';
 import { findAgain } from './run/find-again.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
 
@@ -56,6 +57,8 @@ export interface TrainOptions extends RunOptions {
   changedBase?: boolean | undefined;
   /** Makes what watches updates and answers bad ones. @default bad ones are left out */
   guard?: MakeGuard | undefined;
+  /** Plans what memory an update takes, for the end of the run to tell beside what was measured. @default nobody plans */
+  predict?: Predict | undefined;
   /** Is told how far downloads from the hub are. */
   onDownload?: ((event: HubEvent) => void) | undefined;
 }
@@ -225,7 +228,7 @@ interface Preparing {
 /** Everything before the first update but the checkpoint; asks nothing of the other ranks, since on some of them it may fail. */
 async function* prepare(
   recipe: Recipe,
-  { signal, onDownload, changedBase, guard }: TrainOptions,
+  { signal, onDownload, changedBase, ...watching }: TrainOptions,
   { ranks, groups, existing, newest, closers }: Preparing,
 ): AsyncGenerator<LoadingEvent, { prepared: PreparedRun; trainer: Trainer }> {
   const opening = { signal, onDownload, changedBase };
@@ -233,7 +236,7 @@ async function* prepare(
   const options = { ...opening, found, checkpoint: newest?.checkpoint?.path, ranks, groups };
   const prepared = yield* prepareRun(recipe, options);
   closers.push(() => prepared.close());
-  const trainer = trainerOf(recipe, prepared, ranks, guard);
+  const trainer = trainerOf(recipe, prepared, ranks, watching);
   closers.push(() => trainer.dispose());
   return { prepared, trainer };
 }
@@ -323,7 +326,7 @@ function trainerOf(
   recipe: Recipe,
   prepared: PreparedRun,
   ranks: Ranks,
-  makeGuard: MakeGuard | undefined,
+  { guard: makeGuard, predict }: Pick<TrainOptions, 'guard' | 'predict'>,
 ): Trainer {
   const { opened, trainable, batching, device, precision, data, plan, saved, sharding } = prepared;
   return new Trainer({
@@ -333,6 +336,10 @@ function trainerOf(
     answer: answerer(opened, recipe),
     guard: makeGuard?.(recipe),
     told: prepared.oddFormat,
+    predict:
+      predict &&
+      ((batches) =>
+        predict({ recipe, model: opened.model, device, precision, ranks: ranks.size, batches })),
   });
 }
 

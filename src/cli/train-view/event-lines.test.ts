@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { StartEvent, UpdateEvent } from '../../train/index.js';
+import type { EndEvent, MemoryEvent, StartEvent, UpdateEvent } from '../../train/index.js';
 import { eventLines, figures, speedLine, updateLine } from './event-lines.js';
 
 test.each([
@@ -52,3 +52,41 @@ test('how full micro-batches are stands beside the speed, where they have a budg
   expect(speedLine(recent, 9)).toContain('tok/s (0 image)  filled 67 %  2 samples/s');
   expect(speedLine([update(100)], 9)).not.toContain('filled');
 });
+
+test.each<[string, Pick<MemoryEvent, 'predicted' | 'note'>, string]>([
+  [
+    'with the plan beside it',
+    { predicted: { allocated: 2 ** 30, reserved: 2 ** 31 } },
+    'at most 1.50 GiB (planned 1.00 GiB) in tensors, 3.00 GiB (planned 2.00 GiB) reserved',
+  ],
+  [
+    'or why there is none',
+    { predicted: null, note: 'no such card' },
+    'at most 1.50 GiB in tensors, 3.00 GiB reserved, no plan: no such card',
+  ],
+])('the last line has the memory of a run, %s', (_name, more, text) => {
+  const measured = { allocated: 1.5 * 2 ** 30, reserved: 3 * 2 ** 30 };
+  const memory: MemoryEvent = { type: 'memory', measured, ...more };
+  const end: EndEvent = {
+    ...{ type: 'end', reason: 'finished', update: 3, run: null, checkpoint: null, loss: 1.5 },
+    ...{ validationLoss: null, skipped: 0, badRecords: 0, warnings: {}, seconds: 1 },
+  };
+  expect(eventLines(memory)).toEqual([]);
+  expect(eventLines(end, { memory })).toEqual([expect.stringContaining(`, loss 1.500, ${text}`)]);
+  expect(eventLines(end)[0]).not.toContain('at most');
+});
+
+test.each([
+  [null, '(1.00 GiB in tensors)'],
+  [2 ** 29, '(1.00 GiB in tensors, planned 512 MiB)'],
+])(
+  'micro-batches that are cut are told with what was in tensors, planned %s',
+  (predicted, text) => {
+    const lines = eventLines({
+      ...{ type: 'recovery', update: 7, action: 'halve', message: 'in halves', overshot: null },
+      microBatch: { unit: 'records', before: 4, after: 2 },
+      memory: { allocated: 2 ** 30, predicted },
+    });
+    expect(lines).toEqual([`update 7: in halves ${text}`]);
+  },
+);

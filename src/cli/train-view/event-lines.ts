@@ -10,7 +10,11 @@ import type {
   DiagnosisEvent,
   EndEvent,
   LoggedWarning,
+  MemoryEvent,
+  MemoryPeaks,
   ProbeAnswer,
+  RecoveryEvent,
+  SmallerBatchesEvent,
   StartEvent,
   TrainableRow,
   TrainEvent,
@@ -19,16 +23,18 @@ import type {
 
 import { profileLines } from './profile-lines.js';
 
-/** What the answers to a probe are shown beside. */
-export interface ProbeHistory {
-  /** By question, the answers before the first update. */
-  readonly before: readonly ProbeAnswer[];
+/** What came before and is shown again. */
+export interface Earlier {
+  /** By question, the answers before the first update. @default none */
+  readonly before?: readonly ProbeAnswer[];
+  /** Shown with the end. @default not known */
+  readonly memory?: MemoryEvent | null;
 }
 
 /** The lines of any event but an update; none for what need not be said. */
 export function eventLines(
   event: Exclude<TrainEvent, UpdateEvent>,
-  { before }: ProbeHistory = { before: [] },
+  { before = [], memory = null }: Earlier = {},
 ): string[] {
   switch (event.type) {
     case 'loading':
@@ -67,12 +73,31 @@ export function eventLines(
     case 'diagnosis':
       return diagnosisLines(event);
     case 'recovery':
-      return [
-        `update ${event.update}: ${event.message} (${event.action}, ${event.budgetLeft} left)`,
-      ];
+      return [recoveryLine(event)];
+    case 'memory':
+      return [];
     case 'end':
-      return endLines(event);
+      return endLines(event, memory);
   }
+}
+
+function recoveryLine(event: RecoveryEvent | SmallerBatchesEvent): string {
+  const { update, message, action } = event;
+  if (event.action !== 'halve') {
+    return `update ${update}: ${message} (${action}, ${event.budgetLeft} left)`;
+  }
+  const { allocated, predicted } = event.memory;
+  const planned = predicted === null ? '' : `, planned ${formatBytes(predicted)}`;
+  return `update ${update}: ${message} (${formatBytes(allocated)} in tensors${planned})`;
+}
+
+/** Measured, with predicted beside it. */
+function memoryText({ predicted, measured, note }: MemoryEvent): string {
+  const beside = (kind: keyof MemoryPeaks): string =>
+    formatBytes(measured[kind]) +
+    (predicted === null ? '' : ` (planned ${formatBytes(predicted[kind])})`);
+  const unplanned = predicted === null && note !== undefined ? `, no plan: ${note}` : '';
+  return `at most ${beside('allocated')} in tensors, ${beside('reserved')} reserved${unplanned}`;
 }
 
 function diagnosisLines(event: DiagnosisEvent): string[] {
@@ -182,7 +207,7 @@ const REASONS = {
   'dry-run': ['nothing was trained (--dry-run)', ''],
 } as const satisfies Record<EndEvent['reason'], readonly [string, string]>;
 
-function endLines(event: EndEvent): string[] {
+function endLines(event: EndEvent, memory: MemoryEvent | null): string[] {
   const [how, more] = REASONS[event.reason];
   if (event.reason === 'dry-run') return [how];
   const { update, loss, validationLoss, seconds, skipped, badRecords } = event;
@@ -199,6 +224,7 @@ function endLines(event: EndEvent): string[] {
       : [
           `${badRecords} ${badRecords === 1 ? 'record' : 'records'} left out (listed in events.jsonl)`,
         ]),
+    ...(memory === null ? [] : [memoryText(memory)]),
   ];
   const next = more === RESUME ? `\`${RESUME}${runName(event.run)}\` goes on` : more;
   return [

@@ -3,7 +3,7 @@
  * plain lines, with an update every few seconds.
  */
 import { sparkline } from '../../base/sparkline.js';
-import type { ProbeAnswer, TrainEvent, UpdateEvent } from '../../train/index.js';
+import type { MemoryEvent, ProbeAnswer, TrainEvent, UpdateEvent } from '../../train/index.js';
 import type { Output } from '../session.js';
 import { eventLines, figures, speedLine, updateLine } from './event-lines.js';
 
@@ -37,6 +37,8 @@ abstract class View implements TrainView {
   protected readonly losses: number[] = [];
   protected readonly recent: UpdateEvent[] = [];
   private before: readonly ProbeAnswer[] = [];
+  /** Told with the end. */
+  private memory: MemoryEvent | null = null;
   protected readonly now: () => number;
 
   constructor(
@@ -54,9 +56,13 @@ abstract class View implements TrainView {
       this.update(event);
       return;
     }
+    if (event.type === 'memory') {
+      this.memory = event;
+      return;
+    }
     if (event.type === 'start') this.planned = event.updates.planned;
     if (event.type === 'probes' && event.update === 0) this.before = event.answers;
-    this.lines(eventLines(event, { before: this.before }));
+    this.lines(eventLines(event, { before: this.before, memory: this.memory }));
   }
 
   say(line: string): void {

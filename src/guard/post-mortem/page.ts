@@ -30,7 +30,7 @@ ${
     ? ''
     : `<h2>What the run did about it</h2>
 <table><tr><th>update<th>action<th>what<th>left
-${recoveries.map((each) => `<tr><td>${each.update}<td>${text(each.action)}<td>${text(each.message)}<td>${each.budgetLeft}`).join('\n')}
+${recoveries.map((each) => `<tr><td>${each.update}<td>${text(each.action)}<td>${text(each.message)}<td>${each.action === 'halve' ? '' : each.budgetLeft}`).join('\n')}
 </table>`
 }
 </html>

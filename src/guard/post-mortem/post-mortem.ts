@@ -6,7 +6,12 @@
 import { join } from 'node:path';
 import { number } from '../../base/json-lines.js';
 import type { Recipe } from '../../config/index.js';
-import type { DiagnosisEvent, RecoveryEvent, UpdateEvent } from '../../train/events.js';
+import type {
+  DiagnosisEvent,
+  RecoveryEvent,
+  SmallerBatchesEvent,
+  UpdateEvent,
+} from '../../train/events.js';
 import { readRun, type RunSummary } from '../../train/run/list-runs.js';
 import {
   ofType,
@@ -29,7 +34,7 @@ export interface PostMortem {
   readonly ending: string;
   /** By cause, in the order in which they came; what is read off the curves comes last. */
   readonly told: readonly Told[];
-  readonly recoveries: readonly RecoveryEvent[];
+  readonly recoveries: readonly (RecoveryEvent | SmallerBatchesEvent)[];
   readonly skipped: number;
   readonly metrics: readonly Metrics[];
   /** Data of its recipe. */

@@ -14,6 +14,7 @@ import { openWeights } from '../../formats/weights.js';
 import { type AdaptiveClip, type LossScale, parameterOf } from '../../optim/index.js';
 import type { Tensor } from '../../torch/index.js';
 import { onFirst, wholeParts, type Peers, type TensorPart } from '../../parallel/index.js';
+import type { CutState } from '../loop/batch-cut.js';
 import type { GuardCounters } from '../loop/guard.js';
 import type { Quarantined } from '../loop/quarantine.js';
 import type { EarlyStoppingState } from '../loop/validation.js';
@@ -38,6 +39,8 @@ export interface TrainerCounters {
   readonly warnings: Readonly<Record<string, number>>;
   /** Records that are left out of their updates. @default none */
   readonly quarantine?: readonly Quarantined[];
+  /** What memory has cut micro-batches to. @default as the recipe has them */
+  readonly cut?: CutState | undefined;
   /** @default nothing has happened */
   readonly guard?: GuardCounters | undefined;
 }
@@ -136,11 +139,12 @@ async function readCounters(path: string): Promise<TrainerCounters> {
     cause: error,
   }));
   const counters = (value ?? {}) as Partial<TrainerCounters & { format: number }>;
-  const { format, update, plan, skipped, badRecords, validation, warnings } = counters;
+  const { format, update, plan, skipped, badRecords, validation, warnings, cut } = counters;
   const valid =
     format === FORMAT &&
     [update, plan?.planned, skipped, badRecords, validation?.since].every(Number.isSafeInteger) &&
-    Object.values(warnings ?? { none: null }).every(Number.isSafeInteger);
+    Object.values(warnings ?? { none: null }).every(Number.isSafeInteger) &&
+    (cut === undefined || (Number.isSafeInteger(cut.asked) && cut.most >= 1));
   if (valid) return counters as TrainerCounters;
   throw new DataError(`${path} does not say where the run stands.`, {
     code: 'E_CHECKPOINT_STATE',

@@ -12,6 +12,7 @@ import type { Agree } from '../../generate/index.js';
 import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
 import { together } from '../../parallel/index.js';
 import {
+  emptyCache,
   hold,
   memoryStats,
   noGrad,
@@ -24,6 +25,7 @@ import type {
   DiagnosisEvent,
   EndEvent,
   EndReason,
+  MemoryPeaks,
   ProbesEvent,
   TrainEvent,
   ValidationEvent,
@@ -41,6 +43,9 @@ import {
 } from '../checkpoint/frozen-parts.js';
 import type { Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
+import { BatchCut, counted } from './batch-cut.js';
+import { Heaviest, shapeOf, type UpdateShape } from './heaviest.js';
+import { overshotOf, type Prediction } from './prediction.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
 import { readTrainerState, stateParts } from '../checkpoint/trainer-state.js';
 import { ProfiledUpdates } from '../profile/profiled-updates.js';
@@ -84,6 +89,8 @@ export interface TrainerParts extends UpdateSetupParts {
   readonly answer?: Answer | undefined;
   /** Watches updates and answers bad ones. @default bad ones are left out */
   readonly guard?: Guard | undefined;
+  /** What memory an update should take. @default nobody tells */
+  readonly predict?: ((batches: UpdateShape) => Promise<Prediction>) | undefined;
   /** Kinds of warnings about records that are told before the first update. */
   readonly told?: readonly DataWarning[] | undefined;
 }
@@ -122,6 +129,8 @@ export class Trainer {
   private readonly saving: Saving;
   private readonly quarantine: Quarantine;
   private readonly rollBack: RollBack;
+  private readonly cut: BatchCut;
+  private readonly heaviest = new Heaviest();
   /** Records of the last update that came out well. */
   private control: readonly LoadedSample[] = [];
   private stopEarly = false;
@@ -140,6 +149,11 @@ export class Trainer {
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
     this.quarantine = new Quarantine(parts.recipe.guard.quarantine);
     this.rollBack = new RollBack(parts, this.saving);
+    const { batchTokens, batchSize = 1 } = parts.recipe;
+    this.cut =
+      batchTokens === undefined
+        ? new BatchCut('records', batchSize)
+        : new BatchCut('tokens', batchTokens);
   }
 
   /** What is told of it before the first update. */
@@ -178,7 +192,7 @@ export class Trainer {
       isFrozen: (name) => changed.frozen.has(trainsWith(model, name)!),
       isThawed: (name) => changed.thawed.has(trainsWith(model, name)!),
     });
-    const { update, cursor, plan: before, converted } = counters;
+    const { update, cursor, plan: before, converted, cut } = counters;
     this.update = update;
     this.cursor = cursor;
     this.tally.restore(counters);
@@ -191,7 +205,12 @@ export class Trainer {
     this.plan = planRest(this.parts.plan, standing, this.parts.data);
     this.setup = { ...this.setup, schedule: courseOf(this.plan) };
     const change = describeChange(this.plan, standing);
-    return [...(change === undefined ? [] : [change]), ...describeParts(changed), ...converted];
+    const sentences = [...describeParts(changed), ...converted];
+    return [
+      ...(change === undefined ? [] : [change]),
+      ...sentences,
+      ...(cut === undefined ? [] : this.cut.restore(cut)),
+    ];
   }
 
   /** The next updates from where the run stands. @throws DataError `E_CURSOR` */
@@ -268,7 +287,9 @@ export class Trainer {
     yield* this.flush();
     const reason = this.endReason(agreement.signal);
     yield* this.saveLast(place);
-    yield this.end(place, reason, (performance.now() - begun) / 1000);
+    const end = this.end(place, reason, (performance.now() - begun) / 1000);
+    yield* this.memory();
+    yield end;
   }
 
   dispose(): void {
@@ -308,7 +329,16 @@ export class Trainer {
     const scale = noGrad(() =>
       [...(lossScale?.state().values() ?? [])].map((each) => each.clone().keep()),
     );
-    const result = await this.queue(data);
+    let result: UpdateResult;
+    try {
+      result = await this.queue(data);
+    } catch (error) {
+      freed(scale)[Symbol.dispose]();
+      yield* this.cutSmaller(data, error);
+      yield* this.attempt(whole, peaks);
+      return;
+    }
+    this.heaviest.see(this.cut.applyTo(data.microBatches));
     this.update++;
     this.cursor = data.cursor;
     this.steady = true;
@@ -328,15 +358,84 @@ export class Trainer {
     return await drive(runUpdate(this.setup, this.update, batches.value, facts));
   }
 
+  /**
+   * Has micro-batches cut smaller after an update that memory did not suffice for, and that changed nothing.
+   *
+   * @throws what ended the update, where that does not help
+   */
+  private async *cutSmaller(
+    { microBatches }: UpdateData,
+    error: unknown,
+  ): AsyncGenerator<TrainEvent, void> {
+    const { ranks, recipe, device } = this.parts;
+    // Other ranks are in the middle of the update; weights that have changed would change twice.
+    const isOver = ranks.size > 1 || this.setup.store.isApplying;
+    if (!(error instanceof OutOfMemoryError) || isOver) throw error;
+    // Without sums of gradients there is one micro-batch.
+    if (recipe.optimizer.updateInBackward) throw error;
+    const ran = this.cut.applyTo(microBatches);
+    const halved = this.cut.halve(ran);
+    if (halved === null) throw tooLarge(error, this.update + 1);
+    emptyCache(device.device);
+    this.steady = true;
+    yield* this.flush();
+    const { allocated: lasting, peakAllocated: allocated } = memoryStats(device.device);
+    const predicted = (await this.predicted(shapeOf(ran))).prediction;
+    const { unit } = this.cut;
+    yield {
+      type: 'recovery',
+      update: this.update + 1,
+      action: 'halve',
+      message:
+        `memory did not suffice for ${counted(halved.before, unit)} in a micro-batch; ` +
+        `the update runs again with ${halved.after} at most, and so do those after it`,
+      microBatch: { unit, ...halved },
+      memory: { allocated, predicted: predicted?.allocated ?? null },
+      overshot: predicted === null ? null : overshotOf(predicted, { allocated, lasting }),
+    };
+  }
+
+  /** What was predicted for an update of these records, or why nothing was. */
+  private async predicted(batches: UpdateShape): Promise<Predicted> {
+    const { predict } = this.parts;
+    if (predict === undefined) return { prediction: null, why: 'nobody planned' };
+    if (batches.length === 0) return { prediction: null, why: 'no update was run' };
+    try {
+      return { prediction: await predict(batches) };
+    } catch (error) {
+      // A plan that fails must not end what it is for.
+      return { prediction: null, why: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Predicted beside measured, by the rank that speaks, where somebody plans. */
+  private async *memory(): AsyncGenerator<TrainEvent, void> {
+    const { device, ranks, predict } = this.parts;
+    if (predict === undefined || !ranks.speaks) return;
+    const { peakAllocated, peakReserved } = memoryStats(device.device);
+    const measured: MemoryPeaks = { allocated: peakAllocated, reserved: peakReserved };
+    const { prediction, why } = await this.predicted(this.heaviest.shape);
+    const note =
+      why ?? (device.device === 'cpu' ? 'on the CPU only tensors count, not mapped files' : null);
+    yield {
+      type: 'memory',
+      predicted: prediction && { allocated: prediction.allocated, reserved: prediction.reserved },
+      measured,
+      ...(note !== null && { note }),
+    };
+  }
+
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
     using _ = openRange('batch');
     const { model, device } = this.parts;
     const options = { device: device.device };
     return hold(() =>
       noGrad(() =>
-        data.microBatches.map(({ samples }) =>
-          samples.length === 0 ? null : makeBatch(samples, model.input, options),
-        ),
+        this.cut
+          .applyTo(data.microBatches)
+          .map(({ samples }) =>
+            samples.length === 0 ? null : makeBatch(samples, model.input, options),
+          ),
       ),
     );
   }
@@ -419,7 +518,7 @@ export class Trainer {
     return {
       ...seen,
       ...{ recipe, model, setup: this.setup, precision, ranks },
-      microBatches: data.microBatches.map(({ samples }) => samples),
+      microBatches: this.cut.applyTo(data.microBatches).map(({ samples }) => samples),
       batch: (samples) =>
         hold(() =>
           samples.length === 0
@@ -536,7 +635,8 @@ export class Trainer {
     const { setup, update, cursor, plan, tally } = this;
     const validation = this.stopping.state();
     const guarded = { quarantine: this.quarantine.list, guard: this.parts.guard?.counters() };
-    const counters = { update, plan, cursor, validation, ...tally.counters, ...guarded };
+    const cut = this.cut.state;
+    const counters = { update, plan, cursor, validation, cut, ...tally.counters, ...guarded };
     const standing = { setup, counters, validationLoss: tally.validationLoss(update) };
     this.saving.begin(run, standing, { copied: background });
     if (!background) yield* this.committed();
@@ -588,6 +688,17 @@ export class Trainer {
 
 /** After these there is no memory or disk for a checkpoint, or no weights that are worth one. */
 const UNSAVED = [OutOfMemoryError, EnvironmentError, NonFiniteError];
+
+/** A prediction, or why there is none. */
+type Predicted =
+  | { readonly prediction: Prediction; readonly why?: undefined }
+  | { readonly prediction: null; readonly why: string };
+
+function tooLarge(cause: OutOfMemoryError, update: number): OutOfMemoryError {
+  const { message, code, hint } = cause;
+  const what = `Update ${update} does not fit with one record in each micro-batch: ${message}`;
+  return new OutOfMemoryError(what, { code, hint, cause });
+}
 
 function drop({ result, scale }: Pending): void {
   result.numbers.dispose();

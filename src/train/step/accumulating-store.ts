@@ -46,6 +46,7 @@ export class AccumulatingStore extends OptimizingStore implements ParameterStore
   }
 
   begin(start: UpdateStart): void {
+    this.isApplying = false;
     this.start = start;
   }
 

@@ -38,6 +38,9 @@ export interface CompleteSums {
 export type GatedUpdate = AdamWUpdate & { readonly foundInf: Tensor };
 
 export abstract class OptimizingStore {
+  /** See `ParameterStore`; whoever begins an update takes it back. */
+  isApplying = false;
+
   constructor(private readonly optimizing: OptimizingStoreOptions) {}
 
   /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
@@ -72,6 +75,7 @@ export abstract class OptimizingStore {
 
   protected update(update: GatedUpdate): void {
     using _ = openRange('optimizer');
+    this.isApplying = true;
     this.optimizing.optimizer.update(update);
   }
 

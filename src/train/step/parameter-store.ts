@@ -66,6 +66,8 @@ export interface ByteCounts {
 }
 
 export interface ParameterStore extends Residency {
+  /** Whether the latest update has begun to change weights or the optimizer, and so cannot be run again from where it began. */
+  readonly isApplying: boolean;
   begin(start: UpdateStart): void;
   /**
    * Where the gradients of matrices are summed, one above the other. Who asks writes there, before the segment's other gradients are

@@ -94,6 +94,7 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
   }
 
   begin(start: UpdateStart): void {
+    this.isApplying = false;
     this.clear(); // a validation may have been abandoned since the last update
     this.start = start;
     this.parameters.begin(start.microBatches);
@@ -185,6 +186,7 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
 
   protected updateUnits(units: readonly ShardUnit[], update: GatedUpdate): void {
     const { host } = this.options;
+    this.isApplying = true;
     if (host === undefined) super.update(update);
     else host.update(units, update);
   }

@@ -47,6 +47,7 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
   }
 
   begin(start: UpdateStart): void {
+    this.isApplying = false;
     this.updates = new SegmentUpdates(this.options, start);
     this.missing = new Map(this.segmentsOf);
   }

@@ -1,0 +1,78 @@
+/** Runs whose memory is limited from the start by their recipe. */
+import { writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import type { RecipeInput } from '../config/index.js';
+import { ColourFolder } from '../train/testing-files.js';
+import type { MemoryEvent, TrainEvent, UpdateEvent } from '../train/index.js';
+import { patina } from './testing.js';
+
+let folder: ColourFolder;
+beforeAll(async () => {
+  folder = await ColourFolder.make();
+});
+afterAll(() => folder.remove());
+
+interface Trained {
+  readonly code: number;
+  readonly err: string;
+  readonly events: readonly TrainEvent[];
+  readonly updates: readonly UpdateEvent[];
+  readonly memory: MemoryEvent | undefined;
+}
+
+async function train(more: Partial<RecipeInput>, limit?: number): Promise<Trained> {
+  const recipe = folder.at('limited.json');
+  const sources = [folder.at('one.jsonl')];
+  const schedule = { updates: 4 };
+  const memory = {
+    policy: 'keep' as const,
+    ...(limit !== undefined && { limit: limit / 2 ** 30 }),
+  };
+  const checkpoints = { background: false };
+  const base = folder.recipe({ data: { sources, workers: 0 }, schedule, checkpoints, ...more });
+  writeFileSync(recipe, JSON.stringify({ ...base, memory }));
+  const { code, out, err } = await patina('train', recipe, '--json');
+  const events = out
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as TrainEvent);
+  return {
+    ...{ code, err, events },
+    updates: events.filter((event) => event.type === 'update'),
+    memory: events.find((event) => event.type === 'memory'),
+  };
+}
+
+const peakOf = ({ updates }: Trained): number => updates.at(-1)!.memory.peakBytes;
+
+describe.each<[string, Partial<RecipeInput>]>([
+  ['', {}],
+  [', the optimizer in host memory', { parallel: { offload: 'optimizer' } }],
+])('patina train with too little memory%s', (_name, more) => {
+  test('goes on with smaller micro-batches, to the same losses', async () => {
+    const whole = await train({ ...more, batchSize: 6, accumulate: 1 });
+    const halves = await train({ ...more, batchSize: 3, accumulate: 2 });
+    const limit = (peakOf(whole) + peakOf(halves)) / 2;
+    const { code, err, events, updates } = await train({ ...more, batchSize: 6 }, limit);
+    expect(code, err).toBe(0);
+    const told = events.filter((event) => event.type === 'recovery');
+    expect(told).toMatchObject([
+      { update: 1, action: 'halve', microBatch: { unit: 'records', before: 6, after: 3 } },
+    ]);
+    expect(updates).toHaveLength(4);
+    updates.forEach(({ loss, counts }, i) => {
+      expect(counts).toEqual(whole.updates[i]!.counts);
+      expect(loss! / whole.updates[i]!.loss!).toBeCloseTo(1, 5);
+    });
+  });
+});
+
+test('patina train ends with exit code 5 where no single record fits', async () => {
+  const { updates } = await train({ batchSize: 1 });
+  const { code, err, events } = await train({ batchSize: 2 }, 0.7 * updates[0]!.memory.peakBytes);
+  expect(code).toBe(5);
+  expect(err).toMatch(/^error: .*out of memory on cpu/m);
+  expect(err).toMatch(/^hint: Try, in this order: /m);
+  expect(events.filter(({ type }) => type === 'update')).toEqual([]);
+});

@@ -1,0 +1,59 @@
+/** What memory an update of a run should take, by a ghost run of its own model and records: shown beside what was measured. */
+
+import { UsageError } from '../base/errors.js';
+import { Llava, TextModel, type LanguageModel } from '../models/index.js';
+import { memoryStats, resetPeak, type ChosenDevice } from '../torch/index.js';
+import type { PlannedFor, Prediction } from '../train/index.js';
+import { CARDS, type Card } from './devices/cards.js';
+import { ghostRun } from './ghost-run.js';
+import { limitOf } from './plan.js';
+import { replay, type Replayed } from './replay.js';
+import type { ModelConfig } from './shape-model.js';
+
+/** `predict` of the options of `train`. */
+export async function predict(run: PlannedFor): Promise<Prediction> {
+  const { recipe, model, device, precision, ranks, batches } = run;
+  const card = cardOf(device);
+  const described = { recipe, model: configOf(model), card, precision, ranks, batches };
+  if (device.device === 'cpu') return onCpu(() => ghostRun({ ...described, kernels: 'cpu' }));
+  const { lines, known } = await ghostRun(described);
+  const expandable = isExpandable(process.env);
+  const replayed = (limit?: number): Replayed =>
+    replay(lines, known, { card, expandable, ...(limit !== undefined && { limit }) });
+  const free = replayed();
+  const limit = limitOf(recipe, card);
+  // At the limit the allocator gives back what lies idle, and goes on.
+  return free.reserved > limit && free.allocated <= limit ? replayed(limit) : free;
+}
+
+/** The CPU's allocator counts tensors, as that of the ghosts does, and keeps no blocks. */
+async function onCpu(ghost: () => Promise<unknown>): Promise<Prediction> {
+  const before = memoryStats('meta').allocated;
+  resetPeak('meta');
+  await ghost();
+  const allocated = memoryStats('meta').peakAllocated - before;
+  return { allocated, reserved: allocated, atPeak: {} };
+}
+
+/** The model as it was opened. */
+function configOf(model: LanguageModel): ModelConfig {
+  if (model instanceof Llava) return { kind: 'llava', config: model.config };
+  if (model instanceof TextModel) return { kind: 'text', config: model.config };
+  throw new UsageError('a model of this kind cannot be planned for', {
+    code: 'E_PLAN_MODEL',
+    hint: 'Plan for a LLaVA or a decoder alone.',
+  });
+}
+
+/** A known card, with what the device says of itself; memory does not depend on the speeds of another one. */
+function cardOf({ name, capability, totalBytes }: ChosenDevice): Card {
+  const known = CARDS.find(({ words }) => words.test(name)) ?? CARDS[0]!;
+  const computeCapability = capability ?? known.computeCapability;
+  return { ...known, name, computeCapability, memory: totalBytes };
+}
+
+/** Whether libtorch's allocator was asked for segments that grow. */
+function isExpandable(env: NodeJS.ProcessEnv): boolean {
+  const asked = env['PYTORCH_ALLOC_CONF'] ?? env['PYTORCH_CUDA_ALLOC_CONF'] ?? '';
+  return /expandable_segments:true/i.test(asked);
+}

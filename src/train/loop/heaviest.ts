@@ -1,0 +1,50 @@
+/** The update of a run that took most memory, by what its micro-batches were made of: what a prediction is made for. */
+
+import type { LoadedSample, UpdateData } from '../../data/index.js';
+
+/** One record, as far as memory and time depend on it. */
+export interface RecordShape {
+  /** All of them, those of pictures included. */
+  readonly tokens: number;
+  readonly supervised: number;
+  readonly images: number;
+}
+
+/** Micro-batches of one update, those without records left out. */
+export type UpdateShape = readonly (readonly RecordShape[])[];
+
+/** The heaviest micro-batches that count: a second one adds to the gradients of the first, more do the same again. */
+const ENOUGH = 2;
+
+export class Heaviest {
+  private most = 0;
+  /** Empty before the first update. */
+  shape: UpdateShape = [];
+
+  see(microBatches: UpdateData['microBatches']): void {
+    const shape = shapeOf(microBatches);
+    const heaviest = Math.max(0, ...shape.map(tokensOf));
+    if (heaviest <= this.most) return;
+    this.most = heaviest;
+    this.shape = shape;
+  }
+}
+
+/** Of its heaviest micro-batches, in their order. */
+export function shapeOf(microBatches: UpdateData['microBatches']): UpdateShape {
+  const all = microBatches
+    .filter(({ samples }) => samples.length > 0)
+    .map(({ samples }) => samples.map(recordShape));
+  const kept = new Set([...all].sort((a, b) => tokensOf(b) - tokensOf(a)).slice(0, ENOUGH));
+  return all.filter((each) => kept.has(each));
+}
+
+function recordShape({ inputIds, labels, images }: LoadedSample): RecordShape {
+  // The first token is predicted by none.
+  const supervised = labels.reduce((sum, label, i) => sum + Number(i > 0 && label >= 0), 0);
+  return { tokens: inputIds.length, supervised, images: images.length };
+}
+
+function tokensOf(records: readonly RecordShape[]): number {
+  return records.reduce((sum, { tokens }) => sum + tokens, 0);
+}
