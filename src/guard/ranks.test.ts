@@ -9,6 +9,7 @@ import { packageRoot } from '../base/native-path.js';
 import type { RecipeInput } from '../config/index.js';
 import { runRanks } from '../parallel/testing.js';
 import type { RankSaid } from './testing.js';
+import type { Race } from './testing-races.js';
 
 let folder: string;
 beforeEach(() => {
@@ -17,7 +18,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }));
 
 const QUARANTINE = { quarantine: [{ source: 'tiny.jsonl', line: 6 }] };
-async function train(recipe: Partial<RecipeInput>, name: string): Promise<RankSaid[]> {
+async function train(recipe: Partial<RecipeInput>, name: string, race?: Race): Promise<RankSaid[]> {
   const path = pathToFileURL(`${packageRoot()}/dist/src/guard/testing.js`).href;
   const place = join(folder, name);
   mkdirSync(place);
@@ -27,7 +28,7 @@ async function train(recipe: Partial<RecipeInput>, name: string): Promise<RankSa
     const { trainOnRank } = await import('${path}');
     torch.setThreads(1);
     const world = await join();
-    say(await trainOnRank(world, ${JSON.stringify({ recipe, folder: place })}));
+    say(await trainOnRank(world, ${JSON.stringify({ recipe, folder: place, race })}));
     `,
   );
   return ends.map(({ said }) => said[0] as RankSaid);
@@ -49,6 +50,31 @@ test.each<RecipeInput['parallel']>([{ zero: 0 }, { zero: 2 }, { zero: 3, offload
     expect(known).toMatchObject({ causes: [], actions: [], error: null });
     expect(first!.losses).toEqual(known!.losses);
     expect(tensorsIn(join(folder, 'found'))).toEqual(tensorsIn(join(folder, 'known')));
+  },
+  60_000,
+);
+
+const LABEL = 'decoder.1';
+test.each<[string, RecipeInput['parallel'], Omit<Race, 'skipsWait'>]>([
+  [
+    'parameters are read before they are gathered',
+    { zero: 3 },
+    { kind: 'allGather', label: LABEL },
+  ],
+  [
+    'gradients are read before they are summed',
+    { zero: 2 },
+    { kind: 'reduceScatter', label: LABEL },
+  ],
+])(
+  'where %s a race is named, and no record; where they are late, nothing',
+  async (_, parallel, race) => {
+    const raced = await train({ parallel }, 'raced', { ...race, skipsWait: true });
+    expect(new Set(raced[0]!.causes), JSON.stringify(raced)).toEqual(new Set(['overlap-race']));
+    expect(raced[0]!.lines).toEqual([]);
+    expect(raced[1]).toEqual(raced[0]);
+    const [late] = await train({ parallel }, 'late', { ...race, skipsWait: false });
+    expect(late).toMatchObject({ causes: [], actions: [], error: null });
   },
   60_000,
 );

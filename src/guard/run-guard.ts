@@ -30,7 +30,12 @@ type Trouble =
   | { readonly kind: 'no-gradient'; readonly names: readonly string[] };
 
 /** Of these no record is to blame, whichever it shows in first. */
-const OF_THE_RUN: readonly Cause[] = ['learning-rate-too-high', 'no-clipping'];
+const OF_THE_RUN: readonly Cause[] = [
+  'learning-rate-too-high',
+  'no-clipping',
+  'overlap-race',
+  'offload-race',
+];
 
 /** Of a finding that says no more than its cause. */
 const NOTHING_MORE = { evidence: [], records: [], module: null, rank: null } as const;
@@ -95,7 +100,7 @@ export class RunGuard implements Guard {
       case 'skips':
         return this.tell(scene, {
           ...{ cause: 'silent-skip', confidence: 0.9 },
-          message: `${this.skips.count} of the last ${this.skips.of} updates were left out since their gradient overflowed at its loss scale, now ${scene.event.lossScale}: what they held is not learnt`,
+          message: `${this.skips.count} of the last ${this.skips.of} updates were left out since their gradient overflowed at its loss scale, now ${scene.event.lossScale!}: what they held is not learnt`,
           evidence: [
             `the scale is above its minimum of ${this.recipe.precision.lossScale.minimum}, and doubles after ${this.recipe.precision.lossScale.window} updates without overflow`,
           ],

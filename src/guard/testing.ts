@@ -22,6 +22,7 @@ import { Ranks } from '../train/run/ranks.js';
 import { aloneGroups, openRankGroups } from '../train/step/rank-groups.js';
 import { tinyLlava, tinySample, type TinyOptions } from '../train/step/testing.js';
 import { RunGuard } from './run-guard.js';
+import { race, type Race } from './testing-races.js';
 
 /** A record of the tiny model. */
 export function tinyRecord(i: number, pictures = i % 3, words = 6 + (i % 4)): LoadedSample {
@@ -210,12 +211,22 @@ export interface RankSaid {
   readonly error: string | null;
 }
 
+export interface OnRankOptions {
+  readonly recipe: Partial<RecipeInput>;
+  readonly folder: string;
+  /** On the last rank; no record is spoilt then. */
+  readonly race?: Race;
+}
+
 /** For a process that is one of several ranks: trains over them, one record spoilt unless it is in quarantine. */
 export async function trainOnRank(
   world: World,
-  { recipe, folder }: { readonly recipe: Partial<RecipeInput>; readonly folder: string },
+  { recipe, folder, race: racing }: OnRankOptions,
 ): Promise<RankSaid> {
-  const records = Array.from({ length: 16 }, (_, i) => (i === 5 ? spoilt(i) : tinyRecord(i)));
+  const records = Array.from({ length: 16 }, (_, i) =>
+    i === 5 && racing === undefined ? spoilt(i) : tinyRecord(i),
+  );
+  if (racing !== undefined && world.rank === world.size - 1) race(racing);
   const guarded = await Guarded.make({ recipe, records, world });
   await guarded.run(folder);
   const { causes, diagnoses, recoveries, events, error } = guarded;
