@@ -22,7 +22,7 @@ import { Ranks } from '../train/run/ranks.js';
 import { aloneGroups, openRankGroups } from '../train/step/rank-groups.js';
 import { tinyLlava, tinySample, type TinyOptions } from '../train/step/testing.js';
 import { RunGuard } from './run-guard.js';
-import { race, type Race } from './testing-races.js';
+import { goAstray, race, type Race } from './testing-races.js';
 
 /** A record of the tiny model. */
 export function tinyRecord(i: number, pictures = i % 3, words = 6 + (i % 4)): LoadedSample {
@@ -216,17 +216,21 @@ export interface OnRankOptions {
   readonly folder: string;
   /** On the last rank; no record is spoilt then. */
   readonly race?: Race;
+  /** Label of calls at which the last rank goes astray; no record is spoilt then. */
+  readonly astray?: string;
 }
 
 /** For a process that is one of several ranks: trains over them, one record spoilt unless it is in quarantine. */
 export async function trainOnRank(
   world: World,
-  { recipe, folder, race: racing }: OnRankOptions,
+  { recipe, folder, race: racing, astray }: OnRankOptions,
 ): Promise<RankSaid> {
   const records = Array.from({ length: 16 }, (_, i) =>
-    i === 5 && racing === undefined ? spoilt(i) : tinyRecord(i),
+    i === 5 && racing === undefined && astray === undefined ? spoilt(i) : tinyRecord(i),
   );
-  if (racing !== undefined && world.rank === world.size - 1) race(racing);
+  const isLast = world.rank === world.size - 1;
+  if (isLast && racing !== undefined) race(racing);
+  if (isLast && astray !== undefined) goAstray(astray);
   const guarded = await Guarded.make({ recipe, records, world });
   await guarded.run(folder);
   const { causes, diagnoses, recoveries, events, error } = guarded;
