@@ -92,7 +92,7 @@ test('updates that were skipped in silence, or had nothing to learn, are named',
 });
 
 test.each([
-  ['E_COLLECTIVE', 'collective-mismatch'],
+  ['E_COLLECTIVE_ORDER', 'collective-mismatch'],
   ['E_RECORD_TURNS', 'no-supervision'],
   ['E_IMAGE_TRUNCATED', 'broken-image'],
 ])('an error that is a cause by itself is one, with its own advice: %s', async (code, cause) => {
@@ -105,8 +105,17 @@ test.each([
   ]);
 });
 
+test.each(['E_COLLECTIVE_TIMEOUT', 'E_COLLECTIVE'])(
+  'a rank that is slow, or a network that fails, is no mismatch: %s',
+  async (code) => {
+    const failed = { type: 'failed', update: 40, code, reason: 'x', hint: 'y' };
+    const path = makeRun({ state: 'failed', reason: 'x', losses: falling, events: [failed] });
+    expect(await causesOf(path)).toEqual(['unknown']);
+  },
+);
+
 test('a failure that the run has got past is none', async () => {
-  const failed = { type: 'failed', update: 4, code: 'E_COLLECTIVE', reason: 'x', hint: 'y' };
+  const failed = { type: 'failed', update: 4, code: 'E_COLLECTIVE_ORDER', reason: 'x', hint: 'y' };
   expect(await causesOf(makeRun({ losses: falling, events: [failed] }))).toEqual([]);
 });
 

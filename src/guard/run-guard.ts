@@ -23,13 +23,19 @@ import { climb } from './ladder.js';
 import { gatherEvidence } from './replay/gather-evidence.js';
 import { Course } from './watch/course.js';
 import { GradientWatch } from './watch/gradient-watch.js';
+import { Skips } from './watch/skips.js';
 
 type Trouble =
-  | { readonly kind: 'not-finite' | 'rise' | 'unsupervised' }
+  | { readonly kind: 'not-finite' | 'rise' | 'unsupervised' | 'skips' }
   | { readonly kind: 'no-gradient'; readonly names: readonly string[] };
 
 /** Of these no record is to blame, whichever it shows in first. */
-const OF_THE_RUN: readonly Cause[] = ['learning-rate-too-high', 'no-clipping'];
+const OF_THE_RUN: readonly Cause[] = [
+  'learning-rate-too-high',
+  'no-clipping',
+  'overlap-race',
+  'offload-race',
+];
 
 /** Of a finding that says no more than its cause. */
 const NOTHING_MORE = { evidence: [], records: [], module: null, rank: null } as const;
@@ -37,6 +43,7 @@ const NOTHING_MORE = { evidence: [], records: [], module: null, rank: null } as 
 export class RunGuard implements Guard {
   private course: Course | null = null;
   private readonly gradients = new GradientWatch();
+  private readonly skips = new Skips();
   private trouble: Trouble | null = null;
   private scale: number | null = null;
   private answered = 0;
@@ -64,11 +71,13 @@ export class RunGuard implements Guard {
     const before = this.scale ?? this.recipe.precision.lossScale.initial;
     this.scale = lossScale;
     const rises = this.course!.add(event);
+    const loses = this.skips.add(skipped);
     if (skipped) {
       const forward = loss !== null && !Number.isFinite(loss);
       // A loss scale that is too large is found by trying.
       const searching = lossScale !== null && before > this.recipe.precision.lossScale.minimum;
-      return searching && !forward ? null : { kind: 'not-finite' };
+      if (!searching || forward) return { kind: 'not-finite' };
+      return loses && this.once('silent-skip') ? { kind: 'skips' } : null;
     }
     this.inRow = 0;
     if (loss === null)
@@ -89,6 +98,14 @@ export class RunGuard implements Guard {
         return this.tell(scene, {
           ...{ cause: 'no-supervision', confidence: 1 },
           message: 'no token of the update is to be learnt: its gradient is 0',
+        });
+      case 'skips':
+        return this.tell(scene, {
+          ...{ cause: 'silent-skip', confidence: 0.9 },
+          message: `${this.skips.count} of the last ${this.skips.of} updates were left out since their gradient overflowed at its loss scale, now ${scene.event.lossScale!}: what they held is not learnt`,
+          evidence: [
+            `the scale is above its minimum of ${this.recipe.precision.lossScale.minimum}, and doubles after ${this.recipe.precision.lossScale.window} updates without overflow`,
+          ],
         });
       case 'no-gradient':
         return this.tell(scene, {

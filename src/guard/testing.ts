@@ -22,6 +22,7 @@ import { Ranks } from '../train/run/ranks.js';
 import { aloneGroups, openRankGroups } from '../train/step/rank-groups.js';
 import { tinyLlava, tinySample, type TinyOptions } from '../train/step/testing.js';
 import { RunGuard } from './run-guard.js';
+import { goAstray, race, type Race } from './testing-races.js';
 
 /** A record of the tiny model. */
 export function tinyRecord(i: number, pictures = i % 3, words = 6 + (i % 4)): LoadedSample {
@@ -212,12 +213,26 @@ export interface RankSaid {
   readonly error: string | null;
 }
 
+export interface OnRankOptions {
+  readonly recipe: Partial<RecipeInput>;
+  readonly folder: string;
+  /** On the last rank; no record is spoilt then. */
+  readonly race?: Race;
+  /** Label of calls at which the last rank goes astray; no record is spoilt then. */
+  readonly astray?: string;
+}
+
 /** For a process that is one of several ranks: trains over them, one record spoilt unless it is in quarantine. */
 export async function trainOnRank(
   world: World,
-  { recipe, folder }: { readonly recipe: Partial<RecipeInput>; readonly folder: string },
+  { recipe, folder, race: racing, astray }: OnRankOptions,
 ): Promise<RankSaid> {
-  const records = Array.from({ length: 16 }, (_, i) => (i === 5 ? spoilt(i) : tinyRecord(i)));
+  const records = Array.from({ length: 16 }, (_, i) =>
+    i === 5 && racing === undefined && astray === undefined ? spoilt(i) : tinyRecord(i),
+  );
+  const isLast = world.rank === world.size - 1;
+  if (isLast && racing !== undefined) race(racing);
+  if (isLast && astray !== undefined) goAstray(astray);
   const guarded = await Guarded.make({ recipe, records, world });
   await guarded.run(folder);
   const { causes, diagnoses, recoveries, events, error } = guarded;

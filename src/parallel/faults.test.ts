@@ -86,6 +86,29 @@ describe.concurrent('a rank that lives', () => {
     }
   });
 
+  const inOrder = (first: string, second: string): string => `
+    const world = await join({ timeout: 3_000, ${FAST} });
+    const reduce = () => world.group.allReduce(zeros([4]), { label: 'gradients' }).wait();
+    const gather = () => world.group.allGather(zeros([4]), zeros([2]), { label: 'weights' }).wait();
+    if (rank === 0) { await reduce(); await gather(); }
+    else { await ${first}(); await ${second}(); }
+    await world.close();`;
+
+  it('is told from one that is slow or gone when it calls the same in another order', async () => {
+    for (const end of await runRanks(2, inOrder('gather', 'reduce'))) {
+      expect(end).toMatchObject({ code: 3, error: { code: 'E_COLLECTIVE_ORDER' } });
+      expect(end.error!.message).toMatch(/rank \d calls something else as its call 1, all-/);
+    }
+  });
+
+  it('is waited for while it is slow', async () => {
+    const ends = await runRanks(
+      2,
+      inOrder('await sleep(1_000).then(reduce); await gather', 'sleep'),
+    );
+    expect(ends.map(({ code, error }) => [code, error])).toEqual(Array(2).fill([0, null]));
+  });
+
   it('is ended, and says why, when its thread does not come back', async () => {
     const [first, second] = await runRanks(
       2,

@@ -9,8 +9,9 @@ const HINTS: Readonly<Record<string, string>> = {
     'See the log of that rank and its machine: was it killed (out of memory: `dmesg`), stopped, or cut off?',
   E_RANK_FAILED: 'See the log of that rank.',
   E_LAUNCHER_LOST: 'Start the job again.',
-  E_COLLECTIVE_TIMEOUT:
-    'See what the ranks named do; all ranks must make the same calls in the same order.',
+  E_COLLECTIVE_ORDER:
+    'All ranks must make the same calls in the same order: run the same version with the same recipe, data and models on all of them.',
+  E_COLLECTIVE_TIMEOUT: 'See what the ranks named do, and the logs and load of their machines.',
   E_COLLECTIVE: 'See the logs of all ranks, and whether the network between them holds.',
   E_RENDEZVOUS: 'See their logs: have they been started, and do they reach the host of rank 0?',
   E_WORLD_SIZE: 'Start all ranks of a job with the same number of processes.',

@@ -14,7 +14,13 @@ import type { Device, Tensor } from '../torch/index.js';
 import type { Heartbeat } from './heartbeat.js';
 import { Ledger, type CollectiveKind } from './ledger.js';
 import { soon } from './soon.js';
-import { callText, latestCall, whoIsMissing, type LatestCall } from './who-is-missing.js';
+import {
+  callText,
+  latestCall,
+  whoIsAstray,
+  whoIsMissing,
+  type LatestCall,
+} from './who-is-missing.js';
 
 export type Backend = 'gloo' | 'nccl' | 'fake';
 
@@ -211,13 +217,19 @@ export class ProcessGroup {
     // A connection that breaks is that of a rank that is gone: it will be missed.
     const lost = await soon(heartbeat.lost, late ? heartbeat.lag : heartbeat.patience);
     if (lost !== undefined) return lost;
-    if (!late) return heartbeat.report(`E_COLLECTIVE ${place} failed: ${failure.message}`);
     const peers = heartbeat.peers();
-    const others = this.ranks
-      .filter((_, index) => index !== this.rank)
-      .map((rank) => [rank, latestCall(peers[rank]!.state, this.key)] as const);
+    const others = new Map(
+      this.ranks
+        .filter((_, index) => index !== this.rank)
+        .map((rank) => [rank, latestCall(peers[rank]!.state, this.key)]),
+    );
+    const astray = whoIsAstray(call, others);
+    if (astray !== null) {
+      return heartbeat.report(`E_COLLECTIVE_ORDER ${place} does not meet its like: ${astray}`);
+    }
+    if (!late) return heartbeat.report(`E_COLLECTIVE ${place} failed: ${failure.message}`);
     return heartbeat.report(
-      `E_COLLECTIVE_TIMEOUT ${place} has not ended within ${this.options.timeout / 1000} s: ${whoIsMissing(call, new Map(others))}`,
+      `E_COLLECTIVE_TIMEOUT ${place} has not ended within ${this.options.timeout / 1000} s: ${whoIsMissing(call, others)}`,
     );
   }
 
@@ -245,7 +257,7 @@ export class Work {
   /**
    * Until it has ended, for the host.
    *
-   * @throws EnvironmentError `E_RANK_LOST`, `E_RANK_FAILED`, `E_COLLECTIVE_TIMEOUT` or `E_COLLECTIVE`, the same on all ranks
+   * @throws EnvironmentError `E_RANK_LOST`, `E_RANK_FAILED`, `E_COLLECTIVE_ORDER`, `E_COLLECTIVE_TIMEOUT` or `E_COLLECTIVE`, the same on all ranks
    */
   async wait(): Promise<void> {
     if (this.ended === null) await this.waitOnStream();

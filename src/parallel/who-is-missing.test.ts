@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
 
-import { callText, latestCall, whoIsMissing, type LatestCall } from './who-is-missing.js';
+import {
+  callText,
+  latestCall,
+  whoIsAstray,
+  whoIsMissing,
+  type LatestCall,
+} from './who-is-missing.js';
 
 const call = (index: number, what: string, label: string): LatestCall => ({ index, what, label });
 
@@ -38,6 +44,22 @@ describe('who is missing', () => {
     expect(whoIsMissing(mine, others)).toBe(
       "rank 1 calls something else as its call 7, all-reduce of 8 float32 for 'block 3'",
     );
+  });
+
+  it('is nobody astray while one has yet to come so far', () => {
+    const other = call(7, 'barrier', 'end');
+    expect(whoIsAstray(mine, new Map([[1, other]]))).toMatch(/^rank 1 calls something else/);
+    const behind = call(6, 'barrier', 'start');
+    expect(
+      whoIsAstray(
+        mine,
+        new Map([
+          [1, other],
+          [2, behind],
+        ]),
+      ),
+    ).toBeNull();
+    expect(whoIsAstray(mine, new Map([[1, mine]]))).toBeNull();
   });
 
   it('is else nobody', () => {

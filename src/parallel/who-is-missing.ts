@@ -22,17 +22,16 @@ export function latestCall(state: string, group: string): LatestCall | undefined
   return undefined;
 }
 
+type Others = ReadonlyMap<number, LatestCall | undefined>;
+
 /**
  * One sentence that names the ranks at fault.
  *
  * @param call the one that does not end
  * @param others of the other ranks, by their ranks in the job; `undefined`: none so far
  */
-export function whoIsMissing(
-  call: LatestCall,
-  others: ReadonlyMap<number, LatestCall | undefined>,
-): string {
-  const behind = [...others].filter(([, other]) => (other?.index ?? 0) < call.index);
+export function whoIsMissing(call: LatestCall, others: Others): string {
+  const behind = [...others].filter(([, other]) => isBehind(call, other));
   if (behind.length > 0) {
     return behind
       .map(([rank, last]) => {
@@ -41,15 +40,23 @@ export function whoIsMissing(
       })
       .join('; ');
   }
+  return whoIsAstray(call, others) ?? 'all ranks have called it, so the network or a device hangs';
+}
+
+/** One sentence that names the ranks that call something else in its place; `null` where none does, or one has yet to come so far. */
+export function whoIsAstray(call: LatestCall, others: Others): string | null {
+  if ([...others].some(([, other]) => isBehind(call, other))) return null;
   const astray = [...others].filter(([, other]) => {
     return other!.index === call.index && other!.what !== call.what;
   });
-  if (astray.length > 0) {
-    return astray
-      .map(([rank, other]) => `rank ${rank} calls something else as its ${told(other!)}`)
-      .join('; ');
-  }
-  return 'all ranks have called it, so the network or a device hangs';
+  if (astray.length === 0) return null;
+  return astray
+    .map(([rank, other]) => `rank ${rank} calls something else as its ${told(other!)}`)
+    .join('; ');
+}
+
+function isBehind(call: LatestCall, other: LatestCall | undefined): boolean {
+  return (other?.index ?? 0) < call.index;
 }
 
 function told({ index, what, label }: LatestCall): string {

@@ -51,6 +51,8 @@ const ADVICE: Partial<Readonly<Record<Cause, string>>> = {
   'fp16-overflow-decoder':
     'compute in a type with the range of fp32: --set precision.compute=bf16 (or fp32 on a card without bf16)',
   'scale-at-minimum': 'leave the record out, or compute in bf16: --set precision.compute=bf16',
+  'silent-skip':
+    'let the scale grow less often, or compute in a type with the range of fp32: --set precision.lossScale.window=1000, or --set precision.compute=bf16',
   'weights-not-finite':
     'load the weights again from their source (`patina check` names the tensors), or go on from an earlier checkpoint',
   'untrained-token-rows':

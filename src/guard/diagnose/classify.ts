@@ -2,9 +2,10 @@
  * From evidence to a cause: rules in the order in which one excludes the next. Nothing here looks at tensors.
  *
  * 1. Ranks brought finite gradients and their sum is not: what overlaps. 2. Weights that are not finite already: the fault is earlier.
- * 3. The same again is finite, or differs: not the numbers, but what moves them. 4. A module that fails on finite inputs by itself: the
- * loss against a plain one, attention. 5. Pixels. 6. Precision: finite in fp32, or once the loss is scaled down. 7. The course of the
- * run before. 8. Some records and not the others. 9. All records: steps that are large for the weights.
+ * 3. The same again is finite, or differs, or is finite without overlap or offload: not the numbers, but what moves them. 4. A module
+ * that fails on finite inputs by itself: the loss against a plain one, attention. 5. Pixels. 6. Precision: finite in fp32, or once the
+ * loss is scaled down. 7. The course of the run before. 8. Some records and not the others. 9. All records: steps that are large for
+ * the weights.
  */
 
 import { formatNumber } from '../../base/format.js';
@@ -99,6 +100,20 @@ const badWeights: Rule = (found) => {
 
 const doesNotRepeat: Rule = (found, { recipe }) => {
   const { finite, ranks, culprit } = found;
+  const raced = ranks.filter(
+    (each) => each.finiteWithoutOverlap === true && !(each.finite && each.finiteAgain),
+  );
+  if (raced.length > 0) {
+    return {
+      cause: 'overlap-race',
+      confidence: 0.9,
+      message:
+        'with parameters gathered while others compute the update is not finite, and with each waited for it is',
+      evidence: ['the same records, every gather waited for by the host: finite'],
+      rank: raced[0]!.rank,
+      module: culprit?.module ?? null,
+    };
+  }
   if (culprit?.kind === 'attention' && !culprit.repeats) return garbage(culprit.module);
   const cured = ranks.some(
     (each) => each.finiteWithoutOffload === true && !(each.finite && each.finiteAgain),

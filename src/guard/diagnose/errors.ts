@@ -3,7 +3,7 @@
 import type { Cause } from '../causes.js';
 
 const CAUSES_OF_ERRORS: readonly (readonly [codes: RegExp, Cause])[] = [
-  [/^E_COLLECTIVE$/, 'collective-mismatch'],
+  [/^E_COLLECTIVE_ORDER$/, 'collective-mismatch'],
   [/^E_VOCABULARY$/, 'id-out-of-vocabulary'],
   [/^E_RECORD_TURNS$|^E_NO_SUPERVISION$/, 'no-supervision'],
   [/^E_RECORD_IMAGES$|^E_IMAGE_UNWANTED$|^E_IMAGE_CUT$|^E_BATCH_IMAGES$/, 'image-token-mismatch'],

@@ -26,6 +26,7 @@ import { advice, pageOf } from '../diagnose/advice.js';
 import { risen } from '../diagnose/risen.js';
 import type { Cause } from '../causes.js';
 import { Course } from '../watch/course.js';
+import { Skips } from '../watch/skips.js';
 import { byCause, type Told } from './by-cause.js';
 
 export interface PostMortem {
@@ -40,10 +41,6 @@ export interface PostMortem {
   /** Data of its recipe. */
   readonly sources: Recipe['data']['sources'];
 }
-
-/** Share of the last updates that were skipped, from which on it is silent no more. */
-const MANY = 0.2;
-const LAST = 50;
 
 /**
  * @param path of the run's folder
@@ -123,16 +120,16 @@ function fromCurves(run: RunSummary, { metrics, recipe, events }: Kept): Diagnos
   if (verdict !== null) {
     found.push(event(verdict.cause, 0.6, verdict.message, verdict.evidence ?? []));
   }
-  const recent = metrics.slice(-LAST);
-  const skipped = recent.filter((each) => each['skipped'] === true).length;
-  if (skipped > MANY * recent.length) {
+  const skips = new Skips();
+  const atEnd = metrics.map((each) => skips.add(each['skipped'] === true)).at(-1) ?? false;
+  if (atEnd) {
     const scale = last?.['lossScale'];
     const atMinimum = scale !== null && scale === recipe.precision.lossScale?.minimum;
     found.push(
       event(
         atMinimum ? 'scale-at-minimum' : 'silent-skip',
         0.6,
-        `${skipped} of the last ${recent.length} updates were left out since their gradient was not finite`,
+        `${skips.count} of the last ${skips.of} updates were left out since their gradient was not finite`,
       ),
     );
   }

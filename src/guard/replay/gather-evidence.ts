@@ -7,7 +7,7 @@ import type { LoadedSample } from '../../data/index.js';
 import type { GuardedRecord, Scene } from '../../train/index.js';
 import { guarded } from '../../train/index.js';
 import { probeForward, type Culprit, type ForwardFacts } from './forward-probe.js';
-import { runAgain, sameRun } from './run-again.js';
+import { runAgain, sameRun, withoutOverlap } from './run-again.js';
 import { scanWeights } from './weights-scan.js';
 
 /** One record, run alone. */
@@ -34,6 +34,8 @@ interface RankFacts {
   readonly finiteAgain: boolean;
   readonly same: boolean;
   readonly finiteWithoutOffload: boolean | null;
+  /** `null` where nothing overlaps. */
+  readonly finiteWithoutOverlap: boolean | null;
   /** Root mean square of what trains, of matrices. */
   readonly rms: number;
   readonly badWeights: readonly string[];
@@ -63,7 +65,8 @@ const DOWN = 2 ** -12;
 
 export async function gatherEvidence(scene: Scene): Promise<Evidence> {
   const { microBatches, ranks, setup, precision } = scene;
-  const scan = await scanWeights(scene);
+  // Weights as they lie, whatever becomes of them on the way.
+  const scan = await withoutOverlap(setup, () => scanWeights(scene));
   const runs = [];
   for (const samples of microBatches) {
     const first = await runAgain(scene, samples);
@@ -76,6 +79,14 @@ export async function gatherEvidence(scene: Scene): Promise<Evidence> {
     for (const samples of microBatches) {
       const { finite } = await runAgain(scene, samples, { offload: false });
       finiteWithoutOffload &&= finite;
+    }
+  }
+  const overlaps = setup.store.overlaps !== undefined && ranks.size > 1;
+  let finiteWithoutOverlap: boolean | null = overlaps ? true : null;
+  if (overlaps) {
+    for (const samples of microBatches) {
+      const { finite } = await withoutOverlap(setup, () => runAgain(scene, samples));
+      finiteWithoutOverlap &&= finite;
     }
   }
   const records = await oneByOne(scene, scan.wild);
@@ -95,6 +106,7 @@ export async function gatherEvidence(scene: Scene): Promise<Evidence> {
     finiteAgain: runs.every(({ second }) => second.finite),
     same: runs.every(({ first, second }) => sameRun(first, second)),
     finiteWithoutOffload,
+    finiteWithoutOverlap,
     rms: scan.rms,
     badWeights: scan.weights,
     badStates: scan.states,

@@ -25,6 +25,22 @@ export interface RunAgainOptions {
   readonly offload?: boolean;
 }
 
+/** Something that is done while parameters are gathered one after another, each waited for; all ranks do it. */
+export async function withoutOverlap<T>(
+  { store }: Scene['setup'],
+  body: () => Promise<T>,
+): Promise<T> {
+  if (store.overlaps === undefined) return body();
+  // What is under way was begun beside other work.
+  await store.settle();
+  store.overlaps = false;
+  try {
+    return await body();
+  } finally {
+    store.overlaps = true;
+  }
+}
+
 /** Runs records as one micro-batch; all ranks call it, some without records. */
 export async function runAgain(
   { setup, event, batch }: Pick<Scene, 'setup' | 'event' | 'batch'>,

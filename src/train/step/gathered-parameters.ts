@@ -32,6 +32,8 @@ interface Gathering {
 }
 
 export class GatheredParameters implements Residency {
+  /** See `ParameterStore.overlaps`. */
+  overlaps = true;
   private readonly gathering = new Map<FlatBuffer, Gathering>();
   /** Visits under way, and segments that stay, that need a gathered buffer. */
   private readonly users = new Map<FlatBuffer, number>();
@@ -71,6 +73,7 @@ export class GatheredParameters implements Residency {
 
   /** What is still being updated comes when it is acquired: either way in the same order of calls. */
   prefetch(segment: SegmentBase): void {
+    if (!this.overlaps) return;
     for (const unit of this.options.model.unitsOf(segment)) {
       if ((this.users.get(unit.buffer) ?? 0) > 0) continue;
       if (this.options.updating?.(unit) === undefined) this.gather(unit);
@@ -109,7 +112,7 @@ export class GatheredParameters implements Residency {
     this.gathering.delete(buffer);
     Stream.current(buffer.whole.device).wait(brought);
     brought.dispose();
-    return work.waitOnStream();
+    return this.overlaps ? work.waitOnStream() : work.wait();
   }
 
   /** After this rank has updated its slices of these: what of them stays is to be gathered. */

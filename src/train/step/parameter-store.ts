@@ -83,6 +83,11 @@ export interface ParameterStore extends Residency {
   accept(segment: SegmentBase, gradients: SegmentGradients): void;
   /** All micro-batches are done: brings ranks together, and applies what is not applied yet. */
   finish(lossSum: Tensor): Steps<Holding<UpdateOutcome>>;
+  /**
+   * Whether parameters are gathered while others compute. Off, each is gathered when it is needed, and the host waits until it is there:
+   * slower, and free of races, for who looks for one. All ranks set it at the same place. Undefined where nothing is gathered.
+   */
+  overlaps?: boolean;
   /** Until parameters and optimizer are those after the latest update: before they are read outside of a visit. */
   settle(): Promise<void>;
   /** Frees what the update held, also after one that was abandoned. */

@@ -80,6 +80,14 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
     });
   }
 
+  get overlaps(): boolean {
+    return this.parameters.overlaps;
+  }
+
+  set overlaps(overlaps: boolean) {
+    this.parameters.overlaps = overlaps;
+  }
+
   acquire(segment: SegmentBase): Pause {
     return this.parameters.acquire(segment);
   }
