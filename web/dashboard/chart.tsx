@@ -95,7 +95,10 @@ function Legend(props: ChartProps) {
 }
 
 /** The newest value; that it is not finite is not hidden behind one that was. */
-function lastText({ values, style }: Line, { x, gaps = [], format = numberText }: ChartProps): string {
+function lastText(
+  { values, style }: Line,
+  { x, gaps = [], format = numberText }: ChartProps,
+): string {
   const broken = gaps.some(({ kind, to }) => kind === 'not-finite' && to === x.at(-1));
   if (broken && style !== 'points' && values.at(-1) === null) return 'not finite';
   const last = values.findLast((value) => value !== null);
