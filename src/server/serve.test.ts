@@ -450,9 +450,9 @@ describe('a server', () => {
     const load = vi.fn(() => Promise.resolve(chats));
     await served(async (_client, { port }) => {
       await expect(serve(load, { port })).rejects.toMatchObject({ code: 'E_PORT' });
-      await expect(serve(load, { port: 0, files: './none' })).rejects.toMatchObject({
-        code: 'E_FILES',
-      });
+      for (const files of ['./none', PICTURE]) {
+        await expect(serve(load, { port: 0, files })).rejects.toMatchObject({ code: 'E_FILES' });
+      }
       expect(load).not.toHaveBeenCalled();
     });
   });

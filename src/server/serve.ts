@@ -1,5 +1,5 @@
 /** Serves models by the protocol of OpenAI's chat completions, on a port of this machine. */
-import { realpath } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 
 import { UsageError } from '../base/errors.js';
 import {
@@ -94,12 +94,9 @@ export async function serve(
 }
 
 async function folder(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch (cause) {
-    throw new UsageError(`The folder of files ${path} cannot be read.`, {
-      ...{ code: 'E_FILES', cause },
-      hint: 'Name a folder that is there.',
-    });
-  }
+  const real = await realpath(path).catch(() => undefined);
+  if (real !== undefined && (await stat(real)).isDirectory()) return real;
+  throw new UsageError(`${path}, whose files requests may show, is no folder that can be read.`, {
+    ...{ code: 'E_FILES', hint: 'Name a folder that is there by --files.' },
+  });
 }

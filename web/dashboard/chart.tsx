@@ -3,6 +3,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 
 import type { Gap } from './api.js';
+import { numberText } from './text.js';
 
 export interface Line {
   readonly label: string;
@@ -94,7 +95,10 @@ function Legend(props: ChartProps) {
 }
 
 /** The newest value; that it is not finite is not hidden behind one that was. */
-function lastText({ values, style }: Line, { x, gaps = [], format = short }: ChartProps): string {
+function lastText(
+  { values, style }: Line,
+  { x, gaps = [], format = numberText }: ChartProps,
+): string {
   const broken = gaps.some(({ kind, to }) => kind === 'not-finite' && to === x.at(-1));
   if (broken && style !== 'points' && values.at(-1) === null) return 'not finite';
   const last = values.findLast((value) => value !== null);
@@ -102,7 +106,7 @@ function lastText({ values, style }: Line, { x, gaps = [], format = short }: Cha
 }
 
 function summary(props: ChartProps): string {
-  const { title, lines, gaps = [], format = short } = props;
+  const { title, lines, gaps = [], format = numberText } = props;
   const told = lines
     .filter(({ style }) => style !== 'faint')
     .map((line) => {
@@ -122,7 +126,7 @@ function summary(props: ChartProps): string {
 
 function optionsOf(element: HTMLElement, latest: { current: ChartProps }): uPlot.Options {
   const { lines, log = false } = latest.current;
-  const format = (value: number): string => (latest.current.format ?? short)(value);
+  const format = (value: number): string => (latest.current.format ?? numberText)(value);
   const axis = {
     stroke: () => css(element, '--muted'),
     grid: { stroke: () => css(element, '--grid'), width: 1 },
@@ -233,11 +237,4 @@ function css(element: HTMLElement, variable: string): string {
 
 function faint(colour: string): string {
   return `color-mix(in srgb, ${colour} 40%, transparent)`;
-}
-
-function short(value: number): string {
-  const size = Math.abs(value);
-  if (value === 0) return '0';
-  if (size < 1e-3 || size >= 1e6) return value.toExponential(1);
-  return value.toLocaleString('en', { maximumSignificantDigits: 4 });
 }
