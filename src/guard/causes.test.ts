@@ -240,6 +240,36 @@ describe('what only breaks while it runs', () => {
   });
 });
 
+describe('what looks like it and is none', () => {
+  test.each<[string, GuardedOptions]>([
+    [
+      'attention whose rows are large',
+      {
+        breaks: (model) => breakAttention(model, (out) => noGrad(() => out.select(1, 1).fill_(50))),
+      },
+    ],
+    ['boundaries that travel through host memory', { recipe: { memory: { policy: 'offload' } } }],
+    [
+      'a gradient that is a thousand times as large once',
+      {
+        breaks: ({ head }) => {
+          const losses = head.losses.bind(head);
+          let times = 0;
+          vi.spyOn(head, 'losses').mockImplementation((...given) => {
+            const result = losses(...given);
+            if (++times === 5)
+              noGrad(() => result.inputGradient?.copy_(result.inputGradient.mul(1000)));
+            return result;
+          });
+        },
+      },
+    ],
+  ])('%s', async (_, options) => {
+    const { causes, error } = await run(options);
+    expect([causes, error]).toEqual([[], null]);
+  });
+});
+
 describe('the course of a run', () => {
   const LONG = { updates: 60, warmupUpdates: 1, decay: 'constant' } as const;
 
