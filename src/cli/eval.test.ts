@@ -127,6 +127,8 @@ describe('patina eval', () => {
     expect(stored(scores)[1]).toEqual({
       ...{ question_id: 2, text: 'No, there is not.', extracted: 'no', answer: ['no'], score: 1 },
     });
+    const few = await patina('eval', '-', 'pope', ...given, '--limit', '4', '--json');
+    expect(json(few.out)).toMatchObject({ n: 4, score: 1, comparison: { onlyFirst: 2 } });
     const kit = await patina('eval', '-', 'pope', ...given, '--harness', 'vlmevalkit');
     expect(kit.out).toContain('Scored by the rules of vlmevalkit');
     expect(kit.out).toContain("McNemar's exact test: p = 0.063");
@@ -152,6 +154,22 @@ describe('patina eval', () => {
     expect(await patina('eval', '-', 'pop', '--data', data)).toMatchObject({ code: 2 });
     const harness = await patina('eval', '-', 'pope', '--data', data, '--harness', 'xtuner');
     expect(harness).toMatchObject({ code: 2 });
+  });
+
+  test('a file that does not say what is right has no score', async () => {
+    const question = { question_id: 1, text: 'q', choices: ['a', 'b'] };
+    const data = write('hidden.jsonl', [question]);
+    const answers = write('said.jsonl', [{ question_id: 1, text: 'B.' }]);
+    for (const harness of ['llava', 'vlmevalkit', 'lmms-eval']) {
+      const given = ['--data', data, '--answers', answers, '--harness', harness, '--json'];
+      const { code, out } = await patina('eval', '-', 'scienceqa', ...given);
+      expect({ code, out: json(out) }).toEqual({
+        code: 0,
+        out: { task: 'scienceqa', harness, score: null },
+      });
+    }
+    const boxes = await patina('eval', '-', 'refcoco', '--data', data);
+    expect(boxes.err).toContain('hidden.jsonl:1 has no bbox');
   });
 
   test('lists every task and harness in its help', async () => {

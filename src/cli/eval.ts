@@ -4,7 +4,7 @@ import { basename, resolve } from 'node:path';
 import { formatCount } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { writeWholeFile } from '../base/whole-file.js';
-import { evaluate, type Evaluation, findTask, type Score } from '../eval/index.js';
+import { evaluate, type Evaluation, findTask, type Score, writeSubmission } from '../eval/index.js';
 import type { LoadedChatModel } from '../generate/index.js';
 import type { ModelFlags } from './load-named.js';
 import type { Output, Session } from './session.js';
@@ -16,6 +16,7 @@ export interface EvalFlags extends ModelFlags {
   harness?: string;
   answers?: string;
   scores?: string;
+  submission?: string;
   compare?: string;
   limit?: number;
   rows?: number;
@@ -52,6 +53,9 @@ export async function evalCommand(
         onProgress: progress(stderr),
       });
       if (flags.scores !== undefined) await writeScores(flags.scores, evaluation);
+      if (flags.submission !== undefined) {
+        await writeSubmission(flags.submission, evaluation.answered);
+      }
       stdout.write(flags.json === true ? jsonLine(report(evaluation)) : table(evaluation, flags));
     } catch (error) {
       if (!signal.aborted || error !== signal.reason) throw error;

@@ -13,10 +13,10 @@ import {
 } from './answers-file.js';
 import type { AskOptions } from './ask.js';
 import { readItems } from './data/read-items.js';
-import type { Item } from './item.js';
+import { isAnswered, type Item } from './item.js';
 import { compare, type Comparison, expectAnswered, grade, score, type Score } from './score.js';
 import type { Graded, HarnessName, Task } from './task.js';
-import { findHarness, findTask, isAnswered } from './tasks.js';
+import { findHarness, findTask } from './tasks.js';
 
 export interface EvaluateOptions extends Pick<AskOptions, 'rows' | 'system' | 'signal'> {
   /** File of the questions. */
@@ -56,8 +56,9 @@ export interface Evaluation {
 export async function evaluate(name: string, options: EvaluateOptions): Promise<Evaluation> {
   const task = findTask(name);
   const by = findHarness(task, options.harness);
-  const items = await itemsOf(task, options);
-  const asked = await answerAll(items, by.harness.prompt, by.harness.maxNewTokens, options, task);
+  const all = await itemsOf(task, options);
+  const items = all.slice(0, options.limit);
+  const asked = await answerAll(all, by.harness.prompt, by.harness.maxNewTokens, options, task);
   if (!items.some(isAnswered)) {
     const answered = items.map((item, i) => ({
       ...{ item, text: asked[i]! },
@@ -72,7 +73,7 @@ export async function evaluate(name: string, options: EvaluateOptions): Promise<
   if (options.compare === undefined) {
     return { task: task.name, harness: by.name, answered, result };
   }
-  const others = await storedTexts(items, options.compare);
+  const others = await storedTexts(all, options.compare, options.limit);
   const second = grade(items, others, by.harness);
   return {
     ...{ task: task.name, harness: by.name, answered, result },
@@ -80,9 +81,9 @@ export async function evaluate(name: string, options: EvaluateOptions): Promise<
   };
 }
 
-async function itemsOf(task: Task, { data, images, limit }: EvaluateOptions): Promise<Item[]> {
+async function itemsOf(task: Task, { data, images }: EvaluateOptions): Promise<Item[]> {
   try {
-    const items = (await readItems(data, { images })).slice(0, limit);
+    const items = await readItems(data, { images });
     return task.refine === undefined ? items : items.map(task.refine);
   } catch (cause) {
     throw withSource(cause, task);
@@ -90,18 +91,22 @@ async function itemsOf(task: Task, { data, images, limit }: EvaluateOptions): Pr
 }
 
 async function answerAll(
-  items: readonly Item[],
+  all: readonly Item[],
   prompt: (item: Item) => string,
   maxNewTokens: number,
-  { answers: file, model, load, onProgress, ...options }: EvaluateOptions,
+  { answers: file, model, load, onProgress, limit, ...options }: EvaluateOptions,
   task: Task,
 ): Promise<string[]> {
-  const stored = file === undefined ? [] : matchAnswers(items, await readAnswers(file), file);
+  const items = all.slice(0, limit);
+  // A file may have the answers to more questions than are wanted now.
+  const stored = file === undefined ? [] : matchAnswers(all, await readAnswers(file), file);
   const texts = items.map((_, i) => stored[i]?.text);
   const missing = items.filter((_, i) => texts[i] === undefined);
   if (missing.length === 0) return texts as string[];
   if (load === undefined) throw unanswered(missing, items.length, file);
-  if (file !== undefined) expectSame(stored, { prompts: items.map(prompt), model, file });
+  if (file !== undefined) {
+    expectSame(stored.slice(0, limit), { prompts: items.map(prompt), model, file });
+  }
   await expectPictures(missing, task);
   const chat = await load();
   // Who only scores needs no libtorch.
@@ -120,10 +125,10 @@ async function answerAll(
   return texts as string[];
 }
 
-async function storedTexts(items: readonly Item[], file: string): Promise<string[]> {
-  const stored = matchAnswers(items, await readAnswers(file), file);
-  const missing = items.filter((_, i) => stored[i] === undefined);
-  if (missing.length > 0) throw unanswered(missing, items.length, file);
+async function storedTexts(all: readonly Item[], file: string, limit?: number): Promise<string[]> {
+  const stored = matchAnswers(all, await readAnswers(file), file).slice(0, limit);
+  const missing = all.slice(0, limit).filter((_, i) => stored[i] === undefined);
+  if (missing.length > 0) throw unanswered(missing, stored.length, file);
   return stored.map((answer) => answer!.text);
 }
 

@@ -2,6 +2,7 @@
 export { evaluate, type EvaluateOptions, type Evaluation } from './evaluate.js';
 export type { Box, Item, Picture } from './item.js';
 export { type CategoryScore, compare, type Comparison, score, type Score } from './score.js';
+export { writeSubmission } from './submission.js';
 export { bootstrap, type Interval, mcnemar, wilson } from './statistics.js';
 export type { Grade, Graded, Group, Harness, HarnessName, Task, Total } from './task.js';
 export { findHarness, findTask, TASKS } from './tasks.js';

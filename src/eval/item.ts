@@ -34,3 +34,8 @@ export interface Item {
   /** File and place, for messages. */
   readonly where: string;
 }
+
+/** Whether the file says what is right. */
+export function isAnswered({ answers, box }: Item): boolean {
+  return answers.length > 0 || box !== undefined;
+}

@@ -1,6 +1,6 @@
 /** From answers to a score with its interval, and the comparison of two models on the same questions. */
 import { DataError } from '../base/errors.js';
-import type { Item } from './item.js';
+import { isAnswered, type Item } from './item.js';
 import { bootstrap, type Interval, mcnemar, wilson } from './statistics.js';
 import { type Graded, type Group, groupScore, type Harness, members, totalOf } from './task.js';
 
@@ -100,7 +100,7 @@ function strata(groups: readonly Group[]): Group[][] {
 
 /** @throws DataError `E_EVAL_DATA` for an item whose right answer the file does not give */
 export function expectAnswered(items: readonly Item[], by: string): void {
-  const without = items.find(({ answers, box }) => answers.length === 0 && box === undefined);
+  const without = items.find((item) => !isAnswered(item));
   if (without === undefined) return;
   throw new DataError(`${without.where} has no answer, so nothing can be scored by ${by}.`, {
     code: 'E_EVAL_DATA',

@@ -1,11 +1,10 @@
 /** The benchmarks, and by which programs' rules each may be scored. */
 import { didYouMean } from '../base/did-you-mean.js';
 import { UsageError } from '../base/errors.js';
-import type { Item } from './item.js';
 import type { Harness, HarnessName, Task } from './task.js';
 import { CHOICE } from './tasks/choice.js';
 import { MME } from './tasks/mme.js';
-import { REFCOCO } from './tasks/refcoco.js';
+import { REFCOCO, withBox } from './tasks/refcoco.js';
 import { EXACT, GQA, TEXTVQA } from './tasks/short-answer.js';
 import { asYesNo, POPE } from './tasks/yes-no.js';
 
@@ -89,6 +88,7 @@ export const TASKS: readonly Task[] = [
     name: 'refcoco',
     summary: 'the box of what a phrase names',
     harnesses: REFCOCO,
+    refine: withBox,
     source: 'XTuner makes the JSON with `xtuner preprocess refcoco`; pictures are COCO train2017',
     fields: 'img_id, sents, bbox (x, y, width, height), width, height',
   },
@@ -128,9 +128,4 @@ export function findHarness(
     code: 'E_EVAL_HARNESS',
     hint: `Choose one of ${known.map(([each]) => each).join(', ')}.`,
   });
-}
-
-/** Whether the file says what is right. */
-export function isAnswered({ answers, box }: Item): boolean {
-  return answers.length > 0 || box !== undefined;
 }

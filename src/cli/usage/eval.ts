@@ -17,6 +17,7 @@ export function define(command: Command, session: Session): void {
     )
     .option('--answers <file>', 'keep the answers here, and ask only what has none yet')
     .option('--scores <file>', 'write what was made of each answer, as JSON Lines')
+    .option('--submission <file>', "write the .xlsx file that MMBench's server takes")
     .option('--compare <file>', "another model's answers to the same questions (McNemar)")
     .option('--limit <n>', 'only the first so many questions', countValue)
     .option('--rows <n>', 'most questions at once; default: 16', countValue)

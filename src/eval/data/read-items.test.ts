@@ -100,6 +100,35 @@ describe('questions', () => {
     });
   });
 
+  test("of LLaVA's POPE, with the labels of POPE's own files beside it", async () => {
+    const file = write(
+      'llava/llava_pope_test.jsonl',
+      [
+        { question_id: 0, image: '1.jpg', text: 'Is it?\nA word.', category: 'random' },
+        { question_id: 1, image: '1.jpg', text: 'Was it?\nA word.', category: 'popular' },
+        { question_id: 2, image: '2.jpg', text: 'Is it not?\nA word.', category: 'random' },
+      ]
+        .map((row) => JSON.stringify(row))
+        .join('\n'),
+    );
+    const labels = (kind: string, ...rows: object[]): string =>
+      write(`llava/coco/coco_pope_${kind}.json`, rows.map((row) => JSON.stringify(row)).join('\n'));
+    labels('random', { text: 'Is it?', label: 'yes' }, { text: 'Is it not?', label: 'no' });
+    labels('popular', { text: 'Was it?', label: 'no' });
+    expect((await readItems(file)).map(({ answers }) => answers)).toEqual([
+      ['yes'],
+      ['no'],
+      ['no'],
+    ]);
+    labels('popular', { text: 'Has it been?', label: 'no' });
+    await expect(readItems(file)).rejects.toThrow(/:2 is another question than .*popular\.json/);
+    labels('random', { text: 'Is it?', label: 'yes' });
+    labels('popular', { text: 'Was it?', label: 'no' });
+    await expect(readItems(file)).rejects.toThrow(
+      /:3 is another question than the labels of random/,
+    );
+  });
+
   test('with answers in a list as Python writes it', async () => {
     const file = write(
       'textvqa.tsv',

@@ -4,6 +4,7 @@ import { basename, dirname, isAbsolute, join } from 'node:path';
 
 import { shortText } from '../../base/short-text.js';
 import type { Box, Item, Picture } from '../item.js';
+import { withPopeLabels } from './pope-labels.js';
 import { dataError, isFar, readRows, type Row } from './rows.js';
 
 export interface ReadOptions {
@@ -29,7 +30,8 @@ export async function readItems(path: string, { images }: ReadOptions = {}): Pro
   }
   const folder = images ?? ((await isFolder(path)) ? path : dirname(path));
   const byIndex = new Map(rows.map((row) => [text(row.values['index']), row]));
-  const own = basename(path) === 'problems.json' ? schoolRows(rows) : rows;
+  const own =
+    basename(path) === 'problems.json' ? schoolRows(rows) : await withPopeLabels(rows, path);
   return own.map((row) => itemOf(row, folder, byIndex));
 }
 

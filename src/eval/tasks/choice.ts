@@ -91,7 +91,7 @@ export const CHOICE: Readonly<Record<'llava' | 'vlmevalkit' | 'lmms-eval' | 'xtu
     grade(text, item) {
       const said = strip(text);
       const letter = /^(\p{Uppercase})\./u.exec(said)?.[1] ?? said;
-      const right = letter.toLowerCase() === item.answers[0]!.toLowerCase();
+      const right = letter.toLowerCase() === item.answers[0]?.toLowerCase();
       return { extracted: letter, score: Number(right) };
     },
   },

@@ -1,5 +1,6 @@
 /** RefCOCO (Yu et al. 2016): the box of what a phrase names, right where it overlaps the true one by more than half. */
-import type { Box } from '../item.js';
+import { dataError } from '../data/rows.js';
+import type { Box, Item } from '../item.js';
 import { digitsValue } from '../python-text.js';
 import type { Harness } from '../task.js';
 
@@ -19,6 +20,12 @@ function overlap(a: Corners, b: Corners): number {
   const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]) + 1;
   const both = Math.max(0, width) * Math.max(0, height);
   return both / (area(a) + area(b) - both);
+}
+
+/** @throws DataError `E_EVAL_DATA` for an item without a box */
+export function withBox(item: Item): Item {
+  if (item.box !== undefined) return item;
+  throw dataError(`${item.where} has no bbox.`);
 }
 
 export const REFCOCO: Readonly<Record<'xtuner', Harness>> = {
