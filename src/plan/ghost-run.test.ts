@@ -5,7 +5,7 @@ import { readLlavaConfig } from '../models/index.js';
 import { TrainedBlock } from '../models/trained-block.js';
 import { empty, liveTensors } from '../torch/index.js';
 import { readGpus } from './devices/cards.js';
-import { ghostRun, type GhostOptions } from './ghost-run.js';
+import { ghostRun, ghostSteps, type GhostOptions } from './ghost-run.js';
 import { replay, type Replayed } from './replay.js';
 import type { ModelConfig } from './shape-model.js';
 
@@ -52,6 +52,18 @@ async function planned({ ranks = 1, batches = [BATCH], ...more }: Choice = {}): 
   return replay(lines, known, { card });
 }
 
+/** After the model was made. */
+async function givenUp(): Promise<void> {
+  const recipe = checkRecipe({
+    ...{ name: 'test', model: { from: 'x' }, data: { sources: ['x'] } },
+    optimizer: { learningRate: 1e-4 },
+    precision: { compute: 'fp16' },
+  });
+  const steps = ghostSteps({ recipe, model: MODEL, card, batches: [BATCH] });
+  await steps.next();
+  await steps.return(undefined);
+}
+
 const backwardPeak = ({ timeline }: Replayed): number =>
   timeline.find(({ phase }) => phase === 'backward')!.allocated;
 
@@ -81,6 +93,7 @@ test('nothing is left of it', async () => {
   const both = async (): Promise<number> => {
     await planned();
     await planned({ ranks: 4, parallel: { zero: 3, offload: 'optimizer' } });
+    await givenUp();
     return liveTensors();
   };
   const before = await both();
