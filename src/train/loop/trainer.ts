@@ -288,7 +288,8 @@ export class Trainer {
     const reason = this.endReason(agreement.signal);
     yield* this.saveLast(place);
     const end = this.end(place, reason, (performance.now() - begun) / 1000);
-    yield* this.memory();
+    // Who interrupts a run does not wait for a plan.
+    if (reason !== 'interrupted') yield* this.memory();
     yield end;
   }
 
