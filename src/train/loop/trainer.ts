@@ -351,6 +351,7 @@ export class Trainer {
 
   /** Queues an update; on a CPU it is done. */
   private async queue(data: UpdateData): Promise<UpdateResult> {
+    this.setup.store.isApplying = false;
     using _ = updateRange(this.update);
     using batches = this.batches(data);
     this.steady = false;
