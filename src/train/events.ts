@@ -264,7 +264,7 @@ export interface MemoryPeaks {
   readonly reserved: number;
 }
 
-/** What the planner says that the heaviest update of a run takes, beside what was measured; comes before the end. */
+/** What the planner says that the heaviest update of a run takes, beside what was measured; comes before the end, unless the run is interrupted. */
 export interface MemoryEvent {
   readonly type: 'memory';
   /** `null` where it could not be found out, for the reason in `note`. */

@@ -167,6 +167,25 @@ test('what was abandoned leaves no tensor behind', async () => {
   }).toLeakNothing();
 });
 
+test('memory that runs out for the batch itself, before the step begins, is no different', async () => {
+  const events: TrainEvent[] = [];
+  const run = tiny({}, { data: falling() });
+  const { trainer, model } = run;
+  const place = { path: folder, checkpoints: folder, setState: () => Promise.resolve() };
+  for await (const event of trainer.run(place)) {
+    if (events.push(event) === 2) {
+      const { input: value } = model;
+      const get = (): never => {
+        Object.defineProperty(model, 'input', { value });
+        throw new OutOfMemoryError('none left', { code: 'E_OUT_OF_MEMORY', hint: 'Wait.' });
+      };
+      Object.defineProperty(model, 'input', { get, configurable: true });
+    }
+  }
+  expect(recoveries(events)).toMatchObject([{ update: 3, microBatch: { before: 4, after: 2 } }]);
+  expect(updates(events)).toHaveLength(6);
+});
+
 test('with update in backward, whose segments are applied one by one, the run ends', async () => {
   const optimizer = { ...BASE.optimizer!, updateInBackward: true, clipNorm: null };
   const events: TrainEvent[] = [];

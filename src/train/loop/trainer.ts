@@ -288,7 +288,8 @@ export class Trainer {
     const reason = this.endReason(agreement.signal);
     yield* this.saveLast(place);
     const end = this.end(place, reason, (performance.now() - begun) / 1000);
-    yield* this.memory();
+    // Who interrupts a run does not wait for a plan.
+    if (reason !== 'interrupted') yield* this.memory();
     yield end;
   }
 
@@ -350,6 +351,7 @@ export class Trainer {
 
   /** Queues an update; on a CPU it is done. */
   private async queue(data: UpdateData): Promise<UpdateResult> {
+    this.setup.store.isApplying = false;
     using _ = updateRange(this.update);
     using batches = this.batches(data);
     this.steady = false;

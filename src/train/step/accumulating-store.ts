@@ -46,7 +46,6 @@ export class AccumulatingStore extends OptimizingStore implements ParameterStore
   }
 
   begin(start: UpdateStart): void {
-    this.isApplying = false;
     this.start = start;
   }
 

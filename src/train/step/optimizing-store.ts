@@ -38,7 +38,7 @@ export interface CompleteSums {
 export type GatedUpdate = AdamWUpdate & { readonly foundInf: Tensor };
 
 export abstract class OptimizingStore {
-  /** See `ParameterStore`; whoever begins an update takes it back. */
+  /** See `ParameterStore`. */
   isApplying = false;
 
   constructor(private readonly optimizing: OptimizingStoreOptions) {}

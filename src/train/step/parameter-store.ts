@@ -66,8 +66,11 @@ export interface ByteCounts {
 }
 
 export interface ParameterStore extends Residency {
-  /** Whether the latest update has begun to change weights or the optimizer, and so cannot be run again from where it began. */
-  readonly isApplying: boolean;
+  /**
+   * Whether an update has begun to change weights or the optimizer, and so cannot be run again from where it began. Who wants to know
+   * takes it back before the update.
+   */
+  isApplying: boolean;
   begin(start: UpdateStart): void;
   /**
    * Where the gradients of matrices are summed, one above the other. Who asks writes there, before the segment's other gradients are

@@ -102,7 +102,6 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
   }
 
   begin(start: UpdateStart): void {
-    this.isApplying = false;
     this.clear(); // a validation may have been abandoned since the last update
     this.start = start;
     this.parameters.begin(start.microBatches);

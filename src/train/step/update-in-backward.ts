@@ -47,7 +47,6 @@ export class UpdateInBackward extends OptimizingStore implements ParameterStore 
   }
 
   begin(start: UpdateStart): void {
-    this.isApplying = false;
     this.updates = new SegmentUpdates(this.options, start);
     this.missing = new Map(this.segmentsOf);
   }
