@@ -4,7 +4,7 @@ import { OutOfMemoryError } from '../src/base/errors.js';
 import { effectiveBatch } from '../src/config/index.js';
 import type { World } from '../src/parallel/index.js';
 import { worstBatches } from '../src/plan/batches.js';
-import { CARDS, type Card } from '../src/plan/devices/cards.js';
+import { CARDS, cardOf, isExpandable } from '../src/plan/devices/cards.js';
 import { modelConfigOf } from '../src/plan/model-config.js';
 import { plan } from '../src/plan/plan.js';
 import { hollowModel } from '../src/plan/shape-model.js';
@@ -39,24 +39,19 @@ export type Measured = Figures | { readonly failed: string };
 
 export const OUT_OF_MEMORY = 'out of memory';
 
-/** As the run that measures has it set. */
-const EXPANDABLE = /expandable_segments:True/.test(process.env['PYTORCH_CUDA_ALLOC_CONF'] ?? '');
-
 export async function predict(config: PlanConfig, device: string): Promise<Predicted> {
-  const gpus = { count: config.ranks, card: cardOf(device) };
-  const lengths = recordsOf(config);
-  const planned = await plan(recipeOf(config), { gpus, lengths, expandable: EXPANDABLE });
+  // An H200 where there is no GPU.
+  const card = device === 'cpu' ? CARDS[0]! : cardOf(chooseDevice(device));
+  const planned = await plan(recipeOf(config), {
+    gpus: { count: config.ranks, card },
+    lengths: recordsOf(config),
+    expandable: isExpandable(process.env),
+  });
   const { allocated, reserved, total } = planned.perRank[0]!;
   return {
     ...{ allocated, reserved, total, fits: planned.fits },
     seconds: planned.seconds.update,
   };
-}
-
-/** The card of this machine; an H200 where there is none that is known. */
-function cardOf(device: string): Card {
-  const name = device === 'cpu' ? '' : chooseDevice(device).name;
-  return CARDS.find(({ words }) => words.test(name)) ?? CARDS[0]!;
 }
 
 export async function measureAlone(config: PlanConfig, device: string): Promise<Measured> {

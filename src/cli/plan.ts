@@ -8,7 +8,7 @@ import { answer, type Question } from '../plan/search/questions.js';
 import { readGpus } from '../plan/devices/cards.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { suggest, type Suggestion } from '../plan/search/search.js';
-import { LoadProgress } from './load-progress.js';
+import { withPlanProgress } from './plan-progress.js';
 import type { Session } from './session.js';
 
 export interface PlanFlags {
@@ -41,7 +41,7 @@ export async function planCommand(name: string, flags: PlanFlags, session: Sessi
   if (!json) session.stdout.write(planText(planned));
   const suggestions =
     (flags.suggest ?? !planned.fits)
-      ? await withProgress(session, (show) =>
+      ? await withPlanProgress(session, (show) =>
           suggest(recipe, planned, { ...options, onPlan: (_, change) => show(change.set) }),
         )
       : null;
@@ -65,7 +65,7 @@ async function answerQuestion(
   recipe: Recipe,
   { options, json, session }: { options: PlanOptions; json: boolean; session: Session },
 ): Promise<void> {
-  const found = await withProgress(session, (show) =>
+  const found = await withPlanProgress(session, (show) =>
     answer(question, recipe, {
       ...options,
       onPlan: ({ set, gpus }) => show([...set, `${gpus.count} x ${gpus.card.name}`]),
@@ -98,22 +98,6 @@ const NONE: Readonly<Record<Question, string>> = {
   sample: 'Not even a short record fits: without --longest, changes that fit are looked for.',
   gpus: 'No number of such GPUs is enough: share more out (parallel.zero), or see what fits without --fewest.',
 };
-
-/** Tells on stderr what is planned at the moment. */
-async function withProgress<T>(
-  { stderr }: Session,
-  run: (show: (what: readonly string[]) => void) => Promise<T>,
-): Promise<T> {
-  const progress = new LoadProgress(stderr);
-  let count = 0;
-  try {
-    return await run((what) => {
-      progress.plan(++count, what.join(' '));
-    });
-  } finally {
-    progress.end();
-  }
-}
 
 export function planText(planned: Plan): string {
   const { recipe, gpu, ranks, fits, margin, perRank, timeline, largest, batch, seconds } = planned;
@@ -196,6 +180,6 @@ function counted(count: number, thing: string): string {
 }
 
 /** Small models take less than a duration shows. */
-function paceText(seconds: number): string {
+export function paceText(seconds: number): string {
   return seconds < 0.1 ? `${(1000 * seconds).toFixed(1)} ms` : formatDuration(seconds);
 }

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 
 import { UsageError } from '../base/errors.js';
-import type { Recipe } from '../config/index.js';
+import { checkRecipe, type Recipe } from '../config/index.js';
 import { resumeRun, train } from '../guard/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
 import { predict } from '../plan/predict.js';
@@ -14,6 +14,7 @@ import {
   type TrainEvent,
   type TrainOptions,
 } from '../train/index.js';
+import { fitHere, type Fit } from './fit.js';
 import { launchTraining, needsLaunch, ranksHere } from './launch-training.js';
 import { exitCodeOf, printError } from './print-error.js';
 import type { Session } from './session.js';
@@ -34,6 +35,7 @@ export interface TrainFlags {
   changedBase?: boolean;
   json?: boolean;
   page?: boolean;
+  fit?: Fit;
 }
 
 export async function trainCommand(
@@ -47,6 +49,7 @@ export async function trainCommand(
     ...(limit === undefined ? [] : [`data.limit=${limit}`]),
   ];
   const asked = { ...flags, set: sets };
+  if (flags.fit !== undefined) refuseFit(asked);
   if (nproc !== undefined) {
     const processes = ranksHere(nproc);
     if (needsLaunch(processes)) {
@@ -54,7 +57,13 @@ export async function trainCommand(
       const work = await session.inOrder((signal) => findWork(recipe, asked, session, signal));
       if ('begins' in work) refuseOneGpu(work.begins.device, processes);
       if (session.exitCode === 0) {
-        const args = argumentsOf(recipe, asked, work);
+        const set = [
+          ...sets,
+          ...(await session.inOrder((signal) =>
+            fitting(work, asked, { processes, signal }, session),
+          )),
+        ];
+        const args = argumentsOf(recipe, { ...asked, set }, work);
         await launchTraining(args, { processes, session });
       }
       return;
@@ -83,6 +92,31 @@ async function findWork(
   return { begins };
 }
 
+/** What `--fit` sets. */
+async function fitting(
+  work: Work,
+  { fit, json = false }: Asked,
+  { processes, signal }: { processes: number; signal: AbortSignal },
+  session: Session,
+): Promise<readonly string[]> {
+  if (fit === undefined || !('begins' in work)) return [];
+  return fitHere(work.begins, { fit, processes, json, signal }, session);
+}
+
+/** Ranks that another launcher started would each look for themselves. */
+function refuseFit({ resume }: Asked): void {
+  const { worldSize } = placeFromEnvironment();
+  if (resume === undefined && worldSize === 1) return;
+  const why =
+    resume === undefined
+      ? 'ranks that were started from outside are not fitted'
+      : 'a run that goes on is not fitted again';
+  throw new UsageError(`--fit: ${why}`, {
+    code: 'E_FIT',
+    hint: 'Leave out --fit, and give with --set what `patina plan` suggests.',
+  });
+}
+
 async function watch(
   recipe: string | undefined,
   asked: Asked,
@@ -99,8 +133,9 @@ async function watch(
     const running = { maxUpdates, profile, dryRun, signal, savesWished };
     const options = { ...running, changedBase, onDownload, predict };
     const work = await findWork(recipe, asked, session, signal);
+    const fitted = await fitting(work, asked, { processes: 1, signal }, session);
     return 'begins' in work
-      ? train(work.begins, options)
+      ? train(checkRecipe(work.begins, { set: fitted }), options)
       : resumeRun(work.goesOn, { ...options, set });
   };
   await watchTraining(open, {

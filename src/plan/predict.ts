@@ -2,9 +2,9 @@
 
 import { UsageError } from '../base/errors.js';
 import { Llava, TextModel, type LanguageModel } from '../models/index.js';
-import { memoryStats, resetPeak, type ChosenDevice } from '../torch/index.js';
+import { memoryStats, resetPeak } from '../torch/index.js';
 import type { PlannedFor, Prediction } from '../train/index.js';
-import { CARDS, type Card } from './devices/cards.js';
+import { cardOf, isExpandable } from './devices/cards.js';
 import { ghostRun } from './ghost-run.js';
 import { limitOf } from './plan.js';
 import { replay, type Replayed } from './replay.js';
@@ -43,17 +43,4 @@ function configOf(model: LanguageModel): ModelConfig {
     code: 'E_PLAN_MODEL',
     hint: 'Plan for a LLaVA or a decoder alone.',
   });
-}
-
-/** A known card, with what the device says of itself; memory does not depend on the speeds of another one. */
-function cardOf({ name, capability, totalBytes }: ChosenDevice): Card {
-  const known = CARDS.find(({ words }) => words.test(name)) ?? CARDS[0]!;
-  const computeCapability = capability ?? known.computeCapability;
-  return { ...known, name, computeCapability, memory: totalBytes };
-}
-
-/** Whether libtorch's allocator was asked for segments that grow. */
-function isExpandable(env: NodeJS.ProcessEnv): boolean {
-  const asked = env['PYTORCH_ALLOC_CONF'] ?? env['PYTORCH_CUDA_ALLOC_CONF'] ?? '';
-  return /expandable_segments:true/i.test(asked);
 }

@@ -1,5 +1,5 @@
 /** How `patina train` is used. */
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 
 import { CHANGED_BASE, collect, countValue, nprocValue } from '../arguments.js';
 import type { Session } from '../session.js';
@@ -30,6 +30,12 @@ export function define(command: Command, session: Session): void {
       'after three updates profile n, tell where their time went, keep their trace in the run, and train on',
       countValue,
     )
+    .addOption(
+      new Option(
+        '--fit [any]',
+        'where the run does not fit its GPUs, change what makes it fit and keeps the method; any: the method too; see `patina plan`',
+      ).choices(['any']),
+    )
     .option(
       '--dry-run',
       'load model and data, show what would train, and train nothing; all records are checked by `patina check`',
@@ -49,6 +55,7 @@ Examples:
   patina train my-recipe.ts --set optimizer.learningRate=1e-4 --set device=cuda:1
   patina train my-recipe.yaml --nproc gpus --set parallel.zero=2
   patina train my-recipe.yaml --profile 3 --max-updates 6
+  patina train my-recipe.yaml --nproc gpus --fit
   patina train my-recipe.yaml --page
   patina train --resume
   patina train --resume my-recipe-20260131-235959 --set schedule.epochs=2

@@ -5,6 +5,7 @@
 
 import { didYouMean } from '../../base/did-you-mean.js';
 import { UsageError } from '../../base/errors.js';
+import type { ChosenDevice } from '../../torch/index.js';
 
 /** Where a figure comes from. */
 export type Basis = 'measured' | 'published';
@@ -113,6 +114,19 @@ export const CARDS: readonly Card[] = [
     ...{ memory: 178 * GIB, teraflops: 2250, bandwidth: 8000, link: 400, host: 50 },
   }),
 ];
+
+/** A known card, with what the device says of itself; memory does not depend on the speeds of another one. */
+export function cardOf({ name, capability, totalBytes }: ChosenDevice): Card {
+  const known = CARDS.find(({ words }) => words.test(name)) ?? CARDS[0]!;
+  const computeCapability = capability ?? known.computeCapability;
+  return { ...known, name, computeCapability, memory: totalBytes };
+}
+
+/** Whether libtorch's allocator was asked for segments that grow. */
+export function isExpandable(env: NodeJS.ProcessEnv): boolean {
+  const asked = env['PYTORCH_ALLOC_CONF'] ?? env['PYTORCH_CUDA_ALLOC_CONF'] ?? '';
+  return /expandable_segments:true/i.test(asked);
+}
 
 /** So many of a card. */
 export interface Gpus {
