@@ -50,7 +50,7 @@ describe.each([
     // The card computes in 2 bytes what the CPU does in 4; masters and moments are the same, but where they lie on the host.
     expect(measured.allocated / predicted.allocated).toBeGreaterThan(0.5);
     expect(measured.allocated / predicted.allocated).toBeLessThan(4);
-    expect(liveTensors()).toBe(before);
+    expect(liveTensors()).toBeLessThanOrEqual(before);
   });
 });
 

@@ -80,3 +80,27 @@ test('after: with the changes that were advised it ends well', async () => {
     mended.dispose();
   }
 });
+
+test.each([
+  ['float16', 1],
+  ['float16', 3],
+  ['float32', 1e3],
+  ['float32', 1e5],
+] as const)(
+  'in %s a rate of %d is named, whatever overflows by it',
+  async (dtype, learningRate) => {
+    const optimizer = { ...BROKEN.optimizer, learningRate };
+    const half = dtype === 'float16';
+    const guarded = await Guarded.make({
+      recipe: { ...BROKEN, optimizer, precision: half ? BROKEN.precision : { compute: 'fp32' } },
+      ...(half && { precision: { compute: dtype, scaled: true }, dtype }),
+    });
+    try {
+      await guarded.run(join(folder, `${dtype}-${learningRate}`));
+      expect(guarded.causes.length).toBeGreaterThan(0);
+      expect(new Set(guarded.causes)).toEqual(new Set(['learning-rate-too-high']));
+    } finally {
+      guarded.dispose();
+    }
+  },
+);

@@ -17,8 +17,8 @@ export interface StoreOptions {
 }
 
 const TIMEOUT = 60_000;
-/** Milliseconds that a try may take beyond the time it was given. */
-const SLACK = 1_000;
+/** Milliseconds that a try may take beyond the time it was given: libtorch pauses for up to a second before it looks at the time. */
+const SLACK = 3_000;
 /** Milliseconds of one try to connect. */
 const TRY = 2_000;
 /** Milliseconds between two questions for a key: the first and the longest. */

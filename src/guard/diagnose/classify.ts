@@ -3,9 +3,9 @@
  *
  * 1. Ranks brought finite gradients and their sum is not: what overlaps. 2. Weights that are not finite already: the fault is earlier.
  * 3. The same again is finite, or differs, or is finite without overlap or offload: not the numbers, but what moves them. 4. A module
- * that fails on finite inputs by itself: the loss against a plain one, attention. 5. Pixels. 6. Precision: finite in fp32, or once the
- * loss is scaled down. 7. The course of the run before. 8. Some records and not the others. 9. All records: steps that are large for
- * the weights.
+ * that fails on finite inputs by itself: the loss against a plain one, attention. 5. Pixels. 6. The course of the run before: weights that
+ * have left it overflow, and by some records first. 7. Steps that are large for the weights, likewise. 8. Precision: finite in fp32, or
+ * once the loss is scaled down. 9. Some records and not the others.
  */
 
 import { formatNumber } from '../../base/format.js';
@@ -38,10 +38,10 @@ export function classify(found: Evidence, circumstances: Circumstances): Finding
     lossKernel,
     attention,
     pixels,
-    precision,
     course,
-    someRecords,
     largeSteps,
+    precision,
+    someRecords,
   ];
   for (const rule of rules) {
     const verdict = rule(found, circumstances);
