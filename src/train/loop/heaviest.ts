@@ -22,21 +22,18 @@ export class Heaviest {
   shape: UpdateShape = [];
 
   see(microBatches: UpdateData['microBatches']): void {
-    const shape = shapeOf(microBatches);
-    const heaviest = Math.max(0, ...shape.map(tokensOf));
+    const heaviest = Math.max(0, ...microBatches.map(({ samples }) => tokensOf(samples)));
     if (heaviest <= this.most) return;
     this.most = heaviest;
-    this.shape = shape;
+    this.shape = shapeOf(microBatches);
   }
 }
 
 /** Of its heaviest micro-batches, in their order. */
 export function shapeOf(microBatches: UpdateData['microBatches']): UpdateShape {
-  const all = microBatches
-    .filter(({ samples }) => samples.length > 0)
-    .map(({ samples }) => samples.map(recordShape));
+  const all = microBatches.map(({ samples }) => samples).filter((samples) => samples.length > 0);
   const kept = new Set([...all].sort((a, b) => tokensOf(b) - tokensOf(a)).slice(0, ENOUGH));
-  return all.filter((each) => kept.has(each));
+  return all.filter((each) => kept.has(each)).map((samples) => samples.map(recordShape));
 }
 
 function recordShape({ inputIds, labels, images }: LoadedSample): RecordShape {
@@ -45,6 +42,6 @@ function recordShape({ inputIds, labels, images }: LoadedSample): RecordShape {
   return { tokens: inputIds.length, supervised, images: images.length };
 }
 
-function tokensOf(records: readonly RecordShape[]): number {
-  return records.reduce((sum, { tokens }) => sum + tokens, 0);
+function tokensOf(samples: readonly LoadedSample[]): number {
+  return samples.reduce((sum, { inputIds }) => sum + inputIds.length, 0);
 }
