@@ -12,7 +12,6 @@ import type { Agree } from '../../generate/index.js';
 import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
 import { together } from '../../parallel/index.js';
 import {
-  emptyCache,
   hold,
   memoryStats,
   noGrad,
@@ -25,7 +24,6 @@ import type {
   DiagnosisEvent,
   EndEvent,
   EndReason,
-  MemoryPeaks,
   ProbesEvent,
   TrainEvent,
   ValidationEvent,
@@ -43,9 +41,9 @@ import {
 } from '../checkpoint/frozen-parts.js';
 import type { Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
-import { BatchCut, counted } from './batch-cut.js';
-import { Heaviest, shapeOf, type UpdateShape } from './heaviest.js';
-import { overshotOf, type Prediction } from './prediction.js';
+import type { UpdateShape } from './heaviest.js';
+import type { Prediction } from './prediction.js';
+import { RunMemory } from './run-memory.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
 import { readTrainerState, stateParts } from '../checkpoint/trainer-state.js';
 import { ProfiledUpdates } from '../profile/profiled-updates.js';
@@ -129,8 +127,7 @@ export class Trainer {
   private readonly saving: Saving;
   private readonly quarantine: Quarantine;
   private readonly rollBack: RollBack;
-  private readonly cut: BatchCut;
-  private readonly heaviest = new Heaviest();
+  private readonly memory: RunMemory;
   /** Records of the last update that came out well. */
   private control: readonly LoadedSample[] = [];
   private stopEarly = false;
@@ -149,11 +146,7 @@ export class Trainer {
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
     this.quarantine = new Quarantine(parts.recipe.guard.quarantine);
     this.rollBack = new RollBack(parts, this.saving);
-    const { batchTokens, batchSize = 1 } = parts.recipe;
-    this.cut =
-      batchTokens === undefined
-        ? new BatchCut('records', batchSize)
-        : new BatchCut('tokens', batchTokens);
+    this.memory = new RunMemory(parts);
   }
 
   /** What is told of it before the first update. */
@@ -209,7 +202,7 @@ export class Trainer {
     return [
       ...(change === undefined ? [] : [change]),
       ...sentences,
-      ...(cut === undefined ? [] : this.cut.restore(cut)),
+      ...(cut === undefined ? [] : this.memory.restore(cut)),
     ];
   }
 
@@ -289,7 +282,7 @@ export class Trainer {
     yield* this.saveLast(place);
     const end = this.end(place, reason, (performance.now() - begun) / 1000);
     // Who interrupts a run does not wait for a plan.
-    if (reason !== 'interrupted') yield* this.memory();
+    if (reason !== 'interrupted') yield* this.memory.told();
     yield end;
   }
 
@@ -325,7 +318,7 @@ export class Trainer {
     whole: UpdateData,
     peaks: readonly number[],
   ): AsyncGenerator<TrainEvent, void> {
-    const data = await this.quarantine.applyTo(whole, this.parts.ranks);
+    const data = this.memory.applyTo(await this.quarantine.applyTo(whole, this.parts.ranks));
     const { lossScale } = this.setup;
     const scale = noGrad(() =>
       [...(lossScale?.state().values() ?? [])].map((each) => each.clone().keep()),
@@ -335,11 +328,17 @@ export class Trainer {
       result = await this.queue(data);
     } catch (error) {
       freed(scale)[Symbol.dispose]();
-      yield* this.cutSmaller(data, error);
+      const smaller = this.memory.halve(data, error, {
+        update: this.update + 1,
+        isApplying: this.setup.store.isApplying,
+      });
+      this.steady = true;
+      yield* this.flush();
+      yield await smaller.event();
       yield* this.attempt(whole, peaks);
       return;
     }
-    this.heaviest.see(this.cut.applyTo(data.microBatches));
+    this.memory.see(data);
     this.update++;
     this.cursor = data.cursor;
     this.steady = true;
@@ -360,84 +359,15 @@ export class Trainer {
     return await drive(runUpdate(this.setup, this.update, batches.value, facts));
   }
 
-  /**
-   * Has micro-batches cut smaller after an update that memory did not suffice for, and that changed nothing.
-   *
-   * @throws what ended the update, where that does not help
-   */
-  private async *cutSmaller(
-    { microBatches }: UpdateData,
-    error: unknown,
-  ): AsyncGenerator<TrainEvent, void> {
-    const { ranks, recipe, device } = this.parts;
-    // Other ranks are in the middle of the update; weights that have changed would change twice.
-    const isOver = ranks.size > 1 || this.setup.store.isApplying;
-    if (!(error instanceof OutOfMemoryError) || isOver) throw error;
-    // Without sums of gradients there is one micro-batch.
-    if (recipe.optimizer.updateInBackward) throw error;
-    const ran = this.cut.applyTo(microBatches);
-    const halved = this.cut.halve(ran);
-    if (halved === null) throw tooLarge(error, this.update + 1);
-    emptyCache(device.device);
-    this.steady = true;
-    yield* this.flush();
-    const { allocated: lasting, peakAllocated: allocated } = memoryStats(device.device);
-    const predicted = (await this.predicted(shapeOf(ran))).prediction;
-    const { unit } = this.cut;
-    yield {
-      type: 'recovery',
-      update: this.update + 1,
-      action: 'halve',
-      message:
-        `memory did not suffice for ${counted(halved.before, unit)} in a micro-batch; ` +
-        `the update runs again with ${halved.after} at most, and so do those after it`,
-      microBatch: { unit, ...halved },
-      memory: { allocated, predicted: predicted?.allocated ?? null },
-      overshot: predicted === null ? null : overshotOf(predicted, { allocated, lasting }),
-    };
-  }
-
-  /** What was predicted for an update of these records, or why nothing was. */
-  private async predicted(batches: UpdateShape): Promise<Predicted> {
-    const { predict } = this.parts;
-    if (predict === undefined) return { prediction: null, why: 'nobody planned' };
-    if (batches.length === 0) return { prediction: null, why: 'no update was run' };
-    try {
-      return { prediction: await predict(batches) };
-    } catch (error) {
-      // A plan that fails must not end what it is for.
-      return { prediction: null, why: error instanceof Error ? error.message : String(error) };
-    }
-  }
-
-  /** Predicted beside measured, by the rank that speaks, where somebody plans. */
-  private async *memory(): AsyncGenerator<TrainEvent, void> {
-    const { device, ranks, predict } = this.parts;
-    if (predict === undefined || !ranks.speaks) return;
-    const { peakAllocated, peakReserved } = memoryStats(device.device);
-    const measured: MemoryPeaks = { allocated: peakAllocated, reserved: peakReserved };
-    const { prediction, why } = await this.predicted(this.heaviest.shape);
-    const note =
-      why ?? (device.device === 'cpu' ? 'on the CPU only tensors count, not mapped files' : null);
-    yield {
-      type: 'memory',
-      predicted: prediction && { allocated: prediction.allocated, reserved: prediction.reserved },
-      measured,
-      ...(note !== null && { note }),
-    };
-  }
-
   private batches(data: UpdateData): Holding<(Batch | null)[]> {
     using _ = openRange('batch');
     const { model, device } = this.parts;
     const options = { device: device.device };
     return hold(() =>
       noGrad(() =>
-        this.cut
-          .applyTo(data.microBatches)
-          .map(({ samples }) =>
-            samples.length === 0 ? null : makeBatch(samples, model.input, options),
-          ),
+        data.microBatches.map(({ samples }) =>
+          samples.length === 0 ? null : makeBatch(samples, model.input, options),
+        ),
       ),
     );
   }
@@ -520,7 +450,7 @@ export class Trainer {
     return {
       ...seen,
       ...{ recipe, model, setup: this.setup, precision, ranks },
-      microBatches: this.cut.applyTo(data.microBatches).map(({ samples }) => samples),
+      microBatches: data.microBatches.map(({ samples }) => samples),
       batch: (samples) =>
         hold(() =>
           samples.length === 0
@@ -637,7 +567,7 @@ export class Trainer {
     const { setup, update, cursor, plan, tally } = this;
     const validation = this.stopping.state();
     const guarded = { quarantine: this.quarantine.list, guard: this.parts.guard?.counters() };
-    const cut = this.cut.state;
+    const { cut } = this.memory;
     const counters = { update, plan, cursor, validation, cut, ...tally.counters, ...guarded };
     const standing = { setup, counters, validationLoss: tally.validationLoss(update) };
     this.saving.begin(run, standing, { copied: background });
@@ -692,16 +622,6 @@ export class Trainer {
 const UNSAVED = [OutOfMemoryError, EnvironmentError, NonFiniteError];
 
 /** A prediction, or why there is none. */
-type Predicted =
-  | { readonly prediction: Prediction; readonly why?: undefined }
-  | { readonly prediction: null; readonly why: string };
-
-function tooLarge(cause: OutOfMemoryError, update: number): OutOfMemoryError {
-  const { message, code, hint } = cause;
-  const what = `Update ${update} does not fit with one record in each micro-batch: ${message}`;
-  return new OutOfMemoryError(what, { code, hint, cause });
-}
-
 function drop({ result, scale }: Pending): void {
   result.numbers.dispose();
   freed(scale)[Symbol.dispose]();
