@@ -64,28 +64,12 @@ describe('patina eval', () => {
     // Those of the first seven were not asked again.
     expect(stored(rest).slice(0, 7)).toEqual(said.slice(0, 7));
 
-    const other = await patina(
-      'eval',
-      CHAT_FOLDER,
-      'pope',
-      ...asked,
-      '--answers',
-      rest,
-      '--name',
-      'x',
-    );
+    const named = () =>
+      patina('eval', CHAT_FOLDER, 'pope', ...asked, '--answers', rest, '--name', 'x');
+    const other = await named();
     expect(other).toMatchObject({ code: 0 }); // nothing is left to be asked
     writeFileSync(rest, `${lines[0]!}\n`);
-    const mixed = await patina(
-      'eval',
-      CHAT_FOLDER,
-      'pope',
-      ...asked,
-      '--answers',
-      rest,
-      '--name',
-      'x',
-    );
+    const mixed = await named();
     expect(mixed).toMatchObject({ code: 4, out: '' });
     expect(mixed.err).toContain('holds answers of hf, not of x');
   });

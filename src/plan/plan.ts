@@ -10,7 +10,7 @@ import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
 import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
 import { modelConfigOf } from './model-config.js';
-import { Replay, replay, type Replayed } from './replay.js';
+import { Replay, replay, withinLimit, type Replayed } from './replay.js';
 
 /**
  * Share by which a plan's `allocated` may differ from what is measured (src/plan/measured.test.ts): one card's rows differ by 1.5 %
@@ -114,11 +114,7 @@ async function planUntil(
   }
   const { lines, known } = oneAfterTheOther(steps);
   const free = first.result(known);
-  // At the limit the allocator gives back what lies idle, and goes on.
-  const run =
-    free.reserved > limit && free.allocated <= limit
-      ? replay(lines, known, { card, expandable, limit })
-      : free;
+  const run = withinLimit(free, limit, () => replay(lines, known, { card, expandable, limit }));
   const total = run.reserved + card.context;
   const margin = limit - run.reserved;
   const update = secondsOf(run, batches.length, microBatches);

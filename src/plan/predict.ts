@@ -7,7 +7,7 @@ import type { PlannedFor, Prediction } from '../train/index.js';
 import { cardOf, isExpandable } from './devices/cards.js';
 import { ghostRun } from './ghost-run.js';
 import { limitOf } from './plan.js';
-import { replay, type Replayed } from './replay.js';
+import { replay, withinLimit } from './replay.js';
 import type { ModelConfig } from './shape-model.js';
 
 /** `predict` of the options of `train`. */
@@ -17,13 +17,10 @@ export async function predict(run: PlannedFor): Promise<Prediction> {
   const described = { recipe, model: configOf(model), card, precision, ranks, batches };
   if (device.device === 'cpu') return onCpu(() => ghostRun({ ...described, kernels: 'cpu' }));
   const { lines, known } = await ghostRun(described);
-  const expandable = isExpandable(process.env);
-  const replayed = (limit?: number): Replayed =>
-    replay(lines, known, { card, expandable, ...(limit !== undefined && { limit }) });
-  const free = replayed();
+  const options = { card, expandable: isExpandable(process.env) };
   const limit = limitOf(recipe, card);
-  // At the limit the allocator gives back what lies idle, and goes on.
-  return free.reserved > limit && free.allocated <= limit ? replayed(limit) : free;
+  const free = replay(lines, known, options);
+  return withinLimit(free, limit, () => replay(lines, known, { ...options, limit }));
 }
 
 /** The CPU's allocator counts tensors, as that of the ghosts does, and keeps no blocks. */

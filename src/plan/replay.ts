@@ -171,3 +171,8 @@ export class Replay {
     if (above !== null) above.counted = true;
   }
 }
+
+/** At the limit the allocator gives back what lies idle, and goes on: then what it does so is what counts. */
+export function withinLimit(free: Replayed, limit: number, again: () => Replayed): Replayed {
+  return free.reserved > limit && free.allocated <= limit ? again() : free;
+}

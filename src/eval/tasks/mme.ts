@@ -4,7 +4,7 @@
  */
 import { strip } from '../python-text.js';
 import { type Group, groupScore, type Harness, mean, members, type Total } from '../task.js';
-import { firstFourYesNo, ONE_WORD, vlmevalkitYesNo } from './yes-no.js';
+import { firstFourYesNo, ONE_WORD, VLMEVALKIT_YES_NO } from './yes-no.js';
 
 const REASONING = new Set([
   'code_reasoning',
@@ -15,15 +15,7 @@ const REASONING = new Set([
 const YES_OR_NO = ' Please answer yes or no.';
 
 export const MME: Readonly<Record<'vlmevalkit' | 'lmms-eval', Harness>> = {
-  vlmevalkit: {
-    prompt: ({ question }) => question,
-    maxNewTokens: 2048,
-    grade(text, { answers: [answer] }) {
-      const extracted = vlmevalkitYesNo(text);
-      return { extracted, score: Number(extracted.toLowerCase() === answer) };
-    },
-    total,
-  },
+  vlmevalkit: { ...VLMEVALKIT_YES_NO, total },
   'lmms-eval': {
     prompt: ({ question }) => strip(question).replaceAll(YES_OR_NO, '') + ONE_WORD,
     maxNewTokens: 16,

@@ -15,7 +15,7 @@ export function llavaYesNo(text: string): string {
 }
 
 /** VLMEvalKit: one of both as a word, and not the other. */
-export function vlmevalkitYesNo(text: string): string {
+function vlmevalkitYesNo(text: string): string {
   const said = words(plainPunctuation(text.toLowerCase()));
   const [yes, no] = [said.includes('yes'), said.includes('no')];
   if (yes === no) return 'Unknown';
@@ -42,6 +42,16 @@ export function asYesNo(item: Item): Item {
   return { ...item, answers };
 }
 
+/** What VLMEvalKit asks and reads of such questions, in any benchmark. */
+export const VLMEVALKIT_YES_NO: Omit<Harness, 'total'> = {
+  prompt: ({ question }) => question,
+  maxNewTokens: 2048,
+  grade(text, { answers: [answer] }) {
+    const extracted = vlmevalkitYesNo(text);
+    return { extracted, score: Number(extracted.toLowerCase() === answer) };
+  },
+};
+
 export const POPE: Readonly<Record<'llava' | 'vlmevalkit' | 'lmms-eval', Harness>> = {
   llava: {
     prompt: ({ question }) => (question.endsWith(ONE_WORD) ? question : question + ONE_WORD),
@@ -59,12 +69,7 @@ export const POPE: Readonly<Record<'llava' | 'vlmevalkit' | 'lmms-eval', Harness
     },
   },
   vlmevalkit: {
-    prompt: ({ question }) => question,
-    maxNewTokens: 2048,
-    grade(text, { answers: [answer] }) {
-      const extracted = vlmevalkitYesNo(text);
-      return { extracted, score: Number(extracted.toLowerCase() === answer) };
-    },
+    ...VLMEVALKIT_YES_NO,
     // A question of several kinds counts once for each of them.
     total(groups, kind) {
       const graded = members(groups);
