@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs what a GPU machine without Node and without a network lacks into .gpu/ (ignored by git): Node, and the node_modules that
-# running and testing need. The GPU machine gets this folder, dist/ and the checkout.
+# Packs what a GPU machine without Node and without a network lacks into .gpu/ (ignored by git): Node, the node_modules that running and
+# testing need, and dist/ as it is. The GPU machine gets this folder and the checkout.
 #
 #   bash bench/gpu/pack.sh
 set -euo pipefail
@@ -15,10 +15,11 @@ if [ ! -f .gpu/node.xz ]; then
 fi
 cp -r node_modules "$work/"
 cd "$work/node_modules"
-# Linters stay behind; so do types and sources. (Tests of the door transpile with TypeScript.)
-rm -rf typescript/lib/{tsc,_tsc,tsserver,_tsserver,typingsInstaller,_typingsInstaller}.js @typescript-eslint typescript-eslint eslint @eslint prettier @img/*musl* @types esquery ts-api-utils .cache .vite
+# Linters and browsers stay behind; so do types and sources. (Tests of the door transpile with TypeScript.)
+rm -rf typescript/lib/{tsc,_tsc,tsserver,_tsserver,typingsInstaller,_typingsInstaller}.js @typescript-eslint typescript-eslint eslint @eslint prettier @img/*musl* playwright* @playwright @types esquery ts-api-utils .cache .vite
 rm -rf zod/src @huggingface/*/src
 find . \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' -o -name '*.md' \) -delete
 cd "$OLDPWD"
-tar c -C "$work" node_modules | xz -T0 -3 >.gpu/node_modules.tar.xz
-du -sh .gpu dist
+tar c -C "$work" node_modules | xz -T0 -9 >.gpu/node_modules.tar.xz
+tar c --exclude '*.map' --exclude '*.d.ts' dist | xz -T0 -6 >.gpu/dist.tar.xz
+du -sh .gpu
