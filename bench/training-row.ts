@@ -20,7 +20,6 @@ import {
   RandomGenerator,
   resetPeak,
   scope,
-  synchronize,
   type Device,
   type DType,
   type Tensor,
@@ -31,7 +30,7 @@ import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-poli
 import { Randomness } from '../src/train/step/randomness.js';
 import { UpdateInBackward } from '../src/train/step/update-in-backward.js';
 import { updateRange } from '../src/train/profile/ranges.js';
-import { runUpdate } from '../src/train/step/update.js';
+import { runUpdate, type UpdateResult } from '../src/train/step/update.js';
 import { type Case, samplesOf } from './cases.js';
 import { namesOf } from './command.js';
 
@@ -106,7 +105,7 @@ export interface RowOptions {
   readonly record?: ((round: () => void) => void) | undefined;
 }
 
-/** Medians over the rounds, each of which does all updates of the case; peaks of the warm-up too. */
+/** Medians over the rounds, each of which does all updates of the case: from the end of one round to that of the next; peaks of the warm-up too. */
 export interface TrainingRow {
   readonly case: string;
   readonly mode: Mode;
@@ -120,12 +119,22 @@ export interface TrainingRow {
   readonly weightsGiB: number;
   /** Of an update. */
   readonly stepMs: number;
-  /** Until the host had queued an update. */
+  /** Until the host had queued an update; where it is far ahead of the device, it waits for room. */
   readonly queuedMs: number;
   /** Slowest round less the fastest, of the median. */
   readonly spread: number;
   /** Of the last update. */
   readonly loss: number;
+}
+
+/** An update whose numbers are still to be read. */
+interface Queued {
+  readonly round: number;
+  readonly last: boolean;
+  readonly update: number;
+  /** Milliseconds until the host had queued it. */
+  readonly until: number;
+  readonly outcome: UpdateResult;
 }
 
 interface Owned {
@@ -179,7 +188,7 @@ function measure(
   const setup = {
     ...{ model, device, store, randomness },
     policies: memoryPolicies(model.segments, { policy, keepBlocks: { decoder: { products } } }),
-    schedule: schedule({ shape: 'constant', updates: (rounds + 2) * updates.length }),
+    schedule: schedule({ shape: 'constant', updates: (rounds + 3) * updates.length }),
   };
   emptyCache(device);
   resetPeak(device);
@@ -187,27 +196,40 @@ function measure(
   const seconds: number[] = [];
   const queued: number[] = [];
   let loss = NaN;
-  // The first round, which is not timed, meets every shape.
-  for (let round = 0; round <= rounds; round++) {
-    const begin = performance.now();
-    for (const [i, batches] of updates.entries()) {
-      const update = round * updates.length + i;
-      const start = performance.now();
-      const { numbers, supervised } = finish(runUpdate(setup, update, batches));
-      const until = performance.now() - start;
-      loss = numbers.read().lossSum[0]! / supervised;
-      synchronize(device);
-      const took = performance.now() - start;
-      if (round > 0) queued.push(until);
-      say(
-        `${of.name} ${mode} ${policy} step ${update} loss ${loss.toFixed(4)} s ${(took / 1000).toFixed(4)} queued ${until.toFixed(0)} ms`,
-      );
+  let [before, roundBefore] = [performance.now(), NaN];
+  // As the trainer does, an update's numbers are read when the next one is queued, so that the device always has work.
+  const read = ({ round, last, update, until, outcome }: Queued): void => {
+    loss = outcome.numbers.read().lossSum[0]! / outcome.supervised;
+    const now = performance.now();
+    if (round > 0) queued.push(until);
+    if (last && round > 0) seconds.push((now - roundBefore) / 1000);
+    if (last) roundBefore = now;
+    say(
+      `${of.name} ${mode} ${policy} step ${update} loss ${loss.toFixed(4)} s ${((now - before) / 1000).toFixed(4)} queued ${until.toFixed(0)} ms`,
+    );
+    before = now;
+  };
+  let late: Queued | undefined;
+  try {
+    // The first round, which is not timed, meets every shape.
+    for (let round = 0; round <= rounds + 1; round++) {
+      // Each round ends with an update queued behind it, the last one too.
+      const queuedNow = round > rounds ? updates.slice(0, 1) : updates;
+      for (const [i, batches] of queuedNow.entries()) {
+        const [update, start] = [round * updates.length + i, performance.now()];
+        const outcome = finish(runUpdate(setup, update, batches));
+        const [until, last] = [performance.now() - start, i === updates.length - 1];
+        const own = { round, last, update, until, outcome };
+        if (late !== undefined) read(late);
+        late = own;
+      }
     }
-    if (round > 0) seconds.push((performance.now() - begin) / 1000);
+  } finally {
+    late?.outcome.numbers.dispose();
   }
   record?.(() => {
     for (const [i, batches] of updates.entries()) {
-      const update = (rounds + 1) * updates.length + i;
+      const update = (rounds + 2) * updates.length + i;
       using _ = updateRange(update);
       finish(runUpdate(setup, update, batches)).numbers.dispose();
     }

@@ -108,7 +108,8 @@ Fp8Rows quantiseRowsFp8Composite(const Tensor& x, const optional<Tensor>& factor
   Tensor wide = x.to(at::kFloat);
   if (factors) wide = wide * factors->view({1, -1});
   const Tensor largest = wide.abs().amax({1}, true);
-  const Tensor scales = (largest / mostOf(type)).clamp_min(LEAST).masked_fill_(largest.isfinite().logical_not_(), NAN);
+  // By a tensor of the device: by a number, CUDA would multiply by its reciprocal.
+  const Tensor scales = (largest / at::full({1, 1}, mostOf(type), largest.options())).clamp_min(LEAST).masked_fill_(largest.isfinite().logical_not_(), NAN);
   return {(wide * scales.reciprocal()).to(type), scales};
 }
 

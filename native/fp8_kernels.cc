@@ -47,7 +47,7 @@ Fp8Rows quantiseRowsCuda(const Tensor& x, const optional<Tensor>& factors, at::S
   if (!kernel) return quantiseRowsFp8Composite(x, factors, type);
   auto [codes, scales] = emptyFp8Rows(x, x.size(1), type);
   int64_t channels = x.size(1), stride = x.stride(0);
-  bool e5m2 = type == at::kFloat8_e5m2, wide = isWide(channels, {&x});
+  bool e5m2 = type == at::kFloat8_e5m2, wide = isWide(channels, {&x}) && (!factors || isAligned(*factors));
   const void *from = x.const_data_ptr(), *by = factors ? factors->const_data_ptr() : nullptr;
   void *to = codes.mutable_data_ptr(), *scale = scales.mutable_data_ptr();
   kernel.launch(x.size(0) * BLOCK, {&from, &stride, &by, &to, &scale, &channels, &e5m2, &wide});

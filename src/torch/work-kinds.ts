@@ -93,6 +93,7 @@ export function productOperations(
 /** Where the two matrices stand among the arguments of a product. */
 const PRODUCTS = new Map([
   ['aten::mm', 0],
+  ['aten::_scaled_mm', 0],
   ['aten::bmm', 0],
   ['aten::addmm', 1],
   ['aten::addmm_', 1],
