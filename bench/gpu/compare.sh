@@ -21,7 +21,7 @@ python3 -c 'import torch; print("torch", torch.__version__)'
 } >/tmp/patina/other.log 2>&1 &
 building=$!
 # A process for each file: one that has taken a gradient on the CPU before it first asked for the GPU does not see it.
-timeout 150 "$NODE" node_modules/vitest/vitest.mjs run --isolate --no-color src/torch src/nn src/optim src/train/step 2>&1 \
+timeout -k 5 150 "$NODE" node_modules/vitest/vitest.mjs run --isolate --no-color src/torch src/nn src/optim src/train/step 2>&1 \
   | tail -100 || true
 wait $building || { tail -30 /tmp/patina/other.log; exit 1; }
 echo "built and tested after $SECONDS s"
@@ -49,7 +49,7 @@ run() { # build mode policy [arguments]
   [ "$SECONDS" -lt "${UNTIL:-480}" ] || return 0
   [ "$build" = this ] || { folder=$OTHER addon=/tmp/patina/addon-other; }
   echo "--- $build $mode $policy, $SECONDS s"
-  PATINA_ADDON=$addon timeout 90 "$NODE" "$folder/dist/bench/train.js" --json --steps 6 --modes "$mode" --policies "$policy" "$@" \
+  PATINA_ADDON=$addon timeout -k 5 90 "$NODE" "$folder/dist/bench/train.js" --json --steps 6 --modes "$mode" --policies "$policy" "$@" \
     >/tmp/patina/run.out 2>/tmp/patina/run.err || echo "exit $?"
   cat /tmp/patina/run.err /tmp/patina/run.out
   "$NODE" -e "$summary" /tmp/patina "$build" "$mode" "$policy" >>"$table"

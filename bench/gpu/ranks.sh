@@ -45,9 +45,9 @@ for each in "$@"; do
   if [[ $each == peer\ * ]]; then
     read -r _ ranks rest <<<"$each"
     # shellcheck disable=SC2086
-    timeout 120 python3 -m torch.distributed.run --master-addr 127.0.0.1 --master-port 29511 --nproc-per-node "${ranks#ranks=}" bench/gpu/ranks_peer.py $rest 2>/tmp/patina/peer.log | grep PEER | tee -a "$log" \
+    timeout -k 5 120 python3 -m torch.distributed.run --master-addr 127.0.0.1 --master-port 29511 --nproc-per-node "${ranks#ranks=}" bench/gpu/ranks_peer.py $rest 2>/tmp/patina/peer.log | grep PEER | tee -a "$log" \
       || { echo "PEER $rest | failed: $(grep -E 'Error' /tmp/patina/peer.log | tail -1)" | tee -a "$log"; }
   else
-    timeout 150 "$NODE" dist/bench/ranks.js "$each" 2>/tmp/patina/case.log | tee -a "$log" || tail -5 /tmp/patina/case.log
+    timeout -k 5 150 "$NODE" dist/bench/ranks.js "$each" 2>/tmp/patina/case.log | tee -a "$log" || tail -5 /tmp/patina/case.log
   fi
 done

@@ -13,11 +13,12 @@ sanitizer=${SANITIZER:-$(command -v compute-sanitizer || ls /usr/local/cuda*/bin
 export PATINA_CASES=${PATINA_CASES:-4} PYTORCH_NO_CUDA_MEMORY_CACHING=1
 failed=0
 for tool in ${TOOLS:-memcheck racecheck}; do
-  for file in src/torch/low-rank.test.ts src/torch/block-operators.test.ts src/torch/counters.test.ts src/torch/cross-entropy.test.ts src/torch/adamw.test.ts; do
+  for file in src/torch/low-rank.test.ts src/torch/block-operators.test.ts src/torch/counters.test.ts src/torch/cross-entropy.test.ts src/torch/adamw.test.ts \
+    src/torch/adamw-int8.test.ts src/torch/fp8.test.ts src/nn/nf4.test.ts; do
     left=$((${UNTIL:-530} - SECONDS))
     [ "$left" -ge 20 ] || { echo "$tool $file: no time left"; failed=1; continue; }
     code=0
-    timeout "$left" "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 7 --print-limit 3 \
+    timeout -k 5 "$left" "$sanitizer" --tool "$tool" --target-processes all --error-exitcode 7 --print-limit 3 \
       "$NODE" node_modules/vitest/vitest.mjs run --no-color --pool forks --testTimeout 300000 "$file" ${1:+-t "$1"} \
       >/tmp/patina/sanitize.out 2>&1 || code=$?
     grep -E '(ERROR SUMMARY|RACECHECK SUMMARY|FAIL|Tests )' /tmp/patina/sanitize.out | sort | uniq -c || true

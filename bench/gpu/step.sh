@@ -24,7 +24,7 @@ part() { # title, what to show, command...
     failed=1
     return 0
   fi
-  timeout "$(left)" "$@" >/tmp/patina/part.out 2>&1 || code=$?
+  timeout -k 5 "$(left)" "$@" >/tmp/patina/part.out 2>&1 || code=$?
   grep -E "$show" /tmp/patina/part.out | head -60 || true
   echo "$title: exit code $code after $SECONDS s"
   [ $code -eq 0 ] || { failed=1; tail -15 /tmp/patina/part.out; }
@@ -35,7 +35,7 @@ for each in ${PARTS:-checks parity rows}; do
   case $each in
     checks)
       tests operators src/torch/block-operators.test.ts src/torch/low-rank.test.ts src/torch/projection.test.ts \
-        src/torch/counters.test.ts src/torch/cross-entropy.test.ts src/torch/adamw.test.ts src/nn/nf4.test.ts
+        src/torch/counters.test.ts src/torch/cross-entropy.test.ts src/torch/adamw.test.ts src/torch/adamw-int8.test.ts src/torch/fp8.test.ts src/nn/fp8.test.ts src/nn/nf4.test.ts
       tests blocks src/models/trained-block-gpu.test.ts src/nn/attention.test.ts src/torch/meta-graph.test.ts
       tests waits src/train/step/no-waits.test.ts src/torch/host-memory.test.ts
       part "what operators cost" . "$NODE" dist/bench/operators.js --device cuda

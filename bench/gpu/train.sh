@@ -36,7 +36,7 @@ within() { # title command...
     echo "$title: no time left"
     return 0
   fi
-  timeout "$left" "$@" >/tmp/patina/row.out 2>/tmp/patina/row.err || code=$?
+  timeout -k 5 "$left" "$@" >/tmp/patina/row.out 2>/tmp/patina/row.err || code=$?
   grep -hE '^(PATINA|PROFILE|PEER|\{)' /tmp/patina/row.out || grep -hE 'OutOfMemoryError|Error|failed|there is no' /tmp/patina/row.out /tmp/patina/row.err | tail -1 || true
   [ $code -eq 0 ] || echo "$title: exit code $code after $SECONDS s"
 }

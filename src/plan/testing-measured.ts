@@ -73,11 +73,24 @@ const one = (
 
 const lora = { train: { decoder: LORA, projector: 'full' } } as const;
 
-/** One H200, 4 x 2,048 (2026-11-29-train-h200.md). */
+const over = (base: 'nf4' | 'fp8') =>
+  ({
+    train: {
+      decoder: { ...LORA, base, ...(base === 'nf4' && { doubleQuantised: true }) },
+      projector: 'full',
+    },
+  }) as const;
+
+/** One H200, 4 x 2,048 (2026-11-29-step-h200.md; full training and text alone: 2026-11-29-train-h200.md). */
 const ONE_CARD: readonly MeasuredRow[] = [
-  one('LoRA, recompute', lora, 19.1, 0.637),
-  one('LoRA, products', { ...lora, memory: { policy: 'products' } }, 39.75, 0.491),
-  one('LoRA, keep', { ...lora, memory: { policy: 'keep' } }, 43.79, 0.485),
+  one('LoRA, recompute', lora, 18.85, 0.605),
+  one('LoRA, products', { ...lora, memory: { policy: 'products' } }, 39.54, 0.452),
+  one('LoRA, keep', { ...lora, memory: { policy: 'keep' } }, 43.56, 0.453),
+  one('LoRA over fp8, recompute', over('fp8'), 12.53, 0.436),
+  one('LoRA over fp8, products', { ...over('fp8'), memory: { policy: 'products' } }, 33.04, 0.338),
+  one('LoRA over fp8, keep', { ...over('fp8'), memory: { policy: 'keep' } }, 37.07, 0.335),
+  one('LoRA over NF4, recompute', over('nf4'), 9.31, 0.631),
+  one('LoRA over NF4, products', { ...over('nf4'), memory: { policy: 'products' } }, 29.89, 0.485),
   one('full, recompute', {}, 60.95, 0.816),
   one(
     'full, 19 blocks products',

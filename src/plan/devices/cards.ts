@@ -41,10 +41,10 @@ const GIGA = 1e9;
 const CONTEXT = 0.55 * GIB;
 
 /**
- * What of the maker's figures the H200 reaches in a step (2026-11-29-train-h200.md): products 643 of 989 TFLOP/s, memory 3.1 of 4.8
+ * What of the maker's figures the H200 reaches in a step (2026-11-29-step-h200.md): products 668 of 989 TFLOP/s, memory 3.1 of 4.8
  * TB/s; attention by cuDNN 42 ms where its operations would take 23 at the rate of products.
  */
-const PRODUCTS = 0.65;
+const PRODUCTS = 0.675;
 const MEMORY = 0.65;
 const ATTENTION = [0.66, 0.54] as const;
 
