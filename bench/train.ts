@@ -1,6 +1,6 @@
 /**
  * Tokens and samples per second, and peak memory, of training steps on shapes of LLaVA with random bf16 weights, one row per setting;
- * `bench/gpu/train.sh` runs the peer (transformers + peft) beside it.
+ * `bench/gpu/step.sh` runs the peer (transformers + peft) beside it.
  *
  *     node dist/bench/train.js [--cases 4x2048] [--modes lora,full,full-ub] [--policies recompute,attention,products,keep,offload]
  *                              [--bases bf16,nf4,fp8] [--states mode,float32,bfloat16,int8] [--products 0] [--layers 32] [--hidden 4096] [--dropout 0] [--steps 6] [--device cuda:0]

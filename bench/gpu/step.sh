@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# What the training step wants of a GPU, in one call of nine minutes at most: that our kernels and blocks are right there, then rows with
-# profiles. Says of each part what failed; ends with an error if one did.
+# What the training step wants of a GPU, in one call of nine minutes at most: that our kernels and blocks are right there, then rows beside the
+# peer's (transformers + peft, with Liger's kernels and bitsandbytes). Says of each part what failed; ends with an error if one did.
 #
-#   PARTS="checks parity rows" bash bench/gpu/step.sh
-#   PARTS=rows ROWS="mix:lora:recompute one-600:lora:products:bases=nf4" bash bench/gpu/step.sh
+#   PARTS="checks same parity rows" bash bench/gpu/step.sh [ROWS.txt [FIRST]]
 #
-# PARTS    checks: operators and what they cost, blocks, what a step waits for; parity: the fixtures on the card at LEVELS; rows: of bench/train.ts
-# ROWS     case:mode:policy[:argument=value...], the arguments those of bench/train.ts
-# UNTIL    seconds after which nothing more begins, and what runs is ended (530)
+# ROWS.txt rows of Patina and of the peer as bench/gpu/step-rows.txt has them (that file); FIRST the line of it to begin with, for a second call
+# PARTS    checks: operators and what they cost, blocks, what a step waits for; same: Patina and the peer do the same work; parity: the fixtures on
+#          the card at LEVELS; rows
+# OUT      a folder for rows.txt, which grows row by row (/tmp/patina)
+# UNTIL    seconds after which nothing more begins, and what runs is ended (530); EACH seconds of a row at most (120)
+#
+# Peers want wheels in .gpu/: pip download --no-deps -d .gpu liger-kernel==0.8.5 bitsandbytes==0.50.2 (of the latter
+# libbitsandbytes_cuda130.so is enough).
 SECONDS=0
 . "$(dirname "$0")/build.sh"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
@@ -29,13 +33,20 @@ part() { # title, what to show, command...
   echo "$title: exit code $code after $SECONDS s"
   [ $code -eq 0 ] || { failed=1; tail -15 /tmp/patina/part.out; }
 }
+# A row of the table.
+row() { # title, command...
+  rm -f /tmp/patina/part.out
+  part "$1" '^(PATINA|PROFILE|PEER)|out of memory|failed|Error' timeout -k 5 "${EACH:-120}" "${@:2}" </dev/null
+  grep -shE '^(PATINA|PEER)' /tmp/patina/part.out >>"${OUT:-/tmp/patina}/rows.txt" || true
+}
 tests() { part "$1" '(FAIL|×|Error:|Tests |Test Files |cannot be used)' "$NODE" node_modules/vitest/vitest.mjs run --no-color "${@:2}"; }
 
-for each in ${PARTS:-checks parity rows}; do
+for each in ${PARTS:-checks same parity rows}; do
   case $each in
     checks)
       tests operators src/torch/block-operators.test.ts src/torch/low-rank.test.ts src/torch/projection.test.ts \
-        src/torch/counters.test.ts src/torch/cross-entropy.test.ts src/torch/adamw.test.ts src/torch/adamw-int8.test.ts src/torch/fp8.test.ts src/nn/fp8.test.ts src/nn/nf4.test.ts
+        src/torch/counters.test.ts src/torch/cross-entropy.test.ts src/torch/adamw.test.ts src/torch/adamw-int8.test.ts \
+        src/torch/fp8.test.ts src/nn/fp8.test.ts src/nn/nf4.test.ts
       tests blocks src/models/trained-block-gpu.test.ts src/nn/attention.test.ts src/torch/meta-graph.test.ts
       tests waits src/train/step/no-waits.test.ts src/torch/host-memory.test.ts
       part "what operators cost" . "$NODE" dist/bench/operators.js --device cuda
@@ -50,19 +61,32 @@ for each in ${PARTS:-checks parity rows}; do
         done
       done
       ;;
+    same)
+      part "a shallow model and a batch of the peer's" . python3 bench/gpu/same_work.py /tmp/patina/same
+      part "the same work" . "$NODE" dist/bench/same-work.js /tmp/patina/same --policy keep,products,attention,recompute
+      rm -rf /tmp/patina/same
+      ;;
     rows)
-      for row in ${ROWS:-4x2048:lora:products 4x2048:lora:products:dropout=0.05 stage1-16:projector:products one-600:lora:products \
-        mix:lora:recompute stage1-16:projector:recompute text-16x512:lora:products 4x2048:full-fp32:recompute 4x2048:lora:recompute:bases=nf4 \
-        one-600:lora:products:bases=nf4}; do
-        IFS=: read -r of mode policy more <<<"$row"
-        arguments=()
-        for argument in ${more//:/ }; do arguments+=("--${argument%%=*}" "${argument#*=}"); done
-        part "$row" '^(PATINA|PROFILE)' "$NODE" dist/bench/train.js --cases "$of" --modes "$mode" --policies "$policy" --steps 3 \
-          --profile /tmp/patina/traces "${arguments[@]}"
-      done
+      if compgen -G '.gpu/*.whl' >/dev/null; then
+        python3 -m pip install -q --no-index --no-deps --target /tmp/patina/wheels .gpu/*.whl
+        export PYTHONPATH=/tmp/patina/wheels
+      fi
+      python3 -c 'import torch, transformers, peft; print("torch", torch.__version__, "transformers", transformers.__version__, "peft", peft.__version__)'
+      number=0
+      while read -r whose settings; do
+        number=$((number + 1))
+        [ "$number" -ge "${2:-1}" ] || continue
+        # shellcheck disable=SC2086 # words of their own
+        case $whose in
+          patina) row "$number $settings" "$NODE" dist/bench/train.js ${settings/--profile/--profile /tmp/patina/traces} --steps 4 ;;
+          peer) row "$number $settings" env N=4 $settings python3 bench/gpu/train_peer.py ;;
+          '#'* | '') ;;
+          *) echo "there is no $whose: patina, peer" && exit 2 ;;
+        esac
+      done <"${1:-bench/gpu/step-rows.txt}"
       ;;
     *)
-      echo "there is no part $each: checks, parity, rows"
+      echo "there is no part $each: checks, same, parity, rows"
       exit 2
       ;;
   esac
