@@ -75,7 +75,7 @@ export function modeOption(): Option {
   return new Option(
     '--mode <mode>',
     'how pictures become squares; default: as the model says, else pad',
-  ).choices(['pad', 'crop']);
+  ).choices(['pad', 'crop', 'squeeze']);
 }
 
 /** Whether pictures are turned as their EXIF says. */

@@ -126,7 +126,7 @@ describe('patina export --inspect', () => {
       faults: [],
     });
     expect(found.sources[0]!.ignored).toMatchObject({
-      "CLIP's text tower plays no part in LLaVA": expect.any(Number) as number,
+      'the tower for text plays no part in LLaVA': expect.any(Number) as number,
     });
   });
 

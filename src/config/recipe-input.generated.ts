@@ -280,10 +280,11 @@ export interface TextInput {
 
 export interface ImageInput {
   /**
-   * Pad to a square with the mean colour, or crop the centre.
+   * Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as
+   * SigLIP does.
    * @default "pad"
    */
-  mode?: 'pad' | 'crop' | undefined;
+  mode?: 'pad' | 'crop' | 'squeeze' | undefined;
   /**
    * Apply the camera's orientation, or read pixels as they are stored, like XTuner.
    * @default "turned"

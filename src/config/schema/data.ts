@@ -98,9 +98,11 @@ export const textSection = z
 export const imageSection = z
   .strictObject({
     mode: z
-      .enum(['pad', 'crop'])
+      .enum(['pad', 'crop', 'squeeze'])
       .default('pad')
-      .describe('Pad to a square with the mean colour, or crop the centre.'),
+      .describe(
+        'Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as SigLIP does.',
+      ),
     reading: z
       .enum(['turned', 'stored'])
       .default('turned')

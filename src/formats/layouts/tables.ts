@@ -50,12 +50,22 @@ const COMPUTED: readonly Surplus[] = [
   { names: /(^|\.)embeddings\.position_ids$/, why: 'positions are counted' },
 ];
 
-/** What a whole `CLIPModel` holds besides the vision tower. */
+/** What SigLIP makes of all patches at its end. */
+const POOLING: Surplus = {
+  names:
+    /(^|(vision_tower|vision_model|visual_encoder)\.)head\.(probe$|(attention|layernorm|mlp)\.)/,
+  why: "SigLIP's pooling of the patches plays no part in LLaVA",
+};
+
+/** What models hold that have or are a vision tower. */
+const WITH_TOWER: readonly Surplus[] = [...COMPUTED, POOLING];
+
+/** What a whole `CLIPModel` or `SiglipModel` holds besides the vision tower. */
 const REST_OF_CLIP: readonly Surplus[] = [
-  { names: /^text_model\./, why: "CLIP's text tower plays no part in LLaVA" },
+  { names: /^text_model\./, why: 'the tower for text plays no part in LLaVA' },
   {
-    names: /^(visual_projection|text_projection)\.weight$|^logit_scale$/,
-    why: "CLIP's comparison of image and text plays no part in LLaVA",
+    names: /^(visual_projection|text_projection)\.weight$|^logit_(scale|bias)$/,
+    why: 'the comparison of image and text plays no part in LLaVA',
   },
 ];
 
@@ -80,7 +90,7 @@ export const LAYOUTS = {
       decoder: 'language_model.model.',
       head: 'language_model.lm_head.',
     },
-    surplus: COMPUTED,
+    surplus: WITH_TOWER,
   },
   'hf-old': {
     name: 'hf-old',
@@ -91,19 +101,19 @@ export const LAYOUTS = {
       decoder: 'language_model.model.',
       head: 'language_model.lm_head.',
     },
-    surplus: COMPUTED,
+    surplus: WITH_TOWER,
   },
   'hf-2026': {
     name: 'hf-2026',
     title: 'Hugging Face LLaVA, named as in the memory of transformers 5.6 and later',
     prefixes: LLAVA_PREFIXES,
-    surplus: COMPUTED,
+    surplus: WITH_TOWER,
   },
   'hf-2025': {
     name: 'hf-2025',
     title: 'Hugging Face LLaVA, named as in the memory of transformers 4.52 to 5.5',
     prefixes: { ...LLAVA_PREFIXES, vision: 'model.vision_tower.vision_model.' },
-    surplus: COMPUTED,
+    surplus: WITH_TOWER,
   },
   llama: {
     name: 'llama',
@@ -121,19 +131,19 @@ export const LAYOUTS = {
       head: 'lm_head.',
     },
     sequentialProjector: true,
-    surplus: COMPUTED,
+    surplus: WITH_TOWER,
   },
   clip: {
     name: 'clip',
-    title: 'CLIP vision tower, alone or in a whole CLIP model',
+    title: 'CLIP or SigLIP vision tower, alone or in the whole model',
     prefixes: { vision: 'vision_model.' },
-    surplus: [...COMPUTED, ...REST_OF_CLIP],
+    surplus: [...WITH_TOWER, ...REST_OF_CLIP],
   },
   'clip-2026': {
     name: 'clip-2026',
-    title: 'CLIP vision tower, as transformers 5.6 and later write it',
+    title: 'CLIP or SigLIP vision tower, as transformers 5.6 and later write it',
     prefixes: { vision: '' },
-    surplus: COMPUTED,
+    surplus: WITH_TOWER,
   },
   projector: {
     name: 'projector',
@@ -152,7 +162,7 @@ export const LAYOUTS = {
       head: 'llm.lm_head.',
     },
     sequentialProjector: true,
-    surplus: COMPUTED,
+    surplus: WITH_TOWER,
   },
 } as const satisfies Record<string, Layout>;
 

@@ -128,7 +128,7 @@ async function mmprojContent(
   const { config } = assembly;
   checkMmproj(config);
   const type = wanted === 'bf16' ? wanted : 'f16';
-  const pictures = await findImageProcessor(assembly, config.vision.imageSize);
+  const pictures = await findImageProcessor(assembly, config.vision);
   return {
     name: `mmproj-${type}.gguf`,
     metadata: new Map([...mmprojMetadata(config, pictures), ...general(source, type)]),
