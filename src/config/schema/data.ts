@@ -74,7 +74,7 @@ export const textSection = z
     template: text
       .default('auto')
       .describe(
-        "`auto` for the model's own chat template; `llama3_chat` or `vicuna` for XTuner's; else a Jinja file.",
+        "`auto` for the model's own chat template; `llama3_chat`, `qwen_chat` or `vicuna` for XTuner's; else a Jinja file.",
       ),
     system: z.string().optional().describe('System message for records that bring none.'),
     maxLength: count
