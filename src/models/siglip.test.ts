@@ -4,7 +4,6 @@ import { join } from 'node:path';
 
 import { afterAll, describe, expect, test } from 'vitest';
 
-import { inspect } from '../formats/layouts/inspect.js';
 import type { LayoutName } from '../formats/layouts/tables.js';
 import { readSafetensors } from '../formats/safetensors/header.js';
 import { tensorsIn } from '../torch/index.js';
@@ -68,7 +67,7 @@ const tensor = (name: string): WrittenTensor => ({
 
 /** A whole SigLIP, as its authors' repositories hold it. */
 async function wholeSiglip(variant: string): Promise<string> {
-  const names = ['text_model.head.weight', 'logit_scale', 'logit_bias', 'vision_model.head.probe'];
+  const names = ['text_model.head.weight', 'logit_scale', 'logit_bias'];
   const folder = await made(variant, 'clip', { add: names.map(tensor) });
   const { vision_config: vision } = fixtureJson(variant, 'hf', 'config.json');
   const json = { model_type: 'siglip', text_config: {}, vision_config: vision };
@@ -100,7 +99,7 @@ describe.each(VARIANTS)('%s', (variant) => {
     expect(sameNumbers(await logits(variant, llm, options), expected)).toBe(true);
   });
 
-  test('is written as transformers writes it, but for the head that LLaVA does not compute', async () => {
+  test('is written as transformers writes it', async () => {
     const folder = join(temporary(), 'out');
     await exportModel(fixture(variant, 'hf'), 'hf', folder);
     const json = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
@@ -109,7 +108,6 @@ describe.each(VARIANTS)('%s', (variant) => {
       string,
       Record<string, unknown>
     >;
-    theirs['vision_config']!['vision_use_head'] = false;
     // transformers writes fields that are null.
     delete theirs['text_config']!['bos_token_id'];
     delete theirs['text_config']!['sliding_window'];
@@ -121,29 +119,38 @@ describe.each(VARIANTS)('%s', (variant) => {
     }
     const names = async (path: string): Promise<string[]> =>
       (await readSafetensors(join(path, 'model.safetensors'))).tensors.map((each) => each.name);
-    const kept = (await names(fixture(variant, 'hf'))).filter(
-      (name) => !/tower\.head\./.test(name),
-    );
-    expect((await names(folder)).sort()).toEqual(kept.sort());
+    expect(await names(folder)).toEqual(await names(fixture(variant, 'hf')));
     const expected = await logits(variant, fixture(variant, 'hf'));
     expect(sameNumbers(await logits(variant, folder), expected)).toBe(true);
   });
 });
 
-test('the head that pools the patches is known and not needed', async () => {
-  for (const [layout, prefix] of [
-    ['hf', 'vision_tower.'],
-    ['hf-old', 'vision_tower.vision_model.'],
-    ['hf-2026', 'model.vision_tower.'],
-    ['clip', 'vision_model.'],
-    ['clip-2026', ''],
-  ] as const) {
-    const names = ['probe', 'attention.in_proj_weight', 'layernorm.bias', 'mlp.fc1.weight'];
-    const add = names.map((name) => tensor(`${prefix}head.${name}`));
-    const { sources } = await inspect(await made(WITH_HEAD, layout, { add }));
-    expect(sources[0]).toMatchObject({ layout, unexpected: [] });
-    expect([...sources[0]!.ignored.keys()].sort()).toEqual(add.map(({ name }) => name).sort());
-  }
+describe('the head that pools the patches', () => {
+  test('is there where its weights are, whatever the configuration says', async () => {
+    const vision = fixtureJson(WITH_HEAD, 'hf', 'config.json')['vision_config'] as object;
+    const says = (head: boolean) => ({
+      vision_config: { ...vision, vision_use_head: head },
+    });
+    const without: LayoutChange['edit'] = (each) =>
+      /^vision_tower\.head\./.test(each.name) ? undefined : each;
+    for (const [change, expected] of [
+      [{ config: says(false) }, true],
+      [{ config: says(true), edit: without }, false],
+    ] as const) {
+      const { model } = await loadLlava(await made(WITH_HEAD, 'hf', change));
+      expect(model.config.vision.poolingHead).toBe(expected);
+      model.dispose();
+    }
+  });
+
+  test('is missing where a part of it is', async () => {
+    const edit: LayoutChange['edit'] = (each) =>
+      each.name === 'vision_tower.head.mlp.fc1.bias' ? undefined : each;
+    await expect(loadLlava(await made(WITH_HEAD, 'hf', { edit }))).rejects.toMatchObject({
+      code: 'E_TENSORS',
+      message: expect.stringContaining('head.mlp.fc1.bias') as string,
+    });
+  });
 });
 
 test('pictures are prepared as its processor says, else as SigLIP is trained', async () => {

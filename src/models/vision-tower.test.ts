@@ -17,6 +17,7 @@ const config: VisionConfig = {
   patchSize: 14,
   hiddenAct: 'quick_gelu',
   layerNormEps: 1e-5,
+  poolingHead: false,
   initializerRange: 1,
   initializerFactor: 1,
 };

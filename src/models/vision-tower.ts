@@ -1,7 +1,7 @@
 /**
  * The vision tower of CLIP (Radford et al. 2021) and SigLIP (Zhai et al. 2023): a pre-norm vision transformer (Dosovitskiy et
  * al. 2021), CLIP's with a class token and a norm before its first block. Parameter names are those of transformers'
- * `CLIPVisionModel` and `SiglipVisionModel`; SigLIP's head, which pools the patches, is no part of a LLaVA.
+ * `CLIPVisionModel` and `SiglipVisionModel`.
  *
  * I: images, S: pixels along a side, P: patches, + 1 with a class token, C: hidden size, H: heads, D: head size, F: intermediate size.
  */
@@ -26,6 +26,7 @@ import {
 import { cat, type Tensor } from '../torch/index.js';
 import type { VisionConfig } from './configs/vision-config.js';
 import { VISION_FAMILIES } from './configs/vision-families.js';
+import { PoolingHead } from './pooling-head.js';
 
 type Built = Required<BuildOptions>;
 
@@ -236,6 +237,7 @@ export class VisionTower extends Module {
     );
     // LLaVA reads states from before it.
     this.addChild('post_layernorm', new LayerNorm(config.hiddenSize, norm));
+    if (config.poolingHead) this.addChild('head', new PoolingHead(config, { dtype }));
   }
 
   /** The modules that `embed` computes with. */

@@ -58,7 +58,7 @@ const LLAVA_INTERLEAVE_7B = {
     vision_feature_select_strategy: 'full',
     image_token_index: 151646,
   },
-  vision_config: { ...SIGLIP_SO400M_384, num_hidden_layers: 26 },
+  vision_config: { ...SIGLIP_SO400M_384, num_hidden_layers: 26, vision_use_head: false },
   text_config: QWEN15_7B,
 };
 

@@ -50,16 +50,6 @@ const COMPUTED: readonly Surplus[] = [
   { names: /(^|\.)embeddings\.position_ids$/, why: 'positions are counted' },
 ];
 
-/** What SigLIP makes of all patches at its end. */
-const POOLING: Surplus = {
-  names:
-    /(^|(vision_tower|vision_model|visual_encoder)\.)head\.(probe$|(attention|layernorm|mlp)\.)/,
-  why: "SigLIP's pooling of the patches plays no part in LLaVA",
-};
-
-/** What models hold that have or are a vision tower. */
-const WITH_TOWER: readonly Surplus[] = [...COMPUTED, POOLING];
-
 /** What a whole `CLIPModel` or `SiglipModel` holds besides the vision tower. */
 const REST_OF_CLIP: readonly Surplus[] = [
   { names: /^text_model\./, why: 'the tower for text plays no part in LLaVA' },
@@ -90,7 +80,7 @@ export const LAYOUTS = {
       decoder: 'language_model.model.',
       head: 'language_model.lm_head.',
     },
-    surplus: WITH_TOWER,
+    surplus: COMPUTED,
   },
   'hf-old': {
     name: 'hf-old',
@@ -101,19 +91,19 @@ export const LAYOUTS = {
       decoder: 'language_model.model.',
       head: 'language_model.lm_head.',
     },
-    surplus: WITH_TOWER,
+    surplus: COMPUTED,
   },
   'hf-2026': {
     name: 'hf-2026',
     title: 'Hugging Face LLaVA, named as in the memory of transformers 5.6 and later',
     prefixes: LLAVA_PREFIXES,
-    surplus: WITH_TOWER,
+    surplus: COMPUTED,
   },
   'hf-2025': {
     name: 'hf-2025',
     title: 'Hugging Face LLaVA, named as in the memory of transformers 4.52 to 5.5',
     prefixes: { ...LLAVA_PREFIXES, vision: 'model.vision_tower.vision_model.' },
-    surplus: WITH_TOWER,
+    surplus: COMPUTED,
   },
   llama: {
     name: 'llama',
@@ -131,19 +121,19 @@ export const LAYOUTS = {
       head: 'lm_head.',
     },
     sequentialProjector: true,
-    surplus: WITH_TOWER,
+    surplus: COMPUTED,
   },
   clip: {
     name: 'clip',
     title: 'CLIP or SigLIP vision tower, alone or in the whole model',
     prefixes: { vision: 'vision_model.' },
-    surplus: [...WITH_TOWER, ...REST_OF_CLIP],
+    surplus: [...COMPUTED, ...REST_OF_CLIP],
   },
   'clip-2026': {
     name: 'clip-2026',
     title: 'CLIP or SigLIP vision tower, as transformers 5.6 and later write it',
     prefixes: { vision: '' },
-    surplus: WITH_TOWER,
+    surplus: COMPUTED,
   },
   projector: {
     name: 'projector',
@@ -162,7 +152,7 @@ export const LAYOUTS = {
       head: 'llm.lm_head.',
     },
     sequentialProjector: true,
-    surplus: WITH_TOWER,
+    surplus: COMPUTED,
   },
 } as const satisfies Record<string, Layout>;
 

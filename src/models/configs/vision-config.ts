@@ -28,6 +28,8 @@ export interface VisionConfig {
   readonly patchSize: number;
   readonly hiddenAct: string;
   readonly layerNormEps: number;
+  /** Whether there is a head that pools the patches: SigLIP's, which LLaVA does not compute. */
+  readonly poolingHead: boolean;
   /** Of a CLIP that is trained from scratch: standard deviation of patches and positions. */
   readonly initializerRange: number;
   /** Of all the standard deviations of a CLIP. */
@@ -49,6 +51,7 @@ const schemaOf = (family: VisionFamily) => {
     patch_size: or(side, defaults.patch_size),
     hidden_act: or(activationName, defaults.hidden_act),
     layer_norm_eps: or(z.number().positive(), defaults.layer_norm_eps),
+    vision_use_head: or(z.boolean(), true),
     initializer_range: or(z.number().positive(), 0.02),
     initializer_factor: or(z.number().positive(), 1),
   });
@@ -107,6 +110,7 @@ function readTower(source: ConfigSource, family: VisionFamily): VisionConfig {
     patchSize,
     hiddenAct: fields.hidden_act,
     layerNormEps: fields.layer_norm_eps,
+    poolingHead: VISION_FAMILIES[family].canPool && fields.vision_use_head,
     initializerRange: fields.initializer_range,
     initializerFactor: fields.initializer_factor,
   };

@@ -20,8 +20,8 @@ export interface VisionRow {
     readonly hidden_act: 'quick_gelu' | 'gelu_pytorch_tanh';
     readonly layer_norm_eps: number;
   };
-  /** Fields of `config.json` that say nothing about what LLaVA reads of the tower. */
-  readonly written: Readonly<Record<string, unknown>>;
+  /** Whether there may be a head that pools the patches, as `vision_use_head` says. */
+  readonly canPool: boolean;
   /** transformers' class of the tower alone. */
   readonly architecture: string;
 }
@@ -33,7 +33,7 @@ export const VISION_FAMILIES: Readonly<Record<VisionFamily, VisionRow>> = {
     preNorm: true,
     patchBias: false,
     defaults: { patch_size: 32, hidden_act: 'quick_gelu', layer_norm_eps: 1e-5 },
-    written: {},
+    canPool: false,
     architecture: 'CLIPVisionModel',
   },
   siglip: {
@@ -42,8 +42,7 @@ export const VISION_FAMILIES: Readonly<Record<VisionFamily, VisionRow>> = {
     preNorm: false,
     patchBias: true,
     defaults: { patch_size: 16, hidden_act: 'gelu_pytorch_tanh', layer_norm_eps: 1e-6 },
-    // The head that pools the patches is not kept: LLaVA never computes it.
-    written: { vision_use_head: false },
+    canPool: true,
     architecture: 'SiglipVisionModel',
   },
 };

@@ -203,7 +203,7 @@ function towerConfig(config: VisionConfig, raw: Readonly<Json>): Json {
     num_hidden_layers: config.numHiddenLayers,
     patch_size: config.patchSize,
     ...pick(raw, VISION_FIELDS),
-    ...VISION_FAMILIES[config.family].written,
+    ...(VISION_FAMILIES[config.family].canPool && { vision_use_head: config.poolingHead }),
   };
 }
 

@@ -72,7 +72,7 @@ export function llavaConfigOf(
   tensors: ReadonlyMap<string, StoredTensor>,
   options: PartOptions,
 ): LlavaConfig {
-  const config = composed(configs, tensors, options);
+  const config = withHeadAsStored(composed(configs, tensors, options), tensors);
   const { imageTokenId = config.imageTokenId, isDecided = false } = options;
   if (!isDecided) return { ...config, imageTokenId };
   const {
@@ -88,6 +88,17 @@ export function llavaConfigOf(
     ),
     projector: { ...config.projector, select },
   };
+}
+
+/** Whether a tower comes with its pooling head its weights decide: the authors' code leaves it out, whatever its file says. */
+function withHeadAsStored(
+  config: LlavaConfig,
+  tensors: ReadonlyMap<string, StoredTensor>,
+): LlavaConfig {
+  const { vision: prefix } = LLAVA_PREFIXES;
+  if (!tensors.has(`${prefix}embeddings.patch_embedding.weight`)) return config;
+  const poolingHead = tensors.has(`${prefix}head.probe`);
+  return { ...config, vision: { ...config.vision, poolingHead } };
 }
 
 /** The configuration of a decoder alone. @throws ConfigError `E_CONFIG`, `E_NO_CONFIG` */
