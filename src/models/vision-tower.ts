@@ -34,7 +34,8 @@ type Built = Required<BuildOptions>;
 interface Start {
   readonly patch: Initializer;
   readonly position: Initializer;
-  readonly classToken: Initializer;
+  /** CLIP's. */
+  readonly classToken?: Initializer;
   /** Queries, keys, values. */
   readonly attentionIn: Initializer;
   readonly attentionOut: Initializer;
@@ -68,11 +69,9 @@ function siglipStart(config: VisionConfig): Start {
   /** Glorot and Bengio 2010. */
   const xavier = (fanIn: number, fanOut: number): Initializer =>
     uniform((6 / (fanIn + fanOut)) ** 0.5);
-  const position = normalOf(C ** -0.5);
   return {
     patch: normalOf((numChannels * patchSize ** 2) ** -0.5),
-    position,
-    classToken: position,
+    position: normalOf(C ** -0.5),
     attentionIn: xavier(C, C),
     attentionOut: xavier(C, C),
     mlpUp: xavier(C, F),
@@ -88,9 +87,9 @@ export class VisionEmbeddings extends Module {
   constructor(config: VisionConfig, { dtype, kernels }: Built) {
     super();
     const { hiddenSize: C, numChannels, imageSize, patchSize } = config;
-    const { classToken, patchBias } = VISION_FAMILIES[config.family];
-    const drawn = start(config);
-    if (classToken) this.addParameter('class_embedding', [C], dtype, drawn.classToken);
+    const { patchBias } = VISION_FAMILIES[config.family];
+    const { classToken, ...drawn } = start(config);
+    if (classToken !== undefined) this.addParameter('class_embedding', [C], dtype, classToken);
     this.patch = this.addChild(
       'patch_embedding',
       new PatchConv2d(numChannels, C, patchSize, {
@@ -100,7 +99,7 @@ export class VisionEmbeddings extends Module {
         kernel: kernels.patches,
       }),
     );
-    const P = Math.floor(imageSize / patchSize) ** 2 + (classToken ? 1 : 0);
+    const P = Math.floor(imageSize / patchSize) ** 2 + (classToken === undefined ? 0 : 1);
     const positions = { dtype, initializer: drawn.position };
     this.position = this.addChild('position_embedding', new Embedding(P, C, positions));
   }

@@ -15,7 +15,7 @@ import {
 import { type ProjectorConfig, readProjectorConfig } from '../configs/projector-config.js';
 import { ConfigError, configError } from '../configs/read-config.js';
 import { readVisionConfig } from '../configs/vision-config.js';
-import { visionFamilyOf } from '../configs/vision-families.js';
+import { VISION_FAMILIES, visionFamilyOf } from '../configs/vision-families.js';
 import { IMAGE_ID } from '../sample.js';
 import type { ConfigFile } from './config-file.js';
 
@@ -95,10 +95,11 @@ function withHeadAsStored(
   config: LlavaConfig,
   tensors: ReadonlyMap<string, StoredTensor>,
 ): LlavaConfig {
-  const { vision: prefix } = LLAVA_PREFIXES;
-  if (!tensors.has(`${prefix}embeddings.patch_embedding.weight`)) return config;
-  const poolingHead = tensors.has(`${prefix}head.probe`);
-  return { ...config, vision: { ...config.vision, poolingHead } };
+  const { vision } = config;
+  const isStored = (name: string): boolean => tensors.has(LLAVA_PREFIXES.vision + name);
+  const { canPool } = VISION_FAMILIES[vision.family];
+  if (!canPool || !isStored('embeddings.patch_embedding.weight')) return config;
+  return { ...config, vision: { ...vision, poolingHead: isStored('head.probe') } };
 }
 
 /** The configuration of a decoder alone. @throws ConfigError `E_CONFIG`, `E_NO_CONFIG` */

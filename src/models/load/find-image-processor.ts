@@ -40,9 +40,9 @@ export async function findImageProcessor(
     return { ...(ratio === 'pad' ? inMode(found, 'pad') : found), isFound: true };
   }
   const usual = usualImageProcessor(tower);
-  const isCropped = ratio === 'square' && usual.mode === 'pad';
-  const isPadded = ratio === 'pad';
-  const mode = isCropped ? 'crop' : isPadded ? 'pad' : usual.mode;
+  // What is no longer padded is cropped, by CLIP; SigLIP squeezes it anyway.
+  const square = usual.mode === 'pad' ? 'crop' : usual.mode;
+  const mode = ratio === 'square' ? square : ratio === 'pad' ? 'pad' : usual.mode;
   return { ...inMode(usual, mode), isFound: false };
 }
 
