@@ -48,6 +48,16 @@ describe('the stored cases', () => {
     expect(ok).toBe(true);
   });
 
+  it("hold for Qwen's format too", async () => {
+    const { ok, text } = await output(
+      fixture('encode/cases-qwen.jsonl.gz'),
+      '--tokenizer',
+      fixture('encode/tokenizer-qwen'),
+    );
+    expect(text).toMatch(/^ +\d+ {2}equal to XTuner$/m);
+    expect(ok).toBe(true);
+  });
+
   it.runIf(process.env['PATINA_FIXTURES'])('hold in the folder of the originals', async () => {
     const originals = join(process.env['PATINA_FIXTURES']!, 'encode');
     for (const file of ['cases.jsonl', 'templates.jsonl']) {

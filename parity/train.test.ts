@@ -36,6 +36,16 @@ test('50 updates of full, projector and decoder training follow the reference', 
   expect(written['projector']!.learning_rates[0]).toBe(0);
 });
 
+test.each(['siglip-qwen2', 'siglip-qwen3'])(
+  '20 updates of %s follow the reference: a SigLIP tower under a Qwen decoder',
+  async (variant) => {
+    const folder = join(packageRoot(), 'test', 'fixtures', 'llava', variant);
+    await expect(async () => {
+      expect(await run([folder])).toBe(true);
+    }).toLeakNothing();
+  },
+);
+
 test('a policy that there is not is refused', async () => {
   const folder = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama3');
   await expect(run([folder, '--policy', 'most'])).rejects.toMatchObject({

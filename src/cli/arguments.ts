@@ -75,7 +75,7 @@ export function modeOption(): Option {
   return new Option(
     '--mode <mode>',
     'how pictures become squares; default: as the model says, else pad',
-  ).choices(['pad', 'crop']);
+  ).choices(['pad', 'crop', 'squeeze']);
 }
 
 /** Whether pictures are turned as their EXIF says. */
@@ -95,7 +95,7 @@ export function addModelOptions(command: Command): Command {
     .option('--projector <path>', "a projector, in place of the model's own")
     .option(
       '--template <name>',
-      "chat template: llama3_chat, vicuna, or a Jinja file; default: a run's, else the model's own",
+      "chat template: llama3_chat, qwen_chat, vicuna, or a Jinja file; default: a run's, else the model's own",
     )
     .option('--tokenizer <model>', "folder or hub name of the tokenizer; default: the model's own")
     .addOption(modeOption())

@@ -5,10 +5,12 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { packageRoot } from '../base/native-path.js';
+import { CHATML_TEMPLATE } from '../text/chatml-template.js';
 import { main } from './main.js';
 
-const MODEL = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama3', 'hf');
-const SMALL = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama31-tied-small');
+const FIXTURES = join(packageRoot(), 'test', 'fixtures', 'llava');
+const MODEL = join(FIXTURES, 'llama3', 'hf');
+const SMALL = join(FIXTURES, 'llama31-tied-small');
 
 const root = mkdtempSync(join(tmpdir(), 'patina-export-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -57,6 +59,16 @@ describe('patina export', () => {
     expect(out).toContain('There is no chat template: one of the same form');
     const template = readFileSync(join(root, 'with-template', 'chat_template.jinja'), 'utf8');
     expect(template).toContain("'image'");
+  });
+
+  test("gives Qwen's template a place for pictures", async () => {
+    const source = join(root, 'qwen-without-template');
+    cpSync(join(FIXTURES, 'siglip-qwen2', 'hf'), source, { recursive: true });
+    writeFileSync(join(source, 'chat_template.jinja'), "{{ messages[0]['content'] }}");
+    const { out } = await patina(source, '--to', 'hf', join(root, 'qwen-with-template'));
+    expect(out).toContain('The chat template gives pictures no place: one of the same form');
+    const file = join(root, 'qwen-with-template', 'chat_template.jinja');
+    expect(readFileSync(file, 'utf8')).toBe(CHATML_TEMPLATE);
   });
 
   test.each([
@@ -126,7 +138,7 @@ describe('patina export --inspect', () => {
       faults: [],
     });
     expect(found.sources[0]!.ignored).toMatchObject({
-      "CLIP's text tower plays no part in LLaVA": expect.any(Number) as number,
+      'the tower for text plays no part in LLaVA': expect.any(Number) as number,
     });
   });
 

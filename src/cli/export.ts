@@ -14,6 +14,7 @@ import type {
 } from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
 import { compileTemplate } from '../text/jinja.js';
+import { CHATML_TEMPLATE } from '../text/chatml-template.js';
 import { LLAMA3_TEMPLATE } from '../text/llama3-template.js';
 import { weightsIn } from '../train/run/run-weights.js';
 import type { Session } from './session.js';
@@ -146,14 +147,19 @@ async function write(
             },
           }),
       resolve: (name) => resolveModel(name, { onDownload: (event) => progress.download(event) }),
-      templateFor: (has) =>
-        has('<|start_header_id|>') && has('<|eot_id|>') ? LLAMA3_TEMPLATE : undefined,
+      templateFor: templateWithPictures,
       onNotice: (message) => progress.notice(message),
       onProgress: (done, total) => progress.read(done, total),
     });
   } finally {
     progress.end();
   }
+}
+
+/** A template with places for pictures, of the form whose tokens there are. */
+function templateWithPictures(has: (token: string) => boolean): string | undefined {
+  if (has('<|start_header_id|>') && has('<|eot_id|>')) return LLAMA3_TEMPLATE;
+  return has('<|im_start|>') && has('<|im_end|>') ? CHATML_TEMPLATE : undefined;
 }
 
 async function readTemplate(file: string): Promise<string> {

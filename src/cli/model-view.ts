@@ -46,9 +46,9 @@ export async function viewModel(
     return { tokenizer, provenance, context, image: null };
   }
   const model = new Llava(assembly.config);
-  const { tokens, tokenId, size } = model.input.image!;
+  const { tokens, tokenId } = model.input.image!;
   model.dispose();
-  const settings = await readPictureSettings(assembly, { size, mode });
+  const settings = await readPictureSettings(assembly, { tower: assembly.config.vision, mode });
   const context = assembly.config.text.maxPositionEmbeddings;
   return { tokenizer, provenance, context, image: { tokens, tokenId, settings } };
 }

@@ -82,7 +82,7 @@ export interface ModelInput {
   from?: string | undefined;
   /** The language model with its tokenizer, when a LLaVA is put together from parts. */
   llm?: string | undefined;
-  /** The CLIP vision tower with its image processor, when put together from parts. */
+  /** The CLIP or SigLIP vision tower with its image processor, when put together from parts. */
   vision?: string | undefined;
   /**
    * Weights of a trained projector: a folder or a file, for example of a pre-training run. It
@@ -107,8 +107,8 @@ export interface ModelInput {
    */
   featureLayer?: number | undefined;
   /**
-   * Patches alone (`default`), or with the class token (`full`). The model says it, else
-   * `default`.
+   * All that the tower gives (`full`), or all but the first (`default`), which is the class
+   * token of CLIP; SigLIP has none. The model says it, else the patches.
    */
   featureSelect?: 'default' | 'full' | undefined;
 }
@@ -254,8 +254,8 @@ export interface DataInput {
 
 export interface TextInput {
   /**
-   * `auto` for the model's own chat template; `llama3_chat` or `vicuna` for XTuner's; else a
-   * Jinja file.
+   * `auto` for the model's own chat template; `llama3_chat`, `qwen_chat` or `vicuna` for
+   * XTuner's; else a Jinja file.
    * @default "auto"
    */
   template?: string | undefined;
@@ -280,10 +280,11 @@ export interface TextInput {
 
 export interface ImageInput {
   /**
-   * Pad to a square with the mean colour, or crop the centre.
+   * Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as
+   * SigLIP does.
    * @default "pad"
    */
-  mode?: 'pad' | 'crop' | undefined;
+  mode?: 'pad' | 'crop' | 'squeeze' | undefined;
   /**
    * Apply the camera's orientation, or read pixels as they are stored, like XTuner.
    * @default "turned"

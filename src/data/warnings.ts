@@ -39,7 +39,7 @@ export const WARNINGS: Readonly<Record<DataWarning, string>> = {
   'end-cut': 'an answer is cut off with its end: nothing there teaches the model to stop',
   'beyond-context': 'the record is longer than the context that the model was made for',
   'end-not-learned':
-    'no token that ends an answer is learned, so that the model will not stop by itself: set text.template (--template) to llama3_chat, vicuna, or a Jinja file that ends each answer',
+    'no token that ends an answer is learned, so that the model will not stop by itself: set text.template (--template) to llama3_chat, qwen_chat, vicuna, or a Jinja file that ends each answer',
   'first-token-missing':
     'the template does not write the first token (BOS) that the tokenizer puts before every text',
 };

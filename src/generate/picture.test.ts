@@ -4,9 +4,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { normaliseTable } from '../data/image/normalise.js';
-import { TextModel } from '../models/index.js';
-import { readPictureSettings, usePictures } from './picture.js';
+import { packageRoot } from '../base/native-path.js';
+import { readTensorFile, TextModel } from '../models/index.js';
+import { readPicture, readPictureSettings, usePictures } from './picture.js';
 import { tinyLlava } from './testing.js';
+
+const CLIP = { family: 'clip', imageSize: 8 } as const;
 
 let folder: string;
 beforeEach(async () => {
@@ -19,10 +22,12 @@ const write = (name: string, json: unknown): Promise<void> =>
 
 describe('settings of pictures', () => {
   it("are CLIP's, padded, where the folder says nothing", async () => {
-    expect(await readPictureSettings(folder, { size: 336 })).toMatchObject({
-      ...{ size: 336, mode: 'pad', background: [122, 116, 104] },
-      processor: { json: { do_pad: true, image_processor_type: 'LlavaImageProcessor' } },
-    });
+    expect(await readPictureSettings(folder, { tower: { ...CLIP, imageSize: 336 } })).toMatchObject(
+      {
+        ...{ size: 336, mode: 'pad', background: [122, 116, 104] },
+        processor: { json: { do_pad: true, image_processor_type: 'LlavaImageProcessor' } },
+      },
+    );
   });
 
   it('are those of the image processor', async () => {
@@ -30,9 +35,9 @@ describe('settings of pictures', () => {
     await write('preprocessor_config.json', {
       ...{ do_center_crop: true, image_mean: half, image_std: half, rescale_factor: 1 / 255 },
     });
-    const found = await readPictureSettings(folder, { size: 8 });
+    const found = await readPictureSettings(folder, { tower: CLIP });
     expect(found).toMatchObject({ mode: 'crop', background: [127, 127, 127] });
-    expect(await readPictureSettings(folder, { size: 8, mode: 'pad' })).toMatchObject({
+    expect(await readPictureSettings(folder, { tower: CLIP, mode: 'pad' })).toMatchObject({
       mode: 'pad',
     });
   });
@@ -45,13 +50,13 @@ describe('settings of pictures', () => {
     [{ image_token: '<image>' }, 'pad'],
   ])('are found within a processor: %o', async (json, mode) => {
     await write('processor_config.json', json);
-    expect(await readPictureSettings(folder, { size: 8 })).toMatchObject({ mode });
+    expect(await readPictureSettings(folder, { tower: CLIP })).toMatchObject({ mode });
   });
 
   it('within a processor come first, as in transformers', async () => {
     await write('preprocessor_config.json', { do_center_crop: true });
     await write('processor_config.json', { image_processor: { do_pad: true } });
-    expect(await readPictureSettings(folder, { size: 8 })).toMatchObject({ mode: 'pad' });
+    expect(await readPictureSettings(folder, { tower: CLIP })).toMatchObject({ mode: 'pad' });
   });
 
   it.each([
@@ -63,17 +68,65 @@ describe('settings of pictures', () => {
     [{ resample: 2 }, 'resample: 2 is another filter'],
     [{ size: 9, crop_size: 8 }, 'size: the vision tower takes 8 x 8'],
     [{ crop_size: 9 }, 'makes pictures of {"height":9,"width":9}'],
-    [{ do_center_crop: false, size: { height: 8, width: 8 } }, 'squeezed'],
+    [{ do_center_crop: false }, 'makes pictures of {"shortest_edge":8}'],
+    [
+      { image_processor_type: 'SiglipImageProcessor', size: { height: 9, width: 9 } },
+      'size: it makes',
+    ],
   ])('refuse %j', async (json, message) => {
     await write('preprocessor_config.json', json);
-    await expect(readPictureSettings(folder, { size: 8 })).rejects.toThrow(message);
+    await expect(readPictureSettings(folder, { tower: CLIP })).rejects.toThrow(message);
   });
 
-  it('of pictures that are squeezed become what is chosen', async () => {
+  it.each([
+    { do_center_crop: false, size: { height: 8, width: 8 } },
+    { image_processor_type: 'SiglipImageProcessor' },
+  ])('of pictures that are squeezed, also become what is chosen: %o', async (json) => {
     const size = { height: 8, width: 8 };
-    await write('preprocessor_config.json', { do_center_crop: false, size });
-    const found = await readPictureSettings(folder, { size: 8, mode: 'crop' });
-    expect(found.processor.json).toMatchObject({ size: { shortest_edge: 8 }, crop_size: size });
+    await write('preprocessor_config.json', json);
+    const squeezed = await readPictureSettings(folder, { tower: CLIP });
+    expect(squeezed).toMatchObject({
+      mode: 'squeeze',
+      processor: { json: { image_processor_type: 'SiglipImageProcessor', size } },
+    });
+    expect(Object.keys(squeezed.processor.json)).not.toContain('crop_size');
+    const { processor } = await readPictureSettings(folder, { tower: CLIP, mode: 'crop' });
+    expect(processor.json).toMatchObject({
+      ...{ image_processor_type: 'CLIPImageProcessor', do_center_crop: true },
+      ...{ size: { shortest_edge: 8 }, crop_size: size },
+    });
+    await write('preprocessor_config.json', processor.json);
+    expect(await readPictureSettings(folder, { tower: CLIP, mode: 'squeeze' })).toEqual(squeezed);
+  });
+
+  it("are SigLIP's own where nothing says them", async () => {
+    const found = await readPictureSettings(folder, { tower: { family: 'siglip', imageSize: 8 } });
+    expect(found).toMatchObject({
+      ...{ mode: 'squeeze', background: [127, 127, 127] },
+      processor: { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
+    });
+  });
+});
+
+describe.each(['siglip-qwen2', 'siglip-qwen3'])('the pictures of %s', (variant) => {
+  const fixture = join(packageRoot(), 'test', 'fixtures', 'llava', variant);
+
+  it.each([0, 1])('are those of the reference to the bit: %i', async (number) => {
+    const tower = { family: 'siglip', imageSize: 31 } as const;
+    const settings = await readPictureSettings(join(fixture, 'hf'), { tower });
+    const { mean, std, rescaleFactor } = settings.processor;
+    const table = normaliseTable(mean, std, rescaleFactor);
+    const tensors = await readTensorFile(join(fixture, 'pictures', `${number}.safetensors`));
+    using expected = tensors.get('pixel_values')!;
+    const plane = settings.size ** 2;
+    const values: number[] = [];
+    for (let i = 0; i < expected.size(0); i++) {
+      const pixels = await readPicture(join(fixture, 'pictures', `${number}-${i}.png`), settings);
+      for (let c = 0; c < 3; c++) {
+        for (let p = 0; p < plane; p++) values.push(table[256 * c + pixels[3 * p + c]!]!);
+      }
+    }
+    expect(values).toEqual(Array.from(expected.toTypedArray(), Number));
   });
 });
 

@@ -12,6 +12,7 @@ import {
   inMode,
   type LanguageModel,
   Llava,
+  type PictureTower,
 } from '../models/index.js';
 
 export interface PictureSettings extends FitOptions {
@@ -21,24 +22,25 @@ export interface PictureSettings extends FitOptions {
 }
 
 export interface PictureOptions {
-  /** Pixels of a side, which the model decides. */
-  size: number;
+  /** The vision tower of the model. */
+  tower: PictureTower;
   /** @default what the files say, else `pad` */
   mode?: FitMode | undefined;
 }
 
 /**
- * Settings of the pictures for the model in a folder, or put together from several: CLIP's, padded to a square, unless their files
- * say otherwise.
+ * Settings of the pictures for the model in a folder, or put together from several: those of its tower, for CLIP padded to a square,
+ * unless their files say otherwise.
  *
  * @throws ConfigError `E_CONFIG`, also for what Patina does not compute; DataError `E_JSON`
  */
 export async function readPictureSettings(
   where: string | Pick<Assembly, 'sources' | 'configs'>,
-  { size, mode }: PictureOptions,
+  { tower, mode }: PictureOptions,
 ): Promise<PictureSettings> {
-  const found = await findImageProcessor(where, size);
+  const found = await findImageProcessor(where, tower);
   const processor: ImageProcessor = mode === undefined ? found : inMode(found, mode);
+  const size = tower.imageSize;
   expectComputable(processor, size);
   return { size, mode: processor.mode, background: meanColour(processor.mean), processor };
 }
@@ -54,7 +56,7 @@ export async function usePictures(
   { mode }: Pick<PictureOptions, 'mode'> = {},
 ): Promise<PictureSettings | null> {
   if (!(model instanceof Llava)) return null;
-  const settings = await readPictureSettings(where, { size: model.input.image!.size, mode });
+  const settings = await readPictureSettings(where, { tower: model.config.vision, mode });
   const { mean, std, rescaleFactor } = settings.processor;
   model.normaliseBy(normaliseTable(mean, std, rescaleFactor));
   return settings;

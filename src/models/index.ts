@@ -1,15 +1,15 @@
 /**
- * The room of models: configurations, CLIP, the projector, the decoder, LLaVA as a list of segments, batches, loading and
+ * The room of models: configurations, the vision tower, the projector, the decoder, LLaVA as a list of segments, batches, loading and
  * exporting.
  */
 
 export * from './batch.js';
-export * from './clip.js';
-export * from './configs/clip-vision-config.js';
 export * from './configs/decoder-config.js';
 export * from './configs/image-processor.js';
 export * from './configs/llava-config.js';
 export * from './configs/projector-config.js';
+export * from './configs/vision-config.js';
+export * from './configs/vision-families.js';
 export { ConfigError, type ConfigSource } from './configs/read-config.js';
 export * from './decoder.js';
 export * from './language-model.js';
@@ -18,6 +18,7 @@ export * from './projector.js';
 export * from './sample.js';
 export * from './segment.js';
 export * from './steps.js';
+export * from './vision-tower.js';
 export * from './walk.js';
 export * from './padded.js';
 export { describeSource, type Lack, type SourceDescription } from './export/describe-source.js';

@@ -8,18 +8,18 @@
  * ```
  */
 import type { BuildOptions } from '../nn/index.js';
-import { ClipVisionTower } from './clip.js';
-import type { LlavaConfig } from './configs/llava-config.js';
+import { imageFeatures, type LlavaConfig } from './configs/llava-config.js';
 import { LanguageModel } from './language-model.js';
 import { Projector } from './projector.js';
 import type { InputFacts } from './sample.js';
 import type { Head, Segment } from './segment.js';
+import { VisionTower } from './vision-tower.js';
 
 export class Llava extends LanguageModel {
   readonly segments: readonly Segment[];
   readonly head: Head;
   input: InputFacts;
-  readonly vision: ClipVisionTower;
+  readonly vision: VisionTower;
   readonly projector: Projector;
 
   constructor(
@@ -27,7 +27,7 @@ export class Llava extends LanguageModel {
     options: BuildOptions = {},
   ) {
     super(config.text, options);
-    this.vision = this.addChild('model.vision_tower', new ClipVisionTower(config.vision, options));
+    this.vision = this.addChild('model.vision_tower', new VisionTower(config.vision, options));
     this.projector = this.addChild(
       'model.multi_modal_projector',
       new Projector(config.projector, options),
@@ -57,7 +57,7 @@ export class Llava extends LanguageModel {
     const { vision } = this;
     return [
       {
-        ...this.segmentBase('vision.embeddings', 'vision', [vision.embeddings, vision.preNorm]),
+        ...this.segmentBase('vision.embeddings', 'vision', vision.embedding),
         visual: true,
         isBlock: false,
         forward: (_none, { images }) => vision.embed(images!.pixelValues),
@@ -86,11 +86,10 @@ export class Llava extends LanguageModel {
   }
 }
 
-function inputFacts({ vision, projector, text, imageTokenId }: LlavaConfig): InputFacts {
-  const patches = Math.floor(vision.imageSize / vision.patchSize) ** 2;
-  const tokens = patches + (projector.select === 'full' ? 1 : 0);
+function inputFacts(config: LlavaConfig): InputFacts {
+  const { vision, text, imageTokenId } = config;
   return {
     vocabSize: text.vocabSize,
-    image: { tokenId: imageTokenId, tokens, size: vision.imageSize },
+    image: { tokenId: imageTokenId, tokens: imageFeatures(config), size: vision.imageSize },
   };
 }

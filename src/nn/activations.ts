@@ -8,6 +8,9 @@ export type Activation = (x: Tensor) => Tensor;
 /** `gelu(x) = x · Φ(x)` with the normal distribution function Φ (Hendrycks and Gimpel 2016). */
 export const gelu: Activation = (x) => x.gelu();
 
+/** GELU with `Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2`, SigLIP's. */
+export const geluTanh: Activation = (x) => x.gelu({ approximate: 'tanh' });
+
 /** `quickGelu(x) = x · sigmoid(1.702 x)`, CLIP's. */
 export const quickGelu: Activation = (x) => scope(() => x.mul(x.mul(1.702).sigmoid_()));
 
@@ -16,12 +19,13 @@ export const silu: Activation = (x) => x.silu();
 
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   gelu,
+  gelu_pytorch_tanh: geluTanh,
   quick_gelu: quickGelu,
   silu,
 };
 
 /**
- * The activation that a configuration names: `gelu`, `quick_gelu` or `silu`.
+ * The activation that a configuration names: `gelu`, `gelu_pytorch_tanh`, `quick_gelu` or `silu`.
  *
  * @throws UsageError `E_ACTIVATION` for any other name.
  */

@@ -11,6 +11,7 @@ import {
   llavaLlama3PretrainSharegpt4v,
   llavaLlama3Qlora,
 } from './llava-llama-3.js';
+import { llavaQwen } from './llava-qwen.js';
 import { quickstart, quickstartQuestions } from './quickstart/recipes.js';
 
 export const recipes: Readonly<Record<string, RecipeInput>> = Object.fromEntries(
@@ -27,6 +28,7 @@ export const recipes: Readonly<Record<string, RecipeInput>> = Object.fromEntries
     llava15Pretrain,
     llava15Finetune,
     llava15Lora,
+    ...llavaQwen,
     llama3Lora,
     llama3Full,
   ].map((recipe) => [recipe.name, recipe]),

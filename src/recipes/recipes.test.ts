@@ -19,11 +19,20 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const NAMES = Object.keys(recipes);
 
+type Row = readonly [
+  name: string,
+  records: number,
+  microBatches: number | string,
+  learningRate: number,
+  maxLength: number,
+  learns: string,
+];
+
 /**
  * Records in an update, learning rate, maximum length and what learns, as the sources have them; micro-batches of an update on each
  * of 8 GPUs, or the tokens that one holds.
  */
-test.each([
+const ROWS: readonly Row[] = [
   ['llava-llama-3-8b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
   ['llava-llama-3-8b-v1.1-pretrain', 256, 2, 1e-3, 4096, 'frozen full frozen'],
   ['llava-llama-3-8b-finetune', 128, '8192 tokens', 2e-5, 2048, 'lora full full'],
@@ -34,22 +43,33 @@ test.each([
   ['llava-1.5-7b-pretrain', 256, 1, 1e-3, 2048, 'frozen full frozen'],
   ['llava-1.5-7b-finetune', 128, '16384 tokens', 2e-5, 2048, 'frozen full full'],
   ['llava-1.5-7b-lora', 128, '16384 tokens', 2e-4, 2048, 'frozen full lora'],
+  ...['qwen2-7b', 'qwen2.5-7b', 'qwen3-8b'].flatMap((decoder): Row[] => [
+    [`llava-${decoder}-pretrain`, 256, 2, 1e-3, 2048, 'frozen full frozen'],
+    [`llava-${decoder}-finetune`, 128, '8192 tokens', 1e-5, 4096, 'full full full'],
+    [`llava-${decoder}-lora`, 128, '16384 tokens', 2e-4, 4096, 'frozen full lora'],
+  ]),
+  ['llava-interleave-qwen-7b-lora', 128, '16384 tokens', 2e-4, 4096, 'frozen full lora'],
   ['llama-3-8b-text-lora', 16, 2, 2e-4, 2048, 'frozen frozen lora'],
   ['llama-3-8b-text-full', 16, 2, 2e-5, 2048, 'frozen frozen full'],
-])('%s on 8 GPUs', async (name, records, microBatches, learningRate, maxLength, learns) => {
-  const recipe = await findRecipe(name);
-  const batching = effectiveBatch(recipe, 8);
-  expect(batching.records).toBe(records);
-  expect(batching.accumulate ?? `${String(recipe.batchTokens)} tokens`).toBe(microBatches);
-  expect(recipe.optimizer).toMatchObject({ learningRate, weightDecay: 0, clipNorm: 1 });
-  expect(recipe.text.maxLength).toBe(maxLength);
-  const { vision, projector, decoder } = recipe.train;
-  const parts = [vision, projector, decoder].map((part) =>
-    typeof part === 'string' ? part : Object.keys(part)[0],
-  );
-  expect(parts.join(' ')).toBe(learns);
-  expect(recipe.description).toMatch(/Numbers: .*\.$/);
-});
+];
+
+test.each(ROWS)(
+  '%s on 8 GPUs',
+  async (name, records, microBatches, learningRate, maxLength, learns) => {
+    const recipe = await findRecipe(name);
+    const batching = effectiveBatch(recipe, 8);
+    expect(batching.records).toBe(records);
+    expect(batching.accumulate ?? `${String(recipe.batchTokens)} tokens`).toBe(microBatches);
+    expect(recipe.optimizer).toMatchObject({ learningRate, weightDecay: 0, clipNorm: 1 });
+    expect(recipe.text.maxLength).toBe(maxLength);
+    const { vision, projector, decoder } = recipe.train;
+    const parts = [vision, projector, decoder].map((part) =>
+      typeof part === 'string' ? part : Object.keys(part)[0],
+    );
+    expect(parts.join(' ')).toBe(learns);
+    expect(recipe.description).toMatch(/Numbers: .*\.$/);
+  },
+);
 
 test('one card trains the same updates', async () => {
   const recipe = await findRecipe('llava-llama-3-8b-pretrain', { set: ['batchSize=1'] });
@@ -72,9 +92,12 @@ describe('on the parameters of a LLaVA', () => {
         ),
       );
       const { learningRate } = optimizer;
-      const projector = name === 'llava-1.5-7b-lora' ? 2e-5 : learningRate;
+      const hasOwnRate = /^llava-(1\.5|(interleave-)?qwen).*-lora$/.test(name);
+      const projector = hasOwnRate ? 2e-5 : learningRate;
       expect(rates).toEqual({
-        ...(train.vision !== 'frozen' && { vision: learningRate }),
+        ...(train.vision !== 'frozen' && {
+          vision: name.includes('qwen') ? 2e-6 : learningRate,
+        }),
         ...(train.projector !== 'frozen' && { projector }),
         ...(train.decoder !== 'frozen' && { decoder: learningRate }),
       });

@@ -3,6 +3,7 @@
 export * from './chat-format.js';
 export * from './format.js';
 export * from './gguf-vocabulary.js';
+export * from './chatml-template.js';
 export * from './llama3-template.js';
 export * from './load-tokenizer.js';
 export * from './message.js';

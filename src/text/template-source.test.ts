@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import type { ChatFormat, Encoding } from './chat-format.js';
+import { CHATML_TEMPLATE } from './chatml-template.js';
 import { createFormat } from './format.js';
 import { LLAMA3_TEMPLATE } from './llama3-template.js';
 import { textMessage, type Message } from './message.js';
@@ -9,6 +10,7 @@ import { dialogue, fixtureTokenizer, tokensOf } from './testing.js';
 
 const FORMATS = [
   ['tokenizer', 'llama3_chat'],
+  ['tokenizer-qwen', 'qwen_chat'],
   ['tokenizer-vicuna', 'vicuna'],
 ] as const;
 
@@ -56,6 +58,7 @@ describe('a system text', () => {
   test.each([
     ...FORMATS.map(([folder, name]) => [folder, name, null] as const),
     ['tokenizer', 'of texts', LLAMA3_TEMPLATE] as const,
+    ['tokenizer-qwen', 'of ChatML', CHATML_TEMPLATE] as const,
     [
       'tokenizer',
       'of parts',

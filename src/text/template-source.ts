@@ -83,7 +83,8 @@ function writtenOut(format: PromptFormat, imageToken: string): string {
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}",
     text(end),
     `{% else %}${text(header)}{{ words.text }}`,
-    suffix === undefined ? `{{ eos_token }}${text(separator)}` : text(suffix),
+    suffix === undefined ? '{{ eos_token }}' : text(suffix),
+    separator === '' ? '' : text(separator),
     '{% endif %}{% endfor %}',
     `{% if add_generation_prompt %}${text(header)}{% endif %}`,
   ].join('');

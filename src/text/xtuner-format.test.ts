@@ -43,6 +43,7 @@ describe("XTuner's formats", () => {
   it('a prompt is what stands before the answer in training', async () => {
     for (const [name, template] of [
       ['tokenizer', 'llama3_chat'],
+      ['tokenizer-qwen', 'qwen_chat'],
       ['tokenizer-vicuna', 'vicuna'],
     ] as const) {
       const format = createFormat(await fixtureTokenizer(name), { template });
@@ -58,7 +59,9 @@ describe("XTuner's formats", () => {
   it('end a turn by their suffix, else by the end token', async () => {
     const llama3 = createFormat(await fixtureTokenizer('tokenizer'), { template: 'llama3_chat' });
     const vicuna = createFormat(await fixtureTokenizer('tokenizer-vicuna'), { template: 'vicuna' });
-    expect([llama3.endOfTurn, vicuna.endOfTurn]).toEqual([1509, 2]);
+    const qwen = createFormat(await fixtureTokenizer('tokenizer-qwen'), { template: 'qwen_chat' });
+    const ends = [llama3, vicuna, qwen].map(({ endOfTurn }) => endOfTurn);
+    expect(ends).toEqual([1509, 2, qwen.tokenizer.idOf('<|im_end|>')]);
   });
 
   it('know which of their tokens a tokenizer lacks', async () => {

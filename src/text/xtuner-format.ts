@@ -1,5 +1,5 @@
 /**
- * XTuner 0.1.23's prompt formats `llama3_chat` and `vicuna` (xtuner/utils/templates.py), encoded as its
+ * XTuner 0.1.23's prompt formats `llama3_chat`, `qwen_chat` and `vicuna` (xtuner/utils/templates.py), encoded as its
  * `encode_fn` does: the text before an image, the text after it, the answer and the separator are encoded apart,
  * so that no token goes over their borders; the answer and its end token are learned.
  */
@@ -35,6 +35,13 @@ export const FORMATS = {
     ],
     suffix: '<|eot_id|>',
     tokens: ['<|start_header_id|>', '<|end_header_id|>', '<|eot_id|>'],
+  },
+  qwen_chat: {
+    system: ['<|im_start|>system\n', '<|im_end|>\n'],
+    instruction: ['<|im_start|>user\n', '<|im_end|>\n<|im_start|>assistant\n'],
+    suffix: '<|im_end|>',
+    separator: '\n',
+    tokens: ['<|im_start|>', '<|im_end|>'],
   },
   vicuna: {
     system: [

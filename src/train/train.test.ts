@@ -13,7 +13,7 @@ import type { TrainEvent } from './events.js';
 import { listRuns } from './run/list-runs.js';
 import { loggedWarnings, ofType, readEvents } from './run/logs.js';
 import { all, lossesOf, startOf, updatesOf } from './testing-events.js';
-import { colourRecord, ColourFolder } from './testing-files.js';
+import { colourRecord, ColourFolder, TINY_CONFIG } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
 let folder: ColourFolder;
@@ -321,6 +321,26 @@ describe('train', () => {
     }
     const usual = await run({}, { maxUpdates: 1 });
     expect(usual.filter(({ type }) => type === 'warning')).toEqual([]);
+  });
+
+  test('with a SigLIP warns of pictures that are not squeezed', async () => {
+    const vision = { ...TINY_CONFIG.vision_config, model_type: 'siglip_vision_model' };
+    const config = {
+      ...TINY_CONFIG,
+      vision_config: vision,
+      vision_feature_select_strategy: 'full',
+    };
+    const model = { config, tokenizer: at('tokenizer') };
+    for (const [mode, codes] of [
+      ['pad', ['pictures-not-squeezed']],
+      ['squeeze', []],
+    ] as const) {
+      const events = await run({ model, image: { mode } }, { maxUpdates: 2 });
+      expect(events.flatMap((each) => (each.type === 'warning' ? [each.code] : []))).toEqual(codes);
+      const losses = events.flatMap((each) => (each.type === 'update' ? [each.loss] : []));
+      expect(losses).toHaveLength(2);
+      expect(losses.every(Number.isFinite)).toBe(true);
+    }
   });
 
   test('tells how far downloads are', async () => {

@@ -26,6 +26,7 @@ import { Journal, type JournalOptions } from './run/journal.js';
 import { WARNINGS } from '../data/index.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
 import { withWhatWouldFit } from './prepare/what-would-fit.js';
+import { pictureWarnings } from './prepare/picture-warnings.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
 import { baseChanges } from './checkpoint/base-changes.js';
 import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
@@ -173,6 +174,7 @@ async function* runRecipe(
     const odd = [
       ...(newest?.damaged ?? []),
       ...prepared.oddFormat.map((code) => ({ code, message: WARNINGS[code] })),
+      ...pictureWarnings(prepared.opened.model, recipe),
       ...scheduleWarnings(plan, recipe, update),
     ];
     const warnings = odd.map(({ code, message }): WarningEvent => ({

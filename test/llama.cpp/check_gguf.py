@@ -2,7 +2,7 @@
 
     python test/llama.cpp/check_gguf.py [MODEL] [--runtime NODE_MODULES]
 
-MODEL is a folder that Patina reads; without one, the stored model of test/fixtures/llava is taken, with what transformers computed of it, and small
+MODEL is a folder that Patina reads; without one, stored models of test/fixtures/llava are taken, with what transformers computed of them, and small
 decoders of random numbers.
 NODE_MODULES holds @fugood/llama.node 1.7 (npm install --ignore-scripts --omit=optional @fugood/llama.node @fugood/node-llama-linux-x64).
 Needs gguf, numpy, pillow. Not a part of the tests. For each type of file it compares:
@@ -185,8 +185,8 @@ def runtime(folder, text, mmproj, files, temporary):
     pixels = ((image / 255 - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)
     for fixed in (False, True):
         x = np.concatenate([embeddings[before], mmproj.features(pixels, fixed), embeddings[after]])
-        if not fixed: compare("a picture, its class token last", said["answers"][5], text.logits(x)[-1])
-        else: print(f"     with the class token first, features differ by {relative(mmproj.features(pixels, False)[:-1], mmproj.features(pixels, True)[1:]):.2f}")
+        if not fixed: compare("a picture, a class token last", said["answers"][5], text.logits(x)[-1])
+        elif "v.class_embd" in mmproj.tensors: print(f"     with the class token first, features differ by {relative(mmproj.features(pixels, False)[:-1], mmproj.features(pixels, True)[1:]):.2f}")
 
 
 def whole(model, stored):
@@ -223,8 +223,10 @@ def other_source(model, text):
 
 if args.model: whole(args.model, None)
 else:
-    folder = f"{ROOT}/test/fixtures/llava/llama3"
-    whole(f"{folder}/hf", folder)
+    for name in ("llama3", "siglip-qwen2", "siglip-qwen3"):
+        print(name)
+        folder = f"{ROOT}/test/fixtures/llava/{name}"
+        whole(f"{folder}/hf", folder)
     with tempfile.TemporaryDirectory() as temporary:
         for number, name in enumerate(MODELS):
             print(name)

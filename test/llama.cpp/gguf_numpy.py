@@ -87,7 +87,9 @@ class Mmproj(File):
         """(3, S, S) -> (patches, C of the decoder); `fixed` as transformers computes it, else as llama.cpp does."""
         get = lambda key: self.fields[f"clip.vision.{key}"]
         heads, eps, size = get("attention.head_count"), get("attention.layer_norm_epsilon"), get("patch_size")
-        act = gelu if self.fields["clip.use_gelu"] else lambda x: x / (1 + np.exp(-1.702 * x))
+        token = self.get("v.class_embd")
+        # SigLIP, which has none, is trained with the form by tanh that llama.cpp has for both.
+        act = (gelu if fixed and token is not None else gelu_tanh) if self.fields["clip.use_gelu"] else lambda x: x / (1 + np.exp(-1.702 * x))
 
         def norm(x, key):
             x = x - x.mean(-1, keepdims=True)
@@ -96,14 +98,15 @@ class Mmproj(File):
         rows = pixels.shape[1] // size
         patches = pixels[:, : rows * size, : rows * size].reshape(3, rows, size, rows, size).transpose(1, 3, 0, 2, 4).reshape(rows * rows, -1)
         patches = patches @ self["v.patch_embd.weight"].reshape(-1, patches.shape[1]).T
-        token = self["v.class_embd"].reshape(1, -1)
-        x = np.concatenate([token, patches] if fixed else [patches, token]) + self["v.position_embd.weight"]
-        x = norm(x, "v.pre_ln")
+        if "v.patch_embd.bias" in self.tensors: patches = patches + self["v.patch_embd.bias"]
+        parts = [] if token is None else [token.reshape(1, -1)]
+        x = np.concatenate([*parts, patches] if fixed else [patches, *parts]) + self["v.position_embd.weight"]
+        if token is not None: x = norm(x, "v.pre_ln")
         for i in range(max(get("feature_layer"))):
             at = f"v.blk.{i}."
             h = norm(x, at + "ln1")
             q, k, v = (self.linear(h, f"{at}attn_{p}").reshape(len(x), heads, -1) for p in "qkv")
             x = x + self.linear(attend(q, k, v, 0), at + "attn_out")
             x = x + self.linear(act(self.linear(norm(x, at + "ln2"), at + "ffn_up")), at + "ffn_down")
-        x = self.linear(x[1:], "mm.0")
+        x = self.linear(x[len(parts) :], "mm.0")
         return self.linear((gelu if fixed else gelu_tanh)(x), "mm.2") if "mm.2.weight" in self.tensors else x

@@ -29,7 +29,7 @@ export function define(command: Command, session: Session): void {
     )
     .option('--inspect', 'say what SOURCE is, and write nothing')
     .option('--llm <model>', 'decoder with its tokenizer, for what SOURCE lacks')
-    .option('--vision <model>', 'CLIP vision tower, for what SOURCE lacks')
+    .option('--vision <model>', 'CLIP or SigLIP vision tower, for what SOURCE lacks')
     .option('--projector <model>', 'projector, in place of SOURCE’s own')
     .option('--base <model>', 'model beneath adapters (default: the one that they name)')
     .option('--adapter <adapter>', 'adapter on top of SOURCE; may be repeated', collect)
@@ -61,7 +61,7 @@ export function define(command: Command, session: Session): void {
     .addOption(
       new Option(
         '--select <strategy>',
-        'patches (default) or the class token too (full), where no file says',
+        'all that the tower gives (full), or all but the first, CLIP’s class token (default); else the patches, where no file says',
       ).choices(['default', 'full']),
     )
     .option(

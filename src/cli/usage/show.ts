@@ -18,7 +18,7 @@ export function define(command: Command, session: Session): void {
     .option('--out <file.png>', 'write the pixels of the picture after resizing')
     .option(
       '--template <name>',
-      "chat template: llama3_chat, vicuna, or a Jinja file; default: a run's, else the tokenizer's",
+      "chat template: llama3_chat, qwen_chat, vicuna, or a Jinja file; default: a run's, else the tokenizer's",
     )
     .option('--system <text>', "system text of records without one; default: a run's, else none")
     .option('--max-length <n>', 'cut records after so many tokens', countValue)

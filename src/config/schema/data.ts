@@ -74,7 +74,7 @@ export const textSection = z
     template: text
       .default('auto')
       .describe(
-        "`auto` for the model's own chat template; `llama3_chat` or `vicuna` for XTuner's; else a Jinja file.",
+        "`auto` for the model's own chat template; `llama3_chat`, `qwen_chat` or `vicuna` for XTuner's; else a Jinja file.",
       ),
     system: z.string().optional().describe('System message for records that bring none.'),
     maxLength: count
@@ -98,9 +98,11 @@ export const textSection = z
 export const imageSection = z
   .strictObject({
     mode: z
-      .enum(['pad', 'crop'])
+      .enum(['pad', 'crop', 'squeeze'])
       .default('pad')
-      .describe('Pad to a square with the mean colour, or crop the centre.'),
+      .describe(
+        'Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as SigLIP does.',
+      ),
     reading: z
       .enum(['turned', 'stored'])
       .default('turned')

@@ -16,7 +16,9 @@ export const modelSection = z
       .describe('The language model with its tokenizer, when a LLaVA is put together from parts.'),
     vision: pathOrName
       .optional()
-      .describe('The CLIP vision tower with its image processor, when put together from parts.'),
+      .describe(
+        'The CLIP or SigLIP vision tower with its image processor, when put together from parts.',
+      ),
     projector: pathOrName
       .optional()
       .describe(
@@ -51,7 +53,7 @@ export const modelSection = z
       .enum(['default', 'full'])
       .optional()
       .describe(
-        'Patches alone (`default`), or with the class token (`full`). The model says it, else `default`.',
+        'All that the tower gives (`full`), or all but the first (`default`), which is the class token of CLIP; SigLIP has none. The model says it, else the patches.',
       ),
   })
   .meta({ id: 'Model' });

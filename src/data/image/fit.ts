@@ -1,6 +1,6 @@
 /**
- * An image fitted to the square that a vision tower takes, byte for byte as CLIP's image processor with Pillow's bicubic
- * filter.
+ * An image fitted to the square that a vision tower takes, byte for byte as CLIP's and SigLIP's image processors with Pillow's
+ * bicubic filter.
  */
 import { createRequire } from 'node:module';
 
@@ -12,8 +12,9 @@ import type { RgbImage } from './rgb-image.js';
 /**
  * - `pad`: the whole image, centred on a square of its longer side (LLaVA-1.5; XTuner's fine-tuning and chat).
  * - `crop`: the shorter side fitted, the middle of the longer one kept (CLIP's default; XTuner's pretraining).
+ * - `squeeze`: both sides fitted, whatever the proportions (SigLIP's default).
  */
-export type FitMode = 'pad' | 'crop';
+export type FitMode = 'pad' | 'crop' | 'squeeze';
 
 export interface FitOptions {
   /** Side of the result in pixels. */
@@ -36,9 +37,10 @@ let pixels: Pixels | undefined;
  * The image as `size` x `size` pixels.
  *
  * A canvas (the padded square, or the image itself) is resized to `size` along its shorter side and to
- * `trunc(size x long / short)` along the other, of which the middle `size` are made: offset `floor((long - size) / 2)`.
+ * `trunc(size x long / short)` along the other, of which the middle `size` are made: offset `floor((long - size) / 2)`; squeezed it
+ * is `size` along both.
  * Along x first, as Pillow to version 12 always does; Pillow 13 begins along y with some pictures much taller than
- * wide, whence in `crop` mode a few bytes of those differ from it.
+ * wide, whence in `crop` and `squeeze` mode a few bytes of those differ from it.
  * Stateless: any thread may call it.
  *
  * @throws UsageError for a size, background or buffer that does not fit
@@ -60,10 +62,9 @@ export function fitImage(image: RgbImage, { size, mode, background }: FitOptions
   const long = Math.max(width, height);
   const canvas = mode === 'pad' ? { width: long, height: long } : { width, height };
   const short = Math.min(canvas.width, canvas.height);
-  const resized = {
-    width: Math.trunc((size * canvas.width) / short),
-    height: Math.trunc((size * canvas.height) / short),
-  };
+  const fitted = (side: number): number =>
+    mode === 'squeeze' ? size : Math.trunc((size * side) / short);
+  const resized = { width: fitted(canvas.width), height: fitted(canvas.height) };
   const middle = (whole: number, part: number) => Math.floor((whole - part) / 2);
   const target = new Uint8Array(3 * size * size);
   pixels ??= createRequire(import.meta.url)(nativeLibrary('pixels')) as Pixels;

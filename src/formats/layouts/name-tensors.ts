@@ -47,7 +47,7 @@ export function nameTensors(
       `${where} holds no tensors of a LLaVA or of a part of one: ${listNames(stored.map(({ name }) => name))}.`,
       {
         code: 'E_LAYOUT',
-        hint: 'Name a LLaVA, a Llama, Mistral, Qwen2 or Qwen3 decoder, a CLIP vision tower, a projector or an adapter.',
+        hint: 'Name a LLaVA, a Llama, Mistral, Qwen2 or Qwen3 decoder, a CLIP or SigLIP vision tower, a projector or an adapter.',
       },
     );
   }

@@ -4,7 +4,7 @@ import { PART_NAMES, type Layout, type PartName, type Prefixes } from './tables.
 /** What a name inside a part begins with, where a prefix alone would not tell parts apart. */
 const INSIDE: Readonly<Record<PartName, RegExp>> = {
   vision:
-    /^(embeddings\.(class|patch|position)_embedding|pre_layrnorm|encoder\.layers\.\d+|post_layernorm)(\.|$)/,
+    /^(embeddings\.(class|patch|position)_embedding|pre_layrnorm|encoder\.layers\.\d+|post_layernorm|head\.(probe|attention|layernorm|mlp))(\.|$)/,
   decoder: /^(embed_tokens|layers\.\d+|norm)\./,
   projector: /^linear_[1-9]\d{0,3}\./,
   head: /^(weight|bias|lora_)/,

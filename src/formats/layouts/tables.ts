@@ -50,12 +50,12 @@ const COMPUTED: readonly Surplus[] = [
   { names: /(^|\.)embeddings\.position_ids$/, why: 'positions are counted' },
 ];
 
-/** What a whole `CLIPModel` holds besides the vision tower. */
+/** What a whole `CLIPModel` or `SiglipModel` holds besides the vision tower. */
 const REST_OF_CLIP: readonly Surplus[] = [
-  { names: /^text_model\./, why: "CLIP's text tower plays no part in LLaVA" },
+  { names: /^text_model\./, why: 'the tower for text plays no part in LLaVA' },
   {
-    names: /^(visual_projection|text_projection)\.weight$|^logit_scale$/,
-    why: "CLIP's comparison of image and text plays no part in LLaVA",
+    names: /^(visual_projection|text_projection)\.weight$|^logit_(scale|bias)$/,
+    why: 'the comparison of image and text plays no part in LLaVA',
   },
 ];
 
@@ -125,13 +125,13 @@ export const LAYOUTS = {
   },
   clip: {
     name: 'clip',
-    title: 'CLIP vision tower, alone or in a whole CLIP model',
+    title: 'CLIP or SigLIP vision tower, alone or in the whole model',
     prefixes: { vision: 'vision_model.' },
     surplus: [...COMPUTED, ...REST_OF_CLIP],
   },
   'clip-2026': {
     name: 'clip-2026',
-    title: 'CLIP vision tower, as transformers 5.6 and later write it',
+    title: 'CLIP or SigLIP vision tower, as transformers 5.6 and later write it',
     prefixes: { vision: '' },
     surplus: COMPUTED,
   },

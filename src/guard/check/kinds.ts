@@ -115,7 +115,7 @@ export const FORMAT_KINDS: Readonly<
   ),
   'end-not-learned': error(
     'end-of-turn-unlearnt',
-    'Set `text.template` to llama3_chat, vicuna, or a Jinja file that ends each answer with a token on which the model stops.',
+    'Set `text.template` to llama3_chat, qwen_chat, vicuna, or a Jinja file that ends each answer with a token on which the model stops.',
   ),
   'first-token-missing': warning(
     'template-mismatch',

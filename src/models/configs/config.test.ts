@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
 
-import { readClipVisionConfig } from './clip-vision-config.js';
+import { readVisionConfig } from './vision-config.js';
 import { readDecoderConfig } from './decoder-config.js';
-import { readLlavaConfig, readOfficialConfig } from './llava-config.js';
+import { imageFeatures, readLlavaConfig, readOfficialConfig } from './llava-config.js';
 import { readProjectorConfig } from './projector-config.js';
 import { ConfigError } from './read-config.js';
 
 const decoder = (json: unknown) => readDecoderConfig({ file: 'config.json', json });
-const clip = (json: unknown) => readClipVisionConfig({ file: 'config.json', json });
+const clip = (json: unknown) => readVisionConfig({ file: 'config.json', json });
 const llava = (json: unknown) => readLlavaConfig({ file: 'config.json', json });
 const official = (json: object) =>
   readOfficialConfig(
@@ -169,6 +169,46 @@ describe('CLIP', () => {
   });
 });
 
+describe('SigLIP', () => {
+  const fields = { hidden_size: 64, num_attention_heads: 4, image_size: 56, patch_size: 14 };
+
+  test('alone, and as a part of a whole SigLIP model', () => {
+    const alone = clip({ model_type: 'siglip_vision_model', ...fields });
+    expect(alone).toMatchObject({ family: 'siglip', hiddenSize: 64, imageSize: 56 });
+    const inside = { ...fields, model_type: 'siglip_vision_model' };
+    expect(clip({ model_type: 'siglip', vision_config: inside, text_config: {} })).toEqual(alone);
+  });
+
+  test('defaults', () => {
+    expect(clip({ model_type: 'siglip_vision_model' })).toMatchObject({
+      ...{ hiddenSize: 768, numHiddenLayers: 12, imageSize: 224, patchSize: 16 },
+      ...{ hiddenAct: 'gelu_pytorch_tanh', layerNormEps: 1e-6 },
+    });
+  });
+
+  test.each([
+    ['clip_vision_model', 'default', 16],
+    ['clip_vision_model', 'full', 17],
+    ['siglip_vision_model', 'default', 15],
+    ['siglip_vision_model', 'full', 16],
+  ])('of %s a projector that sees %s makes %i features of 16 patches', (type, select, features) => {
+    const config = llava({
+      model_type: 'llava',
+      vision_config: { model_type: type, ...fields },
+      vision_feature_select_strategy: select,
+    });
+    expect(imageFeatures(config)).toBe(features);
+  });
+
+  test("the patches are all that the authors' code knows of it", () => {
+    const vision = clip({ model_type: 'siglip_vision_model' });
+    const json = { mm_vision_select_layer: -2, mm_vision_select_feature: 'patch' };
+    expect(readOfficialConfig({ file: 'config.json', json }, vision)).toMatchObject({
+      projector: { select: 'full' },
+    });
+  });
+});
+
 describe('LLaVA', () => {
   test('the oldest files name hardly anything', () => {
     const config = llava({ model_type: 'llava', text_config: { vocab_size: 32064 } });
@@ -312,7 +352,7 @@ describe('what cannot be is refused by file and field', () => {
       () => decoder({ partial_rotary_factor: 0.5 }),
       /partial_rotary_factor: 0\.5/,
     ],
-    ['another tower', () => clip({ model_type: 'siglip_vision_model' }), /"siglip_vision_model"/],
+    ['another tower', () => clip({ model_type: 'dinov2' }), /"dinov2"/],
     ['oblong images', () => clip({ image_size: [1, 2] }), /image_size: 1 x 2/],
     ['a patch over the image', () => clip({ patch_size: 300 }), /patch_size: 300/],
     ['another model', () => llava({ model_type: 'llava_next' }), /model_type/],

@@ -1,7 +1,6 @@
 /** The configuration of a whole LLaVA: transformers' `LlavaConfig`, the authors' own (`mm_*`), or put together from parts. */
 import { z } from 'zod';
 
-import { readClipVisionConfig, type ClipVisionConfig } from './clip-vision-config.js';
 import { type DecoderConfig, type DecoderHints, readDecoderConfig } from './decoder-config.js';
 import { IMAGE_ID } from '../sample.js';
 import { officialProjectorDepth, type ProjectorConfig } from './projector-config.js';
@@ -16,15 +15,32 @@ import {
   refuseQuantised,
   within,
 } from './read-config.js';
+import { readVisionConfig, type VisionConfig } from './vision-config.js';
+import { VISION_FAMILIES } from './vision-families.js';
 
 export interface LlavaConfig {
-  readonly vision: ClipVisionConfig;
+  readonly vision: VisionConfig;
   /** Which hidden state of the tower is used: 0 the embeddings, i the result of block i - 1. */
   readonly featureLayer: number;
   readonly projector: ProjectorConfig;
   readonly text: DecoderConfig;
   /** The id that stands for one feature of a picture; outside of the vocabulary where none is set apart for it. */
   readonly imageTokenId: number;
+}
+
+/** Features of one picture: the patches, and the class token where the tower has one and the projector sees it. */
+export function imageFeatures({
+  vision: { family, imageSize, patchSize },
+  projector: { select },
+}: Pick<LlavaConfig, 'vision' | 'projector'>): number {
+  const states =
+    Math.floor(imageSize / patchSize) ** 2 + (VISION_FAMILIES[family].classToken ? 1 : 0);
+  return select === 'full' ? states : states - 1;
+}
+
+/** What the projector sees where nothing says it: the patches. */
+export function patchesOf({ family }: Pick<VisionConfig, 'family'>): ProjectorConfig['select'] {
+  return VISION_FAMILIES[family].classToken ? 'default' : 'full';
 }
 
 /** The layer that XTuner always uses, and LLaVA-1.5. */
@@ -60,7 +76,7 @@ const HF = z.object({
 export function readLlavaConfig(source: ConfigSource): LlavaConfig {
   const fields = readFields(source, HF);
   refuseQuantised(source);
-  const vision = readClipVisionConfig(within(source, 'vision_config', fields.vision_config));
+  const vision = readVisionConfig(within(source, 'vision_config', fields.vision_config));
   const text = readDecoderConfig(within(source, 'text_config', fields.text_config));
   return {
     vision,
@@ -118,7 +134,7 @@ export interface OfficialHints extends Omit<DecoderHints, 'modelType'> {
  */
 export function readOfficialConfig(
   source: ConfigSource,
-  vision: ClipVisionConfig,
+  vision: VisionConfig,
   { projectorBias = true, qkNorm = false, ...hints }: OfficialHints = {},
 ): LlavaConfig {
   const fields = readFields(source, OFFICIAL);
@@ -150,7 +166,7 @@ export function readOfficialConfig(
       depth: officialProjectorDepth(source, fields.mm_projector_type),
       bias: projectorBias,
       hiddenAct: 'gelu',
-      select: fields.mm_vision_select_feature === 'patch' ? 'default' : 'full',
+      select: fields.mm_vision_select_feature === 'patch' ? patchesOf(vision) : 'full',
     },
     text,
     // The vocabularies of XTuner and the authors' LLaVA hold no token for a picture.
@@ -163,7 +179,7 @@ function resolveFeatureLayer(
   source: ConfigSource,
   field: string,
   given: number | number[],
-  { numHiddenLayers }: ClipVisionConfig,
+  { numHiddenLayers }: VisionConfig,
 ): number {
   const layers = typeof given === 'number' ? [given] : given;
   const [layer] = layers;

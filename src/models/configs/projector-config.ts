@@ -18,7 +18,7 @@ export interface ProjectorConfig {
   readonly depth: number;
   readonly bias: boolean;
   readonly hiddenAct: string;
-  /** What it sees of the tower: `default` the patches, `full` the class token too. */
+  /** What it sees of the tower: `default` all but the first state, which is CLIP's class token; `full` all. */
   readonly select: 'default' | 'full';
 }
 

@@ -37,7 +37,7 @@ export const size = count.max(2 ** 20);
 export const layerCount = count.max(1000);
 
 /** What transformers calls the activations that Patina computes. */
-export const activationName = z.enum(['gelu', 'quick_gelu', 'silu']);
+export const activationName = z.enum(['gelu', 'gelu_pytorch_tanh', 'quick_gelu', 'silu']);
 
 /** Reads the fields of a schema. @throws ConfigError `E_CONFIG` */
 export function readFields<S extends z.ZodType>(source: ConfigSource, schema: S): z.output<S> {

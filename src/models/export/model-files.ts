@@ -10,6 +10,7 @@ import { type JsonObject, readJsonObject } from '../../formats/small-file.js';
 import type { DType } from '../../torch/index.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
 import { type ImageProcessor, inMode } from '../configs/image-processor.js';
+import { VISION_FAMILIES } from '../configs/vision-families.js';
 import type { Assembly, TextAssembly } from '../load/assemble.js';
 import { findImageProcessor } from '../load/find-image-processor.js';
 import { textFolders } from '../load/places.js';
@@ -242,10 +243,11 @@ function withSpecialTokens(raw: RawConfigs, tokenizer: TokenizerFiles): RawConfi
 }
 
 async function pictures(assembly: Assembly, notes: string[]): Promise<ImageProcessor> {
-  const found = await findImageProcessor(assembly, assembly.config.vision.imageSize);
+  const found = await findImageProcessor(assembly, assembly.config.vision);
   if (!found.isFound) {
     const how = found.mode === 'pad' ? 'padded to squares and prepared' : 'prepared';
-    notes.push(`No image processor was found: pictures are ${how} as CLIP prepares them.`);
+    const { title } = VISION_FAMILIES[assembly.config.vision.family];
+    notes.push(`No image processor was found: pictures are ${how} as ${title} prepares them.`);
   }
   return found;
 }

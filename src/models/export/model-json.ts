@@ -6,11 +6,12 @@ import { DataError } from '../../base/errors.js';
 import { isJsonObject } from '../../formats/strict-json.js';
 import type { RotaryScaling } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
-import type { ClipVisionConfig } from '../configs/clip-vision-config.js';
 import type { DecoderConfig } from '../configs/decoder-config.js';
 import { DECODER_FAMILIES, type DecoderFamily } from '../configs/decoder-families.js';
 import type { ImageProcessor } from '../configs/image-processor.js';
-import { isOfficialConfig, type LlavaConfig } from '../configs/llava-config.js';
+import { imageFeatures, isOfficialConfig, type LlavaConfig } from '../configs/llava-config.js';
+import type { VisionConfig } from '../configs/vision-config.js';
+import { towerType, VISION_FAMILIES, visionFamilyOf } from '../configs/vision-families.js';
 import type { ConfigFile } from '../load/config-file.js';
 
 /** A JSON object that may still be added to. */
@@ -33,16 +34,16 @@ const VISION_FIELDS = ['initializer_factor', 'initializer_range', 'projection_di
 export function rawConfigs(configs: readonly ConfigFile[]): RawConfigs {
   const all = configs.map(({ json }) => json);
   const llava = all.find((json) => json['model_type'] === 'llava' && !isOfficialConfig(json));
-  const clip = all.find(({ model_type: type }) => type === 'clip' || type === 'clip_vision_model');
+  const tower = all.find(({ model_type: type }) => visionFamilyOf(type) !== undefined);
   const official = all.find(isOfficialConfig);
-  const other = all.find((json) => json !== clip && json['model_type'] !== 'projector');
+  const other = all.find((json) => json !== tower && json['model_type'] !== 'projector');
   const inside = (json: Readonly<Json> | undefined, field: string): Readonly<Json> | undefined =>
     isJsonObject(json?.[field]) ? json[field] : undefined;
   return {
     text: (llava === undefined ? (official ?? other) : inside(llava, 'text_config')) ?? {},
     vision:
       (llava === undefined
-        ? (inside(clip, 'vision_config_dict') ?? inside(clip, 'vision_config') ?? clip)
+        ? (inside(tower, 'vision_config_dict') ?? inside(tower, 'vision_config') ?? tower)
         : inside(llava, 'vision_config')) ?? {},
   };
 }
@@ -56,8 +57,7 @@ export function hfConfig(config: LlavaConfig, raw: RawConfigs, dtype: DType): Js
   return {
     architectures: ['LlavaForConditionalGeneration'],
     dtype,
-    image_seq_length:
-      Math.floor(vision.imageSize / vision.patchSize) ** 2 + (projector.select === 'full' ? 1 : 0),
+    image_seq_length: imageFeatures(config),
     image_token_index: config.imageTokenId,
     model_type: 'llava',
     multimodal_projector_bias: projector.bias,
@@ -80,7 +80,8 @@ export function processorConfig(
   return {
     image_processor: image.json,
     image_token: imageToken,
-    num_additional_image_tokens: 1, // the class token, which `default` drops
+    // The class token, which `default` drops.
+    num_additional_image_tokens: VISION_FAMILIES[vision.family].classToken ? 1 : 0,
     patch_size: vision.patchSize,
     processor_class: 'LlavaProcessor',
     vision_feature_select_strategy: projector.select,
@@ -99,11 +100,11 @@ export function textConfig(config: DecoderConfig, raw: RawConfigs, dtype: DType)
   };
 }
 
-/** `config.json` of CLIP's tower alone. */
-export function visionConfig(config: ClipVisionConfig, raw: RawConfigs, dtype: DType): Json {
+/** `config.json` of the tower alone. */
+export function visionConfig(config: VisionConfig, raw: RawConfigs, dtype: DType): Json {
   return {
     ...towerConfig(config, raw.vision),
-    architectures: ['CLIPVisionModel'],
+    architectures: [VISION_FAMILIES[config.family].architecture],
     dtype,
     transformers_version: TRANSFORMERS_VERSION,
   };
@@ -122,6 +123,10 @@ export function officialConfig(
   { dtype, tower, mode }: { dtype: DType; tower: string; mode: ImageProcessor['mode'] },
 ): Json {
   const { projector, text, vision } = config;
+  if (vision.family !== 'clip') {
+    const { title } = VISION_FAMILIES[vision.family];
+    throw limit(`a ${title} tower`, 'the official code knows CLIP alone');
+  }
   if (mode === 'squeeze') {
     throw limit('pictures that are squeezed into squares', 'the official code pads or crops them');
   }
@@ -184,7 +189,7 @@ function decoderConfig(config: DecoderConfig, raw: Readonly<Json>): Json {
   };
 }
 
-function towerConfig(config: ClipVisionConfig, raw: Readonly<Json>): Json {
+function towerConfig(config: VisionConfig, raw: Readonly<Json>): Json {
   return {
     attention_dropout: 0,
     hidden_act: config.hiddenAct,
@@ -192,12 +197,13 @@ function towerConfig(config: ClipVisionConfig, raw: Readonly<Json>): Json {
     image_size: config.imageSize,
     intermediate_size: config.intermediateSize,
     layer_norm_eps: config.layerNormEps,
-    model_type: 'clip_vision_model',
+    model_type: towerType(config.family),
     num_attention_heads: config.numAttentionHeads,
     num_channels: config.numChannels,
     num_hidden_layers: config.numHiddenLayers,
     patch_size: config.patchSize,
     ...pick(raw, VISION_FIELDS),
+    ...(VISION_FAMILIES[config.family].canPool && { vision_use_head: config.poolingHead }),
   };
 }
 

@@ -1,7 +1,6 @@
 /** The configuration of a LLaVA from the files of its parts, whichever there are. */
 import { LLAVA_PREFIXES } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
-import { readClipVisionConfig } from '../configs/clip-vision-config.js';
 import { type DecoderConfig, readDecoderConfig } from '../configs/decoder-config.js';
 import {
   DEFAULT_FEATURE_LAYER,
@@ -9,11 +8,14 @@ import {
   isOfficialConfig,
   type LlavaConfig,
   officialVisionTower,
+  patchesOf,
   readLlavaConfig,
   readOfficialConfig,
 } from '../configs/llava-config.js';
 import { type ProjectorConfig, readProjectorConfig } from '../configs/projector-config.js';
 import { ConfigError, configError } from '../configs/read-config.js';
+import { readVisionConfig } from '../configs/vision-config.js';
+import { VISION_FAMILIES, visionFamilyOf } from '../configs/vision-families.js';
 import { IMAGE_ID } from '../sample.js';
 import type { ConfigFile } from './config-file.js';
 
@@ -27,7 +29,7 @@ export interface PartOptions {
   /** Whether there are adapters and nothing beneath. */
   isAdapter?: boolean;
   /**
-   * Whether layer and strategy (else -2 and `default`) hold whatever the parts say: of XTuner's weights, which come without a
+   * Whether layer and strategy (else -2 and the patches) hold whatever the parts say: of XTuner's weights, which come without a
    * configuration, and of a checkpoint, which was trained so.
    */
   isDecided?: boolean;
@@ -38,16 +40,11 @@ export type ConfigKind = 'llava' | 'official' | 'vision' | 'projector' | 'decode
 /** What a configuration describes. */
 export function configKind({ json }: Pick<ConfigFile, 'json'>): ConfigKind {
   if (isOfficialConfig(json)) return 'official';
-  switch (json['model_type']) {
-    case 'clip':
-    case 'clip_vision_model':
-      return 'vision';
-    case 'projector':
-      return 'projector';
-    default:
-      // Whatever else has both towers is a LLaVA or a relative, which its own reader tells apart.
-      return json['model_type'] === 'llava' || 'vision_config' in json ? 'llava' : 'decoder';
-  }
+  const { model_type: type } = json;
+  if (visionFamilyOf(type) !== undefined) return 'vision';
+  if (type === 'projector') return 'projector';
+  // Whatever else has both towers is a LLaVA or a relative, which its own reader tells apart.
+  return type === 'llava' || 'vision_config' in json ? 'llava' : 'decoder';
 }
 
 function firstOf(configs: readonly ConfigFile[], kind: ConfigKind): ConfigFile | undefined {
@@ -75,10 +72,14 @@ export function llavaConfigOf(
   tensors: ReadonlyMap<string, StoredTensor>,
   options: PartOptions,
 ): LlavaConfig {
-  const config = composed(configs, tensors, options);
-  const { imageTokenId = config.imageTokenId, select = 'default', isDecided = false } = options;
+  const config = withHeadAsStored(composed(configs, tensors, options), tensors);
+  const { imageTokenId = config.imageTokenId, isDecided = false } = options;
   if (!isDecided) return { ...config, imageTokenId };
-  const { featureLayer = DEFAULT_FEATURE_LAYER, where } = options;
+  const {
+    featureLayer = DEFAULT_FEATURE_LAYER,
+    select = patchesOf(config.vision),
+    where,
+  } = options;
   return {
     ...config,
     imageTokenId,
@@ -87,6 +88,18 @@ export function llavaConfigOf(
     ),
     projector: { ...config.projector, select },
   };
+}
+
+/** Whether a tower comes with its pooling head its weights decide: the authors' code leaves it out, whatever its file says. */
+function withHeadAsStored(
+  config: LlavaConfig,
+  tensors: ReadonlyMap<string, StoredTensor>,
+): LlavaConfig {
+  const { vision } = config;
+  const isStored = (name: string): boolean => tensors.has(LLAVA_PREFIXES.vision + name);
+  const { canPool } = VISION_FAMILIES[vision.family];
+  if (!canPool || !isStored('embeddings.patch_embedding.weight')) return config;
+  return { ...config, vision: { ...vision, poolingHead: isStored('head.probe') } };
 }
 
 /** The configuration of a decoder alone. @throws ConfigError `E_CONFIG`, `E_NO_CONFIG` */
@@ -110,7 +123,7 @@ function composed(
     none(options, 'decoder', 'llm');
   }
   const visionFile = firstOf(configs, 'vision') ?? none(options, 'vision tower', 'vision');
-  const vision = readClipVisionConfig(visionFile);
+  const vision = readVisionConfig(visionFile);
   if (official !== undefined) {
     return readOfficialConfig(official, vision, {
       attentionBias: attentionBias(tensors),
@@ -137,7 +150,7 @@ function composed(
       visualHiddenSize: vision.hiddenSize,
       textHiddenSize: text.hiddenSize,
       ...(projector ?? projectorShape(tensors, options)),
-      select: options.select ?? 'default',
+      select: options.select ?? patchesOf(vision),
     },
     text,
     imageTokenId: IMAGE_ID,

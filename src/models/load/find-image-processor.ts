@@ -3,10 +3,11 @@ import { dirname, join } from 'node:path';
 
 import { isJsonObject } from '../../formats/strict-json.js';
 import {
-  clipImageProcessor,
   type ImageProcessor,
   inMode,
+  type PictureTower,
   readImageProcessor,
+  usualImageProcessor,
 } from '../configs/image-processor.js';
 import { isOfficialConfig } from '../configs/llava-config.js';
 import type { ConfigSource } from '../configs/read-config.js';
@@ -15,14 +16,14 @@ import { readConfigFile } from './config-file.js';
 
 /**
  * The image processor of a folder, or of the first of a model's folders that has one. LLaVA's authors say in `config.json` whether
- * pictures are padded (`image_aspect_ratio`), which counts for the tower beneath. Where nothing is said they are padded.
+ * pictures are padded (`image_aspect_ratio`), which counts for the tower beneath. Where nothing is said they are padded for CLIP.
  *
- * @param side pixels that the vision tower takes
+ * @param tower which takes them
  * @throws ConfigError `E_CONFIG`; DataError `E_JSON`
  */
 export async function findImageProcessor(
   where: string | Pick<Assembly, 'sources' | 'configs'>,
-  side: number,
+  tower: PictureTower,
 ): Promise<ImageProcessor & { readonly isFound: boolean }> {
   const { sources, configs } =
     typeof where === 'string' ? { sources: [{ path: where }], configs: [] } : where;
@@ -35,11 +36,14 @@ export async function findImageProcessor(
     }
     const source = await imageProcessorIn(path);
     if (source === undefined) continue;
-    const found = readImageProcessor(source, side);
+    const found = readImageProcessor(source, tower.imageSize);
     return { ...(ratio === 'pad' ? inMode(found, 'pad') : found), isFound: true };
   }
-  const usual = clipImageProcessor(side);
-  return { ...(ratio === 'square' ? inMode(usual, 'crop') : usual), isFound: false };
+  const usual = usualImageProcessor(tower);
+  // What is no longer padded is cropped, by CLIP; SigLIP squeezes it anyway.
+  const square = usual.mode === 'pad' ? 'crop' : usual.mode;
+  const mode = ratio === 'square' ? square : ratio === 'pad' ? 'pad' : usual.mode;
+  return { ...inMode(usual, mode), isFound: false };
 }
 
 /** In the order of transformers: within the processor's file, then in a file of its own. */

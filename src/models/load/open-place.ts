@@ -10,6 +10,7 @@ import { partOf } from '../../formats/layouts/rename.js';
 import { LLAVA_PREFIXES, type PartName } from '../../formats/layouts/tables.js';
 import { isJsonObject } from '../../formats/strict-json.js';
 import { readProvenance } from '../provenance/provenance.js';
+import { visionFamilyOf } from '../configs/vision-families.js';
 import { configKind } from './assemble-config.js';
 import { type ConfigFile, readConfigFile } from './config-file.js';
 import { isOnTop, type ModelPlace, type PlaceRole } from './places.js';
@@ -93,7 +94,7 @@ function partConfig(config: ConfigFile, parts: readonly PartName[]): ConfigFile[
   const vision = config.json['vision_config'];
   if (!parts.includes('vision') || !isJsonObject(vision)) return [];
   // A whole CLIP keeps more than its tower's settings, and its reader knows where.
-  if (String(config.json['model_type']).startsWith('clip')) return [config];
+  if (visionFamilyOf(config.json['model_type']) !== undefined) return [config];
   return [{ ...config, json: { model_type: 'clip_vision_model', ...vision } }];
 }
 

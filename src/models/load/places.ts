@@ -45,7 +45,7 @@ export function textFolders(places: readonly ModelPlace[]): string[] {
     .filter(({ role }) => role !== 'projector' && role !== 'vision')
     .flatMap(({ path, sources }) => [
       path,
-      // CLIP's folder has a tokenizer too, which is not meant.
+      // The folder of a CLIP or SigLIP has a tokenizer too, which is not meant.
       ...sources
         .filter(({ layout }) => layout !== 'projector' && !layout.startsWith('clip'))
         .map((source) => source.path),

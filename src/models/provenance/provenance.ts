@@ -54,7 +54,7 @@ const SCHEMA = z.object({
   }),
   /** How pictures are read and made into squares; the rest lies in `preprocessor_config.json`. */
   image: z
-    .object({ mode: z.enum(['pad', 'crop']), reading: z.enum(['turned', 'stored']) })
+    .object({ mode: z.enum(['pad', 'crop', 'squeeze']), reading: z.enum(['turned', 'stored']) })
     .nullable(),
   /** Sources with the digests of their files. */
   data: z.array(z.unknown()),

@@ -172,6 +172,40 @@ describe('the files of a LLaVA', () => {
   });
 });
 
+describe('a LLaVA with a SigLIP tower', () => {
+  const source = fixture('siglip-qwen3', 'hf');
+
+  test('has no class token, patches with a bias, and nothing of its pooling head', async () => {
+    const { mmproj, report } = await exported(source);
+    const { tensors } = mmproj!;
+    const embeddings = tensors.map(({ name }) => name).filter((name) => !/blk|mm/.test(name));
+    expect(embeddings.sort()).toEqual([
+      'v.patch_embd.bias',
+      'v.patch_embd.weight',
+      'v.position_embd.weight',
+    ]);
+    expect(named(tensors, 'v.patch_embd.bias').type).toBe('f32');
+    expect(value(mmproj!, 'clip.use_gelu')).toBe(true);
+    expect(value(mmproj!, 'clip.vision.feature_layer')).toEqual([2]);
+    expect(tensors.filter(({ name }) => name.endsWith('.ln1.weight'))).toHaveLength(2);
+    expect(report.notes.join('\n')).toContain('it pads them to squares');
+    expect(report.notes.join('\n')).not.toContain('#25814');
+  });
+
+  test('whose projector does not see the first patch is refused', async () => {
+    const changed = out();
+    cpSync(source, changed, { recursive: true });
+    const config = fixtureJson('siglip-qwen3', 'hf', 'config.json');
+    const change = { vision_feature_select_strategy: 'default' };
+    writeFileSync(join(changed, 'config.json'), JSON.stringify({ ...config, ...change }));
+    await expect(exportModel(changed, 'gguf', out(), { speak })).rejects.toMatchObject({
+      code: 'E_LAYOUT_LIMIT',
+      message:
+        'llama.cpp does not compute a projector that does not see the first patch of SigLIP.',
+    });
+  });
+});
+
 describe('a decoder with scaled positions, tied embeddings and rows of whole blocks', () => {
   test.each([
     ['q8_0', 0.01, 'q8_0'],

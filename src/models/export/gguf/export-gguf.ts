@@ -27,7 +27,7 @@ import { plural, unusedNotes } from '../export-notes.js';
 import { foldNotes, planWeights, type WeightPlan } from '../plan-weights.js';
 import { checkGgufFile } from './check-file.js';
 import { type EncodeOptions, ggufSource } from './encode-tensor.js';
-import { checkMmproj, CLIP_NOTE, mmprojMetadata, mmprojTensors } from './mmproj-file.js';
+import { checkMmproj, mmprojMetadata, mmprojTensors, TOWER_NOTES } from './mmproj-file.js';
 import type { GgufPlan } from './tensor-plan.js';
 import { textMetadata, textNotes, textTensors } from './text-file.js';
 
@@ -69,7 +69,8 @@ export async function exportGguf(
   ];
   if (assembly.kind === 'llava') {
     contents.push(await mmprojContent(source, assembly, plan, type));
-    notes.push(...unusedNotes(assembly.config, options), CLIP_NOTE);
+    const { family } = assembly.config.vision;
+    notes.push(...unusedNotes(assembly.config, options), TOWER_NOTES[family]);
   }
   await checkSources(
     folder,
@@ -128,7 +129,7 @@ async function mmprojContent(
   const { config } = assembly;
   checkMmproj(config);
   const type = wanted === 'bf16' ? wanted : 'f16';
-  const pictures = await findImageProcessor(assembly, config.vision.imageSize);
+  const pictures = await findImageProcessor(assembly, config.vision);
   return {
     name: `mmproj-${type}.gguf`,
     metadata: new Map([...mmprojMetadata(config, pictures), ...general(source, type)]),

@@ -4,7 +4,8 @@ import { gguf, type GgufValue } from '../../../formats/gguf/types.js';
 import { LLAVA_PREFIXES } from '../../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../../formats/stored.js';
 import type { ImageProcessor } from '../../configs/image-processor.js';
-import type { LlavaConfig } from '../../configs/llava-config.js';
+import { type LlavaConfig, patchesOf } from '../../configs/llava-config.js';
+import { VISION_FAMILIES, type VisionFamily } from '../../configs/vision-families.js';
 import type { GgufFileType } from '../export-options.js';
 import type { GgufPlan } from './tensor-plan.js';
 
@@ -19,9 +20,13 @@ const MODULES: Readonly<Record<string, string>> = {
   'mlp.fc2': 'ffn_down',
 };
 
+/** Activations of a tower that it computes, the first two in one form, by tanh. */
+const GELUS = ['gelu', 'gelu_pytorch_tanh', 'quick_gelu'];
+
 const EMBEDDINGS: Readonly<Record<string, string>> = {
   'embeddings.class_embedding': 'v.class_embd',
   'embeddings.patch_embedding.weight': 'v.patch_embd.weight',
+  'embeddings.patch_embedding.bias': 'v.patch_embd.bias',
   'embeddings.position_embedding.weight': 'v.position_embd.weight',
   'pre_layrnorm.weight': 'v.pre_ln.weight',
   'pre_layrnorm.bias': 'v.pre_ln.bias',
@@ -34,16 +39,19 @@ const EMBEDDINGS: Readonly<Record<string, string>> = {
  */
 export function checkMmproj({ vision, projector, featureLayer }: LlavaConfig): void {
   const { depth, select, hiddenAct } = projector;
+  const { title, classToken } = VISION_FAMILIES[vision.family];
   const fault =
     depth > 2
       ? `a projector of ${depth} layers`
-      : select === 'full'
-        ? 'a projector that sees the class token'
+      : select !== patchesOf(vision)
+        ? classToken
+          ? 'a projector that sees the class token'
+          : `a projector that does not see the first patch of ${title}`
         : depth === 2 && hiddenAct !== 'gelu'
           ? `a projector with ${hiddenAct}`
           : featureLayer === 0
             ? 'a tower without blocks'
-            : vision.hiddenAct !== 'quick_gelu' && vision.hiddenAct !== 'gelu'
+            : !GELUS.includes(vision.hiddenAct)
               ? `a tower with ${vision.hiddenAct}`
               : undefined;
   if (fault === undefined) return;
@@ -118,11 +126,14 @@ export function mmprojMetadata(
     ['clip.has_llava_projector', gguf.bool(true)],
     ['clip.projector_type', gguf.string('mlp')],
     // The other choice, without it, is quick_gelu.
-    ['clip.use_gelu', gguf.bool(vision.hiddenAct === 'gelu')],
+    ['clip.use_gelu', gguf.bool(vision.hiddenAct !== 'quick_gelu')],
     ...entries.map(([key, value]) => [`clip.vision.${key}`, value] as const),
   ]);
 }
 
-/** llama.cpp's two faults with CLIP towers, of which a file can mend the second. */
-export const CLIP_NOTE =
-  'llama.cpp sees pictures otherwise than this model: it gives the class token of CLIP the last position in place of the first (ggml-org/llama.cpp#25814); that it runs a block too few (#25817) the file prevents.';
+/** What llama.cpp does otherwise with the pictures of a tower; a file can mend the second of its faults with CLIP. */
+export const TOWER_NOTES: Readonly<Record<VisionFamily, string>> = {
+  clip: 'llama.cpp sees pictures otherwise than this model: it gives the class token of CLIP the last position in place of the first (ggml-org/llama.cpp#25814); that it runs a block too few (#25817) the file prevents.',
+  siglip:
+    'llama.cpp sees pictures otherwise than this model: it pads them to squares, where SigLIP squeezes them.',
+};
