@@ -121,7 +121,8 @@ describe.each(['siglip-qwen2', 'siglip-qwen3'])('the pictures of %s', (variant) 
     const plane = settings.size ** 2;
     const values: number[] = [];
     for (let i = 0; i < expected.size(0); i++) {
-      const pixels = await readPicture(join(fixture, 'pictures', `${number}-${i}.png`), settings);
+      const file = join(fixture, 'pictures', `${number}-${i}.png`);
+      const pixels = (await readPicture(file, settings)) as Uint8Array;
       for (let c = 0; c < 3; c++) {
         for (let p = 0; p < plane; p++) values.push(table[256 * c + pixels[3 * p + c]!]!);
       }
