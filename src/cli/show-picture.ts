@@ -43,7 +43,7 @@ export async function showPicture({
   const pixels = 'views' in fitted ? fitted.views : fitted;
   const { size, tiles } = fit;
   const mode = tiles === undefined ? fit.mode : 'tiles';
-  const takes = tiles === undefined ? tokens : tiledTokens(image, tiles);
+  const takes = tokens ?? (tiles && tiledTokens(image, tiles));
   // Views stand below one another.
   const views = pixels.length / (3 * size ** 2);
   if (out !== undefined) {

@@ -63,8 +63,9 @@ async function showImage(file: string, flags: ShowFlags, session: Session): Prom
     reading: flags.reading ?? view?.provenance?.image?.reading ?? 'turned',
     mode: mode ?? settings?.mode ?? 'pad',
     background: settings?.background ?? CLIP_BACKGROUND,
-    tiles: flags.size === undefined && mode === undefined ? settings?.tiles : undefined,
-    tokens: flags.imageTokens ?? view?.image?.tokens,
+    tiles: flags.size === undefined ? settings?.tiles : undefined,
+    // In tiles they follow from the size of the picture.
+    tokens: flags.imageTokens ?? (settings?.tiles === undefined ? view?.image?.tokens : undefined),
   });
 }
 
