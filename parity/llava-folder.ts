@@ -116,6 +116,7 @@ export function samplesOf({ inputs }: LlavaFolder, index: number, input: InputFa
     attentionMask: stored('attention_mask'),
     labels: stored('labels'),
     pixelValues: inputs.get(`${index}.pixel_values`) ?? null,
+    imageSizes: inputs.get(`${index}.image_sizes`) ?? null,
   };
   return unpadRows(rows, input);
 }

@@ -29,16 +29,20 @@ async function runner(...argv: string[]): Promise<{ ok: boolean; text: string }>
   return { ok, text: printed.join('\n') };
 }
 
-test.each(['llama3', 'llama31-tied-small', 'siglip-qwen2', 'siglip-qwen3'])(
-  '%s',
-  async (variant) => {
-    await expect(async () => {
-      const { ok, text } = await runner(fixture(variant));
-      expect(text).toMatch(/All \d+ quantities are within tolerance/);
-      expect(ok).toBe(true);
-    }).toLeakNothing();
-  },
-);
+test.each([
+  'llama3',
+  'llama31-tied-small',
+  'siglip-qwen2',
+  'siglip-qwen3',
+  'next-llama3',
+  'next-mistral-tied-small',
+])('%s', async (variant) => {
+  await expect(async () => {
+    const { ok, text } = await runner(fixture(variant));
+    expect(text).toMatch(/All \d+ quantities are within tolerance/);
+    expect(ok).toBe(true);
+  }).toLeakNothing();
+});
 
 test.each(['products', 'attention', 'recompute', 'offload'])(
   'gradients are those of the reference when segments keep %s',

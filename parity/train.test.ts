@@ -46,6 +46,13 @@ test.each(['siglip-qwen2', 'siglip-qwen3'])(
   },
 );
 
+test('50 updates with pictures in tiles follow it, the newline with the projector', async () => {
+  const folder = join(packageRoot(), 'test', 'fixtures', 'llava', 'next-llama3');
+  await expect(async () => {
+    expect(await run([folder])).toBe(true);
+  }).toLeakNothing();
+});
+
 test('a policy that there is not is refused', async () => {
   const folder = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama3');
   await expect(run([folder, '--policy', 'most'])).rejects.toMatchObject({

@@ -21,6 +21,8 @@ import { z } from 'zod';
 
 import { DataError, UsageError } from '../src/base/errors.js';
 import { peftName } from '../src/formats/layouts/adapter-names.js';
+import { partOf } from '../src/formats/layouts/rename.js';
+import { LLAVA_PREFIXES } from '../src/formats/layouts/tables.js';
 import {
   drive,
   laySideBySide,
@@ -106,7 +108,7 @@ interface Run {
   readonly lossTolerance: number;
 }
 
-const isProjector = (name: string): boolean => name.includes('multi_modal_projector');
+const isProjector = (name: string): boolean => partOf(name, LLAVA_PREFIXES) === 'projector';
 const isAdapted = (name: string): boolean => name.includes('.lora_') || isProjector(name);
 
 const RUNS: readonly Run[] = [

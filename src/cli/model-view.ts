@@ -1,7 +1,7 @@
 /** How a model sees records and pictures, from its configuration and the heads of its files: no weight is read. */
 import { type HubEvent, resolveModel } from '../base/hub/resolve.js';
 import type { FitMode } from '../data/image/fit.js';
-import { type PictureSettings, readPictureSettings } from '../generate/picture.js';
+import { pictureFacts, type PictureSettings, readPictureSettings } from '../generate/picture.js';
 import { firstWith } from '../generate/tokenizer-folder.js';
 import {
   assembleAny,
@@ -48,7 +48,7 @@ export async function viewModel(
   const model = new Llava(assembly.config);
   const { tokens, tokenId } = model.input.image!;
   model.dispose();
-  const settings = await readPictureSettings(assembly, { tower: assembly.config.vision, mode });
+  const settings = await readPictureSettings(assembly, { ...pictureFacts(model), mode });
   const context = assembly.config.text.maxPositionEmbeddings;
   return { tokenizer, provenance, context, image: { tokens, tokenId, settings } };
 }

@@ -15,17 +15,24 @@ export const COLOUR_MARKS: Marks = { begin: '\u001b[32;4m', end: '\u001b[0m' };
 const utf8 = new TextDecoder();
 
 export function renderSample(
-  { inputIds, labels, truncated }: Pick<EncodedSample, 'inputIds' | 'labels' | 'truncated'>,
-  { format: { tokenizer }, imageTokens = 1 }: Pick<EncodeOptions, 'format' | 'imageTokens'>,
+  {
+    inputIds,
+    labels,
+    imageTokens,
+    truncated,
+  }: Pick<EncodedSample, 'inputIds' | 'labels' | 'imageTokens' | 'truncated'>,
+  { format: { tokenizer } }: Pick<EncodeOptions, 'format'>,
   { begin, end }: Marks,
 ): string {
   let text = '';
+  let images = 0;
   for (let from = 0; from < inputIds.length;) {
     const kind = kindAt(from);
     let to = from + 1;
     while (kind !== 'image' && to < inputIds.length && kindAt(to) === kind) to++;
     const bytes = Array.from(inputIds.subarray(from, to), (id) => tokenizer.bytesOf(id));
-    const run = kind === 'image' ? image(imageTokens) : visible(utf8.decode(Buffer.concat(bytes)));
+    const run =
+      kind === 'image' ? image(imageTokens[images++]!) : visible(utf8.decode(Buffer.concat(bytes)));
     text += kind === 'learned' ? `${begin}${run}${end}` : run;
     from = to;
   }

@@ -5,12 +5,13 @@ import { UsageError } from '../base/errors.js';
 import { jsonLine } from '../base/json-text.js';
 import { writeError } from '../base/system-error.js';
 import { writeWholeFile } from '../base/whole-file.js';
-import { fitImage, type FitOptions } from '../data/image/fit.js';
 import { readImage } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
+import { fitPicture, type PictureFit } from '../data/image/tile.js';
+import { tiledTokens } from '../models/tiles.js';
 import type { Session } from './session.js';
 
-export interface ShowPictureOptions extends FitOptions {
+export interface ShowPictureOptions extends PictureFit {
   file: string;
   reading: Reading;
   /** Tokens that it becomes, where that is known. */
@@ -38,23 +39,32 @@ export async function showPicture({
   }
   const image = await readImage(file, { reading });
   const { width, height } = image;
-  const fitted = fitImage(image, fit);
+  const fitted = fitPicture(image, fit);
+  const pixels = 'views' in fitted ? fitted.views : fitted;
+  const { size, tiles } = fit;
+  const mode = tiles === undefined ? fit.mode : 'tiles';
+  const takes = tokens ?? (tiles && tiledTokens(image, tiles));
+  // Views stand below one another.
+  const views = pixels.length / (3 * size ** 2);
   if (out !== undefined) {
-    const raw = { width: fitted.width, height: fitted.height, channels: 3 } as const;
-    const png = await sharp(fitted.data, { raw }).png().toBuffer();
+    const raw = { width: size, height: views * size, channels: 3 } as const;
+    const png = await sharp(pixels, { raw }).png().toBuffer();
     await writeWholeFile(out, png).catch((error: unknown) => {
       throw writeError(error, out, 'write the picture');
     });
   }
-  const { size, mode } = fit;
   if (json) {
     session.stdout.write(
-      jsonLine({ file, width, height, size, mode, reading, tokens: tokens ?? null }),
+      jsonLine({
+        ...{ file, width, height, size, mode, reading, tokens: takes ?? null },
+        ...(tiles !== undefined && { views }),
+      }),
     );
     return;
   }
-  const becomes = tokens === undefined ? '' : `, ${tokens} tokens`;
+  const becomes = takes === undefined ? '' : `, ${takes} tokens`;
+  const times = tiles === undefined ? '' : `${views} x `;
   session.stdout.write(
-    `${file}: ${width} x ${height} -> ${size} x ${size} (${mode}, ${reading})${becomes}\n`,
+    `${file}: ${width} x ${height} -> ${times}${size} x ${size} (${mode}, ${reading})${becomes}\n`,
   );
 }

@@ -5,8 +5,12 @@ import {
   encodeJson,
   type EncodedSample,
   type EncodeOptions,
+  type EncodeOutcome,
+  encodeRecord,
   expandImages,
 } from '../data/encode.js';
+import { imageTokens, type ImageTokensOptions } from '../data/loading/image-tokens.js';
+import { parseRecord } from '../data/records/parse-record.js';
 import { unreadFields } from '../data/records/fields.js';
 import { type RecordId, type RecordProblem, shownId } from '../data/records/record.js';
 import { shortText } from '../base/short-text.js';
@@ -25,21 +29,23 @@ export interface ShowRecordsOptions {
   /** Only this record, from 0. */
   index?: number | undefined;
   encode: EncodeOptions;
+  /** What the model takes, where it takes tiles: their number follows from the heads of the image files. */
+  tiled?: Omit<ImageTokensOptions, 'folder'> | undefined;
   json: boolean;
   /** What an image's -200 is written as in JSON. */
-  expand?: { imageTokens: number; imageTokenId: number } | undefined;
+  expand?: { imageTokenId: number } | undefined;
   marks: Marks;
   session: Session;
 }
 
-/** Shows records in the file's order; those that are bad set the exit code to 4. Opens no image. */
+/** Shows records in the file's order; those that are bad set the exit code to 4. Decodes no image. */
 export async function showRecords(options: ShowRecordsOptions): Promise<void> {
-  const { session, json, encode } = options;
+  const { session, json, encode, tiled } = options;
   const write = (text: string): unknown => session.stdout.write(text);
   const tally = new Tally(formatWarnings(encode.format));
-  for await (const { place, read } of readRecords(options)) {
+  for await (const { place, read, folder } of readRecords(options)) {
     const outcome = read.ok
-      ? encodeJson(read.json, encode)
+      ? await encoded(read.json, folder, { encode, tiled })
       : { status: 'bad' as const, id: read.id, problem: read.problem };
     if (outcome.status === 'overlong') continue; // never: records are cut
     const { id: known } = outcome.status === 'sample' ? outcome.sample : outcome;
@@ -66,7 +72,20 @@ export async function showRecords(options: ShowRecordsOptions): Promise<void> {
   session.stderr.write(`${tally.summary()}\n`);
 }
 
+async function encoded(
+  json: unknown,
+  folder: string,
+  { encode, tiled }: Pick<ShowRecordsOptions, 'encode' | 'tiled'>,
+): Promise<EncodeOutcome> {
+  const parsed = parseRecord(json);
+  if (tiled === undefined || !parsed.ok) return encodeJson(json, encode);
+  const tokens = await imageTokens(parsed.record.images, { ...tiled, folder });
+  return encodeRecord(parsed.record, { ...encode, imageTokens: tokens });
+}
+
 interface ShownRecord {
+  /** What paths of images start from. */
+  readonly folder: string;
   readonly place: RecordPlace;
   readonly read: ReadRecord;
 }
@@ -83,13 +102,13 @@ async function* readRecords({
       hint: `Give an index from 0 to ${count - 1}.`,
     });
   }
-  for (const { first, table: spec } of files) {
+  for (const { first, table: spec, images: folder } of files) {
     const [from, to] = index === undefined ? [0, spec.count] : [index - first, index - first + 1];
     if (from < 0 || to > spec.count) continue;
     const table = await openTable(spec);
     try {
       for (let record = from; record < to; record++) {
-        yield { place: table.place(record), read: await table.read(record) };
+        yield { folder, place: table.place(record), read: await table.read(record) };
       }
     } finally {
       await table.close();
@@ -106,7 +125,9 @@ function sampleLine(
   sample: EncodedSample,
   expand: ShowRecordsOptions['expand'],
 ): string {
-  const { inputIds, labels } = expand === undefined ? sample : expandImages(sample, expand);
+  const { imageTokens } = sample;
+  const { inputIds, labels } =
+    expand === undefined ? sample : expandImages(sample, { imageTokens, ...expand });
   return line(id, { input_ids: Array.from(inputIds), labels: Array.from(labels) });
 }
 

@@ -190,6 +190,33 @@ describe('patina show', () => {
     });
   });
 
+  describe('of a model that takes tiles', () => {
+    const tiled = join(CHAT_FOLDER, '../../next-llama3');
+    const model = ['--model', join(tiled, 'hf')];
+    const file = join(tiled, 'pictures/size-5.png');
+
+    it('tells tokens and views of a picture, and writes these below one another', async () => {
+      const out = join(folder, 'views.png');
+      const screen = await show([...model, '--image', file, '--out', out]);
+      expect(screen.out).toBe(`${file}: 33 x 20 -> 5 x 16 x 16 (tiles, turned), 52 tokens\n`);
+      expect(await readImage(out)).toMatchObject({ width: 16, height: 80 });
+      const json = await show([...model, '--image', file, '--json']);
+      expect(JSON.parse(json.out)).toMatchObject({ mode: 'tiles', tokens: 52, views: 5 });
+    });
+
+    it('counts pictures of records by their sizes, as the most where there is none to be seen', async () => {
+      const records = join(folder, 'tiles.json');
+      const about = (image: string): object => ({ image, conversations: talk('<image>', 'Yes.') });
+      await writeFile(records, JSON.stringify([about(file), about('nowhere.png')]));
+      const { out } = await show([...model, '--data', records]);
+      expect(out.match(/image: \d+ tokens/g)).toEqual(['image: 52 tokens', 'image: 88 tokens']);
+      const [line] = parse((await show([...model, '--data', records, '--json', '--expand'])).out);
+      expect((line!['input_ids'] as number[]).filter((id) => id === 261)).toHaveLength(52);
+      const told = await show([...model, '--data', records, '--image-tokens', '3']);
+      expect(told.out.match(/image: \d+ tokens/g)).toEqual(['image: 3 tokens', 'image: 3 tokens']);
+    });
+  });
+
   it.each([
     ['nothing', [], 2, 'E_USAGE'],
     ['both', ['--data', 'x', '--image', 'y'], 2, 'E_USAGE'],

@@ -63,7 +63,9 @@ async function showImage(file: string, flags: ShowFlags, session: Session): Prom
     reading: flags.reading ?? view?.provenance?.image?.reading ?? 'turned',
     mode: mode ?? settings?.mode ?? 'pad',
     background: settings?.background ?? CLIP_BACKGROUND,
-    tokens: flags.imageTokens ?? view?.image?.tokens,
+    tiles: flags.size === undefined ? settings?.tiles : undefined,
+    // In tiles they follow from the size of the picture.
+    tokens: flags.imageTokens ?? (settings?.tiles === undefined ? view?.image?.tokens : undefined),
   });
 }
 
@@ -82,7 +84,8 @@ async function showData(data: string, flags: ShowFlags, session: Session): Promi
       ...{ format, maxLength, imageTokens, specialTokens },
       ...{ context: view?.context, system: systemOf(flags, view) },
     },
-    expand: flags.expand === true ? expansion(format, view, imageTokens) : undefined,
+    tiled: tiledOf(flags, view),
+    expand: flags.expand === true ? expansion(format, view) : undefined,
     marks: coloured ? COLOUR_MARKS : PLAIN_MARKS,
   });
 }
@@ -139,13 +142,25 @@ async function formatOf(
   }
 }
 
+/** What a model says that takes tiles, unless the number of tokens is given. */
+function tiledOf(
+  { imageTokens, reading }: ShowFlags,
+  view: ModelView | undefined,
+): ShowRecordsOptions['tiled'] {
+  const { tokens, settings } = view?.image ?? {};
+  if (imageTokens !== undefined || tokens === undefined || settings?.tiles === undefined) {
+    return undefined;
+  }
+  const image = { tokens, tiles: settings.tiles };
+  return { image, reading: reading ?? view?.provenance?.image?.reading ?? 'turned' };
+}
+
 function expansion(
   format: ChatFormat,
   view: ModelView | undefined,
-  imageTokens: number,
 ): NonNullable<ShowRecordsOptions['expand']> {
   const imageTokenId = view?.image?.tokenId ?? format.tokenizer.imageTokenId;
-  if (imageTokenId !== undefined) return { imageTokens, imageTokenId };
+  if (imageTokenId !== undefined) return { imageTokenId };
   throw misuse(
     `The tokenizer has no token ${format.tokenizer.imageToken} to write pictures as.`,
     'Leave --expand out, or give --model.',

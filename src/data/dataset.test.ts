@@ -90,9 +90,8 @@ describe('a dataset', () => {
     expect(first!.images[0]).toBeInstanceOf(Uint8Array);
     expect(first!.images[0]).toHaveLength(8 * 8 * 3);
     // 40 x 0 red in the middle, CLIP's colour where 12 x 10 pixels are padded to a square.
-    expect([...first!.images[0]!.subarray(3 * (8 * 4 + 4), 3 * (8 * 4 + 4) + 3)]).toEqual([
-      0, 10, 20,
-    ]);
+    const pixels = first!.images[0] as Uint8Array;
+    expect([...pixels.subarray(3 * (8 * 4 + 4), 3 * (8 * 4 + 4) + 3)]).toEqual([0, 10, 20]);
     const imageTokens = first!.inputIds.filter((id) => id === INPUT.image!.tokenId);
     expect(imageTokens).toHaveLength(INPUT.image!.tokens);
     expect(first!.labels).toHaveLength(first!.inputIds.length);

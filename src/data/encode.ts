@@ -29,8 +29,8 @@ export interface EncodeOptions {
   format: ChatFormat;
   /** Most tokens of a sample, images counted by `imageTokens`. @default no limit */
   maxLength?: number | undefined;
-  /** Tokens that an image becomes. @default 1 */
-  imageTokens?: number | undefined;
+  /** Tokens that an image becomes, or of each image of the record. @default 1 */
+  imageTokens?: number | readonly number[] | undefined;
   /** What becomes of a longer record: cut at the right end, left out, or an error. @default 'truncate' */
   overlong?: 'truncate' | 'skip' | 'stop' | undefined;
   /** Most tokens that the model was made for. @default no limit */
@@ -45,6 +45,8 @@ export interface EncodedSample {
   readonly id: RecordId;
   /** Images in the order of their -200. */
   readonly images: readonly ImageSource[];
+  /** Tokens that each becomes. */
+  readonly imageTokens: readonly number[];
   /** One -200 (`IMAGE_ID`) for each image. */
   readonly inputIds: Int32Array;
   /** Beside `inputIds`: the id where it is learned, else -100 (`IGNORED_LABEL`). */
@@ -95,7 +97,8 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
     return bad({ code: error.code, message: error.message, hint: error.hint });
   }
   const { ids, labels } = encoding;
-  const whole = ids.length + encoding.images.length * (imageTokens - 1);
+  const tokens = encoding.images.map((image) => imageTokens(image));
+  const whole = ids.length + tokens.reduce((sum, each) => sum + each - 1, 0);
   let end = ids.length;
   let length = whole;
   if (whole > maxLength) {
@@ -131,6 +134,7 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
   const sample: EncodedSample = {
     id,
     images: encoding.images.map((image) => record.images[image]!),
+    imageTokens: tokens,
     inputIds: new Int32Array(ids.slice(0, end)),
     labels: kept,
     length,
@@ -147,29 +151,43 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
 }
 
 /**
- * Ids and labels as the model takes them: each -200 as `imageTokens` times the image token's id, not learned.
+ * Ids and labels as the model takes them: each -200 as `imageTokens` times the image token's id, not learned; one number for all, or
+ * that of each.
  */
 export function expandImages(
   { inputIds, labels }: Pick<EncodedSample, 'inputIds' | 'labels'>,
-  { imageTokens, imageTokenId }: { imageTokens: number; imageTokenId: number },
+  { imageTokens, imageTokenId }: ImageExpansion,
 ): { inputIds: Int32Array; labels: Int32Array } {
+  const tokensOf = tokensEach(imageTokens);
   let images = 0;
-  for (const id of inputIds) if (id === IMAGE_ID) images++;
-  const length = inputIds.length + images * (imageTokens - 1);
+  let length = inputIds.length;
+  for (const id of inputIds) if (id === IMAGE_ID) length += tokensOf(images++) - 1;
+  images = 0;
   const expanded = { inputIds: new Int32Array(length), labels: new Int32Array(length) };
   let at = 0;
   for (let i = 0; i < inputIds.length; i++) {
     const id = inputIds[i]!;
     if (id === IMAGE_ID) {
-      expanded.inputIds.fill(imageTokenId, at, at + imageTokens);
-      expanded.labels.fill(labels[i]!, at, at + imageTokens);
-      at += imageTokens;
+      const end = at + tokensOf(images++);
+      expanded.inputIds.fill(imageTokenId, at, end);
+      expanded.labels.fill(labels[i]!, at, end);
+      at = end;
     } else {
       expanded.inputIds[at] = id;
       expanded.labels[at++] = labels[i]!;
     }
   }
   return expanded;
+}
+
+/** What stands for images once they are expanded. */
+export interface ImageExpansion {
+  imageTokens: number | readonly number[];
+  imageTokenId: number;
+}
+
+function tokensEach(tokens: number | readonly number[]): (image: number) => number {
+  return typeof tokens === 'number' ? () => tokens : (image) => tokens[image]!;
 }
 
 function withSystem(messages: readonly Message[], system: string | undefined): readonly Message[] {
@@ -179,16 +197,19 @@ function withSystem(messages: readonly Message[], system: string | undefined): r
 
 function limits({ maxLength = Infinity, imageTokens = 1 }: EncodeOptions): {
   maxLength: number;
-  imageTokens: number;
+  imageTokens: (image: number) => number;
 } {
   const whole = (value: number): boolean => Number.isSafeInteger(value) && value > 0;
-  if (!whole(imageTokens) || !(maxLength === Infinity || whole(maxLength))) {
-    throw new UsageError(`maxLength ${maxLength} with imageTokens ${imageTokens} is no limit.`, {
-      code: 'E_MAX_LENGTH',
-      hint: 'Give whole numbers from 1.',
-    });
+  if (![imageTokens].flat().every(whole) || !(maxLength === Infinity || whole(maxLength))) {
+    throw new UsageError(
+      `maxLength ${maxLength} with imageTokens ${String(imageTokens)} is no limit.`,
+      {
+        code: 'E_MAX_LENGTH',
+        hint: 'Give whole numbers from 1.',
+      },
+    );
   }
-  return { maxLength, imageTokens };
+  return { maxLength, imageTokens: tokensEach(imageTokens) };
 }
 
 function overlongError(id: RecordId, length: number, maxLength: number): DataError {

@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 
 import { DataError } from '../base/errors.js';
 import { BatchedGenerator, type ChatModel, encodePrompt, readPicture } from '../generate/index.js';
+import type { ImagePixels } from '../models/index.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
 import type { Item, Picture } from './item.js';
 import { strip } from './python-text.js';
@@ -62,7 +63,7 @@ async function answerTo(
 ): Promise<string> {
   try {
     const reading = chat.reading ?? 'turned';
-    const images: Uint8Array[] = [];
+    const images: ImagePixels[] = [];
     for (const picture of item.pictures) {
       images.push(await readPicture(await pictureSource(picture), chat.pictures, { reading }));
     }

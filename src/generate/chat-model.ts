@@ -10,6 +10,7 @@ import {
   type Assembly,
   assembleAny,
   type ImagePixels,
+  imageTokensOf,
   type LanguageModel,
   loadAssembled,
   type Loaded,
@@ -114,11 +115,15 @@ export function encodePrompt(
   const encoding = format.prompt(messages, options);
   const { image } = model.input;
   if (image === null && encoding.images.length > 0) throw noPictures();
+  const pictures = encoding.images.map((number) => images[number]!);
   const { inputIds } = expandImages(
     { inputIds: Int32Array.from(encoding.ids), labels: Int32Array.from(encoding.labels) },
-    { imageTokens: image?.tokens ?? 1, imageTokenId: image?.tokenId ?? 0 },
+    {
+      imageTokens: pictures.map((pixels) => imageTokensOf(pixels, image!)),
+      imageTokenId: image?.tokenId ?? 0,
+    },
   );
-  return { inputIds, images: encoding.images.map((number) => images[number]!) };
+  return { inputIds, images: pictures };
 }
 
 /** The `eos_token_id` of the first `generation_config.json`: one id or several. */

@@ -1,5 +1,6 @@
 /** A conversation with a model: questions with pictures, answers as streams, all of it remembered. */
 import type { Reading } from '../data/image/rgb-image.js';
+import type { ImagePixels } from '../models/index.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
 import type { FinishReason } from './answer.js';
 import { type ChatModel, encodePrompt } from './chat-model.js';
@@ -31,7 +32,7 @@ export class Conversation {
   readonly #reading: Reading;
   #messages: Message[] = [];
   /** Pictures of all questions, then those that wait for the next one. */
-  #pictures: Uint8Array[] = [];
+  #pictures: ImagePixels[] = [];
   #shown = 0;
 
   constructor(

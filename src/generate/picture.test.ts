@@ -59,6 +59,43 @@ describe('settings of pictures', () => {
     expect(await readPictureSettings(folder, { tower: CLIP })).toMatchObject({ mode: 'pad' });
   });
 
+  describe('of a model that takes tiles', () => {
+    const pinpoints = [{ height: 8, width: 16 }];
+    const tower = { family: 'clip', imageSize: 8 } as const;
+    const options = { tower, tiles: { pinpoints, size: 8, patches: 2 } };
+    const listed = { image_grid_pinpoints: [[8, 16]] };
+
+    it("are its processor's, whatever mode is asked for", async () => {
+      const half = [0.5, 0.5, 0.5];
+      await write('preprocessor_config.json', { ...listed, do_pad: true, image_std: half });
+      expect(await readPictureSettings(folder, { ...options, mode: 'pad' })).toMatchObject({
+        tiles: options.tiles,
+        processor: {
+          std: half,
+          json: { ...listed, do_pad: true, image_processor_type: 'LlavaNextImageProcessor' },
+        },
+      });
+    });
+
+    it("are CLIP's where the folder says nothing", async () => {
+      const { tiles, processor } = await readPictureSettings(folder, options);
+      expect(tiles).toBe(options.tiles);
+      expect(processor.json).toMatchObject({ ...listed, crop_size: { height: 8, width: 8 } });
+    });
+
+    it.each([
+      [{ image_grid_pinpoints: [[16, 8]] }, 'image_grid_pinpoints: it lists other resolutions'],
+      [{}, 'image_grid_pinpoints: it lists other resolutions'],
+      [{ ...listed, crop_size: { height: 9, width: 8 } }, 'crop_size: it makes views of'],
+      [{ ...listed, do_center_crop: false, size: 9 }, 'size: it makes views of 9'],
+      [{ ...listed, do_rescale: false }, 'do_rescale: false leaves out a step'],
+      [{ ...listed, resample: 2 }, 'resample: 2 is another filter'],
+    ])('refuse %j', async (json, message) => {
+      await write('preprocessor_config.json', json);
+      await expect(readPictureSettings(folder, options)).rejects.toThrow(message);
+    });
+  });
+
   it.each([
     ['not json', 'is not sound JSON'],
     [[], 'is not a JSON object'],
@@ -121,7 +158,8 @@ describe.each(['siglip-qwen2', 'siglip-qwen3'])('the pictures of %s', (variant) 
     const plane = settings.size ** 2;
     const values: number[] = [];
     for (let i = 0; i < expected.size(0); i++) {
-      const pixels = await readPicture(join(fixture, 'pictures', `${number}-${i}.png`), settings);
+      const file = join(fixture, 'pictures', `${number}-${i}.png`);
+      const pixels = (await readPicture(file, settings)) as Uint8Array;
       for (let c = 0; c < 3; c++) {
         for (let p = 0; p < plane; p++) values.push(table[256 * c + pixels[3 * p + c]!]!);
       }

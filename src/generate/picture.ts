@@ -1,21 +1,24 @@
 /** Pictures as a model takes them: the settings that lie with its weights. */
 import { DataError } from '../base/errors.js';
 import { decodeImage, type DecodeOptions } from '../data/image/decode.js';
-import { fitImage, type FitMode, type FitOptions } from '../data/image/fit.js';
+import type { FitMode } from '../data/image/fit.js';
 import { meanColour, normaliseTable } from '../data/image/normalise.js';
 import { readImage } from '../data/image/read-image.js';
+import { fitPicture, type PictureBytes, type PictureFit } from '../data/image/tile.js';
 import {
   type Assembly,
   expectComputable,
   findImageProcessor,
+  findTiledProcessor,
   type ImageProcessor,
   inMode,
   type LanguageModel,
   Llava,
   type PictureTower,
+  type TileFacts,
 } from '../models/index.js';
 
-export interface PictureSettings extends FitOptions {
+export interface PictureSettings extends PictureFit {
   readonly background: readonly [red: number, green: number, blue: number];
   /** The same for other tools. */
   readonly processor: ImageProcessor;
@@ -24,7 +27,9 @@ export interface PictureSettings extends FitOptions {
 export interface PictureOptions {
   /** The vision tower of the model. */
   tower: PictureTower;
-  /** @default what the files say, else `pad` */
+  /** Where the model takes tiles. @default it does not */
+  tiles?: TileFacts | undefined;
+  /** Plays no part where it takes tiles. @default what the files say, else `pad` */
   mode?: FitMode | undefined;
 }
 
@@ -36,8 +41,13 @@ export interface PictureOptions {
  */
 export async function readPictureSettings(
   where: string | Pick<Assembly, 'sources' | 'configs'>,
-  { tower, mode }: PictureOptions,
+  { tower, tiles, mode }: PictureOptions,
 ): Promise<PictureSettings> {
+  if (tiles !== undefined) {
+    const processor = await findTiledProcessor(where, tiles, tower);
+    const background = meanColour(processor.mean);
+    return { size: tiles.size, mode: processor.mode, background, processor, tiles };
+  }
   const found = await findImageProcessor(where, tower);
   const processor: ImageProcessor = mode === undefined ? found : inMode(found, mode);
   const size = tower.imageSize;
@@ -56,10 +66,15 @@ export async function usePictures(
   { mode }: Pick<PictureOptions, 'mode'> = {},
 ): Promise<PictureSettings | null> {
   if (!(model instanceof Llava)) return null;
-  const settings = await readPictureSettings(where, { tower: model.config.vision, mode });
+  const settings = await readPictureSettings(where, { ...pictureFacts(model), mode });
   const { mean, std, rescaleFactor } = settings.processor;
   model.normaliseBy(normaliseTable(mean, std, rescaleFactor));
   return settings;
+}
+
+/** What a model says of the pictures that it takes. */
+export function pictureFacts({ config }: Llava): Pick<PictureOptions, 'tower' | 'tiles'> {
+  return { tower: config.vision, tiles: config.tiles ?? undefined };
 }
 
 /**
@@ -73,13 +88,13 @@ export async function readPicture(
   picture: string | Uint8Array,
   settings: PictureSettings | null,
   options: Partial<DecodeOptions> = {},
-): Promise<Uint8Array> {
+): Promise<PictureBytes> {
   if (settings === null) throw noPictures();
   const image =
     typeof picture === 'string'
       ? await readImage(picture, options)
       : await decodeImage(picture, { name: 'the picture', ...options });
-  return fitImage(image, settings).data;
+  return fitPicture(image, settings);
 }
 
 export function noPictures(): DataError {

@@ -56,6 +56,32 @@ test('a record has its own position in the effective batch, or counts in this on
   });
 });
 
+test('pictures in tiles give all their views, and say which features their tokens are', () => {
+  const tiles = { pinpoints: [{ height: 2, width: 4 }], size: 2, patches: 1 };
+  const tiled: InputFacts = { vocabSize: 10, image: { tokenId: -200, tokens: 4, size: 2, tiles } };
+  const views = (value: number): Float32Array => new Float32Array(36).fill(value);
+  // The whole picture, two features of a row and its end; of a square, one column is all padding.
+  const wide = { height: 2, width: 4, views: views(1) };
+  const tall = { height: 4, width: 1, views: views(2) };
+  const ids = [1, ...Array<number>(4).fill(-200), 5, -200, -200];
+  const sample: Sample = { inputIds: ids, labels: ids.map(() => 5), images: [wide, tall] };
+  scope(() => {
+    const { images, counts } = makeBatch([sample], tiled);
+    expect(images!.positions.toArray()).toEqual([1, 2, 3, 4, 6, 7]);
+    expect(images!.arrangement!.toArray()).toEqual([0, 1, 2, 6, 3, 6]);
+    expect(images!.pixelValues.shape).toEqual([6, 3, 2, 2]);
+    expect(images!.places.indices.toArray()).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(counts).toMatchObject({ images: 2, imageTokens: 6 });
+  });
+  for (const [images, message] of [
+    [[wide, wide], '6 image tokens for 2 images of 4 + 4'],
+    [[wide, picture(1)], 'image 1 comes without tiles'],
+    [[{ ...wide, views: picture(1) }, tall], 'image 0 has 12 values, not 3 x 3 x 2 x 2'],
+  ] as const) {
+    expect(() => makeBatch([{ ...sample, images }], tiled)).toThrow(message);
+  }
+});
+
 test('bytes are normalised by the table, channel by channel', () => {
   scope(() => {
     const bytes = Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 255]);

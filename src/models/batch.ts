@@ -5,7 +5,15 @@
 import { DataError } from '../base/errors.js';
 import { packSequences, type RowPlaces, type Sequences } from '../nn/index.js';
 import { type Device, fromTypedArray, scope, sendTo, tensor, type Tensor } from '../torch/index.js';
-import { IGNORED_LABEL, type ImagePixels, type InputFacts, type Sample } from './sample.js';
+import {
+  type ImageFacts,
+  IGNORED_LABEL,
+  type ImagePixels,
+  imageTokensOf,
+  type InputFacts,
+  type Sample,
+} from './sample.js';
+import { arrangedFeatures, NEWLINE, type TiledPixels, type TileFacts, viewCount } from './tiles.js';
 
 export interface BatchCounts {
   readonly sequences: number;
@@ -25,7 +33,10 @@ export interface Supervised {
   readonly targets: Tensor;
 }
 
-/** T: all tokens, I: images, S: pixels of a side, N: features of an image, L: supervised positions. */
+/**
+ * T: all tokens, I: images (each view of those that come in tiles), S: pixels of a side, N: features of an image, M: image tokens
+ * (I · N but for tiles), L: supervised positions.
+ */
 export interface Batch {
   /** (1, T), int64 */
   readonly inputIds: Tensor;
@@ -37,8 +48,10 @@ export interface Batch {
   readonly images: {
     /** (I, 3, S, S), float32 */
     readonly pixelValues: Tensor;
-    /** Where the features go (I · N), int64. */
+    /** Where the features go (M), int64. */
     readonly positions: Tensor;
+    /** Of pictures in tiles, which of the I · N features these are (M), int64; I · N is the vector that ends a row. */
+    readonly arrangement?: Tensor | undefined;
     /** Whose each picture is (I). */
     readonly places: RowPlaces;
   } | null;
@@ -66,30 +79,34 @@ export function makeBatch(
   const packed = pack(samples, input);
   const { ids, positions, records, imagePositions, imageRecords, imageIndices } = packed;
   const { supervised, targets } = packed;
-  const images = samples.flatMap((sample) => sample.images);
+  const pictures = samples.flatMap((sample) => sample.images);
+  const tiles = input.image?.tiles;
+  const arrangement = tiles === undefined ? [] : arrange(pictures, tiles);
   return scope(() => {
     // One copy to the device for all index tensors.
     const parts = [
       ...[ids, positions, records],
       ...[imagePositions, imageRecords, imageIndices],
       ...[supervised, targets],
+      arrangement,
     ];
     const together = tensor(Int32Array.from(parts.flat()), { device }).to('int64');
     const split = together.splitWithSizes(parts.map((part) => part.length));
     const [idsT, positionsT, recordsT] = split.slice(0, 3) as [Tensor, Tensor, Tensor];
     const [imagePositionsT, recordsI, indicesI] = split.slice(3, 6) as [Tensor, Tensor, Tensor];
-    const [supervisedL, targetsL] = split.slice(6) as [Tensor, Tensor];
+    const [supervisedL, targetsL, arrangementM] = split.slice(6) as [Tensor, Tensor, Tensor];
     return {
       inputIds: idsT.unsqueeze(0),
       positions: positionsT.unsqueeze(0),
       sequences: packSequences(packed.lengths, device),
       places: { records: recordsT, indices: positionsT },
       images:
-        images.length === 0
+        pictures.length === 0
           ? null
           : {
-              pixelValues: pixelValues(images, input.image!, device),
+              pixelValues: pixelValues(pictures.map(viewsOf), input.image!, device),
               positions: imagePositionsT,
+              ...(tiles !== undefined && { arrangement: arrangementM }),
               places: { records: recordsI, indices: indicesI },
             },
       supervised: { positions: supervisedL, targets: targetsL },
@@ -97,7 +114,7 @@ export function makeBatch(
         sequences: samples.length,
         tokens: ids.length,
         imageTokens: imagePositions.length,
-        images: images.length,
+        images: pictures.length,
         supervised: supervised.length,
       },
     };
@@ -148,7 +165,8 @@ function pack(samples: readonly Sample[], input: InputFacts): Packed {
       packed.positions.push(t);
       packed.records.push(position);
     }
-    for (const k of images.keys()) {
+    const views = images.reduce((sum, each) => sum + viewsIn(each, input.image!), 0);
+    for (let k = 0; k < views; k++) {
       packed.imageRecords.push(position);
       packed.imageIndices.push(k);
     }
@@ -177,35 +195,77 @@ function checkSample({ inputIds, labels, images }: Sample, index: number, input:
       throw bad(index, `label ${t} is ${label}`, vocabularyHint(vocabSize));
     }
   }
-  const wanted = images.length * (image?.tokens ?? 0);
-  if (imageTokens !== wanted || (images.length > 0 && image === null)) {
+  images.forEach((pixels, i) => {
+    if (image !== null) checkPixels(pixels, `image ${i}`, index, image);
+  });
+  const tokens = image === null ? [] : images.map((pixels) => imageTokensOf(pixels, image));
+  if (
+    imageTokens !== tokens.reduce((sum, each) => sum + each, 0) ||
+    images.length > tokens.length
+  ) {
+    const each = image?.tiles === undefined ? (image?.tokens ?? 0) : tokens.join(' + ');
     throw bad(
       index,
-      `${imageTokens} image tokens for ${images.length} images of ${image?.tokens ?? 0}`,
+      `${imageTokens} image tokens for ${images.length} images of ${each}`,
       image === null ? 'This model takes no images.' : 'Give each image its tokens.',
     );
   }
-  images.forEach((pixels, i) => {
-    if (pixels.length === 3 * image!.size ** 2) return;
-    throw bad(
-      index,
-      `image ${i} has ${pixels.length} values, not 3 x ${image!.size} x ${image!.size}`,
-      'Resize images to what the model takes.',
-    );
-  });
+}
+
+function checkPixels(pixels: ImagePixels, name: string, index: number, image: ImageFacts): void {
+  const { size, tiles } = image;
+  if (tiles !== undefined && !('views' in pixels)) {
+    throw bad(index, `${name} comes without tiles`, 'Cut images as the model takes them.');
+  }
+  const views = viewsIn(pixels, image);
+  const { length } = viewsOf(pixels);
+  if (length === views * 3 * size ** 2) return;
+  throw bad(
+    index,
+    `${name} has ${length} values, not ${tiles === undefined ? '' : `${views} x `}3 x ${size} x ${size}`,
+    'Resize images to what the model takes.',
+  );
+}
+
+/** Squares of pixels, one of them where pictures are not cut. */
+type Views = Float32Array | Uint8Array;
+
+function viewsOf(pixels: ImagePixels): Views {
+  return 'views' in pixels ? pixels.views : pixels;
+}
+
+function viewsIn(pixels: ImagePixels, { tiles }: ImageFacts): number {
+  return tiles === undefined || !('views' in pixels) ? 1 : viewCount(pixels, tiles);
+}
+
+/** Which features of all views the tokens of all pictures are. */
+function arrange(pictures: readonly ImagePixels[], tiles: TileFacts): number[] {
+  const arranged: number[] = [];
+  let views = 0;
+  for (const picture of pictures as readonly TiledPixels[]) {
+    const first = views * tiles.patches ** 2;
+    for (const feature of arrangedFeatures(picture, tiles)) {
+      arranged.push(feature === NEWLINE ? NEWLINE : first + feature);
+    }
+    views += viewCount(picture, tiles);
+  }
+  // Behind the features of the last view.
+  const newline = views * tiles.patches ** 2;
+  return arranged.map((feature) => (feature === NEWLINE ? newline : feature));
 }
 
 /** Bytes travel as they are and are looked up on the device, which is exact to the bit. */
 function pixelValues(
-  images: readonly ImagePixels[],
-  { size, normaliseTable }: NonNullable<InputFacts['image']>,
+  images: readonly Views[],
+  { size, normaliseTable }: ImageFacts,
   device: Device,
 ): Tensor {
   return scope(() => {
-    const shape = [images.length, size, size, 3];
+    const values = images.reduce((sum, { length }) => sum + length, 0);
+    const shape = [values / (3 * size ** 2), size, size, 3];
     if (!images.some((pixels) => pixels instanceof Uint8Array)) {
-      const values = joined(images, new Float32Array(shape.reduce((a, b) => a * b)));
-      return sendTo(fromTypedArray(values, [images.length, 3, size, size]), device);
+      const all = joined(images, new Float32Array(values));
+      return sendTo(fromTypedArray(all, [shape[0]!, 3, size, size]), device);
     }
     if (normaliseTable === undefined) {
       throw new DataError('images come as bytes, and there is no table to normalise them', {
@@ -213,18 +273,18 @@ function pixelValues(
         hint: 'Tell the model how its pictures are normalised (normaliseBy).',
       });
     }
-    const bytes = joined(images, new Uint8Array(shape.reduce((a, b) => a * b)));
+    const bytes = joined(images, new Uint8Array(values));
     const placed = sendTo(fromTypedArray(bytes, shape), device).to('int32');
     const channels = tensor([0, 256, 512], { dtype: 'int32', device });
-    const values = tensor(normaliseTable, { device }).indexSelect(
+    const normalised = tensor(normaliseTable, { device }).indexSelect(
       0,
       placed.add(channels).flatten(),
     );
-    return values.view(shape).permute([0, 3, 1, 2]);
+    return normalised.view(shape).permute([0, 3, 1, 2]);
   });
 }
 
-function joined<A extends ImagePixels>(images: readonly ImagePixels[], into: A): A {
+function joined<A extends Views>(images: readonly Views[], into: A): A {
   let at = 0;
   for (const pixels of images) {
     if (pixels instanceof Uint8Array !== into instanceof Uint8Array) {

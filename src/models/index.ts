@@ -18,6 +18,7 @@ export * from './projector.js';
 export * from './sample.js';
 export * from './segment.js';
 export * from './steps.js';
+export * from './tiles.js';
 export * from './vision-tower.js';
 export * from './walk.js';
 export * from './padded.js';
@@ -39,7 +40,11 @@ export type { BaseForm, BaseForms, BaseOption, BasePart } from './load/base-form
 export { configKind } from './load/assemble-config.js';
 export { attachAdapters } from './load/attach-adapters.js';
 export { requireFp8 } from './load/fp8-device.js';
-export { findImageProcessor, imageProcessorIn } from './load/find-image-processor.js';
+export {
+  findImageProcessor,
+  findTiledProcessor,
+  imageProcessorIn,
+} from './load/find-image-processor.js';
 export * from './load/load.js';
 export {
   isOnTop,

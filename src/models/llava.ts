@@ -1,6 +1,7 @@
 /**
  * LLaVA (Liu et al. 2023): features of a vision tower, projected, take the places of image tokens in front of a decoder.
- * Parameter names are those of transformers' `LlavaForConditionalGeneration`.
+ * Parameter names are those of transformers' `LlavaForConditionalGeneration`, and of its `LlavaNextForConditionalGeneration` where
+ * pictures come in tiles (Liu et al. 2024).
  *
  * ```
  * pixels -> vision tower, up to the selected layer -> projector -> splice -> decoder -> head and loss
@@ -9,10 +10,12 @@
  */
 import type { BuildOptions } from '../nn/index.js';
 import { imageFeatures, type LlavaConfig } from './configs/llava-config.js';
+import { ImageNewline } from './image-newline.js';
 import { LanguageModel } from './language-model.js';
 import { Projector } from './projector.js';
 import type { InputFacts } from './sample.js';
 import type { Head, Segment } from './segment.js';
+import { mostOf } from './tiles.js';
 import { VisionTower } from './vision-tower.js';
 
 export class Llava extends LanguageModel {
@@ -21,12 +24,17 @@ export class Llava extends LanguageModel {
   input: InputFacts;
   readonly vision: VisionTower;
   readonly projector: Projector;
+  /** Of a LLaVA-NeXT. */
+  private readonly newline: ImageNewline | undefined;
 
   constructor(
     readonly config: LlavaConfig,
     options: BuildOptions = {},
   ) {
     super(config.text, options);
+    if (config.tiles !== null) {
+      this.newline = this.addChild('model', new ImageNewline(config.text.hiddenSize, options));
+    }
     this.vision = this.addChild('model.vision_tower', new VisionTower(config.vision, options));
     this.projector = this.addChild(
       'model.multi_modal_projector',
@@ -76,20 +84,26 @@ export class Llava extends LanguageModel {
   }
 
   private projectorSegment(): Segment {
-    const { projector } = this;
+    const { projector, newline } = this;
     return {
-      ...this.segmentBase('projector', 'projector', [projector]),
+      ...this.segmentBase('projector', 'projector', [projector, ...(newline ? [newline] : [])]),
       visual: true,
       isBlock: false,
-      forward: (x, _inputs, masks) => projector.forward(x!, masks),
+      forward(x, { images }, masks) {
+        const featuresINC = projector.forward(x!, masks);
+        return newline?.arrange(featuresINC, images!.arrangement!) ?? featuresINC;
+      },
     };
   }
 }
 
 function inputFacts(config: LlavaConfig): InputFacts {
-  const { vision, text, imageTokenId } = config;
+  const { vision, text, imageTokenId: tokenId, tiles } = config;
+  const { vocabSize } = text;
+  const { imageSize: size } = vision;
+  if (tiles === null) return { vocabSize, image: { tokenId, tokens: imageFeatures(config), size } };
   return {
-    vocabSize: text.vocabSize,
-    image: { tokenId: imageTokenId, tokens: imageFeatures(config), size: vision.imageSize },
+    vocabSize,
+    image: { tokenId, tokens: mostOf(tiles).tokens, size, tiles },
   };
 }

@@ -1,6 +1,7 @@
 /** Samples from rows that are padded on the right, as transformers takes them. */
 import type { Tensor } from '../torch/index.js';
-import type { InputFacts, Sample } from './sample.js';
+import { type ImagePixels, imageTokensOf, type InputFacts, type Sample } from './sample.js';
+import { viewCount } from './tiles.js';
 
 /** B: rows, T: positions of the longest, I: images of all rows in their order. */
 export interface PaddedRows {
@@ -8,29 +9,41 @@ export interface PaddedRows {
   readonly inputIds: Tensor;
   readonly attentionMask: Tensor;
   readonly labels: Tensor;
-  /** (I, 3, S, S), float32 */
+  /** (I, 3, S, S), float32; of pictures in tiles all views, one after another. */
   readonly pixelValues: Tensor | null;
+  /** Height and width of each picture that comes in tiles (pictures, 2), int64. */
+  readonly imageSizes?: Tensor | null;
 }
 
 /** The rows without their padding, each with the images that its image tokens ask for. */
 export function unpadRows(
-  { inputIds, attentionMask, labels, pixelValues }: PaddedRows,
+  { inputIds, attentionMask, labels, pixelValues, imageSizes = null }: PaddedRows,
   { image }: InputFacts,
 ): Sample[] {
   const [B, T] = inputIds.shape as [number, number];
   const pixels = pixelValues?.toTypedArray() as Float32Array | undefined;
-  const pixelsEach = 3 * (image?.size ?? 0) ** 2;
-  const [ids, mask, targets] = [inputIds, attentionMask, labels].map((rows) =>
-    Array.from(rows.toTypedArray() as BigInt64Array, Number),
-  ) as [number[], number[], number[]];
-  let used = 0;
+  const view = 3 * (image?.size ?? 0) ** 2;
+  const [ids, mask, targets, sizes] = [inputIds, attentionMask, labels, imageSizes].map((rows) =>
+    Array.from((rows?.toTypedArray() ?? []) as BigInt64Array, Number),
+  ) as [number[], number[], number[], number[]];
+  let [used, pictures] = [0, 0];
+  const take = (views: number): Float32Array => pixels!.slice(used * view, (used += views) * view);
+  const next = (): ImagePixels => {
+    const { tiles } = image!;
+    if (tiles === undefined) return take(1);
+    const [height, width] = sizes.slice(2 * pictures, 2 * ++pictures) as [number, number];
+    return { height, width, views: take(viewCount({ height, width }, tiles)) };
+  };
   return Array.from({ length: B }, (_, row) => {
     const length = mask.slice(row * T, (row + 1) * T).reduce((sum, each) => sum + each, 0);
     const own = (values: number[]): number[] => values.slice(row * T, row * T + length);
-    const tokens = own(ids).filter((id) => id === image?.tokenId).length;
-    const images = Array.from({ length: tokens / (image?.tokens ?? 1) }, () =>
-      pixels!.slice(used++ * pixelsEach, used * pixelsEach),
-    );
+    let tokens = own(ids).filter((id) => id === image?.tokenId).length;
+    const images: ImagePixels[] = [];
+    while (tokens > 0) {
+      const picture = next();
+      images.push(picture);
+      tokens -= imageTokensOf(picture, image!);
+    }
     return { inputIds: own(ids), labels: own(targets), images };
   });
 }

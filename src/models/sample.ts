@@ -3,6 +3,8 @@
  * only read data can do without it.
  */
 
+import { type TiledPixels, type TileFacts, tiledTokens } from './tiles.js';
+
 /** The label of a token that is not to be predicted; LLaVA's `IGNORE_INDEX`. */
 export const IGNORED_LABEL = -100;
 
@@ -24,21 +26,35 @@ export interface Sample {
   readonly position?: number;
 }
 
-/** Normalised pixels (3, S, S), or bytes (S, S, 3) that are normalised on the device. */
-export type ImagePixels = Float32Array | Uint8Array;
+/** Normalised pixels (3, S, S), or bytes (S, S, 3) that are normalised on the device; several such where the model takes tiles. */
+export type ImagePixels = Float32Array | Uint8Array | TiledPixels;
 
 /** What a model takes: the limits that `makeBatch` checks on the host. */
 export interface InputFacts {
   readonly vocabSize: number;
   /** `null` for a model without a vision tower. */
-  readonly image: {
-    /** The id that stands for one feature of a picture. */
-    readonly tokenId: number;
-    /** Features of one picture. */
-    readonly tokens: number;
-    /** Pixels along each side. */
-    readonly size: number;
-    /** Normalised value of byte b in channel c at 256 c + b; needed where pictures come as bytes. */
-    readonly normaliseTable?: Float32Array;
-  } | null;
+  readonly image: ImageFacts | null;
+}
+
+export interface ImageFacts {
+  /** The id that stands for one feature of a picture. */
+  readonly tokenId: number;
+  /** Features of one picture; where it comes in tiles, the most there can be. */
+  readonly tokens: number;
+  /** Pixels along each side. */
+  readonly size: number;
+  /** How pictures are cut. @default none is: each is seen as one square */
+  readonly tiles?: TileFacts | undefined;
+  /** Normalised value of byte b in channel c at 256 c + b; needed where pictures come as bytes. */
+  readonly normaliseTable?: Float32Array;
+}
+
+/** Tokens that a picture takes, the most there can be where it is not known yet. */
+export function imageTokensOf(
+  pixels: ImagePixels | undefined,
+  { tokens, tiles }: Pick<ImageFacts, 'tokens' | 'tiles'>,
+): number {
+  return tiles === undefined || pixels === undefined || !('views' in pixels)
+    ? tokens
+    : tiledTokens(pixels, tiles);
 }

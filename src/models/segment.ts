@@ -36,6 +36,8 @@ export interface SegmentInputs {
     readonly pixelValues: Tensor;
     /** Which of the B · T positions the image features take, in their order. */
     readonly positions: Tensor;
+    /** Which features these are, where pictures come in tiles: see `Batch`. */
+    readonly arrangement?: Tensor | undefined;
   } | null;
   readonly rotation: Rotation;
   readonly attend: Attend;

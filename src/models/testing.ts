@@ -43,6 +43,7 @@ export async function storedBatch(
     attentionMask: stored('attention_mask'),
     labels: stored('labels'),
     pixelValues: stored('pixel_values'),
+    imageSizes: inputs.get(`${index}.image_sizes`) ?? null,
   };
   const batch = makeBatch(unpadRows(rows, input), input);
   for (const tensor of inputs.values()) tensor.dispose();

@@ -1,8 +1,9 @@
 /** The micro-batches of an update that take most: by the lengths of the records, or the longest that a recipe allows. */
 
 import type { EffectiveBatch, Recipe } from '../config/index.js';
-import { imageFeatures } from '../models/index.js';
+import { imageFeatures, tiledTokens } from '../models/index.js';
 import type { ModelConfig } from './shape-model.js';
+import { largestPicture } from './shape-pictures.js';
 import type { RecordShape } from '../train/index.js';
 
 /** Of every record of the data. */
@@ -62,7 +63,10 @@ export function worstBatches(
 /** With a picture, and all labels after it. */
 function longest(tokens: number, { kind, config }: ModelConfig): RecordShape {
   if (kind === 'text') return { tokens, supervised: tokens - 1, images: 0 };
-  const features = imageFeatures(config);
+  const { tiles } = config;
+  const picture = tiles === null ? undefined : largestPicture(tiles, tokens - 1);
+  const inTiles = picture === undefined ? Infinity : tiledTokens(picture, tiles!);
+  const features = tiles === null ? imageFeatures(config) : inTiles;
   return features < tokens
     ? { tokens, supervised: tokens - features, images: 1 }
     : { tokens, supervised: tokens - 1, images: 0 };

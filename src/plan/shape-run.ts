@@ -27,6 +27,7 @@ import {
   type Tensor,
 } from '../torch/index.js';
 import type { RecordShape } from '../train/index.js';
+import { shapePictures } from './shape-pictures.js';
 import type { ChosenPrecision } from '../train/prepare/precision.js';
 import { planRun } from '../train/prepare/run-plan.js';
 import { makeUpdateSetup } from '../train/prepare/run-setup.js';
@@ -141,15 +142,14 @@ function batchesOf(
 }
 
 /** Pictures come first; the last tokens are what is learned. */
-function sampleOf({ tokens, supervised, images }: RecordShape, { input }: LanguageModel): Sample {
-  const pictures = images * (input.image?.tokens ?? 0);
+function sampleOf(record: RecordShape, { input }: LanguageModel): Sample {
+  const { tokens, supervised } = record;
+  const pictures = shapePictures(record, input.image);
   const inputIds = new Int32Array(tokens);
-  inputIds.fill(input.image?.tokenId ?? 0, 0, pictures);
+  inputIds.fill(input.image?.tokenId ?? 0, 0, pictures.tokens);
   const labels = new Int32Array(tokens).fill(-100);
   labels.fill(0, tokens - supervised);
-  const { size = 0 } = input.image ?? {};
-  const picture = new Uint8Array(3 * size * size);
-  return { inputIds, labels, images: Array<Uint8Array>(images).fill(picture) };
+  return { inputIds, labels, images: pictures.images };
 }
 
 function sum(numbers: readonly number[]): number {

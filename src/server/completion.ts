@@ -10,6 +10,7 @@ import {
   type Prompt,
   type RequestOptions,
 } from '../generate/index.js';
+import type { ImagePixels } from '../models/index.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
 import { ApiError } from './api-error.js';
 import type { ChatRequest, RequestMessage } from './chat-request.js';
@@ -41,7 +42,7 @@ export async function requestPrompt(
   options: PromptOptions,
 ): Promise<Prompt> {
   const reading = { pictures: chat.pictures, reading: chat.reading ?? 'turned' };
-  const images: Uint8Array[] = [];
+  const images: ImagePixels[] = [];
   const read: Message[] = [];
   for (const [i, { role, content }] of messages.entries()) {
     const parts: Part[] = [];

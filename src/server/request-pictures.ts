@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 import type { ImageLimits } from '../data/image/rgb-image.js';
 import { type PictureSettings, readPicture } from '../generate/index.js';
+import type { ImagePixels } from '../models/index.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { ApiError } from './api-error.js';
 
@@ -31,7 +32,7 @@ export async function requestPicture(
   param: string,
   { pictures, reading }: PictureReading,
   { files, limits }: PictureSource,
-): Promise<Uint8Array> {
+): Promise<ImagePixels> {
   const options = { name: param, reading, limits };
   const head = DATA_URL.exec(url.slice(0, 100));
   if (head !== null) {

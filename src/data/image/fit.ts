@@ -84,6 +84,37 @@ export function fitImage(image: RgbImage, { size, mode, background }: FitOptions
   return { width: size, height: size, data: target };
 }
 
+/**
+ * The whole image at another size, whatever the proportions, by the same filter.
+ *
+ * @throws UsageError for a size or buffer that does not fit
+ */
+export function resizeImage(
+  image: RgbImage,
+  { width, height }: Pick<RgbImage, 'width' | 'height'>,
+): RgbImage {
+  for (const side of [width, height]) {
+    if (Number.isInteger(side) && side >= 1 && side <= LARGEST_SIZE) continue;
+    throw fault(`sides must be integers from 1 to ${LARGEST_SIZE}, not ${side}`);
+  }
+  if (image.data.length !== 3 * image.width * image.height) {
+    throw fault(`an image of ${image.width} x ${image.height} pixels has other bytes`);
+  }
+  const target = new Uint8Array(3 * width * height);
+  const whole = [image.width, image.height];
+  pixels ??= createRequire(import.meta.url)(nativeLibrary('pixels')) as Pixels;
+  pixels.resize(
+    image.data,
+    target,
+    Float64Array.of(
+      ...[...whole, ...whole, 0, 0],
+      ...[width, height, 0, 0, width, height],
+      ...CLIP_BACKGROUND,
+    ),
+  );
+  return { width, height, data: target };
+}
+
 function fault(message: string): UsageError {
   return new UsageError(`fitImage: ${message}.`, {
     code: 'E_IMAGE_FIT',

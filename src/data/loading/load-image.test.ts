@@ -14,8 +14,10 @@ beforeAll(async () => {
 });
 afterAll(() => folder.remove());
 
-const load = (source: ImageSource): Promise<Uint8Array> =>
-  loadImage(source, { size: 4, mode: 'crop', reading: 'turned', folder: folder.path });
+const load = async (source: ImageSource): Promise<Uint8Array> => {
+  const options = { size: 4, mode: 'crop', reading: 'turned', folder: folder.path } as const;
+  return (await loadImage(source, options)) as Uint8Array;
+};
 
 describe('the image of a record', () => {
   it.each<[string, () => ImageSource]>([

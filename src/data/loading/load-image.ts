@@ -1,32 +1,36 @@
-/** The image of a record as the square that the model takes: from a file, a `data:` URL, or bytes. */
+/** The image of a record as the model takes it, one square or tiles: from a file, a `data:` URL, or bytes. */
 import { isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { decodeImage } from '../image/decode.js';
-import { fitImage, type FitOptions } from '../image/fit.js';
 import { readImageFile } from '../image/read-image.js';
 import { ImageError, type Reading, type RgbImage } from '../image/rgb-image.js';
+import { fitPicture, type PictureBytes, type PictureFit } from '../image/tile.js';
 import type { ImageSource } from '../records/record.js';
 
-export interface LoadImageOptions extends FitOptions {
+export interface LoadImageOptions extends PictureFit {
   reading: Reading;
   /** What relative paths start from. */
   folder: string;
 }
 
 /**
- * Bytes (S, S, 3).
+ * Bytes (S, S, 3), or those of tiles.
  *
  * @throws ImageError with the path
  */
 export async function loadImage(
   source: ImageSource,
   { reading, folder, ...fit }: LoadImageOptions,
-): Promise<Uint8Array> {
-  return fitImage(await decode(source, reading, folder), fit).data;
+): Promise<PictureBytes> {
+  return fitPicture(await decodeSource(source, { reading, folder }), fit);
 }
 
-async function decode(source: ImageSource, reading: Reading, folder: string): Promise<RgbImage> {
+/** The whole image, as it is. @throws ImageError with the path */
+export async function decodeSource(
+  source: ImageSource,
+  { reading, folder }: Pick<LoadImageOptions, 'reading' | 'folder'>,
+): Promise<RgbImage> {
   const { bytes, name } = await imageBytes(source, folder);
   return decodeImage(bytes, { name, reading });
 }

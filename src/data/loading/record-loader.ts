@@ -5,12 +5,13 @@
 import { DataError, PatinaError } from '../../base/errors.js';
 import type { Recipe } from '../../config/schema/recipe.js';
 import type { ChatFormat } from '../../text/chat-format.js';
-import { IGNORED_LABEL, type InputFacts, type Sample } from '../../models/sample.js';
+import { IGNORED_LABEL, imageTokensOf, type InputFacts, type Sample } from '../../models/sample.js';
 import { encodeRecord, expandImages, type EncodedSample, type EncodeOutcome } from '../encode.js';
 import { ImageError } from '../image/rgb-image.js';
+import type { PictureBytes } from '../image/tile.js';
 import type { Rgb } from '../image/normalise.js';
 import { parseRecord } from '../records/parse-record.js';
-import type { ChatRecord, RecordId, RecordProblem } from '../records/record.js';
+import type { ChatRecord, ImageSource, RecordId, RecordProblem } from '../records/record.js';
 import {
   describePlace,
   rejectedRecord,
@@ -46,8 +47,7 @@ export interface LoaderSpec {
 export interface LoadedSample extends Sample {
   readonly inputIds: Int32Array;
   readonly labels: Int32Array;
-  /** Bytes (S, S, 3) each. */
-  readonly images: readonly Uint8Array[];
+  readonly images: readonly PictureBytes[];
   readonly place: RecordPlace;
   readonly id: RecordId;
   /** Positions with a loss. */
@@ -131,14 +131,15 @@ export class RecordLoader {
     if (pictures.length > 0 && !this.#spec.input.image) return bad(id, NO_IMAGES);
     const { images: most = Infinity } = this.#spec.budget ?? {};
     if (pictures.length > most) return bad(id, tooManyImages(pictures.length, most));
-    const outcome = this.#encode(parsed.record, place);
-    if (outcome.status === 'bad') return bad(id, outcome.problem);
-    if (outcome.status === 'overlong') {
-      const problem = overlong(outcome.length, maxLengthOf(this.#spec));
-      return { status: 'rejected', rejected: rejectedRecord(place, id, problem, 'overlong') };
-    }
     try {
-      return { status: 'sample', sample: await this.#sample(outcome.sample, images, place) };
+      const tiled = await this.#tiled(pictures, images);
+      const outcome = this.#encode(parsed.record, place, tiled);
+      if (outcome.status === 'bad') return bad(id, outcome.problem);
+      if (outcome.status === 'overlong') {
+        const problem = overlong(outcome.length, maxLengthOf(this.#spec));
+        return { status: 'rejected', rejected: rejectedRecord(place, id, problem, 'overlong') };
+      }
+      return { status: 'sample', sample: await this.#sample(outcome.sample, images, place, tiled) };
     } catch (error) {
       if (error instanceof ImageError) return bad(id, error);
       throw error;
@@ -151,15 +152,26 @@ export class RecordLoader {
     return { file, index: record - file.first, table: await this.#tables.of(file) };
   }
 
-  #encode(record: ChatRecord, place: RecordPlace): EncodeOutcome {
+  /** The pictures of a model that takes tiles, which are read first: how many tokens one takes follows from its size. */
+  async #tiled(pictures: readonly ImageSource[], folder: string): Promise<TiledPictures> {
+    const tiled = new Map<ImageSource, PictureBytes>();
+    if (this.#spec.input.image?.tiles === undefined) return tiled;
+    for (const source of pictures) tiled.set(source, await this.#pixels(source, folder));
+    return tiled;
+  }
+
+  #encode(record: ChatRecord, place: RecordPlace, tiled: TiledPictures): EncodeOutcome {
     const { text, input, context } = this.#spec;
+    const { image } = input;
     try {
       return encodeRecord(record, {
         ...text,
         maxLength: maxLengthOf(this.#spec),
         context,
         format: this.#format,
-        imageTokens: input.image?.tokens,
+        imageTokens: image
+          ? record.images.map((source) => imageTokensOf(tiled.get(source), image))
+          : undefined,
       });
     } catch (error) {
       if (!(error instanceof DataError)) throw error;
@@ -168,14 +180,22 @@ export class RecordLoader {
     }
   }
 
-  async #sample(encoded: EncodedSample, folder: string, place: RecordPlace): Promise<LoadedSample> {
+  async #sample(
+    encoded: EncodedSample,
+    folder: string,
+    place: RecordPlace,
+    tiled: TiledPictures,
+  ): Promise<LoadedSample> {
     const { image } = this.#spec.input;
+    const { imageTokens } = encoded;
     const { inputIds, labels } = image
-      ? expandImages(encoded, { imageTokens: image.tokens, imageTokenId: image.tokenId })
+      ? expandImages(encoded, { imageTokens, imageTokenId: image.tokenId })
       : encoded;
     this.#checkVocabulary(inputIds, place);
-    const images: Uint8Array[] = [];
-    for (const source of encoded.images) images.push(await this.#pixels(source, folder));
+    const images: PictureBytes[] = [];
+    for (const source of encoded.images) {
+      images.push(tiled.get(source) ?? (await this.#pixels(source, folder)));
+    }
     return {
       inputIds,
       labels,
@@ -184,17 +204,18 @@ export class RecordLoader {
       id: encoded.id,
       // The first token is predicted by none.
       supervised: labels.subarray(1).reduce((sum, id) => sum + (id === IGNORED_LABEL ? 0 : 1), 0),
-      imageTokens: images.length * (image?.tokens ?? 0),
+      imageTokens: imageTokens.reduce((sum, each) => sum + each, 0),
       truncated: encoded.truncated,
       ...(encoded.warnings.length > 0 && { warnings: encoded.warnings }),
     };
   }
 
-  #pixels(source: EncodedSample['images'][number], folder: string): Promise<Uint8Array> {
+  #pixels(source: EncodedSample['images'][number], folder: string): Promise<PictureBytes> {
     const { image, input, background } = this.#spec;
     return loadImage(source, {
       ...image,
       size: input.image!.size,
+      tiles: input.image!.tiles,
       folder,
       ...(background && { background }),
     });
@@ -211,6 +232,8 @@ export class RecordLoader {
     );
   }
 }
+
+type TiledPictures = ReadonlyMap<ImageSource, PictureBytes>;
 
 /** Most tokens of a record: what the text may have, and what a micro-batch holds. */
 export function maxLengthOf({ text, budget }: Pick<LoaderSpec, 'text' | 'budget'>): number {

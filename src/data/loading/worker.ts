@@ -11,6 +11,7 @@ serveThread<LoaderSpec, RecordLoader>({
     const outcome = result as LoadOutcome;
     if (outcome.status === 'rejected') return [];
     const { inputIds, labels, images } = outcome.sample;
-    return [inputIds, labels, ...images].map(({ buffer }) => buffer as ArrayBuffer);
+    const pixels = images.map((image) => ('views' in image ? image.views : image));
+    return [inputIds, labels, ...pixels].map(({ buffer }) => buffer as ArrayBuffer);
   },
 });

@@ -1,5 +1,5 @@
 /** Names of tensors from a layout to Patina's own, and back. */
-import { PART_NAMES, type Layout, type PartName, type Prefixes } from './tables.js';
+import { IMAGE_NEWLINE, PART_NAMES, type Layout, type PartName, type Prefixes } from './tables.js';
 
 /** What a name inside a part begins with, where a prefix alone would not tell parts apart. */
 const INSIDE: Readonly<Record<PartName, RegExp>> = {
@@ -17,11 +17,13 @@ export function moduleOf(name: string): string {
 
 /** The part that a name of Patina's own belongs to. */
 export function partOf(name: string, own: Prefixes): PartName | undefined {
+  if (name === IMAGE_NEWLINE && own.projector !== undefined) return 'projector';
   return PART_NAMES.find((part) => inside(name, own[part], part) !== undefined);
 }
 
 /** The name of Patina's own for a stored one; undefined when the layout has no such tensor. */
 export function toOwnName(layout: Layout, stored: string, own: Prefixes): string | undefined {
+  if (stored === layout.newline && own.projector !== undefined) return IMAGE_NEWLINE;
   for (const part of PART_NAMES) {
     const to = own[part];
     const from = layout.prefixes[part];
@@ -35,6 +37,7 @@ export function toOwnName(layout: Layout, stored: string, own: Prefixes): string
 
 /** The name in the layout for one of Patina's own; undefined when the layout has no such part. */
 export function toStoredName(layout: Layout, name: string, own: Prefixes): string | undefined {
+  if (name === IMAGE_NEWLINE && own.projector !== undefined) return layout.newline;
   for (const part of PART_NAMES) {
     const to = layout.prefixes[part];
     const rest = inside(name, own[part], part);

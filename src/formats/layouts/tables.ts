@@ -27,6 +27,9 @@ export const LLAVA_PREFIXES: Readonly<Record<PartName, string>> = {
   head: 'lm_head.',
 };
 
+/** The vector that LLaVA-NeXT adds to the projector, which is no part of any of its modules; Patina's own name. */
+export const IMAGE_NEWLINE = 'model.image_newline';
+
 /** Names inside a text model; Patina's own there. */
 export const TEXT_PREFIXES: Prefixes & Readonly<Record<'decoder', string>> = {
   decoder: 'model.',
@@ -66,6 +69,8 @@ export interface Layout {
   readonly prefixes: Prefixes;
   /** The projector as an `nn.Sequential` (`0.`, `2.`, ...) instead of `linear_1.`, `linear_2.`, ... @default false */
   readonly sequentialProjector?: boolean;
+  /** What it calls {@link IMAGE_NEWLINE}. @default it has none */
+  readonly newline?: string;
   readonly surplus: readonly Surplus[];
 }
 
@@ -80,6 +85,7 @@ export const LAYOUTS = {
       decoder: 'language_model.model.',
       head: 'language_model.lm_head.',
     },
+    newline: 'image_newline',
     surplus: COMPUTED,
   },
   'hf-old': {
@@ -91,18 +97,21 @@ export const LAYOUTS = {
       decoder: 'language_model.model.',
       head: 'language_model.lm_head.',
     },
+    newline: 'image_newline',
     surplus: COMPUTED,
   },
   'hf-2026': {
     name: 'hf-2026',
     title: 'Hugging Face LLaVA, named as in the memory of transformers 5.6 and later',
     prefixes: LLAVA_PREFIXES,
+    newline: IMAGE_NEWLINE,
     surplus: COMPUTED,
   },
   'hf-2025': {
     name: 'hf-2025',
     title: 'Hugging Face LLaVA, named as in the memory of transformers 4.52 to 5.5',
     prefixes: { ...LLAVA_PREFIXES, vision: 'model.vision_tower.vision_model.' },
+    newline: IMAGE_NEWLINE,
     surplus: COMPUTED,
   },
   llama: {

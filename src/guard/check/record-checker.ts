@@ -18,6 +18,7 @@ import {
   type RecordProblem,
   WARNINGS,
 } from '../../data/index.js';
+import { imageTokens } from '../../data/loading/image-tokens.js';
 import { measureRecord } from '../../data/loading/measure.js';
 import type { Budget } from '../../data/loading/pack.js';
 import {
@@ -161,7 +162,7 @@ export class RecordChecker {
     const { id, images, messages } = parsed.record;
     const mark = (kind: Kind, message: string): unknown =>
       marks.push({ record, id, kind, message });
-    const written = this.#write(parsed.record, record, mark);
+    const written = await this.#write(parsed.record, record, { folder: file.images, mark });
     this.#checkTexts(parsed.record, mark);
     const digests = await this.#look(images, file.images, mark);
     const content = digestOf(messages, digests);
@@ -179,8 +180,12 @@ export class RecordChecker {
   }
 
   /** The record as tokens; `undefined` where there is no tokenizer. */
-  #write(record: ChatRecord, number: number, mark: Marker): Written | undefined {
-    const { model } = this.#spec;
+  async #write(
+    record: ChatRecord,
+    number: number,
+    { folder, mark }: { folder: string; mark: Marker },
+  ): Promise<Written | undefined> {
+    const { model, reading } = this.#spec;
     if (model === null || this.#format === null) return undefined;
     const { text, input, context, budget } = model;
     const refuse = (
@@ -194,10 +199,11 @@ export class RecordChecker {
     if (count > 0 && input?.image === null) refuse(NO_IMAGES);
     else if (count > (budget?.images ?? Infinity)) refuse(tooManyImages(count, budget!.images!));
     const maxLength = maxLengthOf(model);
+    const image = input?.image ?? undefined;
     const options: EncodeOptions = {
       ...{ ...text, maxLength, context, format: this.#format },
       overlong: text.overlong === 'truncate' ? 'truncate' : 'skip',
-      imageTokens: input?.image?.tokens,
+      imageTokens: image && (await imageTokens(record.images, { image, reading, folder })),
     };
     const outcome = encodeRecord(record, options);
     if (outcome.status === 'overlong') {

@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import sharp from 'sharp';
 import type { Recipe } from '../../config/index.js';
-import { loadImage } from '../../data/loading/load-image.js';
+import { fitImage } from '../../data/image/fit.js';
+import { decodeSource } from '../../data/loading/load-image.js';
 import { parseRecord } from '../../data/records/parse-record.js';
 import { openCatalog } from '../../data/sources/catalog.js';
 import { findFiles } from '../../data/sources/find-files.js';
@@ -81,10 +82,10 @@ async function picturesOf(json: unknown, folder: string): Promise<string[]> {
   for (const source of parsed.record.images) {
     // One that cannot be decoded is what the diagnosis is about, perhaps.
     const fit = { size: SIDE, mode: 'pad', background: [127, 127, 127] } as const;
-    const rgb = await loadImage(source, { reading: 'turned', folder, ...fit }).catch(() => null);
-    if (rgb === null) continue;
+    const image = await decodeSource(source, { reading: 'turned', folder }).catch(() => null);
+    if (image === null) continue;
     const raw = { width: SIDE, height: SIDE, channels: 3 } as const;
-    const png = await sharp(rgb, { raw }).png().toBuffer();
+    const png = await sharp(fitImage(image, fit).data, { raw }).png().toBuffer();
     pictures.push(`data:image/png;base64,${png.toString('base64')}`);
   }
   return pictures;

@@ -4,6 +4,7 @@
  */
 
 import type { LoadedSample } from '../../data/index.js';
+import type { ImagePixels } from '../../models/index.js';
 import type { GuardedRecord, Scene } from '../../train/index.js';
 import { guarded } from '../../train/index.js';
 import { probeForward, type Culprit, type ForwardFacts } from './forward-probe.js';
@@ -151,10 +152,10 @@ async function oneByOne(scene: Scene, wild: ReadonlyMap<number, number>): Promis
       finite: run.finite,
       loss: run.loss === null ? null : run.loss / Math.max(1, supervised),
       pictures: images.length,
-      brokenPixels: images.some(
-        (pixels: ArrayLike<number>) =>
-          pixels instanceof Float32Array && pixels.some((each) => !Number.isFinite(each)),
-      ),
+      brokenPixels: images.some((image: ImagePixels) => {
+        const pixels = 'views' in image ? image.views : image;
+        return pixels instanceof Float32Array && pixels.some((each) => !Number.isFinite(each));
+      }),
       gradient: run.firstBad && `${run.firstBad.segment} (${run.firstBad.name})`,
       wild: ids.slice(0, 8).map((each) => ({ id: each, times: wild.get(each)! })),
     });

@@ -355,7 +355,22 @@ describe('what cannot be is refused by file and field', () => {
     ['another tower', () => clip({ model_type: 'dinov2' }), /"dinov2"/],
     ['oblong images', () => clip({ image_size: [1, 2] }), /image_size: 1 x 2/],
     ['a patch over the image', () => clip({ patch_size: 300 }), /patch_size: 300/],
-    ['another model', () => llava({ model_type: 'llava_next' }), /model_type/],
+    ['another model', () => llava({ model_type: 'llava_onevision' }), /model_type/],
+    [
+      'tiles in parts',
+      () => llava({ model_type: 'llava_next', image_grid_pinpoints: [[336, 500]] }),
+      /image_grid_pinpoints: 336 x 500 pixels are not of whole tiles/,
+    ],
+    [
+      'no tiles',
+      () => llava({ model_type: 'llava_next', image_grid_pinpoints: [] }),
+      /image_grid_pinpoints/,
+    ],
+    [
+      'a class token among tiles',
+      () => llava({ model_type: 'llava_next', vision_feature_select_strategy: 'full' }),
+      /vision_feature_select_strategy: "full"/,
+    ],
     [
       'a field within',
       () => llava({ model_type: 'llava', vision_config: { hidden_size: -1 } }),

@@ -1,8 +1,12 @@
-/** The configuration of a whole LLaVA: transformers' `LlavaConfig`, the authors' own (`mm_*`), or put together from parts. */
+/**
+ * The configuration of a whole LLaVA: transformers' `LlavaConfig` or `LlavaNextConfig`, the authors' own (`mm_*`), or put together
+ * from parts.
+ */
 import { z } from 'zod';
 
 import { type DecoderConfig, type DecoderHints, readDecoderConfig } from './decoder-config.js';
 import { IMAGE_ID } from '../sample.js';
+import type { TileFacts } from '../tiles.js';
 import { officialProjectorDepth, type ProjectorConfig } from './projector-config.js';
 import {
   activationName,
@@ -15,6 +19,7 @@ import {
   refuseQuantised,
   within,
 } from './read-config.js';
+import { readTiles } from './tiles-config.js';
 import { readVisionConfig, type VisionConfig } from './vision-config.js';
 import { VISION_FAMILIES } from './vision-families.js';
 
@@ -26,6 +31,8 @@ export interface LlavaConfig {
   readonly text: DecoderConfig;
   /** The id that stands for one feature of a picture; outside of the vocabulary where none is set apart for it. */
   readonly imageTokenId: number;
+  /** How a LLaVA-NeXT cuts pictures; `null` where each is seen as one square. */
+  readonly tiles: TileFacts | null;
 }
 
 /** Features of one picture: the patches, and the class token where the tower has one and the projector sees it. */
@@ -59,8 +66,16 @@ const DEFAULT_VISION = {
 const selectStrategy = z.enum(['default', 'full']);
 const featureLayer = z.union([z.number().int(), z.array(z.number().int())]);
 
+/** LLaVA, and LLaVA-NeXT, which takes pictures in tiles. */
+const HF_TYPES = ['llava', 'llava_next'] as const;
+
+/** Whether a `config.json` is that of a LLaVA in transformers' form. */
+export function isHfConfig(json: Readonly<Record<string, unknown>>): boolean {
+  return HF_TYPES.some((type) => json['model_type'] === type) && !isOfficialConfig(json);
+}
+
 const HF = z.object({
-  model_type: z.literal('llava', 'it is no LLaVA that Patina computes'),
+  model_type: z.enum(HF_TYPES, 'it is no LLaVA that Patina computes'),
   vision_config: or(jsonObject, DEFAULT_VISION),
   text_config: or(jsonObject, {}),
   vision_feature_layer: or(featureLayer, DEFAULT_FEATURE_LAYER),
@@ -72,14 +87,25 @@ const HF = z.object({
   image_token_id: or(z.number().int(), null),
 });
 
-/** transformers' `config.json` of a `LlavaForConditionalGeneration`. @throws ConfigError `E_CONFIG` */
+/**
+ * transformers' `config.json` of a `LlavaForConditionalGeneration` or a `LlavaNextForConditionalGeneration`.
+ *
+ * @throws ConfigError `E_CONFIG`
+ */
 export function readLlavaConfig(source: ConfigSource): LlavaConfig {
   const fields = readFields(source, HF);
   refuseQuantised(source);
   const vision = readVisionConfig(within(source, 'vision_config', fields.vision_config));
   const text = readDecoderConfig(within(source, 'text_config', fields.text_config));
+  const tiles = fields.model_type === 'llava_next' ? readTiles(source, vision) : null;
+  const { vision_feature_select_strategy: select } = fields;
+  if (tiles !== null && select !== patchesOf(vision)) {
+    const reason = `"${select}" does not give the patches alone, of which rows of tiles are made`;
+    throw configError(source, 'vision_feature_select_strategy', reason);
+  }
   return {
     vision,
+    tiles,
     featureLayer: resolveFeatureLayer(
       source,
       'vision_feature_layer',
@@ -171,6 +197,7 @@ export function readOfficialConfig(
     text,
     // The vocabularies of XTuner and the authors' LLaVA hold no token for a picture.
     imageTokenId: IMAGE_ID,
+    tiles: null,
   };
 }
 

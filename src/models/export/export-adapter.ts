@@ -7,7 +7,7 @@ import { resolveModel } from '../../base/hub/resolve.js';
 import { isAdapterTensor, peftName } from '../../formats/layouts/adapter-names.js';
 import { checkTensors } from '../../formats/layouts/check-tensors.js';
 import { inspect, type WeightSource } from '../../formats/layouts/inspect.js';
-import { ownPrefixes } from '../../formats/layouts/tables.js';
+import { IMAGE_NEWLINE, ownPrefixes } from '../../formats/layouts/tables.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
 import { adapterOf, isTextOnly, textName } from '../load/assemble.js';
 import { adaptedLayers } from '../load/attach-adapters.js';
@@ -65,6 +65,12 @@ export async function exportAdapter(
       code: 'E_ADAPTER',
       hint: 'Name a folder that holds one, or use --to hf for a whole model.',
     });
+  }
+  if (tensors.has(IMAGE_NEWLINE)) {
+    throw new DataError(
+      `${source} has trained the vector that ends rows of tiles (image_newline), and PEFT keeps modules alone.`,
+      { code: 'E_ADAPTER_FORM', hint: 'Fold the adapter into a whole model (--to hf --merge).' },
+    );
   }
   const unexpected = sources.flatMap((each) => each.unexpected);
   checkTensors({ where: source, tensors, unexpected, expected: shapes(tensors), allow });

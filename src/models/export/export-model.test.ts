@@ -76,7 +76,7 @@ function preprocessor(folder: string, change: object = {}): void {
 
 async function exported(
   source: string,
-  options: ExportOptions & { to?: 'hf' | 'official' | 'peft' } = {},
+  options: ExportOptions & { to?: 'hf' | 'official' | 'peft' | 'gguf' } = {},
 ): Promise<{ folder: string; report: ExportReport }> {
   const folder = out();
   const { to = 'hf', ...rest } = options;
@@ -99,6 +99,23 @@ describe('every layout becomes the very files that transformers wrote', () => {
   test.each(['hf', 'hf-old', 'hf-2025', 'hf-2026'] as const)('%s', async (layout) => {
     const { folder } = await exported(await made(layout));
     expectSameFolders(folder, fixture(VARIANT, 'hf'));
+  });
+
+  test.each(['hf', 'hf-2025', 'hf-2026'] as const)('%s of a LLaVA-NeXT', async (layout) => {
+    const source = await writeLayout('next-llama3', layout);
+    for (const name of [...TEXT_FILES, 'processor_config.json']) {
+      cpSync(fixture('next-llama3', 'hf', name), join(source, name));
+    }
+    const { folder } = await exported(source);
+    expectSameFolders(folder, fixture('next-llama3', 'hf'));
+    rmSync(source, { recursive: true });
+  });
+
+  test.each(['official', 'gguf'] as const)('%s takes no tiles', async (to) => {
+    await expect(exported(fixture('next-llama3', 'hf'), { to })).rejects.toMatchObject({
+      code: 'E_LAYOUT_LIMIT',
+      message: expect.stringContaining('in tiles') as string,
+    });
   });
 
   test('official, with the tower beside it and the tokenizer of the decoder', async () => {

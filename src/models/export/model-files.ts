@@ -12,7 +12,7 @@ import type { LlavaConfig } from '../configs/llava-config.js';
 import { type ImageProcessor, inMode } from '../configs/image-processor.js';
 import { VISION_FAMILIES } from '../configs/vision-families.js';
 import type { Assembly, TextAssembly } from '../load/assemble.js';
-import { findImageProcessor } from '../load/find-image-processor.js';
+import { findImageProcessor, findTiledProcessor } from '../load/find-image-processor.js';
 import { textFolders } from '../load/places.js';
 import { IMAGE_PLACEHOLDER } from '../sample.js';
 import { generationConfig } from './generation-json.js';
@@ -243,7 +243,11 @@ function withSpecialTokens(raw: RawConfigs, tokenizer: TokenizerFiles): RawConfi
 }
 
 async function pictures(assembly: Assembly, notes: string[]): Promise<ImageProcessor> {
-  const found = await findImageProcessor(assembly, assembly.config.vision);
+  const { tiles, vision } = assembly.config;
+  const found =
+    tiles === null
+      ? await findImageProcessor(assembly, vision)
+      : await findTiledProcessor(assembly, tiles, vision);
   if (!found.isFound) {
     const how = found.mode === 'pad' ? 'padded to squares and prepared' : 'prepared';
     const { title } = VISION_FAMILIES[assembly.config.vision.family];

@@ -9,7 +9,13 @@ import type { DType } from '../../torch/index.js';
 import type { DecoderConfig } from '../configs/decoder-config.js';
 import { DECODER_FAMILIES, type DecoderFamily } from '../configs/decoder-families.js';
 import type { ImageProcessor } from '../configs/image-processor.js';
-import { imageFeatures, isOfficialConfig, type LlavaConfig } from '../configs/llava-config.js';
+import {
+  imageFeatures,
+  isHfConfig,
+  isOfficialConfig,
+  type LlavaConfig,
+} from '../configs/llava-config.js';
+import { pinpointsField } from '../configs/tiles-config.js';
 import type { VisionConfig } from '../configs/vision-config.js';
 import { towerType, VISION_FAMILIES, visionFamilyOf } from '../configs/vision-families.js';
 import type { ConfigFile } from '../load/config-file.js';
@@ -33,7 +39,7 @@ const VISION_FIELDS = ['initializer_factor', 'initializer_range', 'projection_di
 /** The decoder's and the tower's own objects, wherever the files keep them. */
 export function rawConfigs(configs: readonly ConfigFile[]): RawConfigs {
   const all = configs.map(({ json }) => json);
-  const llava = all.find((json) => json['model_type'] === 'llava' && !isOfficialConfig(json));
+  const llava = all.find(isHfConfig);
   const tower = all.find(({ model_type: type }) => visionFamilyOf(type) !== undefined);
   const official = all.find(isOfficialConfig);
   const other = all.find((json) => json !== tower && json['model_type'] !== 'projector');
@@ -48,18 +54,24 @@ export function rawConfigs(configs: readonly ConfigFile[]): RawConfigs {
   };
 }
 
-/** `config.json` of transformers' `LlavaForConditionalGeneration`. @throws DataError `E_LAYOUT_LIMIT` */
+/**
+ * `config.json` of transformers' `LlavaForConditionalGeneration`, or of `LlavaNextForConditionalGeneration` where pictures come in
+ * tiles.
+ *
+ * @throws DataError `E_LAYOUT_LIMIT`
+ */
 export function hfConfig(config: LlavaConfig, raw: RawConfigs, dtype: DType): Json {
-  const { vision, projector, text } = config;
+  const { vision, projector, text, tiles } = config;
   if (projector.depth !== 2) {
     throw limit(`a projector of ${projector.depth} layers`, 'transformers computes two');
   }
   return {
-    architectures: ['LlavaForConditionalGeneration'],
+    architectures: [`Llava${tiles === null ? '' : 'Next'}ForConditionalGeneration`],
     dtype,
     image_seq_length: imageFeatures(config),
     image_token_index: config.imageTokenId,
-    model_type: 'llava',
+    model_type: tiles === null ? 'llava' : 'llava_next',
+    ...(tiles !== null && pinpointsField(tiles.pinpoints)),
     multimodal_projector_bias: projector.bias,
     projector_hidden_act: projector.hiddenAct,
     text_config: { ...decoderConfig(text, raw.text), rope_parameters: rope(text) },
@@ -75,7 +87,7 @@ export function hfConfig(config: LlavaConfig, raw: RawConfigs, dtype: DType): Js
 export function processorConfig(
   image: ImageProcessor,
   imageToken: string,
-  { vision, projector }: LlavaConfig,
+  { vision, projector, tiles }: LlavaConfig,
 ): Json {
   return {
     image_processor: image.json,
@@ -83,7 +95,7 @@ export function processorConfig(
     // The class token, which `default` drops.
     num_additional_image_tokens: VISION_FAMILIES[vision.family].classToken ? 1 : 0,
     patch_size: vision.patchSize,
-    processor_class: 'LlavaProcessor',
+    processor_class: tiles === null ? 'LlavaProcessor' : 'LlavaNextProcessor',
     vision_feature_select_strategy: projector.select,
   };
 }
@@ -122,10 +134,13 @@ export function officialConfig(
   raw: RawConfigs,
   { dtype, tower, mode }: { dtype: DType; tower: string; mode: ImageProcessor['mode'] },
 ): Json {
-  const { projector, text, vision } = config;
+  const { projector, text, vision, tiles } = config;
   if (vision.family !== 'clip') {
     const { title } = VISION_FAMILIES[vision.family];
     throw limit(`a ${title} tower`, 'the official code knows CLIP alone');
+  }
+  if (tiles !== null) {
+    throw limit('pictures in tiles', 'Patina writes LLaVA-NeXT as transformers alone reads it');
   }
   if (mode === 'squeeze') {
     throw limit('pictures that are squeezed into squares', 'the official code pads or crops them');

@@ -5,6 +5,7 @@ import { type DecoderConfig, readDecoderConfig } from '../configs/decoder-config
 import {
   DEFAULT_FEATURE_LAYER,
   featureLayerIndex,
+  isHfConfig,
   isOfficialConfig,
   type LlavaConfig,
   officialVisionTower,
@@ -44,7 +45,7 @@ export function configKind({ json }: Pick<ConfigFile, 'json'>): ConfigKind {
   if (visionFamilyOf(type) !== undefined) return 'vision';
   if (type === 'projector') return 'projector';
   // Whatever else has both towers is a LLaVA or a relative, which its own reader tells apart.
-  return type === 'llava' || 'vision_config' in json ? 'llava' : 'decoder';
+  return isHfConfig(json) || 'vision_config' in json ? 'llava' : 'decoder';
 }
 
 function firstOf(configs: readonly ConfigFile[], kind: ConfigKind): ConfigFile | undefined {
@@ -154,6 +155,7 @@ function composed(
     },
     text,
     imageTokenId: IMAGE_ID,
+    tiles: null,
   };
 }
 

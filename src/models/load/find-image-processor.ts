@@ -11,6 +11,12 @@ import {
 } from '../configs/image-processor.js';
 import { isOfficialConfig } from '../configs/llava-config.js';
 import type { ConfigSource } from '../configs/read-config.js';
+import {
+  readTiledProcessor,
+  type TiledProcessor,
+  usualTiledProcessor,
+} from '../configs/tiled-processor.js';
+import type { TileFacts } from '../tiles.js';
 import type { Assembly } from './assemble.js';
 import { readConfigFile } from './config-file.js';
 
@@ -44,6 +50,25 @@ export async function findImageProcessor(
   const square = usual.mode === 'pad' ? 'crop' : usual.mode;
   const mode = ratio === 'square' ? square : ratio === 'pad' ? 'pad' : usual.mode;
   return { ...inMode(usual, mode), isFound: false };
+}
+
+/**
+ * The image processor of a LLaVA-NeXT, likewise; where there is none, that of its configuration.
+ *
+ * @param tiles as the model's configuration says
+ * @throws ConfigError `E_CONFIG`, also where it cuts other tiles than the model takes; DataError `E_JSON`
+ */
+export async function findTiledProcessor(
+  where: string | Pick<Assembly, 'sources' | 'configs'>,
+  tiles: TileFacts,
+  tower: PictureTower,
+): Promise<TiledProcessor & { readonly isFound: boolean }> {
+  const sources = typeof where === 'string' ? [{ path: where }] : where.sources;
+  for (const { path } of sources) {
+    const source = await imageProcessorIn(path);
+    if (source !== undefined) return { ...readTiledProcessor(source, tiles), isFound: true };
+  }
+  return { ...usualTiledProcessor(tiles, tower), isFound: false };
 }
 
 /** In the order of transformers: within the processor's file, then in a file of its own. */

@@ -7,6 +7,7 @@ import { UsageError } from '../../base/errors.js';
 import { isAdapterTensor, peftName } from '../../formats/layouts/adapter-names.js';
 import { moduleOf, partOf, toStoredName } from '../../formats/layouts/rename.js';
 import {
+  IMAGE_NEWLINE,
   LAYOUTS,
   ownPrefixes,
   PART_NAMES,
@@ -101,7 +102,9 @@ function adapterContents(
   for (const [name, target] of twins) {
     tensors.push({ name: peftName(name, layers), parameter: target });
   }
-  const saved = [...modules, ...twins.map(([name]) => moduleOf(name))];
+  // PEFT knows modules alone.
+  const wrapped = modules.filter((path) => path !== IMAGE_NEWLINE);
+  const saved = [...wrapped, ...twins.map(([name]) => moduleOf(name))];
   return { kind: 'adapter', tensors, adapters, saved, tied: twins.length > 0 };
 }
 
@@ -124,10 +127,18 @@ function savedModules(
     // Within a whole decoder PEFT finds no embeddings that it could tie.
     const isApart = part === 'decoder' && model.tied.size > 0;
     if (isWhole && !isApart) modules.add(own[part]!.slice(0, -1));
-    else for (const name of held) modules.add(moduleOf(name));
+    else for (const name of held) if (name !== IMAGE_NEWLINE) modules.add(moduleOf(name));
+    // It is in no module of the part, and held by its own name.
+    if (held.includes(IMAGE_NEWLINE)) modules.add(IMAGE_NEWLINE);
   }
   // One within another is held with that.
-  return [...modules].filter((path) => !isIn(path, [...modules]));
+  return [...modules].filter(
+    (path) =>
+      !isIn(
+        path,
+        [...modules].filter((other) => other !== path),
+      ),
+  );
 }
 
 /**
@@ -177,5 +188,5 @@ function isOfDecoder(name: string, own: Prefixes): boolean {
 }
 
 function isIn(name: string, modules: readonly string[]): boolean {
-  return modules.some((path) => name.startsWith(`${path}.`));
+  return modules.some((path) => name === path || name.startsWith(`${path}.`));
 }

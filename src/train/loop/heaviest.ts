@@ -1,6 +1,7 @@
 /** The update of a run that took most memory, by what its micro-batches were made of: what a prediction is made for. */
 
 import type { LoadedSample, UpdateData } from '../../data/index.js';
+import type { PictureSize } from '../../models/index.js';
 
 /** One record, as far as memory and time depend on it. */
 export interface RecordShape {
@@ -8,6 +9,8 @@ export interface RecordShape {
   readonly tokens: number;
   readonly supervised: number;
   readonly images: number;
+  /** Sizes of pictures that come in tiles. @default not known */
+  readonly pictures?: readonly PictureSize[];
 }
 
 /** Micro-batches of one update, those without records left out. */
@@ -39,7 +42,10 @@ export function shapeOf(microBatches: UpdateData['microBatches']): UpdateShape {
 function recordShape({ inputIds, labels, images }: LoadedSample): RecordShape {
   // The first token is predicted by none.
   const supervised = labels.reduce((sum, label, i) => sum + Number(i > 0 && label >= 0), 0);
-  return { tokens: inputIds.length, supervised, images: images.length };
+  const shape = { tokens: inputIds.length, supervised, images: images.length };
+  const pictures = images.flatMap((each) => ('views' in each ? [each] : []));
+  if (pictures.length === 0) return shape;
+  return { ...shape, pictures: pictures.map(({ height, width }) => ({ height, width })) };
 }
 
 function tokensOf(samples: readonly LoadedSample[]): number {

@@ -422,7 +422,7 @@ test('an update without a finite gradient leaves the weights; schedule and data 
           const { samples } = update.microBatches.find(
             (part) => part.samples[0]!.images.length > 0,
           )!;
-          samples[0]!.images[0]!.fill(NaN);
+          (samples[0]!.images[0] as unknown as Float32Array).fill(NaN);
         }
         at += 2;
         yield update;

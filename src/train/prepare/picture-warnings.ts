@@ -8,13 +8,16 @@ export interface PictureWarning {
   readonly message: string;
 }
 
-/** CLIP's are told of by none: cropped ones taught the tower, padded ones every LLaVA upon it. */
+/**
+ * CLIP's are told of by none: cropped ones taught the tower, padded ones every LLaVA upon it. Tiles are cut as the model says, whatever
+ * the recipe does.
+ */
 export function pictureWarnings(
   model: LanguageModel,
   { image: { mode } }: Pick<Recipe, 'image'>,
 ): PictureWarning[] {
   if (!(model instanceof Llava) || model.config.vision.family === 'clip') return [];
-  if (mode === 'squeeze') return [];
+  if (mode === 'squeeze' || model.config.tiles !== null) return [];
   const how = mode === 'pad' ? 'padded' : 'cropped';
   const message = `pictures are ${how} to squares, and SigLIP was trained on squeezed ones: set image.mode=squeeze, unless this model was trained so`;
   return [{ code: 'pictures-not-squeezed', message }];

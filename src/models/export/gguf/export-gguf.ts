@@ -56,6 +56,7 @@ export async function exportGguf(
   const { ggufType: type = 'f16', check = false, allow = [], signal } = options;
   refuseUseless(options);
   const assembly = await assembleAny(source, options);
+  refuseTiles(source, assembly);
   const model =
     assembly.kind === 'text' ? new TextModel(assembly.config) : new Llava(assembly.config);
   const plan = await planWeights(source, model, assembly, { ...options, merge: true });
@@ -89,6 +90,15 @@ export async function exportGguf(
     notes: [...notes, ...said],
     ...(check && { checked }),
   };
+}
+
+/** llama.cpp takes LLaVA-NeXT's tiles in a file of another form, whose arithmetic no simulation here has checked. */
+function refuseTiles(source: string, assembly: Assembly | TextAssembly): void {
+  if (assembly.kind === 'text' || assembly.config.tiles === null) return;
+  throw new DataError(`${source} takes pictures in tiles, which Patina does not write as GGUF.`, {
+    code: 'E_LAYOUT_LIMIT',
+    hint: 'Export to transformers (--to hf), and use its converter.',
+  });
 }
 
 function refuseUseless({ dtype, shardBytes }: ExportOptions): void {

@@ -1,0 +1,47 @@
+/** Pictures of records of given shapes, without files. */
+import {
+  type ImageFacts,
+  type ImagePixels,
+  type PictureSize,
+  tiledTokens,
+  type TileFacts,
+  viewCount,
+} from '../models/index.js';
+import type { RecordShape } from '../train/index.js';
+
+/** The pictures of a record, black, and the tokens that they take together. */
+export function shapePictures(
+  { tokens, images, pictures }: RecordShape,
+  image: ImageFacts | null,
+): { images: ImagePixels[]; tokens: number } {
+  if (image === null || images === 0) return { images: [], tokens: 0 };
+  const { size, tiles } = image;
+  const bytes = 3 * size ** 2;
+  if (tiles === undefined) {
+    const picture = new Uint8Array(bytes);
+    return { images: Array<Uint8Array>(images).fill(picture), tokens: images * image.tokens };
+  }
+  const sizes = pictures ?? likelyPictures(tiles, { tokens, images });
+  return {
+    images: sizes.map(({ height, width }) => ({
+      ...{ height, width },
+      views: new Uint8Array(viewCount({ height, width }, tiles) * bytes),
+    })),
+    tokens: sizes.reduce((sum, each) => sum + tiledTokens(each, tiles), 0),
+  };
+}
+
+/** Of pictures whose sizes are not known: each as large as there is room for all of them. */
+function likelyPictures(
+  tiles: TileFacts,
+  { tokens, images }: Pick<RecordShape, 'tokens' | 'images'>,
+): PictureSize[] {
+  const picture = largestPicture(tiles, Math.floor((tokens - 1) / images));
+  return picture === undefined ? [] : Array<PictureSize>(images).fill(picture);
+}
+
+/** The picture of most tokens, but no more than there is room for; undefined where there is room for none. */
+export function largestPicture(tiles: TileFacts, room: number): PictureSize | undefined {
+  const fit = tiles.pinpoints.filter((each) => tiledTokens(each, tiles) <= room);
+  return fit.sort((a, b) => tiledTokens(b, tiles) - tiledTokens(a, tiles))[0];
+}
