@@ -1,6 +1,7 @@
 /** The micro-batches of an update that take most: by the lengths of the records, or the longest that a recipe allows. */
 
 import type { EffectiveBatch, Recipe } from '../config/index.js';
+import { featuresOf } from './between.js';
 import type { ModelConfig } from './shape-model.js';
 import type { RecordShape } from '../train/index.js';
 
@@ -61,9 +62,7 @@ export function worstBatches(
 /** With a picture, and all labels after it. */
 function longest(tokens: number, { kind, config }: ModelConfig): RecordShape {
   if (kind === 'text') return { tokens, supervised: tokens - 1, images: 0 };
-  const { vision, projector } = config;
-  const features =
-    Math.floor(vision.imageSize / vision.patchSize) ** 2 + (projector.select === 'full' ? 1 : 0);
+  const features = featuresOf(config);
   return features < tokens
     ? { tokens, supervised: tokens - features, images: 1 }
     : { tokens, supervised: tokens - 1, images: 0 };

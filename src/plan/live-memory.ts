@@ -17,6 +17,8 @@ export interface PhaseMemory {
   readonly phase: Phase;
   readonly allocated: number;
   readonly reserved: number;
+  /** Of host memory that tensors take. */
+  readonly host: number;
 }
 
 export interface LargeTensor {
@@ -49,7 +51,7 @@ export class LiveMemory {
   private readonly hostBlocks = new Map<number, number>();
   private host = 0;
   private hostPeak = 0;
-  private readonly phases = new Map<Phase, { allocated: number; reserved: number }>();
+  private readonly phases = new Map<Phase, { allocated: number; reserved: number; host: number }>();
   private peak;
   /** Allocations and frees so far, and at the peak. */
   private steps = 0;
@@ -81,6 +83,7 @@ export class LiveMemory {
       this.hostBlocks.set(block, bytes);
       this.host += bytes;
       this.hostPeak = Math.max(this.hostPeak, this.host);
+      this.look();
       return;
     }
     this.settle();
@@ -188,15 +191,17 @@ export class LiveMemory {
     for (const { block } of over) this.allocator.free(block);
   }
 
-  private look(): void {
+  /** Notes how much there is, for the phase that it is in. */
+  look(): void {
     const { allocated, reserved } = this.allocator;
     const { current } = this.places;
     let phase = this.phases.get(current.phase);
     if (phase === undefined) {
-      this.phases.set(current.phase, (phase = { allocated: 0, reserved: 0 }));
+      this.phases.set(current.phase, (phase = { allocated: 0, reserved: 0, host: 0 }));
     }
     phase.allocated = Math.max(phase.allocated, allocated);
     phase.reserved = Math.max(phase.reserved, reserved);
+    phase.host = Math.max(phase.host, this.host);
     if (allocated <= this.peak.allocated) return;
     this.peak = { allocated, place: current };
     this.isPeakOpen = true;

@@ -6,6 +6,7 @@
 import { effectiveBatch, type Recipe } from '../config/index.js';
 import { planRun } from '../train/index.js';
 import { worstBatches, type Lengths } from './batches.js';
+import { betweenOf } from './between.js';
 import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
 import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
@@ -106,7 +107,8 @@ async function planUntil(
   const limit = limitOf(recipe, card);
   const steps: Ghost[] = [];
   const first = new Replay({ card, expandable });
-  for await (const step of ghostSteps({ recipe, model, card, ranks, batches })) {
+  const between = betweenOf(recipe, { model, batch: batches[0]! });
+  for await (const step of ghostSteps({ recipe, model, card, ranks, batches, between })) {
     signal?.throwIfAborted();
     steps.push(step);
     first.take(step.lines);

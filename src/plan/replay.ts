@@ -7,7 +7,7 @@ import { costKindOf, productWorkspace, workspaceOf } from './costs.js';
 import { DeviceClock } from './device-clock.js';
 import type { Card } from './devices/cards.js';
 import { LiveMemory, type Peaks } from './live-memory.js';
-import { Places } from './timeline.js';
+import { isBetween, Places } from './timeline.js';
 
 export interface ReplayOptions extends AllocatorOptions {
   readonly card: Card;
@@ -144,6 +144,7 @@ export class Replay {
     if (name === 'forward head') this.clock.beginMicroBatch();
     if (name === 'optimizer') this.clock.beginOptimizer();
     this.places.begin(name);
+    this.memory.look();
   }
 
   private end(number: number): void {
@@ -157,6 +158,7 @@ export class Replay {
     if (isRange) {
       this.places.end(name);
       if (name.startsWith('ProfilerStep#')) this.clock.endUpdate();
+      if (isBetween(name)) this.clock.settle();
       return;
     }
     const { above } = running;

@@ -25,7 +25,13 @@ export {
 } from './train.js';
 export type * from './loop/guard.js';
 export type { RecordShape } from './loop/heaviest.js';
-export type { PlannedFor, Predict, Prediction } from './loop/prediction.js';
+export type {
+  BetweenUpdates,
+  PlannedFor,
+  Predict,
+  Prediction,
+  ProbeShape,
+} from './loop/prediction.js';
 export { guarded } from './loop/quarantine.js';
 export { runMicroBatch, type Step, type StepStore } from './step/step.js';
 export type { UpdateSetup } from './step/update.js';

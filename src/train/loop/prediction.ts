@@ -5,7 +5,27 @@ import type { LanguageModel } from '../../models/index.js';
 import type { ChosenDevice } from '../../torch/index.js';
 import type { MemoryPeaks } from '../events.js';
 import type { ChosenPrecision } from '../prepare/precision.js';
-import type { UpdateShape } from './heaviest.js';
+import type { RecordShape, UpdateShape } from './heaviest.js';
+
+/** A question of a probe as it is put to the model, and the longest answer. */
+export interface ProbeShape {
+  /** All of the prompt, those of pictures included. */
+  readonly tokens: number;
+  readonly images: number;
+  readonly newTokens: number;
+}
+
+/** What a run does between two updates, as far as its memory depends on it. */
+export interface BetweenUpdates {
+  /** The heaviest micro-batch of a validation. @default nothing is validated */
+  readonly validation?: readonly RecordShape[];
+  /** @default nothing is asked */
+  readonly probes?: readonly ProbeShape[];
+  /** Whether the models beneath give a parameter by itself, so that a checkpoint need not hold it. */
+  readonly isBeneath: (name: string) => boolean;
+  /** Whether the copies of a checkpoint are still there in the update after it. @default true */
+  readonly copiesLast?: boolean;
+}
 
 /** A run, as far as its memory depends on it. */
 export interface PlannedFor {
@@ -16,6 +36,8 @@ export interface PlannedFor {
   readonly ranks: number;
   /** The micro-batches of the update. */
   readonly batches: UpdateShape;
+  /** @default nothing but updates */
+  readonly between?: BetweenUpdates | undefined;
 }
 
 export interface Prediction extends MemoryPeaks {
