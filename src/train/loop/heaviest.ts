@@ -29,6 +29,13 @@ export class Heaviest {
   }
 }
 
+/** The heaviest micro-batch of all; empty where there is none. */
+export function heaviestOf(shape: UpdateShape): readonly RecordShape[] {
+  const tokens = (records: readonly RecordShape[]): number =>
+    records.reduce((sum, each) => sum + each.tokens, 0);
+  return shape.reduce((most, each) => (tokens(each) > tokens(most) ? each : most), []);
+}
+
 /** Of its heaviest micro-batches, in their order. */
 export function shapeOf(microBatches: UpdateData['microBatches']): UpdateShape {
   const all = microBatches.map(({ samples }) => samples).filter((samples) => samples.length > 0);

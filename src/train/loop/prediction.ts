@@ -45,6 +45,14 @@ export interface Prediction extends MemoryPeaks {
   readonly atPeak: Readonly<Record<string, number>>;
 }
 
+/** What a run has done between its updates. */
+export interface DoneBetween {
+  /** The heaviest micro-batch that it has validated on; empty: none. */
+  readonly validation: readonly RecordShape[];
+  /** Whether its probes were asked. */
+  readonly asked: boolean;
+}
+
 export type Predict = (run: PlannedFor) => Promise<Prediction>;
 
 /** Categories of a plan that outlast an update. */
