@@ -76,3 +76,30 @@ test('patina train ends with exit code 5 where no single record fits', async () 
   expect(err).toMatch(/^hint: Try, in this order: /m);
   expect(events.filter(({ type }) => type === 'update')).toEqual([]);
 });
+
+describe('the plan at the end of a run is that of all its phases', () => {
+  const question = { text: 'What colour is it? '.repeat(30), images: [] };
+  const probes = { questions: [question], maxNewTokens: 8 };
+
+  test.each<[string, Partial<RecipeInput>]>([
+    ['probes', { probes, checkpoints: { background: false } }],
+    ['a checkpoint that is copied', { checkpoints: { background: true } }],
+  ])('most is taken by %s', async (_, more) => {
+    const { code, err, memory } = await train(more);
+    expect(code, err).toBe(0);
+    const { predicted, measured } = memory!;
+    // All but a few numbers.
+    expect(Math.abs(predicted!.allocated - measured.allocated)).toBeLessThan(1024);
+    const less = await train({ checkpoints: { background: false } });
+    expect(predicted!.allocated).toBeGreaterThan(1.2 * less.memory!.predicted!.allocated);
+  });
+
+  test('what was not done is not in it', async () => {
+    const validation = { sources: [folder.at('one.jsonl')] };
+    const { memory } = await train({ validation, checkpoints: { background: false } });
+    const { predicted, measured } = memory!;
+    // The CPU's loss and attention take more than a card's.
+    expect(predicted!.allocated / measured.allocated).toBeGreaterThan(0.9);
+    expect(predicted!.allocated).toBeLessThanOrEqual(measured.allocated);
+  });
+});
