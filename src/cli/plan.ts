@@ -3,17 +3,22 @@ import { formatBytes, formatCount, formatDuration } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { UsageError } from '../base/errors.js';
 import { checkRecipe, type Recipe } from '../config/index.js';
+import { modelConfigOf } from '../plan/model-config.js';
+import { openPlanData, type PlanData } from '../plan/plan-data.js';
 import { plan, type Plan, type PlanOptions } from '../plan/plan.js';
 import { answer, type Question } from '../plan/search/questions.js';
 import { readGpus } from '../plan/devices/cards.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { suggest, type Suggestion } from '../plan/search/search.js';
+import { LoadProgress } from './load-progress.js';
 import { withPlanProgress } from './plan-progress.js';
 import type { Session } from './session.js';
 
 export interface PlanFlags {
   gpus: string;
   set?: string[];
+  /** A file in place of the recipe's data; `true`: these. */
+  data?: string | true;
   expandable?: boolean;
   suggest?: boolean;
   largest?: 'batch';
@@ -29,9 +34,11 @@ const WIDTH = 40;
 
 export async function planCommand(name: string, flags: PlanFlags, session: Session): Promise<void> {
   const { set = [], expandable = false, json = false } = flags;
-  const options: PlanOptions = { gpus: readGpus(flags.gpus), expandable };
-  const recipe = await findRecipe(name, { set });
+  const gpus = readGpus(flags.gpus);
   const question = questionOf(flags);
+  const recipe = await findRecipe(name, { set: [...set, ...sourceOf(flags)] });
+  const data = flags.data === undefined ? undefined : await countedData(recipe, session);
+  const options: PlanOptions = { gpus, expandable, data };
   if (question !== undefined) {
     await answerQuestion(question, recipe, { options, json, session });
     return;
@@ -58,6 +65,31 @@ function questionOf({ largest, longest, fewest }: PlanFlags): Question | undefin
     });
   }
   return asked[0];
+}
+
+/** A file that is planned for in place of the recipe's data. */
+function sourceOf({ data, longest }: PlanFlags): string[] {
+  if (data === undefined) return [];
+  if (longest !== undefined) {
+    throw new UsageError('--longest asks for a record of any length, and --data gives lengths', {
+      code: 'E_PLAN_QUESTION',
+      hint: 'Leave out one of them.',
+    });
+  }
+  return data === true ? [] : [`data.sources=${JSON.stringify([data])}`];
+}
+
+async function countedData(recipe: Recipe, { stderr }: Session): Promise<PlanData> {
+  const progress = new LoadProgress(stderr);
+  try {
+    return await openPlanData(recipe, {
+      model: await modelConfigOf(recipe),
+      onDownload: (event) => progress.download(event),
+      onProgress: (done, total) => progress.part('records', done, total),
+    });
+  } finally {
+    progress.end();
+  }
 }
 
 async function answerQuestion(
@@ -115,7 +147,8 @@ export function planText(planned: Plan): string {
     `${recipe} on ${ranks} x ${gpu.name} (${memory}${each}): ${verdict}`,
     `  ${formatBytes(total)} a GPU: ${formatBytes(allocated)} in tensors, ${formatBytes(reserved)} reserved, and the context of CUDA` +
       (host > 0 ? `; ${formatBytes(host)} of host memory a process` : ''),
-    `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${batch.microBatches} an update on each GPU`,
+    `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${Number(batch.microBatches.toPrecision(3))} an update on each GPU`,
+    ...(planned.data === null ? [] : dataLines(planned.data)),
     `  ${paceText(seconds.update)} an update, ${formatCount(planned.tokensPerSecond)} tokens/s` +
       (seconds.run === null ? '' : `, ${formatDuration(seconds.run)} in all`),
     '',
@@ -130,6 +163,20 @@ export function planText(planned: Plan): string {
     '',
     `Accuracy: ${planned.accuracy.basis}.`,
   ]);
+}
+
+/** What the data say. */
+function dataLines({ leftOut, ...data }: NonNullable<Plan['data']>): string[] {
+  const { recordTokens: each, microBatchTokens: micro, fill, balance } = data;
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  return [
+    `  ${formatCount(data.records)} records of ${Math.round(each.mean)} tokens on average (99 % up to ${each.p99}, longest ${each.most})` +
+      (leftOut === 0 ? '' : `; ${leftOut} are left out: see \`patina check\``),
+    `  micro-batches of ${Math.round(micro.mean)} tokens on average, ${micro.most} at most` +
+      (fill === null ? '' : `: ${percent(fill)} of batchTokens`) +
+      (balance === 1 ? '' : `; a GPU works ${percent(balance)} of a step`),
+    `  ${formatCount(data.updatesPerEpoch)} updates an epoch, ${formatCount(data.updates)} in all`,
+  ];
 }
 
 /** Rows of `--set` lines that fit. */

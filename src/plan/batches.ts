@@ -2,6 +2,7 @@
 
 import type { EffectiveBatch, Recipe } from '../config/index.js';
 import { featuresOf } from './between.js';
+import type { DataBatches } from './plan-data.js';
 import type { ModelConfig } from './shape-model.js';
 import type { RecordShape } from '../train/index.js';
 
@@ -50,13 +51,31 @@ export function worstBatches(
   const microBatches =
     batching.accumulate ?? Math.max(1, Math.ceil((own * mean) / (batchTokens ?? maxLength)));
   return {
-    batches: Array<readonly RecordShape[]>(Math.min(microBatches, ENOUGH)).fill(batch),
+    batches: repeated(batch, microBatches),
     microBatches,
     basis:
       lengths === undefined
-        ? `records of the full length, ${maxLength} tokens`
+        ? `records of the full length, ${maxLength} tokens` +
+          (batching.accumulate === null ? '; half as long on average' : '')
         : `the longest of ${lengths.length} records`,
   };
+}
+
+/** Of a run whose data are known. */
+export function heaviestBatches({ heaviest, facts }: DataBatches): WorstBatches {
+  const { microBatches, updates } = facts;
+  return {
+    ...{ batches: repeated(heaviest, microBatches), microBatches },
+    basis: `the heaviest of ${updates} ${updates === 1 ? 'update' : 'updates'} of the data`,
+  };
+}
+
+/** As many of a micro-batch as a ghost run makes. */
+export function repeated(
+  batch: readonly RecordShape[],
+  microBatches: number,
+): (readonly RecordShape[])[] {
+  return Array<readonly RecordShape[]>(Math.min(Math.ceil(microBatches), ENOUGH)).fill(batch);
 }
 
 /** With a picture, and all labels after it. */

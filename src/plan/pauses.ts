@@ -86,7 +86,8 @@ export class Pauses {
     for (const { newTokens, ...shape } of heaviest(probes)) {
       const { inputIds, images } = sampleOf({ ...shape, supervised: 0 }, model);
       const options = { maxNewTokens: newTokens, residency: setup.store };
-      for await (const token of generate(model, [{ inputIds, images }], options)) void token;
+      const tokens = generate(model, [{ inputIds, images }], options);
+      while ((await tokens.next()).done !== true);
     }
   }
 

@@ -344,7 +344,9 @@ function trainerOf(
           ...{ recipe, model: opened.model, device, precision, ranks: ranks.size, batches },
           between: done && {
             validation: done.validation,
-            probes: done.asked ? probeShapes(opened, recipe) : [],
+            probes: done.asked
+              ? probeShapes(opened, recipe, opened.text.system ?? opened.system)
+              : [],
             isBeneath: opened.isBeneath,
           },
         })),

@@ -1,14 +1,6 @@
 /** The update of a run that took most memory, by what its micro-batches were made of: what a prediction is made for. */
 
-import type { LoadedSample, UpdateData } from '../../data/index.js';
-
-/** One record, as far as memory and time depend on it. */
-export interface RecordShape {
-  /** All of them, those of pictures included. */
-  readonly tokens: number;
-  readonly supervised: number;
-  readonly images: number;
-}
+import type { LoadedSample, RecordShape, UpdateData } from '../../data/index.js';
 
 /** Micro-batches of one update, those without records left out. */
 export type UpdateShape = readonly (readonly RecordShape[])[];

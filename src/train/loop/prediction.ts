@@ -5,7 +5,8 @@ import type { LanguageModel } from '../../models/index.js';
 import type { ChosenDevice } from '../../torch/index.js';
 import type { MemoryPeaks } from '../events.js';
 import type { ChosenPrecision } from '../prepare/precision.js';
-import type { RecordShape, UpdateShape } from './heaviest.js';
+import type { RecordShape } from '../../data/index.js';
+import type { UpdateShape } from './heaviest.js';
 
 /** A question of a probe as it is put to the model, and the longest answer. */
 export interface ProbeShape {

@@ -5,11 +5,12 @@ import { encodePrompt, questionOf, type ChatModel } from '../../generate/index.j
 import { textMessage } from '../../text/index.js';
 import type { ProbeShape } from '../loop/prediction.js';
 
+/** @param system what conversations begin with. @default nothing */
 export function probeShapes(
-  chat: Pick<ChatModel, 'format' | 'model' | 'system'>,
+  chat: Pick<ChatModel, 'format' | 'model'>,
   { probes: { questions, maxNewTokens } }: Pick<Recipe, 'probes'>,
+  system = '',
 ): ProbeShape[] {
-  const { system = '' } = chat;
   return questions.map(({ text, images }) => {
     const pictures = images.map((_, i) => i);
     const before = system === '' ? [] : [textMessage('system', system)];
