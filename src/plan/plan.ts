@@ -32,8 +32,8 @@ export interface PlanOptions {
   readonly lengths?: Lengths;
   /** The recipe's own data, in place of lengths. */
   readonly data?: PlanData | undefined;
-  /** What comes between updates. @default what the recipe says, with records as heavy as those of updates */
-  readonly between?: Pick<BetweenUpdates, 'validation' | 'probes'> | undefined;
+  /** What comes between updates; `null`: nothing. @default what the recipe says, with records as heavy as those of updates */
+  readonly between?: BetweenUpdates | null | undefined;
   /** `expandable_segments:True` of libtorch's allocator. @default false */
   readonly expandable?: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -122,10 +122,13 @@ async function planUntil(
   const limit = limitOf(recipe, card);
   const steps: Ghost[] = [];
   const first = new Replay({ card, expandable });
-  const between = betweenOf(recipe, {
-    ...{ model, batch: batches[0]!, validation: found?.validation, probes: data?.probes },
-    ...options.between,
-  });
+  const between =
+    options.between === undefined
+      ? betweenOf(recipe, {
+          ...{ model, batch: batches[0]! },
+          ...{ validation: found?.validation, probes: data?.probes },
+        })
+      : (options.between ?? undefined);
   for await (const step of ghostSteps({ recipe, model, card, ranks, batches, between })) {
     signal?.throwIfAborted();
     steps.push(step);
