@@ -1,5 +1,5 @@
 /** `patina plan`: suggestions and questions, on a small model that is described in the recipe. */
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -60,6 +60,31 @@ test('one question at a time', async () => {
   const { code, err } = await planned('--largest', 'batch', '--fewest', 'gpus');
   expect(code).toBe(2);
   expect(err).toContain('E_PLAN_QUESTION');
+});
+
+test('--html and --svg write files that need no others', async () => {
+  const [html, svg] = [join(folder, 'new', 'plan.html'), join(folder, 'plan.svg')];
+  const { code, out, err } = await planned('--html', html, '--svg', svg, '--json');
+  expect(code, err).toBe(0);
+  expect(readFileSync(svg, 'utf8')).toMatch(/^<svg .*<\/svg>\n$/s);
+  const page = readFileSync(html, 'utf8');
+  expect(page).toMatch(/^<!doctype html>/);
+  expect(page).toContain('<svg ');
+  // They are no part of what is printed.
+  expect(JSON.parse(out)).not.toHaveProperty('moments');
+});
+
+test.each<[string, string[], number, string]>([
+  ['a folder in place of a file', ['--svg', folder], 3, 'E_UNWRITABLE'],
+  ['a file in place of a folder', ['--html', join(file, 'plan.html')], 3, 'E_UNWRITABLE'],
+  ['one file for both', ['--html', 'a', '--svg', 'a'], 2, 'E_PLAN_FIGURE'],
+  ['a question', ['--html', 'a', '--fewest', 'gpus'], 2, 'E_PLAN_FIGURE'],
+])('%s is refused', async (_, flags, expected, word) => {
+  const { code, err } = await planned(...flags);
+  expect({ code, err }).toMatchObject({
+    code: expected,
+    err: expect.stringContaining(word) as string,
+  });
 });
 
 describe('--data', () => {

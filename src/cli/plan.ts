@@ -2,10 +2,15 @@
 import { formatBytes, formatCount, formatDuration } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { UsageError } from '../base/errors.js';
+import { writing } from '../base/system-error.js';
+import { writeWholeFile } from '../base/whole-file.js';
 import { checkRecipe, type Recipe } from '../config/index.js';
 import { modelConfigOf } from '../plan/model-config.js';
 import { openPlanData, type PlanData } from '../plan/plan-data.js';
-import { plan, type Plan, type PlanOptions } from '../plan/plan.js';
+import type { Moment } from '../plan/course.js';
+import { planPage } from '../plan/figure/page.js';
+import { planSvg } from '../plan/figure/svg.js';
+import { limitOf, plan, type Plan, type PlanOptions } from '../plan/plan.js';
 import { answer, type Question } from '../plan/search/questions.js';
 import { readGpus } from '../plan/devices/cards.js';
 import { findRecipe } from '../recipes/find-recipe.js';
@@ -20,6 +25,8 @@ export interface PlanFlags {
   /** A file in place of the recipe's data; `true`: these. */
   data?: string | true;
   expandable?: boolean;
+  html?: string;
+  svg?: string;
   suggest?: boolean;
   largest?: 'batch';
   longest?: 'sample';
@@ -34,6 +41,7 @@ const WIDTH = 40;
 
 export async function planCommand(name: string, flags: PlanFlags, session: Session): Promise<void> {
   const { set = [], expandable = false, json = false } = flags;
+  refuseFigures(flags);
   const gpus = readGpus(flags.gpus);
   const question = questionOf(flags);
   const recipe = await findRecipe(name, { set: [...set, ...sourceOf(flags)] });
@@ -43,7 +51,9 @@ export async function planCommand(name: string, flags: PlanFlags, session: Sessi
     await answerQuestion(question, recipe, { options, json, session });
     return;
   }
-  const planned = await plan(recipe, options);
+  let moments: readonly Moment[] = [];
+  const onCourse = (course: readonly Moment[]): void => void (moments = course);
+  const planned = await plan(recipe, { ...options, onCourse });
   if (!planned.fits) session.exitCode = OUT_OF_MEMORY;
   if (!json) session.stdout.write(planText(planned));
   const suggestions =
@@ -52,6 +62,12 @@ export async function planCommand(name: string, flags: PlanFlags, session: Sessi
           suggest(recipe, planned, { ...options, onPlan: (_, change) => show(change.set) }),
         )
       : null;
+  const figure = { plan: planned, moments, limit: limitOf(recipe, gpus.card) };
+  if (flags.svg !== undefined) await writeFigure(flags.svg, planSvg(figure));
+  if (flags.html !== undefined) {
+    const page = planPage({ ...figure, suggestions: suggestions ?? [] });
+    await writeFigure(flags.html, page);
+  }
   if (json) session.stdout.write(jsonLine({ ...planned, suggestions: suggestions ?? [] }));
   else if (suggestions !== null) session.stdout.write(suggestionsText(suggestions, planned));
 }
@@ -65,6 +81,10 @@ function questionOf({ largest, longest, fewest }: PlanFlags): Question | undefin
     });
   }
   return asked[0];
+}
+
+function writeFigure(path: string, content: string): Promise<void> {
+  return writing(path, 'write the picture of the plan', () => writeWholeFile(path, content));
 }
 
 /** A file that is planned for in place of the recipe's data. */
@@ -89,6 +109,24 @@ async function countedData(recipe: Recipe, { stderr }: Session): Promise<PlanDat
     });
   } finally {
     progress.end();
+  }
+}
+
+/** A question has an answer in place of a picture. */
+function refuseFigures(flags: PlanFlags): void {
+  const { html, svg } = flags;
+  if (html ?? svg) {
+    if (questionOf(flags) === undefined && html !== svg) return;
+    const isSame = html === svg;
+    throw new UsageError(
+      isSame ? `--html and --svg name the same file, ${html!}` : 'a question has no picture',
+      {
+        code: 'E_PLAN_FIGURE',
+        hint: isSame
+          ? 'Give each a file of its own.'
+          : 'Leave out --html and --svg, or plan with the answer by --set.',
+      },
+    );
   }
 }
 

@@ -2,14 +2,8 @@
 
 import type { GhostAllocation } from '../torch/index.js';
 import { CachingAllocator, type AllocatorOptions, type Block } from './caching-allocator.js';
-import {
-  CATEGORIES,
-  categoryOf,
-  nameOf,
-  type Category,
-  type Known,
-  type Life,
-} from './categories.js';
+import { CATEGORIES, type Category, type Known, type Life } from './categories.js';
+import { courseOf, kindOf, type Moment } from './course.js';
 import type { DeviceClock } from './device-clock.js';
 import { PHASES, type Phase, type Places } from './timeline.js';
 
@@ -61,6 +55,8 @@ export class LiveMemory {
   private readonly readers = new Map<number, Set<number>>();
   /** Freed by the host, and read by a stream until then. */
   private pending: { readonly block: Block; readonly until: number }[] = [];
+  private readonly moves: { at: number; phase: Phase }[] = [];
+  private update = { from: 0, to: 0 };
 
   /** @param clock a block that another stream reads is free only when that stream has passed */
   constructor(
@@ -158,10 +154,7 @@ export class LiveMemory {
     const tensors: LargeTensor[] = [];
     for (const [block, life] of this.lives) {
       if (life.from > this.peakStep || life.until <= this.peakStep) continue;
-      const { category, name } = known.get(block) ?? {
-        category: categoryOf(life),
-        name: nameOf(life),
-      };
+      const { category, name } = kindOf(life, known.get(block));
       atPeak[category] += life.bytes;
       tensors.push({ name, category, bytes: life.bytes });
     }
@@ -181,6 +174,27 @@ export class LiveMemory {
     };
   }
 
+  /** A range has begun: a part of a phase, of which there may be nothing else. */
+  enter(): void {
+    const { phase } = this.places.current;
+    if (this.moves.at(-1)?.phase !== phase) this.moves.push({ at: this.steps, phase });
+    this.look();
+  }
+
+  beginUpdate(): void {
+    this.update = { from: this.steps, to: this.steps };
+  }
+
+  endUpdate(): void {
+    this.update.to = this.steps;
+  }
+
+  /** Of the last update, in at most so many moments. */
+  course(known: ReadonlyMap<number, Known>, most: number): Moment[] {
+    const { lives, moves, update } = this;
+    return courseOf({ lives, known, moves, ...update }, most);
+  }
+
   /** Gives back what side streams have read by now. */
   private settle(): void {
     if (this.pending.length === 0) return;
@@ -192,7 +206,7 @@ export class LiveMemory {
   }
 
   /** Notes how much there is, for the phase that it is in. */
-  look(): void {
+  private look(): void {
     const { allocated, reserved } = this.allocator;
     const { current } = this.places;
     let phase = this.phases.get(current.phase);

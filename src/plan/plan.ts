@@ -6,6 +6,7 @@
 import { effectiveBatch, type EffectiveBatch, type Recipe } from '../config/index.js';
 import { planRun, type BetweenUpdates } from '../train/index.js';
 import { heaviestBatches, repeated, worstBatches, type Lengths } from './batches.js';
+import type { Moment } from './course.js';
 import { betweenOf } from './between.js';
 import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
@@ -37,7 +38,12 @@ export interface PlanOptions {
   /** `expandable_segments:True` of libtorch's allocator. @default false */
   readonly expandable?: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** Gets memory through the last update. @default nobody draws it */
+  readonly onCourse?: ((moments: readonly Moment[]) => void) | undefined;
 }
+
+/** Moments of a course: columns of a picture. */
+const MOMENTS = 360;
 
 export interface RankPlan {
   readonly rank: number;
@@ -137,6 +143,7 @@ async function planUntil(
   }
   const { lines, known } = oneAfterTheOther(steps);
   const free = first.result(known);
+  options.onCourse?.(first.course(known, MOMENTS));
   const run = withinLimit(free, limit, () => replay(lines, known, { card, expandable, limit }));
   const total = run.reserved + card.context;
   const margin = limit - run.reserved;

@@ -29,6 +29,8 @@ export function define(command: Command, session: Session): void {
     )
     .addOption(new Option('--longest <what>', 'the longest record that fits').choices(['sample']))
     .addOption(new Option('--fewest <what>', 'how few of these GPUs are enough').choices(['gpus']))
+    .option('--html <file>', 'write a page: memory through one update as a picture, and all tables')
+    .option('--svg <file>', 'write the picture alone')
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
@@ -48,7 +50,7 @@ Examples:
   patina plan llava-llama-3-8b-finetune --gpus 8xA100-40GB
   patina plan llava-llama-3-8b-finetune --gpus 8xA100-40GB --set parallel.zero=3
   patina plan llava-llama-3-8b-lora --gpus RTX4090 --longest sample
-  patina plan my-recipe.yaml --gpus 4xL40S --data
+  patina plan my-recipe.yaml --gpus 4xL40S --data --html plan.html
   patina plan my-recipe.yaml --gpus RTX4090 --set batchTokens=2048 --json`,
     )
     .action(async (recipe: string, flags: PlanFlags) => {
