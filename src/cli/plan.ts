@@ -16,6 +16,7 @@ import { readGpus } from '../plan/devices/cards.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { suggest, type Suggestion } from '../plan/search/search.js';
 import { LoadProgress } from './load-progress.js';
+import { drawIfNeeded } from './quickstart-data.js';
 import { withPlanProgress } from './plan-progress.js';
 import type { Session } from './session.js';
 
@@ -99,17 +100,21 @@ function sourceOf({ data, longest }: PlanFlags): string[] {
   return data === true ? [] : [`data.sources=${JSON.stringify([data])}`];
 }
 
-async function countedData(recipe: Recipe, { stderr }: Session): Promise<PlanData> {
-  const progress = new LoadProgress(stderr);
-  try {
-    return await openPlanData(recipe, {
-      model: await modelConfigOf(recipe),
-      onDownload: (event) => progress.download(event),
-      onProgress: (done, total) => progress.part('records', done, total),
-    });
-  } finally {
-    progress.end();
-  }
+async function countedData(recipe: Recipe, session: Session): Promise<PlanData> {
+  const progress = new LoadProgress(session.stderr);
+  return session.inOrder(async (signal) => {
+    await drawIfNeeded(recipe, session, signal);
+    try {
+      return await openPlanData(recipe, {
+        model: await modelConfigOf(recipe, signal),
+        signal,
+        onDownload: (event) => progress.download(event),
+        onProgress: (done, total) => progress.part('records', done, total),
+      });
+    } finally {
+      progress.end();
+    }
+  });
 }
 
 /** A question has an answer in place of a picture. */
