@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { checkRecipe, type RecipeInput } from '../config/index.js';
+import { generate } from '../generate/index.js';
 import { readLlavaConfig } from '../models/index.js';
 import { liveTensors, memoryStats, resetPeak, startGhostTrace } from '../torch/index.js';
 import type { BetweenUpdates, RecordShape } from '../train/index.js';
@@ -10,6 +11,7 @@ import { aloneGroups } from '../train/step/rank-groups.js';
 import { readGpus } from './devices/cards.js';
 import { ghostRun } from './ghost-run.js';
 import { replay, type Replayed } from './replay.js';
+import { decisiveTokens } from './pauses.js';
 import { hollowModel, type ModelConfig } from './shape-model.js';
 import { shapeSteps } from './shape-run.js';
 import { TensorCount } from './tensor-count.js';
@@ -179,6 +181,43 @@ test('keys and values of an answer are in the plan of probes, in whole blocks of
   expect(atPeak['kept activations']).toBeGreaterThan((2 * LAYERS - 1) * one * (2048 / 2304));
   expect(atPeak['kept activations']).toBeLessThanOrEqual((2 * LAYERS + 1) * one);
 });
+
+test('tokens that decide take what all of an answer take', async () => {
+  const recipe = recipeOf();
+  const device = { device: 'meta', name: 'none', capability: null, totalBytes: 0 } as const;
+  const precision = choosePrecision(recipe.precision, device);
+  const model = hollowModel(MODEL, { recipe, device, precision });
+  const peakOf = async (tokens: number, maxNewTokens: number): Promise<number> => {
+    using trace = startGhostTrace();
+    const answer = generate(model, [{ inputIds: new Int32Array(tokens) }], { maxNewTokens });
+    while ((await answer.next()).done !== true);
+    const count = new TensorCount();
+    count.take(trace.take());
+    return count.peak;
+  };
+  const prompt = fc.integer({ min: 1, max: 600 });
+  const asked = fc.integer({ min: 1, max: 600 });
+  await fc.assert(
+    fc.asyncProperty(prompt, asked, async (tokens, newTokens) => {
+      const decisive = decisiveTokens(tokens, newTokens);
+      expect(decisive).toBeLessThanOrEqual(newTokens);
+      const [all, some] = [await peakOf(tokens, newTokens), await peakOf(tokens, decisive)];
+      expect(Math.abs(all - some)).toBeLessThan(SMALL_TENSORS);
+    }),
+    {
+      numRuns: 6,
+      examples: [
+        [255, 2],
+        [255, 3],
+        [256, 2],
+        [100, 157],
+        [100, 158],
+        [1, 1],
+      ],
+    },
+  );
+  model.dispose();
+}, 300_000);
 
 describe('checkpoints and snapshots take host memory', () => {
   const elements = (name: 'trained weights' | 'masters', { atPeak }: Replayed): number =>

@@ -85,7 +85,8 @@ export class Pauses {
     using _ = openRange('probes');
     for (const { newTokens, ...shape } of heaviest(probes)) {
       const { inputIds, images } = sampleOf({ ...shape, supervised: 0 }, model);
-      const options = { maxNewTokens: newTokens, residency: setup.store };
+      const most = decisiveTokens(shape.tokens, newTokens);
+      const options = { maxNewTokens: most, residency: setup.store };
       const tokens = generate(model, [{ inputIds, images }], options);
       while ((await tokens.next()).done !== true);
     }
@@ -114,6 +115,21 @@ export class Pauses {
     this.free();
     this.taken?.dispose();
   }
+}
+
+/** Places by which keys and values grow. */
+const BLOCK = 256;
+
+/**
+ * How many tokens of an answer take as much memory as all of them: those until keys and values have grown for the last time, and two more.
+ * One after the other they differ in nothing else.
+ */
+export function decisiveTokens(prompt: number, newTokens: number): number {
+  // The last token is given back, and not read again.
+  const places = prompt + newTokens - 1;
+  const begun = Math.ceil((prompt + 1) / BLOCK) * BLOCK;
+  const grown = places <= begun ? prompt : Math.floor((places - 1) / BLOCK) * BLOCK;
+  return Math.min(newTokens, grown - prompt + 3);
 }
 
 /** The longest prompt, and the longest with its answer. */
