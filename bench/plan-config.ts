@@ -4,13 +4,21 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { UsageError } from '../src/base/errors.js';
 import { checkRecipe, type Recipe } from '../src/config/index.js';
-import type { RecordShape } from '../src/train/index.js';
+import type { BetweenUpdates, RecordShape } from '../src/train/index.js';
 import { llava8bJson } from './shapes.js';
 
 /** Tokens of text before the answer. */
 const QUESTION = 20;
 
 const count = z.number().int().positive();
+
+const records = z.array(
+  z.strictObject({
+    text: count,
+    images: z.number().int().min(0).default(0),
+    count: count.default(1),
+  }),
+);
 
 const config = z.strictObject({
   name: z.string(),
@@ -22,15 +30,21 @@ const config = z.strictObject({
     })
     .default({ layers: 32, hidden: 4096, text: false }),
   set: z.record(z.string(), z.unknown()).default({}),
-  batch: z
-    .array(
-      z.strictObject({
-        text: count,
-        images: z.number().int().min(0).default(0),
-        count: count.default(1),
-      }),
-    )
-    .min(1),
+  batch: records.min(1),
+  between: z
+    .strictObject({
+      validation: records.default([]),
+      probes: z
+        .array(
+          z.strictObject({
+            text: count,
+            images: z.number().int().min(0).default(0),
+            newTokens: count.default(64),
+          }),
+        )
+        .default([]),
+    })
+    .optional(),
   updates: z.number().int().min(2).default(3),
   ranks: count.default(1),
   limitGiB: z.number().positive().nullable().default(null),
@@ -74,9 +88,8 @@ const textOf = (value: unknown): string =>
   typeof value === 'string' ? value : JSON.stringify(value);
 
 /** The records of a micro-batch; a picture's tokens come on top of the text's. */
-export function recordsOf({ batch, model }: PlanConfig): RecordShape[] {
-  const { image_size: size, patch_size: patch } = llava8bJson(model).vision_config;
-  const picture = (size / patch) ** 2;
+export function recordsOf({ batch, model }: Pick<PlanConfig, 'batch' | 'model'>): RecordShape[] {
+  const picture = featuresOf(model);
   return batch.flatMap(({ text, images, count: times }) =>
     Array<RecordShape>(times).fill({
       tokens: text + images * picture,
@@ -84,4 +97,24 @@ export function recordsOf({ batch, model }: PlanConfig): RecordShape[] {
       images,
     }),
   );
+}
+
+/** What comes after the first update, if anything does. */
+export function betweenOf({ between, model }: PlanConfig): BetweenUpdates | undefined {
+  if (between === undefined) return undefined;
+  const picture = featuresOf(model);
+  return {
+    validation: recordsOf({ batch: between.validation, model }),
+    probes: between.probes.map(({ text, images, newTokens }) => {
+      return { tokens: text + images * picture, images, newTokens };
+    }),
+    // A checkpoint is that of a run from files.
+    isBeneath: () => true,
+  };
+}
+
+/** Tokens of a picture. */
+function featuresOf(model: PlanConfig['model']): number {
+  const { image_size: size, patch_size: patch } = llava8bJson(model).vision_config;
+  return (size / patch) ** 2;
 }

@@ -54,6 +54,22 @@ describe.each([
   });
 });
 
+test('phases between updates are planned and measured too', async () => {
+  const more = { validation: [{ text: 400 }], probes: [{ text: 300, newTokens: 2 }] };
+  const [without, config] = read(
+    { ...SMALL, name: 'updates alone' },
+    { ...SMALL, name: 'with phases', between: more },
+  ) as [PlanConfig, PlanConfig];
+  const figures = async (each: PlanConfig) =>
+    [await predict(each, 'cpu'), (await measureAlone(each, 'cpu')) as Figures] as const;
+  const [plain, phases] = [await figures(without), await figures(config)];
+  // Copies for a checkpoint are the CPU's own memory; a card's they are not.
+  expect(phases[1].allocated).toBeGreaterThan(1.3 * plain[1].allocated);
+  expect(phases[0].allocated).toBeGreaterThanOrEqual(plain[0].allocated);
+  expect(phases[0].allocated).toBeLessThan(1.3 * plain[0].allocated);
+  expect(() => read({ ...SMALL, name: 'a', between: { probes: [{}] } })).toThrow(/probes/);
+});
+
 test('what takes more than its limit is out of memory, as planned', async () => {
   const [config] = read({ ...SMALL, name: 'limited', limitGiB: 0.5 }) as [PlanConfig];
   expect((await predict(config, 'cpu')).fits).toBe(false);

@@ -21,7 +21,7 @@ import {
 } from '../src/torch/index.js';
 import { choosePrecision } from '../src/train/prepare/precision.js';
 import { aloneGroups, openRankGroups, type RankGroups } from '../src/train/step/rank-groups.js';
-import { recipeOf, recordsOf, type PlanConfig } from './plan-config.js';
+import { betweenOf, recipeOf, recordsOf, type PlanConfig } from './plan-config.js';
 
 /** Bytes, and seconds an update. */
 export interface Figures {
@@ -45,6 +45,7 @@ export async function predict(config: PlanConfig, device: string): Promise<Predi
   const planned = await plan(recipeOf(config), {
     gpus: { count: config.ranks, card },
     lengths: recordsOf(config),
+    between: betweenOf(config) ?? null,
     expandable: isExpandable(process.env),
   });
   const { allocated, reserved, total } = planned.perRank[0]!;
@@ -103,11 +104,12 @@ async function measure(
   const shape = { recipe, model, device: chosen, precision, groups, ranks };
   const filled = Array<(typeof batches)[number]>(microBatches).fill(batches[0]!);
   try {
-    const steps = shapeSteps({ ...shape, updates: config.updates, batches: filled });
-    while ((await steps.next()).done !== true) {
+    const between = betweenOf(config);
+    const steps = shapeSteps({ ...shape, updates: config.updates, batches: filled, between });
+    for await (const { what } of steps) {
       synchronize(device);
       const now = performance.now();
-      if (last !== undefined) times.push((now - last) / 1000);
+      if (last !== undefined && what === 'update') times.push((now - last) / 1000);
       last = now;
     }
   } catch (error) {

@@ -13,6 +13,8 @@
  * set       fields of the recipe by dotted names, over full training of decoder and projector
  * batch     the records of a micro-batch: tokens of text, of which the first 20 are not learned, pictures (0), and how many there are
  *           of the kind ("count": 1)
+ * between   what comes after the first update, left out for nothing: {"validation": [records as in batch], "probes": [{"text": 30,
+ *           "images": 1, "newTokens": 64}]}, and always a checkpoint as the recipe has it, without its files
  * updates   that are run (3); seconds are the median of all but the first
  * ranks     processes, each with a card of its own (1)
  * limitGiB  that a process may take; the row then says whether it went through (null)

@@ -2,19 +2,32 @@
 import { formatBytes, formatCount, formatDuration } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { UsageError } from '../base/errors.js';
+import { writing } from '../base/system-error.js';
+import { writeWholeFile } from '../base/whole-file.js';
 import { checkRecipe, type Recipe } from '../config/index.js';
-import { plan, type Plan, type PlanOptions } from '../plan/plan.js';
+import { modelConfigOf } from '../plan/model-config.js';
+import { openPlanData, type PlanData } from '../plan/plan-data.js';
+import type { Moment } from '../plan/course.js';
+import { planPage } from '../plan/figure/page.js';
+import { planSvg } from '../plan/figure/svg.js';
+import { limitOf, plan, type Plan, type PlanOptions } from '../plan/plan.js';
 import { answer, type Question } from '../plan/search/questions.js';
 import { readGpus } from '../plan/devices/cards.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { suggest, type Suggestion } from '../plan/search/search.js';
+import { LoadProgress } from './load-progress.js';
+import { drawIfNeeded } from './quickstart-data.js';
 import { withPlanProgress } from './plan-progress.js';
 import type { Session } from './session.js';
 
 export interface PlanFlags {
   gpus: string;
   set?: string[];
+  /** A file in place of the recipe's data; `true`: these. */
+  data?: string | true;
   expandable?: boolean;
+  html?: string;
+  svg?: string;
   suggest?: boolean;
   largest?: 'batch';
   longest?: 'sample';
@@ -29,14 +42,19 @@ const WIDTH = 40;
 
 export async function planCommand(name: string, flags: PlanFlags, session: Session): Promise<void> {
   const { set = [], expandable = false, json = false } = flags;
-  const options: PlanOptions = { gpus: readGpus(flags.gpus), expandable };
-  const recipe = await findRecipe(name, { set });
+  refuseFigures(flags);
+  const gpus = readGpus(flags.gpus);
   const question = questionOf(flags);
+  const recipe = await findRecipe(name, { set: [...set, ...sourceOf(flags)] });
+  const data = flags.data === undefined ? undefined : await countedData(recipe, session);
+  const options: PlanOptions = { gpus, expandable, data };
   if (question !== undefined) {
     await answerQuestion(question, recipe, { options, json, session });
     return;
   }
-  const planned = await plan(recipe, options);
+  let moments: readonly Moment[] = [];
+  const onCourse = (course: readonly Moment[]): void => void (moments = course);
+  const planned = await plan(recipe, { ...options, onCourse });
   if (!planned.fits) session.exitCode = OUT_OF_MEMORY;
   if (!json) session.stdout.write(planText(planned));
   const suggestions =
@@ -45,6 +63,12 @@ export async function planCommand(name: string, flags: PlanFlags, session: Sessi
           suggest(recipe, planned, { ...options, onPlan: (_, change) => show(change.set) }),
         )
       : null;
+  const figure = { plan: planned, moments, limit: limitOf(recipe, gpus.card) };
+  if (flags.svg !== undefined) await writeFigure(flags.svg, planSvg(figure));
+  if (flags.html !== undefined) {
+    const page = planPage({ ...figure, suggestions: suggestions ?? [] });
+    await writeFigure(flags.html, page);
+  }
   if (json) session.stdout.write(jsonLine({ ...planned, suggestions: suggestions ?? [] }));
   else if (suggestions !== null) session.stdout.write(suggestionsText(suggestions, planned));
 }
@@ -58,6 +82,57 @@ function questionOf({ largest, longest, fewest }: PlanFlags): Question | undefin
     });
   }
   return asked[0];
+}
+
+function writeFigure(path: string, content: string): Promise<void> {
+  return writing(path, 'write the picture of the plan', () => writeWholeFile(path, content));
+}
+
+/** A file that is planned for in place of the recipe's data. */
+function sourceOf({ data, longest }: PlanFlags): string[] {
+  if (data === undefined) return [];
+  if (longest !== undefined) {
+    throw new UsageError('--longest asks for a record of any length, and --data gives lengths', {
+      code: 'E_PLAN_QUESTION',
+      hint: 'Leave out one of them.',
+    });
+  }
+  return data === true ? [] : [`data.sources=${JSON.stringify([data])}`];
+}
+
+async function countedData(recipe: Recipe, session: Session): Promise<PlanData> {
+  const progress = new LoadProgress(session.stderr);
+  return session.inOrder(async (signal) => {
+    await drawIfNeeded(recipe, session, signal);
+    try {
+      return await openPlanData(recipe, {
+        model: await modelConfigOf(recipe, signal),
+        signal,
+        onDownload: (event) => progress.download(event),
+        onProgress: (done, total) => progress.part('records', done, total),
+      });
+    } finally {
+      progress.end();
+    }
+  });
+}
+
+/** A question has an answer in place of a picture. */
+function refuseFigures(flags: PlanFlags): void {
+  const { html, svg } = flags;
+  if (html ?? svg) {
+    if (questionOf(flags) === undefined && html !== svg) return;
+    const isSame = html === svg;
+    throw new UsageError(
+      isSame ? `--html and --svg name the same file, ${html!}` : 'a question has no picture',
+      {
+        code: 'E_PLAN_FIGURE',
+        hint: isSame
+          ? 'Give each a file of its own.'
+          : 'Leave out --html and --svg, or plan with the answer by --set.',
+      },
+    );
+  }
 }
 
 async function answerQuestion(
@@ -115,7 +190,8 @@ export function planText(planned: Plan): string {
     `${recipe} on ${ranks} x ${gpu.name} (${memory}${each}): ${verdict}`,
     `  ${formatBytes(total)} a GPU: ${formatBytes(allocated)} in tensors, ${formatBytes(reserved)} reserved, and the context of CUDA` +
       (host > 0 ? `; ${formatBytes(host)} of host memory a process` : ''),
-    `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${batch.microBatches} an update on each GPU`,
+    `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${Number(batch.microBatches.toPrecision(3))} an update on each GPU`,
+    ...(planned.data === null ? [] : dataLines(planned.data)),
     `  ${paceText(seconds.update)} an update, ${formatCount(planned.tokensPerSecond)} tokens/s` +
       (seconds.run === null ? '' : `, ${formatDuration(seconds.run)} in all`),
     '',
@@ -130,6 +206,20 @@ export function planText(planned: Plan): string {
     '',
     `Accuracy: ${planned.accuracy.basis}.`,
   ]);
+}
+
+/** What the data say. */
+function dataLines({ leftOut, ...data }: NonNullable<Plan['data']>): string[] {
+  const { recordTokens: each, microBatchTokens: micro, fill, balance } = data;
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  return [
+    `  ${formatCount(data.records)} records of ${Math.round(each.mean)} tokens on average (99 % up to ${each.p99}, longest ${each.most})` +
+      (leftOut === 0 ? '' : `; ${leftOut} are left out: see \`patina check\``),
+    `  micro-batches of ${Math.round(micro.mean)} tokens on average, ${micro.most} at most` +
+      (fill === null ? '' : `: ${percent(fill)} of batchTokens`) +
+      (balance === 1 ? '' : `; a GPU works ${percent(balance)} of a step`),
+    `  ${formatCount(data.updatesPerEpoch)} updates an epoch, ${formatCount(data.updates)} in all`,
+  ];
 }
 
 /** Rows of `--set` lines that fit. */

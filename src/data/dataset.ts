@@ -14,7 +14,11 @@ import type { Recipe } from '../config/schema/recipe.js';
 import type { InputFacts } from '../models/sample.js';
 import type { Rgb } from './image/normalise.js';
 import { loadUpdates, type Exchange, type UpdateData } from './loading/batches.js';
+import type { Cut } from './loading/deal.js';
 import { InlineExecutor, type Executor } from './loading/executor.js';
+import type { Budget } from './loading/pack.js';
+import { countRecords, type CountOptions, type RecordShapes } from './loading/record-shapes.js';
+import { shapedUpdate, type ShapedUpdate } from './loading/shaped-updates.js';
 import { WorkerPool } from './loading/worker-pool.js';
 import {
   planUpdates,
@@ -150,10 +154,53 @@ export class Dataset {
 
   /** The validation records, once, in the order of their files. */
   validation(options: Batching & Loading): AsyncGenerator<UpdateData, void> {
-    const populations = [{ records: this.#parts.validation, weight: 1 }];
-    const sampler = new Sampler({ populations, seed: 0, shuffle: false });
-    const count = Math.ceil(sampler.recordsPerEpoch / recordsPerUpdate(options));
+    const { sampler, count } = this.#validating(options);
     return this.#load(take(planUpdates(sampler, options), count), options);
+  }
+
+  /**
+   * How long each record of the run is, as the encoder counts; every one is read and encoded.
+   *
+   * @throws errors of `RecordLoader.count`
+   */
+  shapes(options: Omit<CountOptions, 'wanted'>): Promise<RecordShapes> {
+    const { train, validation, files } = this.#parts;
+    const last = (file: NumberedFile): number => {
+      const end = file.first + file.table.count;
+      const within = (records: Uint32Array): number =>
+        records.reduce((most, each) => (each < end ? Math.max(most, each + 1) : most), 0);
+      const ends = [...train.map(({ records }) => records), validation].map(within);
+      return Math.max(0, ...ends) - file.first;
+    };
+    const wanted = (file: NumberedFile): number => Math.max(0, last(file));
+    return countRecords(files, this.#executor, { ...options, wanted });
+  }
+
+  /** How many of the records to train on have no shape. */
+  leftOut(shapes: RecordShapes): number {
+    const counted = ({ records }: Population): number =>
+      records.reduce((sum, record) => sum + Number(shapes.of(record) === null), 0);
+    return this.#parts.train.reduce((sum, population) => sum + counted(population), 0);
+  }
+
+  /** The updates that `updates` would give, as shapes. */
+  *shapedUpdates(
+    shapes: RecordShapes,
+    { until, count, ...options }: Batching & Omit<Stretch, 'from'>,
+  ): Generator<ShapedUpdate, void> {
+    const plans = planUpdates(this.#sampler(options), { ...options, until });
+    const cut = this.#cutOf(options);
+    for (const plan of count === undefined ? plans : take(plans, count)) {
+      yield shapedUpdate(plan, { ...cut, shapes });
+    }
+  }
+
+  /** Micro-batches that `validation` would give, likewise. */
+  *shapedValidation(shapes: RecordShapes, options: Batching): Generator<ShapedUpdate, void> {
+    const { sampler, count } = this.#validating(options);
+    for (const plan of take(planUpdates(sampler, options), count)) {
+      yield shapedUpdate(plan, { ...this.#cutOf(options), shapes });
+    }
   }
 
   /** Ends the threads. */
@@ -167,22 +214,34 @@ export class Dataset {
 
   #load(
     plans: Iterator<PlannedUpdate, void>,
-    { rank, exchange, signal, worldSize = 1, ...batching }: Batching & Loading,
+    { rank, exchange, signal, ...batching }: Batching & Loading,
   ): AsyncGenerator<UpdateData, void> {
-    const { batchTokens } = batching;
     return loadUpdates(plans, {
       executor: this.#executor,
       badRecords: this.#recipe.data.badRecords,
       order: this.#order,
-      ...(batchTokens === undefined
-        ? { cut: { batchSize: batching.batchSize, worldSize } }
-        : {
-            cut: { batchSize: batching.effectiveBatch, worldSize },
-            budget: { tokens: batchTokens, images: batching.batchImages },
-          }),
+      ...this.#cutOf(batching),
       lengths: this.#parts.lengths,
       ...{ rank, exchange, signal },
     });
+  }
+
+  /** How updates are cut up. */
+  #cutOf({ worldSize = 1, ...batching }: Batching): { cut: Cut; budget?: Budget } {
+    if (batching.batchTokens === undefined) {
+      return { cut: { batchSize: batching.batchSize, worldSize } };
+    }
+    const { effectiveBatch, batchTokens: tokens, batchImages: images } = batching;
+    return { cut: { batchSize: effectiveBatch, worldSize }, budget: { tokens, images } };
+  }
+
+  #validating(batching: Batching): { sampler: Sampler; count: number } {
+    const populations = [{ records: this.#parts.validation, weight: 1 }];
+    const sampler = new Sampler({ populations, seed: 0, shuffle: false });
+    return {
+      sampler,
+      count: Math.ceil(sampler.recordsPerEpoch / recordsPerUpdate(batching)),
+    };
   }
 
   #sampler(batching: Batching): Sampler {
@@ -207,6 +266,8 @@ interface Parts {
   /** Of each source. */
   readonly train: readonly Population[];
   readonly validation: Uint32Array;
+  /** Of both. */
+  readonly files: readonly NumberedFile[];
   /** Where batches are grouped: see `GroupOptions`. */
   readonly lengths: Int32Array | undefined;
 }
@@ -244,7 +305,7 @@ export async function openDataset(
       data.grouping === 'none'
         ? undefined
         : await measure(sources, lists, executor, options.signal);
-    return new Dataset(recipe, { sources, ...split, lengths }, executor);
+    return new Dataset(recipe, { sources, ...split, files: spec.files, lengths }, executor);
   } catch (error) {
     await executor.close();
     throw error;

@@ -29,6 +29,8 @@ export {
   type MicroBatch,
 } from './loading/micro-batch.js';
 export type { LoadedSample } from './loading/record-loader.js';
+export type { RecordShape, RecordShapes } from './loading/record-shapes.js';
+export type { ShapedUpdate } from './loading/shaped-updates.js';
 export { parseRecord, type ParsedRecord } from './records/parse-record.js';
 export {
   shownId,

@@ -76,11 +76,8 @@ export class Conversation {
     options: AskOptions = {},
   ): AsyncGenerator<string, AnswerSummary, undefined> {
     const { model, format, stopTokens } = this.#chat;
-    const content: Part[] = this.#pictures
-      .slice(this.#shown)
-      .map((_, i) => ({ type: 'image', image: this.#shown + i }));
-    content.push({ type: 'text', text: question });
-    const asked: Message[] = [...this.#messages, { role: 'user', content }];
+    const pictures = this.#pictures.slice(this.#shown).map((_, i) => this.#shown + i);
+    const asked: Message[] = [...this.#messages, questionOf(question, pictures)];
     const prompt = encodePrompt(this.#chat, [...this.#system, ...asked], this.#pictures);
     const shown = this.#pictures.length;
     const start = performance.now();
@@ -115,4 +112,10 @@ export class Conversation {
     this.#pictures = [];
     this.#shown = 0;
   }
+}
+
+/** A question behind its pictures, by their numbers in the conversation. */
+export function questionOf(text: string, pictures: readonly number[]): Message {
+  const shown = pictures.map((image): Part => ({ type: 'image', image }));
+  return { role: 'user', content: [...shown, { type: 'text', text }] };
 }

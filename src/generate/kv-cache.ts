@@ -12,6 +12,7 @@ import {
   arange,
   type Device,
   type DType,
+  openRange,
   scope,
   tensor,
   type Tensor,
@@ -53,6 +54,7 @@ export class KvCache {
    */
   reserve(rows: number, places: number): void {
     if (rows <= this.#rows && places <= this.#places) return;
+    using _ = openRange('reserve cache');
     const before = [this.#rows, this.#places] as const;
     const { block } = this.#options;
     // Rows that join one by one double their number, so that few of them cost a copy.

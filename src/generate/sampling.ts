@@ -114,12 +114,17 @@ export class Sampler {
   }
 }
 
-/** Reads chosen tokens (B), the only wait for the device; `null` for rows whose logits (B, V) are not finite. */
+/**
+ * Reads chosen tokens (B), the only wait for the device; `null` for rows whose logits (B, V) are not finite. On the meta device, where
+ * nothing is chosen, every token is 0.
+ */
 export function readTokens(tokens: Tensor, logits: Tensor): (number | null)[] {
   return scope(() => {
     const finite = logits.amax([-1]).isfinite().to('int64');
-    const read = Array.from(stack([tokens, finite]).toTypedArray(), Number);
-    const rows = read.length / 2;
+    const both = stack([tokens, finite]);
+    const rows = tokens.numel;
+    if (both.device === 'meta') return Array<number>(rows).fill(0);
+    const read = Array.from(both.toTypedArray(), Number);
     return read.slice(0, rows).map((token, row) => (read[rows + row] === 1 ? token : null));
   });
 }

@@ -1,9 +1,9 @@
 /** The micro-batches of an update that take most: by the lengths of the records, or the longest that a recipe allows. */
 
 import type { EffectiveBatch, Recipe } from '../config/index.js';
-import { imageFeatures, tiledTokens } from '../models/index.js';
+import type { DataBatches } from './plan-data.js';
 import type { ModelConfig } from './shape-model.js';
-import { largestPicture } from './shape-pictures.js';
+import { pictureTokens } from './shape-pictures.js';
 import type { RecordShape } from '../train/index.js';
 
 /** Of every record of the data. */
@@ -51,22 +51,37 @@ export function worstBatches(
   const microBatches =
     batching.accumulate ?? Math.max(1, Math.ceil((own * mean) / (batchTokens ?? maxLength)));
   return {
-    batches: Array<readonly RecordShape[]>(Math.min(microBatches, ENOUGH)).fill(batch),
+    batches: repeated(batch, microBatches),
     microBatches,
     basis:
       lengths === undefined
-        ? `records of the full length, ${maxLength} tokens`
+        ? `records of the full length, ${maxLength} tokens` +
+          (batching.accumulate === null ? '; half as long on average' : '')
         : `the longest of ${lengths.length} records`,
   };
+}
+
+/** Of a run whose data are known. */
+export function heaviestBatches({ heaviest, facts }: DataBatches): WorstBatches {
+  const { microBatches, updates } = facts;
+  return {
+    ...{ batches: repeated(heaviest, microBatches), microBatches },
+    basis: `the heaviest of ${updates} ${updates === 1 ? 'update' : 'updates'} of the data`,
+  };
+}
+
+/** As many of a micro-batch as a ghost run makes. */
+export function repeated(
+  batch: readonly RecordShape[],
+  microBatches: number,
+): (readonly RecordShape[])[] {
+  return Array<readonly RecordShape[]>(Math.min(Math.ceil(microBatches), ENOUGH)).fill(batch);
 }
 
 /** With a picture, and all labels after it. */
 function longest(tokens: number, { kind, config }: ModelConfig): RecordShape {
   if (kind === 'text') return { tokens, supervised: tokens - 1, images: 0 };
-  const { tiles } = config;
-  const picture = tiles === null ? undefined : largestPicture(tiles, tokens - 1);
-  const inTiles = picture === undefined ? Infinity : tiledTokens(picture, tiles!);
-  const features = tiles === null ? imageFeatures(config) : inTiles;
+  const features = pictureTokens(config, tokens - 1);
   return features < tokens
     ? { tokens, supervised: tokens - features, images: 1 }
     : { tokens, supervised: tokens - 1, images: 0 };

@@ -38,12 +38,16 @@ export interface Life {
   shared: boolean;
 }
 
+/** What the range of `KvCache` calls what it reserves. */
+const CACHE = 'cache';
+
 const BUFFERS = new Set(['aten::empty', 'aten::_to_copy', 'aten::zeros']);
 
 export function categoryOf({ born, died, operator, shared }: Life): Category {
   if (shared || operator === 'patina::resize_storage') return 'communication';
   const { phase, segment } = born;
   const isOver = died !== null && died.phase !== 'update' && died.phase !== 'load';
+  if (segment === CACHE) return 'kept activations';
   if (segment === '') return phase === 'update' ? 'workspace' : 'input';
   if (phase === 'backward' || phase === 'head') {
     // Sums are made empty or by conversion; what goes from segment to segment is a result.
@@ -56,6 +60,7 @@ export function categoryOf({ born, died, operator, shared }: Life): Category {
 }
 
 export function nameOf({ born, operator }: Life): string {
+  if (born.segment === CACHE) return `keys and values, ${born.phase}`;
   const { phase, segment } = born;
   const what = operator.replace(/^\w+::/, '').replace(/_$/, '');
   return [what, segment === '' ? phase : `${phase} of ${segment}`].filter(Boolean).join(', ');

@@ -102,9 +102,14 @@ export class DeviceClock {
     if (this.beforeOptimizer < this.begun) this.beforeOptimizer = this.passed();
   }
 
+  /** The host waits for what it gave to the device. */
+  settle(): void {
+    this.now = this.passed();
+  }
+
   /** Here the host waits for the numbers of the update. */
   endUpdate(): void {
-    this.now = this.passed();
+    this.settle();
     this.updates.push(this.now - this.begun);
   }
 

@@ -10,7 +10,7 @@ import {
   type Tensor,
   type TraceLine,
 } from '../torch/index.js';
-import type { RecordShape } from '../train/index.js';
+import type { BetweenUpdates, RecordShape } from '../train/index.js';
 import { choosePrecision, type ChosenPrecision } from '../train/prepare/precision.js';
 import type { ParameterStore } from '../train/step/parameter-store.js';
 import { aloneGroups, openRankGroups, type RankGroups } from '../train/step/rank-groups.js';
@@ -31,6 +31,8 @@ export interface GhostOptions {
   readonly batches: readonly (readonly RecordShape[])[];
   /** The first one makes what lasts. @default 2 */
   readonly updates?: number;
+  /** What comes after the first update. @default nothing */
+  readonly between?: BetweenUpdates | undefined;
   /** @default what the recipe asks for */
   readonly precision?: ChosenPrecision;
   /** Whose kernels run. @default `cuda` */
@@ -71,11 +73,12 @@ export async function* ghostSteps(options: GhostOptions): AsyncGenerator<Ghost, 
   const groups = await groupsOf(recipe, rank, ranks);
   const { kernels = 'cuda' } = options;
   const model = hollowModel(options.model, { recipe, device, precision, kernels });
-  const shape = { recipe, model, device, precision, groups, ranks, batches, updates };
+  const between = options.between;
+  const shape = { recipe, model, device, precision, groups, ranks, batches, updates, between };
   let known: ReadonlyMap<number, Known> | undefined;
   using trace = startGhostTrace();
   try {
-    for await (const store of shapeSteps(shape)) {
+    for await (const { store } of shapeSteps(shape)) {
       known ??= knownBlocks(model, store);
       yield { lines: trace.take(), known };
     }
@@ -98,12 +101,15 @@ async function groupsOf(
   return openRankGroups(world, { ...parallel, stage: parallel.zero });
 }
 
-/** Parameters and the optimizer's tensors, by where they lie. */
+/** Parameters and the optimizer's tensors, by where they lie; what lies together has the name of the largest. */
 function knownBlocks(model: LanguageModel, store: ParameterStore): Map<number, Known> {
-  const known = new Map<number, Known>();
+  const known = new Map<number, Known & { bytes: number }>();
   const know = (tensor: Tensor, category: Category, name: string): void => {
     const block = tracedBlock(tensor);
-    if (block !== 0 && !known.has(block)) known.set(block, { category, name });
+    const { bytes } = tensor;
+    const before = known.get(block);
+    if (block === 0 || (before !== undefined && before.bytes >= bytes)) return;
+    known.set(block, { category: before?.category ?? category, name, bytes });
   };
   const parameters = model.namedParameters();
   const weightOf = (name: string): Category =>

@@ -2,14 +2,8 @@
 
 import type { GhostAllocation } from '../torch/index.js';
 import { CachingAllocator, type AllocatorOptions, type Block } from './caching-allocator.js';
-import {
-  CATEGORIES,
-  categoryOf,
-  nameOf,
-  type Category,
-  type Known,
-  type Life,
-} from './categories.js';
+import { CATEGORIES, type Category, type Known, type Life } from './categories.js';
+import { courseOf, kindOf, type Moment } from './course.js';
 import type { DeviceClock } from './device-clock.js';
 import { PHASES, type Phase, type Places } from './timeline.js';
 
@@ -17,6 +11,8 @@ export interface PhaseMemory {
   readonly phase: Phase;
   readonly allocated: number;
   readonly reserved: number;
+  /** Of host memory that tensors take. */
+  readonly host: number;
 }
 
 export interface LargeTensor {
@@ -49,7 +45,7 @@ export class LiveMemory {
   private readonly hostBlocks = new Map<number, number>();
   private host = 0;
   private hostPeak = 0;
-  private readonly phases = new Map<Phase, { allocated: number; reserved: number }>();
+  private readonly phases = new Map<Phase, { allocated: number; reserved: number; host: number }>();
   private peak;
   /** Allocations and frees so far, and at the peak. */
   private steps = 0;
@@ -59,6 +55,8 @@ export class LiveMemory {
   private readonly readers = new Map<number, Set<number>>();
   /** Freed by the host, and read by a stream until then. */
   private pending: { readonly block: Block; readonly until: number }[] = [];
+  private readonly moves: { at: number; phase: Phase }[] = [];
+  private update = { from: 0, to: 0 };
 
   /** @param clock a block that another stream reads is free only when that stream has passed */
   constructor(
@@ -81,6 +79,7 @@ export class LiveMemory {
       this.hostBlocks.set(block, bytes);
       this.host += bytes;
       this.hostPeak = Math.max(this.hostPeak, this.host);
+      this.look();
       return;
     }
     this.settle();
@@ -155,10 +154,7 @@ export class LiveMemory {
     const tensors: LargeTensor[] = [];
     for (const [block, life] of this.lives) {
       if (life.from > this.peakStep || life.until <= this.peakStep) continue;
-      const { category, name } = known.get(block) ?? {
-        category: categoryOf(life),
-        name: nameOf(life),
-      };
+      const { category, name } = kindOf(life, known.get(block));
       atPeak[category] += life.bytes;
       tensors.push({ name, category, bytes: life.bytes });
     }
@@ -178,6 +174,27 @@ export class LiveMemory {
     };
   }
 
+  /** A range has begun: a part of a phase, of which there may be nothing else. */
+  enter(): void {
+    const { phase } = this.places.current;
+    if (this.moves.at(-1)?.phase !== phase) this.moves.push({ at: this.steps, phase });
+    this.look();
+  }
+
+  beginUpdate(): void {
+    this.update = { from: this.steps, to: this.steps };
+  }
+
+  endUpdate(): void {
+    this.update.to = this.steps;
+  }
+
+  /** Of the last update, in at most so many moments. */
+  course(known: ReadonlyMap<number, Known>, most: number): Moment[] {
+    const { lives, moves, update } = this;
+    return courseOf({ lives, known, moves, ...update }, most);
+  }
+
   /** Gives back what side streams have read by now. */
   private settle(): void {
     if (this.pending.length === 0) return;
@@ -188,15 +205,17 @@ export class LiveMemory {
     for (const { block } of over) this.allocator.free(block);
   }
 
+  /** Notes how much there is, for the phase that it is in. */
   private look(): void {
     const { allocated, reserved } = this.allocator;
     const { current } = this.places;
     let phase = this.phases.get(current.phase);
     if (phase === undefined) {
-      this.phases.set(current.phase, (phase = { allocated: 0, reserved: 0 }));
+      this.phases.set(current.phase, (phase = { allocated: 0, reserved: 0, host: 0 }));
     }
     phase.allocated = Math.max(phase.allocated, allocated);
     phase.reserved = Math.max(phase.reserved, reserved);
+    phase.host = Math.max(phase.host, this.host);
     if (allocated <= this.peak.allocated) return;
     this.peak = { allocated, place: current };
     this.isPeakOpen = true;

@@ -3,13 +3,22 @@
  * runs, on tensors without memory.
  */
 
-import { effectiveBatch, type Recipe } from '../config/index.js';
-import { planRun } from '../train/index.js';
-import { worstBatches, type Lengths } from './batches.js';
+import { effectiveBatch, type EffectiveBatch, type Recipe } from '../config/index.js';
+import { planRun, type BetweenUpdates } from '../train/index.js';
+import { heaviestBatches, repeated, worstBatches, type Lengths } from './batches.js';
+import type { Moment } from './course.js';
+import { betweenOf } from './between.js';
 import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
-import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
+import {
+  ghostRun,
+  ghostSteps,
+  oneAfterTheOther,
+  type Ghost,
+  type GhostOptions,
+} from './ghost-run.js';
 import { modelConfigOf } from './model-config.js';
+import type { DataBatches, DataFacts, PlanData } from './plan-data.js';
 import { Replay, replay, withinLimit, type Replayed } from './replay.js';
 
 /**
@@ -22,10 +31,19 @@ export interface PlanOptions {
   readonly gpus: Gpus;
   /** Lengths of the records. @default the longest that the recipe allows */
   readonly lengths?: Lengths;
+  /** The recipe's own data, in place of lengths. */
+  readonly data?: PlanData | undefined;
+  /** What comes between updates; `null`: nothing. @default what the recipe says, with records as heavy as those of updates */
+  readonly between?: BetweenUpdates | null | undefined;
   /** `expandable_segments:True` of libtorch's allocator. @default false */
   readonly expandable?: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** Gets memory through the last update. @default nobody draws it */
+  readonly onCourse?: ((moments: readonly Moment[]) => void) | undefined;
 }
+
+/** Moments of a course: columns of a picture. */
+const MOMENTS = 360;
 
 export interface RankPlan {
   readonly rank: number;
@@ -56,9 +74,13 @@ export interface Plan {
     readonly records: number;
     readonly tokens: number;
     readonly images: number;
+    /** Of an update on one GPU; with data, on average. */
     readonly microBatches: number;
     readonly basis: string;
   };
+  /** What the data say of updates; `null` where they were not asked. */
+  readonly data: DataFacts | null;
+  /** Of an update, with data of one that is typical of them; and of all of the run. */
   readonly seconds: { readonly update: number; readonly run: number | null };
   readonly tokensPerSecond: number;
   readonly accuracy: { readonly basis: string; readonly interval: number };
@@ -91,22 +113,29 @@ export function limitOf({ memory }: Recipe, card: Card): number {
 /** @returns `null` where more than `bound` is allocated at some time */
 async function planUntil(
   recipe: Recipe,
-  { gpus, lengths, expandable = false, signal }: PlanOptions,
+  options: PlanOptions,
   bound: number,
 ): Promise<Plan | null> {
+  const { gpus, lengths, data, expandable = false, signal } = options;
   const { card, count: ranks } = gpus;
   const model = await modelConfigOf(recipe, signal);
   const batching = effectiveBatch(recipe, ranks);
-  const { batches, microBatches, basis } = worstBatches(recipe, {
-    model,
-    ranks,
-    batching,
-    lengths,
-  });
+  const found = data?.batches(recipe, batching, ranks);
+  const { batches, microBatches, basis } =
+    found === undefined
+      ? worstBatches(recipe, { model, ranks, batching, lengths })
+      : heaviestBatches(found);
   const limit = limitOf(recipe, card);
   const steps: Ghost[] = [];
   const first = new Replay({ card, expandable });
-  for await (const step of ghostSteps({ recipe, model, card, ranks, batches })) {
+  const between =
+    options.between === undefined
+      ? betweenOf(recipe, {
+          ...{ model, batch: batches[0]! },
+          ...{ validation: found?.validation, probes: data?.probes },
+        })
+      : (options.between ?? undefined);
+  for await (const step of ghostSteps({ recipe, model, card, ranks, batches, between })) {
     signal?.throwIfAborted();
     steps.push(step);
     first.take(step.lines);
@@ -114,19 +143,20 @@ async function planUntil(
   }
   const { lines, known } = oneAfterTheOther(steps);
   const free = first.result(known);
+  options.onCourse?.(first.course(known, MOMENTS));
   const run = withinLimit(free, limit, () => replay(lines, known, { card, expandable, limit }));
   const total = run.reserved + card.context;
   const margin = limit - run.reserved;
-  const update = secondsOf(run, batches.length, microBatches);
+  const update =
+    found === undefined
+      ? secondsOf(run, batches.length, microBatches)
+      : await typicalSeconds(found, { recipe, model, card, ranks });
   const tokens = batches[0]!.reduce((sum, each) => sum + each.tokens, 0);
   const of: Omit<RankPlan, 'rank'> = {
     ...{ allocated: run.allocated, reserved: run.reserved, total, host: run.host },
     ...{ phase: run.phase, atPeak: run.atPeak },
   };
-  const updates =
-    lengths === undefined
-      ? (recipe.schedule.updates ?? null)
-      : planRun(recipe, batching, { recordsPerEpoch: lengths.length }).planned;
+  const updates = found?.facts.updates ?? updatesOf(recipe, batching, lengths);
   return {
     recipe: recipe.name,
     gpu: { name: card.name, memory: card.memory },
@@ -137,10 +167,31 @@ async function planUntil(
       ...{ records: batches[0]!.length, tokens, microBatches, basis },
       images: batches[0]!.reduce((sum, each) => sum + each.images, 0),
     },
+    data: found?.facts ?? null,
     seconds: { update, run: updates === null ? null : updates * update },
-    tokensPerSecond: (tokens * microBatches * ranks) / update,
+    tokensPerSecond: (found?.facts.tokensPerUpdate ?? tokens * microBatches * ranks) / update,
     accuracy: accuracyOf(card, recipe),
   };
+}
+
+/** What is known of the length of a run without its data. */
+function updatesOf(
+  recipe: Recipe,
+  batching: EffectiveBatch,
+  lengths: Lengths | undefined,
+): number | null {
+  if (lengths === undefined) return recipe.schedule.updates ?? null;
+  return planRun(recipe, batching, { recordsPerEpoch: lengths.length }).planned;
+}
+
+/** Of an update whose micro-batches are as long as they are on average. */
+async function typicalSeconds(
+  { typical, facts: { microBatches } }: DataBatches,
+  options: Omit<GhostOptions, 'batches'>,
+): Promise<number> {
+  const batches = repeated(typical, microBatches);
+  const { lines, known } = await ghostRun({ ...options, batches });
+  return secondsOf(replay(lines, known, options), batches.length, microBatches);
 }
 
 /** Of an update with so many micro-batches, by the last one of a ghost run with few. */

@@ -2,34 +2,32 @@
 
 import { UsageError } from '../base/errors.js';
 import { Llava, TextModel, type LanguageModel } from '../models/index.js';
-import { memoryStats, resetPeak } from '../torch/index.js';
 import type { PlannedFor, Prediction } from '../train/index.js';
 import { cardOf, isExpandable } from './devices/cards.js';
 import { ghostRun } from './ghost-run.js';
 import { limitOf } from './plan.js';
 import { replay, withinLimit } from './replay.js';
 import type { ModelConfig } from './shape-model.js';
+import { TensorCount } from './tensor-count.js';
 
 /** `predict` of the options of `train`. */
 export async function predict(run: PlannedFor): Promise<Prediction> {
-  const { recipe, model, device, precision, ranks, batches } = run;
+  const { recipe, model, device, precision, ranks, batches, between } = run;
   const card = cardOf(device);
-  const described = { recipe, model: configOf(model), card, precision, ranks, batches };
-  if (device.device === 'cpu') return onCpu(() => ghostRun({ ...described, kernels: 'cpu' }));
+  const described = { recipe, model: configOf(model), card, precision, ranks, batches, between };
+  if (device.device === 'cpu') {
+    // Whether a checkpoint is still being written in the next update is left to chance, and counts here as what a device has.
+    const alone = between && { ...between, copiesLast: false };
+    const { lines } = await ghostRun({ ...described, between: alone, kernels: 'cpu' });
+    const count = new TensorCount();
+    count.take(lines);
+    return { allocated: count.peak, reserved: count.peak, atPeak: {} };
+  }
   const { lines, known } = await ghostRun(described);
   const options = { card, expandable: isExpandable(process.env) };
   const limit = limitOf(recipe, card);
   const free = replay(lines, known, options);
   return withinLimit(free, limit, () => replay(lines, known, { ...options, limit }));
-}
-
-/** The CPU's allocator counts tensors, as that of the ghosts does, and keeps no blocks. */
-async function onCpu(ghost: () => Promise<unknown>): Promise<Prediction> {
-  const before = memoryStats('meta').allocated;
-  resetPeak('meta');
-  await ghost();
-  const allocated = memoryStats('meta').peakAllocated - before;
-  return { allocated, reserved: allocated, atPeak: {} };
 }
 
 /** The model as it was opened. */

@@ -6,8 +6,9 @@ import type { Known } from './categories.js';
 import { costKindOf, productWorkspace, workspaceOf } from './costs.js';
 import { DeviceClock } from './device-clock.js';
 import type { Card } from './devices/cards.js';
+import type { Moment } from './course.js';
 import { LiveMemory, type Peaks } from './live-memory.js';
-import { Places } from './timeline.js';
+import { isBetween, Places } from './timeline.js';
 
 export interface ReplayOptions extends AllocatorOptions {
   readonly card: Card;
@@ -71,6 +72,11 @@ export class Replay {
 
   take(lines: Iterable<TraceLine>): void {
     for (const line of lines) this.follow(line);
+  }
+
+  /** Memory through the last update, in at most so many moments. */
+  course(known: ReadonlyMap<number, Known>, most: number): Moment[] {
+    return this.memory.course(known, most);
   }
 
   /** @param known what lasting tensors are, by block */
@@ -140,10 +146,14 @@ export class Replay {
   }
 
   private beginRange(name: string): void {
-    if (name.startsWith('ProfilerStep#')) this.clock.beginUpdate();
+    if (name.startsWith('ProfilerStep#')) {
+      this.clock.beginUpdate();
+      this.memory.beginUpdate();
+    }
     if (name === 'forward head') this.clock.beginMicroBatch();
     if (name === 'optimizer') this.clock.beginOptimizer();
     this.places.begin(name);
+    this.memory.enter();
   }
 
   private end(number: number): void {
@@ -156,7 +166,11 @@ export class Replay {
     if (workspace !== null) this.memory.giveBack(workspace);
     if (isRange) {
       this.places.end(name);
-      if (name.startsWith('ProfilerStep#')) this.clock.endUpdate();
+      if (name.startsWith('ProfilerStep#')) {
+        this.clock.endUpdate();
+        this.memory.endUpdate();
+      }
+      if (isBetween(name)) this.clock.settle();
       return;
     }
     const { above } = running;

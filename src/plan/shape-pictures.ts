@@ -1,7 +1,9 @@
 /** Pictures of records of given shapes, without files. */
 import {
+  imageFeatures,
   type ImageFacts,
   type ImagePixels,
+  type LlavaConfig,
   type PictureSize,
   tiledTokens,
   type TileFacts,
@@ -38,6 +40,14 @@ function likelyPictures(
 ): PictureSize[] {
   const picture = largestPicture(tiles, Math.floor((tokens - 1) / images));
   return picture === undefined ? [] : Array<PictureSize>(images).fill(picture);
+}
+
+/** Tokens of the largest picture for which there is room; of tiles that have room for none, infinitely many. */
+export function pictureTokens(config: LlavaConfig, room: number): number {
+  const { tiles } = config;
+  if (tiles === null) return imageFeatures(config);
+  const picture = largestPicture(tiles, room);
+  return picture === undefined ? Infinity : tiledTokens(picture, tiles);
 }
 
 /** The picture of most tokens, but no more than there is room for; undefined where there is room for none. */

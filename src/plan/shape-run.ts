@@ -6,28 +6,18 @@
 
 import type { Recipe } from '../config/index.js';
 import { effectiveBatch } from '../config/index.js';
-import {
-  drive,
-  makeBatch,
-  ParameterSources,
-  type Batch,
-  type LanguageModel,
-  type Sample,
-} from '../models/index.js';
+import { drive, ParameterSources, type LanguageModel } from '../models/index.js';
 import { linearsOf } from '../nn/index.js';
 import {
   empty,
-  hold,
   noGrad,
-  openRange,
   RandomGenerator,
   scope,
   type ChosenDevice,
   type Device,
   type Tensor,
 } from '../torch/index.js';
-import type { RecordShape } from '../train/index.js';
-import { shapePictures } from './shape-pictures.js';
+import type { BetweenUpdates, RecordShape } from '../train/index.js';
 import type { ChosenPrecision } from '../train/prepare/precision.js';
 import { planRun } from '../train/prepare/run-plan.js';
 import { makeUpdateSetup } from '../train/prepare/run-setup.js';
@@ -37,6 +27,9 @@ import { updateRange } from '../train/profile/ranges.js';
 import type { ParameterStore } from '../train/step/parameter-store.js';
 import type { RankGroups } from '../train/step/rank-groups.js';
 import { runUpdate } from '../train/step/update.js';
+import { Pauses } from './pauses.js';
+import { batchesOf } from './shape-batches.js';
+import type { BETWEEN } from './timeline.js';
 
 export interface ShapeRunOptions {
   readonly recipe: Recipe;
@@ -51,13 +44,21 @@ export interface ShapeRunOptions {
   readonly batches: readonly (readonly RecordShape[])[];
   /** The first one makes what lasts. */
   readonly updates: number;
+  /** What comes after the first update. @default nothing */
+  readonly between?: BetweenUpdates | undefined;
+}
+
+/** What has just been done, and the optimizer's store. */
+export interface ShapeStep {
+  readonly store: ParameterStore;
+  readonly what: 'load' | 'update' | (typeof BETWEEN)[number];
 }
 
 /**
- * Gives the optimizer's store when all that lasts is there, but for what the first update makes, and again after each update. In the end the
- * model is left with its weights, nothing else.
+ * Gives the optimizer's store when all that lasts is there, but for what the first update makes, and again after each update and each thing
+ * that comes between two. In the end the model is left with its weights, nothing else.
  */
-export async function* shapeSteps(options: ShapeRunOptions): AsyncGenerator<ParameterStore, void> {
+export async function* shapeSteps(options: ShapeRunOptions): AsyncGenerator<ShapeStep, void> {
   const { recipe, model, device: chosen, precision, groups, ranks, batches, updates } = options;
   const { device } = chosen;
   const owned: { dispose(): void }[] = [];
@@ -65,7 +66,7 @@ export async function* shapeSteps(options: ShapeRunOptions): AsyncGenerator<Para
     const dtype = precision.compute;
     const generator = RandomGenerator.create(recipe.seed, device);
     owned.push(generator);
-    if (device !== 'meta') drawForms(model, { device, generator });
+    drawForms(model, { device, generator });
     const sources =
       groups !== null && recipe.parallel.zero === 3 ? new ParameterSources('the plan') : null;
     const trained = prepareTrainable(model, {
@@ -84,10 +85,14 @@ export async function* shapeSteps(options: ShapeRunOptions): AsyncGenerator<Para
       batching: { ...batching, accumulate: batches.length },
     });
     owned.push(setup.store, ...(setup.lossScale === undefined ? [] : [setup.lossScale]));
-    yield setup.store;
+    const { store } = setup;
+    const pauses = options.between && new Pauses({ ...options, setup, trainable }, options.between);
+    if (pauses !== undefined) owned.push(pauses);
+    yield { store, what: 'load' };
     const supervised = sum(batches.flat().map((each) => each.supervised)) * ranks;
     const pictures = batches.flat().some(({ images }) => images > 0);
     for (let update = 0; update < updates; update++) {
+      await pauses?.snapshot(update);
       {
         using _ = updateRange(update);
         using placed = batchesOf(model, batches, device);
@@ -95,7 +100,9 @@ export async function* shapeSteps(options: ShapeRunOptions): AsyncGenerator<Para
         const { numbers } = await drive(runUpdate(setup, update, placed.value, facts));
         numbers.dispose();
       }
-      yield setup.store;
+      yield { store, what: 'update' };
+      if (update > 0 || pauses === undefined) continue;
+      for await (const what of pauses.all()) yield { store, what };
     }
   } finally {
     for (const each of owned.reverse()) each.dispose();
@@ -120,36 +127,6 @@ function drawForms(
       }),
     );
   }
-}
-
-function batchesOf(
-  model: LanguageModel,
-  shapes: ShapeRunOptions['batches'],
-  device: Device,
-): Disposable & { readonly value: Batch[] } {
-  using _ = openRange('batch');
-  return hold((): Batch[] =>
-    noGrad(() =>
-      shapes.map((records) =>
-        makeBatch(
-          records.map((record) => sampleOf(record, model)),
-          model.input,
-          { device },
-        ),
-      ),
-    ),
-  );
-}
-
-/** Pictures come first; the last tokens are what is learned. */
-function sampleOf(record: RecordShape, { input }: LanguageModel): Sample {
-  const { tokens, supervised } = record;
-  const pictures = shapePictures(record, input.image);
-  const inputIds = new Int32Array(tokens);
-  inputIds.fill(input.image?.tokenId ?? 0, 0, pictures.tokens);
-  const labels = new Int32Array(tokens).fill(-100);
-  labels.fill(0, tokens - supervised);
-  return { inputIds, labels, images: pictures.images };
 }
 
 function sum(numbers: readonly number[]): number {

@@ -19,6 +19,8 @@ export interface MeasuredRow {
   readonly model: ModelConfig;
   /** As `bench/results` has it: most that was allocated. */
   readonly peakGiB: number;
+  /** What the step program has taken more since that day, as measured on one card. @default 0 */
+  readonly sinceGiB?: number;
   /** By which share the ghost run may miss it. @default 0.03 */
   readonly tolerance?: number;
   /** Of an update, where the host does not hold it up. */
@@ -140,6 +142,9 @@ const two = (
   ...{ precision, ranks: 2, model: LLAVA, batches: FOUR, peakGiB },
 });
 
+/** GiB of a LoRA step of recompute on one card, 19.10 - 19.75: decoder blocks by hand hold less of a block whose backward runs. */
+const BY_HAND = -0.65;
+
 /**
  * Two H200, 4 x 2,048 each (2026-11-28-ranks-h200-x2.md), all of before decoder blocks were done by hand. Rows of `keep` are left out: on
  * one card it kept 58.7 GiB then and keeps 43.8 now.
@@ -150,10 +155,11 @@ const TWO_CARDS: readonly MeasuredRow[] = [
   two({ zero: 3 }, BF16, 33.75),
   two({ zero: 3, reshardAfterForward: false }, BF16, 43.47),
   two({ zero: 2 }, BF16, 40.5),
-  // Missed by 5 and 7 %. By LoRA one card took 19.75 then and takes 19.10 now; whether that is all of it is not known.
-  { ...two({ zero: 0 }, BF16, 19.75, lora), tolerance: 0.08 },
-  { ...two({ zero: 3 }, BF16, 13.05, lora), tolerance: 0.08 },
-  // How many buffers wait for side streams at once depends on how far ahead the host is: 2.0 and 2.4 GiB more than measured.
+  // One card took the same 19.75 that day (2026-11-28-step-h200.md), and takes 19.10 now: what ranks share out is not part of it.
+  { ...two({ zero: 0 }, BF16, 19.75, lora), sinceGiB: BY_HAND },
+  { ...two({ zero: 3 }, BF16, 13.05, lora), sinceGiB: BY_HAND },
+  // 2.0 and 2.4 GiB more than measured. Buffers of gradients wait for side streams in as many blocks as the host is ahead; it is ahead by a
+  // number of operators, and a block was about twice as many of them then. A host that is ahead by 310 in place of 512 gives both figures.
   { ...two({ zero: 3, offload: 'optimizer' }, FP32, 17.65), tolerance: 0.15 },
   { ...two({ zero: 3, offload: 'parameters' }, FP32, 9.52), tolerance: 0.3 },
 ];

@@ -9,6 +9,8 @@ export const PHASES = [
   'backward',
   'update',
   'validation',
+  'probes',
+  'save',
 ] as const;
 
 export type Phase = (typeof PHASES)[number];
@@ -21,8 +23,13 @@ export interface Place {
   readonly visit: number;
 }
 
-/** Of the range of a validation. */
-export const VALIDATION = 'validation';
+/** Phases between updates, each in a range of its name. */
+export const BETWEEN = ['validation', 'probes', 'save'] as const satisfies Phase[];
+
+/** Whether a range is one of them. */
+export function isBetween(range: string): range is (typeof BETWEEN)[number] {
+  return (BETWEEN as readonly string[]).includes(range);
+}
 
 export class Places {
   /** So far: each is one object for its duration. */
@@ -51,7 +58,8 @@ export class Places {
 
   private phaseOf(what: string, segment: string): Phase {
     const { open } = this;
-    if (open.includes(VALIDATION)) return 'validation';
+    const between = open.find(isBetween);
+    if (between !== undefined) return between;
     const update = Number(/^ProfilerStep#(\d+)$/.exec(open[0] ?? '')?.[1] ?? 0);
     this.isLoaded ||= update > 0;
     // Between updates what the last one began goes on.

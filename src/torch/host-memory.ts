@@ -7,10 +7,20 @@ import type { Device } from './native.js';
 import { empty } from './operators.generated.js';
 import type { Tensor } from './tensor.js';
 
-/** An uninitialised tensor in host memory, page-locked where the device beside it is a GPU; beside the meta device it stays there. */
-export function emptyOnHost(shape: readonly number[], dtype: DType, beside: Device): Tensor {
+export interface HostOptions {
+  /** Page-locked where the device beside it is a GPU. @default true */
+  readonly locked?: boolean;
+}
+
+/** An uninitialised tensor in host memory; beside the meta device it stays there. */
+export function emptyOnHost(
+  shape: readonly number[],
+  dtype: DType,
+  beside: Device,
+  { locked = true }: HostOptions = {},
+): Tensor {
   if (beside === 'meta') return asHostMemory(() => empty(shape, { dtype, device: beside }));
-  return empty(shape, { dtype, device: 'cpu', pinMemory: beside.startsWith('cuda') });
+  return empty(shape, { dtype, device: 'cpu', pinMemory: locked && beside.startsWith('cuda') });
 }
 
 /**

@@ -24,11 +24,18 @@ export {
   type TrainOptions,
 } from './train.js';
 export type * from './loop/guard.js';
-export type { RecordShape } from './loop/heaviest.js';
-export type { PlannedFor, Predict, Prediction } from './loop/prediction.js';
+export type { RecordShape } from '../data/index.js';
+export type {
+  BetweenUpdates,
+  PlannedFor,
+  Predict,
+  Prediction,
+  ProbeShape,
+} from './loop/prediction.js';
 export { guarded } from './loop/quarantine.js';
 export { runMicroBatch, type Step, type StepStore } from './step/step.js';
 export type { UpdateSetup } from './step/update.js';
+export { probeShapes } from './prepare/probe-shapes.js';
 export { planRun, type RunPlan } from './prepare/run-plan.js';
 export { Trainer, type Answer, type TrainerParts, type TrainingData } from './loop/trainer.js';
 export { TrainedWeights } from './checkpoint/trained-weights.js';

@@ -25,6 +25,7 @@ import type {
 import { Journal, type JournalOptions } from './run/journal.js';
 import { WARNINGS } from '../data/index.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
+import { probeShapes } from './prepare/probe-shapes.js';
 import { withWhatWouldFit } from './prepare/what-would-fit.js';
 import { pictureWarnings } from './prepare/picture-warnings.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
@@ -340,8 +341,17 @@ function trainerOf(
     told: prepared.oddFormat,
     predict:
       predict &&
-      ((batches) =>
-        predict({ recipe, model: opened.model, device, precision, ranks: ranks.size, batches })),
+      ((batches, done) =>
+        predict({
+          ...{ recipe, model: opened.model, device, precision, ranks: ranks.size, batches },
+          between: done && {
+            validation: done.validation,
+            probes: done.asked
+              ? probeShapes(opened, recipe, opened.text.system ?? opened.system)
+              : [],
+            isBeneath: opened.isBeneath,
+          },
+        })),
   });
 }
 

@@ -74,7 +74,8 @@ export function describeHub(env: Environment = process.env): HubFacts {
   };
 }
 
-function cacheHome(env: Environment): string {
+/** The folder of caches of this user. */
+export function cacheHome(env: Environment = process.env): string {
   return folder(env, env['XDG_CACHE_HOME']) ?? join(home(env), '.cache');
 }
 

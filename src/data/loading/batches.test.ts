@@ -45,6 +45,10 @@ class FakeExecutor implements Executor {
     return outcome;
   }
   /** As long as they become, and without an image where they are odd. */
+  count(): Promise<Int32Array> {
+    return Promise.reject(new Error('not asked for'));
+  }
+
   measure(from: number): Promise<Int32Array> {
     return Promise.resolve(Int32Array.of(from % 2 === 1 ? -from - 1 : from + 1));
   }

@@ -8,6 +8,7 @@ export interface Executor {
   /** @throws errors of `RecordLoader.load`; the signal's reason if it is raised before the work begins */
   load(record: number, signal: AbortSignal): Promise<LoadOutcome>;
   measure(from: number, to: number, signal: AbortSignal): Promise<Int32Array>;
+  count(from: number, to: number, signal: AbortSignal): Promise<Int32Array>;
   close(): Promise<void>;
 }
 
@@ -31,6 +32,10 @@ export class InlineExecutor implements Executor {
 
   measure(from: number, to: number, signal: AbortSignal): Promise<Int32Array> {
     return this.#next(() => this.#loader.measure(from, to), signal);
+  }
+
+  count(from: number, to: number, signal: AbortSignal): Promise<Int32Array> {
+    return this.#next(() => this.#loader.count(from, to), signal);
   }
 
   async close(): Promise<void> {

@@ -26,6 +26,7 @@ import { loadFormat } from './load-format.js';
 import { loadImage } from './load-image.js';
 import { measureRecord } from './measure.js';
 import type { Budget } from './pack.js';
+import { NUMBERS } from './record-shapes.js';
 
 /** Everything that loading depends on; plain data, cloned into threads. */
 export interface LoaderSpec {
@@ -113,6 +114,32 @@ export class RecordLoader {
     return lengths;
   }
 
+  /**
+   * Shapes of records `from` to `to` (exclusive), all of one file, with their estimates: see `RecordShapes`. Pictures are not looked at but
+   * where a model takes them in tiles: how many tokens one takes follows from its size.
+   *
+   * @throws those of `load`
+   */
+  async count(from: number, to: number): Promise<Int32Array> {
+    const { file, index, table } = await this.#find(from);
+    const counts = new Int32Array(NUMBERS * (to - from));
+    for (let i = index; i < to - file.first; i++) {
+      const read = await table.read(i);
+      const { image } = this.#spec.input;
+      const at = NUMBERS * (i - index);
+      counts[at + 3] = measureRecord(read.ok ? read.json : undefined, image?.tokens ?? 0);
+      const parsed = read.ok ? parseRecord(read.json) : read;
+      if (!parsed.ok || !('record' in parsed)) continue;
+      const { images: pictures } = parsed.record;
+      if (pictures.length > (image ? (this.#spec.budget?.images ?? Infinity) : 0)) continue;
+      const outcome = await this.#counted(parsed.record, table.place(i), file.images);
+      if (outcome?.status !== 'sample') continue;
+      const { length, labels, images } = outcome.sample;
+      counts.set([length, learned(labels), images.length], at);
+    }
+    return counts;
+  }
+
   close(): Promise<void> {
     return this.#tables.close();
   }
@@ -160,6 +187,20 @@ export class RecordLoader {
     return tiled;
   }
 
+  /** `null` where a picture in tiles cannot be read. */
+  async #counted(
+    record: ChatRecord,
+    place: RecordPlace,
+    folder: string,
+  ): Promise<EncodeOutcome | null> {
+    try {
+      return this.#encode(record, place, await this.#tiled(record.images, folder));
+    } catch (error) {
+      if (error instanceof ImageError) return null;
+      throw error;
+    }
+  }
+
   #encode(record: ChatRecord, place: RecordPlace, tiled: TiledPictures): EncodeOutcome {
     const { text, input, context } = this.#spec;
     const { image } = input;
@@ -202,8 +243,7 @@ export class RecordLoader {
       images,
       place,
       id: encoded.id,
-      // The first token is predicted by none.
-      supervised: labels.subarray(1).reduce((sum, id) => sum + (id === IGNORED_LABEL ? 0 : 1), 0),
+      supervised: learned(labels),
       imageTokens: imageTokens.reduce((sum, each) => sum + each, 0),
       truncated: encoded.truncated,
       ...(encoded.warnings.length > 0 && { warnings: encoded.warnings }),
@@ -234,6 +274,11 @@ export class RecordLoader {
 }
 
 type TiledPictures = ReadonlyMap<ImageSource, PictureBytes>;
+
+/** The first token is predicted by none. */
+function learned(labels: Int32Array): number {
+  return labels.subarray(1).reduce((sum, id) => sum + (id === IGNORED_LABEL ? 0 : 1), 0);
+}
 
 /** Most tokens of a record: what the text may have, and what a micro-batch holds. */
 export function maxLengthOf({ text, budget }: Pick<LoaderSpec, 'text' | 'budget'>): number {

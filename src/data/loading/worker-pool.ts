@@ -34,6 +34,10 @@ export class WorkerPool implements Executor {
     return this.#pool.ask('measure', [from, to], signal) as Promise<Int32Array>;
   }
 
+  count(from: number, to: number, signal: AbortSignal): Promise<Int32Array> {
+    return this.#pool.ask('count', [from, to], signal) as Promise<Int32Array>;
+  }
+
   close(): Promise<void> {
     return this.#pool.close();
   }

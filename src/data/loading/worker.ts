@@ -4,8 +4,11 @@ import { serveThread } from './serve-thread.js';
 
 serveThread<LoaderSpec, RecordLoader>({
   open: (spec) => RecordLoader.open(spec),
-  answer: (loader, { method, numbers }) =>
-    method === 'load' ? loader.load(numbers[0]!) : loader.measure(numbers[0]!, numbers[1]!),
+  answer: (loader, { method, numbers }) => {
+    const [from, to] = numbers as [number, number];
+    if (method === 'load') return loader.load(from);
+    return method === 'count' ? loader.count(from, to) : loader.measure(from, to);
+  },
   buffersOf: (result) => {
     if (result instanceof Int32Array) return [result.buffer as ArrayBuffer];
     const outcome = result as LoadOutcome;

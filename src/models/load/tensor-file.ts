@@ -59,10 +59,17 @@ export function* bytePieces(
   tensor: Tensor,
   { dtype = tensor.dtype, signal }: PieceOptions = {},
 ): IterableIterator<Uint8Array> {
+  for (const take of tensorPieces(tensor, dtype)) {
+    signal?.throwIfAborted();
+    yield noGrad(() => scope(() => take().toBytes()));
+  }
+}
+
+/** The pieces in which a tensor is written, made on its device when each is asked for. */
+export function* tensorPieces(tensor: Tensor, dtype: DType): IterableIterator<() => Tensor> {
   const step = PIECE / dtypeBytes(tensor.dtype);
   for (let at = 0; at < tensor.numel; at += step) {
-    signal?.throwIfAborted();
     const length = Math.min(step, tensor.numel - at);
-    yield noGrad(() => scope(() => tensor.view([-1]).narrow(0, at, length).to(dtype).toBytes()));
+    yield () => tensor.view([-1]).narrow(0, at, length).to(dtype);
   }
 }

@@ -1,17 +1,6 @@
 /** The update of a run that took most memory, by what its micro-batches were made of: what a prediction is made for. */
 
-import type { LoadedSample, UpdateData } from '../../data/index.js';
-import type { PictureSize } from '../../models/index.js';
-
-/** One record, as far as memory and time depend on it. */
-export interface RecordShape {
-  /** All of them, those of pictures included. */
-  readonly tokens: number;
-  readonly supervised: number;
-  readonly images: number;
-  /** Sizes of pictures that come in tiles. @default not known */
-  readonly pictures?: readonly PictureSize[];
-}
+import type { LoadedSample, RecordShape, UpdateData } from '../../data/index.js';
 
 /** Micro-batches of one update, those without records left out. */
 export type UpdateShape = readonly (readonly RecordShape[])[];
@@ -30,6 +19,13 @@ export class Heaviest {
     this.most = heaviest;
     this.shape = shapeOf(microBatches);
   }
+}
+
+/** The heaviest micro-batch of all; empty where there is none. */
+export function heaviestOf(shape: UpdateShape): readonly RecordShape[] {
+  const tokens = (records: readonly RecordShape[]): number =>
+    records.reduce((sum, each) => sum + each.tokens, 0);
+  return shape.reduce((most, each) => (tokens(each) > tokens(most) ? each : most), []);
 }
 
 /** Of its heaviest micro-batches, in their order. */

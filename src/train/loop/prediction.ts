@@ -5,7 +5,28 @@ import type { LanguageModel } from '../../models/index.js';
 import type { ChosenDevice } from '../../torch/index.js';
 import type { MemoryPeaks } from '../events.js';
 import type { ChosenPrecision } from '../prepare/precision.js';
+import type { RecordShape } from '../../data/index.js';
 import type { UpdateShape } from './heaviest.js';
+
+/** A question of a probe as it is put to the model, and the longest answer. */
+export interface ProbeShape {
+  /** All of the prompt, those of pictures included. */
+  readonly tokens: number;
+  readonly images: number;
+  readonly newTokens: number;
+}
+
+/** What a run does between two updates, as far as its memory depends on it. */
+export interface BetweenUpdates {
+  /** The heaviest micro-batch of a validation. @default nothing is validated */
+  readonly validation?: readonly RecordShape[];
+  /** @default nothing is asked */
+  readonly probes?: readonly ProbeShape[];
+  /** Whether the models beneath give a parameter by itself, so that a checkpoint need not hold it. */
+  readonly isBeneath: (name: string) => boolean;
+  /** Whether the copies of a checkpoint are still there in the update after it. @default true */
+  readonly copiesLast?: boolean;
+}
 
 /** A run, as far as its memory depends on it. */
 export interface PlannedFor {
@@ -16,11 +37,21 @@ export interface PlannedFor {
   readonly ranks: number;
   /** The micro-batches of the update. */
   readonly batches: UpdateShape;
+  /** @default nothing but updates */
+  readonly between?: BetweenUpdates | undefined;
 }
 
 export interface Prediction extends MemoryPeaks {
   /** Bytes of what is alive at the peak by what it is for; empty where nothing tells. */
   readonly atPeak: Readonly<Record<string, number>>;
+}
+
+/** What a run has done between its updates. */
+export interface DoneBetween {
+  /** The heaviest micro-batch that it has validated on; empty: none. */
+  readonly validation: readonly RecordShape[];
+  /** Whether its probes were asked. */
+  readonly asked: boolean;
 }
 
 export type Predict = (run: PlannedFor) => Promise<Prediction>;

@@ -7,15 +7,18 @@ import { emptyCache, memoryStats, type ChosenDevice } from '../../torch/index.js
 import type { MemoryEvent, SmallerBatchesEvent } from '../events.js';
 import type { Ranks } from '../run/ranks.js';
 import { BatchCut, counted, type CutState } from './batch-cut.js';
-import { Heaviest, shapeOf, type UpdateShape } from './heaviest.js';
-import { overshotOf, type Prediction } from './prediction.js';
+import { Heaviest, heaviestOf, shapeOf, type UpdateShape } from './heaviest.js';
+import { overshotOf, type DoneBetween, type Prediction } from './prediction.js';
 
 export interface RunMemoryParts {
   readonly recipe: Recipe;
   readonly ranks: Pick<Ranks, 'size' | 'speaks'>;
   readonly device: ChosenDevice;
-  readonly predict?: ((batches: UpdateShape) => Promise<Prediction>) | undefined;
+  readonly predict?: PredictUpdate | undefined;
 }
+
+/** What an update of these records takes, and what was done between updates. */
+export type PredictUpdate = (batches: UpdateShape, between?: DoneBetween) => Promise<Prediction>;
 
 /** An update that memory did not suffice for. */
 interface Failed {
@@ -31,6 +34,8 @@ type Predicted =
 export class RunMemory {
   private readonly batchCut: BatchCut;
   private readonly heaviest = new Heaviest();
+  private readonly validated = new Heaviest();
+  private asked = false;
 
   constructor(private readonly parts: RunMemoryParts) {
     const { batchTokens, batchSize = 1 } = parts.recipe;
@@ -58,6 +63,16 @@ export class RunMemory {
   /** An update that has gone through. */
   see({ microBatches }: UpdateData): void {
     this.heaviest.see(microBatches);
+  }
+
+  /** What is validated on. */
+  seeValidation({ microBatches }: UpdateData): void {
+    this.validated.see(microBatches);
+  }
+
+  /** Probes have been asked. */
+  seeProbes(): void {
+    this.asked = true;
   }
 
   /**
@@ -109,7 +124,10 @@ export class RunMemory {
     const { device, ranks, predict } = this.parts;
     if (predict === undefined || !ranks.speaks) return;
     const { peakAllocated: allocated, peakReserved: reserved } = memoryStats(device.device);
-    const { prediction, why } = await this.predicted(this.heaviest.shape);
+    const { prediction, why } = await this.predicted(this.heaviest.shape, {
+      validation: heaviestOf(this.validated.shape),
+      asked: this.asked,
+    });
     const note =
       why ?? (device.device === 'cpu' ? 'on the CPU only tensors count, not mapped files' : null);
     yield {
@@ -121,12 +139,12 @@ export class RunMemory {
   }
 
   /** What was predicted for an update of these records, or why nothing was. */
-  private async predicted(batches: UpdateShape): Promise<Predicted> {
+  private async predicted(batches: UpdateShape, between?: DoneBetween): Promise<Predicted> {
     const { predict } = this.parts;
     if (predict === undefined) return { prediction: null, why: 'nobody planned' };
     if (batches.length === 0) return { prediction: null, why: 'no update was run' };
     try {
-      return { prediction: await predict(batches) };
+      return { prediction: await predict(batches, between) };
     } catch (error) {
       // A plan that fails must not end what it is for.
       return { prediction: null, why: error instanceof Error ? error.message : String(error) };

@@ -41,9 +41,7 @@ import {
 } from '../checkpoint/frozen-parts.js';
 import type { Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
-import type { UpdateShape } from './heaviest.js';
-import type { Prediction } from './prediction.js';
-import { RunMemory } from './run-memory.js';
+import { RunMemory, type PredictUpdate } from './run-memory.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
 import { readTrainerState, stateParts } from '../checkpoint/trainer-state.js';
 import { ProfiledUpdates } from '../profile/profiled-updates.js';
@@ -88,7 +86,7 @@ export interface TrainerParts extends UpdateSetupParts {
   /** Watches updates and answers bad ones. @default bad ones are left out */
   readonly guard?: Guard | undefined;
   /** What memory an update should take. @default nobody tells */
-  readonly predict?: ((batches: UpdateShape) => Promise<Prediction>) | undefined;
+  readonly predict?: PredictUpdate | undefined;
   /** Kinds of warnings about records that are told before the first update. */
   readonly told?: readonly DataWarning[] | undefined;
 }
@@ -536,6 +534,7 @@ export class Trainer {
     agreement: Agreement,
   ): AsyncGenerator<Holding<(Batch | null)[]>, void> {
     for await (const part of this.parts.data.validation(this.dealing(agreement))) {
+      this.memory.seeValidation(part);
       yield this.batches(part);
     }
   }
@@ -554,6 +553,7 @@ export class Trainer {
       const text = await answer(question, { maxNewTokens, signal, residency, agree });
       answers.push({ question: question.text, images: question.images, answer: text });
     }
+    this.memory.seeProbes();
     yield { type: 'probes', update: this.update, answers };
   }
 

@@ -39,8 +39,30 @@ export interface ValidationOptions {
 export async function validationLoss(
   model: SegmentedModel,
   parts: AsyncIterable<Holding<readonly (Batch | null)[]>>,
-  { device, ranks, ...options }: ValidationOptions,
+  { ranks, ...options }: ValidationOptions,
 ): Promise<ValidationLoss> {
+  using own = await ownLosses(model, parts, options);
+  const { sum, supervised } = own;
+  const all = await ranks.gather('validation', { sum: sum.item(), supervised });
+  const total = (of: (each: (typeof all)[number]) => number): number =>
+    all.reduce((before, each) => before + of(each), 0);
+  const tokens = total((each) => each.supervised);
+  return { loss: total((each) => each.sum) / tokens, supervised: tokens };
+}
+
+/** Of one rank. */
+interface OwnLosses extends Disposable {
+  /** Of the losses of its supervised tokens; a device scalar, fp32. */
+  readonly sum: Tensor;
+  readonly supervised: number;
+}
+
+/** All of a validation that the device does; nothing is read back. The caller disposes of it. */
+export async function ownLosses(
+  model: SegmentedModel,
+  parts: AsyncIterable<Holding<readonly (Batch | null)[]>>,
+  { device, ...options }: Omit<ValidationOptions, 'ranks'>,
+): Promise<OwnLosses> {
   const sum = full([], 0, { dtype: 'float32', device }).keep();
   let supervised = 0;
   try {
@@ -54,14 +76,17 @@ export async function validationLoss(
         supervised += batch.counts.supervised;
       }
     }
-    const all = await ranks.gather('validation', { sum: sum.item(), supervised });
-    const total = (of: (each: (typeof all)[number]) => number): number =>
-      all.reduce((before, each) => before + of(each), 0);
-    supervised = total((each) => each.supervised);
-    return { loss: total((each) => each.sum) / supervised, supervised };
-  } finally {
+  } catch (error) {
     sum.dispose();
+    throw error;
   }
+  return {
+    sum,
+    supervised,
+    [Symbol.dispose]() {
+      sum.dispose();
+    },
+  };
 }
 
 /**
