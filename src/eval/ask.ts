@@ -2,7 +2,16 @@
 import { open } from 'node:fs/promises';
 
 import { DataError } from '../base/errors.js';
-import { BatchedGenerator, type ChatModel, encodePrompt, readPicture } from '../generate/index.js';
+import {
+  type Agree,
+  BatchedGenerator,
+  type ChatModel,
+  encodePrompt,
+  generate,
+  type Prompt,
+  readPicture,
+} from '../generate/index.js';
+import type { Residency } from '../models/index.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
 import type { Item, Picture } from './item.js';
 import { strip } from './python-text.js';
@@ -49,29 +58,60 @@ export async function* askAll(
   }
 }
 
+export interface AskTogetherOptions extends AskOptions {
+  /** Brings the parameters. */
+  readonly residency: Residency;
+  /** What the ranks do each for themselves they do in here. */
+  readonly agree: Agree;
+}
+
+/**
+ * The same with a model that is not whole on this device: so many questions at once, and the next ones when all of them are answered. Where
+ * ranks share the model out, all of them answer all questions.
+ *
+ * @throws those of `askAll`
+ */
+export async function* askTogether(
+  chat: ChatModel,
+  items: readonly Item[],
+  { rows = 16, residency, agree, signal, maxNewTokens, ...options }: AskTogetherOptions,
+): AsyncGenerator<string, void, undefined> {
+  for (let from = 0; from < items.length; from += rows) {
+    const asked = items.slice(from, from + rows);
+    const prompts: Prompt[] = [];
+    await agree(async () => {
+      for (const item of asked) {
+        prompts.push(await naming(item, () => promptOf(chat, item, options)));
+      }
+    });
+    const texts: string[] = asked.map(() => '');
+    for await (const { prompt, text } of generate(chat.model, prompts, {
+      ...{ residency, agree, signal, maxNewTokens },
+      tokenizer: chat.format.tokenizer,
+      stopTokens: chat.stopTokens,
+    })) {
+      texts[prompt] = texts[prompt]! + text;
+    }
+    yield* texts.map(strip);
+  }
+}
+
+type PromptOptions = Pick<AskOptions, 'prompt' | 'system'>;
+
 async function answerTo(
   item: Item,
   {
     chat,
     generator,
-    prompt,
     maxNewTokens,
-    system = chat.system ?? '',
     signal,
+    ...options
   }: Omit<AskOptions, 'rows'> & { chat: ChatModel; generator: BatchedGenerator },
 ): Promise<string> {
-  try {
-    const reading = chat.reading ?? 'turned';
-    const images: Uint8Array[] = [];
-    for (const picture of item.pictures) {
-      images.push(await readPicture(await pictureSource(picture), chat.pictures, { reading }));
-    }
-    const content: Part[] = images.map((_, image) => ({ type: 'image', image }));
-    content.push({ type: 'text', text: prompt(item) });
-    const messages: Message[] = [{ role: 'user', content }];
-    if (system !== '') messages.unshift(textMessage('system', system));
+  return naming(item, async () => {
+    const prompt = await promptOf(chat, item, options);
     let text = '';
-    for await (const token of generator.ask(encodePrompt(chat, messages, images), {
+    for await (const token of generator.ask(prompt, {
       ...{ maxNewTokens, signal },
       tokenizer: chat.format.tokenizer,
       stopTokens: chat.stopTokens,
@@ -79,10 +119,35 @@ async function answerTo(
       text += token.text;
     }
     return strip(text);
+  });
+}
+
+/** A conversation that begins with the question. */
+async function promptOf(
+  chat: ChatModel,
+  item: Item,
+  { prompt, system = chat.system ?? '' }: PromptOptions,
+): Promise<Prompt> {
+  const reading = chat.reading ?? 'turned';
+  const images: Uint8Array[] = [];
+  for (const picture of item.pictures) {
+    images.push(await readPicture(await pictureSource(picture), chat.pictures, { reading }));
+  }
+  const content: Part[] = images.map((_, image) => ({ type: 'image', image }));
+  content.push({ type: 'text', text: prompt(item) });
+  const messages: Message[] = [{ role: 'user', content }];
+  if (system !== '') messages.unshift(textMessage('system', system));
+  return encodePrompt(chat, messages, images);
+}
+
+/** Tells of which question it is where something is wrong with it. */
+async function naming<T>({ where }: Item, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (cause) {
     if (!(cause instanceof DataError)) throw cause;
     const { code, hint, message } = cause;
-    throw new DataError(`${item.where}: ${message}`, { code, hint, cause });
+    throw new DataError(`${where}: ${message}`, { code, hint, cause });
   }
 }
 

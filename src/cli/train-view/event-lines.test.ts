@@ -69,7 +69,7 @@ test.each<[string, Pick<MemoryEvent, 'predicted' | 'note'>, string]>([
   const memory: MemoryEvent = { type: 'memory', measured, ...more };
   const end: EndEvent = {
     ...{ type: 'end', reason: 'finished', update: 3, run: null, checkpoint: null, loss: 1.5 },
-    ...{ validationLoss: null, skipped: 0, badRecords: 0, warnings: {}, seconds: 1 },
+    ...{ validationLoss: null, scores: {}, skipped: 0, badRecords: 0, warnings: {}, seconds: 1 },
   };
   expect(eventLines(memory)).toEqual([]);
   expect(eventLines(end, { memory })).toEqual([expect.stringContaining(`, loss 1.500, ${text}`)]);

@@ -46,6 +46,11 @@ export class Agreement {
     this.signal = ranks.size === 1 ? options.signal : this.stop.signal;
   }
 
+  /** That this rank was told to stop, of which others may not know yet. */
+  get own(): AbortSignal | undefined {
+    return this.options.signal;
+  }
+
   /** What the loader of data tells and hears. @throws the signal's reason, once it is raised */
   readonly exchange: Exchange = async (own) => {
     const { error, ...share } = own;
