@@ -133,10 +133,12 @@ export interface ScoreEvent {
   readonly n: number;
   readonly metrics: Readonly<Record<string, number>>;
   readonly categories: Readonly<Record<string, Readonly<Record<string, number>>>>;
-  /** Whether none before was higher. */
+  /** Whether it is higher than all after an update before it; false before the first one. */
   readonly best: boolean;
   /** File of the answers, in LLaVA's format. */
   readonly answers: string;
+  /** Most questions that were answered at once on each rank: fewer than the recipe says where memory did not suffice for these. */
+  readonly rows: number;
   readonly seconds: number;
   /** Most bytes in tensors at once meanwhile, of the first rank: weights and optimizer, and what answering takes. */
   readonly peakBytes: number;

@@ -13,7 +13,12 @@ import { ColourFolder, colourRecord, TINY_CONFIG } from './testing-files.js';
 import { resumeRun, train, type TrainOptions } from './train.js';
 
 let folder: ColourFolder;
-beforeAll(async () => (folder = await ColourFolder.make()));
+/** A checkpoint that has learnt to answer shortly. */
+let learnt: string;
+beforeAll(async () => {
+  folder = await ColourFolder.make();
+  learnt = endOf(await all(train(folder.recipe({ schedule: { updates: 160 } })))).checkpoint!;
+}, 60_000);
 afterAll(() => folder.remove());
 
 const COLOURS = ['red', 'green', 'blue', 'white', 'black'];
@@ -32,7 +37,8 @@ function recipe(more: Partial<RecipeInput> = {}): RecipeInput {
     { task: 'exact', data },
     { name: 'few', task: 'exact', data, limit: 3, rows: 2, harness: 'vlmevalkit' },
   ];
-  return folder.recipe({ validation: { everyUpdates: 4, tasks }, ...more });
+  const validation = { everyUpdates: 4, tasks };
+  return folder.recipe({ model: { from: learnt }, validation, ...more });
 }
 
 const run = (more?: Partial<RecipeInput>, options?: TrainOptions): Promise<TrainEvent[]> =>
@@ -47,7 +53,6 @@ const lines = (file: string): Record<string, unknown>[] =>
 
 describe('tasks of a recipe', () => {
   test('are asked before the first update, at each validation and at the end, as patina eval asks', async () => {
-    const { model } = folder.recipe();
     const events = await run({ checkpoints: { everyUpdates: 4, keep: 9 } });
     const scores = scoresOf(events);
     expect(
@@ -77,7 +82,7 @@ describe('tasks of a recipe', () => {
     for (const { path: checkpoint, update, scores: kept } of checkpoints) {
       const own = scores.filter((each) => each.update === update);
       expect(kept).toEqual(Object.fromEntries(own.map(({ name, score }) => [name, score])));
-      const chat = await loadChatModel(checkpoint, { tokenizer: model.tokenizer, device: 'cpu' });
+      const chat = await loadChatModel(checkpoint, { device: 'cpu' });
       try {
         const answers = join(checkpoint, '..', '..', `again-${update}.jsonl`);
         const { result } = await evaluate('exact', {
@@ -113,7 +118,7 @@ describe('tasks of a recipe', () => {
     expect([...scoresOf(first), ...scoresOf(rest)].map(score)).toEqual(scoresOf(whole).map(score));
     // Answering takes nothing from the course of the run.
     expect([...lossesOf(first), ...lossesOf(rest)]).toEqual(
-      lossesOf(await all(train(folder.recipe()))),
+      lossesOf(await all(train(folder.recipe({ model: { from: learnt } })))),
     );
     const [checkpoint] = await listCheckpoints(join(path, 'checkpoints'));
     expect(checkpoint).toMatchObject({
@@ -121,6 +126,17 @@ describe('tasks of a recipe', () => {
       scores: { exact: expect.any(Number) as number },
     });
     expect(Object.keys(checkpoint!.scores)).toEqual(['exact', 'few']);
+  });
+
+  test('may be others when a run goes on', async () => {
+    const first = await run({}, { maxUpdates: 4 });
+    const tasks = JSON.stringify([{ task: 'exact', name: 'two', data: questions(), limit: 2 }]);
+    const rest = await all(resumeRun(startOf(first).run!, { set: [`validation.tasks=${tasks}`] }));
+    expect(scoresOf(rest).map(({ update, name, n }) => [update, name, n])).toEqual([
+      [8, 'two', 2],
+      [10, 'two', 2],
+    ]);
+    expect(endOf(rest).scores).toMatchObject({ two: expect.any(Number) as number });
   });
 
   test('decide which checkpoint is best, and when the run has waited enough', async () => {
@@ -150,15 +166,13 @@ describe('tasks of a recipe', () => {
 
     const waiting = { ...validation, best: 'never', patience: 2 };
     const waited = await run({ validation: waiting, checkpoints, schedule });
-    // The score before the first update is the best one of those that are all 0.
-    expect(endOf(waited)).toMatchObject({ reason: 'early-stopped', update: 4 });
+    // Of scores that are all 0 the first is the best; the one before the first update does not count.
+    expect(endOf(waited)).toMatchObject({ reason: 'early-stopped', update: 6 });
   });
 
   test('need no loss beside them, and are asked of a LoRA over a base in 4 bits', async () => {
-    const dense = await all(train(folder.recipe({ schedule: { epochs: 6 } })));
     const { tasks } = recipe().validation!;
     const events = await run({
-      model: { from: endOf(dense).checkpoint! },
       train: {
         vision: { base: 'nf4' },
         decoder: { lora: { rank: 2, alpha: 4, dropout: 0.3 }, base: 'nf4' },
@@ -168,10 +182,7 @@ describe('tasks of a recipe', () => {
     expect(events.some(({ type }) => type === 'validation')).toBe(false);
     const scores = scoresOf(events).filter(({ name }) => name === 'exact');
     expect(scores.map(({ update }) => update)).toEqual([0, 5, 10]);
-    const chat = await loadChatModel(endOf(events).checkpoint!, {
-      tokenizer: folder.at('tokenizer'),
-      device: 'cpu',
-    });
+    const chat = await loadChatModel(endOf(events).checkpoint!, { device: 'cpu' });
     try {
       const { result } = await evaluate('exact', {
         ...{ data: questions(), model: 'again' },

@@ -401,9 +401,9 @@ function answerer(chat: OpenedModel, { image: { reading } }: Recipe): Answer {
 /** Questions of a task as `patina eval` asks them. */
 function taskAsker(opened: OpenedModel, { image: { reading } }: Recipe): AskTask {
   const chat = { ...opened, reading };
-  return ({ harness, settings }, items, { signal, shared }) => {
+  return ({ harness, settings }, items, { rows, signal, shared }) => {
     const { prompt, maxNewTokens } = harness;
-    const { rows, system = opened.text.system } = settings;
+    const { system = opened.text.system } = settings;
     const options = { prompt, maxNewTokens, rows, system, signal };
     return shared === null
       ? askAll(chat, items, options)

@@ -76,6 +76,23 @@ test.each<[string, Pick<MemoryEvent, 'predicted' | 'note'>, string]>([
   expect(eventLines(end)[0]).not.toContain('at most');
 });
 
+test('the score of a task is told with its interval, and what asking took', () => {
+  const lines = eventLines({
+    ...{ type: 'score', update: 200, name: 'pope', task: 'pope', harness: 'llava', score: 0.8512 },
+    ...{
+      interval: [0.8301, 0.87],
+      intervalMethod: 'bootstrap',
+      n: 500,
+      metrics: {},
+      categories: {},
+    },
+    ...{ best: true, answers: 'a.jsonl', rows: 16, seconds: 75, peakBytes: 3 * 2 ** 30 },
+  });
+  expect(lines).toEqual([
+    'update 200: pope 0.8512 (0.8301 to 0.8700, n 500, llava), the highest so far (1m 15s, 3.00 GiB)',
+  ]);
+});
+
 test.each([
   [null, '(1.00 GiB in tensors)'],
   [2 ** 29, '(1.00 GiB in tensors, planned 512 MiB)'],

@@ -6,6 +6,7 @@
  */
 
 import { join } from 'node:path';
+import { OutOfMemoryError } from '../../base/errors.js';
 import { jsonLine } from '../../base/json-text.js';
 import { writing } from '../../base/system-error.js';
 import { writeWholeFile } from '../../base/whole-file.js';
@@ -13,6 +14,7 @@ import { grade, score, storedAnswer, type Item, type Score } from '../../eval/in
 import type { Agree } from '../../generate/index.js';
 import type { Residency } from '../../models/index.js';
 import { together, type Peers } from '../../parallel/index.js';
+import { emptyCache, type Device } from '../../torch/index.js';
 import type { RunTask } from '../prepare/open-tasks.js';
 import type { Agreement } from './agreement.js';
 
@@ -24,12 +26,21 @@ export type AskTask = (
 ) => AsyncIterable<string>;
 
 export interface AskTaskOptions {
+  /** Most questions at once. */
+  readonly rows: number;
   readonly signal: AbortSignal | undefined;
   /** For ranks that answer together: what brings the parameters, and what they agree by; `null` for one that answers alone. */
   readonly shared: { readonly residency: Residency; readonly agree: Agree } | null;
 }
 
+export interface Answers {
+  readonly texts: readonly string[];
+  /** Most questions that were answered at once on each rank: fewer than the recipe says where memory did not suffice for these. */
+  readonly rows: number;
+}
+
 export interface TaskRanks {
+  readonly device: Device;
   readonly agreement: Agreement;
   /** The ranks, as they meet for answers alone: one may wait for another for long. */
   readonly peers: Peers;
@@ -45,13 +56,17 @@ export interface TaskRanks {
 export async function answersTo(
   task: RunTask,
   ask: AskTask,
-  { agreement, peers, residency }: TaskRanks,
-): Promise<string[]> {
-  const { items } = task;
+  { device, agreement, peers, residency }: TaskRanks,
+): Promise<Answers> {
+  const { items, settings } = task;
   if (residency !== null) {
     await agreement.settle();
     const { agree, signal } = agreement;
-    return all(ask(task, items, { signal, shared: { residency, agree } }));
+    const { rows } = settings;
+    const texts: string[] = [];
+    const shared = { residency, agree };
+    for await (const text of ask(task, items, { rows, signal, shared })) texts.push(text);
+    return { texts, rows };
   }
   const { rank, size } = peers;
   const dealt = items.filter((_, i) => i % size === rank);
@@ -59,7 +74,7 @@ export async function answersTo(
   const { own: signal } = agreement;
   const told = await together(peers, `answers to ${task.name}`, async () => {
     try {
-      return await all(ask(task, dealt, { signal, shared: null }));
+      return await answersAlone(task, dealt, { ask, device, signal });
     } catch (error) {
       if (signal?.aborted === true && error === signal.reason) return null;
       throw error;
@@ -67,7 +82,31 @@ export async function answersTo(
   });
   await agreement.settle();
   agreement.signal?.throwIfAborted();
-  return items.map((_, i) => told[i % size]![Math.floor(i / size)]!);
+  return {
+    texts: items.map((_, i) => told[i % size]!.texts[Math.floor(i / size)]!),
+    rows: Math.min(...told.map((each) => each!.rows)),
+  };
+}
+
+/** Fewer at once where memory does not suffice for more: a run should not end by what it is only asked. */
+async function answersAlone(
+  task: RunTask,
+  items: readonly Item[],
+  { ask, device, signal }: { ask: AskTask; device: Device; signal: AbortSignal | undefined },
+): Promise<Answers> {
+  const texts: string[] = [];
+  let { rows } = task.settings;
+  for (;;) {
+    try {
+      const left = items.slice(texts.length);
+      for await (const text of ask(task, left, { rows, signal, shared: null })) texts.push(text);
+      return { texts, rows };
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError) || rows === 1) throw error;
+      rows = Math.floor(rows / 2);
+      emptyCache(device);
+    }
+  }
 }
 
 export function scoreOf({ items, harness }: RunTask, texts: readonly string[]): Score {
@@ -100,10 +139,4 @@ export async function keepAnswers(
   );
   await writing(path, 'keep the answers', () => writeWholeFile(path, lines.join('')));
   return path;
-}
-
-async function all(texts: AsyncIterable<string>): Promise<string[]> {
-  const list: string[] = [];
-  for await (const text of texts) list.push(text);
-  return list;
 }

@@ -600,25 +600,29 @@ export class Trainer {
     const { store } = this.setup;
     await store.settle();
     const isShared = sharding != null && recipe.parallel.zero === 3;
-    const options = { agreement, peers: this.answering, residency: isShared ? store : null };
+    const residency = isShared ? store : null;
+    const { device } = this.parts.device;
+    const options = { device, agreement, peers: this.answering, residency };
     while (this.owed.length > 0 && agreement.signal?.aborted !== true) {
       const [task, ...rest] = this.owed as [RunTask, ...RunTask[]];
       const begun = performance.now();
-      const { result: texts, peakBytes } = await this.memory.apart(() =>
+      const { result, peakBytes } = await this.memory.apart(() =>
         answersTo(task, tasks.ask, options),
       );
       const { update } = this;
+      const { texts, rows } = result;
       const kept = { texts, update, run: place.path, model: basename(place.path) };
       const answers = await ranks.first('answers', () => keepAnswers(task, kept));
       const score = scoreOf(task, texts);
       const stopping = this.scores.get(task.name)!;
-      const best = stopping.add(score.score);
+      // There is no checkpoint of the model before its first update that could be the best.
+      const best = update > 0 && stopping.add(score.score);
       this.stopEarly ||= stopping.exhausted;
       const seconds = (performance.now() - begun) / 1000;
       const { name, by: harness } = task;
       const event: ScoreEvent = {
         ...{ type: 'score', update, name, task: task.task.name, harness, ...score },
-        ...{ best, answers, seconds, peakBytes },
+        ...{ best, answers, rows, seconds, peakBytes },
       };
       this.tally.addScore(event);
       this.owed = rest;
