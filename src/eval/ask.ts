@@ -3,15 +3,14 @@ import { open } from 'node:fs/promises';
 
 import { DataError } from '../base/errors.js';
 import {
-  type Agree,
   BatchedGenerator,
   type ChatModel,
   encodePrompt,
-  generate,
+  generateInStep,
+  type InStepOptions,
   type Prompt,
   readPicture,
 } from '../generate/index.js';
-import type { Residency } from '../models/index.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
 import type { Item, Picture } from './item.js';
 import { strip } from './python-text.js';
@@ -58,40 +57,37 @@ export async function* askAll(
   }
 }
 
-export interface AskTogetherOptions extends AskOptions {
-  /** Brings the parameters. */
-  readonly residency: Residency;
-  /** What the ranks do each for themselves they do in here. */
-  readonly agree: Agree;
+export interface AskInStepOptions
+  extends Omit<AskOptions, 'rows'>, Pick<InStepOptions, 'residency' | 'each'> {
+  readonly rows: number;
+  /** How many times so many questions are asked: as often on all ranks, with fewer or none where this one has fewer. */
+  readonly rounds: number;
 }
 
 /**
- * The same with a model that is not whole on this device: so many questions at once, and the next ones when all of them are answered. Where
- * ranks share the model out, all of them answer all questions.
+ * The same where ranks share the model out, each with questions of its own: so many at once, and the next ones when those of all ranks
+ * are answered.
  *
- * @throws those of `askAll`
+ * @throws those of `askAll`, on all ranks
  */
-export async function* askTogether(
+export async function* askInStep(
   chat: ChatModel,
   items: readonly Item[],
-  { rows = 16, residency, agree, signal, maxNewTokens, ...options }: AskTogetherOptions,
+  { rows, rounds, residency, each, signal, maxNewTokens, ...options }: AskInStepOptions,
 ): AsyncGenerator<string, void, undefined> {
-  for (let from = 0; from < items.length; from += rows) {
-    const asked = items.slice(from, from + rows);
+  for (let round = 0; round < rounds; round++) {
+    const asked = items.slice(rows * round, rows * (round + 1));
     const prompts: Prompt[] = [];
-    await agree(async () => {
+    await each(async () => {
       for (const item of asked) {
         prompts.push(await naming(item, () => promptOf(chat, item, options)));
       }
     });
-    const texts: string[] = asked.map(() => '');
-    for await (const { prompt, text } of generate(chat.model, prompts, {
-      ...{ residency, agree, signal, maxNewTokens },
+    const texts = await generateInStep(chat.model, prompts, {
+      ...{ residency, each, signal, maxNewTokens },
       tokenizer: chat.format.tokenizer,
       stopTokens: chat.stopTokens,
-    })) {
-      texts[prompt] = texts[prompt]! + text;
-    }
+    });
     yield* texts.map(strip);
   }
 }

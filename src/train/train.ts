@@ -11,7 +11,7 @@ import { requireFree } from '../base/disk-space.js';
 import { PatinaError } from '../base/errors.js';
 import type { HubEvent } from '../base/hub/resolve.js';
 import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
-import { askAll, askTogether } from '../eval/ask.js';
+import { askAll, askInStep } from '../eval/ask.js';
 import { Conversation } from '../generate/index.js';
 import { environmentFacts } from './run/environment.js';
 import type {
@@ -407,7 +407,7 @@ function taskAsker(opened: OpenedModel, { image: { reading } }: Recipe): AskTask
     const options = { prompt, maxNewTokens, rows, system, signal };
     return shared === null
       ? askAll(chat, items, options)
-      : askTogether(chat, items, { ...options, ...shared });
+      : askInStep(chat, items, { ...options, ...shared });
   };
 }
 

@@ -69,7 +69,7 @@ describe('answers to a task', () => {
       [4, 2, 5],
       [2, 4, 3],
     ]);
-     
+
     const never: AskTask = async function* () {
       await Promise.resolve();
       throw new OutOfMemoryError('full', { code: 'E', hint: '' });

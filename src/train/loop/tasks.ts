@@ -1,8 +1,8 @@
 /**
  * Tasks during training: the questions of a benchmark, answered by the model as it is now.
  *
- * Where each rank has the whole model, questions are dealt to the ranks; where ranks share it out, all of them answer all questions
- * together, as no rank could alone.
+ * Questions are dealt to the ranks. Where each has the whole model they answer on their own, many questions at once and the next one as
+ * soon as one is answered; where they share it out, in step.
  */
 
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { jsonLine } from '../../base/json-text.js';
 import { writing } from '../../base/system-error.js';
 import { writeWholeFile } from '../../base/whole-file.js';
 import { grade, score, storedAnswer, type Item, type Score } from '../../eval/index.js';
-import type { Agree } from '../../generate/index.js';
+import type { Each } from '../../generate/index.js';
 import type { Residency } from '../../models/index.js';
 import { together, type Peers } from '../../parallel/index.js';
 import { emptyCache, type Device } from '../../torch/index.js';
@@ -29,8 +29,13 @@ export interface AskTaskOptions {
   /** Most questions at once. */
   readonly rows: number;
   readonly signal: AbortSignal | undefined;
-  /** For ranks that answer together: what brings the parameters, and what they agree by; `null` for one that answers alone. */
-  readonly shared: { readonly residency: Residency; readonly agree: Agree } | null;
+  /** For ranks that share the model out; `null` for one that answers alone. */
+  readonly shared: {
+    readonly residency: Residency;
+    readonly each: Each;
+    /** How often every rank asks so many. */
+    readonly rounds: number;
+  } | null;
 }
 
 export interface Answers {
@@ -59,27 +64,30 @@ export async function answersTo(
   { device, agreement, peers, residency }: TaskRanks,
 ): Promise<Answers> {
   const { items, settings } = task;
-  if (residency !== null) {
-    await agreement.settle();
-    const { agree, signal } = agreement;
-    const { rows } = settings;
-    const texts: string[] = [];
-    const shared = { residency, agree };
-    for await (const text of ask(task, items, { rows, signal, shared })) texts.push(text);
-    return { texts, rows };
-  }
   const { rank, size } = peers;
   const dealt = items.filter((_, i) => i % size === rank);
-  // A rank that is told to stop does so at once, and the others learn of it when they are done.
-  const { own: signal } = agreement;
-  const told = await together(peers, `answers to ${task.name}`, async () => {
-    try {
-      return await answersAlone(task, dealt, { ask, device, signal });
-    } catch (error) {
-      if (signal?.aborted === true && error === signal.reason) return null;
-      throw error;
-    }
-  });
+  const label = `answers to ${task.name}`;
+  let told: readonly (Answers | null)[];
+  if (residency === null) {
+    // A rank that is told to stop does so at once, and the others learn of it when they are done.
+    const { own: signal } = agreement;
+    told = await together(peers, label, async () => {
+      try {
+        return await answersAlone(task, dealt, { ask, device, signal });
+      } catch (error) {
+        if (signal?.aborted === true && error === signal.reason) return null;
+        throw error;
+      }
+    });
+  } else {
+    const { rows } = settings;
+    const { each, signal } = agreement;
+    const shared = { residency, each, rounds: Math.ceil(items.length / size / rows) };
+    await agreement.settle();
+    signal?.throwIfAborted();
+    const texts = await all(ask(task, dealt, { rows, signal, shared }));
+    told = await peers.gather(label, { texts, rows });
+  }
   await agreement.settle();
   agreement.signal?.throwIfAborted();
   return {
@@ -139,4 +147,10 @@ export async function keepAnswers(
   );
   await writing(path, 'keep the answers', () => writeWholeFile(path, lines.join('')));
   return path;
+}
+
+async function all(texts: AsyncIterable<string>): Promise<string[]> {
+  const list: string[] = [];
+  for await (const text of texts) list.push(text);
+  return list;
 }
