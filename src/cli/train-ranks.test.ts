@@ -231,6 +231,17 @@ describe('a run of several ranks', () => {
     expect(answersIn(events)).toEqual([]);
   });
 
+  test.each([0, 3] as const)('Ctrl-C ends a task on all ranks, in stage %i', async (zero) => {
+    const path = recipe({ validation: { tasks: tasks(400) }, parallel: { zero } });
+    const running = new Running(train(path, '--nproc', '2'));
+    while ((await listRuns(folder.runs)).length === 0) await setTimeout(20);
+    running.signal('SIGINT');
+    const { code, events, err } = await running.ended;
+    expect(code, err).toBe(130);
+    expect(events.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 0 });
+    expect(scoresIn(events)).toEqual([]);
+  });
+
   test('Ctrl-C saves once, and ends with 130', async () => {
     const running = new Running(
       train(
