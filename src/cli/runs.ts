@@ -5,7 +5,8 @@ import { formatBytes } from '../base/format.js';
 import { number } from '../base/json-lines.js';
 import { jsonLine } from '../base/json-text.js';
 import { lineChart, sparkline } from '../base/sparkline.js';
-import { listCheckpoints } from '../train/checkpoint/checkpoints.js';
+import type { ScoreEvent } from '../train/events.js';
+import { type Checkpoint, listCheckpoints } from '../train/checkpoint/checkpoints.js';
 import { findRun, listRuns, type RunSummary } from '../train/run/list-runs.js';
 import {
   curve,
@@ -80,6 +81,7 @@ async function showText(
     x: update,
     y: number(loss),
   }));
+  const scores = scoreLines(ofType(events, 'score'));
   const probes = ofType(events, 'probes');
   const [first, last] = [probes[0], probes.at(-1)];
   const checkpoints = await listCheckpoints(join(run.path, 'checkpoints'));
@@ -88,17 +90,39 @@ async function showText(
     `recipe ${run.recipe}, ${progress(run)} updates, ${formatBytes(run.bytes)}, begun ${run.created}`,
     ...(losses.length === 0 ? [] : ['', chart('training loss', losses)]),
     ...(validation.length < 2 ? [] : ['', chart('validation loss', validation)]),
+    ...scores,
     ...(last === undefined
       ? []
       : ['', ...eventLines(last, { before: first === last ? [] : first!.answers })]),
     ...(warnings.length === 0 ? [] : ['', ...warnings.map(warningLine)]),
     ...(checkpoints.length === 0 ? [] : ['']),
-    ...checkpoints.map(
-      ({ path, bytes, validationLoss }) =>
-        `checkpoint ${path} (${formatBytes(bytes)}${validationLoss === null ? '' : `, validation loss ${figures(validationLoss)}`})`,
-    ),
+    ...checkpoints.map(checkpointLine),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** A curve for each task, and beneath it its last score in full. */
+function scoreLines(events: readonly ScoreEvent[]): string[] {
+  const names = [...new Set(events.map(({ name }) => name))];
+  return names.flatMap((name) => {
+    // What came later holds: a run that went on has asked some twice.
+    const byUpdate = new Map(
+      events.filter((each) => each.name === name).map((each) => [each.update, each]),
+    );
+    const all = [...byUpdate.values()].sort((a, b) => a.update - b.update);
+    const points = all.map(({ update, score }) => ({ x: update, y: score }));
+    const curve = points.length < 2 ? [] : [chart(`score of ${name}`, points)];
+    return ['', ...curve, ...eventLines(all.at(-1)!)];
+  });
+}
+
+function checkpointLine({ path, bytes, validationLoss, scores }: Checkpoint): string {
+  const parts = [
+    formatBytes(bytes),
+    ...(validationLoss === null ? [] : [`validation loss ${figures(validationLoss)}`]),
+    ...Object.entries(scores).map(([name, score]) => `${name} ${figures(score)}`),
+  ];
+  return `checkpoint ${path} (${parts.join(', ')})`;
 }
 
 function chart(title: string, points: { x: number; y: number }[]): string {

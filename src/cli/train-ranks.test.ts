@@ -1,5 +1,5 @@
 /** `patina train --nproc` as it is typed: real processes, which meet over the loopback. */
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -164,6 +164,61 @@ describe('a run of several ranks', () => {
     expect(readFileSync(join(made, 'logs/rank-1.log'), 'utf8')).toContain('rank-1.json.gz');
   });
 
+  const colours = ['red', 'green', 'blue', 'white', 'black'];
+  const tasks = (count: number) => {
+    const questions = Array.from({ length: count }, (_, i) => ({
+      ...{ question_id: i, image: `${i % 5}.png`, question: text },
+      answer: [`It is ${colours[i % 5]!}.`, colours[i % 5]!],
+    }));
+    return [{ task: 'exact', rows: 2, data: folder.writeRecords('questions.jsonl', questions) }];
+  };
+  const scoresIn = (events: readonly TrainEvent[]): unknown[] =>
+    events.flatMap((event) =>
+      event.type === 'score' ? [[event.update, event.score, event.n, event.best]] : [],
+    );
+
+  test('is asked tasks as one process is: dealt, or in stage 3 together', async () => {
+    const validation = { tasks: tasks(5), everyUpdates: 3 };
+    // One that has learnt to answer shortly.
+    const learnt = await run(train(recipe({ effectiveBatch: 4, schedule: { updates: 40 } })));
+    const { checkpoint } = learnt.events.at(-1) as { checkpoint: string };
+    const model = { from: checkpoint };
+    const batch = { batchSize: 1, effectiveBatch: 6 };
+    const path = recipe({ ...batch, model, validation, schedule: { updates: 3 } });
+    const texts = (events: readonly TrainEvent[]): string[] => {
+      const { answers } = events.findLast(({ type }) => type === 'score') as { answers: string };
+      const lines = readFileSync(answers, 'utf8').trim().split('\n');
+      return lines.map((line) => (JSON.parse(line) as { text: string }).text);
+    };
+    const alone = await run(train(path));
+    expect(alone.code, alone.err).toBe(0);
+    expect(scoresIn(alone.events)).toHaveLength(2);
+    for (const [ranks, parallel] of [
+      [3, { zero: 0 }],
+      [2, { zero: 2, offload: 'optimizer' }],
+      [2, { zero: 3 }],
+    ] as const) {
+      const set = `parallel=${JSON.stringify(parallel)}`;
+      const shared = await run(train(path, '--nproc', `${ranks}`, '--set', set));
+      expect([shared.code, shared.err]).toEqual([0, '']);
+      expect(scoresIn(shared.events)).toEqual(scoresIn(alone.events));
+      expect(texts(shared.events)).toEqual(texts(alone.events));
+    }
+  });
+
+  test('ends on all ranks where one of them cannot read a picture of a task', async () => {
+    const [task] = tasks(5);
+    writeFileSync(folder.at('page.png'), '<!doctype html>');
+    const lines = readFileSync(task!.data, 'utf8').replace('"1.png"', '"page.png"');
+    writeFileSync(task!.data, lines);
+    for (const zero of [0, 3] as const) {
+      const path = recipe({ validation: { tasks: [task!] }, parallel: { zero } });
+      const { code, err } = await run(train(path, '--nproc', '2'));
+      expect(code, err).toBe(4);
+      expect(err).toContain('questions.jsonl:2: ');
+    }
+  });
+
   test('Ctrl-C ends an answer on all ranks', async () => {
     const probes = { questions: [{ text, images: [] }], maxNewTokens: 2000 };
     const path = recipe({ probes, parallel: { zero: 3 } });
@@ -174,6 +229,17 @@ describe('a run of several ranks', () => {
     expect(code, err).toBe(130);
     expect(events.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 0 });
     expect(answersIn(events)).toEqual([]);
+  });
+
+  test.each([0, 3] as const)('Ctrl-C ends a task on all ranks, in stage %i', async (zero) => {
+    const path = recipe({ validation: { tasks: tasks(400) }, parallel: { zero } });
+    const running = new Running(train(path, '--nproc', '2'));
+    while ((await listRuns(folder.runs)).length === 0) await setTimeout(20);
+    running.signal('SIGINT');
+    const { code, events, err } = await running.ended;
+    expect(code, err).toBe(130);
+    expect(events.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 0 });
+    expect(scoresIn(events)).toEqual([]);
   });
 
   test('Ctrl-C saves once, and ends with 130', async () => {

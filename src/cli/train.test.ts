@@ -1,4 +1,5 @@
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
 import { ColourFolder } from '../train/testing-files.js';
@@ -51,6 +52,59 @@ describe('patina train', () => {
     expect(shown.out).toContain(`checkpoint ${run!}`);
     const json = await patina('runs', '--root', folder.runs, '--json');
     expect(JSON.parse(json.out)).toMatchObject({ runs: [{ state: 'finished', updates: 10 }] });
+  });
+
+  test('asks the tasks of a recipe, whose scores are told, kept, and those of patina eval', async () => {
+    const colours = ['red', 'green', 'blue', 'white', 'black'];
+    folder.writeRecords(
+      'questions.jsonl',
+      colours.map((colour, i) => ({
+        ...{ question_id: i, image: `${i}.png`, question: 'What colour is it?' },
+        answer: `It is ${colour}.`,
+      })),
+    );
+    const file = folder.at('asked.yaml');
+    const asked = {
+      ...folder.recipe({ schedule: { updates: 160 }, checkpoints: { keep: 1 } }),
+      validation: {
+        ...{ everyUpdates: 80, best: 'colours' },
+        tasks: [{ task: 'exact', name: 'colours', data: 'questions.jsonl' }],
+      },
+    };
+    writeFileSync(file, JSON.stringify(asked)); // YAML too
+    const { code, err } = await patina('train', file);
+    expect(code, err).toBe(0);
+    expect(err).toContain('task colours (exact): 5 questions before the first update and at each');
+    for (const update of [0, 80, 160]) {
+      expect(err).toMatch(
+        new RegExp(`\nupdate ${update}: colours [01]\\.\\d+ \\(\\S+ to \\S+, n 5, lmms-eval\\)`),
+      );
+    }
+    const [, last] = /\nfinished after .*, colours (\d\.\d+)/.exec(err)!;
+    expect(Number(last)).toBeGreaterThan(0);
+
+    const shown = await patina('runs', 'show', '--root', folder.runs);
+    expect(shown.out).toContain('score of colours\n');
+    expect(shown.out).toMatch(
+      new RegExp(`checkpoint .*update-00000160 \\(.*, colours ${last!}\\)`),
+    );
+    const [run] = readdirSync(folder.runs);
+    const path = join(folder.runs, run!);
+    const given = ['exact', '--data', folder.at('questions.jsonl'), '--json'];
+    const answers = join(path, 'answers', 'colours', 'update-00000160.jsonl');
+    const stored = await patina('eval', '-', ...given, '--answers', answers);
+    const again = await patina('eval', path, ...given);
+    expect(again).toMatchObject({ code: 0, err: '' });
+    expect(JSON.parse(stored.out)).toEqual(JSON.parse(again.out));
+    expect((JSON.parse(again.out) as { score: number }).score.toPrecision(4)).toBe(last);
+
+    folder.writeRecords('questions.jsonl', [{ question_id: 0, question: 'a', answer: 'b' }, {}]);
+    const refused = await patina('train', file);
+    expect(refused).toMatchObject({ code: 4, out: '' });
+    expect(refused.err).toMatch(
+      /^error: validation\.tasks\.0: \S+questions\.jsonl:2 has no question_id, index or id\.\ncode: E_EVAL_DATA/,
+    );
+    expect(readdirSync(folder.runs)).toEqual([run]);
   });
 
   test('ends with memory as planned beside what was measured', async () => {

@@ -5,5 +5,5 @@ export * from './effective-batch.js';
 export * from './load-recipe.js';
 export * from './recipe-error.js';
 export type { MemoryPolicy } from './schema/optimization.js';
-export { isFrozen, loraOf } from './schema/recipe.js';
-export type { LoraRecipe, PartRecipe, Recipe, SourceRecipe } from './schema/recipe.js';
+export { isFrozen, loraOf, taskName } from './schema/recipe.js';
+export type { LoraRecipe, PartRecipe, Recipe, SourceRecipe, TaskRecipe } from './schema/recipe.js';

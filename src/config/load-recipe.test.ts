@@ -12,6 +12,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
+const EXACT = { task: 'exact', data: 'mine.jsonl' };
 const MINIMAL = {
   name: 'mine',
   model: { from: 'org/model' },
@@ -204,6 +205,18 @@ describe('faults', () => {
       'optimizer.updateInBackward: the global norm is not known in time: set `optimizer.clipNorm` to null',
     ],
     [{ validation: {} }, 'validation: give either `fraction` or `sources`'],
+    [
+      { validation: { tasks: [EXACT, { ...EXACT, limit: 3 }] } },
+      'validation.tasks.1.name: another task is called exact: give this one a `name` of its own',
+    ],
+    [
+      { validation: { tasks: [EXACT], best: 'pope' } },
+      'validation.best: name one of `tasks` (exact)',
+    ],
+    [
+      { validation: { tasks: [EXACT], patience: 2 } },
+      'validation.patience: there is no loss to wait for: name one of `tasks` as `best`, or give `fraction`',
+    ],
     [
       { batchSize: 2, batchTokens: 100, effectiveBatch: 8 },
       'batchTokens: give either `batchSize` or `batchTokens`: remove one of them',

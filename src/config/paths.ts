@@ -19,6 +19,8 @@ const NAMES: Path[] = [
 const PATHS: Path[] = [
   ['data', 'sources', ANY, 'images'],
   ['validation', 'sources', ANY, 'images'],
+  ['validation', 'tasks', ANY, 'data'],
+  ['validation', 'tasks', ANY, 'images'],
   ['probes', 'questions', ANY, 'images', ANY],
 ];
 

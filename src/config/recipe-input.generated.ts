@@ -50,7 +50,7 @@ export interface RecipeInput {
   memory?: MemoryInput | undefined;
   /** What several processes, one for each GPU, share out. */
   parallel?: ParallelInput | undefined;
-  /** Loss on data that is not learnt from. */
+  /** Loss on data that is not learnt from, and scores of benchmarks. */
   validation?: ValidationInput | undefined;
   /** Questions that the model answers while it learns. */
   probes?: ProbesInput | undefined;
@@ -510,6 +510,17 @@ export interface ValidationInput {
   /** Data of its own, in place of `fraction`. */
   sources?: (string | SourceInput)[] | undefined;
   /**
+   * Benchmarks that are asked at each validation, and before the first update: curves over
+   * training.
+   * @default []
+   */
+  tasks?: ValidationTaskInput[] | undefined;
+  /**
+   * Name of one of `tasks`, whose score counts in place of the loss: for the best checkpoint
+   * and for `patience`.
+   */
+  best?: string | undefined;
+  /**
    * Updates between two validations; there is one at the end.
    * @default 500
    */
@@ -519,10 +530,32 @@ export interface ValidationInput {
   /** Stop early after so many validations in a row without a lower loss. */
   patience?: number | undefined;
   /**
-   * How much lower the loss must be to count.
+   * How much lower the loss, or higher the score, must be to count.
    * @default 0
    */
   minimumImprovement?: number | undefined;
+}
+
+export interface ValidationTaskInput {
+  /** What is asked, as `patina eval` names it: `pope`, `mme`, `exact`, ... */
+  task: string;
+  /** Name of its curve; that of the task if left out. */
+  name?: string | undefined;
+  /** File of the questions with their answers. */
+  data: string;
+  /** Folder of the pictures. That of `data` if left out. */
+  images?: string | undefined;
+  /** By whose rules it is asked and scored; the first of the task if left out. */
+  harness?: string | undefined;
+  /** Ask only so many questions, the first ones. */
+  limit?: number | undefined;
+  /**
+   * Most questions that are answered at once, on each device.
+   * @default 16
+   */
+  rows?: number | undefined;
+  /** What is said before each question. As in training if left out. */
+  system?: string | undefined;
 }
 
 export interface ProbesInput {
@@ -609,7 +642,8 @@ export interface CheckpointsInput {
    */
   keep?: number | undefined;
   /**
-   * Whether the one with the lowest validation loss is kept besides.
+   * Whether the one with the lowest validation loss, or highest score of `validation.best`, is
+   * kept besides.
    * @default true
    */
   keepBest?: boolean | undefined;

@@ -104,7 +104,7 @@ export function dataRecipe(
     },
     text: { ...TEXT, ...text },
     image: IMAGE,
-    validation: validation && { everyUpdates: 1, minimumImprovement: 0, ...validation },
+    validation: validation && { everyUpdates: 1, minimumImprovement: 0, tasks: [], ...validation },
     seed,
   };
 }

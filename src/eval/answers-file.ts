@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 
 import { DataError } from '../base/errors.js';
-import { type JsonLinesWriter, readJsonLines } from '../base/json-lines.js';
+import { readJsonLines } from '../base/json-lines.js';
 import { shortText } from '../base/short-text.js';
 import type { Item } from './item.js';
 
@@ -84,12 +84,15 @@ export function expectSame(
   });
 }
 
-export function writeAnswer(
-  writer: JsonLinesWriter,
-  { id }: Item,
-  { prompt, text, model }: { prompt: string; text: string; model: string },
-): void {
-  const answer: StoredAnswer = {
+export interface Said {
+  readonly prompt: string;
+  readonly text: string;
+  /** Name of the model. */
+  readonly model: string;
+}
+
+export function storedAnswer({ id }: Item, { prompt, text, model }: Said): StoredAnswer {
+  return {
     question_id: id,
     prompt,
     text,
@@ -97,7 +100,6 @@ export function writeAnswer(
     model_id: model,
     metadata: {},
   };
-  writer.write(answer);
 }
 
 export function answersError(message: string, hint: string): DataError {

@@ -2,7 +2,15 @@
 import { open } from 'node:fs/promises';
 
 import { DataError } from '../base/errors.js';
-import { BatchedGenerator, type ChatModel, encodePrompt, readPicture } from '../generate/index.js';
+import {
+  BatchedGenerator,
+  type ChatModel,
+  encodePrompt,
+  generateInStep,
+  type InStepOptions,
+  type Prompt,
+  readPicture,
+} from '../generate/index.js';
 import type { ImagePixels } from '../models/index.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
 import type { Item, Picture } from './item.js';
@@ -50,29 +58,57 @@ export async function* askAll(
   }
 }
 
+export interface AskInStepOptions
+  extends Omit<AskOptions, 'rows'>, Pick<InStepOptions, 'residency' | 'each'> {
+  readonly rows: number;
+  /** How many times so many questions are asked: as often on all ranks, with fewer or none where this one has fewer. */
+  readonly rounds: number;
+}
+
+/**
+ * The same where ranks share the model out, each with questions of its own: so many at once, and the next ones when those of all ranks
+ * are answered.
+ *
+ * @throws those of `askAll`, on all ranks
+ */
+export async function* askInStep(
+  chat: ChatModel,
+  items: readonly Item[],
+  { rows, rounds, residency, each, signal, maxNewTokens, ...options }: AskInStepOptions,
+): AsyncGenerator<string, void, undefined> {
+  for (let round = 0; round < rounds; round++) {
+    const asked = items.slice(rows * round, rows * (round + 1));
+    const prompts: Prompt[] = [];
+    await each(async () => {
+      for (const item of asked) {
+        prompts.push(await naming(item, () => promptOf(chat, item, options)));
+      }
+    });
+    const texts = await generateInStep(chat.model, prompts, {
+      ...{ residency, each, signal, maxNewTokens },
+      tokenizer: chat.format.tokenizer,
+      stopTokens: chat.stopTokens,
+    });
+    yield* texts.map(strip);
+  }
+}
+
+type PromptOptions = Pick<AskOptions, 'prompt' | 'system'>;
+
 async function answerTo(
   item: Item,
   {
     chat,
     generator,
-    prompt,
     maxNewTokens,
-    system = chat.system ?? '',
     signal,
+    ...options
   }: Omit<AskOptions, 'rows'> & { chat: ChatModel; generator: BatchedGenerator },
 ): Promise<string> {
-  try {
-    const reading = chat.reading ?? 'turned';
-    const images: ImagePixels[] = [];
-    for (const picture of item.pictures) {
-      images.push(await readPicture(await pictureSource(picture), chat.pictures, { reading }));
-    }
-    const content: Part[] = images.map((_, image) => ({ type: 'image', image }));
-    content.push({ type: 'text', text: prompt(item) });
-    const messages: Message[] = [{ role: 'user', content }];
-    if (system !== '') messages.unshift(textMessage('system', system));
+  return naming(item, async () => {
+    const prompt = await promptOf(chat, item, options);
     let text = '';
-    for await (const token of generator.ask(encodePrompt(chat, messages, images), {
+    for await (const token of generator.ask(prompt, {
       ...{ maxNewTokens, signal },
       tokenizer: chat.format.tokenizer,
       stopTokens: chat.stopTokens,
@@ -80,10 +116,35 @@ async function answerTo(
       text += token.text;
     }
     return strip(text);
+  });
+}
+
+/** A conversation that begins with the question. */
+async function promptOf(
+  chat: ChatModel,
+  item: Item,
+  { prompt, system = chat.system ?? '' }: PromptOptions,
+): Promise<Prompt> {
+  const reading = chat.reading ?? 'turned';
+  const images: ImagePixels[] = [];
+  for (const picture of item.pictures) {
+    images.push(await readPicture(await pictureSource(picture), chat.pictures, { reading }));
+  }
+  const content: Part[] = images.map((_, image) => ({ type: 'image', image }));
+  content.push({ type: 'text', text: prompt(item) });
+  const messages: Message[] = [{ role: 'user', content }];
+  if (system !== '') messages.unshift(textMessage('system', system));
+  return encodePrompt(chat, messages, images);
+}
+
+/** Tells of which question it is where something is wrong with it. */
+async function naming<T>({ where }: Item, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (cause) {
     if (!(cause instanceof DataError)) throw cause;
     const { code, hint, message } = cause;
-    throw new DataError(`${item.where}: ${message}`, { code, hint, cause });
+    throw new DataError(`${where}: ${message}`, { code, hint, cause });
   }
 }
 

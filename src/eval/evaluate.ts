@@ -1,7 +1,5 @@
 /** A benchmark from its file to its score: what has no answer yet is asked, then all is scored. */
-import { access } from 'node:fs/promises';
-
-import { DataError } from '../base/errors.js';
+import type { DataError } from '../base/errors.js';
 import { JsonLinesWriter } from '../base/json-lines.js';
 import type { ChatModel } from '../generate/index.js';
 import {
@@ -9,28 +7,20 @@ import {
   expectSame,
   matchAnswers,
   readAnswers,
-  writeAnswer,
+  storedAnswer,
 } from './answers-file.js';
 import type { AskOptions } from './ask.js';
-import { readItems } from './data/read-items.js';
 import { isAnswered, type Item } from './item.js';
+import { expectPictures, openTask, type OpenTaskOptions } from './open-task.js';
 import { compare, type Comparison, expectAnswered, grade, score, type Score } from './score.js';
 import type { Graded, HarnessName, Task } from './task.js';
-import { findHarness, findTask } from './tasks.js';
 
-export interface EvaluateOptions extends Pick<AskOptions, 'rows' | 'system' | 'signal'> {
-  /** File of the questions. */
-  readonly data: string;
-  /** Folder of the pictures. @default that of the file */
-  readonly images?: string | undefined;
-  /** By whose rules. @default the first of the task's */
-  readonly harness?: string | undefined;
+export interface EvaluateOptions
+  extends OpenTaskOptions, Pick<AskOptions, 'rows' | 'system' | 'signal'> {
   /** File of the answers: what it has is not asked again, what is asked is added. @default none */
   readonly answers?: string | undefined;
   /** Answers of another model to the same questions. */
   readonly compare?: string | undefined;
-  /** Only so many questions, the first ones. @default all */
-  readonly limit?: number | undefined;
   /** The name that answers are written under. */
   readonly model: string;
   /** Loads it, where there is something to ask; without it all must be answered. */
@@ -54,40 +44,28 @@ export interface Evaluation {
  *   signal's reason
  */
 export async function evaluate(name: string, options: EvaluateOptions): Promise<Evaluation> {
-  const task = findTask(name);
-  const by = findHarness(task, options.harness);
-  const all = await itemsOf(task, options);
-  const items = all.slice(0, options.limit);
-  const asked = await answerAll(all, by.harness.prompt, by.harness.maxNewTokens, options, task);
+  const { task, by, harness, all, items } = await openTask(name, options);
+  const asked = await answerAll(all, harness.prompt, harness.maxNewTokens, options, task);
   if (!items.some(isAnswered)) {
     const answered = items.map((item, i) => ({
       ...{ item, text: asked[i]! },
-      extracted: by.harness.grade(asked[i]!, item).extracted,
+      extracted: harness.grade(asked[i]!, item).extracted,
       score: null,
     }));
-    return { task: task.name, harness: by.name, answered, result: null };
+    return { task: task.name, harness: by, answered, result: null };
   }
   expectAnswered(items, task.name);
-  const answered = grade(items, asked, by.harness);
-  const result = score(answered, by.harness);
+  const answered = grade(items, asked, harness);
+  const result = score(answered, harness);
   if (options.compare === undefined) {
-    return { task: task.name, harness: by.name, answered, result };
+    return { task: task.name, harness: by, answered, result };
   }
   const others = await storedTexts(all, options.compare, options.limit);
-  const second = grade(items, others, by.harness);
+  const second = grade(items, others, harness);
   return {
-    ...{ task: task.name, harness: by.name, answered, result },
-    comparison: { ...compare(answered, second), score: score(second, by.harness).score },
+    ...{ task: task.name, harness: by, answered, result },
+    comparison: { ...compare(answered, second), score: score(second, harness).score },
   };
-}
-
-async function itemsOf(task: Task, { data, images }: EvaluateOptions): Promise<Item[]> {
-  try {
-    const items = await readItems(data, { images });
-    return task.refine === undefined ? items : items.map(task.refine);
-  } catch (cause) {
-    throw withSource(cause, task);
-  }
 }
 
 async function answerAll(
@@ -118,7 +96,7 @@ async function answerAll(
   for await (const text of askAll(chat, missing, { ...options, prompt, maxNewTokens })) {
     const place = places.shift()!;
     const item = items[place]!;
-    if (writer !== undefined) writeAnswer(writer, item, { prompt: prompt(item), text, model });
+    writer?.write(storedAnswer(item, { prompt: prompt(item), text, model }));
     texts[place] = text;
     onProgress?.(++done, items.length);
   }
@@ -137,27 +115,4 @@ function unanswered(missing: readonly Item[], all: number, file: string | undefi
     `${missing.length} of ${all} questions have no answer in ${file ?? 'a file'}, the first at ${missing[0]!.where}.`,
     'Name a model in place of `-` to ask them, or give the file that has all answers: --answers FILE.',
   );
-}
-
-/** Hours should not go by before one is missed. */
-async function expectPictures(items: readonly Item[], task: Task): Promise<void> {
-  const paths = new Set(
-    items.flatMap(({ pictures }) => pictures.flatMap((each) => ('path' in each ? each.path : []))),
-  );
-  const missing: string[] = [];
-  for (const path of paths) await access(path).catch(() => missing.push(path));
-  if (missing.length === 0) return;
-  throw new DataError(
-    `${missing.length} of ${paths.size} pictures are missing, the first is ${missing[0]!}.`,
-    { code: 'E_EVAL_DATA', hint: `Name their folder with --images. ${task.source}.` },
-  );
-}
-
-function withSource(cause: unknown, { name, source, fields }: Task): unknown {
-  if (!(cause instanceof DataError) || cause.code !== 'E_EVAL_DATA') return cause;
-  return new DataError(cause.message, {
-    code: cause.code,
-    hint: `${source}. A file of ${name} (TSV, JSON or JSON Lines) has ${fields}; see docs/evaluation.md.`,
-    cause,
-  });
 }

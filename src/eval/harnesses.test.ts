@@ -13,6 +13,8 @@ import { findHarness, findTask } from './tasks.js';
 interface Stored {
   questions: {
     answers: string[];
+    /** The same, with boxes as lists of shares. */
+    listed: string[];
     yes: number[];
     kinds: string[];
     right: string[];
@@ -31,7 +33,7 @@ const file = join(packageRoot(), 'test', 'fixtures', 'eval', 'scores.json.gz');
 const { questions, scores, totals } = JSON.parse(
   gunzipSync(readFileSync(file)).toString(),
 ) as Stored;
-const { answers, yes, kinds, right, options, people, boxes, mmeKinds } = questions;
+const { answers, listed, yes, kinds, right, options, people, boxes, mmeKinds } = questions;
 
 function items(make: (i: number) => Partial<Item>): Item[] {
   return answers.map((_, i) => ({
@@ -69,15 +71,16 @@ const mme = items((i) => ({
   group: String(Math.floor(i / 2)),
 }));
 
-const graded = (name: string, harness: string, of: readonly Item[]) => {
+const graded = (name: string, harness: string, of: readonly Item[], texts = answers) => {
   const by = findHarness(findTask(name), harness).harness;
-  return { by, graded: grade(of, answers, by) };
+  return { by, graded: grade(of, texts, by) };
 };
 
 describe('each answer has the score that the harness gives it', () => {
   test.each([
     ['llava', 'pope', written],
     ['llava', 'scienceqa', choices],
+    ['llava', 'gqa', items((i) => ({ answers: [at(people, i)[0]!] }))],
     ['llava', 'textvqa', items((i) => ({ answers: at(people, i) }))],
     ['vlmevalkit', 'pope', written],
     ['vlmevalkit', 'choice', choices],
@@ -88,10 +91,13 @@ describe('each answer has the score that the harness gives it', () => {
     ['lmms-eval', 'scienceqa', choices],
     ['lmms-eval', 'textvqa', items((i) => ({ answers: at(people, i) }))],
     ['lmms-eval', 'gqa', items((i) => ({ answers: [at(people, i)[0]!] }))],
+    ['lmms-eval', 'mmbench', choices, 'alone'],
+    ['lmms-eval', 'refcoco', boxed],
     ['xtuner', 'refcoco', boxed],
-  ])('%s, %s', (harness, name, of) => {
-    const expected = scores[`${harness}/${name}`]!;
-    const own = graded(name, harness, of).graded;
+  ])('%s, %s', (harness, name, of, kind = '') => {
+    const expected = scores[[harness, name, kind].filter((each) => each !== '').join('/')]!;
+    const texts = harness === 'lmms-eval' && name === 'refcoco' ? listed : answers;
+    const own = graded(name, harness, of, texts).graded;
     const wrong = own.flatMap(({ text, extracted, score }, i) =>
       Math.abs(score - expected[i]!) < 1e-12
         ? []
@@ -103,7 +109,7 @@ describe('each answer has the score that the harness gives it', () => {
     expect(own.filter(({ score }) => score > 0).length).toBeGreaterThan(30);
   });
 
-  test.each(['vlmevalkit', 'xtuner'])('%s, turns of a choice', (harness) => {
+  test.each(['vlmevalkit', 'xtuner', 'lmms-eval'])('%s, turns of a choice', (harness) => {
     const { graded: own, by } = graded('mmbench', harness, turns);
     const expected = scores[`${harness}/mmbench`]!;
     const pairs = expected.map((_, i) => Math.min(own[2 * i]!.score, own[2 * i + 1]!.score));
@@ -159,6 +165,21 @@ describe('totals are those of the harness', () => {
     for (const [name, value] of Object.entries({ ...rest, f1, yesRatio })) {
       expect(metrics[name]).toBeCloseTo(value!, 12);
     }
+  });
+
+  test('RefCOCO by lmms-eval', () => {
+    const { graded: own, by } = graded('refcoco', 'lmms-eval', boxed, listed);
+    const { score: share, metrics, intervalMethod, n } = score(own, by);
+    const expected = totals['lmms-eval/refcoco']!;
+    expect([share, metrics['iou'], metrics['centre']]).toEqual([
+      expected['acc05'],
+      expect.closeTo(expected['iou']!, 12),
+      expected['center_acc'],
+    ]);
+    for (const tenths of [1, 3, 5, 7, 9]) {
+      expect(metrics[`accuracy0.${tenths}`]).toBe(expected[`acc0${tenths}`]);
+    }
+    expect([n, intervalMethod]).toEqual([2400, 'wilson']);
   });
 
   test('MME', () => {

@@ -20,7 +20,7 @@ export type Group = readonly Graded[];
 /** The score of some groups, and what belongs to it. */
 export interface Total {
   readonly score: number;
-  readonly metrics?: Readonly<Record<string, number>>;
+  readonly metrics?: Readonly<Record<string, number>> | undefined;
 }
 
 /** One program's way of a task. */
@@ -36,6 +36,8 @@ export interface Harness {
    * @default the mean of `groupScore`
    */
   total?: ((groups: readonly Group[], kind?: string) => Total) | undefined;
+  /** What is told beside that mean. @default nothing */
+  metrics?: ((groups: readonly Group[]) => Readonly<Record<string, number>>) | undefined;
 }
 
 export type HarnessName = 'llava' | 'vlmevalkit' | 'lmms-eval' | 'xtuner';
@@ -72,6 +74,12 @@ export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-export function totalOf({ total }: Harness, groups: readonly Group[], kind?: string): Total {
-  return total?.(groups, kind) ?? { score: mean(groups.map(groupScore)) };
+export function totalOf(
+  { total, metrics }: Harness,
+  groups: readonly Group[],
+  kind?: string,
+): Total {
+  return (
+    total?.(groups, kind) ?? { score: mean(groups.map(groupScore)), metrics: metrics?.(groups) }
+  );
 }

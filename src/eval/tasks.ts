@@ -3,6 +3,7 @@ import { didYouMean } from '../base/did-you-mean.js';
 import { UsageError } from '../base/errors.js';
 import type { Harness, HarnessName, Task } from './task.js';
 import { CHOICE } from './tasks/choice.js';
+import { MMBENCH_LMMS_EVAL } from './tasks/mmbench-lmms-eval.js';
 import { MME } from './tasks/mme.js';
 import { REFCOCO, withBox } from './tasks/refcoco.js';
 import { EXACT, GQA, TEXTVQA } from './tasks/short-answer.js';
@@ -53,7 +54,7 @@ export const TASKS: readonly Task[] = [
   {
     name: 'mmbench',
     summary: 'choices in every turn, right where all turns are',
-    harnesses: pick('vlmevalkit', 'xtuner'),
+    harnesses: { ...pick('vlmevalkit', 'xtuner'), 'lmms-eval': MMBENCH_LMMS_EVAL },
     source:
       'OpenCompass has mmbench_dev_*.tsv and mmbench_test_*.tsv, VLMEvalKit MMBench_DEV_EN.tsv and so on',
     fields: 'index, image, question, hint, A, B, C, D, answer, category, l2-category',

@@ -8,6 +8,7 @@ export * from './conversation.js';
 export { expectUsed } from './expect-used.js';
 export { exportChatModel } from './export-chat-model.js';
 export * from './generate.js';
+export { generateInStep, type Each, type InStepOptions } from './generate-in-step.js';
 export * from './picture.js';
 export { contextLength, type Prompt } from './prompt.js';
 export type { SamplingOptions } from './sampling.js';

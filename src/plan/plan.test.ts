@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { checkRecipe, type RecipeInput } from '../config/index.js';
 import { readGpus } from './devices/cards.js';
+import { TINY_CONFIG } from '../train/testing-files.js';
 import { CATEGORIES } from './categories.js';
 import { plan } from './plan.js';
 
@@ -38,6 +39,21 @@ describe('full training on 8 x A100-40GB', () => {
     expect(third.timeline.map(({ phase }) => phase)).toContain('backward');
     expect(third.seconds.update).toBeGreaterThan(1);
   }, 300_000);
+});
+
+test('answers to tasks are not counted, which the plan says', async () => {
+  const tiny: Partial<RecipeInput> = {
+    ...{ model: { config: TINY_CONFIG, tokenizer: './tokenizer' }, text: { maxLength: 64 } },
+    ...{ train: { decoder: 'full' }, batchSize: 1, effectiveBatch: 8 },
+  };
+  const tasks = [{ task: 'pope', data: './pope.jsonl' }];
+  const [without, asked] = [
+    await planned({ ...tiny, validation: { fraction: 0.1 } }),
+    await planned({ ...tiny, validation: { tasks } }),
+  ];
+  expect(without.accuracy.basis).not.toContain('tasks');
+  expect(asked.accuracy.basis).toMatch(/; answers to `validation\.tasks` are not counted$/);
+  expect(asked.perRank).toEqual(without.perRank);
 });
 
 test.each(['9xH999', '0xH200', 'x'])('%s are no GPUs', (gpus) => {

@@ -203,7 +203,7 @@ function secondsOf(
   return updates.at(-1)! + (microBatches - ran) * perMicroBatch;
 }
 
-function accuracyOf({ basis, name }: Card, { parallel }: Recipe): Plan['accuracy'] {
+function accuracyOf({ basis, name }: Card, { parallel, validation }: Recipe): Plan['accuracy'] {
   const speed =
     basis === 'measured'
       ? `speeds fitted to steps on one ${name}`
@@ -211,7 +211,8 @@ function accuracyOf({ basis, name }: Card, { parallel }: Recipe): Plan['accuracy
   return {
     basis:
       'memory in tensors as the step program asks for it, held against peaks measured on H200; ' +
-      `what is reserved, and the context, were not measured; ${speed}`,
+      `what is reserved, and the context, were not measured; ${speed}` +
+      (validation?.tasks.length ? '; answers to `validation.tasks` are not counted' : ''),
     interval: parallel.offload === 'none' ? INTERVAL.resident : INTERVAL.offload,
   };
 }

@@ -116,6 +116,34 @@ export interface ValidationEvent {
   readonly seconds: number;
 }
 
+/** The score of one task of `validation.tasks`, as `patina eval` would give it to the model as it is after `update`. */
+export interface ScoreEvent {
+  readonly type: 'score';
+  /** 0 for the model before its first update. */
+  readonly update: number;
+  /** Of the curve. */
+  readonly name: string;
+  readonly task: string;
+  readonly harness: string;
+  readonly score: number;
+  /** At 95 %. */
+  readonly interval: readonly [low: number, high: number];
+  readonly intervalMethod: 'wilson' | 'bootstrap';
+  /** Questions. */
+  readonly n: number;
+  readonly metrics: Readonly<Record<string, number>>;
+  readonly categories: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** Whether it is higher than all after an update before it; false before the first one. */
+  readonly best: boolean;
+  /** File of the answers, in LLaVA's format. */
+  readonly answers: string;
+  /** Most questions that were answered at once on each rank: fewer than the recipe says where memory did not suffice for these. */
+  readonly rows: number;
+  readonly seconds: number;
+  /** Most bytes in tensors at once meanwhile, of the first rank: weights and optimizer, and what answering takes. */
+  readonly peakBytes: number;
+}
+
 export interface ProbeAnswer {
   readonly question: string;
   readonly images: readonly string[];
@@ -247,6 +275,8 @@ export interface EndEvent {
   readonly checkpoint: string | null;
   readonly loss: number | null;
   readonly validationLoss: number | null;
+  /** The last score of each task, by name. */
+  readonly scores: Readonly<Record<string, number>>;
   /** Updates that were skipped since their gradient was not finite. */
   readonly skipped: number;
   /** Records that were left out. */
@@ -299,6 +329,7 @@ export type TrainEvent =
   | FindingEvent
   | UpdateEvent
   | ValidationEvent
+  | ScoreEvent
   | ProbesEvent
   | CheckpointEvent
   | ProfileEvent

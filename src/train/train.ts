@@ -11,6 +11,7 @@ import { requireFree } from '../base/disk-space.js';
 import { PatinaError } from '../base/errors.js';
 import type { HubEvent } from '../base/hub/resolve.js';
 import { checkRecipe, type Recipe, type RecipeInput } from '../config/index.js';
+import { askAll, askInStep } from '../eval/ask.js';
 import { Conversation } from '../generate/index.js';
 import { environmentFacts } from './run/environment.js';
 import type {
@@ -24,6 +25,7 @@ import type {
 } from './events.js';
 import { Journal, type JournalOptions } from './run/journal.js';
 import { WARNINGS } from '../data/index.js';
+import { digestOf } from './prepare/open-tasks.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
 import { probeShapes } from './prepare/probe-shapes.js';
 import { withWhatWouldFit } from './prepare/what-would-fit.js';
@@ -42,6 +44,7 @@ import type { OpenedModel } from './prepare/open-model.js';
 import type { MakeGuard } from './loop/guard.js';
 import type { Predict } from './loop/prediction.js';
 import { findAgain } from './run/find-again.js';
+import type { AskTask } from './loop/tasks.js';
 import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
 
 /** Looks at what a run begins with, and tells what it finds. */
@@ -211,10 +214,11 @@ async function* runRecipe(
 }
 
 /** What a rank has found under the names of the recipe, wherever it lies: by digests. */
-function standsOn({ saved }: PreparedRun): unknown {
+function standsOn({ saved, tasks }: PreparedRun): unknown {
   const { beneath, began, data } = saved.provenance('');
-  const text = JSON.stringify({ beneath, began, data }, (key, value: unknown) =>
-    key === 'path' || key === 'near' ? undefined : value,
+  const text = JSON.stringify(
+    { beneath, began, data, tasks: tasks.map(digestOf) },
+    (key, value: unknown) => (key === 'path' || key === 'near' ? undefined : value),
   );
   return JSON.parse(text);
 }
@@ -331,12 +335,14 @@ function trainerOf(
   ranks: Ranks,
   { guard: makeGuard, predict }: Pick<TrainOptions, 'guard' | 'predict'>,
 ): Trainer {
-  const { opened, trainable, batching, device, precision, data, plan, saved, sharding } = prepared;
+  const { opened, trainable, batching, device, precision, data, plan, saved, sharding, tasks } =
+    prepared;
   return new Trainer({
     ...{ recipe, batching, device, precision, plan, trainable, sharding, data, ranks },
     model: opened.model,
     weights: saved.weights,
     answer: answerer(opened, recipe),
+    tasks: { list: tasks, ask: taskAsker(opened, recipe) },
     guard: makeGuard?.(recipe),
     told: prepared.oddFormat,
     predict:
@@ -404,6 +410,19 @@ function answerer(chat: OpenedModel, { image: { reading } }: Recipe): Answer {
   };
 }
 
+/** Questions of a task as `patina eval` asks them. */
+function taskAsker(opened: OpenedModel, { image: { reading } }: Recipe): AskTask {
+  const chat = { ...opened, reading };
+  return ({ harness, settings }, items, { rows, signal, shared }) => {
+    const { prompt, maxNewTokens } = harness;
+    const { system = opened.text.system } = settings;
+    const options = { prompt, maxNewTokens, rows, system, signal };
+    return shared === null
+      ? askAll(chat, items, options)
+      : askInStep(chat, items, { ...options, ...shared });
+  };
+}
+
 const NOTHING_TRAINED: EndEvent = {
   type: 'end',
   reason: 'dry-run',
@@ -412,6 +431,7 @@ const NOTHING_TRAINED: EndEvent = {
   checkpoint: null,
   loss: null,
   validationLoss: null,
+  scores: {},
   skipped: 0,
   badRecords: 0,
   warnings: {},

@@ -162,6 +162,14 @@ def main():
         results = json.loads((folder / "result.json").read_text())["results"]
     scores["llava/scienceqa"] = [int(results[str(i)] == letters.index(right[i])) for i in range(n)]
 
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "answers.jsonl").write_text("\n".join(json.dumps({"question_id": i, "text": text}) for i, text in enumerate(answers)))
+        command = [sys.executable, str(llava / "scripts/convert_gqa_for_eval.py"), "--src", f"{folder}/answers.jsonl", "--dst", f"{folder}/predictions.json"]
+        subprocess.run(command, check=True, capture_output=True)
+        predictions = json.loads((Path(folder) / "predictions.json").read_text())
+    # What the official script compares.
+    scores["llava/gqa"] = [int(each["prediction"] == gt[0]) for each, gt in zip(predictions, people)]
+
     sys.modules["tqdm"] = types.SimpleNamespace(tqdm=lambda each: each)
     m4c = module(llava / "llava/eval/m4c_evaluator.py", "m4c").TextVQAAccuracyEvaluator()
     scores["llava/textvqa"] = [m4c.eval_pred_list([{"pred_answer": text, "gt_answers": given}]) for text, given in zip(answers, people)]
@@ -235,6 +243,31 @@ def main():
     exact = lambda text, gt: float(scope["exact_match_hf_evaluate"](predictions=[text], references=[gt], ignore_case=True, ignore_punctuation=True)["exact_match"])
     scores["lmms-eval/gqa"] = [exact(text, gt[0]) for text, gt in zip(stripped, people)]
 
+    package = types.ModuleType("lmms_eval.tasks._task_utils.mcq_extract")
+    package.extract_mcq_answer = module(tasks / "_task_utils/mcq_extract.py", "mcq").extract_mcq_answer
+    for name in ("lmms_eval", "lmms_eval.tasks", "lmms_eval.tasks._task_utils"):
+        sys.modules[name] = types.ModuleType(name)
+    sys.modules[package.__name__] = package
+    sys.modules["requests"] = types.ModuleType("requests")
+    loguru = sys.modules["loguru"] = types.ModuleType("loguru")
+    loguru.logger = types.SimpleNamespace(info=lambda *each: None)
+    judge = module(tasks / "mmbench/mmbench_evals.py", "mmbench_evals").MMBench_Evaluator()
+    frame = pd.DataFrame([{**OPTIONS[1], "question": "q", "prediction": text, "index": i} for i, text in enumerate(stripped)])
+    truths = {i: "ABCD"[i % 4] for i in range(n)}
+    scores["lmms-eval/mmbench"] = [judge.eval_sub_data(frame.iloc[i:i + 2], truths, static_only=True) for i in range(0, n - 1, 2)]
+    few = pd.DataFrame([{**{c: "nan" for c in "ABCD"}, **each, "question": "q", "prediction": text, "index": i} for i, (each, text) in enumerate(zip(options, stripped))])
+    scores["lmms-eval/mmbench/alone"] = [judge.eval_sub_data(few.iloc[i:i + 1], dict(enumerate(right)), static_only=True) for i in range(n)]
+    sys.modules["datasets"] = types.SimpleNamespace(Dataset=None)
+    rec = module(tasks / "refcoco/utils_rec.py", "utils_rec")
+    # Boxes as these models are asked for them.
+    numbers = lambda found: "[%s]" % ", ".join(f"{int(each) / 100:g}" for each in found.groups())
+    listed = [re.sub(r"\{<(\d+)><(\d+)><(\d+)><(\d+)>\}", numbers, text) for text in answers]
+    near = lambda box, h, w: [box[0] / w, box[1] / h, (box[0] + box[2]) / w, (box[1] + box[3]) / h]
+    rows = [rec.refcoco_bbox_rec_process_result({"question_id": i, "answer": "q", "bbox": near(*boxes[i])}, [text])["refcoco_IoU"] for i, text in enumerate(listed)]
+    with redirect_stdout(io.StringIO()):
+        scores["lmms-eval/refcoco"] = [rec.refcoco_bbox_rec_acc05([row]) for row in rows]
+        totals["lmms-eval/refcoco"] = {name: getattr(rec, f"refcoco_bbox_rec_{name}")(rows) for name in ("iou", "acc01", "acc03", "acc05", "acc07", "acc09", "center_acc")}
+
     # --- XTuner
     scope = {"re": re, "print": lambda *each: None}
     functions(xtuner / "xtuner/dataset/refcoco_json.py", ["normalize_bbox"], scope)
@@ -248,7 +281,7 @@ def main():
 
     out = Path(args["out"])
     out.mkdir(parents=True, exist_ok=True)
-    questions = {"answers": answers, "yes": [int(each) for each in yes], "kinds": kinds, "right": right, "options": OPTIONS, "people": PEOPLE,
+    questions = {"answers": answers, "listed": listed, "yes": [int(each) for each in yes], "kinds": kinds, "right": right, "options": OPTIONS, "people": PEOPLE,
                  "boxes": [{"bbox": box, "height": h, "width": w} for box, h, w in BOXES], "mmeKinds": mme_kinds}
     commits = {name: args[f"{name.replace('-', '_')}_commit"] or commit(args[name.replace("-", "_")]) for name in ("llava", "vlmevalkit", "lmms-eval", "xtuner")}
     stored = {"commits": commits, "questions": questions, "scores": scores, "totals": totals}

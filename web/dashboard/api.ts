@@ -14,6 +14,7 @@ export type {
   RunCard,
   RunView,
   ShownPlace,
+  ShownScore,
   ShownState,
   Told,
 } from '../../src/server/dashboard/shown.js';

@@ -12,7 +12,14 @@ export interface Line {
   readonly values: readonly (number | null)[];
   /** Smallest and largest of each span, drawn as a band. */
   readonly band?: readonly [readonly (number | null)[], readonly (number | null)[]] | undefined;
-  readonly style?: 'line' | 'faint' | 'points' | 'dashed';
+  /** `joined`: points with lines between them, over what lies between two. */
+  readonly style?: 'line' | 'faint' | 'points' | 'dashed' | 'joined';
+}
+
+const COLOURS = ['--one', '--two', '--three', '--four', '--five', '--six'];
+
+export function colour(index: number): string {
+  return COLOURS[index % COLOURS.length]!;
 }
 
 export interface ChartProps {
@@ -137,8 +144,9 @@ function optionsOf(element: HTMLElement, latest: { current: ChartProps }): uPlot
   const bands: uPlot.Band[] = [];
   for (const { label, colour, style = 'line', band } of lines) {
     const stroke = (): string => css(element, colour);
+    const spanGaps = style === 'dashed' || style === 'joined';
     if (band !== undefined) {
-      const edge = { stroke: 'transparent', points: { show: false } };
+      const edge = { stroke: 'transparent', points: { show: false }, spanGaps };
       bands.push({
         series: [series.length + 1, series.length],
         fill: () => `color-mix(in srgb, ${css(element, colour)} 25%, transparent)`,
@@ -152,8 +160,13 @@ function optionsOf(element: HTMLElement, latest: { current: ChartProps }): uPlot
       ...(style === 'dashed' && { dash: [6, 4] }),
       ...(style === 'points'
         ? { paths: () => null, points: { show: true, size: 7, fill: stroke } }
-        : { points: { show: false, filter: alone, size: 5, fill: stroke } }),
-      spanGaps: style === 'dashed',
+        : {
+            points:
+              style === 'joined'
+                ? { show: true, size: 6, fill: stroke }
+                : { show: false, filter: alone, size: 5, fill: stroke },
+          }),
+      spanGaps,
     });
   }
   return {

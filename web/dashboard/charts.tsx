@@ -3,11 +3,9 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 
 import type { Curve, Curves, RunView, Told } from './api.js';
-import { Chart, type ChartProps, type Line } from './chart.js';
+import { Chart, type ChartProps, colour, type Line } from './chart.js';
 import { useCurves } from './live.js';
 import { formatBytes, formatCount, numberText, percentText } from './text.js';
-
-const COLOURS = ['--one', '--two', '--three', '--four', '--five', '--six'];
 
 /** What the picture of a curve is made of, beside its values. */
 type Frame = Pick<ChartProps, 'x' | 'gaps' | 'onZoom'>;
@@ -278,10 +276,6 @@ function plannedOf({ memory }: RunView, x: readonly number[]): Line[] {
   const predicted = (memory?.['predicted'] as { reserved?: unknown } | undefined)?.reserved;
   if (typeof predicted !== 'number') return [];
   return [{ label: 'planned', colour: '--two', values: x.map(() => predicted), style: 'dashed' }];
-}
-
-function colour(index: number): string {
-  return COLOURS[index % COLOURS.length]!;
 }
 
 const KEYS = [

@@ -9,6 +9,7 @@ import { useRun } from './live.js';
 import { Recipe } from './recipe.js';
 import { BadRecords, Checkpoints, Findings, Statements, Warnings } from './records.js';
 import { State } from './run-list.js';
+import { Scores } from './scores.js';
 import { dateText, formatDuration } from './text.js';
 import { Troubles } from './troubles.js';
 
@@ -32,6 +33,7 @@ export function RunPage({ id, all }: { id: string; all: readonly RunCard[] }) {
       <Findings run={run} />
       {others.length > 0 && <Beside others={others} chosen={beside} choose={setBeside} />}
       <Charts run={run} beside={beside} />
+      <Scores run={run} beside={beside} />
       <Answers run={run} />
       <BadRecords run={run} />
       <Warnings run={run} />

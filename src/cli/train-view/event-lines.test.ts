@@ -69,11 +69,28 @@ test.each<[string, Pick<MemoryEvent, 'predicted' | 'note'>, string]>([
   const memory: MemoryEvent = { type: 'memory', measured, ...more };
   const end: EndEvent = {
     ...{ type: 'end', reason: 'finished', update: 3, run: null, checkpoint: null, loss: 1.5 },
-    ...{ validationLoss: null, skipped: 0, badRecords: 0, warnings: {}, seconds: 1 },
+    ...{ validationLoss: null, scores: {}, skipped: 0, badRecords: 0, warnings: {}, seconds: 1 },
   };
   expect(eventLines(memory)).toEqual([]);
   expect(eventLines(end, { memory })).toEqual([expect.stringContaining(`, loss 1.500, ${text}`)]);
   expect(eventLines(end)[0]).not.toContain('at most');
+});
+
+test('the score of a task is told with its interval, and what asking took', () => {
+  const lines = eventLines({
+    ...{ type: 'score', update: 200, name: 'pope', task: 'pope', harness: 'llava', score: 0.8512 },
+    ...{
+      interval: [0.8301, 0.87],
+      intervalMethod: 'bootstrap',
+      n: 500,
+      metrics: {},
+      categories: {},
+    },
+    ...{ best: true, answers: 'a.jsonl', rows: 16, seconds: 75, peakBytes: 3 * 2 ** 30 },
+  });
+  expect(lines).toEqual([
+    'update 200: pope 0.8512 (0.8301 to 0.8700, n 500, llava), the highest so far (1m 15s, 3.00 GiB)',
+  ]);
 });
 
 test.each([

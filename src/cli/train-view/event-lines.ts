@@ -14,6 +14,7 @@ import type {
   MemoryPeaks,
   ProbeAnswer,
   RecoveryEvent,
+  ScoreEvent,
   SmallerBatchesEvent,
   StartEvent,
   TrainableRow,
@@ -47,6 +48,8 @@ export function eventLines(
         `update ${event.update}: validation loss ${figures(event.loss)}${best} (${formatDuration(event.seconds)})`,
       ];
     }
+    case 'score':
+      return [scoreLine(event)];
     case 'probes':
       return event.answers.flatMap((answer, i) =>
         probeLines(event.update, answer, event.update === 0 ? undefined : before[i]),
@@ -79,6 +82,13 @@ export function eventLines(
     case 'end':
       return endLines(event, memory);
   }
+}
+
+function scoreLine({ update, name, harness, n, score, ...event }: ScoreEvent): string {
+  const [low, high] = event.interval.map(figures);
+  const best = event.best ? ', the highest so far' : '';
+  const took = `${formatDuration(event.seconds)}, ${formatBytes(event.peakBytes)}`;
+  return `update ${update}: ${name} ${figures(score)} (${low!} to ${high!}, n ${n}, ${harness})${best} (${took})`;
 }
 
 function recoveryLine(event: RecoveryEvent | SmallerBatchesEvent): string {
@@ -201,7 +211,7 @@ const RESUME = 'patina train --resume';
 /** How a run ended, and what there is to know about it. */
 const REASONS = {
   finished: ['finished', ''],
-  'early-stopped': ['stopped early', 'the validation loss no longer fell'],
+  'early-stopped': ['stopped early', 'validation no longer became better'],
   'max-updates': ['stopped as asked for', RESUME],
   interrupted: ['interrupted', RESUME],
   'dry-run': ['nothing was trained (--dry-run)', ''],
@@ -210,12 +220,13 @@ const REASONS = {
 function endLines(event: EndEvent, memory: MemoryEvent | null): string[] {
   const [how, more] = REASONS[event.reason];
   if (event.reason === 'dry-run') return [how];
-  const { update, loss, validationLoss, seconds, skipped, badRecords } = event;
+  const { update, loss, validationLoss, scores, seconds, skipped, badRecords } = event;
   const updates = `${update} ${update === 1 ? 'update' : 'updates'}`;
   const parts = [
     `${how} after ${updates} and ${formatDuration(seconds)}`,
     ...(loss === null ? [] : [`loss ${figures(loss)}`]),
     ...(validationLoss === null ? [] : [`validation loss ${figures(validationLoss)}`]),
+    ...Object.entries(scores).map(([name, score]) => `${name} ${figures(score)}`),
     ...(skipped === 0
       ? []
       : [`${skipped} ${skipped === 1 ? 'update' : 'updates'} skipped (gradient not finite)`]),

@@ -39,11 +39,11 @@ Tasks, and by whose rules each is scored, the default first:
   choice     your own questions with choices: vlmevalkit, llava, lmms-eval
   pope       llava, vlmevalkit, lmms-eval
   mme        vlmevalkit, lmms-eval
-  mmbench    vlmevalkit, xtuner
+  mmbench    vlmevalkit, xtuner, lmms-eval
   scienceqa  llava, vlmevalkit, lmms-eval
   textvqa    llava, lmms-eval, vlmevalkit
-  gqa        lmms-eval, vlmevalkit
-  refcoco    xtuner
+  gqa        lmms-eval, vlmevalkit, llava
+  refcoco    xtuner, lmms-eval
 
 Nothing is downloaded; docs/evaluation.md says where the data are had and what they look like.`,
     )

@@ -110,6 +110,28 @@ export const imageSection = z
   })
   .meta({ id: 'Image' });
 
+const taskSection = z
+  .strictObject({
+    task: text.describe('What is asked, as `patina eval` names it: `pope`, `mme`, `exact`, ...'),
+    name: z
+      .string()
+      .regex(/^\w[\w.-]*$/, 'expected letters, digits, ".", "_" and "-"')
+      .optional()
+      .describe('Name of its curve; that of the task if left out.'),
+    data: text.describe('File of the questions with their answers.'),
+    images: text.optional().describe('Folder of the pictures. That of `data` if left out.'),
+    harness: text
+      .optional()
+      .describe('By whose rules it is asked and scored; the first of the task if left out.'),
+    limit: count.optional().describe('Ask only so many questions, the first ones.'),
+    rows: count.default(16).describe('Most questions that are answered at once, on each device.'),
+    system: z
+      .string()
+      .optional()
+      .describe('What is said before each question. As in training if left out.'),
+  })
+  .meta({ id: 'ValidationTask' });
+
 export const validationSection = z
   .strictObject({
     fraction: z
@@ -123,6 +145,17 @@ export const validationSection = z
       .min(1)
       .optional()
       .describe('Data of its own, in place of `fraction`.'),
+    tasks: z
+      .array(taskSection)
+      .default([])
+      .describe(
+        'Benchmarks that are asked at each validation, and before the first update: curves over training.',
+      ),
+    best: text
+      .optional()
+      .describe(
+        'Name of one of `tasks`, whose score counts in place of the loss: for the best checkpoint and for `patience`.',
+      ),
     everyUpdates: count
       .default(500)
       .describe('Updates between two validations; there is one at the end.'),
@@ -134,7 +167,7 @@ export const validationSection = z
       .number()
       .min(0)
       .default(0)
-      .describe('How much lower the loss must be to count.'),
+      .describe('How much lower the loss, or higher the score, must be to count.'),
   })
   .meta({ id: 'Validation' });
 

@@ -1,5 +1,5 @@
 /** The whole schema of a recipe: its fields, and what no single one of them can say, since some exclude or need each other. */
-import { isFrozen, recipeFields, type Recipe } from './recipe.js';
+import { isFrozen, recipeFields, taskName, type Recipe } from './recipe.js';
 
 interface Contradiction {
   path: string[];
@@ -168,7 +168,29 @@ function* parallelFaults({ parallel, precision }: Recipe): Generator<Contradicti
 
 function* validationFaults({ validation }: Recipe): Generator<Contradiction> {
   if (validation === undefined) return;
-  if ((validation.fraction === undefined) === (validation.sources === undefined)) {
-    yield { path: ['validation'], message: 'give either `fraction` or `sources`' };
+  const { fraction, sources, tasks, best, patience } = validation;
+  const path = ['validation'];
+  const hasLoss = fraction !== undefined || sources !== undefined;
+  const both = fraction !== undefined && sources !== undefined;
+  if (both || (!hasLoss && tasks.length === 0)) {
+    yield { path, message: 'give either `fraction` or `sources`' };
+  }
+  const names = tasks.map(taskName);
+  const twice = names.findIndex((name, i) => names.indexOf(name) < i);
+  if (twice >= 0) {
+    yield {
+      path: [...path, 'tasks', String(twice), 'name'],
+      message: `another task is called ${names[twice]!}: give this one a \`name\` of its own`,
+    };
+  }
+  if (best !== undefined && !names.includes(best)) {
+    const known = names.length === 0 ? 'there are none' : names.join(', ');
+    yield { path: [...path, 'best'], message: `name one of \`tasks\` (${known})` };
+  }
+  if (patience !== undefined && !hasLoss && best === undefined) {
+    yield {
+      path: [...path, 'patience'],
+      message: 'there is no loss to wait for: name one of `tasks` as `best`, or give `fraction`',
+    };
   }
 }

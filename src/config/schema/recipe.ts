@@ -37,7 +37,9 @@ const checkpointsSection = z
     keepBest: z
       .boolean()
       .default(true)
-      .describe('Whether the one with the lowest validation loss is kept besides.'),
+      .describe(
+        'Whether the one with the lowest validation loss, or highest score of `validation.best`, is kept besides.',
+      ),
   })
   .meta({ id: 'Checkpoints' });
 
@@ -108,7 +110,9 @@ export const recipeFields = z
     parallel: parallelSection
       .prefault({})
       .describe('What several processes, one for each GPU, share out.'),
-    validation: validationSection.optional().describe('Loss on data that is not learnt from.'),
+    validation: validationSection
+      .optional()
+      .describe('Loss on data that is not learnt from, and scores of benchmarks.'),
     probes: probesSection
       .prefault({})
       .describe('Questions that the model answers while it learns.'),
@@ -131,11 +135,17 @@ export const recipeFields = z
 export type Recipe = z.output<typeof recipeFields>;
 export type PartRecipe = Recipe['train'][keyof Recipe['train']];
 export type LoraRecipe = NonNullable<Extract<PartRecipe, object>['lora']>;
+export type TaskRecipe = NonNullable<Recipe['validation']>['tasks'][number];
 export type SourceRecipe = Recipe['data']['sources'][number];
 
 /** The adapter of a part. */
 export function loraOf(choice: PartRecipe): LoraRecipe | undefined {
   return typeof choice === 'object' ? choice.lora : undefined;
+}
+
+/** What the curve of a task is called. */
+export function taskName({ name, task }: Pick<TaskRecipe, 'name' | 'task'>): string {
+  return name ?? task;
 }
 
 /** Whether nothing of a part learns. */

@@ -30,9 +30,22 @@ export const EXACT = {
   vlmevalkit: oneOf((text) => strip(text).toLowerCase(), asItIs, 2048),
 };
 
-export const GQA = {
+/** Of LLaVA's script, which the official one compares: only full stops at the end go. */
+function llavaGqaText(text: string): string {
+  return text.replace(/\.+$/, '').toLowerCase();
+}
+
+export const GQA: Readonly<Record<'lmms-eval' | 'vlmevalkit' | 'llava', Harness>> = {
   'lmms-eval': oneOf(lmmsEvalText, inAWord, 16),
   vlmevalkit: oneOf((text) => strip(text).toLowerCase(), inAWord, 2048),
+  llava: {
+    prompt: inAWord,
+    maxNewTokens: 128,
+    grade(text, { answers: [answer] }) {
+      const extracted = llavaGqaText(text);
+      return { extracted, score: Number(extracted === answer) };
+    },
+  },
 };
 
 function vqa(plain: (text: string) => string, prompt: Harness['prompt'], most: number): Harness {

@@ -49,6 +49,10 @@ beforeAll(async () => {
         update: 0,
         answers: [{ question: 'What is it?', images, answer: 'A cat' }],
       },
+      ...[0, 2].map((update) => ({
+        ...{ type: 'score', update, name: 'pope', task: 'pope', harness: 'llava', score: 0.5 },
+        ...{ interval: [0.4, 0.6], n: 9, categories: { random: { score: 0.5, n: 9 } } },
+      })),
       { type: 'bad-record', update: 1, record: { file: source, line: 3, record: 2, id: 'r2' } },
     ],
   });
@@ -102,6 +106,14 @@ describe('runs', () => {
     });
     expect(run.badRecords).toMatchObject({ count: 1 });
     expect(run.probes).toHaveLength(1);
+    const score = {
+      name: 'pope',
+      task: 'pope',
+      harness: 'llava',
+      score: 0.5,
+      interval: [0.4, 0.6],
+    };
+    expect(run.scores).toEqual([0, 2].map((update) => ({ update, ...score, n: 9 })));
     expect(run.start).toBeNull();
   });
 

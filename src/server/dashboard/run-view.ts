@@ -59,6 +59,9 @@ export async function runView(log: RunLog): Promise<RunView | undefined> {
     // One from before it went on is of the past.
     end: end !== null && isBefore(end, start) ? null : end,
     validations: log.ofType('validation'),
+    scores: all('score').map(({ update, name, task, harness, score, interval, n }) => ({
+      ...{ update, name, task, harness, score, interval, n },
+    })),
     probes: log.ofType('probes'),
     checkpoints: log.ofType('checkpoint').slice(-20),
     warnings: log.ofType('warning'),

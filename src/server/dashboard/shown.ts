@@ -32,6 +32,17 @@ export interface ShownCause {
   readonly updates: readonly number[];
 }
 
+/** The score of a task after an update; see `ScoreEvent`. */
+export interface ShownScore {
+  readonly update: number;
+  readonly name: string;
+  readonly task: string;
+  readonly harness: string;
+  readonly score: number;
+  readonly interval: readonly [low: number, high: number];
+  readonly n: number;
+}
+
 export interface ShownRecovery {
   readonly update: number;
   readonly action: string;
@@ -95,6 +106,8 @@ export interface RunView extends RunCard {
   readonly start: Told | null;
   readonly end: Told | null;
   readonly validations: readonly Told[];
+  /** Of tasks, each time they were asked. */
+  readonly scores: readonly ShownScore[];
   readonly probes: readonly Told[];
   readonly checkpoints: readonly Told[];
   readonly warnings: readonly Told[];

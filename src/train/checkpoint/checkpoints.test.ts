@@ -150,6 +150,35 @@ test('the newest and the best are kept, the rest and leftovers are removed', asy
   expect(await updates()).toEqual([5]);
 });
 
+test('the best by the score of a task, where the newest says so', async () => {
+  const saved = async (
+    update: number,
+    pope: number | undefined,
+    bestBy?: string,
+  ): Promise<void> => {
+    const scores = pope === undefined ? {} : { pope };
+    const write = (path: string): Promise<void> => writeFile(join(path, 'a.bin'), 'weights');
+    await writeCheckpoint(folder, { update, validationLoss: update, scores, bestBy, write });
+  };
+  await saved(1, 0.4, 'pope');
+  await saved(2, 0.9, 'pope');
+  await saved(3, 0.9, 'pope');
+  await saved(4, 0.7, 'pope');
+  await saved(5, undefined, 'pope');
+  const best = async () => bestCheckpoint(await listCheckpoints(folder));
+  expect(await best()).toMatchObject({ update: 3, scores: { pope: 0.9 }, bestBy: 'pope' });
+  await pruneCheckpoints(folder, { keep: 1, keepBest: true, update: 5 });
+  expect(await updates()).toEqual([3, 5]);
+  await saved(6, 1);
+  expect(await best()).toMatchObject({ update: 3, validationLoss: 3, bestBy: 'pope' });
+  expect((await listCheckpoints(folder)).at(-1)).toMatchObject({ bestBy: null });
+  const manifest = join(folder, 'update-00000006', 'manifest.json');
+  writeFileSync(manifest, readFileSync(manifest, 'utf8').replace('"pope": 1', '"pope": "high"'));
+  await expect(verifyCheckpoint(join(folder, 'update-00000006'))).rejects.toMatchObject({
+    code: 'E_CHECKPOINT_BROKEN',
+  });
+});
+
 test('later ones, before which a damaged run went back, take the place of none', async () => {
   for (const [update, loss] of [
     [2, 3],

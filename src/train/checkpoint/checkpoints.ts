@@ -25,6 +25,10 @@ export interface Checkpoint {
   update: number;
   /** Loss on the validation data at that time; null if none was taken, or it was not finite. */
   validationLoss: number | null;
+  /** Scores of tasks at that time, by name. */
+  scores: Readonly<Record<string, number>>;
+  /** Which of the scores decides what is best; null where the loss does. */
+  bestBy: string | null;
   /** When it was written, ISO 8601. */
   created: string;
   bytes: number;
@@ -34,6 +38,10 @@ interface Manifest {
   format: 1;
   update: number;
   validationLoss: number | null;
+  /** @default none */
+  scores?: Readonly<Record<string, number>> | undefined;
+  /** Which of them decides what is best. @default the loss */
+  bestBy?: string | undefined;
   created: string;
   files: FileHashes;
 }
@@ -41,6 +49,10 @@ interface Manifest {
 export interface WriteCheckpointOptions {
   update: number;
   validationLoss?: number | undefined;
+  /** @default none */
+  scores?: Readonly<Record<string, number>> | undefined;
+  /** @default the loss decides */
+  bestBy?: string | undefined;
   /** Fills the empty folder that it gets, on every rank; what may fail there, it does with all of them together. */
   write: (folder: string) => Promise<void>;
   /** All who write it. @default this process alone */
@@ -56,7 +68,7 @@ export interface WriteCheckpointOptions {
  */
 export async function writeCheckpoint(
   folder: string,
-  { update, validationLoss, write, peers = ALONE, signal }: WriteCheckpointOptions,
+  { update, validationLoss, scores, bestBy, write, peers = ALONE, signal }: WriteCheckpointOptions,
 ): Promise<Checkpoint> {
   const path = join(folder, `update-${String(update).padStart(8, '0')}`);
   let whole: WholeFolder | undefined;
@@ -73,6 +85,8 @@ export async function writeCheckpoint(
           format: 1,
           update,
           validationLoss: Number.isFinite(validationLoss) ? validationLoss! : null,
+          ...(scores !== undefined && Object.keys(scores).length > 0 && { scores }),
+          ...(bestBy !== undefined && { bestBy }),
           created: new Date().toISOString(),
           files,
         };
@@ -176,16 +190,21 @@ export async function newestWhole(folder: string, signal?: AbortSignal): Promise
   return { checkpoint: undefined, damaged };
 }
 
-/** The checkpoint with the lowest validation loss, the newest of equals; undefined if none has one. */
+/**
+ * The checkpoint with the lowest validation loss, or with the highest score of the task that decides in the newest one, the newest of
+ * equals; undefined if none has one.
+ */
 export function bestCheckpoint(checkpoints: readonly Checkpoint[]): Checkpoint | undefined {
-  let best: Checkpoint | undefined;
+  const by = checkpoints.at(-1)?.bestBy ?? null;
+  let best: { readonly checkpoint: Checkpoint; readonly worth: number } | undefined;
   for (const checkpoint of checkpoints) {
-    const { validationLoss } = checkpoint;
-    if (validationLoss !== null && validationLoss <= (best?.validationLoss ?? Infinity)) {
-      best = checkpoint;
-    }
+    const { validationLoss, scores } = checkpoint;
+    const value = by === null ? validationLoss : scores[by];
+    if (value === null || value === undefined) continue;
+    const worth = by === null ? -value : value;
+    if (best === undefined || worth >= best.worth) best = { checkpoint, worth };
   }
-  return best;
+  return best?.checkpoint;
 }
 
 export interface PruneOptions {
@@ -243,11 +262,13 @@ async function readManifest(path: string): Promise<Manifest> {
   } catch (cause) {
     throw broken(path, `${MANIFEST} cannot be read`, cause);
   }
-  const { format, update, validationLoss, created, files } = manifest ?? {};
+  const { format, update, validationLoss, scores, bestBy, created, files } = manifest ?? {};
   const valid =
     format === 1 &&
     Number.isInteger(update) &&
     (validationLoss === null || Number.isFinite(validationLoss)) &&
+    Object.values(scores ?? {}).every(Number.isFinite) &&
+    ['undefined', 'string'].includes(typeof bestBy) &&
     typeof created === 'string' &&
     Object.values(files ?? { missing: null }).every(
       (file) => Number.isInteger(file?.bytes) && /^[0-9a-f]{64}$/.test(String(file?.sha256)),
@@ -256,9 +277,10 @@ async function readManifest(path: string): Promise<Manifest> {
   return manifest as Manifest;
 }
 
-function summary(path: string, { update, validationLoss, created, files }: Manifest): Checkpoint {
+function summary(path: string, manifest: Manifest): Checkpoint {
+  const { update, validationLoss, scores = {}, bestBy = null, created, files } = manifest;
   const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
-  return { path, update, validationLoss, created, bytes };
+  return { path, update, validationLoss, scores, bestBy, created, bytes };
 }
 
 async function names(folder: string): Promise<string[]> {

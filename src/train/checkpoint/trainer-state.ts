@@ -33,6 +33,10 @@ export interface TrainerCounters {
   /** Where the data go on; see `Dataset.updates`. */
   readonly cursor: unknown;
   readonly validation: EarlyStoppingState;
+  /** The same of the scores of tasks, by name. @default none was asked */
+  readonly scores?: Readonly<Record<string, EarlyStoppingState>>;
+  /** Tasks that the run was interrupted before it had asked, by name. @default none */
+  readonly owed?: readonly string[];
   readonly skipped: number;
   readonly badRecords: number;
   /** Odd records by the kind of their warning. */

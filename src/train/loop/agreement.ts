@@ -5,7 +5,7 @@
 
 import { toPlain, type PlainError } from '../../base/plain-error.js';
 import type { Exchange, ShareFacts } from '../../data/index.js';
-import type { Agree } from '../../generate/index.js';
+import type { Agree, Each } from '../../generate/index.js';
 import { errorOfRank, makeCommon, together } from '../../parallel/index.js';
 import type { Ranks } from '../run/ranks.js';
 
@@ -46,6 +46,11 @@ export class Agreement {
     this.signal = ranks.size === 1 ? options.signal : this.stop.signal;
   }
 
+  /** That this rank was told to stop, of which others may not know yet. */
+  get own(): AbortSignal | undefined {
+    return this.options.signal;
+  }
+
   /** What the loader of data tells and hears. @throws the signal's reason, once it is raised */
   readonly exchange: Exchange = async (own) => {
     const { error, ...share } = own;
@@ -68,12 +73,15 @@ export class Agreement {
     return this.ranks.size === 1 ? (this.options.wished?.() ?? 0) : this.wishedByAny;
   }
 
-  /** For answers that all ranks give together: a step of each; what it gave on the first one counts. Tells also whether to stop. */
-  readonly agree: Agree = async (step) => {
-    const [first] = await together(this.ranks, 'answer', step);
+  /** For answers: a step of each rank, and what it gave on all. Tells also whether to stop. */
+  readonly each: Each = async (step) => {
+    const all = await together(this.ranks, 'answer', step);
     await this.settle();
-    return first!;
+    return all;
   };
+
+  /** For answers that all ranks give together: what a step gave on the first one counts. */
+  readonly agree: Agree = async (step) => (await this.each(step))[0]!;
 
   /** Asks the others whether they were told to stop. */
   async settle(): Promise<void> {

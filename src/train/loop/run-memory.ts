@@ -3,8 +3,8 @@
 import { OutOfMemoryError } from '../../base/errors.js';
 import type { Recipe } from '../../config/index.js';
 import type { UpdateData } from '../../data/index.js';
-import { emptyCache, memoryStats, type ChosenDevice } from '../../torch/index.js';
-import type { MemoryEvent, SmallerBatchesEvent } from '../events.js';
+import { emptyCache, memoryStats, resetPeak, type ChosenDevice } from '../../torch/index.js';
+import type { MemoryEvent, MemoryPeaks, SmallerBatchesEvent } from '../events.js';
 import type { Ranks } from '../run/ranks.js';
 import { BatchCut, counted, type CutState } from './batch-cut.js';
 import { Heaviest, heaviestOf, shapeOf, type UpdateShape } from './heaviest.js';
@@ -36,6 +36,8 @@ export class RunMemory {
   private readonly heaviest = new Heaviest();
   private readonly validated = new Heaviest();
   private asked = false;
+  /** Of updates before something else was measured. */
+  private before: MemoryPeaks = { allocated: 0, reserved: 0 };
 
   constructor(private readonly parts: RunMemoryParts) {
     const { batchTokens, batchSize = 1 } = parts.recipe;
@@ -43,6 +45,34 @@ export class RunMemory {
       batchTokens === undefined
         ? new BatchCut('records', batchSize)
         : new BatchCut('tokens', batchTokens);
+  }
+
+  /** Most bytes that updates have taken; what goes on beside them, see `apart`, does not count. */
+  get peaks(): MemoryPeaks {
+    const { peakAllocated, peakReserved } = memoryStats(this.parts.device.device);
+    const { allocated, reserved } = this.before;
+    return {
+      allocated: Math.max(allocated, peakAllocated),
+      reserved: Math.max(reserved, peakReserved),
+    };
+  }
+
+  /**
+   * Work beside updates that takes memory of its own, which it gives back.
+   *
+   * @returns what came of it, and the most bytes that were in tensors meanwhile
+   */
+  async apart<T>(work: () => Promise<T>): Promise<{ readonly result: T; peakBytes: number }> {
+    const { device } = this.parts.device;
+    this.before = this.peaks;
+    resetPeak(device);
+    try {
+      const result = await work();
+      return { result, peakBytes: memoryStats(device).peakAllocated };
+    } finally {
+      emptyCache(device);
+      resetPeak(device);
+    }
   }
 
   /** For a checkpoint. */
@@ -123,7 +153,7 @@ export class RunMemory {
   async *told(): AsyncGenerator<MemoryEvent, void> {
     const { device, ranks, predict } = this.parts;
     if (predict === undefined || !ranks.speaks) return;
-    const { peakAllocated: allocated, peakReserved: reserved } = memoryStats(device.device);
+    const { allocated, reserved } = this.peaks;
     const { prediction, why } = await this.predicted(this.heaviest.shape, {
       validation: heaviestOf(this.validated.shape),
       asked: this.asked,

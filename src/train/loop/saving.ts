@@ -35,6 +35,8 @@ export interface Standing {
   /** They may change while it is written. */
   readonly counters: TrainerCounters;
   readonly validationLoss: number | undefined;
+  /** Of tasks, by name. */
+  readonly scores: Readonly<Record<string, number>>;
 }
 
 export class Saving {
@@ -79,10 +81,10 @@ export class Saving {
     const [model, optimizer] = this.tensorsOf(standing.setup).map((parts) =>
       copied ? copyParts(parts) : hold(() => parts),
     ) as [Holding<TensorPart[]>, Holding<TensorPart[]>];
-    const { validationLoss } = standing;
+    const { validationLoss, scores } = standing;
     this.work.begin(async () => {
       try {
-        const made = await this.write(run, own, { model, optimizer, validationLoss });
+        const made = await this.write(run, own, { model, optimizer, validationLoss, scores });
         const seconds = (performance.now() - begun) / 1000;
         return { type: 'checkpoint', update: own.update, ...made, seconds };
       } finally {
@@ -98,14 +100,15 @@ export class Saving {
     {
       model,
       optimizer,
-      validationLoss,
-    }: Record<'model' | 'optimizer', Holding<TensorPart[]>> & Pick<Standing, 'validationLoss'>,
+      ...measured
+    }: Record<'model' | 'optimizer', Holding<TensorPart[]>> &
+      Pick<Standing, 'validationLoss' | 'scores'>,
   ): Promise<Pick<CheckpointEvent, 'path' | 'bytes'>> {
     const { peers } = this;
     const { weights, ranks, recipe } = this.parts;
     const { update, plan } = counters;
     const { path, bytes } = await writeCheckpoint(run.checkpoints, {
-      ...{ update, validationLoss, peers },
+      ...{ update, ...measured, bestBy: recipe.validation?.best, peers },
       write: async (folder) => {
         await weights.write(folder, model.value, peers);
         await writeTrainerState(folder, optimizer.value, counters, peers);

@@ -5,15 +5,15 @@
  * model (validation, probes, a checkpoint, the end) it waits for them first.
  */
 
+import { basename } from 'node:path';
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, LoadedSample, Place, UpdateData } from '../../data/index.js';
 import type { Agree } from '../../generate/index.js';
 import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
-import { together } from '../../parallel/index.js';
+import { together, type Peers } from '../../parallel/index.js';
 import {
   hold,
-  memoryStats,
   noGrad,
   openRange,
   resetPeak,
@@ -25,6 +25,7 @@ import type {
   EndEvent,
   EndReason,
   ProbesEvent,
+  ScoreEvent,
   TrainEvent,
   ValidationEvent,
   WarningEvent,
@@ -52,8 +53,10 @@ import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run
 import { describeShares } from '../prepare/shard-model.js';
 import { makeUpdateSetup, type UpdateSetupParts } from '../prepare/run-setup.js';
 import { Saving, type RunPlace } from './saving.js';
-import { Tally } from './tally.js';
+import { Tally, type Measured } from './tally.js';
 import { EarlyStopping, validationLoss } from './validation.js';
+import { answersTo, keepAnswers, scoreOf, type AskTask } from './tasks.js';
+import type { RunTask } from '../prepare/open-tasks.js';
 import { Agreement } from './agreement.js';
 
 /** What the loop needs of a data set. */
@@ -83,6 +86,8 @@ export interface TrainerParts extends UpdateSetupParts {
   readonly ranks: Ranks;
   /** Needed where the recipe has probe questions. */
   readonly answer?: Answer | undefined;
+  /** What is asked at each validation. @default nothing */
+  readonly tasks?: { readonly list: readonly RunTask[]; readonly ask: AskTask } | undefined;
   /** Watches updates and answers bad ones. @default bad ones are left out */
   readonly guard?: Guard | undefined;
   /** What memory an update should take. @default nobody tells */
@@ -117,6 +122,12 @@ export class Trainer {
   update = 0;
   private setup: UpdateSetup;
   private readonly stopping: EarlyStopping;
+  /** The same of scores, by task. */
+  private readonly scores: ReadonlyMap<string, EarlyStopping>;
+  /** Tasks that are still to be asked of the model as it is. */
+  private owed: readonly RunTask[] = [];
+  /** Ranks as they meet for answers to tasks. */
+  private readonly answering: Peers;
   private readonly nonFinite: NonFiniteWatch;
   private cursor: unknown;
   private pending: Pending | null = null;
@@ -135,16 +146,30 @@ export class Trainer {
   private steady = true;
 
   constructor(private readonly parts: TrainerParts) {
-    const { validation, precision } = parts.recipe;
+    const { precision } = parts.recipe;
     this.plan = parts.plan;
     this.saving = new Saving(parts);
     this.tally = new Tally(parts.told);
     this.setup = makeUpdateSetup(parts);
-    this.stopping = new EarlyStopping(validation?.patience, validation?.minimumImprovement);
+    this.stopping = this.stoppingBy(undefined);
+    this.scores = new Map(
+      (parts.tasks?.list ?? []).map(({ name }) => [name, this.stoppingBy(name)]),
+    );
+    this.answering = parts.ranks.beside('tasks');
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
     this.quarantine = new Quarantine(parts.recipe.guard.quarantine);
     this.rollBack = new RollBack(parts, this.saving);
     this.memory = new RunMemory(parts);
+  }
+
+  /** Of a task, or of the loss; one of them decides. */
+  private stoppingBy(name: string | undefined): EarlyStopping {
+    const { best, patience, minimumImprovement } = this.parts.recipe.validation ?? {};
+    return new EarlyStopping(
+      name === best ? patience : undefined,
+      minimumImprovement,
+      name === undefined ? 'lowest' : 'highest',
+    );
   }
 
   /** What is told of it before the first update. */
@@ -168,7 +193,10 @@ export class Trainer {
    * @returns what changes for the run, in sentences
    * @throws DataError where it does not fit
    */
-  async resume({ path }: Pick<Checkpoint, 'path'>): Promise<string[]> {
+  async resume({
+    path,
+    ...measured
+  }: Pick<Checkpoint, 'path'> & Omit<Measured, 'update'>): Promise<string[]> {
     const { model, trainable, weights } = this.parts;
     const { peers } = this.saving;
     let changed!: PartChanges;
@@ -187,9 +215,15 @@ export class Trainer {
     this.update = update;
     this.cursor = cursor;
     this.tally.restore(counters);
+    this.tally.restoreMeasured({ ...measured, update });
     for (const each of counters.quarantine ?? []) this.quarantine.add(each);
     if (counters.guard !== undefined) this.parts.guard?.restore(counters.guard);
     this.stopping.restore(counters.validation);
+    for (const [name, state] of Object.entries(counters.scores ?? {})) {
+      this.scores.get(name)?.restore(state);
+    }
+    const { owed = [] } = counters;
+    this.owed = (this.parts.tasks?.list ?? []).filter(({ name }) => owed.includes(name));
     this.saving.saved = { update, path };
     this.updates(0); // refuses the place in other data now, before the run changes
     const standing = { update, place: cursor as Place, before };
@@ -243,7 +277,7 @@ export class Trainer {
     const target = Math.min(this.plan.planned, maxUpdates);
     const agreement = new Agreement(this.parts.ranks, {
       signal,
-      peakBytes: () => memoryStats(device).peakReserved,
+      peakBytes: () => this.memory.peaks.reserved,
       saved: () => this.saving.ended,
       wished: savesWished,
     });
@@ -253,7 +287,11 @@ export class Trainer {
     resetPeak(device);
     try {
       yield* this.parts.guard?.begin(this.parts.model) ?? [];
-      if (this.update === 0) yield* this.probe(agreement);
+      if (this.update === 0) {
+        yield* this.probe(agreement);
+        this.owed = this.parts.tasks?.list ?? [];
+      }
+      if (this.owed.length > 0) yield* this.begin(place, agreement);
       this.mark = performance.now();
       for await (const next of this.updates(Math.max(0, target - this.update), agreement)) {
         profiled?.begin(this.update);
@@ -401,6 +439,7 @@ export class Trainer {
       seconds: (now - this.mark) / 1000,
       peakRate: recipe.optimizer.learningRate * batching.learningRateScale,
       scaled: this.setup.lossScale !== undefined,
+      peakBytes: this.memory.peaks.reserved,
     });
     this.mark = now;
     this.tally.addUpdate(event);
@@ -491,22 +530,29 @@ export class Trainer {
     agreement: Agreement,
     target: number,
   ): AsyncGenerator<TrainEvent, void> {
-    const { validation, probes, checkpoints } = this.parts.recipe;
+    const { recipe } = this.parts;
+    const { probes, checkpoints } = recipe;
     const last = this.update === target;
     const due = (every: number | undefined): boolean =>
       every !== undefined && (last || this.update % every === 0);
-    const validates = this.parts.data.validationRecords > 0 && due(validation?.everyUpdates);
+    const validation = due(recipe.validation?.everyUpdates);
+    const validates = this.parts.data.validationRecords > 0 && validation;
+    if (validation) this.owed = this.parts.tasks?.list ?? [];
     const asks = probes.questions.length > 0 && due(probes.everyUpdates);
     const { wished } = agreement;
     let saves = due(checkpoints.everyUpdates) || wished > this.wishes;
     this.wishes = wished;
-    if (!validates && !asks && !saves) return;
+    if (!validates && this.owed.length === 0 && !asks && !saves) return;
     yield* this.flush();
     await agreement.settle();
     const { signal } = agreement;
     if (validates && signal?.aborted !== true) {
       const event = await this.validate(agreement);
-      saves ||= event.best && checkpoints.keepBest;
+      saves ||= event.best && checkpoints.keepBest && recipe.validation?.best === undefined;
+      yield event;
+    }
+    for await (const event of this.askTasks(place, agreement)) {
+      saves ||= event.best && checkpoints.keepBest && recipe.validation?.best === event.name;
       yield event;
     }
     if (asks && signal?.aborted !== true) yield* this.probe(agreement);
@@ -525,7 +571,7 @@ export class Trainer {
     });
     this.tally.addValidation(this.update, { loss, supervised });
     const best = this.stopping.add(loss);
-    this.stopEarly = this.stopping.exhausted;
+    this.stopEarly ||= this.stopping.exhausted;
     const seconds = (performance.now() - begun) / 1000;
     return { type: 'validation', update: this.update, loss, supervised, best, seconds };
   }
@@ -536,6 +582,50 @@ export class Trainer {
     for await (const part of this.parts.data.validation(this.dealing(agreement))) {
       this.memory.seeValidation(part);
       yield this.batches(part);
+    }
+  }
+
+  /** Asks the tasks that come before the first update, or that the run was interrupted at. */
+  private async *begin(place: RunPlace, agreement: Agreement): AsyncGenerator<TrainEvent, void> {
+    yield* this.askTasks(place, agreement);
+    // The checkpoint that there is has no scores of them.
+    if (this.update > 0) yield* this.checkpoint(place, { background: false });
+  }
+
+  /** The tasks that are due. Each one that is answered is no longer owed, also where the run is interrupted at the next. */
+  private async *askTasks(place: RunPlace, agreement: Agreement): AsyncGenerator<ScoreEvent, void> {
+    const { tasks, ranks, recipe, sharding } = this.parts;
+    if (tasks === undefined || this.owed.length === 0) return;
+    const { store } = this.setup;
+    await store.settle();
+    const isShared = sharding != null && recipe.parallel.zero === 3;
+    const residency = isShared ? store : null;
+    const { device } = this.parts.device;
+    const options = { device, agreement, peers: this.answering, residency };
+    while (this.owed.length > 0 && agreement.signal?.aborted !== true) {
+      const [task, ...rest] = this.owed as [RunTask, ...RunTask[]];
+      const begun = performance.now();
+      const { result, peakBytes } = await this.memory.apart(() =>
+        answersTo(task, tasks.ask, options),
+      );
+      const { update } = this;
+      const { texts, rows } = result;
+      const kept = { texts, update, run: place.path, model: basename(place.path) };
+      const answers = await ranks.first('answers', () => keepAnswers(task, kept));
+      const score = scoreOf(task, texts);
+      const stopping = this.scores.get(task.name)!;
+      // There is no checkpoint of the model before its first update that could be the best.
+      const best = update > 0 && stopping.add(score.score);
+      this.stopEarly ||= stopping.exhausted;
+      const seconds = (performance.now() - begun) / 1000;
+      const { name, by: harness } = task;
+      const event: ScoreEvent = {
+        ...{ type: 'score', update, name, task: task.task.name, harness, ...score },
+        ...{ best, answers, rows, seconds, peakBytes },
+      };
+      this.tally.addScore(event);
+      this.owed = rest;
+      yield event;
     }
   }
 
@@ -566,10 +656,18 @@ export class Trainer {
     await this.setup.store.settle();
     const { setup, update, cursor, plan, tally } = this;
     const validation = this.stopping.state();
+    const scored = {
+      scores: Object.fromEntries([...this.scores].map(([name, each]) => [name, each.state()])),
+      owed: this.owed.map(({ name }) => name),
+    };
     const guarded = { quarantine: this.quarantine.list, guard: this.parts.guard?.counters() };
     const { cut } = this.memory;
-    const counters = { update, plan, cursor, validation, cut, ...tally.counters, ...guarded };
-    const standing = { setup, counters, validationLoss: tally.validationLoss(update) };
+    const counters = {
+      ...{ update, plan, cursor, validation, cut },
+      ...{ ...tally.counters, ...scored, ...guarded },
+    };
+    const validationLoss = tally.validationLoss(update);
+    const standing = { setup, counters, validationLoss, scores: tally.scores(update) };
     this.saving.begin(run, standing, { copied: background });
     if (!background) yield* this.committed();
   }

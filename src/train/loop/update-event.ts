@@ -1,7 +1,7 @@
 /** The event of an update, from what it was made of, what the device has counted, and how long it took. */
 
 import type { UpdateData } from '../../data/index.js';
-import { type ChosenDevice, memoryStats } from '../../torch/index.js';
+import type { ChosenDevice } from '../../torch/index.js';
 import type { UpdateEvent } from '../events.js';
 import type { UpdateNumbers, UpdateResult } from '../step/update.js';
 
@@ -18,14 +18,16 @@ export interface UpdateFacts {
   readonly budget?: number | undefined;
   /** Whether losses are scaled. */
   readonly scaled: boolean;
-  readonly device: Pick<ChosenDevice, 'device' | 'totalBytes'>;
+  readonly device: Pick<ChosenDevice, 'totalBytes'>;
+  /** Most bytes that the device has given out. */
+  readonly peakBytes: number;
 }
 
 export function updateEvent(facts: UpdateFacts): UpdateEvent {
-  const { result, numbers, data, seconds, peakRate, budget, scaled, device, peaks } = facts;
+  const { result, numbers, data, seconds, peakRate, budget, scaled, device, peaks, peakBytes } =
+    facts;
   const foundInf = [...numbers.foundInf];
   const skipped = result.gates.filter((_, i) => foundInf[i]! > 0);
-  const { peakReserved } = memoryStats(device.device);
   return {
     type: 'update',
     update: result.update + 1,
@@ -41,7 +43,7 @@ export function updateEvent(facts: UpdateFacts): UpdateEvent {
     tokensPerSecond: data.counts.tokens / seconds,
     samplesPerSecond: data.counts.sequences / seconds,
     waiting: Math.min(1, data.waitedMs / 1000 / seconds),
-    memory: { peakBytes: peakReserved, totalBytes: device.totalBytes },
+    memory: { peakBytes, totalBytes: device.totalBytes },
     skipped: foundInf.some((flag) => flag > 0),
     skippedSegments: skipped.length > 0 && skipped.length < result.gates.length ? skipped : null,
     lossScale: scaled ? numbers.lossScale[0]! : null,

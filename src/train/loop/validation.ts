@@ -119,7 +119,7 @@ export interface EarlyStoppingState {
   readonly since: number;
 }
 
-/** The best validation loss so far, and whether there were too many without a better one. */
+/** The best validation loss or score so far, and whether there were too many without a better one. */
 export class EarlyStopping {
   best: number | null = null;
   private since = 0;
@@ -127,14 +127,17 @@ export class EarlyStopping {
   constructor(
     private readonly patience = Infinity,
     private readonly minimumImprovement = 0,
+    private readonly wanted: 'lowest' | 'highest' = 'lowest',
   ) {}
 
-  /** @returns whether the loss is the lowest so far */
-  add(loss: number): boolean {
+  /** @returns whether the value is the best so far */
+  add(value: number): boolean {
     const { best } = this;
-    const improved = Number.isFinite(loss) && (best === null || loss < best);
-    const counts = improved && (best === null || loss < best - this.minimumImprovement);
-    if (improved) this.best = loss;
+    const sign = this.wanted === 'lowest' ? 1 : -1;
+    const gain = best === null ? Infinity : sign * (best - value);
+    const improved = Number.isFinite(value) && gain > 0;
+    const counts = improved && gain > this.minimumImprovement;
+    if (improved) this.best = value;
     this.since = counts ? 0 : this.since + 1;
     return improved;
   }

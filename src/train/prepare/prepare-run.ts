@@ -17,6 +17,7 @@ import { foldOtherForm } from '../checkpoint/contents.js';
 import { takeFrozen } from '../checkpoint/frozen-parts.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
 import { describePacking } from './packing.js';
+import { describeTasks, openTasks, requireVision, type RunTask } from './open-tasks.js';
 import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
@@ -34,6 +35,8 @@ export interface PreparedRun {
   readonly batching: EffectiveBatch;
   readonly opened: OpenedModel;
   readonly data: Dataset;
+  /** What is asked at each validation. */
+  readonly tasks: readonly RunTask[];
   readonly trainable: Trainable;
   /** What several ranks share out; freed by the store that is made of it. */
   readonly sharding: Sharding | null;
@@ -73,6 +76,7 @@ export async function* prepareRun(
   const batching = effectiveBatch(recipe, ranks.size);
   if (recipe.optimizer.updateInBackward) refuseLateFactors(precision, batching);
   requireFiles(recipe, found);
+  const tasks = await openTasks(recipe);
 
   const closers: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
@@ -94,6 +98,7 @@ export async function* prepareRun(
       hollow: groups !== null && recipe.parallel.zero === 3,
     });
     closers.push(() => opened.model.dispose());
+    if (opened.pictures === null) requireVision(tasks);
     if (checkpoint !== undefined) {
       const { model, isBeneath, sources } = opened;
       const { train, seed } = recipe;
@@ -154,7 +159,7 @@ export async function* prepareRun(
       run: null,
       resumedFrom: 0,
       device: device.name,
-      statements: [precision.statement, batching.statement, ...packing],
+      statements: [precision.statement, batching.statement, ...packing, ...describeTasks(tasks)],
       table: trainable.table,
       choices,
       parameters: {
@@ -171,7 +176,7 @@ export async function* prepareRun(
     ready = true;
     const oddFormat = formatWarnings(format, stopTokens);
     return {
-      ...{ device, precision, batching, opened, data, trainable, sharding, saved },
+      ...{ device, precision, batching, opened, data, tasks, trainable, sharding, saved },
       ...{ plan, start, oddFormat, close },
     };
   } finally {

@@ -62,6 +62,11 @@ function* namedIn(
       if (images !== undefined) yield { field: `${field}.images`, name: images, kind: 'path' };
     }
   }
+  for (const [i, { data, images }] of (validation?.tasks ?? []).entries()) {
+    const field = `validation.tasks.${i}`;
+    yield { field: `${field}.data`, name: data, kind: 'path' };
+    if (images !== undefined) yield { field: `${field}.images`, name: images, kind: 'path' };
+  }
   for (const [i, { images }] of probes.questions.entries()) {
     for (const name of images) {
       yield { field: `probes.questions.${i}.images`, name, kind: 'path' };

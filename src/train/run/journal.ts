@@ -60,6 +60,8 @@ export class Journal {
     this.run.events.write({ time: new Date().toISOString(), ...event });
     if (event.type === 'validation') {
       this.board?.scalars(event.update, { 'validation/loss': event.loss });
+    } else if (event.type === 'score') {
+      this.board?.scalars(event.update, { [`tasks/${event.name}`]: event.score });
     } else if (event.type === 'probes') {
       event.answers.forEach(({ question, images, answer }, i) => {
         const asked = [question, ...images].join(' · ');
