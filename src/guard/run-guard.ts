@@ -5,6 +5,7 @@ import type { Recipe } from '../config/index.js';
 import { LanguageModel, type SegmentedModel } from '../models/index.js';
 import {
   guarded,
+  ofRanks,
   type DiagnosisEvent,
   type Guard,
   type GuardCounters,
@@ -142,10 +143,7 @@ export class RunGuard implements Guard {
       trend: this.course!.trend(),
       ...{ learningRate: event.learningRate, loss: event.loss, norm: event.gradientNorm },
       lossScale: event.lossScale,
-      ownNonFinite: Array.from(
-        { length: numbers.byRank.length / 3 },
-        (_, rank) => numbers.byRank[3 * rank + 2]!,
-      ),
+      ownNonFinite: ofRanks(numbers.byRank, 'nonFinite'),
     };
     try {
       const evidence = await gatherEvidence(scene);

@@ -220,6 +220,8 @@ export interface SmallerBatchesEvent {
    * `null` where neither was, or nobody planned.
    */
   readonly overshot: 'lasting' | 'update' | null;
+  /** Ranks whose memory did not suffice, where there are several; `memory` and `overshot` are of the first of them. */
+  readonly ranks?: readonly number[];
 }
 
 /** A record that is not trained on, each time it comes. */

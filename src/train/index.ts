@@ -27,6 +27,7 @@ export type * from './loop/guard.js';
 export type { RecordShape } from './loop/heaviest.js';
 export type { PlannedFor, Predict, Prediction } from './loop/prediction.js';
 export { guarded } from './loop/quarantine.js';
+export { ofRanks } from './step/parameter-store.js';
 export { runMicroBatch, type Step, type StepStore } from './step/step.js';
 export type { UpdateSetup } from './step/update.js';
 export { planRun, type RunPlan } from './prepare/run-plan.js';

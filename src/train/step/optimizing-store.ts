@@ -32,6 +32,8 @@ export interface CompleteSums {
   readonly squares: Tensor;
   readonly names: readonly string[];
   readonly lossSum: Tensor;
+  /** Not 0 where the update is to be left out whatever its gradient is. @default it is not */
+  readonly refused?: Tensor;
 }
 
 /** What the optimizer is told, with the flag on the device. */
@@ -46,14 +48,15 @@ export abstract class OptimizingStore {
   /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
   protected applyAll(
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
-    { gradients, squares, names, lossSum }: CompleteSums,
+    { gradients, squares, names, lossSum, refused }: CompleteSums,
   ): UpdateOutcome {
     const { gate, randomness, clipNorm = null } = this.optimizing;
     const adaptive = clipNorm instanceof AdaptiveClip ? clipNorm : null;
     const limit =
       adaptive === null ? (clipNorm as number | null) : (norm: Tensor) => adaptive.limit(norm);
     const factor = gradientFactor(squares.sum(null), tokens, lossFactor, limit);
-    const foundInf = gate.flag(factor.foundInf);
+    const { foundInf: bad } = factor;
+    const foundInf = gate.flag(refused === undefined ? bad : bad.maximum(refused));
     this.update({
       ...{ gradients, scheduleFactor, foundInf },
       divisor: factor.divisor,

@@ -102,7 +102,7 @@ export function* runUpdate(
     store.begin({ update, microBatches, scheduleFactor, tokens, lossFactor, pictures });
     const step = { ...setup, lossFactor, trainable: trainableIn(setup.model) };
     for (const batch of batches) {
-      const loss = yield* runMicroBatch(step, batch, update);
+      const loss = yield* runMicroBatch(step, setup.shortage?.error ? null : batch, update);
       if (loss === null) continue;
       noGrad(() => lossSum.add_(loss));
       loss.dispose();
