@@ -136,3 +136,69 @@ test.each<[string, Given]>([
   },
   60_000,
 );
+
+test('a run that goes on keeps its micro-batches small on all ranks, and is the uninterrupted one to the bit', async () => {
+  const recipe: Given['recipe'] = { parallel: { zero: 2 } };
+  const whole = await train('whole', { recipe });
+  const halves = await train('halves', { recipe: { ...recipe, batchSize: 2, accumulate: 2 } });
+  const falls = { 1: [[1, between(halves[1]!.taken, whole[1]!.taken)] as const] };
+  const once = await train('once', { recipe, falls });
+  const first = await train('twice', { recipe, falls, maxUpdates: 3 });
+  const second = await train('twice', { recipe, resumes: true });
+  for (const [rank, { told, types, halved, updates }] of second.entries()) {
+    expect(told).toEqual([expect.stringMatching(/^micro-batches stay cut to 2 records/)]);
+    expect(types).toEqual(['update', 'update', 'update', 'checkpoint', 'end']);
+    expect(halved).toEqual([]);
+    expect([...first[rank]!.updates, ...updates]).toEqual(once[rank]!.updates);
+  }
+  expect(weightsOf('twice')).toEqual(weightsOf('once'));
+}, 60_000);
+
+test('where one record is too much for one rank, both end with the same error', async () => {
+  const recipe: Given['recipe'] = {
+    ...{ batchSize: 1, accumulate: 4, parallel: { zero: 3 } },
+    memory: { policy: 'keep' },
+  };
+  const whole = await train('whole', { recipe });
+  const falls = { 1: [[2, Math.round(0.7 * whole[1]!.taken)] as const] };
+  const courses = await train('short', { recipe, falls });
+  for (const { types, error, live } of courses) {
+    expect(types).toEqual(['update', 'update']);
+    expect(error).toMatchObject({ code: 'E_OUT_OF_MEMORY', exit: 5 });
+    expect(error!.message).toMatch(
+      /^Update 3 does not fit on rank 1 with one record in each micro-batch: .*tried to allocate \d+ bytes .* the limit is \d+/,
+    );
+    expect(live).toBe(0);
+  }
+}, 60_000);
+
+test.each<[string, Given['recipe'], number]>([
+  ['what ranks share has no memory either', { parallel: { zero: 2 } }, 1000],
+  [
+    'segments are updated one by one in the backward',
+    {
+      parallel: { zero: 2 },
+      optimizer: { ...BASE.optimizer!, updateInBackward: true, clipNorm: null },
+    },
+    300_000,
+  ],
+])(
+  'where %s, the rank ends and says so, and the other with it',
+  async (_, recipe, bytes) => {
+    const [first, second] = await train('short', { recipe, falls: { 1: [[2, bytes]] } });
+    for (const { types, error } of [first!, second!]) {
+      expect(types).toEqual(['update', 'update']);
+      expect(error!.exit).toBe(5);
+    }
+    const what = /Memory of rank 1 did not suffice in update 3, .*: .*tried to allocate \d+ bytes/;
+    expect(second!.error).toMatchObject({
+      code: 'E_OUT_OF_MEMORY',
+      message: expect.stringMatching(what) as string,
+    });
+    expect(first!.error).toMatchObject({
+      code: 'E_RANK_FAILED',
+      message: expect.stringMatching(what) as string,
+    });
+  },
+  60_000,
+);

@@ -39,8 +39,8 @@ export interface MemoryCourse {
   readonly live: number;
 }
 
-/** Words of a record: they take more memory than the gradients of the tiny model. */
-const WORDS = 60;
+/** Words of a record: they take far more memory than the gradients of the tiny model and what is on its way between ranks. */
+const WORDS = 250;
 
 /** Trains on one rank of a world, tells of it, and leaves the world as a run does. */
 export async function trainShort(

@@ -155,6 +155,7 @@ class Pass {
     }
     // Detached, so that the graph below does not live on in what this segment holds.
     const input = boundary.tensor?.detach().requiresGrad_(wanted) ?? null;
+    this.held[i] = { input, wanted }; // to be freed should the segment not come to its end
     const policy = this.step.policies[i]!;
     const level = policy === 'offload' ? 'recompute' : policy;
     if (segment.byHand !== undefined) {
