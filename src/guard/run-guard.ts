@@ -15,7 +15,7 @@ import {
 } from '../train/index.js';
 import type { Cause } from './causes.js';
 import { causeOfError } from './diagnose/errors.js';
-import { advice, pageOf } from './diagnose/advice.js';
+import { advice, pageOf, type AdviceFacts } from './diagnose/advice.js';
 import { classify, some } from './diagnose/classify.js';
 import type { Finding } from './diagnose/finding.js';
 import { inspectPositions } from './diagnose/positions.js';
@@ -128,7 +128,7 @@ export class RunGuard implements Guard {
     if (action !== 'stop') this.answered++;
     if (action !== 'leave-out') this.inRow = 0;
     return {
-      diagnosis: this.eventOf(finding, scene),
+      diagnosis: this.eventOf(finding, scene, { quarantined: action === 'quarantine' }),
       ...{ action, message },
       records: action === 'quarantine' ? spoilt : [],
       budgetLeft: this.budgetLeft,
@@ -211,15 +211,19 @@ export class RunGuard implements Guard {
     return { ...this.event(finding, update, { sequences: 0 }), fix: hint };
   }
 
-  private eventOf(finding: Finding, { event }: Pick<Scene, 'event'>): DiagnosisEvent {
+  private eventOf(
+    finding: Finding,
+    { event }: Pick<Scene, 'event'>,
+    known: { readonly quarantined?: boolean } = {},
+  ): DiagnosisEvent {
     const { update, counts } = event;
-    return this.event(finding, update, { sequences: counts.sequences });
+    return this.event(finding, update, { sequences: counts.sequences, ...known });
   }
 
   private event(
     { cause, confidence, message, evidence, records, module, rank }: Finding,
     update: number,
-    facts: { readonly sequences: number },
+    facts: Pick<AdviceFacts, 'sequences' | 'quarantined'>,
   ): DiagnosisEvent {
     return {
       ...{ type: 'diagnosis', update, cause, confidence, message, evidence },

@@ -101,7 +101,10 @@ test.each<[string, Given]>([
       },
     },
   ],
-  ['stage 2, a loss that is scaled', { recipe: { parallel: { zero: 2 } }, scaled: true }],
+  [
+    'stage 2, a loss that is scaled and numbers that come late',
+    { recipe: { parallel: { zero: 2 } }, scaled: true, late: true },
+  ],
   ['stage 3', { recipe: { parallel: { zero: 3 } } }],
   [
     'stage 3, all of it in host memory',

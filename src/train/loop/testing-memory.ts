@@ -22,6 +22,8 @@ export interface MemoryCase {
   readonly resumes?: boolean;
   /** Whether losses are scaled, as for fp16. @default false */
   readonly scaled?: boolean;
+  /** Whether numbers are read one update late, as on a GPU. @default false */
+  readonly late?: boolean;
 }
 
 /** What a rank says of its run: plain. */
@@ -45,7 +47,15 @@ const WORDS = 250;
 /** Trains on one rank of a world, tells of it, and leaves the world as a run does. */
 export async function trainShort(
   world: World,
-  { recipe, falls = {}, folder, maxUpdates, resumes = false, scaled = false }: MemoryCase,
+  {
+    recipe,
+    falls = {},
+    folder,
+    maxUpdates,
+    resumes = false,
+    scaled = false,
+    late = false,
+  }: MemoryCase,
   say: (course: MemoryCourse) => void,
 ): Promise<void> {
   let [lasting, peak] = [NaN, NaN];
@@ -57,6 +67,7 @@ export async function trainShort(
     if (fall !== undefined) setMemoryLimit('cpu', allocated + fall[1]);
   }, WORDS);
   const { trainer, dispose } = await makeTinyRank(world, recipe, { data }, { scaled });
+  if (late) Object.defineProperty(trainer, 'readsLate', { value: true });
   const types: string[] = [];
   const updates: MemoryCourse['updates'][number][] = [];
   const halved: SmallerBatchesEvent[] = [];
