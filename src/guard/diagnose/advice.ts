@@ -79,6 +79,8 @@ const ADVICE: Partial<Readonly<Record<Cause, string>>> = {
   'collective-mismatch':
     'make sure that all ranks run the same version with the same recipe, data and models',
   'low-precision-positions': 'keep the frequencies of positions in fp32',
+  'low-precision-weights':
+    'raise the learning rate (optimizer.learningRate, or that of the group in optimizer.groups) to where published recipes have it; `patina check` names theirs',
   'no-gradient':
     'freeze what is to stay as it is, or mend what cuts it off; see the table of what trains',
   'no-supervision':

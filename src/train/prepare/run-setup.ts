@@ -2,7 +2,7 @@
 
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { SegmentedModel } from '../../models/index.js';
-import { AdamW, AdaptiveClip, Gate, LossScale } from '../../optim/index.js';
+import { AdamW, AdaptiveClip, Gate, LossScale, StepSizes } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
 import { sliceType } from '../step/gradient-reducer.js';
@@ -99,12 +99,17 @@ function makeStore(
     const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
     return settings.updateInBackward
       ? new ShardedUpdateInBackward(shared)
-      : new ShardedStore({ ...shared, clipNorm, shortage });
+      : new ShardedStore({
+          ...{ ...shared, clipNorm, shortage },
+          // In host memory weights move while the next update is under way.
+          ...(host === undefined && { steps: new StepSizes(optimizer) }),
+        });
   }
-  const parts = { optimizer: new AdamW(trainable.groups, adamw), gate, randomness };
+  const optimizer = new AdamW(trainable.groups, adamw);
+  const parts = { optimizer, gate, randomness };
   return settings.updateInBackward
     ? new UpdateInBackward({ ...parts, model })
-    : new AccumulatingStore({ ...parts, model, clipNorm });
+    : new AccumulatingStore({ ...parts, model, clipNorm, steps: new StepSizes(optimizer) });
 }
 
 /** Sums are as precise as the weights that they change. */

@@ -9,6 +9,7 @@ import {
   type AdamW,
   type AdamWUpdate,
   type Gate,
+  type StepSizes,
 } from '../../optim/index.js';
 import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import { openRange, type Tensor } from '../../torch/index.js';
@@ -22,6 +23,8 @@ export interface OptimizingStoreOptions {
   readonly randomness: Randomness;
   /** Global norm to clip to, or what finds it. @default none */
   readonly clipNorm?: number | AdaptiveClip | null | undefined;
+  /** Looks at how far weights move. @default nobody does */
+  readonly steps?: StepSizes | undefined;
 }
 
 /** The sums of an update, of all ranks unless it says otherwise; device tensors, fp32. */
@@ -50,13 +53,14 @@ export abstract class OptimizingStore {
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
     { gradients, squares, names, lossSum, refused }: CompleteSums,
   ): UpdateOutcome {
-    const { gate, randomness, clipNorm = null } = this.optimizing;
+    const { gate, randomness, clipNorm = null, steps } = this.optimizing;
     const adaptive = clipNorm instanceof AdaptiveClip ? clipNorm : null;
     const limit =
       adaptive === null ? (clipNorm as number | null) : (norm: Tensor) => adaptive.limit(norm);
     const factor = gradientFactor(squares.sum(null), tokens, lossFactor, limit);
     const { foundInf: bad } = factor;
     const foundInf = gate.flag(refused === undefined ? bad : bad.maximum(refused));
+    const step = steps?.before(update);
     this.update({
       ...{ gradients, scheduleFactor, foundInf },
       divisor: factor.divisor,
@@ -71,6 +75,7 @@ export abstract class OptimizingStore {
       gates: [],
       tensorNorms: squares.sqrt().div(tokens.clamp(1).mul(lossFactor)),
       tensorNames: names,
+      ...(step && { step: step() }),
     };
   }
 

@@ -5,6 +5,7 @@
 
 import type { GradientPlace } from '../../nn/index.js';
 import type { Residency, SegmentBase, Steps } from '../../models/index.js';
+import type { StepSize } from '../../optim/index.js';
 import type { TensorPart } from '../../parallel/index.js';
 import type { Holding, Tensor } from '../../torch/index.js';
 
@@ -42,6 +43,8 @@ export interface UpdateOutcome {
   /** Norms of the gradients of single tensors before clipping (n), for the parameters that got one. */
   readonly tensorNorms: Tensor;
   readonly tensorNames: readonly string[];
+  /** How far it moved some weights of this rank; 0 where it was left out. */
+  readonly step?: StepSize;
   /** What each of several ranks brought (N, 4), as in `RANK_NUMBERS`. */
   readonly byRank?: Tensor;
 }

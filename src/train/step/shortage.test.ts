@@ -114,7 +114,8 @@ test.each<Given>([
         expect(calls).toEqual(whole);
         if (limit < peak) expect(outcome).toEqual({ ranOut: 1, foundInf: 1 });
         else expect(outcome).toMatchObject({ ranOut: 0 });
-        expect(liveTensors()).toBe(live);
+        // Fewer where the collector has met a rank that ended.
+        expect(liveTensors()).toBeLessThanOrEqual(live);
         gone++;
       }
     }
