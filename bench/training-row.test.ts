@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import { OutOfMemoryError } from '../src/base/errors.js';
-import { readLlavaConfig } from '../src/models/index.js';
 import { memoryStats, setMemoryLimit } from '../src/torch/index.js';
 import { type Case, readCases, samplesOf } from './cases.js';
 import { CAPTIONS, MIX } from './lengths.js';
+import { TINY as config } from './testing.js';
 import {
   type Base,
   measureRow,
@@ -15,33 +15,6 @@ import {
   type RowOptions,
   type States,
 } from './training-row.js';
-
-const config = readLlavaConfig({
-  file: 'config.json',
-  json: {
-    model_type: 'llava',
-    image_token_index: 1010,
-    vision_feature_layer: -2,
-    vision_config: {
-      model_type: 'clip_vision_model',
-      hidden_size: 8,
-      intermediate_size: 16,
-      num_hidden_layers: 2,
-      num_attention_heads: 2,
-      image_size: 28,
-      patch_size: 14,
-    },
-    text_config: {
-      model_type: 'llama',
-      vocab_size: 1016,
-      hidden_size: 16,
-      intermediate_size: 32,
-      num_hidden_layers: 2,
-      num_attention_heads: 2,
-      num_key_value_heads: 1,
-    },
-  },
-});
 
 const SMALL: Case = {
   ...{ name: 'small', shape: 'llama3', isText: false },

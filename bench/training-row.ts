@@ -83,23 +83,26 @@ export function readStates(names: string): States[] {
   return namesOf('type of states', names, STATES);
 }
 
-export interface RowOptions {
+export interface CaseOptions {
   readonly of: Case;
   readonly mode: Mode;
   /** @default 'bf16' */
   readonly base?: Base;
   /** @default 'mode' */
   readonly states?: States;
-  readonly policy: MemoryPolicy;
-  /** Decoder blocks, from the last, that keep `products`. @default 0 */
-  readonly products?: number;
   /** Of the shape that the case wants. */
   readonly config: LlavaConfig;
   readonly device: Device;
-  /** Updates that are timed, at least; all of the case's as often as that takes. */
-  readonly steps: number;
   /** Of LoRA. */
   readonly dropout: number;
+}
+
+export interface RowOptions extends CaseOptions {
+  readonly policy: MemoryPolicy;
+  /** Decoder blocks, from the last, that keep `products`. @default 0 */
+  readonly products?: number;
+  /** Updates that are timed, at least; all of the case's as often as that takes. */
+  readonly steps: number;
   readonly say: (line: string) => void;
   /** Records what it is given: one more round, after those that are timed. @default none */
   readonly record?: ((round: () => void) => void) | undefined;
@@ -155,11 +158,14 @@ export function measureRow(options: RowOptions): TrainingRow {
   }
 }
 
-function measure(
-  { of, mode, policy, config, device, steps, dropout, say, record, ...more }: RowOptions,
-  own: <T extends Owned>(each: T) => T,
-): TrainingRow {
-  const { products = 0, base = 'bf16', states: wanted = 'mode' } = more;
+/** Keeps what is to be freed at the end. */
+type Own = <T extends Owned>(each: T) => T;
+
+/** What trains, with the batches of all updates on the device. */
+export function prepareCase(
+  { of, mode, config, device, dropout, base = 'bf16', states: wanted = 'mode' }: CaseOptions,
+  own: Own,
+) {
   const { master, inBackward }: ModeFacts = MODES[mode];
   if (inBackward && of.updates.some((update) => update.length > 1)) {
     throw new UsageError(`an update of ${of.name} has several micro-batches`, {
@@ -177,13 +183,23 @@ function measure(
   }
   const trained = { ...recipeOf(mode, dropout), dtype, device, generator };
   const { groups } = prepareTrainable(model, trained);
+  const updates = own(hold(() => placed(of, model, device))).value;
   const ofMode = master === undefined ? dtype : 'float32';
   const states = wanted === 'mode' ? ofMode : wanted;
   const optimizer = new AdamW(groups, { master: master ?? 'none', states });
+  return { model, optimizer, updates, states, inBackward };
+}
+
+function measure(
+  { of, mode, policy, config, device, steps, dropout, say, record, ...more }: RowOptions,
+  own: Own,
+): TrainingRow {
+  const { products = 0, base = 'bf16', states: wanted } = more;
+  const chosen = { of, mode, config, device, dropout, base, ...(wanted && { states: wanted }) };
+  const { model, optimizer, updates, states, inBackward } = prepareCase(chosen, own);
   const randomness = new Randomness(1);
   const parts = { model, optimizer, gate: new Gate(device), randomness };
   const store = own(inBackward ? new UpdateInBackward(parts) : new AccumulatingStore(parts));
-  const updates = own(hold(() => placed(of, model, device))).value;
   const rounds = Math.ceil(steps / updates.length);
   const setup = {
     ...{ model, device, store, randomness },
@@ -303,10 +319,10 @@ function placed(of: Case, model: LanguageModel, device: Device): Batch[][] {
   });
 }
 
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
-function rounded(value: number, digits: number): number {
+export function rounded(value: number, digits: number): number {
   return Number(value.toFixed(digits));
 }

@@ -284,6 +284,26 @@ describe('the course of a run', () => {
     expect(diagnoses[0]!.fix).toMatch(`--set optimizer.learningRate=${formatNumber(usual)}`);
   });
 
+  test('whose steps are too small for its weights', async () => {
+    const at = (learningRate: number) => ({
+      recipe: { schedule: LONG, optimizer: { learningRate } },
+    });
+    const { causes, diagnoses } = await run(at(1e-10));
+    expect(causes).toEqual(['low-precision-weights']);
+    expect(diagnoses[0]!.message).toMatch(/less than fp32 resolves/);
+    expect(diagnoses[0]!.fix).toMatch(/^raise the learning rate/);
+    // A thousand times as large they are small, and no fault.
+    expect((await run(at(1e-7))).causes).toEqual([]);
+  });
+
+  test('whose steps are as large as its weights', async () => {
+    const { causes, diagnoses } = await run({
+      recipe: { schedule: { ...LONG, updates: 8 }, optimizer: { learningRate: 0.3 } },
+    });
+    expect(causes[0]).toBe('learning-rate-too-high');
+    expect(diagnoses[0]!.message).toMatch(/nothing lasts of what they had learnt/);
+  });
+
   test('with a tensor that never gets a gradient', async () => {
     const breaks = (model: Llava): void => {
       fill(model, 'model.language_model.layers.0.mlp.down_proj.weight', 0);

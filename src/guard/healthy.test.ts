@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 
+import type { Llava } from '../models/index.js';
+import { noGrad, type Tensor } from '../torch/index.js';
 import { Guarded, tinyRecord, type GuardedOptions } from './testing.js';
 
 const UPDATES = 48;
@@ -121,6 +123,44 @@ const RUNS: readonly [string, GuardedOptions][] = [
   ],
   ['bf16', { precision: { compute: 'bfloat16' }, dtype: 'bfloat16' }],
 ];
+
+const LORA = {
+  train: { vision: 'frozen', projector: 'frozen', decoder: { lora: { rank: 2 } } },
+} as const;
+
+/** What an adapter has learnt, by the names of its parameters. */
+async function trainedAdapter(): Promise<Map<string, Tensor>> {
+  const folder = mkdtempSync(join(tmpdir(), 'patina-healthy-'));
+  const first = await Guarded.make({ recipe: { schedule: schedule(4), ...LORA } });
+  await first.run(folder);
+  const learnt = [...first.model.namedParameters()].filter(([name]) => name.includes('lora_'));
+  const kept = new Map(learnt.map(([name, each]) => [name, noGrad(() => each.clone()).keep()]));
+  first.dispose();
+  rmSync(folder, { recursive: true });
+  return kept;
+}
+
+test('LoRA from a trained adapter', async () => {
+  const adapter = await trainedAdapter();
+  const folder = mkdtempSync(join(tmpdir(), 'patina-healthy-'));
+  const breaks = (model: Llava): void => {
+    const parameters = model.namedParameters();
+    for (const [name, learnt] of adapter) {
+      expect(learnt.abs().amax([]).item()).toBeGreaterThan(0);
+      noGrad(() => parameters.get(name)!.copy_(learnt));
+    }
+  };
+  const guarded = await Guarded.make({ breaks, recipe: { schedule: schedule(4), ...LORA } });
+  try {
+    expect(adapter.size).toBeGreaterThan(0);
+    await guarded.run(folder);
+    expect([guarded.error, guarded.diagnoses, guarded.recoveries]).toEqual([null, [], []]);
+  } finally {
+    guarded.dispose();
+    for (const each of adapter.values()) each.dispose();
+    rmSync(folder, { recursive: true });
+  }
+});
 
 test.each(RUNS)('%s', async (_, { recipe, ...options }) => {
   const folder = mkdtempSync(join(tmpdir(), 'patina-healthy-'));

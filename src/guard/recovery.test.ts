@@ -60,6 +60,9 @@ describe.each<[string, Partial<RecipeInput>]>([
       null,
       ['quarantine'],
     ]);
+    expect(found.diagnoses.map(({ fix }) => fix)).toEqual([
+      expect.stringMatching(/mend or remove it; this run leaves what spoilt the update out/),
+    ]);
     const known = await run({ recipe: { ...recipe, guard: QUARANTINED }, records });
     expect([known.error, known.recoveries]).toEqual([null, []]);
     expect(await stateOf(found)).toEqual(await stateOf(known));

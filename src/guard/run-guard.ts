@@ -5,6 +5,7 @@ import type { Recipe } from '../config/index.js';
 import { LanguageModel, type SegmentedModel } from '../models/index.js';
 import {
   guarded,
+  ofRanks,
   type DiagnosisEvent,
   type Guard,
   type GuardCounters,
@@ -14,9 +15,10 @@ import {
 } from '../train/index.js';
 import type { Cause } from './causes.js';
 import { causeOfError } from './diagnose/errors.js';
-import { advice, pageOf } from './diagnose/advice.js';
+import { advice, pageOf, type AdviceFacts } from './diagnose/advice.js';
 import { classify, some } from './diagnose/classify.js';
 import type { Finding } from './diagnose/finding.js';
+import { oddSteps } from './diagnose/odd-steps.js';
 import { inspectPositions } from './diagnose/positions.js';
 import { risen } from './diagnose/risen.js';
 import { climb } from './ladder.js';
@@ -24,10 +26,12 @@ import { gatherEvidence } from './replay/gather-evidence.js';
 import { Course } from './watch/course.js';
 import { GradientWatch } from './watch/gradient-watch.js';
 import { Skips } from './watch/skips.js';
+import { StepWatch, type OddSteps } from './watch/step-watch.js';
 
 type Trouble =
   | { readonly kind: 'not-finite' | 'rise' | 'unsupervised' | 'skips' }
-  | { readonly kind: 'no-gradient'; readonly names: readonly string[] };
+  | { readonly kind: 'no-gradient'; readonly names: readonly string[] }
+  | { readonly kind: 'steps'; readonly steps: OddSteps };
 
 /** Of these no record is to blame, whichever it shows in first. */
 const OF_THE_RUN: readonly Cause[] = [
@@ -44,6 +48,7 @@ export class RunGuard implements Guard {
   private course: Course | null = null;
   private readonly gradients = new GradientWatch();
   private readonly skips = new Skips();
+  private readonly steps = new StepWatch();
   private trouble: Trouble | null = null;
   private scale: number | null = null;
   private answered = 0;
@@ -84,7 +89,11 @@ export class RunGuard implements Guard {
       return counts.sequences > 0 && this.once('no-supervision') ? { kind: 'unsupervised' } : null;
     if (rises) return { kind: 'rise' };
     const names = this.gradients.add(tensorNames, numbers.tensorNorms);
-    return names.length > 0 ? { kind: 'no-gradient', names } : null;
+    if (names.length > 0) return { kind: 'no-gradient', names };
+    // Last, since ranks may differ in it.
+    const gradient = numbers.tensorNorms[tensorNames.indexOf(event.step?.tensor ?? '')];
+    const steps = this.steps.add(event, gradient ?? 0);
+    return steps !== null && this.once(`steps ${steps.kind}`) ? { kind: 'steps', steps } : null;
   }
 
   async examine(scene: Scene): Promise<Verdict> {
@@ -113,6 +122,8 @@ export class RunGuard implements Guard {
           message: `${trouble.names.slice(0, 3).join(', ')}${trouble.names.length > 3 ? ` and ${trouble.names.length - 3} more` : ''} got no gradient but 0 in ${GradientWatch.UPDATES} updates`,
           module: trouble.names[0]!.replace(/\.[^.]*$/, ''),
         });
+      case 'steps':
+        return this.tell(scene, oddSteps(trouble.steps, scene.event.learningRate));
     }
   }
 
@@ -127,7 +138,7 @@ export class RunGuard implements Guard {
     if (action !== 'stop') this.answered++;
     if (action !== 'leave-out') this.inRow = 0;
     return {
-      diagnosis: this.eventOf(finding, scene),
+      diagnosis: this.eventOf(finding, scene, { quarantined: action === 'quarantine' }),
       ...{ action, message },
       records: action === 'quarantine' ? spoilt : [],
       budgetLeft: this.budgetLeft,
@@ -142,10 +153,7 @@ export class RunGuard implements Guard {
       trend: this.course!.trend(),
       ...{ learningRate: event.learningRate, loss: event.loss, norm: event.gradientNorm },
       lossScale: event.lossScale,
-      ownNonFinite: Array.from(
-        { length: numbers.byRank.length / 3 },
-        (_, rank) => numbers.byRank[3 * rank + 2]!,
-      ),
+      ownNonFinite: ofRanks(numbers.byRank, 'nonFinite'),
     };
     try {
       const evidence = await gatherEvidence(scene);
@@ -170,7 +178,8 @@ export class RunGuard implements Guard {
   private examineRise(scene: Scene): Verdict {
     const { event, recipe } = scene;
     const trend = this.course!.trend();
-    const finding = risen({ trend, recipe, learningRate: event.learningRate });
+    const { learningRate } = event;
+    const finding = risen({ trend, recipe, learningRate, step: this.steps.usual });
     if (finding === null || !this.once(`rise ${finding.cause}`)) return this.goOn(null);
     const diagnosis = this.eventOf({ ...NOTHING_MORE, ...finding }, scene);
     if (recipe.guard.onBadUpdate !== 'roll-back' || !scene.canRollBack || this.budgetLeft === 0) {
@@ -213,15 +222,19 @@ export class RunGuard implements Guard {
     return { ...this.event(finding, update, { sequences: 0 }), fix: hint };
   }
 
-  private eventOf(finding: Finding, { event }: Pick<Scene, 'event'>): DiagnosisEvent {
+  private eventOf(
+    finding: Finding,
+    { event }: Pick<Scene, 'event'>,
+    known: { readonly quarantined?: boolean } = {},
+  ): DiagnosisEvent {
     const { update, counts } = event;
-    return this.event(finding, update, { sequences: counts.sequences });
+    return this.event(finding, update, { sequences: counts.sequences, ...known });
   }
 
   private event(
     { cause, confidence, message, evidence, records, module, rank }: Finding,
     update: number,
-    facts: { readonly sequences: number },
+    facts: Pick<AdviceFacts, 'sequences' | 'quarantined'>,
   ): DiagnosisEvent {
     return {
       ...{ type: 'diagnosis', update, cause, confidence, message, evidence },

@@ -98,7 +98,7 @@ export interface GuardedOptions extends TinyOptions {
   readonly recipe?: Partial<RecipeInput>;
   readonly records?: readonly LoadedSample[];
   readonly precision?: Partial<ChosenPrecision>;
-  /** Breaks the model before it trains. */
+  /** Changes the model before it trains, mostly to break it. */
   readonly breaks?: (model: Llava) => void;
   /** Several ranks, of which this is one. @default alone */
   readonly world?: World | undefined;

@@ -318,6 +318,11 @@ export class AdamW {
     roundMasters(states);
   }
 
+  /** What is updated of a parameter: its master, where there is one. */
+  weights(name: string): Tensor {
+    return this.states.get(name)!.master;
+  }
+
   /** Begins anew from parameters whose values were set: masters are theirs. */
   parametersRead(): void {
     noGrad(() => {

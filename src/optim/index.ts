@@ -7,3 +7,4 @@ export * from './gate.js';
 export * from './gradient-factor.js';
 export * from './loss-scale.js';
 export * from './schedule.js';
+export * from './step-sizes.js';

@@ -101,6 +101,23 @@ describe.concurrent('a rank that lives', () => {
     }
   });
 
+  it('is told too where it has gone on without waiting for its call', async () => {
+    const ends = await runRanks(
+      2,
+      `
+      const world = await join({ timeout: 3_000, ${FAST} });
+      const reduce = () => world.group.allReduce(zeros([4]), { label: 'gradients' });
+      if (rank === 1) void world.group.allGather(zeros([4]), zeros([2]), { label: 'weights' }).wait().catch(() => {});
+      await reduce().wait();
+      await world.close();
+      `,
+    );
+    for (const end of ends) {
+      expect(end).toMatchObject({ code: 3, error: { code: 'E_COLLECTIVE_ORDER' } });
+      expect(end.error!.message).toMatch(/rank \d calls something else as its call 1, all-/);
+    }
+  });
+
   it('is waited for while it is slow', async () => {
     const ends = await runRanks(
       2,

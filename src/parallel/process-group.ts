@@ -16,10 +16,11 @@ import { Ledger, type CollectiveKind } from './ledger.js';
 import { soon } from './soon.js';
 import {
   callText,
-  latestCall,
+  latestCalls,
+  REMEMBERED,
   whoIsAstray,
   whoIsMissing,
-  type LatestCall,
+  type GroupCall,
 } from './who-is-missing.js';
 
 export type Backend = 'gloo' | 'nccl' | 'fake';
@@ -62,6 +63,8 @@ export class ProcessGroup {
   /** Calls so far, by kind and dtype. */
   readonly ledger = new Ledger();
   private calls = 0;
+  /** The latest, the last one first. */
+  private readonly latest: GroupCall[] = [];
   private error: PatinaError | undefined;
 
   private constructor(
@@ -165,7 +168,7 @@ export class ProcessGroup {
     tensor: Tensor | null,
     label: string,
     args: readonly string[],
-    call: () => NativeCollective,
+    begin: () => NativeCollective,
   ): Work {
     const { heartbeat } = this.options;
     const failed = this.error ?? heartbeat?.error;
@@ -173,8 +176,8 @@ export class ProcessGroup {
     const dtype = tensor?.dtype ?? null;
     const elements = tensor?.numel ?? 0;
     const what = tensor === null ? kind : `${kind} of ${elements} ${dtype!}`;
-    const latest = { index: this.calls + 1, what, label };
-    const started = call();
+    const call = { index: this.calls + 1, what, label };
+    const started = begin();
     if (isFailure(started)) {
       throw failureError(started, { operator: `${what} for '${label}'`, arguments: args });
     }
@@ -183,16 +186,14 @@ export class ProcessGroup {
     // Of a ghost run there is a work too, with the tensors that a real call would hold.
     if (started === undefined || heartbeat === null) return new Work(null, B[0]!);
     const work = this.backend === 'nccl' ? B[0]! : 0;
-    heartbeat.call(this.key, callText(latest));
-    return new Work(this.follow(started, latest, heartbeat), work);
+    heartbeat.call(this.key, callText(call, this.latest));
+    this.latest.unshift(call);
+    this.latest.splice(REMEMBERED);
+    return new Work(this.follow(started, call, heartbeat), work);
   }
 
   /** The end of a call, or the error that tells why it has none. */
-  private async follow(
-    ended: Promise<void>,
-    call: LatestCall,
-    heartbeat: Heartbeat,
-  ): Promise<void> {
+  private async follow(ended: Promise<void>, call: GroupCall, heartbeat: Heartbeat): Promise<void> {
     try {
       await heartbeat.guard(ended);
     } catch (reason) {
@@ -206,7 +207,7 @@ export class ProcessGroup {
   /** Finds out which rank is at fault, and tells all of them. */
   private async explain(
     failure: NativeFailure,
-    call: LatestCall,
+    call: GroupCall,
     heartbeat: Heartbeat,
   ): Promise<PatinaError> {
     const place = `${call.what} for '${call.label}' (call ${call.index} of the group '${this.name}')`;
@@ -221,7 +222,7 @@ export class ProcessGroup {
     const others = new Map(
       this.ranks
         .filter((_, index) => index !== this.rank)
-        .map((rank) => [rank, latestCall(peers[rank]!.state, this.key)]),
+        .map((rank) => [rank, latestCalls(peers[rank]!.state, this.key)]),
     );
     const astray = whoIsAstray(call, others);
     if (astray !== null) {

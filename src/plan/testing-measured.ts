@@ -159,7 +159,8 @@ const TWO_CARDS: readonly MeasuredRow[] = [
   { ...two({ zero: 0 }, BF16, 19.75, lora), sinceGiB: BY_HAND },
   { ...two({ zero: 3 }, BF16, 13.05, lora), sinceGiB: BY_HAND },
   // 2.0 and 2.4 GiB more than measured. Buffers of gradients wait for side streams in as many blocks as the host is ahead; it is ahead by a
-  // number of operators, and a block was about twice as many of them then. A host that is ahead by 310 in place of 512 gives both figures.
+  // number of operators, and a block was about twice as many of them then. A host that is ahead by some 310 in
+  // place of 512 would give both: they lie between what 256 and 384 give.
   { ...two({ zero: 3, offload: 'optimizer' }, FP32, 17.65), tolerance: 0.15 },
   { ...two({ zero: 3, offload: 'parameters' }, FP32, 9.52), tolerance: 0.3 },
 ];

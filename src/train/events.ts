@@ -101,6 +101,11 @@ export interface UpdateEvent {
   readonly skippedSegments: readonly string[] | null;
   /** `null` where losses are not scaled. */
   readonly lossScale: number | null;
+  /**
+   * How far it moved a piece of one tensor, `||w' - w|| / ||w||`, the optimizer's groups in turn: 1e-5 to 1e-3 is usual. Of the first rank's part;
+   * absent where the update was left out, weights were 0, are updated in host memory or in the backward.
+   */
+  readonly step?: { readonly tensor: string; readonly group: string; readonly ratio: number };
   /** By rank, where there are several; all else is of all of them, and `memory` of the first. */
   readonly ranks?: readonly RankFacts[];
 }
@@ -248,6 +253,8 @@ export interface SmallerBatchesEvent {
    * `null` where neither was, or nobody planned.
    */
   readonly overshot: 'lasting' | 'update' | null;
+  /** Ranks whose memory did not suffice, where there are several; `memory` and `overshot` are of the first of them. */
+  readonly ranks?: readonly number[];
 }
 
 /** A record that is not trained on, each time it comes. */

@@ -33,6 +33,7 @@ export type {
   ProbeShape,
 } from './loop/prediction.js';
 export { guarded } from './loop/quarantine.js';
+export { ofRanks } from './step/parameter-store.js';
 export { runMicroBatch, type Step, type StepStore } from './step/step.js';
 export type { UpdateSetup } from './step/update.js';
 export { probeShapes } from './prepare/probe-shapes.js';

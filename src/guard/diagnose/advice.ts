@@ -11,6 +11,8 @@ export interface AdviceFacts {
   readonly sequences: number;
   /** Of the decoder, where it is known. */
   readonly hiddenSize?: number | undefined;
+  /** Whether the run leaves the records out from now on. @default false */
+  readonly quarantined?: boolean;
 }
 
 /** The page about a cause. */
@@ -20,7 +22,10 @@ export function pageOf(cause: Cause): string {
 
 export function advice(cause: Cause, facts: AdviceFacts): string {
   if (cause === 'learning-rate-too-high') return lowerRate(facts);
-  return ADVICE[cause] ?? 'see the evidence, and run `patina check` on the recipe';
+  const told = ADVICE[cause] ?? 'see the evidence, and run `patina check` on the recipe';
+  if (facts.quarantined === true)
+    return `${told}; this run leaves what spoilt the update out from now on`;
+  return cause === 'poisoned-record' ? `${told}; ${BY_ITSELF}` : told;
 }
 
 /** To what such models are trained at, or to a tenth, whichever is less. */
@@ -42,10 +47,11 @@ function lowerRate({ recipe, sequences, hiddenSize }: AdviceFacts): string {
   return `lower the learning rate: ${parts.join(' ')}${batch}`;
 }
 
+const BY_ITSELF = '--set guard.onBadUpdate=quarantine leaves it out by itself';
+
 const ADVICE: Partial<Readonly<Record<Cause, string>>> = {
   'no-clipping': 'clip the gradient: --set optimizer.clipNorm=1 (or adaptive)',
-  'poisoned-record':
-    'look at the record with `patina show --data`, and mend or remove it; --set guard.onBadUpdate=quarantine leaves it out by itself',
+  'poisoned-record': 'look at the record with `patina show --data`, and mend or remove it',
   'fp16-overflow-vision':
     'compute in a type with the range of fp32: --set precision.compute=bf16 (or fp32 on a card without bf16)',
   'fp16-overflow-decoder':
@@ -73,6 +79,8 @@ const ADVICE: Partial<Readonly<Record<Cause, string>>> = {
   'collective-mismatch':
     'make sure that all ranks run the same version with the same recipe, data and models',
   'low-precision-positions': 'keep the frequencies of positions in fp32',
+  'low-precision-weights':
+    'raise the learning rate (optimizer.learningRate, or that of the group in optimizer.groups) to where published recipes have it; `patina check` names theirs',
   'no-gradient':
     'freeze what is to stay as it is, or mend what cuts it off; see the table of what trains',
   'no-supervision':

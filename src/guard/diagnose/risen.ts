@@ -9,13 +9,19 @@ interface Risen {
   readonly trend: Trend | null;
   readonly recipe: Pick<Recipe, 'optimizer'>;
   readonly learningRate: number;
+  /** Median of how far updates move weights, `||w' - w|| / ||w||`. @default nobody looked */
+  readonly step?: number | null;
 }
 
-export function risen({ trend, recipe, learningRate }: Risen): Verdict | null {
+export function risen({ trend, recipe, learningRate, step = null }: Risen): Verdict | null {
   if (trend === null) return null;
   const { best, worst, outlier, ordinaryNorm, laterNorm, uniform } = trend;
   const course = `the loss was ${formatNumber(best.loss, 4)} at update ${best.update} and rose to ${formatNumber(worst.loss, 4)} at update ${worst.update} (to know nothing is ${formatNumber(uniform, 4)})`;
   const norms = `the norm of the gradient was ${formatNumber(ordinaryNorm, 3)} before and ${formatNumber(laterNorm, 3)} after`;
+  const steps =
+    step === null
+      ? []
+      : [`an update moved weights by ${formatNumber(100 * step, 2)} % of their norm (median)`];
   const rose = worst.loss > 1.5 * best.loss && worst.loss > best.loss + 0.5;
   const grew = laterNorm > 3 * ordinaryNorm || worst.loss > 1.25 * uniform;
   if (!rose || !grew) return null;
@@ -24,13 +30,13 @@ export function risen({ trend, recipe, learningRate }: Risen): Verdict | null {
       cause: 'no-clipping',
       confidence: 0.7,
       message: `nothing clips the gradient, and its norm was ${formatNumber(outlier.norm / ordinaryNorm)} times the ordinary one at update ${outlier.update}, before the loss rose`,
-      evidence: [course, norms],
+      evidence: [course, norms, ...steps],
     };
   }
   return {
     cause: 'learning-rate-too-high',
     confidence: 0.8,
     message: `the loss rises ${worst.loss > 1.25 * uniform ? 'above that of knowing nothing' : 'and gradients grow'} at a learning rate of ${formatNumber(learningRate, 3)}`,
-    evidence: [course, norms],
+    evidence: [course, norms, ...steps],
   };
 }

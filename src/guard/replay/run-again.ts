@@ -55,7 +55,8 @@ export async function runAgain(
     ? setup.policies
     : setup.policies.map((policy) => (policy === 'offload' ? 'recompute' : policy));
   try {
-    const step = { ...setup, store, policies, lossFactor };
+    // A run without its records would be evidence of nothing.
+    const step = { ...setup, store, policies, lossFactor, shortage: undefined };
     const sum = await drive(runMicroBatch(step, made.value, event.update - 1));
     const loss = sum === null ? null : noGrad(() => sum.item());
     sum?.dispose();

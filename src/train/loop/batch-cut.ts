@@ -29,31 +29,33 @@ export class BatchCut {
   ) {}
 
   applyTo(microBatches: MicroBatches): MicroBatches {
-    if (this.most === Infinity) return microBatches;
     return microBatches.flatMap((each) => {
       if (this.sizeOf(each.samples) <= this.most) return [each];
       return this.parts(each.samples).map(microBatchOf);
     });
   }
 
-  /**
-   * Halves what a micro-batch holds, from the largest of these that can be cut.
-   *
-   * @returns what it held and holds; `null` where each of them is one record
-   */
-  halve(microBatches: MicroBatches): { readonly before: number; readonly after: number } | null {
+  /** What the largest of these holds that can be cut; `null` where each of them is one record. */
+  largest(microBatches: MicroBatches): number | null {
     const sizes = microBatches
       .filter(({ samples }) => samples.length > 1)
       .map(({ samples }) => this.sizeOf(samples));
-    if (sizes.length === 0) return null;
-    const before = Math.max(...sizes);
+    return sizes.length === 0 ? null : Math.max(...sizes);
+  }
+
+  /** Halves what a micro-batch holds, from so much. @returns what it held and holds */
+  halve(before: number): { readonly before: number; readonly after: number } {
     const after = Math.ceil(before / 2);
     this.most = after;
     return { before, after };
   }
 
+  get isCut(): boolean {
+    return this.most < Infinity;
+  }
+
   get state(): CutState | undefined {
-    return this.most === Infinity ? undefined : { asked: this.asked, most: this.most };
+    return this.isCut ? { asked: this.asked, most: this.most } : undefined;
   }
 
   /** Goes on with it, unless the recipe has changed since. @returns what that means, a sentence */

@@ -1,8 +1,10 @@
 /** The memory of a run: what becomes of an update that it does not suffice for, and what was planned beside what was measured. */
 
 import { OutOfMemoryError } from '../../base/errors.js';
+import { toPlain, type PlainError } from '../../base/plain-error.js';
 import type { Recipe } from '../../config/index.js';
-import type { UpdateData } from '../../data/index.js';
+import { microBatchOf, type UpdateData } from '../../data/index.js';
+import { makeCommon } from '../../parallel/index.js';
 import { emptyCache, memoryStats, resetPeak, type ChosenDevice } from '../../torch/index.js';
 import type { MemoryEvent, MemoryPeaks, SmallerBatchesEvent } from '../events.js';
 import type { Ranks } from '../run/ranks.js';
@@ -12,7 +14,7 @@ import { overshotOf, type DoneBetween, type Prediction } from './prediction.js';
 
 export interface RunMemoryParts {
   readonly recipe: Recipe;
-  readonly ranks: Pick<Ranks, 'size' | 'speaks'>;
+  readonly ranks: Pick<Ranks, 'rank' | 'size' | 'speaks' | 'gather'>;
   readonly device: ChosenDevice;
   readonly predict?: PredictUpdate | undefined;
 }
@@ -85,9 +87,15 @@ export class RunMemory {
     return this.batchCut.restore(cut);
   }
 
-  /** With micro-batches as small as memory has asked for so far. */
-  applyTo(data: UpdateData): UpdateData {
-    return { ...data, microBatches: this.batchCut.applyTo(data.microBatches) };
+  /** With micro-batches as small as memory has asked for so far, as many on each rank; all ranks call it. */
+  async applyTo(data: UpdateData): Promise<UpdateData> {
+    const { ranks } = this.parts;
+    if (!this.batchCut.isCut) return data;
+    const cut = this.batchCut.applyTo(data.microBatches);
+    const counts = await ranks.gather('micro-batches of the update', cut.length);
+    const missing = Math.max(...counts) - cut.length;
+    const none = Array.from({ length: missing }, () => microBatchOf([]));
+    return { ...data, microBatches: [...cut, ...none] };
   }
 
   /** An update that has gone through. */
@@ -106,46 +114,73 @@ export class RunMemory {
   }
 
   /**
-   * Has micro-batches cut smaller after an update that memory did not suffice for, and that changed nothing.
+   * An update that an error has ended on this rank: whether it runs again in smaller micro-batches.
    *
-   * @returns what tells of it, once nothing of the update is left
-   * @throws what ended the update, where that does not help
+   * @throws what ends the run, where that does not help
    */
-  halve(
-    { microBatches }: UpdateData,
+  requireRepeatable(
     error: unknown,
     { update, isApplying }: Failed,
-  ): { event(): Promise<SmallerBatchesEvent> } {
-    const { ranks, recipe, device } = this.parts;
-    // Other ranks are in the middle of the update; weights that have changed would change twice.
-    const isOver = ranks.size > 1 || isApplying;
-    if (!(error instanceof OutOfMemoryError) || isOver) throw error;
-    // Without sums of gradients there is one micro-batch.
-    if (recipe.optimizer.updateInBackward) throw error;
-    const halved = this.batchCut.halve(microBatches);
-    if (halved === null) throw tooLarge(error, update);
+  ): asserts error is OutOfMemoryError {
+    const { ranks, recipe } = this.parts;
+    if (!(error instanceof OutOfMemoryError)) throw error;
+    // The others are in the middle of the update, and wait for what this rank has no memory for.
+    if (ranks.size > 1) throw tooLittle(error, { update, rank: ranks.rank });
+    // Weights that have changed would change twice. Without sums of gradients there is one micro-batch.
+    if (isApplying || recipe.optimizer.updateInBackward) throw error;
+  }
+
+  /**
+   * Has micro-batches cut smaller after an update that memory did not suffice for, and that changed nothing; all ranks call it.
+   *
+   * @param error that this rank's memory ran out with; `null` where it sufficed
+   * @returns what tells of it, once nothing of the update is left
+   * @throws OutOfMemoryError where one record is too much, the same on all ranks
+   */
+  async halve(
+    { microBatches }: UpdateData,
+    error: OutOfMemoryError | null,
+    update: number,
+  ): Promise<{ event(): Promise<SmallerBatchesEvent> }> {
+    const { ranks, device } = this.parts;
+    const failure = error && toPlain(error);
+    const own = { failure, largest: this.batchCut.largest(microBatches) };
+    const told = await ranks.gather('micro-batches that memory did not suffice for', own);
+    const short = told.flatMap((each, rank) => (each.failure === null ? [] : { ...each, rank }));
+    const sizes = short.map(({ failure: cause, largest, rank }) => {
+      if (largest !== null) return largest;
+      throw makeCommon(tooLarge(cause!, { update, rank: ranks.size > 1 ? rank : null, error }));
+    });
+    const halved = this.batchCut.halve(Math.max(...sizes));
     emptyCache(device.device);
-    return { event: () => this.halvedEvent(update, halved, shapeOf(microBatches)) };
+    const who = { short: short.map(({ rank }) => rank), shape: shapeOf(microBatches) };
+    return { event: () => this.halvedEvent(update, halved, who) };
   }
 
   private async halvedEvent(
     update: number,
     halved: { readonly before: number; readonly after: number },
-    ran: UpdateShape,
+    { short, shape }: { readonly short: readonly number[]; readonly shape: UpdateShape },
   ): Promise<SmallerBatchesEvent> {
-    const { allocated: lasting, peakAllocated: allocated } = memoryStats(this.parts.device.device);
-    const { prediction } = await this.predicted(ran);
+    const { device, ranks } = this.parts;
+    const { allocated, peakAllocated } = memoryStats(device.device);
+    const told = await ranks.gather('memory of the update', { allocated, peakAllocated, shape });
+    const first = told[short[0]!]!;
+    const { prediction } = await this.predicted(ranks.speaks ? first.shape : []);
     const { unit } = this.batchCut;
+    const measured = { allocated: first.peakAllocated, lasting: first.allocated };
+    const where = ranks.size === 1 ? '' : ` of ${named(short)}`;
     return {
       type: 'recovery',
       update,
       action: 'halve',
       message:
-        `memory did not suffice for ${counted(halved.before, unit)} in a micro-batch; ` +
+        `memory${where} did not suffice for ${counted(halved.before, unit)} in a micro-batch; ` +
         `the update runs again with ${halved.after} at most, and so do those after it`,
       microBatch: { unit, ...halved },
-      memory: { allocated, predicted: prediction?.allocated ?? null },
-      overshot: prediction === null ? null : overshotOf(prediction, { allocated, lasting }),
+      memory: { allocated: measured.allocated, predicted: prediction?.allocated ?? null },
+      overshot: prediction === null ? null : overshotOf(prediction, measured),
+      ...(ranks.size > 1 && { ranks: short }),
     };
   }
 
@@ -182,8 +217,27 @@ export class RunMemory {
   }
 }
 
-function tooLarge(cause: OutOfMemoryError, update: number): OutOfMemoryError {
-  const { message, code, hint } = cause;
-  const what = `Update ${update} does not fit with one record in each micro-batch: ${message}`;
+/** What ends all ranks where one record of this one is too much. */
+function tooLarge(
+  { message, typed }: PlainError,
+  { update, rank, error: cause }: { update: number; rank: number | null; error: unknown },
+): OutOfMemoryError {
+  const where = rank === null ? '' : ` on rank ${rank}`;
+  const what = `Update ${update} does not fit${where} with one record in each micro-batch: ${message}`;
+  const { code, hint } = typed!;
   return new OutOfMemoryError(what, { code, hint, cause });
+}
+
+/** What ends a rank that could not go on with an update. */
+function tooLittle(
+  cause: OutOfMemoryError,
+  { update, rank }: { update: number; rank: number },
+): OutOfMemoryError {
+  const { message, code, hint } = cause;
+  const what = `Memory of rank ${rank} did not suffice in update ${update}, and the other ranks are in the middle of it: ${message}`;
+  return new OutOfMemoryError(what, { code, hint, cause });
+}
+
+function named(ranks: readonly number[]): string {
+  return `${ranks.length === 1 ? 'rank' : 'ranks'} ${ranks.join(', ')}`;
 }

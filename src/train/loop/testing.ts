@@ -1,14 +1,23 @@
 /** For tests of the loop: a trainer of a tiny LLaVA on a dozen records that lie in memory. */
 
 import { checkRecipe, effectiveBatch, type RecipeInput } from '../../config/index.js';
-import type { Batching, DataCounts, LoadedSample, UpdateData } from '../../data/index.js';
+import {
+  sumCounts,
+  type Batching,
+  type DataCounts,
+  type LoadedSample,
+  type UpdateData,
+} from '../../data/index.js';
 import type { Llava, Sample } from '../../models/index.js';
+import type { World } from '../../parallel/index.js';
 import { chooseDevice, RandomGenerator } from '../../torch/index.js';
 import { TrainedWeights } from '../checkpoint/trained-weights.js';
-import { choosePrecision } from '../prepare/precision.js';
+import { choosePrecision, type ChosenPrecision } from '../prepare/precision.js';
 import { planRun } from '../prepare/run-plan.js';
+import { shardModel } from '../prepare/shard-model.js';
 import { prepareTrainable } from '../prepare/trainable.js';
 import { Ranks } from '../run/ranks.js';
+import { openRankGroups } from '../step/rank-groups.js';
 import { tinyLlava, tinySample } from '../step/testing.js';
 import { Trainer, type TrainerParts, type TrainingData } from './trainer.js';
 
@@ -27,13 +36,20 @@ function microBatch(samples: readonly Sample[]) {
   return { samples: samples as LoadedSample[], counts };
 }
 
-/** Data of a dozen samples of so many words or a few more, in order, epoch after epoch; the cursor is the number of records seen. */
+/** Data of a dozen samples of so many words or a few more, in order, epoch after epoch, dealt to ranks; the cursor is the number of records seen. */
 export function tinyData(
   onUpdate: (update: number) => void = () => undefined,
   words = 6,
 ): TrainingData {
   const sample = (i: number): Sample => tinySample(i % 3, words + (i % 4), i);
-  async function* updates(from: number, step: number, batchSize: number, count: number) {
+  async function* updates(
+    from: number,
+    step: number,
+    batchSize: number,
+    count: number,
+    share: Share,
+  ) {
+    const { rank = 0, worldSize = 1 } = share;
     for (let k = 0; k < count; k++) {
       await Promise.resolve();
       const start = from + k * step;
@@ -42,9 +58,13 @@ export function tinyData(
         ...sample((start + position) % RECORDS),
         position,
       }));
-      const parts = [];
-      for (let at = 0; at < step; at += batchSize)
-        parts.push(microBatch(samples.slice(at, at + batchSize)));
+      const dealt = Array.from({ length: worldSize }, (_, of) =>
+        Array.from({ length: Math.ceil(step / batchSize / worldSize) }, (__, i) => {
+          const at = (i * worldSize + of) * batchSize;
+          return microBatch(samples.slice(at, at + batchSize));
+        }),
+      );
+      const parts = dealt[rank]!;
       const { counts } = microBatch(samples);
       const order = { files: 'tiny', options: '' };
       const cursor = { epoch: 0, position: start + step, order };
@@ -55,7 +75,10 @@ export function tinyData(
         counts,
         rejected: [],
         odd: [],
-        shares: [{ counts, steps: parts.length, rejected: [], odd: [], waitedMs: 0 }],
+        shares: dealt.map((each) => ({
+          counts: sumCounts(each.map((part) => part.counts)),
+          ...{ steps: parts.length, rejected: [], odd: [], waitedMs: 0 },
+        })),
         cursor,
         waitedMs: 0,
       };
@@ -66,12 +89,17 @@ export function tinyData(
     recordsPerEpoch: RECORDS,
     validationRecords: 2,
     updates: ({ from, count = Infinity, ...batching }) => {
-      const { batchSize, accumulate = 1 } = byRecords(batching);
+      const { batchSize, accumulate = 1, worldSize = 1 } = byRecords(batching);
       const start = (from as { position: number } | undefined)?.position ?? 0;
-      return updates(start, batchSize * accumulate, batchSize, count);
+      return updates(start, batchSize * accumulate * worldSize, batchSize, count, batching);
     },
-    validation: (batching) => updates(3, 3, byRecords(batching).batchSize, 1),
+    validation: (batching) => updates(3, 3, byRecords(batching).batchSize, 1, batching),
   };
+}
+
+interface Share {
+  readonly rank?: number | undefined;
+  readonly worldSize?: number | undefined;
 }
 
 function byRecords(batching: Batching) {
@@ -98,8 +126,29 @@ export interface TinyTrainer {
 
 export function makeTinyTrainer(
   more: Partial<RecipeInput> = {},
-  { data = tinyData(), ...parts }: Partial<TrainerParts> = {},
+  parts: Partial<TrainerParts> = {},
 ): TinyTrainer {
+  return trainerOf(tinyParts(more, new Ranks()), parts);
+}
+
+/** One rank of several, which share the model out as the recipe says. */
+export async function makeTinyRank(
+  world: World,
+  more: Partial<RecipeInput> = {},
+  parts: Partial<TrainerParts> = {},
+  { scaled = false }: Partial<Pick<ChosenPrecision, 'scaled'>> = {},
+): Promise<TinyTrainer> {
+  const made = tinyParts(more, new Ranks(world));
+  const { model, recipe } = made;
+  const precision = { ...made.precision, scaled };
+  const { parallel } = recipe;
+  const groups = await openRankGroups(world, { ...parallel, stage: parallel.zero });
+  const sharing = { groups, parallel, precision, device: 'cpu' } as const;
+  const shared = await shardModel(model, made.trainable, sharing);
+  return trainerOf({ ...made, ...shared, precision }, parts);
+}
+
+function tinyParts(more: Partial<RecipeInput>, ranks: Ranks) {
   const recipe = checkRecipe({ ...BASE, ...more });
   const model = tinyLlava();
   const device = chooseDevice(recipe.device);
@@ -114,19 +163,21 @@ export function makeTinyTrainer(
     generator,
   });
   generator.dispose();
-  const batching = effectiveBatch(recipe, 1);
+  const batching = effectiveBatch(recipe, ranks.size);
+  return { recipe, model, device, precision, trainable, batching, ranks };
+}
+
+function trainerOf(
+  made: ReturnType<typeof tinyParts> & Pick<TrainerParts, 'sharding'>,
+  { data = tinyData(), ...parts }: Partial<TrainerParts>,
+): TinyTrainer {
+  const { recipe, model, trainable, batching } = made;
   const trainer = new Trainer({
-    recipe,
-    batching,
+    ...made,
     plan: planRun(recipe, batching, data),
-    device,
-    precision,
-    model,
-    trainable,
     weights: new TrainedWeights({ model, trainable }),
     data,
     answer: ({ text }) => Promise.resolve(`you ask ${text}`),
-    ranks: new Ranks(),
     ...parts,
   });
   const dispose = (): void => {

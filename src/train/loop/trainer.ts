@@ -48,6 +48,8 @@ import { readTrainerState, stateParts } from '../checkpoint/trainer-state.js';
 import { ProfiledUpdates } from '../profile/profiled-updates.js';
 import { updateRange } from '../profile/ranges.js';
 import { updateEvent } from './update-event.js';
+import { ofRanks } from '../step/parameter-store.js';
+import { ENDS } from '../step/shortage.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../step/update.js';
 import { courseOf, describeChange, planRest, type RunPlan } from '../prepare/run-plan.js';
 import { describeShares } from '../prepare/shard-model.js';
@@ -114,6 +116,8 @@ interface Pending {
   readonly peaks: readonly number[];
   /** Copies of the state of the loss scale before it. */
   readonly scale: readonly Tensor[];
+  /** What memory of this rank ran out with, of several: the update is left out on all of them. */
+  readonly shortage: OutOfMemoryError | null;
 }
 
 export class Trainer {
@@ -354,7 +358,7 @@ export class Trainer {
     whole: UpdateData,
     peaks: readonly number[],
   ): AsyncGenerator<TrainEvent, void> {
-    const data = this.memory.applyTo(await this.quarantine.applyTo(whole, this.parts.ranks));
+    const data = await this.memory.applyTo(await this.quarantine.applyTo(whole, this.parts.ranks));
     const { lossScale } = this.setup;
     const scale = noGrad(() =>
       [...(lossScale?.state().values() ?? [])].map((each) => each.clone().keep()),
@@ -364,31 +368,33 @@ export class Trainer {
       result = await this.queue(data);
     } catch (error) {
       freed(scale)[Symbol.dispose]();
-      const smaller = this.memory.halve(data, error, {
-        update: this.update + 1,
-        isApplying: this.setup.store.isApplying,
-      });
+      const update = this.update + 1;
+      const { isApplying } = this.setup.store;
+      this.memory.requireRepeatable(error, { update, isApplying });
+      const smaller = await this.memory.halve(data, error, update);
       this.steady = true;
       yield* this.flush();
       yield await smaller.event();
       yield* this.attempt(whole, peaks);
       return;
     }
-    this.memory.see(data);
     this.update++;
     this.cursor = data.cursor;
     this.steady = true;
     const before = this.pending;
-    this.pending = { result, data, peaks, scale };
+    const shortage = this.setup.shortage?.error ?? null;
+    this.pending = { result, data, peaks, scale, shortage };
     if (before !== null) yield* this.report(before);
     if (!this.readsLate) yield* this.flush();
   }
 
   /** Queues an update; on a CPU it is done. */
   private async queue(data: UpdateData): Promise<UpdateResult> {
-    this.setup.store.isApplying = false;
+    const { store, shortage = ENDS } = this.setup;
+    store.isApplying = false;
+    shortage.begin();
     using _ = updateRange(this.update);
-    using batches = this.batches(data);
+    using batches = shortage.try(() => this.batches(data), noBatches(data));
     this.steady = false;
     const { supervised, images } = data.counts;
     const facts = { supervised, pictures: images > 0 };
@@ -432,6 +438,11 @@ export class Trainer {
     const { result, data, peaks } = pending;
     const { recipe, batching, device, guard } = this.parts;
     const numbers = result.numbers.read();
+    if (ofRanks(numbers.byRank, 'ranOut').some((flag) => flag > 0)) {
+      yield* this.again(pending);
+      return;
+    }
+    this.memory.see(data);
     const now = performance.now();
     const event = updateEvent({
       ...{ result, numbers, data, device, peaks },
@@ -456,6 +467,20 @@ export class Trainer {
       this.update = later.result.update;
       yield* this.attempt(later.data, later.peaks);
     }
+  }
+
+  /** An update that memory of some ranks did not suffice for, again in smaller micro-batches, and what was given to the device since. */
+  private async *again(short: Pending): AsyncGenerator<TrainEvent, void> {
+    const { result, data, peaks, shortage } = short;
+    const later = await this.reopen();
+    const smaller = await this.memory.halve(data, shortage, result.update + 1);
+    yield await smaller.event();
+    this.update = result.update;
+    this.restoreScale(short);
+    yield* this.attempt(data, peaks);
+    if (later === null) return;
+    this.update = later.result.update;
+    yield* this.attempt(later.data, later.peaks);
   }
 
   /**
@@ -723,6 +748,11 @@ const UNSAVED = [OutOfMemoryError, EnvironmentError, NonFiniteError];
 function drop({ result, scale }: Pending): void {
   result.numbers.dispose();
   freed(scale)[Symbol.dispose]();
+}
+
+/** Of an update that memory does not suffice for even to begin. */
+function noBatches({ microBatches }: UpdateData): Holding<(Batch | null)[]> {
+  return hold(() => microBatches.map(() => null));
 }
 
 function freed(tensors: readonly Tensor[]): Disposable {

@@ -28,6 +28,8 @@ export function updateEvent(facts: UpdateFacts): UpdateEvent {
     facts;
   const foundInf = [...numbers.foundInf];
   const skipped = result.gates.filter((_, i) => foundInf[i]! > 0);
+  const isSkipped = foundInf.some((flag) => flag > 0);
+  const ratio = numbers.stepSize[0] ?? Infinity;
   return {
     type: 'update',
     update: result.update + 1,
@@ -44,9 +46,12 @@ export function updateEvent(facts: UpdateFacts): UpdateEvent {
     samplesPerSecond: data.counts.sequences / seconds,
     waiting: Math.min(1, data.waitedMs / 1000 / seconds),
     memory: { peakBytes, totalBytes: device.totalBytes },
-    skipped: foundInf.some((flag) => flag > 0),
+    skipped: isSkipped,
     skippedSegments: skipped.length > 0 && skipped.length < result.gates.length ? skipped : null,
     lossScale: scaled ? numbers.lossScale[0]! : null,
+    ...(result.step !== null &&
+      !isSkipped &&
+      Number.isFinite(ratio) && { step: { ...result.step, ratio } }),
     ...(data.shares.length > 1 && {
       ranks: data.shares.map(({ counts, waitedMs }, rank) => ({
         rank,

@@ -2,12 +2,13 @@
 
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { SegmentedModel } from '../../models/index.js';
-import { AdamW, AdaptiveClip, Gate, LossScale } from '../../optim/index.js';
+import { AdamW, AdaptiveClip, Gate, LossScale, StepSizes } from '../../optim/index.js';
 import type { ChosenDevice, DType } from '../../torch/index.js';
 import { AccumulatingStore } from '../step/accumulating-store.js';
 import { sliceType } from '../step/gradient-reducer.js';
 import { HostOptimizer } from '../step/host-optimizer.js';
 import { ShardedStore } from '../step/sharded-store.js';
+import { Shortage } from '../step/shortage.js';
 import { ShardedUpdateInBackward } from '../step/sharded-update-in-backward.js';
 import { memoryPolicies } from '../step/memory-policy.js';
 import type { ParameterStore } from '../step/parameter-store.js';
@@ -48,12 +49,13 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
   const gate = new Gate(device.device, { holds: true });
   const clip =
     recipe.optimizer.clipNorm === 'adaptive' ? new AdaptiveClip(device.device) : undefined;
+  const shortage = isShared(parts) ? new Shortage() : undefined;
   return {
     ...(clip !== undefined && { clip }),
-    ...{ model, device: device.device, policies, randomness },
+    ...{ model, device: device.device, policies, randomness, shortage },
     chunk: memory.lossChunk,
     gate,
-    store: makeStore(parts, { randomness, gate, clip }),
+    store: makeStore(parts, { randomness, gate, clip, shortage }),
     schedule: courseOf(plan),
     ...(precision.scaled && {
       lossScale: new LossScale(device.device, recipe.precision.lossScale),
@@ -62,15 +64,21 @@ export function makeUpdateSetup(parts: UpdateSetupParts): UpdateSetup {
   };
 }
 
+/** Whether other ranks wait for an update that runs out of memory, and it has changed nothing by its end. */
+function isShared({ sharding, recipe }: UpdateSetupParts): boolean {
+  return (sharding?.groups.world.size ?? 1) > 1 && !recipe.optimizer.updateInBackward;
+}
+
 interface StoreParts {
   readonly randomness: Randomness;
   readonly gate: Gate;
   readonly clip: AdaptiveClip | undefined;
+  readonly shortage: Shortage | undefined;
 }
 
 function makeStore(
   { recipe, batching, precision, model, trainable, sharding }: UpdateSetupParts,
-  { randomness, gate, clip }: StoreParts,
+  { randomness, gate, clip, shortage }: StoreParts,
 ): ParameterStore {
   const { optimizer: settings, parallel } = recipe;
   const { betas, epsilon: eps } = settings;
@@ -91,12 +99,17 @@ function makeStore(
     const shared = { ...parts, ...sharding, stage, reduction, reshardAfterForward };
     return settings.updateInBackward
       ? new ShardedUpdateInBackward(shared)
-      : new ShardedStore({ ...shared, clipNorm });
+      : new ShardedStore({
+          ...{ ...shared, clipNorm, shortage },
+          // In host memory weights move while the next update is under way.
+          ...(host === undefined && { steps: new StepSizes(optimizer) }),
+        });
   }
-  const parts = { optimizer: new AdamW(trainable.groups, adamw), gate, randomness };
+  const optimizer = new AdamW(trainable.groups, adamw);
+  const parts = { optimizer, gate, randomness };
   return settings.updateInBackward
     ? new UpdateInBackward({ ...parts, model })
-    : new AccumulatingStore({ ...parts, model, clipNorm });
+    : new AccumulatingStore({ ...parts, model, clipNorm, steps: new StepSizes(optimizer) });
 }
 
 /** Sums are as precise as the weights that they change. */

@@ -2,6 +2,7 @@
 
 import { OutOfMemoryError } from '../../base/errors.js';
 import type { Recipe } from '../../config/index.js';
+import { isCommon, makeCommon } from '../../parallel/index.js';
 
 type Fields = Pick<
   Recipe,
@@ -47,5 +48,7 @@ export function whatWouldFit(
 export function withWhatWouldFit(error: unknown, recipe: Fields, ranks: number): unknown {
   if (!(error instanceof OutOfMemoryError) || error.code === 'E_WORKER_MEMORY') return error;
   const { message, code } = error;
-  return new OutOfMemoryError(message, { code, hint: whatWouldFit(recipe, ranks), cause: error });
+  const hint = whatWouldFit(recipe, ranks);
+  const advised = new OutOfMemoryError(message, { code, hint, cause: error });
+  return isCommon(error) ? makeCommon(advised) : advised;
 }

@@ -37,6 +37,7 @@ export class Journal {
         skipped: event.skipped,
         lossScale: event.lossScale,
         ...(event.filled !== undefined && { filled: event.filled }),
+        ...(event.step !== undefined && { step: event.step }),
         tokens: counts.tokens,
         imageTokens: counts.imageTokens,
         supervised: counts.supervised,
@@ -54,6 +55,7 @@ export class Journal {
         ...(event.filled !== undefined && { 'speed/share of batchTokens filled': event.filled }),
         'memory/peak GiB': memory.peakBytes / 2 ** 30,
         ...(event.lossScale === null ? {} : { 'train/loss scale': event.lossScale }),
+        ...(event.step && { [`train/step size, group ${event.step.group}`]: event.step.ratio }),
       });
       return;
     }

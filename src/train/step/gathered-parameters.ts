@@ -9,6 +9,7 @@ import type { FlatBuffer, ProcessGroup, Work } from '../../parallel/index.js';
 import { DeviceEvent, Stream } from '../../torch/index.js';
 import { after, streamsOf } from './host-copy.js';
 import type { ShardedModel, ShardUnit } from './sharded-model.js';
+import type { Need } from './shortage.js';
 
 export interface GatheringOptions {
   readonly model: ShardedModel;
@@ -22,6 +23,8 @@ export interface GatheringOptions {
   readonly reshardAfterForward?: boolean | undefined;
   /** The end of an update of a buffer that is under way elsewhere. @default none */
   readonly updating?: ((unit: ShardUnit) => Promise<void> | undefined) | undefined;
+  /** Makes room for what is gathered. */
+  readonly need: Need;
 }
 
 /** A buffer on its way. */
@@ -96,10 +99,10 @@ export class GatheredParameters implements Residency {
 
   /** Begins to gather a buffer that is not there, behind what the device was given so far and beside what comes. */
   private gather(unit: ShardUnit): void {
-    const { group } = this.options;
+    const { group, need } = this.options;
     const { buffer, name: label } = unit;
     if (this.gathering.has(buffer) || (buffer.resident && !this.stale.delete(unit))) return;
-    buffer.allocate();
+    need(() => buffer.allocate());
     const { back } = streamsOf(buffer.whole.device);
     const work = after(back, () => group.allGather(buffer.whole, buffer.bring(), { label }));
     const brought = new DeviceEvent(buffer.whole.device).record(back);

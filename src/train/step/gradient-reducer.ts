@@ -25,6 +25,7 @@ import {
 import type { SegmentGradients } from './parameter-store.js';
 import type { RankGroups } from './rank-groups.js';
 import type { ShardedModel, ShardUnit } from './sharded-model.js';
+import type { Need } from './shortage.js';
 
 /** What is done with a buffer's gradients; pauses at each call of a group. */
 export type Reduction = Generator<Work, void, void>;
@@ -38,6 +39,8 @@ export interface ReducerOptions {
   readonly eachMicroBatch: boolean;
   /** What comes after a buffer's last reduction of the update. */
   readonly then: (unit: ShardUnit) => Reduction | undefined;
+  /** What was done by halves is done again with it: the values of an update that is short of memory do not count. */
+  readonly need: Need;
 }
 
 /** The gradients of one buffer in one update. */
@@ -121,7 +124,7 @@ export class GradientReducer {
     for (const unit of this.options.model.unitsOf(segment)) {
       const sums = this.sums.get(unit);
       if (sums === undefined) continue;
-      this.write(unit, sums, gradients);
+      this.options.need(() => this.write(unit, sums, gradients));
       sums.missing--;
       if (sums.missing > 0) continue;
       sums.missing = this.segmentsOf(unit);
@@ -180,16 +183,18 @@ export class GradientReducer {
   }
 
   private *reduce(unit: ShardUnit, sums: Sums): Reduction {
-    const { groups, reduction, then } = this.options;
+    const { groups, reduction, then, need } = this.options;
     const { shards, replicas } = groups;
     const { buffer, name: label } = unit;
     const last = sums.reductions === 0;
-    const whole = noGrad(() =>
-      scope(() => {
-        this.measure(unit, sums);
-        this.fill(unit, sums);
-        return sums.whole!.to(reduction);
-      }),
+    const whole = need(() =>
+      noGrad(() =>
+        scope(() => {
+          this.measure(unit, sums);
+          this.fill(unit, sums);
+          return sums.whole!.to(reduction);
+        }),
+      ),
     );
     if (whole !== sums.whole) sums.whole!.dispose();
     sums.whole = null;
@@ -197,13 +202,14 @@ export class GradientReducer {
     try {
       if (shards.size > 1) {
         const { sliceLength } = buffer.layout;
-        own = noGrad(() => empty([sliceLength], { dtype: reduction, device: whole.device })).keep();
+        const { device } = whole;
+        own = need(() => noGrad(() => empty([sliceLength], { dtype: reduction, device }))).keep();
         const work = shards.reduceScatter(own, whole, { label });
         whole.dispose(); // its memory lives until the call has ended
         yield work;
       }
       if (replicas.size > 1) yield replicas.allReduce(own, { label });
-      noGrad(() => this.add(sums, own, last));
+      need(() => noGrad(() => this.add(sums, own, last)));
     } finally {
       if (own !== sums.slice) own.dispose();
     }

@@ -9,6 +9,7 @@ import {
   type AdamW,
   type AdamWUpdate,
   type Gate,
+  type StepSizes,
 } from '../../optim/index.js';
 import { ALONE, wholeParts, type TensorPart } from '../../parallel/index.js';
 import { openRange, type Tensor } from '../../torch/index.js';
@@ -22,6 +23,8 @@ export interface OptimizingStoreOptions {
   readonly randomness: Randomness;
   /** Global norm to clip to, or what finds it. @default none */
   readonly clipNorm?: number | AdaptiveClip | null | undefined;
+  /** Looks at how far weights move. @default nobody does */
+  readonly steps?: StepSizes | undefined;
 }
 
 /** The sums of an update, of all ranks unless it says otherwise; device tensors, fp32. */
@@ -32,6 +35,8 @@ export interface CompleteSums {
   readonly squares: Tensor;
   readonly names: readonly string[];
   readonly lossSum: Tensor;
+  /** Not 0 where the update is to be left out whatever its gradient is. @default it is not */
+  readonly refused?: Tensor;
 }
 
 /** What the optimizer is told, with the flag on the device. */
@@ -46,14 +51,16 @@ export abstract class OptimizingStore {
   /** Clips, updates unless something is not finite, and tells what it did. Within `noGrad`; the caller frees its tensors. */
   protected applyAll(
     { update, scheduleFactor, tokens, lossFactor }: UpdateStart,
-    { gradients, squares, names, lossSum }: CompleteSums,
+    { gradients, squares, names, lossSum, refused }: CompleteSums,
   ): UpdateOutcome {
-    const { gate, randomness, clipNorm = null } = this.optimizing;
+    const { gate, randomness, clipNorm = null, steps } = this.optimizing;
     const adaptive = clipNorm instanceof AdaptiveClip ? clipNorm : null;
     const limit =
       adaptive === null ? (clipNorm as number | null) : (norm: Tensor) => adaptive.limit(norm);
     const factor = gradientFactor(squares.sum(null), tokens, lossFactor, limit);
-    const foundInf = gate.flag(factor.foundInf);
+    const { foundInf: bad } = factor;
+    const foundInf = gate.flag(refused === undefined ? bad : bad.maximum(refused));
+    const step = steps?.before(update);
     this.update({
       ...{ gradients, scheduleFactor, foundInf },
       divisor: factor.divisor,
@@ -68,6 +75,7 @@ export abstract class OptimizingStore {
       gates: [],
       tensorNorms: squares.sqrt().div(tokens.clamp(1).mul(lossFactor)),
       tensorNames: names,
+      ...(step && { step: step() }),
     };
   }
 

@@ -5,6 +5,7 @@
 
 import type { GradientPlace } from '../../nn/index.js';
 import type { Residency, SegmentBase, Steps } from '../../models/index.js';
+import type { StepSize } from '../../optim/index.js';
 import type { TensorPart } from '../../parallel/index.js';
 import type { Holding, Tensor } from '../../torch/index.js';
 
@@ -42,15 +43,26 @@ export interface UpdateOutcome {
   /** Norms of the gradients of single tensors before clipping (n), for the parameters that got one. */
   readonly tensorNorms: Tensor;
   readonly tensorNames: readonly string[];
-  /** What each of several ranks brought (N, 3), as in `RANK_NUMBERS`. */
+  /** How far it moved some weights of this rank; 0 where it was left out. */
+  readonly step?: StepSize;
+  /** What each of several ranks brought (N, 4), as in `RANK_NUMBERS`. */
   readonly byRank?: Tensor;
 }
 
 /**
- * Of a rank's own batches: the sum of the token losses, the largest absolute gradient (times `lossFactor`), and how many gradients are
- * not finite. They name the rank that spoils an update.
+ * Of a rank's own batches: the sum of the token losses, the largest absolute gradient (times `lossFactor`), how many gradients are
+ * not finite, and whether memory did not suffice for them (1, else 0). They name the rank that spoils an update.
  */
-export const RANK_NUMBERS = ['lossSum', 'largest', 'nonFinite'] as const;
+export const RANK_NUMBERS = ['lossSum', 'largest', 'nonFinite', 'ranOut'] as const;
+
+/** One of these numbers of each rank, out of `byRank` as it was read. */
+export function ofRanks(
+  byRank: Float32Array,
+  number: (typeof RANK_NUMBERS)[number],
+): readonly number[] {
+  const at = RANK_NUMBERS.indexOf(number);
+  return [...byRank].filter((_, i) => i % RANK_NUMBERS.length === at);
+}
 
 /** Bytes of a rank that last, on its device and in host memory. */
 export interface StoreBytes {

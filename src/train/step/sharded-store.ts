@@ -19,6 +19,7 @@ import type { TensorPart } from '../../parallel/index.js';
 import {
   cat,
   empty,
+  full,
   hold,
   noGrad,
   scope,
@@ -44,6 +45,7 @@ import {
 } from './parameter-store.js';
 import { gatherRows, type Gathered, type RankGroups } from './rank-groups.js';
 import type { ShardedModel, ShardUnit, ZeroStage } from './sharded-model.js';
+import { ENDS, type Shortage } from './shortage.js';
 
 /** The optimizer is over the pieces of this rank. */
 export interface ShardedStoreOptions extends OptimizingStoreOptions {
@@ -56,25 +58,31 @@ export interface ShardedStoreOptions extends OptimizingStoreOptions {
   readonly host?: HostOptimizer | undefined;
   /** Whether parameters of stage 3 are gathered again for the backward. @default true */
   readonly reshardAfterForward?: boolean | undefined;
+  /** What becomes of an update that memory does not suffice for. @default it ends there */
+  readonly shortage?: Shortage | undefined;
 }
 
 export class ShardedStore extends OptimizingStore implements ParameterStore {
   protected readonly parameters: GatheredParameters;
   protected readonly reducer: GradientReducer;
   protected start: UpdateStart | undefined;
+  private readonly shortage: Shortage;
   /** Squared norms of the gradients of each buffer, of this rank's pieces (n), fp32. */
   private readonly squares = new Map<ShardUnit, Tensor>();
 
   constructor(protected readonly options: ShardedStoreOptions) {
     super(options);
     const { model, groups, stage, reduction = 'float32', reshardAfterForward, host } = options;
+    const { shortage = ENDS } = options;
+    const { need } = shortage;
+    this.shortage = shortage;
     this.parameters = new GatheredParameters({
-      ...{ model, reshardAfterForward },
+      ...{ model, reshardAfterForward, need },
       group: groups.shards,
       updating: (unit) => host?.updating(unit),
     });
     this.reducer = new GradientReducer({
-      ...{ model, groups, reduction },
+      ...{ model, groups, reduction, need },
       eachMicroBatch: stage >= 2,
       then: (unit) => this.afterReduction(unit),
     });
@@ -136,7 +144,8 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
         // Of those who share slices, in the order of ranks: the same sum of the same numbers, and the same bits, on every rank.
         const squares = rows.narrow(0, 0, shards.size).sum([0]);
         const gradients = this.gradientsOf(reached);
-        const sums = { gradients, names, squares, lossSum: lossOfAll };
+        const refused = byRank.select(1, RANK_NUMBERS.indexOf('ranOut')).amax([]);
+        const sums = { gradients, names, squares, lossSum: lossOfAll, refused };
         return { ...this.applyAll(start, sums), byRank };
       }),
     );
@@ -201,7 +210,11 @@ export class ShardedStore extends OptimizingStore implements ParameterStore {
   /** Tells all ranks what each has brought, and more numbers of each. */
   protected *gatherNumbers(lossSum: Tensor, more: Tensor): Steps<Gathered> {
     using mine = hold(() =>
-      noGrad(() => cat([lossSum.reshape([1]), this.reducer.ownExtremes(), more])),
+      noGrad(() => {
+        const { dtype, device } = lossSum;
+        const ranOut = full([1], this.shortage.error === null ? 0 : 1, { dtype, device });
+        return cat([lossSum.reshape([1]), this.reducer.ownExtremes(), ranOut, more]);
+      }),
     );
     const all = gatherRows(this.options.groups.world, mine.value, 'numbers of the update');
     yield all.work.waitOnStream();

@@ -40,6 +40,7 @@ import { HostCopy } from './host-copy.js';
 import type { MemoryPolicy } from './memory-policy.js';
 import type { ParameterStore, SegmentGradients } from './parameter-store.js';
 import type { Randomness } from './randomness.js';
+import { ENDS, type Shortage } from './shortage.js';
 
 /** What the step program needs of a store. */
 export type StepStore = Residency & Pick<ParameterStore, 'place' | 'accept'>;
@@ -57,6 +58,8 @@ export interface Step {
   readonly chunk?: number;
   /** Where it is known already, once for all micro-batches. @default asked of the model */
   readonly trainable?: TrainableParameters;
+  /** What becomes of an update that memory does not suffice for. @default it ends there */
+  readonly shortage?: Shortage | undefined;
 }
 
 /** Parameters that are to get a gradient, by name: of each segment, and last of the head. */
@@ -68,7 +71,7 @@ const MOST_WANTED = 7 / 8;
 /**
  * Runs one micro-batch of an update, or the calls to the store of an empty one (`null`). Yields after each segment.
  *
- * @returns the sum of its token losses, a device scalar in fp32, which the caller owns; `null` for an empty one
+ * @returns the sum of its token losses, a device scalar in fp32, which the caller owns; `null` for an empty one, or one that was dropped
  */
 export function* runMicroBatch(
   step: Step,
@@ -110,9 +113,10 @@ interface Gradients {
 
 /** One micro-batch on its way: the boundary, what segments left behind, the gradient that comes back. */
 class Pass {
-  private readonly inputs: Holding<TrainingInputs> | null;
+  private inputs: Holding<TrainingInputs> | null = null;
   private readonly held: (Held | null)[];
   private readonly boundary = new Boundary();
+  private readonly shortage: Shortage;
   /** Whether the boundary depends on a trainable parameter. */
   private flowing = false;
   /** Whether the boundary has the supervised rows alone. */
@@ -123,18 +127,26 @@ class Pass {
   constructor(
     private readonly step: Step,
     private readonly trainable: TrainableParameters,
-    private readonly batch: Batch | null,
+    private batch: Batch | null,
     private readonly update: number,
   ) {
-    const { model } = step;
-    this.inputs = batch && hold(() => noGrad(() => model.inputs(batch)));
+    const { model, shortage = ENDS } = step;
+    this.shortage = shortage;
     this.held = model.segments.map(() => null);
+    shortage.run(this);
+    if (batch === null) return;
+    this.inputs = this.shortage.try(() => hold(() => noGrad(() => model.inputs(batch))), null);
   }
 
   /** Runs a segment, keeping of it what its policy says. */
   forward(segment: Segment, i: number): void {
-    const { boundary, batch } = this;
+    const { batch } = this;
     if (batch === null || !hasWork(segment, batch)) return;
+    this.shortage.try(() => this.runForward(segment, i), undefined);
+  }
+
+  private runForward(segment: Segment, i: number): void {
+    const { boundary } = this;
     const wanted = this.flowing; // a gradient for the segment's input
     this.flowing ||= this.trainable[i]!.size > 0;
     if (!this.flowing) {
@@ -143,6 +155,7 @@ class Pass {
     }
     // Detached, so that the graph below does not live on in what this segment holds.
     const input = boundary.tensor?.detach().requiresGrad_(wanted) ?? null;
+    this.held[i] = { input, wanted }; // to be freed should the segment not come to its end
     const policy = this.step.policies[i]!;
     const level = policy === 'offload' ? 'recompute' : policy;
     if (segment.byHand !== undefined) {
@@ -170,10 +183,16 @@ class Pass {
 
   /** The losses, the gradient of what came in, and those of the head's parameters. */
   head(): SegmentGradients {
-    const { batch, boundary, flowing, step } = this;
+    const { batch } = this;
+    const trainable = this.trainable.at(-1)!;
+    const own = batch === null ? [] : this.shortage.try(() => this.runHead(batch), []);
+    return named(trainable, own);
+  }
+
+  private runHead(batch: Batch): readonly (Tensor | null)[] {
+    const { boundary, flowing, step } = this;
     const { head } = step.model;
     const trainable = this.trainable.at(-1)!;
-    if (batch === null) return named(trainable, []);
     this.fetchBelow(this.held.length);
     const parameters = [...trainable.values()];
     const result = scope(() => {
@@ -189,7 +208,7 @@ class Pass {
     this.loss = result.loss;
     this.gradient = result.inputGradient;
     boundary.dispose();
-    return named(trainable, result.parameterGradients);
+    return result.parameterGradients;
   }
 
   /** The gradients of a segment's parameters; that of its input is kept for the segment below. */
@@ -198,6 +217,17 @@ class Pass {
     const behind = this.held[i]!;
     const upstream = this.gradient;
     if (behind === null || upstream === null) return named(trainable, []);
+    const run = () => this.runBackward(segment, i, behind, upstream);
+    return named(trainable, this.shortage.try(run, []));
+  }
+
+  private runBackward(
+    segment: Segment,
+    i: number,
+    behind: Held,
+    upstream: Tensor,
+  ): readonly (Tensor | null)[] {
+    const trainable = this.trainable[i]!;
     const input = behind.input instanceof HostCopy ? behind.input.take() : behind.input;
     this.fetchBelow(i);
     const result =
@@ -208,7 +238,7 @@ class Pass {
     this.held[i] = null;
     upstream.dispose();
     this.gradient = result.below;
-    return named(trainable, result.own);
+    return result.own;
   }
 
   /** By autograd, from the kept graph, or one recorded again from the input with the same random numbers. */
@@ -299,12 +329,22 @@ class Pass {
     return loss;
   }
 
-  [Symbol.dispose](): void {
-    this.loss?.dispose();
+  /** Frees what is there; from then on it is as an empty one. */
+  drop(): void {
+    this.takeLoss()?.dispose();
     this.gradient?.dispose();
+    this.gradient = null;
     this.boundary.dispose();
     for (const behind of this.held) if (behind !== null) discard(behind);
+    this.held.fill(null);
     this.inputs?.[Symbol.dispose]();
+    this.inputs = null;
+    this.batch = null;
+  }
+
+  [Symbol.dispose](): void {
+    this.drop();
+    this.shortage.run(null);
   }
 }
 

@@ -7,7 +7,7 @@
  */
 
 import type { Batch, Steps } from '../../models/index.js';
-import type { AdaptiveClip, Gate, LossScale, Schedule } from '../../optim/index.js';
+import type { AdaptiveClip, Gate, LossScale, Schedule, StepOf } from '../../optim/index.js';
 import {
   empty,
   full,
@@ -41,7 +41,7 @@ export interface UpdateSetup extends Omit<Step, 'lossFactor'> {
 
 /** What the device knows of an update: see `UpdateOutcome`. */
 export type UpdateNumbers =
-  'lossSum' | 'norm' | 'foundInf' | 'tensorNorms' | 'byRank' | 'lossScale';
+  'lossSum' | 'norm' | 'foundInf' | 'tensorNorms' | 'byRank' | 'lossScale' | 'stepSize';
 
 export interface UpdateResult {
   /** Counts from 0. */
@@ -54,6 +54,8 @@ export interface UpdateResult {
   readonly gates: readonly string[];
   /** Parameters that `tensorNorms` belong to. */
   readonly tensorNames: readonly string[];
+  /** Of which weights `stepSize` tells how far they moved, of this rank. */
+  readonly step: StepOf | null;
   /** Read them one update late. */
   readonly numbers: LateNumbers<UpdateNumbers>;
 }
@@ -102,7 +104,7 @@ export function* runUpdate(
     store.begin({ update, microBatches, scheduleFactor, tokens, lossFactor, pictures });
     const step = { ...setup, lossFactor, trainable: trainableIn(setup.model) };
     for (const batch of batches) {
-      const loss = yield* runMicroBatch(step, batch, update);
+      const loss = yield* runMicroBatch(step, setup.shortage?.error ? null : batch, update);
       if (loss === null) continue;
       noGrad(() => lossSum.add_(loss));
       loss.dispose();
@@ -113,15 +115,17 @@ export function* runUpdate(
     return scope(() => {
       const outcome = finished.value;
       lossScale?.update(noGrad(() => outcome.foundInf.amax([])));
-      const { norm, foundInf, gates, tensorNorms, tensorNames } = outcome;
+      const { norm, foundInf, gates, tensorNorms, tensorNames, step = null } = outcome;
       const numbers = new LateNumbers<UpdateNumbers>({
         ...measure?.(outcome),
         lossSum: outcome.lossSum,
         ...{ norm, foundInf, tensorNorms },
         byRank: outcome.byRank ?? empty([0], { dtype: 'float32', device }),
+        stepSize: step?.ratio ?? empty([0], { dtype: 'float32', device }),
         lossScale: lossScale?.scale ?? lossFactor,
       });
-      return { update, scheduleFactor, supervised, gates, tensorNames, numbers };
+      const of = step && { group: step.group, tensor: step.tensor };
+      return { update, scheduleFactor, supervised, gates, tensorNames, step: of, numbers };
     });
   } finally {
     store.clear();
