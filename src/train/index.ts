@@ -38,5 +38,6 @@ export { runMicroBatch, type Step, type StepStore } from './step/step.js';
 export type { UpdateSetup } from './step/update.js';
 export { probeShapes } from './prepare/probe-shapes.js';
 export { planRun, type RunPlan } from './prepare/run-plan.js';
-export { Trainer, type Answer, type TrainerParts, type TrainingData } from './loop/trainer.js';
+export type { Answer } from './loop/looks.js';
+export { Trainer, type TrainerParts, type TrainingData } from './loop/trainer.js';
 export { TrainedWeights } from './checkpoint/trained-weights.js';

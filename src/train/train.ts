@@ -45,7 +45,8 @@ import type { MakeGuard } from './loop/guard.js';
 import type { Predict } from './loop/prediction.js';
 import { findAgain } from './run/find-again.js';
 import type { AskTask } from './loop/tasks.js';
-import { Trainer, type Answer, type RunOptions } from './loop/trainer.js';
+import type { Answer } from './loop/looks.js';
+import { Trainer, type RunOptions } from './loop/trainer.js';
 
 /** Looks at what a run begins with, and tells what it finds. */
 export type FirstLook = (

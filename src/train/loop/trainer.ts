@@ -5,31 +5,13 @@
  * model (validation, probes, a checkpoint, the end) it waits for them first.
  */
 
-import { basename } from 'node:path';
 import { EnvironmentError, NonFiniteError, OutOfMemoryError } from '../../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../../config/index.js';
 import type { Dataset, DataWarning, LoadedSample, Place, UpdateData } from '../../data/index.js';
-import type { Agree } from '../../generate/index.js';
-import { drive, makeBatch, type Batch, type Residency } from '../../models/index.js';
-import { together, type Peers } from '../../parallel/index.js';
-import {
-  hold,
-  noGrad,
-  openRange,
-  resetPeak,
-  type Holding,
-  type Tensor,
-} from '../../torch/index.js';
-import type {
-  DiagnosisEvent,
-  EndEvent,
-  EndReason,
-  ProbesEvent,
-  ScoreEvent,
-  TrainEvent,
-  ValidationEvent,
-  WarningEvent,
-} from '../events.js';
+import { drive, makeBatch, type Batch } from '../../models/index.js';
+import { together } from '../../parallel/index.js';
+import { hold, noGrad, resetPeak, type Holding, type Tensor } from '../../torch/index.js';
+import type { DiagnosisEvent, EndEvent, EndReason, TrainEvent, WarningEvent } from '../events.js';
 import type { Guard, Scene, SeenUpdate, Verdict } from './guard.js';
 import { Quarantine } from './quarantine.js';
 import { RollBack } from './roll-back.js';
@@ -56,30 +38,17 @@ import { describeShares } from '../prepare/shard-model.js';
 import { makeUpdateSetup, type UpdateSetupParts } from '../prepare/run-setup.js';
 import { Saving, type RunPlace } from './saving.js';
 import { Tally, type Measured } from './tally.js';
-import { EarlyStopping, validationLoss } from './validation.js';
-import { answersTo, keepAnswers, scoreOf, type AskTask } from './tasks.js';
+import type { AskTask } from './tasks.js';
 import type { RunTask } from '../prepare/open-tasks.js';
 import { Agreement } from './agreement.js';
+import { dealing, placedBatches } from './dealt-batches.js';
+import { Looks, type Answer } from './looks.js';
 
 /** What the loop needs of a data set. */
 export type TrainingData = Pick<
   Dataset,
   'recordsPerEpoch' | 'validationRecords' | 'updates' | 'validation'
 >;
-
-export type Question = Recipe['probes']['questions'][number];
-
-/** Answers a question with the model as it is now; all ranks answer it together. */
-export type Answer = (question: Question, options: AnswerOptions) => Promise<string>;
-
-export interface AnswerOptions {
-  readonly maxNewTokens: number;
-  readonly signal: AbortSignal | undefined;
-  /** Brings the parameters, which may be shared out. */
-  readonly residency: Residency;
-  /** What the ranks do each for themselves they do in here. */
-  readonly agree: Agree;
-}
 
 export interface TrainerParts extends UpdateSetupParts {
   readonly batching: EffectiveBatch;
@@ -125,13 +94,6 @@ export class Trainer {
   /** Updates done. */
   update = 0;
   private setup: UpdateSetup;
-  private readonly stopping: EarlyStopping;
-  /** The same of scores, by task. */
-  private readonly scores: ReadonlyMap<string, EarlyStopping>;
-  /** Tasks that are still to be asked of the model as it is. */
-  private owed: readonly RunTask[] = [];
-  /** Ranks as they meet for answers to tasks. */
-  private readonly answering: Peers;
   private readonly nonFinite: NonFiniteWatch;
   private cursor: unknown;
   private pending: Pending | null = null;
@@ -141,9 +103,9 @@ export class Trainer {
   private readonly quarantine: Quarantine;
   private readonly rollBack: RollBack;
   private readonly memory: RunMemory;
+  private readonly looks: Looks;
   /** Records of the last update that came out well. */
   private control: readonly LoadedSample[] = [];
-  private stopEarly = false;
   /** How many of the checkpoints that were asked for there are. */
   private wishes = 0;
   /** Nothing is half done, neither an update nor a checkpoint. */
@@ -155,25 +117,12 @@ export class Trainer {
     this.saving = new Saving(parts);
     this.tally = new Tally(parts.told);
     this.setup = makeUpdateSetup(parts);
-    this.stopping = this.stoppingBy(undefined);
-    this.scores = new Map(
-      (parts.tasks?.list ?? []).map(({ name }) => [name, this.stoppingBy(name)]),
-    );
-    this.answering = parts.ranks.beside('tasks');
     this.nonFinite = new NonFiniteWatch(precision.lossScale.minimum);
     this.quarantine = new Quarantine(parts.recipe.guard.quarantine);
     this.rollBack = new RollBack(parts, this.saving);
     this.memory = new RunMemory(parts);
-  }
-
-  /** Of a task, or of the loss; one of them decides. */
-  private stoppingBy(name: string | undefined): EarlyStopping {
-    const { best, patience, minimumImprovement } = this.parts.recipe.validation ?? {};
-    return new EarlyStopping(
-      name === best ? patience : undefined,
-      minimumImprovement,
-      name === undefined ? 'lowest' : 'highest',
-    );
+    const { tally, memory } = this;
+    this.looks = new Looks(parts, { tally, memory, store: () => this.setup.store });
   }
 
   /** What is told of it before the first update. */
@@ -222,12 +171,7 @@ export class Trainer {
     this.tally.restoreMeasured({ ...measured, update });
     for (const each of counters.quarantine ?? []) this.quarantine.add(each);
     if (counters.guard !== undefined) this.parts.guard?.restore(counters.guard);
-    this.stopping.restore(counters.validation);
-    for (const [name, state] of Object.entries(counters.scores ?? {})) {
-      this.scores.get(name)?.restore(state);
-    }
-    const { owed = [] } = counters;
-    this.owed = (this.parts.tasks?.list ?? []).filter(({ name }) => owed.includes(name));
+    this.looks.restore(counters);
     this.saving.saved = { update, path };
     this.updates(0); // refuses the place in other data now, before the run changes
     const standing = { update, place: cursor as Place, before };
@@ -247,22 +191,7 @@ export class Trainer {
     const { data, batching } = this.parts;
     const until = this.plan.until ?? undefined;
     const place = { from: this.cursor, count, until };
-    return data.updates({ ...this.dealing(agreement, batching.accumulate ?? 1), ...place });
-  }
-
-  /** Which records are this rank's, in which micro-batches, and how it hears of the others'. */
-  private dealing(agreement: Agreement | undefined, accumulate = 1) {
-    const { recipe, ranks, batching } = this.parts;
-    const { batchSize = 1, batchTokens, batchImages } = recipe;
-    return {
-      ...(batchTokens === undefined
-        ? { batchSize, accumulate }
-        : { batchTokens, batchImages, effectiveBatch: batching.records }),
-      ...{ rank: ranks.rank, worldSize: ranks.size },
-      exchange: agreement?.exchange,
-      // Of several ranks none stops where the others do not know of it.
-      signal: ranks.size === 1 ? agreement?.signal : undefined,
-    };
+    return data.updates({ ...dealing(this.parts, agreement, batching.accumulate ?? 1), ...place });
   }
 
   /**
@@ -292,10 +221,10 @@ export class Trainer {
     try {
       yield* this.parts.guard?.begin(this.parts.model) ?? [];
       if (this.update === 0) {
-        yield* this.probe(agreement);
-        this.owed = this.parts.tasks?.list ?? [];
+        yield* this.looks.probe(this.update, agreement);
+        this.looks.oweTasks();
       }
-      if (this.owed.length > 0) yield* this.begin(place, agreement);
+      if (this.looks.owes) yield* this.begin(place, agreement);
       this.mark = performance.now();
       for await (const next of this.updates(Math.max(0, target - this.update), agreement)) {
         profiled?.begin(this.update);
@@ -304,7 +233,7 @@ export class Trainer {
         // On all ranks after the same update.
         if (agreement.saved === this.saving.begun) yield* this.committed();
         yield* this.regularly(place, agreement, target);
-        if (this.stopEarly || agreement.signal?.aborted === true) break;
+        if (this.looks.areExhausted || agreement.signal?.aborted === true) break;
       }
     } catch (error) {
       if (!isAbort(error, agreement.signal)) {
@@ -394,24 +323,11 @@ export class Trainer {
     store.isApplying = false;
     shortage.begin();
     using _ = updateRange(this.update);
-    using batches = shortage.try(() => this.batches(data), noBatches(data));
+    using batches = shortage.try(() => placedBatches(this.parts, data), noBatches(data));
     this.steady = false;
     const { supervised, images } = data.counts;
     const facts = { supervised, pictures: images > 0 };
     return await drive(runUpdate(this.setup, this.update, batches.value, facts));
-  }
-
-  private batches(data: UpdateData): Holding<(Batch | null)[]> {
-    using _ = openRange('batch');
-    const { model, device } = this.parts;
-    const options = { device: device.device };
-    return hold(() =>
-      noGrad(() =>
-        data.microBatches.map(({ samples }) =>
-          samples.length === 0 ? null : makeBatch(samples, model.input, options),
-        ),
-      ),
-    );
   }
 
   /** Ends the profile, if one runs, and tells of it. */
@@ -555,121 +471,41 @@ export class Trainer {
     agreement: Agreement,
     target: number,
   ): AsyncGenerator<TrainEvent, void> {
-    const { recipe } = this.parts;
-    const { probes, checkpoints } = recipe;
-    const last = this.update === target;
+    const { recipe, data } = this.parts;
+    const { probes, checkpoints, validation } = recipe;
+    const { looks, update } = this;
     const due = (every: number | undefined): boolean =>
-      every !== undefined && (last || this.update % every === 0);
-    const validation = due(recipe.validation?.everyUpdates);
-    const validates = this.parts.data.validationRecords > 0 && validation;
-    if (validation) this.owed = this.parts.tasks?.list ?? [];
+      every !== undefined && (update === target || update % every === 0);
+    const looksNow = due(validation?.everyUpdates);
+    const validates = looksNow && data.validationRecords > 0;
+    if (looksNow) looks.oweTasks();
     const asks = probes.questions.length > 0 && due(probes.everyUpdates);
     const { wished } = agreement;
     let saves = due(checkpoints.everyUpdates) || wished > this.wishes;
     this.wishes = wished;
-    if (!validates && this.owed.length === 0 && !asks && !saves) return;
+    if (!validates && !looks.owes && !asks && !saves) return;
     yield* this.flush();
     await agreement.settle();
     const { signal } = agreement;
     if (validates && signal?.aborted !== true) {
-      const event = await this.validate(agreement);
-      saves ||= event.best && checkpoints.keepBest && recipe.validation?.best === undefined;
+      const event = await looks.validate(update, agreement);
+      saves ||= event.best && checkpoints.keepBest && validation?.best === undefined;
       yield event;
     }
-    for await (const event of this.askTasks(place, agreement)) {
-      saves ||= event.best && checkpoints.keepBest && recipe.validation?.best === event.name;
+    for await (const event of looks.askTasks(update, place, agreement)) {
+      saves ||= event.best && checkpoints.keepBest && validation?.best === event.name;
       yield event;
     }
-    if (asks && signal?.aborted !== true) yield* this.probe(agreement);
+    if (asks && signal?.aborted !== true) yield* looks.probe(update, agreement);
     if (saves) yield* this.checkpoint(place, checkpoints);
     this.mark = performance.now();
   }
 
-  private async validate(agreement: Agreement): Promise<ValidationEvent> {
-    const { recipe, model, device, ranks } = this.parts;
-    const begun = performance.now();
-    const { loss, supervised } = await validationLoss(model, this.validationBatches(agreement), {
-      device: device.device,
-      chunk: recipe.memory.lossChunk,
-      residency: this.setup.store,
-      ranks,
-    });
-    this.tally.addValidation(this.update, { loss, supervised });
-    const best = this.stopping.add(loss);
-    this.stopEarly ||= this.stopping.exhausted;
-    const seconds = (performance.now() - begun) / 1000;
-    return { type: 'validation', update: this.update, loss, supervised, best, seconds };
-  }
-
-  private async *validationBatches(
-    agreement: Agreement,
-  ): AsyncGenerator<Holding<(Batch | null)[]>, void> {
-    for await (const part of this.parts.data.validation(this.dealing(agreement))) {
-      this.memory.seeValidation(part);
-      yield this.batches(part);
-    }
-  }
-
   /** Asks the tasks that come before the first update, or that the run was interrupted at. */
   private async *begin(place: RunPlace, agreement: Agreement): AsyncGenerator<TrainEvent, void> {
-    yield* this.askTasks(place, agreement);
+    yield* this.looks.askTasks(this.update, place, agreement);
     // The checkpoint that there is has no scores of them.
     if (this.update > 0) yield* this.checkpoint(place, { background: false });
-  }
-
-  /** The tasks that are due. Each one that is answered is no longer owed, also where the run is interrupted at the next. */
-  private async *askTasks(place: RunPlace, agreement: Agreement): AsyncGenerator<ScoreEvent, void> {
-    const { tasks, ranks, recipe, sharding } = this.parts;
-    if (tasks === undefined || this.owed.length === 0) return;
-    const { store } = this.setup;
-    await store.settle();
-    const isShared = sharding != null && recipe.parallel.zero === 3;
-    const residency = isShared ? store : null;
-    const { device } = this.parts.device;
-    const options = { device, agreement, peers: this.answering, residency };
-    while (this.owed.length > 0 && agreement.signal?.aborted !== true) {
-      const [task, ...rest] = this.owed as [RunTask, ...RunTask[]];
-      const begun = performance.now();
-      const { result, peakBytes } = await this.memory.apart(() =>
-        answersTo(task, tasks.ask, options),
-      );
-      const { update } = this;
-      const { texts, rows } = result;
-      const kept = { texts, update, run: place.path, model: basename(place.path) };
-      const answers = await ranks.first('answers', () => keepAnswers(task, kept));
-      const score = scoreOf(task, texts);
-      const stopping = this.scores.get(task.name)!;
-      // There is no checkpoint of the model before its first update that could be the best.
-      const best = update > 0 && stopping.add(score.score);
-      this.stopEarly ||= stopping.exhausted;
-      const seconds = (performance.now() - begun) / 1000;
-      const { name, by: harness } = task;
-      const event: ScoreEvent = {
-        ...{ type: 'score', update, name, task: task.task.name, harness, ...score },
-        ...{ best, answers, rows, seconds, peakBytes },
-      };
-      this.tally.addScore(event);
-      this.owed = rest;
-      yield event;
-    }
-  }
-
-  private async *probe(agreement: Agreement): AsyncGenerator<ProbesEvent, void> {
-    const { signal } = agreement;
-    const { answer, recipe } = this.parts;
-    const { questions, maxNewTokens } = recipe.probes;
-    const { store: residency } = this.setup;
-    const { agree } = agreement;
-    if (answer === undefined || questions.length === 0) return;
-    const answers = [];
-    for (const question of questions) {
-      await agreement.settle();
-      signal?.throwIfAborted();
-      const text = await answer(question, { maxNewTokens, signal, residency, agree });
-      answers.push({ question: question.text, images: question.images, answer: text });
-    }
-    this.memory.seeProbes();
-    yield { type: 'probes', update: this.update, answers };
   }
 
   /** Begins to write a checkpoint once the one before is there; in the background from copies, else until it is there itself. */
@@ -680,16 +516,11 @@ export class Trainer {
     yield* this.committed();
     await this.setup.store.settle();
     const { setup, update, cursor, plan, tally } = this;
-    const validation = this.stopping.state();
-    const scored = {
-      scores: Object.fromEntries([...this.scores].map(([name, each]) => [name, each.state()])),
-      owed: this.owed.map(({ name }) => name),
-    };
     const guarded = { quarantine: this.quarantine.list, guard: this.parts.guard?.counters() };
     const { cut } = this.memory;
     const counters = {
-      ...{ update, plan, cursor, validation, cut },
-      ...{ ...tally.counters, ...scored, ...guarded },
+      ...{ update, plan, cursor, cut },
+      ...{ ...tally.counters, ...this.looks.state(), ...guarded },
     };
     const validationLoss = tally.validationLoss(update);
     const standing = { setup, counters, validationLoss, scores: tally.scores(update) };
@@ -726,7 +557,7 @@ export class Trainer {
   }
 
   private endReason(signal: AbortSignal | undefined): EndReason {
-    if (this.stopEarly) return 'early-stopped';
+    if (this.looks.areExhausted) return 'early-stopped';
     if (this.update >= this.plan.planned) return 'finished';
     return signal?.aborted === true ? 'interrupted' : 'max-updates';
   }
@@ -744,7 +575,7 @@ export class Trainer {
 /** After these there is no memory or disk for a checkpoint, or no weights that are worth one. */
 const UNSAVED = [OutOfMemoryError, EnvironmentError, NonFiniteError];
 
-/** A prediction, or why there is none. */
+/** Frees what an update holds that is not reported. */
 function drop({ result, scale }: Pending): void {
   result.numbers.dispose();
   freed(scale)[Symbol.dispose]();
