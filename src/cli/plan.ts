@@ -218,7 +218,7 @@ function dataLines({ leftOut, ...data }: NonNullable<Plan['data']>): string[] {
     `  micro-batches of ${Math.round(micro.mean)} tokens on average, ${micro.most} at most` +
       (fill === null ? '' : `: ${percent(fill)} of batchTokens`) +
       (balance === 1 ? '' : `; a GPU works ${percent(balance)} of a step`),
-    `  ${formatCount(data.updatesPerEpoch)} updates an epoch, ${formatCount(data.updates)} in all`,
+    `  ${formatCount(data.updatesPerEpoch)} update${data.updatesPerEpoch === 1 ? '' : 's'} an epoch, ${formatCount(data.updates)} in all`,
   ];
 }
 
