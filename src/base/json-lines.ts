@@ -80,13 +80,20 @@ export class JsonLinesWriter {
   }
 }
 
+export interface ReadJsonLinesOptions {
+  /** What becomes of a last line that is torn: a log's may be, that of a file which somebody gives may not. @default 'left out' */
+  torn?: 'left out' | 'refused';
+}
+
 /**
- * The lines of a file, oldest first. Empty lines are passed over and a torn last line is left out; a line in the
- * middle that is no JSON is a fault.
+ * The lines of a file, oldest first. Empty lines are passed over; a line in the middle that is no JSON is a fault.
  *
  * @throws DataError E_JSON_LINE with file and line.
  */
-export async function* readJsonLines(path: string): AsyncGenerator<JsonLine> {
+export async function* readJsonLines(
+  path: string,
+  { torn = 'left out' }: ReadJsonLinesOptions = {},
+): AsyncGenerator<JsonLine> {
   let line = 0;
   let rest = '';
   for await (const piece of createReadStream(path, 'utf8') as AsyncIterable<string>) {
@@ -98,7 +105,8 @@ export async function* readJsonLines(path: string): AsyncGenerator<JsonLine> {
     }
   }
   // Without its newline a line may be torn; if it is whole all the same, it counts.
-  const last = rest.trim() === '' ? undefined : parseOrUndefined(rest);
+  if (rest.trim() === '') return;
+  const last = torn === 'refused' ? parse(rest, path, line + 1) : parseOrUndefined(rest);
   if (last !== undefined) yield { value: last, line: line + 1 };
 }
 

@@ -5,7 +5,7 @@ import { EnvironmentError } from './errors.js';
 export { errorCode };
 
 const FULL = new Set(['ENOSPC', 'EDQUOT']);
-const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR']);
+const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR', 'EBUSY']);
 
 /**
  * The typed error for a write that failed, or `error` itself when it is no fault of disk or rights:

@@ -116,6 +116,12 @@ describe('patina eval', () => {
     const kit = await patina('eval', '-', 'pope', ...given, '--harness', 'vlmevalkit');
     expect(kit.out).toContain('Scored by the rules of vlmevalkit');
     expect(kit.out).toContain("McNemar's exact test: p = 0.063");
+    const noFile = await patina('eval', '-', 'pope', ...given, '--scores', root);
+    expect(noFile).toMatchObject({ code: 3 });
+    expect(noFile.err).toContain('E_UNWRITABLE');
+    const folder = await patina('eval', '-', 'pope', '--data', data, '--answers', root);
+    expect(folder).toMatchObject({ code: 4 });
+    expect(folder.err).toMatch(/is a folder\.\ncode: E_EVAL_ANSWERS/);
   });
 
   test('tells what is missing, and where it is had', async () => {

@@ -3,6 +3,7 @@ import { basename, resolve } from 'node:path';
 
 import { formatCount } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
+import { writing } from '../base/system-error.js';
 import { writeWholeFile } from '../base/whole-file.js';
 import { evaluate, type Evaluation, findTask, type Score, writeSubmission } from '../eval/index.js';
 import type { LoadedChatModel } from '../generate/index.js';
@@ -115,7 +116,9 @@ async function writeScores(file: string, { answered }: Evaluation): Promise<void
   const lines = answered.map(({ item, text, extracted, score }) =>
     jsonLine({ question_id: item.id, text, extracted, answer: item.answers, score }),
   );
-  await writeWholeFile(file, lines.join(''));
+  await writing(file, 'write what was made of the answers', () =>
+    writeWholeFile(file, lines.join('')),
+  );
 }
 
 /** One line of a terminal; elsewhere nothing. */

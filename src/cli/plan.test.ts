@@ -43,7 +43,7 @@ test('asked for, they are lines that can be set', async () => {
 test('where nothing fits that is said, with exit code 5', async () => {
   const { code, out } = await planned('--set', 'memory.limit=0.001');
   expect(code).toBe(5);
-  expect(out).toContain('does not fit');
+  expect(out).toMatch(/; memory\.limit 1\.02 MiB\): does not fit/);
   expect(out).toContain('take more GPUs');
 });
 

@@ -56,7 +56,7 @@ export async function planCommand(name: string, flags: PlanFlags, session: Sessi
   const onCourse = (course: readonly Moment[]): void => void (moments = course);
   const planned = await plan(recipe, { ...options, onCourse });
   if (!planned.fits) session.exitCode = OUT_OF_MEMORY;
-  if (!json) session.stdout.write(planText(planned));
+  if (!json) session.stdout.write(planText(planned, recipe));
   const suggestions =
     (flags.suggest ?? !planned.fits)
       ? await withPlanProgress(session, (show) =>
@@ -159,7 +159,7 @@ async function answerQuestion(
   }
   const what =
     question === 'gpus' ? `${found.gpus.count} x ${found.gpus.card.name}` : settings(found.set);
-  session.stdout.write(`${ASKED[question]}: ${what}\n\n${planText(planned)}`);
+  session.stdout.write(`${ASKED[question]}: ${what}\n\n${planText(planned, recipe)}`);
 }
 
 const ASKED: Readonly<Record<Question, string>> = {
@@ -174,20 +174,21 @@ const NONE: Readonly<Record<Question, string>> = {
   gpus: 'No number of such GPUs is enough: share more out (parallel.zero), or see what fits without --fewest.',
 };
 
-export function planText(planned: Plan): string {
+export function planText(planned: Plan, { memory: { limit } }: Pick<Recipe, 'memory'>): string {
   const { recipe, gpu, ranks, fits, margin, perRank, timeline, largest, batch, seconds } = planned;
   const fullest = perRank[0]!;
-  const memory = formatBytes(gpu.memory);
   const verdict = fits
     ? `fits, with ${formatBytes(margin)} to spare`
     : `does not fit: ${formatBytes(-margin)} are missing`;
   const each = ranks === 1 ? '' : ' each';
+  const bound = limit === undefined ? '' : `; memory.limit ${formatBytes(limit * 2 ** 30)}`;
+  const memory = `${formatBytes(gpu.memory)}${each}${bound}`;
   const { allocated, reserved, total, host, phase, atPeak } = fullest;
   const categories = Object.entries(atPeak)
     .filter(([, bytes]) => bytes > 0)
     .sort(([, a], [, b]) => b - a);
   return lines([
-    `${recipe} on ${ranks} x ${gpu.name} (${memory}${each}): ${verdict}`,
+    `${recipe} on ${ranks} x ${gpu.name} (${memory}): ${verdict}`,
     `  ${formatBytes(total)} a GPU: ${formatBytes(allocated)} in tensors, ${formatBytes(reserved)} reserved, and the context of CUDA` +
       (host > 0 ? `; ${formatBytes(host)} of host memory a process` : ''),
     `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${Number(batch.microBatches.toPrecision(3))} an update on each GPU`,
@@ -218,7 +219,7 @@ function dataLines({ leftOut, ...data }: NonNullable<Plan['data']>): string[] {
     `  micro-batches of ${Math.round(micro.mean)} tokens on average, ${micro.most} at most` +
       (fill === null ? '' : `: ${percent(fill)} of batchTokens`) +
       (balance === 1 ? '' : `; a GPU works ${percent(balance)} of a step`),
-    `  ${formatCount(data.updatesPerEpoch)} updates an epoch, ${formatCount(data.updates)} in all`,
+    `  ${formatCount(data.updatesPerEpoch)} update${data.updatesPerEpoch === 1 ? '' : 's'} an epoch, ${formatCount(data.updates)} in all`,
   ];
 }
 

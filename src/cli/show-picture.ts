@@ -63,7 +63,7 @@ export async function showPicture({
     return;
   }
   const becomes = takes === undefined ? '' : `, ${takes} tokens`;
-  const times = tiles === undefined ? '' : `${views} x `;
+  const times = tiles === undefined ? '' : `${views} views of `;
   session.stdout.write(
     `${file}: ${width} x ${height} -> ${times}${size} x ${size} (${mode}, ${reading})${becomes}\n`,
   );

@@ -198,7 +198,9 @@ describe('patina show', () => {
     it('tells tokens and views of a picture, and writes these below one another', async () => {
       const out = join(folder, 'views.png');
       const screen = await show([...model, '--image', file, '--out', out]);
-      expect(screen.out).toBe(`${file}: 33 x 20 -> 5 x 16 x 16 (tiles, turned), 52 tokens\n`);
+      expect(screen.out).toBe(
+        `${file}: 33 x 20 -> 5 views of 16 x 16 (tiles, turned), 52 tokens\n`,
+      );
       expect(await readImage(out)).toMatchObject({ width: 16, height: 80 });
       const json = await show([...model, '--image', file, '--json']);
       expect(JSON.parse(json.out)).toMatchObject({ mode: 'tiles', tokens: 52, views: 5 });

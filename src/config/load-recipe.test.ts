@@ -204,7 +204,7 @@ describe('faults', () => {
       { optimizer: { learningRate: 1, updateInBackward: true }, accumulate: 2 },
       'optimizer.updateInBackward: the global norm is not known in time: set `optimizer.clipNorm` to null',
     ],
-    [{ validation: {} }, 'validation: give either `fraction` or `sources`'],
+    [{ validation: {} }, 'validation: give either `fraction` or `sources`, or `tasks`'],
     [
       { validation: { tasks: [EXACT, { ...EXACT, limit: 3 }] } },
       'validation.tasks.1.name: another task is called exact: give this one a `name` of its own',

@@ -1,6 +1,6 @@
 /** Answers in LLaVA's format, one JSON object a line: what a model said to which question, so that it need not be asked again. */
 import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 
 import { DataError } from '../base/errors.js';
 import { readJsonLines } from '../base/json-lines.js';
@@ -22,6 +22,9 @@ type ReadAnswer = Pick<StoredAnswer, 'question_id' | 'text'> & Partial<StoredAns
 /** @throws DataError `E_EVAL_ANSWERS`, `E_JSON_LINE`; an empty list where there is no such file */
 export async function readAnswers(file: string): Promise<ReadAnswer[]> {
   if (!existsSync(file)) return [];
+  if (statSync(file).isDirectory()) {
+    throw answersError(`${file} is a folder.`, 'Name a file in it, such as answers.jsonl.');
+  }
   const answers: ReadAnswer[] = [];
   for await (const { value, line } of readJsonLines(file)) {
     const { question_id: id, text } = (value ?? {}) as Record<string, unknown>;

@@ -70,7 +70,10 @@ export async function expectPictures(
   if (first === undefined) return;
   throw new DataError(
     `${missing.length} of ${places.size} pictures are missing, the first is ${first[0]} (${first[1]}).`,
-    { code: 'E_EVAL_DATA', hint: `Name their folder with --images. ${source}.` },
+    {
+      code: 'E_EVAL_DATA',
+      hint: `Name their folder: --images, or \`images\` in a recipe. ${source}.`,
+    },
   );
 }
 

@@ -89,7 +89,7 @@ test('the score of a task is told with its interval, and what asking took', () =
     ...{ best: true, answers: 'a.jsonl', rows: 16, seconds: 75, peakBytes: 3 * 2 ** 30 },
   });
   expect(lines).toEqual([
-    'update 200: pope 0.8512 (0.8301 to 0.8700, n 500, llava), the highest so far (1m 15s, 3.00 GiB)',
+    'update 200: pope 0.8512 (0.8301 to 0.8700, n 500, llava), the highest since the first update (1m 15s, 3.00 GiB)',
   ]);
 });
 

@@ -86,7 +86,7 @@ export function eventLines(
 
 function scoreLine({ update, name, harness, n, score, ...event }: ScoreEvent): string {
   const [low, high] = event.interval.map(figures);
-  const best = event.best ? ', the highest so far' : '';
+  const best = event.best ? ', the highest since the first update' : '';
   const took = `${formatDuration(event.seconds)}, ${formatBytes(event.peakBytes)}`;
   return `update ${update}: ${name} ${figures(score)} (${low!} to ${high!}, n ${n}, ${harness})${best} (${took})`;
 }

@@ -173,7 +173,8 @@ function* validationFaults({ validation }: Recipe): Generator<Contradiction> {
   const hasLoss = fraction !== undefined || sources !== undefined;
   const both = fraction !== undefined && sources !== undefined;
   if (both || (!hasLoss && tasks.length === 0)) {
-    yield { path, message: 'give either `fraction` or `sources`' };
+    const tasks = both ? '' : ', or `tasks`';
+    yield { path, message: `give either \`fraction\` or \`sources\`${tasks}` };
   }
   const names = tasks.map(taskName);
   const twice = names.findIndex((name, i) => names.indexOf(name) < i);

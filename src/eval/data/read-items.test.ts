@@ -143,6 +143,7 @@ describe('questions', () => {
     ['no question', '{"question_id":1}\n', /:1 has no question/],
     ['no object', '[1]\n', /:1 is no JSON object/],
     ['nothing', '', /has no questions/],
+    ['a last line that is torn', '{"id":1,"text":"q"}\n{"id":2,"te', /:2 is not JSON/],
     [
       'a choice that there is not',
       '{"id":1,"text":"q","choices":["a"],"answer":3}\n',

@@ -49,7 +49,8 @@ function schoolRows(rows: readonly Row[]): Row[] {
 async function filesOf(path: string): Promise<string[]> {
   if (!(await isFolder(path))) return [path];
   const names = (await readdir(path)).filter((name) => /^coco_pope_\w+\.json$/.test(name)).sort();
-  if (names.length === 0) throw dataError(`${path} is a folder without coco_pope_*.json.`);
+  if (names.length === 0)
+    throw dataError(`${path} is a folder, and not POPE's with coco_pope_*.json: name a file.`);
   return names.map((name) => join(path, name));
 }
 

@@ -115,6 +115,7 @@ describe('every layout becomes the very files that transformers wrote', () => {
     await expect(exported(fixture('next-llama3', 'hf'), { to })).rejects.toMatchObject({
       code: 'E_LAYOUT_LIMIT',
       message: expect.stringContaining('in tiles') as string,
+      hint: expect.stringContaining('--to hf') as string,
     });
   });
 

@@ -63,7 +63,11 @@ export function rawConfigs(configs: readonly ConfigFile[]): RawConfigs {
 export function hfConfig(config: LlavaConfig, raw: RawConfigs, dtype: DType): Json {
   const { vision, projector, text, tiles } = config;
   if (projector.depth !== 2) {
-    throw limit(`a projector of ${projector.depth} layers`, 'transformers computes two');
+    throw limit(
+      `a projector of ${projector.depth} layers`,
+      'transformers computes two',
+      'official',
+    );
   }
   return {
     architectures: [`Llava${tiles === null ? '' : 'Next'}ForConditionalGeneration`],
@@ -137,17 +141,26 @@ export function officialConfig(
   const { projector, text, vision, tiles } = config;
   if (vision.family !== 'clip') {
     const { title } = VISION_FAMILIES[vision.family];
-    throw limit(`a ${title} tower`, 'the official code knows CLIP alone');
+    throw limit(`a ${title} tower`, 'the official code knows CLIP alone', 'hf');
   }
   if (tiles !== null) {
-    throw limit('pictures in tiles', 'Patina writes LLaVA-NeXT as transformers alone reads it');
+    throw limit(
+      'pictures in tiles',
+      'Patina writes LLaVA-NeXT as transformers alone reads it',
+      'hf',
+    );
   }
   if (mode === 'squeeze') {
-    throw limit('pictures that are squeezed into squares', 'the official code pads or crops them');
+    throw limit(
+      'pictures that are squeezed into squares',
+      'the official code pads or crops them',
+      'hf',
+    );
   }
-  if (!projector.bias) throw limit('a projector without bias', 'the official code always adds one');
+  if (!projector.bias)
+    throw limit('a projector without bias', 'the official code always adds one', 'hf');
   if (projector.hiddenAct !== 'gelu') {
-    throw limit(`a projector with ${projector.hiddenAct}`, 'the official code computes gelu');
+    throw limit(`a projector with ${projector.hiddenAct}`, 'the official code computes gelu', 'hf');
   }
   const { scaling, theta } = text.rotary;
   const { official } = DECODER_FAMILIES[writtenFamily(text)];
@@ -253,9 +266,13 @@ function pick(json: Readonly<Json>, fields: readonly string[]): Json {
   return Object.fromEntries(there.map((field) => [field, json[field]]));
 }
 
-function limit(what: string, why: string): DataError {
+/** @param other the layout that holds it, if any does */
+function limit(what: string, why: string, other?: 'hf' | 'official'): DataError {
   return new DataError(`This layout cannot hold ${what}: ${why}.`, {
     code: 'E_LAYOUT_LIMIT',
-    hint: 'Export to another layout.',
+    hint:
+      other === undefined
+        ? 'Keep the files as they are: no layout that is written holds it.'
+        : `Write the other layout: --to ${other}.`,
   });
 }

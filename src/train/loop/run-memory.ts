@@ -7,6 +7,7 @@ import { microBatchOf, type UpdateData } from '../../data/index.js';
 import { makeCommon } from '../../parallel/index.js';
 import { emptyCache, memoryStats, resetPeak, type ChosenDevice } from '../../torch/index.js';
 import type { MemoryEvent, MemoryPeaks, SmallerBatchesEvent } from '../events.js';
+import { RecordTooLargeError } from '../prepare/what-would-fit.js';
 import type { Ranks } from '../run/ranks.js';
 import { BatchCut, counted, type CutState } from './batch-cut.js';
 import { Heaviest, heaviestOf, shapeOf, type UpdateShape } from './heaviest.js';
@@ -221,11 +222,11 @@ export class RunMemory {
 function tooLarge(
   { message, typed }: PlainError,
   { update, rank, error: cause }: { update: number; rank: number | null; error: unknown },
-): OutOfMemoryError {
+): RecordTooLargeError {
   const where = rank === null ? '' : ` on rank ${rank}`;
   const what = `Update ${update} does not fit${where} with one record in each micro-batch: ${message}`;
   const { code, hint } = typed!;
-  return new OutOfMemoryError(what, { code, hint, cause });
+  return new RecordTooLargeError(what, { code, hint, cause });
 }
 
 /** What ends a rank that could not go on with an update. */

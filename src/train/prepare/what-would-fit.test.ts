@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { EnvironmentError, OutOfMemoryError } from '../../base/errors.js';
 import { checkRecipe, type RecipeInput } from '../../config/index.js';
-import { whatWouldFit, withWhatWouldFit } from './what-would-fit.js';
+import { RecordTooLargeError, whatWouldFit, withWhatWouldFit } from './what-would-fit.js';
 
 const recipe = (more: Partial<RecipeInput> = {}) =>
   checkRecipe({
@@ -40,6 +40,17 @@ test('moments in 8 bits are not told of themselves, nor of a host that keeps fp3
 test('a LoRA is not told of itself', () => {
   const lora = recipe({ train: { projector: 'frozen', decoder: { lora: { rank: 8 } } } });
   expect(whatWouldFit(lora, 2)).toMatch(/^Try, in this order: `parallel.zero: 3`; .*smaller rank/);
+});
+
+test('smaller micro-batches are no help to one record alone', () => {
+  const error = new RecordTooLargeError('40 GiB', { code: 'E_OUT_OF_MEMORY', hint: 'Less.' });
+  for (const size of [{ batchSize: 4 }, { batchTokens: 8192, effectiveBatch: 4 }]) {
+    expect(whatWouldFit(recipe(size), 1)).toMatch(/`batch/);
+    expect(withWhatWouldFit(error, recipe(size), 1)).toHaveProperty(
+      'hint',
+      expect.stringMatching(/^Try, in this order: `precision/),
+    );
+  }
 });
 
 test('only an error of memory gets it, and keeps its message and code', () => {

@@ -9,18 +9,26 @@ type Fields = Pick<
   'parallel' | 'precision' | 'train' | 'memory' | 'batchSize' | 'batchTokens'
 >;
 
-/** Proposals, those that cost least first. */
+/** Of an update whose micro-batches have one record each already: smaller ones there are none. */
+export class RecordTooLargeError extends OutOfMemoryError {}
+
+/**
+ * Proposals, those that cost least first.
+ *
+ * @param alone whether one record by itself was too much
+ */
 export function whatWouldFit(
   { parallel: { zero, offload }, precision, train, memory, batchSize = 1, batchTokens }: Fields,
   ranks: number,
+  alone = false,
 ): string {
   const isFull = Object.values(train).includes('full');
   const { decoder } = train;
   const isWide = typeof decoder === 'object' && decoder.base === undefined;
   const keeps = memory.policy !== 'recompute' && memory.policy !== 'offload';
   const proposals = [
-    ...(batchTokens === undefined ? [] : [`\`batchTokens\` below ${batchTokens}`]),
-    ...(batchSize > 1 ? [`\`batchSize\` below ${batchSize}, with more accumulated`] : []),
+    ...(alone || batchTokens === undefined ? [] : [`\`batchTokens\` below ${batchTokens}`]),
+    ...(!alone && batchSize > 1 ? [`\`batchSize\` below ${batchSize}, with more accumulated`] : []),
     ...(keeps || memory.keepBlocks !== 0
       ? ['`memory.policy: recompute` without `keepBlocks`']
       : []),
@@ -48,7 +56,7 @@ export function whatWouldFit(
 export function withWhatWouldFit(error: unknown, recipe: Fields, ranks: number): unknown {
   if (!(error instanceof OutOfMemoryError) || error.code === 'E_WORKER_MEMORY') return error;
   const { message, code } = error;
-  const hint = whatWouldFit(recipe, ranks);
+  const hint = whatWouldFit(recipe, ranks, error instanceof RecordTooLargeError);
   const advised = new OutOfMemoryError(message, { code, hint, cause: error });
   return isCommon(error) ? makeCommon(advised) : advised;
 }
