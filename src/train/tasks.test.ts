@@ -136,7 +136,7 @@ describe('tasks of a recipe', () => {
       [8, 'two', 2],
       [10, 'two', 2],
     ]);
-    expect(endOf(rest).scores).toMatchObject({ two: expect.any(Number) as number });
+    expect(endOf(rest).scores).toEqual({ two: expect.any(Number) as number });
   });
 
   test('decide which checkpoint is best, and when the run has waited enough', async () => {

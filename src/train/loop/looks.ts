@@ -17,7 +17,7 @@ import type { Agreement } from './agreement.js';
 import { dealing, placedBatches } from './dealt-batches.js';
 import type { RunMemory } from './run-memory.js';
 import type { RunPlace } from './saving.js';
-import type { Tally } from './tally.js';
+import type { Measured, Tally } from './tally.js';
 import { answersTo, keepAnswers, scoreOf } from './tasks.js';
 import type { TrainerParts } from './trainer.js';
 import { EarlyStopping, validationLoss } from './validation.js';
@@ -101,6 +101,11 @@ export class Looks {
     this.losses.restore(validation);
     for (const [name, state] of Object.entries(scores)) this.scores.get(name)?.restore(state);
     this.owed = this.tasks.filter(({ name }) => owed.includes(name));
+  }
+
+  /** Those of the scores whose tasks this run asks. */
+  stillAsked(scores: Measured['scores'] = {}): Record<string, number> {
+    return Object.fromEntries(Object.entries(scores).filter(([name]) => this.scores.has(name)));
   }
 
   /** @param update updates done */

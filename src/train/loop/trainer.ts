@@ -168,7 +168,11 @@ export class Trainer {
     this.update = update;
     this.cursor = cursor;
     this.tally.restore(counters);
-    this.tally.restoreMeasured({ ...measured, update });
+    this.tally.restoreMeasured({
+      ...measured,
+      update,
+      scores: this.looks.stillAsked(measured.scores),
+    });
     for (const each of counters.quarantine ?? []) this.quarantine.add(each);
     if (counters.guard !== undefined) this.parts.guard?.restore(counters.guard);
     this.looks.restore(counters);
