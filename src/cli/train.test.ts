@@ -115,8 +115,9 @@ describe('patina train', () => {
     expect(end).toMatchObject({ type: 'end', reason: 'max-updates' });
     const { type, predicted, measured } = memory as MemoryEvent;
     expect(type).toBe('memory');
+    // Tensors that other tests left in this process count as measured: train-memory.test.ts holds both together in a process of its own.
     for (const kind of ['allocated', 'reserved'] as const) {
-      expect(predicted![kind] / measured[kind]).toBeGreaterThan(0.5);
+      expect(predicted![kind]).toBeGreaterThan(0);
       expect(predicted![kind] / measured[kind]).toBeLessThan(1.5);
     }
     const larger = await patina('train', recipe, '--json', ...set, '--set', 'batchSize=4');
