@@ -1,8 +1,11 @@
 /** Shapes of records and of updates are those of what is loaded. */
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 
+import type { InputFacts } from '../models/sample.js';
+import { mostOf } from '../models/tiles.js';
 import { openDataset, type DataRecipe, type Dataset, type UpdatesOptions } from './dataset.js';
 import type { UpdateData } from './loading/batches.js';
 import { RecordLoader } from './loading/record-loader.js';
@@ -27,8 +30,12 @@ afterAll(() => folder.remove());
 
 const BASIS = 'a tokenizer';
 
-async function opened<T>(recipe: DataRecipe, use: (data: Dataset) => Promise<T>): Promise<T> {
-  await using data = await openDataset(recipe, { tokenizer: TOKENIZER, input: INPUT });
+async function opened<T>(
+  recipe: DataRecipe,
+  use: (data: Dataset) => Promise<T>,
+  input: InputFacts = INPUT,
+): Promise<T> {
+  await using data = await openDataset(recipe, { tokenizer: TOKENIZER, input });
   return await use(data);
 }
 
@@ -78,6 +85,39 @@ describe.each<[string, Partial<DataRecipe['data']>]>([
       }
     });
   });
+});
+
+test('pictures in tiles take the tokens that follow from their sizes', async () => {
+  const sizes = [
+    [30, 60],
+    [60, 30],
+    [7, 9],
+  ] as const;
+  for (const [height, width] of sizes) {
+    const pixels = sharp({ create: { width, height, channels: 3, background: 'red' } });
+    await pixels.png().toFile(join(folder.path, `${height}x${width}.png`));
+  }
+  const records = sizes.map(([height, width], i) => record(i, 2, `${height}x${width}.png`));
+  const file = await folder.writeLines('sizes.jsonl', records);
+  const { image } = INPUT;
+  const { size } = image!;
+  const pinpoints = [
+    { height: size, width: 2 * size },
+    { height: 2 * size, width: size },
+  ];
+  const tiles = { pinpoints, size, patches: 2 };
+  const input = { ...INPUT, image: { ...image!, tokens: mostOf(tiles).tokens, tiles } };
+  await opened(
+    dataRecipe([file]),
+    async (data) => {
+      const shapes = await data.shapes({ basis: BASIS });
+      const options = { batchSize: 1, accumulate: 1, worldSize: 1, until: sizes.length };
+      const shaped = [...data.shapedUpdates(shapes, options)].map(([own]) => own);
+      expect(shaped).toEqual(await loaded(data, { ...options, rank: 0 }));
+      expect(new Set(shaped.map((update) => update![0]![0]!.tokens)).size).toBeGreaterThan(1);
+    },
+    input,
+  );
 });
 
 test('a record that is left out has no shape, a picture that is not there has its tokens', async () => {

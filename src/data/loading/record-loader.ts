@@ -5,7 +5,13 @@
 import { DataError, PatinaError } from '../../base/errors.js';
 import type { Recipe } from '../../config/schema/recipe.js';
 import type { ChatFormat } from '../../text/chat-format.js';
-import { IGNORED_LABEL, imageTokensOf, type InputFacts, type Sample } from '../../models/sample.js';
+import {
+  IGNORED_LABEL,
+  type ImageFacts,
+  imageTokensOf,
+  type InputFacts,
+  type Sample,
+} from '../../models/sample.js';
 import { encodeRecord, expandImages, type EncodedSample, type EncodeOutcome } from '../encode.js';
 import { ImageError } from '../image/rgb-image.js';
 import type { PictureBytes } from '../image/tile.js';
@@ -22,6 +28,7 @@ import { fileOf, type NumberedFile } from '../sources/open-table.js';
 import { OpenTables } from '../sources/open-tables.js';
 import type { RecordTable } from '../sources/record-table.js';
 import type { EncodeWarning } from '../warnings.js';
+import { imageTokens } from './image-tokens.js';
 import { loadFormat } from './load-format.js';
 import { loadImage } from './load-image.js';
 import { measureRecord } from './measure.js';
@@ -115,8 +122,8 @@ export class RecordLoader {
   }
 
   /**
-   * Shapes of records `from` to `to` (exclusive), all of one file, with their estimates: see `RecordShapes`. Pictures are not looked at but
-   * where a model takes them in tiles: how many tokens one takes follows from its size.
+   * Shapes of records `from` to `to` (exclusive), all of one file, with their estimates: see `RecordShapes`. Of pictures that a model takes in
+   * tiles the head is read: how many tokens one takes follows from its size.
    *
    * @throws those of `load`
    */
@@ -132,8 +139,9 @@ export class RecordLoader {
       if (!parsed.ok || !('record' in parsed)) continue;
       const { images: pictures } = parsed.record;
       if (pictures.length > (image ? (this.#spec.budget?.images ?? Infinity) : 0)) continue;
-      const outcome = await this.#counted(parsed.record, table.place(i), file.images);
-      if (outcome?.status !== 'sample') continue;
+      const tokens = image && (await this.#tokensOf(pictures, image, file.images));
+      const outcome = this.#encode(parsed.record, table.place(i), tokens);
+      if (outcome.status !== 'sample') continue;
       const { length, labels, images } = outcome.sample;
       counts.set([length, learned(labels), images.length], at);
     }
@@ -160,7 +168,9 @@ export class RecordLoader {
     if (pictures.length > most) return bad(id, tooManyImages(pictures.length, most));
     try {
       const tiled = await this.#tiled(pictures, images);
-      const outcome = this.#encode(parsed.record, place, tiled);
+      const { image } = this.#spec.input;
+      const tokens = image && pictures.map((source) => imageTokensOf(tiled.get(source), image));
+      const outcome = this.#encode(parsed.record, place, tokens);
       if (outcome.status === 'bad') return bad(id, outcome.problem);
       if (outcome.status === 'overlong') {
         const problem = overlong(outcome.length, maxLengthOf(this.#spec));
@@ -187,32 +197,20 @@ export class RecordLoader {
     return tiled;
   }
 
-  /** `null` where a picture in tiles cannot be read. */
-  async #counted(
-    record: ChatRecord,
-    place: RecordPlace,
-    folder: string,
-  ): Promise<EncodeOutcome | null> {
-    try {
-      return this.#encode(record, place, await this.#tiled(record.images, folder));
-    } catch (error) {
-      if (error instanceof ImageError) return null;
-      throw error;
-    }
+  #tokensOf(sources: readonly ImageSource[], image: ImageFacts, folder: string): Promise<number[]> {
+    return imageTokens(sources, { image, reading: this.#spec.image.reading, folder });
   }
 
-  #encode(record: ChatRecord, place: RecordPlace, tiled: TiledPictures): EncodeOutcome {
-    const { text, input, context } = this.#spec;
-    const { image } = input;
+  /** @param tokens of each image; `null` for a model that takes none */
+  #encode(record: ChatRecord, place: RecordPlace, tokens: readonly number[] | null): EncodeOutcome {
+    const { text, context } = this.#spec;
     try {
       return encodeRecord(record, {
         ...text,
         maxLength: maxLengthOf(this.#spec),
         context,
         format: this.#format,
-        imageTokens: image
-          ? record.images.map((source) => imageTokensOf(tiled.get(source), image))
-          : undefined,
+        imageTokens: tokens ?? undefined,
       });
     } catch (error) {
       if (!(error instanceof DataError)) throw error;

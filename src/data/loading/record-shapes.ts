@@ -1,5 +1,5 @@
 /**
- * How long records are as the model sees them, counted by the encoder of a run; no picture is decoded, but for tiles. Memory is 16 bytes a record. What was
+ * How long records are as the model sees them, counted by the encoder of a run; no picture is decoded. Memory is 16 bytes a record. What was
  * counted is kept beside the cache of downloads, file by file, under a digest of everything that it follows from.
  */
 import { createHash } from 'node:crypto';
