@@ -22,6 +22,6 @@ test('a sheet is an archive of XML, with a cell for each value', async () => {
     `<c t="inlineStr"><is><t xml:space="preserve">${value}</t></is></c>`;
   expect(Buffer.from(xml).toString()).toContain(
     `<sheetData><row>${text('index')}${text('prediction')}</row>` +
-      `<row><c><v>1000003</v></c>${text('A &lt; B &amp; "C"\n是')}</row></sheetData>`,
+      `<row><c><v>1000003</v></c>${text('A &lt; B &amp; &quot;C&quot;\n是')}</row></sheetData>`,
   );
 });

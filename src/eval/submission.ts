@@ -8,6 +8,7 @@ import { crc32 } from 'node:zlib';
 
 import { writeWholeFile } from '../base/whole-file.js';
 import { writing } from '../base/system-error.js';
+import { escapedXml } from '../base/xml.js';
 import type { Item } from './item.js';
 
 /** @throws EnvironmentError where the file cannot be written */
@@ -61,17 +62,7 @@ function relation(type: string, target: string): string {
 
 function cell(value: string | number): string {
   if (typeof value === 'number') return `<c><v>${value}</v></c>`;
-  return `<c t="inlineStr"><is><t xml:space="preserve">${escaped(value)}</t></is></c>`;
-}
-
-/** What XML cannot hold is left out, as a model that is not trained yet may say anything. */
-function escaped(text: string): string {
-  return text
-    .replaceAll(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, '')
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('\r', '&#13;');
+  return `<c t="inlineStr"><is><t xml:space="preserve">${escapedXml(value)}</t></is></c>`;
 }
 
 function storedZip(files: Readonly<Record<string, string>>): Buffer {

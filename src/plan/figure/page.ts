@@ -1,10 +1,10 @@
 /** A plan as a page of its own: its picture, and all its numbers as tables. It loads nothing. */
 
 import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
+import { escapedXml } from '../../base/xml.js';
 import type { Suggestion } from '../search/search.js';
 import { groupOf } from '../course.js';
 import type { Category } from '../categories.js';
-import { escaped } from './escape.js';
 import { planSvg, titleOf, type FigureParts } from './svg.js';
 
 export interface PageParts extends FigureParts {
@@ -52,12 +52,12 @@ export function planPage(parts: PageParts): string {
     '<head>',
     '<meta charset="utf-8">',
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    `<title>${escaped(titleOf(plan))}</title>`,
+    `<title>${escapedXml(titleOf(plan))}</title>`,
     `<style>${STYLE}\n</style>`,
     '</head>',
     '<body>',
     '<main>',
-    `<h1>${escaped(titleOf(plan))}</h1>`,
+    `<h1>${escapedXml(titleOf(plan))}</h1>`,
     `<div class="wide">\n${planSvg(parts)}</div>`,
     table('The run', ['', ''], facts),
     table(
@@ -92,7 +92,7 @@ export function planPage(parts: PageParts): string {
             ]),
           ),
         ]),
-    `<p>Accuracy: ${escaped(accuracy.basis)}.</p>`,
+    `<p>Accuracy: ${escapedXml(accuracy.basis)}.</p>`,
     '</main>',
     '</body>',
     '</html>',
@@ -108,16 +108,16 @@ function table(
 ): string {
   const head = (text: string): string =>
     text.startsWith('#')
-      ? `<th scope="col" class="number">${escaped(text.slice(1))}</th>`
-      : `<th scope="col">${escaped(text)}</th>`;
+      ? `<th scope="col" class="number">${escapedXml(text.slice(1))}</th>`
+      : `<th scope="col">${escapedXml(text)}</th>`;
   const cell = (each: Cell, i: number): string => {
-    if (typeof each !== 'string') return `<td class="number">${escaped(each.number)}</td>`;
-    return i === 0 ? `<th scope="row">${escaped(each)}</th>` : `<td>${escaped(each)}</td>`;
+    if (typeof each !== 'string') return `<td class="number">${escapedXml(each.number)}</td>`;
+    return i === 0 ? `<th scope="row">${escapedXml(each)}</th>` : `<td>${escapedXml(each)}</td>`;
   };
   const named = heads.some((text) => text !== '');
   return [
     '<div class="wide"><table>',
-    `<caption>${escaped(caption)}</caption>`,
+    `<caption>${escapedXml(caption)}</caption>`,
     ...(named ? [`<thead><tr>${heads.map(head).join('')}</tr></thead>`] : []),
     '<tbody>',
     ...rows.map((row) => `<tr>${row.map(cell).join('')}</tr>`),

@@ -4,9 +4,9 @@
  */
 
 import { formatBytes } from '../../base/format.js';
+import { escapedXml } from '../../base/xml.js';
 import { GROUPS, type Group, type Moment } from '../course.js';
 import type { Plan } from '../plan.js';
-import { escaped } from './escape.js';
 
 export interface FigureParts {
   readonly plan: Plan;
@@ -62,11 +62,11 @@ export function planSvg(parts: FigureParts): string {
   const height = below + phases * ROW + FOOT;
   return [
     `<svg class="patina-plan" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-labelledby="plan-title plan-desc">`,
-    `<title id="plan-title">${escaped(titleOf(plan))}</title>`,
-    `<desc id="plan-desc">${escaped(inWords(parts))}</desc>`,
+    `<title id="plan-title">${escapedXml(titleOf(plan))}</title>`,
+    `<desc id="plan-desc">${escapedXml(inWords(parts))}</desc>`,
     `<style>${STYLE}\n</style>`,
     `<rect class="ground" width="${WIDTH}" height="${height}"/>`,
-    `<text class="head" x="${LEFT}" y="28">${escaped(titleOf(plan))}</text>`,
+    `<text class="head" x="${LEFT}" y="28">${escapedXml(titleOf(plan))}</text>`,
     ...legend(),
     ...stack(parts),
     `<text class="head" x="${LEFT}" y="${below - 16}">Most of each phase: in tensors, and reserved (outlined)</text>`,
