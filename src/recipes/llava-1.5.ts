@@ -6,23 +6,16 @@
  * in the `vicuna` format of all later use.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
-import { LLAVA_INSTRUCT, LLAVA_PRETRAIN } from './origins.js';
+import { INSTRUCT_SOURCE, PRETRAIN_SOURCE } from './origins.js';
 
 const LLM = 'lmsys/vicuna-7b-v1.5';
 const VISION = 'openai/clip-vit-large-patch14-336';
-const DATA = './data/llava_data';
 const SOURCE = 'Numbers: LLaVA-1.5 (arXiv 2310.03744)';
 
 const FINETUNE = {
   model: { llm: LLM, vision: VISION, projector: './projector' },
   data: {
-    sources: [
-      {
-        path: `${DATA}/LLaVA-Instruct-150K/llava_v1_5_mix665k.json`,
-        images: `${DATA}/llava_images`,
-        origin: LLAVA_INSTRUCT,
-      },
-    ],
+    sources: [INSTRUCT_SOURCE],
     grouping: 'modality',
   },
   text: { template: 'vicuna' },
@@ -36,13 +29,7 @@ export const llava15Pretrain = defineRecipe({
   model: { llm: LLM, vision: VISION },
   train: { vision: 'frozen', projector: 'full', decoder: 'frozen' },
   data: {
-    sources: [
-      {
-        path: `${DATA}/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json`,
-        images: `${DATA}/LLaVA-Pretrain/images`,
-        origin: LLAVA_PRETRAIN,
-      },
-    ],
+    sources: [PRETRAIN_SOURCE],
   },
   text: { template: 'vicuna' },
   image: { mode: 'crop' },

@@ -13,13 +13,12 @@
  * 8, 4 or 1 records, padded, `batchTokens` packs as many as have room.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
-import { INTERNVL_SFT, LLAVA_INSTRUCT, LLAVA_PRETRAIN, SHAREGPT4V_PT } from './origins.js';
+import { INTERNVL_SFT, INSTRUCT_SOURCE, PRETRAIN_SOURCE, SHAREGPT4V_PT } from './origins.js';
 
 const LLM = 'meta-llama/Meta-Llama-3-8B-Instruct';
 const VISION = 'openai/clip-vit-large-patch14-336';
 const SOURCE = 'Numbers: XTuner 0.1.23';
 
-const LLAVA_DATA = './data/llava_data';
 const INTERNVL_DATA = './data/internvl_sft';
 
 /** XTuner's LoRA of the vision tower: alpha / rank is 0.25. */
@@ -41,13 +40,7 @@ const PRETRAIN = {
 const FINETUNE = {
   model: { llm: LLM, vision: VISION, projector: './projector' },
   data: {
-    sources: [
-      {
-        path: `${LLAVA_DATA}/LLaVA-Instruct-150K/llava_v1_5_mix665k.json`,
-        images: `${LLAVA_DATA}/llava_images`,
-        origin: LLAVA_INSTRUCT,
-      },
-    ],
+    sources: [INSTRUCT_SOURCE],
     grouping: 'modality',
   },
   text: { template: 'llama3_chat' },
@@ -62,13 +55,7 @@ export const llavaLlama3Pretrain = defineRecipe({
   name: 'llava-llama-3-8b-pretrain',
   description: `Stage 1 of LLaVA-Llama-3-8B: the projector learns to caption 558K pictures, all else is frozen. ${SOURCE}, ..._e1_gpu8_pretrain.`,
   data: {
-    sources: [
-      {
-        path: `${LLAVA_DATA}/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json`,
-        images: `${LLAVA_DATA}/LLaVA-Pretrain/images`,
-        origin: LLAVA_PRETRAIN,
-      },
-    ],
+    sources: [PRETRAIN_SOURCE],
   },
   text: { template: 'llama3_chat' },
   batchSize: 32,

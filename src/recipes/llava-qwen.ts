@@ -7,10 +7,9 @@
  * - In the first stage the question stands before the caption, in the format of all later use.
  */
 import { defineRecipe, type RecipeInput } from '../config/define-recipe.js';
-import { LLAVA_INSTRUCT, LLAVA_PRETRAIN } from './origins.js';
+import { INSTRUCT_SOURCE, PRETRAIN_SOURCE } from './origins.js';
 
 const VISION = 'google/siglip-so400m-patch14-384';
-const DATA = './data/llava_data';
 const STAGES = 'Numbers: LLaVA-NeXT';
 const BY_LORA = 'Numbers: LLaVA-1.5 (arXiv 2310.03744), finetune_lora.sh.';
 
@@ -38,13 +37,7 @@ function stages(name: string, title: string, llm: string): RecipeInput[] {
   const finetune = {
     model: { llm, vision: VISION, projector: './projector' },
     data: {
-      sources: [
-        {
-          path: `${DATA}/LLaVA-Instruct-150K/llava_v1_5_mix665k.json`,
-          images: `${DATA}/llava_images`,
-          origin: LLAVA_INSTRUCT,
-        },
-      ],
+      sources: [INSTRUCT_SOURCE],
       grouping: 'modality',
     },
     text: TEXT,
@@ -58,13 +51,7 @@ function stages(name: string, title: string, llm: string): RecipeInput[] {
       model: { llm, vision: VISION },
       train: { vision: 'frozen', projector: 'full', decoder: 'frozen' },
       data: {
-        sources: [
-          {
-            path: `${DATA}/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json`,
-            images: `${DATA}/LLaVA-Pretrain/images`,
-            origin: LLAVA_PRETRAIN,
-          },
-        ],
+        sources: [PRETRAIN_SOURCE],
       },
       text: { ...TEXT, maxLength: 2048 },
       image: IMAGE,

@@ -1,9 +1,9 @@
-/** Where the data of the built-in recipes can be had, for whoever starts one without them. */
+/** The data of the built-in recipes, and where they can be had, for whoever starts one without them. */
 
-export const LLAVA_PRETRAIN =
+const LLAVA_PRETRAIN =
   'https://huggingface.co/datasets/liuhaotian/LLaVA-Pretrain, with images.zip unpacked into images/';
 
-export const LLAVA_INSTRUCT =
+const LLAVA_INSTRUCT =
   'https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K; its pictures are COCO train2017, GQA, OCR-VQA, TextVQA and Visual Genome in the folders that the records name (coco/, gqa/, ocr_vqa/, textvqa/, vg/)';
 
 export const SHAREGPT4V_PT =
@@ -13,3 +13,19 @@ export const INTERNVL_SFT =
   'https://huggingface.co/datasets/OpenGVLab/InternVL-Chat-V1-2-SFT-Data, with its pictures in data/';
 
 export const QUICKSTART = 'run `patina quickstart`, which draws it and trains the first stage';
+
+const LLAVA_DATA = './data/llava_data';
+
+/** 558K pictures with captions. */
+export const PRETRAIN_SOURCE = {
+  path: `${LLAVA_DATA}/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json`,
+  images: `${LLAVA_DATA}/LLaVA-Pretrain/images`,
+  origin: LLAVA_PRETRAIN,
+};
+
+/** 665K conversations. */
+export const INSTRUCT_SOURCE = {
+  path: `${LLAVA_DATA}/LLaVA-Instruct-150K/llava_v1_5_mix665k.json`,
+  images: `${LLAVA_DATA}/llava_images`,
+  origin: LLAVA_INSTRUCT,
+};
