@@ -219,26 +219,27 @@ describe('a run of several ranks', () => {
     }
   });
 
-  test('Ctrl-C ends an answer on all ranks', async () => {
-    const probes = { questions: [{ text, images: [] }], maxNewTokens: 2000 };
-    const path = recipe({ probes, parallel: { zero: 3 } });
+  /** Events of a run that Ctrl-C ends on all ranks before its first update. */
+  async function interruptedAtOnce(path: string) {
     const running = new Running(train(path, '--nproc', '2'));
     while ((await listRuns(folder.runs)).length === 0) await setTimeout(20);
     running.signal('SIGINT');
     const { code, events, err } = await running.ended;
     expect(code, err).toBe(130);
     expect(events.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 0 });
+    return events;
+  }
+
+  test('Ctrl-C ends an answer on all ranks', async () => {
+    const probes = { questions: [{ text, images: [] }], maxNewTokens: 2000 };
+    const path = recipe({ probes, parallel: { zero: 3 } });
+    const events = await interruptedAtOnce(path);
     expect(answersIn(events)).toEqual([]);
   });
 
   test.each([0, 3] as const)('Ctrl-C ends a task on all ranks, in stage %i', async (zero) => {
     const path = recipe({ validation: { tasks: tasks(400) }, parallel: { zero } });
-    const running = new Running(train(path, '--nproc', '2'));
-    while ((await listRuns(folder.runs)).length === 0) await setTimeout(20);
-    running.signal('SIGINT');
-    const { code, events, err } = await running.ended;
-    expect(code, err).toBe(130);
-    expect(events.at(-1)).toMatchObject({ type: 'end', reason: 'interrupted', update: 0 });
+    const events = await interruptedAtOnce(path);
     expect(scoresIn(events)).toEqual([]);
   });
 

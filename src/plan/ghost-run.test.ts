@@ -8,6 +8,7 @@ import { readGpus } from './devices/cards.js';
 import { ghostRun, ghostSteps, type GhostOptions } from './ghost-run.js';
 import { replay, type Replayed } from './replay.js';
 import type { ModelConfig } from './shape-model.js';
+import { smallConfig } from './testing.js';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -19,17 +20,7 @@ const MODEL: ModelConfig = {
   kind: 'llava',
   config: readLlavaConfig({
     file: 'test',
-    json: {
-      ...{ model_type: 'llava', image_token_index: 999, vision_feature_layer: -2 },
-      vision_config: {
-        ...{ model_type: 'clip_vision_model', hidden_size: 128, intermediate_size: 256 },
-        ...{ num_hidden_layers: 2, num_attention_heads: 2, image_size: 28, patch_size: 14 },
-      },
-      text_config: {
-        ...{ model_type: 'llama', hidden_size: 256, intermediate_size: 512, vocab_size: 1000 },
-        ...{ num_hidden_layers: LAYERS, num_attention_heads: 4, num_key_value_heads: 2 },
-      },
-    },
+    json: smallConfig({ layers: LAYERS }),
   }),
 };
 const TOKENS = 4096;

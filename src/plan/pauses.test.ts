@@ -15,6 +15,7 @@ import { decisiveTokens } from './pauses.js';
 import { hollowModel, type ModelConfig } from './shape-model.js';
 import { shapeSteps } from './shape-run.js';
 import { TensorCount } from './tensor-count.js';
+import { smallConfig } from './testing.js';
 
 const { card } = readGpus('A100-40GB');
 const HIDDEN = 128;
@@ -23,18 +24,7 @@ const MODEL: ModelConfig = {
   kind: 'llava',
   config: readLlavaConfig({
     file: 'test',
-    json: {
-      ...{ model_type: 'llava', image_token_index: 999, vision_feature_layer: -2 },
-      vision_config: {
-        ...{ model_type: 'clip_vision_model', hidden_size: 64, intermediate_size: 128 },
-        ...{ num_hidden_layers: 2, num_attention_heads: 2, image_size: 28, patch_size: 14 },
-      },
-      text_config: {
-        ...{ model_type: 'llama', hidden_size: HIDDEN, intermediate_size: 256, vocab_size: 1000 },
-        ...{ num_hidden_layers: LAYERS, num_attention_heads: 4, num_key_value_heads: 2 },
-        max_position_embeddings: 4096,
-      },
-    },
+    json: smallConfig({ hidden: HIDDEN, layers: LAYERS, positions: 4096 }),
   }),
 };
 const RECORDS: readonly RecordShape[] = [
