@@ -1,11 +1,9 @@
 import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
+import { collectGarbage } from '../../base/testing.js';
 import { TensorsError } from '../../formats/layouts/check-tensors.js';
 import type { LayoutName } from '../../formats/layouts/tables.js';
 import { readSafetensors } from '../../formats/safetensors/header.js';
@@ -63,13 +61,6 @@ afterAll(() => {
   for (const tensor of tensorsIn(batch)) tensor.dispose();
   for (const folder of folders) rmSync(folder, { recursive: true });
 });
-
-/** Tensors that an earlier file of this process left to the collector must not go while this one counts. */
-async function collectGarbage(): Promise<void> {
-  setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
-  await setImmediate(); // finalizers run in a later turn
-}
 
 /** Loads, compares the logits to the bit, frees. */
 async function expectSame(source: string, options: LoadOptions = {}): Promise<void> {
