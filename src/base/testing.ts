@@ -10,7 +10,7 @@ export function cases(usual: number): number {
   return Math.min(Number(PATINA_CASES ?? Infinity), PATINA_FULL === '1' ? 20 * usual : usual);
 }
 
-/** Tensors that an earlier file of this process left to the collector must not go while a test counts them, or their bytes. */
+/** Tensors that earlier tests of a file left to the collector must not go while one counts them, or their bytes. */
 export async function collectGarbage(): Promise<void> {
   setFlagsFromString('--expose-gc');
   (runInNewContext('gc') as () => void)();

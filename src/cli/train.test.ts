@@ -111,7 +111,7 @@ describe('patina train', () => {
 
   test('ends with memory as planned beside what was measured', async () => {
     await collectGarbage();
-    const before = memoryStats('cpu').allocated; // what other tests of this process hold
+    const before = memoryStats('cpu').allocated; // what earlier tests hold
     // On the CPU copies for a checkpoint count: they take more than an update.
     const set = ['--set', 'checkpoints.background=false'];
     const { out } = await patina('train', recipe, '--json', '--max-updates', '3', ...set);

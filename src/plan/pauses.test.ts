@@ -1,7 +1,6 @@
 /** Phases between updates: on meta they take what they take on the CPU, and the plan says which of all phases takes most. */
 import fc from 'fast-check';
-import { beforeAll, describe, expect, test } from 'vitest';
-import { collectGarbage } from '../base/testing.js';
+import { describe, expect, test } from 'vitest';
 import { checkRecipe, type RecipeInput } from '../config/index.js';
 import { generate } from '../generate/index.js';
 import { readLlavaConfig } from '../models/index.js';
@@ -17,8 +16,6 @@ import { hollowModel, type ModelConfig } from './shape-model.js';
 import { shapeSteps } from './shape-run.js';
 import { TensorCount } from './tensor-count.js';
 import { smallConfig } from './testing.js';
-
-beforeAll(collectGarbage);
 
 const { card } = readGpus('A100-40GB');
 const HIDDEN = 128;

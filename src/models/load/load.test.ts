@@ -3,7 +3,6 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { collectGarbage } from '../../base/testing.js';
 import { TensorsError } from '../../formats/layouts/check-tensors.js';
 import type { LayoutName } from '../../formats/layouts/tables.js';
 import { readSafetensors } from '../../formats/safetensors/header.js';
@@ -50,7 +49,6 @@ let batch: Batch;
 let logits: Float32Array;
 let live: number;
 beforeAll(async () => {
-  await collectGarbage();
   const { model } = await loadLlava(fixture(VARIANT, 'hf'));
   batch = await storedBatch(VARIANT, 0, model.input);
   logits = logitsOf(model, batch);
