@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs what a GPU machine without Node and without a network lacks into .gpu/ (ignored by git): Node, the node_modules that running and
-# testing need, and dist/ as it is. The GPU machine gets this folder and the checkout.
+# testing need, dist/ as it is, and wheels of what the peer wants. The GPU machine gets this folder and the checkout.
 #
 #   bash bench/gpu/pack.sh
 set -euo pipefail
@@ -22,4 +22,17 @@ find . \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' 
 cd "$OLDPWD"
 tar c -C "$work" node_modules | xz -T0 -9 >.gpu/node_modules.tar.xz
 tar c --exclude '*.map' --exclude '*.d.ts' dist | xz -T0 -6 >.gpu/dist.tar.xz
+if ! compgen -G '.gpu/*.whl' >/dev/null; then
+  python3 -m pip download -q --no-deps -d "$work/wheels" liger-kernel==0.8.5 bitsandbytes==0.50.2
+  # Kernels for other cards and CUDAs than that machine's make nine tenths of it.
+  python3 - "$work"/wheels/*.whl <<'SCRIPT'
+import re, sys, zipfile
+for wheel in sys.argv[1:]:
+    target = '.gpu/' + wheel.rpartition('/')[2]
+    with zipfile.ZipFile(wheel) as all_files, zipfile.ZipFile(target, 'w', zipfile.ZIP_DEFLATED) as kept:
+        for name in all_files.namelist():
+            if not re.search(r'_(cuda(?!130)|rocm|xpu)\w*\.so$', name):
+                kept.writestr(name, all_files.read(name))
+SCRIPT
+fi
 du -sh .gpu

@@ -10,8 +10,7 @@
 # OUT      a folder for rows.txt, which grows row by row (/tmp/patina)
 # UNTIL    seconds after which nothing more begins, and what runs is ended (530); EACH seconds of a row at most (120)
 #
-# Peers want wheels in .gpu/: pip download --no-deps -d .gpu liger-kernel==0.8.5 bitsandbytes==0.50.2 (of the latter
-# libbitsandbytes_cuda130.so is enough).
+# Peers want the wheels that pack.sh leaves in .gpu/.
 SECONDS=0
 . "$(dirname "$0")/build.sh"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
