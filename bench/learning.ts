@@ -1,13 +1,16 @@
 /**
- * What numbers of few bits cost of the loss: the quickstart's two stages on a decoder of LLaVA-Llama-3-8B's widths. The first stage trains
- * all of it, with Adam's moments in each type; over what it left, the second trains LoRA with the decoder's matrices in each form.
+ * What numbers of few bits cost of the loss: the quickstart's two stages, on its own decoder or on one of LLaVA-Llama-3-8B's widths. The first
+ * stage trains all of it, with Adam's moments in each type; over what it left, the second trains LoRA with the decoder's matrices in each form.
  *
- *     node dist/bench/learning.js [--updates 300] [--layers 2] [--hidden 4096] [--states bf16,int8] [--bases bf16,nf4,fp8]
- *                                 [--learning-rates 2e-4,5e-4] [--device cuda:0] [--json]
+ *     node dist/bench/learning.js [--decoder 8b] [--updates 300] [--layers 2] [--hidden 4096] [--states bf16,int8] [--bases bf16,nf4,fp8]
+ *                                 [--learning-rates 2e-4,5e-4] [--seeds 1] [--device cuda:0] [--json]
+ *     node dist/bench/learning.js --decoder quickstart --device cpu [--updates 300] ...
  *
- * Weights are new, the tower is the quickstart's. Each line has the mean loss of all updates and the loss on records held out, and how far both lie above the
- * first of its stage. What is held out is learned to almost nothing by models of this width, so that the mean of all says more. Models lie in the system's
- * folder for temporary files, some 3 GB, and are removed.
+ * `--layers` and `--hidden` are of `8b`; the learning rates of `quickstart` are those of its recipes, if none are given.
+ *
+ * Weights are new, the tower is the quickstart's. Each line has the mean loss of all updates and the loss on records held out, as means over the seeds until
+ * then, and how far both lie above the first form of the stage at each seed. What is held out is learned to almost nothing by models of 8B's width, so that the
+ * mean of all says more there. Models lie in the system's folder for temporary files, some 3 GB a seed, and are removed.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -22,16 +25,22 @@ import { llava8bJson } from './shapes.js';
 
 const { values: flags } = parseArgs({
   options: {
+    decoder: { type: 'string', default: '8b' },
     updates: { type: 'string', default: '300' },
+    seeds: { type: 'string', default: '1' },
     layers: { type: 'string', default: '2' },
     hidden: { type: 'string', default: '4096' },
     states: { type: 'string', default: 'bf16,int8' },
     bases: { type: 'string', default: 'bf16,nf4,fp8' },
-    'learning-rates': { type: 'string', default: '2e-4,5e-4' },
+    'learning-rates': { type: 'string' },
     device: { type: 'string', default: 'cuda:0' },
     json: { type: 'boolean', default: false },
   },
 });
+
+const { config: CONFIG } = quickstart.model as {
+  config: { text_config: { vocab_size: number } };
+};
 
 interface Learned {
   /** Mean of all updates. */
@@ -43,7 +52,13 @@ interface Learned {
 await runBench(async () => {
   const states = namesOf('type of states', flags.states, ['fp32', 'bf16', 'int8']);
   const bases = namesOf('base', flags.bases, ['bf16', 'nf4', 'fp8']);
-  const [fullRate, loraRate] = flags['learning-rates'].split(',').map(Number) as [number, number];
+  const [decoder] = namesOf('decoder', flags.decoder, ['8b', 'quickstart']);
+  const usual =
+    decoder === '8b'
+      ? '2e-4,5e-4'
+      : [quickstart, quickstartQuestions].map(({ optimizer }) => optimizer.learningRate).join();
+  const rates = (flags['learning-rates'] ?? usual).split(',').map(Number);
+  const [fullRate, loraRate] = rates as [number, number];
   const root = await mkdtemp(join(tmpdir(), 'patina-learning-'));
   try {
     const data = join(root, 'data');
@@ -58,33 +73,33 @@ await runBench(async () => {
       memory: { policy: 'keep' },
       run: { root: join(root, 'runs') },
     } as const satisfies Partial<RecipeInput>;
-    const first: [string, Learned][] = [];
-    for (const type of states) {
-      const recipe = {
-        ...common,
-        name: `full-${type}`,
-        model: { config: shape(), tokenizer: join(data, 'tokenizer') },
-        train: quickstart.train!,
-        precision: { ...common.precision, master: 'fp32', states: type },
-        optimizer: { ...quickstart.optimizer, learningRate: fullRate },
-      } satisfies RecipeInput;
-      first.push([`all of it, states ${type}`, await learn(recipe)]);
-      tell(first);
-    }
-    const second: [string, Learned][] = [];
-    for (const base of bases) {
-      const recipe = {
-        ...common,
-        name: `lora-${base}`,
-        model: { from: first[0]![1].checkpoint },
-        train: {
-          ...quickstartQuestions.train,
-          decoder: { lora: { rank: 16, alpha: 32 }, ...(base === 'bf16' ? {} : { base }) },
-        },
-        optimizer: { learningRate: loraRate },
-      } satisfies RecipeInput;
-      second.push([`LoRA, base ${base}`, await learn(recipe)]);
-      tell(second);
+    const stages: [Stage, Stage] = [new Map<string, Learned[]>(), new Map<string, Learned[]>()];
+    for (let seed = 0; seed < Number(flags.seeds); seed++) {
+      for (const type of states) {
+        const recipe = {
+          ...common,
+          ...{ name: `full-${type}-${seed}`, seed },
+          model: { config: decoder === '8b' ? wide() : CONFIG, tokenizer: join(data, 'tokenizer') },
+          train: quickstart.train!,
+          precision: { ...common.precision, master: 'fp32', states: type },
+          optimizer: { ...quickstart.optimizer, learningRate: fullRate },
+        } satisfies RecipeInput;
+        await tell(stages[0], `all of it, states ${type}`, recipe);
+      }
+      const { checkpoint } = firstOf(stages[0])[seed]!;
+      for (const base of bases) {
+        const recipe = {
+          ...common,
+          ...{ name: `lora-${base}-${seed}`, seed },
+          model: { from: checkpoint },
+          train: {
+            ...quickstartQuestions.train,
+            decoder: { lora: { rank: 16, alpha: 32 }, ...(base === 'bf16' ? {} : { base }) },
+          },
+          optimizer: { learningRate: loraRate },
+        } satisfies RecipeInput;
+        await tell(stages[1], `LoRA, base ${base}`, recipe);
+      }
     }
   } finally {
     await rm(root, { recursive: true });
@@ -92,16 +107,13 @@ await runBench(async () => {
 });
 
 /** The quickstart's model with a decoder of other widths. */
-function shape(): Record<string, unknown> {
-  const { config } = quickstart.model as {
-    config: { text_config: object; image_token_index: number };
-  };
-  const { vocab_size } = config.text_config as { vocab_size: number };
-  const { text_config: wide } = llava8bJson({
+function wide(): Record<string, unknown> {
+  const { vocab_size } = CONFIG.text_config;
+  const { text_config } = llava8bJson({
     layers: Number(flags.layers),
     hidden: Number(flags.hidden),
   });
-  return { ...config, text_config: { ...wide, vocab_size, tie_word_embeddings: false } };
+  return { ...CONFIG, text_config: { ...text_config, vocab_size, tie_word_embeddings: false } };
 }
 
 async function learn(recipe: RecipeInput): Promise<Learned> {
@@ -118,15 +130,27 @@ async function learn(recipe: RecipeInput): Promise<Learned> {
   throw new Error('a run without an end');
 }
 
-/** The last of a stage beside its first. */
-function tell(stage: readonly [string, Learned][]): void {
-  const [name, { mean, heldOut }] = stage.at(-1)!;
-  const base = stage[0]![1];
-  const above = (own: number, from: number): string =>
-    `${own >= from ? '+' : ''}${((own / from - 1) * 100).toFixed(2)} %`;
+/** What each form learned, seed by seed; the others are held against the first. */
+type Stage = Map<string, Learned[]>;
+
+function firstOf(stage: Stage): Learned[] {
+  return stage.values().next().value!;
+}
+
+/** Learns once more, and tells what came of the seeds until now: means, and how far each seed's lies above that of the stage's first form. */
+async function tell(stage: Stage, name: string, recipe: RecipeInput): Promise<void> {
+  const learned = [...(stage.get(name) ?? []), await learn(recipe)];
+  stage.set(name, learned);
+  const told = (kind: 'mean' | 'heldOut') => {
+    const mean = learned.reduce((sum, each) => sum + each[kind], 0) / learned.length;
+    return { mean, above: learned.map((each, i) => each[kind] / firstOf(stage)[i]![kind] - 1) };
+  };
+  const [all, heldOut] = [told('mean'), told('heldOut')];
+  const words = ({ mean, above }: typeof all): string =>
+    `${mean.toFixed(5)} (${above.map((part) => `${part < 0 ? '' : '+'}${(100 * part).toFixed(2)}`).join(', ')} %)`;
   console.log(
     flags.json
-      ? JSON.stringify({ name, mean, heldOut })
-      : `${name.padEnd(24)} all updates ${mean.toFixed(5)} (${above(mean, base.mean)}), held out ${heldOut.toFixed(5)} (${above(heldOut, base.heldOut)})`,
+      ? JSON.stringify({ name, seeds: learned.length, all, heldOut })
+      : `${name.padEnd(24)} all updates ${words(all)}, held out ${words(heldOut)}`,
   );
 }
