@@ -21,6 +21,7 @@ import type { Finding } from './diagnose/finding.js';
 import { oddSteps } from './diagnose/odd-steps.js';
 import { inspectPositions } from './diagnose/positions.js';
 import { risen } from './diagnose/risen.js';
+import { stopped } from './diagnose/stopped.js';
 import { climb } from './ladder.js';
 import { gatherEvidence } from './replay/gather-evidence.js';
 import { Course } from './watch/course.js';
@@ -29,7 +30,7 @@ import { Skips } from './watch/skips.js';
 import { StepWatch, type OddSteps } from './watch/step-watch.js';
 
 type Trouble =
-  | { readonly kind: 'not-finite' | 'rise' | 'unsupervised' | 'skips' }
+  | { readonly kind: 'not-finite' | 'rise' | 'unsupervised' | 'skips' | 'stopped' }
   | { readonly kind: 'no-gradient'; readonly names: readonly string[] }
   | { readonly kind: 'steps'; readonly steps: OddSteps };
 
@@ -40,6 +41,9 @@ const OF_THE_RUN: readonly Cause[] = [
   'overlap-race',
   'offload-race',
 ];
+
+/** Below it a gradient of 0 is what is left of a loss that is learnt to the last bit. */
+const LEARNT = 0.01;
 
 /** Of a finding that says no more than its cause. */
 const NOTHING_MORE = { evidence: [], records: [], module: null, rank: null } as const;
@@ -90,6 +94,7 @@ export class RunGuard implements Guard {
     if (rises) return { kind: 'rise' };
     const names = this.gradients.add(tensorNames, numbers.tensorNorms);
     if (names.length > 0) return { kind: 'no-gradient', names };
+    if (this.gradients.stopped && loss > LEARNT && this.once('stopped')) return { kind: 'stopped' };
     // Last, since ranks may differ in it.
     const gradient = numbers.tensorNorms[tensorNames.indexOf(event.step?.tensor ?? '')];
     const steps = this.steps.add(event, gradient ?? 0);
@@ -122,6 +127,8 @@ export class RunGuard implements Guard {
           message: `${trouble.names.slice(0, 3).join(', ')}${trouble.names.length > 3 ? ` and ${trouble.names.length - 3} more` : ''} got no gradient but 0 in ${GradientWatch.UPDATES} updates`,
           module: trouble.names[0]!.replace(/\.[^.]*$/, ''),
         });
+      case 'stopped':
+        return this.tell(scene, stopped(scene.event, this.recipe, this.hiddenSize));
       case 'steps':
         return this.tell(scene, oddSteps(trouble.steps, scene.event.learningRate));
     }

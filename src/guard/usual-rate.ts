@@ -14,6 +14,8 @@ const KNOWN = {
 const KNOWN_WIDTH = 4096;
 /** What random weights bear beside trained ones. */
 const NEW_MODEL = 30;
+/** Times the known rate from which one is too high whatever the batch. */
+export const TOO_HIGH = 10;
 
 export interface UsualRate {
   readonly rate: number;

@@ -5,12 +5,10 @@
 import { formatNumber } from '../../base/format.js';
 import { effectiveBatch, type EffectiveBatch, type Recipe } from '../../config/index.js';
 import { planRun, type RunPlan } from '../../train/index.js';
-import { usualRate } from '../usual-rate.js';
+import { TOO_HIGH, usualRate } from '../usual-rate.js';
 import { finding, type Finding } from './finding.js';
 import { isVisual, type ModelTensor, type ModelTraits } from './open-hollow.js';
 
-/** Times the known rate from which it is too high whatever the batch. */
-const TOO_HIGH = 10;
 /** Times the rate that the batch bears. */
 const BEYOND_BATCH = 8;
 /** Updates from which a run is no trial. */
