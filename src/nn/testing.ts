@@ -88,19 +88,24 @@ export function masksOf(seed: number, x: Tensor): DropoutMasks {
   return new DropoutMasks([seed, 0], { records, indices: records.zerosLike() });
 }
 
-/** Every element within `tolerance` times the largest expected magnitude. */
+/** Every element within `tolerance` times the largest expected magnitude, or that of `scale`. */
 export function expectClose(
   actual: Tensor | null,
   expected: Tensor,
   tolerance = 2e-6,
   what = '',
+  scale = largest(expected),
 ): void {
   expect(actual?.shape, what).toEqual(expected.shape);
-  const [error, largest] = scope(() => {
-    const [a, e] = [actual!.detach().to('float64'), expected.detach().to('float64')];
-    return [a.sub(e).linalgVectorNorm(Infinity).item(), e.linalgVectorNorm(Infinity).item()];
-  });
-  expect(error, `largest error of ${what}`).toBeLessThanOrEqual(tolerance * largest);
+  const error = scope(() =>
+    largest(actual!.detach().to('float64').sub(expected.detach().to('float64'))),
+  );
+  expect(error, `largest error of ${what}`).toBeLessThanOrEqual(tolerance * scale);
+}
+
+/** The largest magnitude of an element. */
+export function largest(x: Tensor): number {
+  return scope(() => x.detach().to('float64').linalgVectorNorm(Infinity).item());
 }
 
 /** Derivative of `run()` with respect to each element of a float64 tensor that it reads, by central differences. */
