@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 
 import { packageRoot } from '../base/native-path.js';
 import type { RecipeInput } from '../config/index.js';
-import { FAST, runRanks } from '../parallel/testing.js';
+import { runRanks } from '../parallel/testing.js';
 import type { RankSaid } from './testing.js';
 import type { Race } from './testing-races.js';
 
@@ -31,7 +31,7 @@ async function train(
     `
     const { trainOnRank } = await import('${path}');
     torch.setThreads(1);
-    const world = await join({ timeout: ${fault.astray === undefined ? 60_000 : 4_000}, ${FAST} });
+    const world = await join({ timeout: ${fault.astray === undefined ? 60_000 : 4_000} });
     say(await trainOnRank(world, ${JSON.stringify({ recipe, folder: place, ...fault })}));
     `,
   );

@@ -79,7 +79,7 @@ async function meet(
     return store;
   } catch (error) {
     // The store ends with rank 0: the others shall not wait longer for what does not come.
-    if (rank === 0 && store !== undefined) await tellAndLinger(store, error);
+    if (rank === 0 && store !== undefined) await tellAndLinger(store, place.worldSize, error);
     store?.close();
     // What breaks off a wait says so in its own way.
     throw stop.aborted ? stop.reason : error;
@@ -279,13 +279,18 @@ function stray(message: string): EnvironmentError {
   });
 }
 
-/** How long rank 0 holds the store for the others to read why they do not meet, in milliseconds. */
-const LINGER = 1_000;
+/** How long rank 0 holds the store for the others to read why they do not meet, in milliseconds: once all have come, and for those that have not. */
+const LINGER = { toRead: 1_000, toCome: 5_000 };
 
-async function tellAndLinger(store: Store, error: unknown): Promise<void> {
+async function tellAndLinger(store: Store, size: number, error: unknown): Promise<void> {
   if (!(error instanceof EnvironmentError)) return;
   await store.set('lost', `${error.code} ${error.message}`);
-  await sleep(LINGER);
+  const end = performance.now() + LINGER.toCome;
+  for (let rank = 1; rank < size && performance.now() < end;) {
+    if (await store.check([`joined/${rank}`])) rank++;
+    else await sleep(20);
+  }
+  await sleep(LINGER.toRead);
 }
 
 /** Waits until all of these ranks have set their keys, and names those that have not. */

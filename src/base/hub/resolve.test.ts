@@ -184,11 +184,14 @@ describe('an interrupted download', () => {
     hub.faults.set('model.safetensors', { times: 2, dropAfter: 100_000 });
     await resolveModel('org/model', options);
     const asked = hub.downloads().filter((file) => file.startsWith('store:model.safetensors'));
-    expect(asked).toEqual([
-      'store:model.safetensors',
-      'store:model.safetensors@bytes=100000-',
-      'store:model.safetensors@bytes=200000-',
-    ]);
+    const from = asked.map((file) => Number(/@bytes=(\d+)-$/.exec(file)?.[1] ?? 0));
+    // What was on its way when a connection dropped may be lost.
+    expect(from).toHaveLength(3);
+    expect(from[0]).toBe(0);
+    expect(from[1]).toBeGreaterThan(0);
+    expect(from[1]).toBeLessThanOrEqual(100_000);
+    expect(from[2]).toBeGreaterThan(from[1]!);
+    expect(from[2]).toBeLessThanOrEqual(from[1]! + 100_000);
     expect(readFileSync(blob()).equals(WEIGHTS)).toBe(true);
     expect(notices()).toHaveLength(2);
   });

@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { packageRoot } from '../../base/native-path.js';
 import type { RecipeInput } from '../../config/index.js';
-import { FAST, runRanks } from '../../parallel/testing.js';
+import { runRanks } from '../../parallel/testing.js';
 import type { Fall, MemoryCase, MemoryCourse } from './testing-memory.js';
 
 let folder: string;
@@ -40,7 +40,7 @@ async function train(name: string, given: Given): Promise<MemoryCourse[]> {
     `
     const { trainShort } = await import('${path}');
     torch.setThreads(1);
-    const world = await join({ ${FAST} });
+    const world = await join();
     await trainShort(world, ${JSON.stringify(all)}, say);
     `,
   );
@@ -163,7 +163,8 @@ test('where one record is too much for one rank, both end with the same error', 
     memory: { policy: 'keep' },
   };
   const whole = await train('whole', { recipe });
-  const falls = { 1: [[2, Math.round(0.7 * whole[1]!.taken)] as const] };
+  // It is the backward of attention, by far the largest piece, that finds no room then, not what ranks share.
+  const falls = { 1: [[2, Math.round(0.82 * whole[1]!.taken)] as const] };
   const courses = await train('short', { recipe, falls });
   for (const { types, error, live } of courses) {
     expect(types).toEqual(['update', 'update']);
