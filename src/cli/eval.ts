@@ -9,6 +9,7 @@ import { evaluate, type Evaluation, findTask, type Score, writeSubmission } from
 import type { LoadedChatModel } from '../generate/index.js';
 import type { ModelFlags } from './load-named.js';
 import type { Output, Session } from './session.js';
+import { requireTargets } from './targets.js';
 import { columns } from './train-view/event-lines.js';
 
 export interface EvalFlags extends ModelFlags {
@@ -26,6 +27,8 @@ export interface EvalFlags extends ModelFlags {
   json?: boolean;
 }
 
+const WRITING = 'write what was made of the answers';
+
 /** In place of a model: everything is answered already. */
 export const NO_MODEL = '-';
 
@@ -37,6 +40,10 @@ export async function evalCommand(
 ): Promise<void> {
   const { stdout, stderr } = session;
   const task = findTask(name);
+  const { scores, submission } = flags;
+  await requireTargets({ '--scores': scores, '--submission': submission }, WRITING, {
+    ...{ '--data': data, '--answers': flags.answers, '--compare': flags.compare },
+  });
   let chat: LoadedChatModel | undefined;
   await session.inOrder(async (signal) => {
     try {
@@ -53,10 +60,8 @@ export async function evalCommand(
         load: source === NO_MODEL ? undefined : load,
         onProgress: progress(stderr),
       });
-      if (flags.scores !== undefined) await writeScores(flags.scores, evaluation);
-      if (flags.submission !== undefined) {
-        await writeSubmission(flags.submission, evaluation.answered);
-      }
+      if (scores !== undefined) await writeScores(scores, evaluation);
+      if (submission !== undefined) await writeSubmission(submission, evaluation.answered);
       stdout.write(flags.json === true ? jsonLine(report(evaluation)) : table(evaluation, flags));
     } catch (error) {
       if (!signal.aborted || error !== signal.reason) throw error;
@@ -116,9 +121,7 @@ async function writeScores(file: string, { answered }: Evaluation): Promise<void
   const lines = answered.map(({ item, text, extracted, score }) =>
     jsonLine({ question_id: item.id, text, extracted, answer: item.answers, score }),
   );
-  await writing(file, 'write what was made of the answers', () =>
-    writeWholeFile(file, lines.join('')),
-  );
+  await writing(file, WRITING, () => writeWholeFile(file, lines.join('')));
 }
 
 /** One line of a terminal; elsewhere nothing. */

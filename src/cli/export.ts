@@ -4,6 +4,7 @@ import { formatBytes, formatCount } from '../base/format.js';
 import { resolveModel } from '../base/hub/resolve.js';
 import { jsonText } from '../base/json-text.js';
 import { readSmallText } from '../formats/small-file.js';
+import { checkTarget } from '../models/export/check-target.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
 import { exportChatModel } from '../generate/export-chat-model.js';
 import type {
@@ -120,6 +121,8 @@ async function write(
       hint: 'Use it with --to gguf.',
     });
   }
+  // Sums over the weights of a run take a while.
+  await checkTarget(out, flags.replace ?? false);
   const progress = new LoadProgress(session.stderr);
   try {
     return await exportChatModel(await weightsIn(source, CHECK), to, out, {

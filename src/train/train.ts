@@ -149,6 +149,9 @@ async function* runRecipe(
   try {
     const { world } = ranks;
     const { parallel } = recipe;
+    if (existing === undefined && !dryRun) {
+      await ranks.first('place of the run', () => RunFolder.requirePlace(recipe.run));
+    }
     const alone = parallel.offload === 'none' ? null : await aloneGroups();
     const groups =
       world === null ? alone : await openRankGroups(world, { ...parallel, stage: parallel.zero });
