@@ -4,7 +4,7 @@ import { formatBytes, formatCount } from '../base/format.js';
 import { resolveModel } from '../base/hub/resolve.js';
 import { jsonText } from '../base/json-text.js';
 import { readSmallText } from '../formats/small-file.js';
-import { checkTarget } from '../models/export/check-target.js';
+import { checkExport } from '../models/export/check-export.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
 import { exportChatModel } from '../generate/export-chat-model.js';
 import type {
@@ -114,41 +114,27 @@ async function write(
       hint: 'Use `patina export SOURCE --to hf OUT`, or `patina export --inspect SOURCE`.',
     });
   }
-  for (const [name, value] of Object.entries({ '--type': type, '--check': check })) {
-    if (value === undefined || to === 'gguf') continue;
-    throw new UsageError(`${name} is of GGUF files, and ${to} has none.`, {
-      code: 'E_USAGE',
-      hint: 'Use it with --to gguf.',
-    });
-  }
-  // Sums over the weights of a run take a while.
-  await checkTarget(out, flags.replace ?? false);
+  const options = {
+    ...flags,
+    imageTokenId: imageToken,
+    ggufType: type,
+    ...(check && { check }),
+    ...(quantise && { quantise: { doubleQuantised: quantise === 'nf4-double' } }),
+    ...(shardGb !== undefined && { shardBytes: shardGb * 1e9 }),
+    ...(chatTemplate !== undefined && { chatTemplate: await readTemplate(chatTemplate) }),
+    ...(loraAlpha !== undefined && { adapterConfig: plainLora(loraAlpha) }),
+  };
+  // Sums over the weights of runs take a while.
+  await checkExport(to, out, options);
   const progress = new LoadProgress(session.stderr);
   try {
     return await exportChatModel(await weightsIn(source, CHECK), to, out, {
-      ...flags,
+      ...options,
       llm: await weightsIn(llm, CHECK),
       vision: await weightsIn(vision, CHECK),
       projector: await weightsIn(projector, CHECK),
       base: await weightsIn(base, CHECK),
       adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each, CHECK))),
-      imageTokenId: imageToken,
-      ggufType: type,
-      ...(check && { check }),
-      ...(quantise && { quantise: { doubleQuantised: quantise === 'nf4-double' } }),
-      ...(shardGb === undefined ? {} : { shardBytes: shardGb * 1e9 }),
-      ...(chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(chatTemplate) }),
-      ...(loraAlpha === undefined
-        ? {}
-        : {
-            adapterConfig: {
-              alpha: loraAlpha,
-              alphaPattern: new Map(),
-              dropout: 0,
-              rsLora: false,
-              dora: false,
-            },
-          }),
       resolve: (name) => resolveModel(name, { onDownload: (event) => progress.download(event) }),
       templateFor: templateWithPictures,
       onNotice: (message) => progress.notice(message),
@@ -157,6 +143,11 @@ async function write(
   } finally {
     progress.end();
   }
+}
+
+/** Settings of adapters that come without any. */
+function plainLora(alpha: number) {
+  return { alpha, alphaPattern: new Map(), dropout: 0, rsLora: false, dora: false };
 }
 
 /** A template with places for pictures, of the form whose tokens there are. */
