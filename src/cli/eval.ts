@@ -1,12 +1,14 @@
 /** `patina eval`: a benchmark asked and scored by the rules of the program that is named. */
 import { basename, resolve } from 'node:path';
 
+import { UsageError } from '../base/errors.js';
 import { formatCount } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { writing } from '../base/system-error.js';
 import { writeWholeFile } from '../base/whole-file.js';
 import { evaluate, type Evaluation, findTask, type Score, writeSubmission } from '../eval/index.js';
 import type { LoadedChatModel } from '../generate/index.js';
+import { givenOptions } from './arguments.js';
 import type { ModelFlags } from './load-named.js';
 import type { Output, Session } from './session.js';
 import { requireTargets } from './targets.js';
@@ -32,6 +34,35 @@ const WRITING = 'write what was made of the answers';
 /** In place of a model: everything is answered already. */
 export const NO_MODEL = '-';
 
+/** Options that are about more than asking a model. */
+const SCORING = [
+  'images',
+  'harness',
+  'answers',
+  'scores',
+  'submission',
+  'compare',
+  'limit',
+  'json',
+];
+
+/** @throws UsageError `E_USAGE` where there are no answers, or for an option that would have no effect */
+function refuseAsking(flags: EvalFlags): void {
+  const unused = givenOptions(flags, SCORING);
+  if (flags.answers !== undefined && unused.length === 0) return;
+  const message =
+    flags.answers === undefined
+      ? 'With - in place of a model, answers that are there already are scored, and no file of them is named.'
+      : `With - in place of a model nobody is asked, so ${unused.join(' and ')} would have no effect.`;
+  throw new UsageError(message, {
+    code: 'E_USAGE',
+    hint:
+      flags.answers === undefined
+        ? 'Name the file (--answers FILE), or a model.'
+        : 'Leave that out, or name a model.',
+  });
+}
+
 export async function evalCommand(
   source: string,
   name: string,
@@ -40,6 +71,7 @@ export async function evalCommand(
 ): Promise<void> {
   const { stdout, stderr } = session;
   const task = findTask(name);
+  if (source === NO_MODEL) refuseAsking(flags);
   const { scores, submission } = flags;
   await requireTargets({ '--scores': scores, '--submission': submission }, WRITING, {
     ...{ '--data': data, '--answers': flags.answers, '--compare': flags.compare },

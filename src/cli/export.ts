@@ -7,17 +7,19 @@ import { readSmallText } from '../formats/small-file.js';
 import { checkExport } from '../models/export/check-export.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
 import { exportChatModel } from '../generate/export-chat-model.js';
-import type {
-  ExportLayout,
-  ExportReport,
-  GgufCheck,
-  GgufFileType,
+import {
+  EXPORT_LAYOUTS,
+  type ExportLayout,
+  type ExportReport,
+  type GgufCheck,
+  type GgufFileType,
 } from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
 import { compileTemplate } from '../text/jinja.js';
 import { CHATML_TEMPLATE } from '../text/chatml-template.js';
 import { LLAMA3_TEMPLATE } from '../text/llama3-template.js';
 import { weightsIn } from '../train/run/run-weights.js';
+import { givenOptions } from './arguments.js';
 import type { Session } from './session.js';
 import { LoadProgress } from './load-progress.js';
 
@@ -69,19 +71,13 @@ export async function exportCommand(
 
 /** @throws UsageError `E_USAGE` for what would have no effect: SOURCE alone is looked at, and nothing is written */
 function refuseBesideInspect(out: string | undefined, flags: ExportFlags): void {
-  const options = Object.keys(flags)
-    .filter((name) => name !== 'inspect' && name !== 'json')
-    .map((name) => `--${kebabCase(name)}`);
+  const options = givenOptions(flags, ['inspect', 'json']);
   const unused = [...(out === undefined ? [] : ['OUT']), ...options];
   if (unused.length === 0) return;
   throw new UsageError(
     `--inspect says what SOURCE is by itself, and so takes no ${unused.join(' and no ')}.`,
     { code: 'E_USAGE', hint: 'Leave out one or the other.' },
   );
-}
-
-function kebabCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** An exported model outlives the checkpoint that it came from. */
@@ -109,7 +105,11 @@ async function write(
   session: Session,
 ): Promise<ExportReport> {
   if (to === undefined || out === undefined) {
-    throw new UsageError(`${to === undefined ? '--to' : 'OUT'} is missing.`, {
+    const missing =
+      to === undefined
+        ? `For whom to write is missing: --to ${EXPORT_LAYOUTS.join('|')}.`
+        : 'OUT, the folder to write, is missing.';
+    throw new UsageError(missing, {
       code: 'E_USAGE',
       hint: 'Use `patina export SOURCE --to hf OUT`, or `patina export --inspect SOURCE`.',
     });

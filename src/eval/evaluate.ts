@@ -1,4 +1,5 @@
 /** A benchmark from its file to its score: what has no answer yet is asked, then all is scored. */
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -118,7 +119,11 @@ async function storedTexts(all: readonly Item[], file: string, limit?: number): 
 
 function unanswered(missing: readonly Item[], all: number, file: string | undefined): DataError {
   return answersError(
-    `${missing.length} of ${all} questions have no answer in ${file ?? 'a file'}, the first at ${missing[0]!.where}.`,
-    'Name a model in place of `-` to ask them, or give the file that has all answers: --answers FILE.',
+    file === undefined
+      ? 'There is neither a model to ask nor a file of answers.'
+      : existsSync(file)
+        ? `${missing.length} of ${all} questions have no answer in ${file}, the first at ${missing[0]!.where}.`
+        : `There is no file of answers ${file}.`,
+    'Name a model to ask, or the file that has all answers.',
   );
 }

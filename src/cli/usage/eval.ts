@@ -7,7 +7,10 @@ import type { Session } from '../session.js';
 
 export function define(command: Command, session: Session): void {
   addModelOptions(command)
-    .argument('<model>', 'folder, file or hub name of a model, or a run; - scores answers alone')
+    .argument(
+      '<model>',
+      'folder, file or hub name of a model, or a run; or - for none: --answers are scored as they are',
+    )
     .argument('<task>', 'one of those below')
     .requiredOption('--data <file>', 'the questions: TSV, JSON or JSON Lines')
     .option('--images <folder>', 'the pictures; default: beside the questions')

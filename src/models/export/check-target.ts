@@ -19,14 +19,15 @@ export async function checkTarget(folder: string, replace: boolean): Promise<voi
     await requireWritable(path, 'write the exported model', 'folder');
     return;
   }
+  const names = status.isDirectory() ? await readdir(path) : undefined;
+  const mayGo = names?.length === 0 || names?.some((name) => MARKS.includes(name)) === true;
   if (!replace) {
     throw new EnvironmentError(`${path} exists already.`, {
       code: 'E_EXISTS',
-      hint: 'Choose another name, or put the new folder in its place (--replace).',
+      hint: `Choose another name${mayGo ? ', or put the new folder in its place (--replace)' : ''}.`,
     });
   }
-  const names = status.isDirectory() ? await readdir(path) : undefined;
-  if (names?.length === 0 || names?.some((name) => MARKS.includes(name)) === true) {
+  if (mayGo) {
     await requireWritable(path, 'replace the folder', 'folder');
     return;
   }
