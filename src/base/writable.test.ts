@@ -35,6 +35,8 @@ test.each<[string, TargetKind]>([
   ['new/folder', 'folder'],
   ['new/folder/', 'folder'],
   ['taken', 'folder'],
+  ['taken', 'parent'],
+  ['new/folder', 'parent'],
 ])('%s can be written as a %s, and nothing changes', async (path, kind) => {
   const before = tree();
   await requireWritable(at(path), 'write the report', kind);
@@ -50,6 +52,7 @@ test.each<[string, TargetKind, string]>([
   ['taken/file/below', 'log', 'a part of that path is a file, not a folder (ENOTDIR).'],
   ['taken/file/below', 'folder', 'a part of that path is a file, not a folder (ENOTDIR).'],
   ['x'.repeat(300), 'file', 'the name is too long (ENAMETOOLONG).'],
+  ['taken/file', 'parent', 'a part of that path is a file, not a folder (ENOTDIR).'],
   ['link/below/report', 'folder', 'its folder is gone (ENOENT).'],
 ])('%s as a %s is refused: %s', async (path, kind, why) => {
   const before = tree();
@@ -59,6 +62,13 @@ test.each<[string, TargetKind, string]>([
     hint: expect.stringMatching(/^(Name|Choose|Was it)/) as string,
   });
   expect(tree()).toEqual(before);
+});
+
+test('no name is that of the folder where one works', async () => {
+  await expect(requireWritable('', 'write the report')).rejects.toMatchObject({
+    code: 'E_UNWRITABLE',
+    hint: 'Name a file in it.',
+  });
 });
 
 test('a device is no file that could be replaced', async () => {

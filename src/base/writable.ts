@@ -5,8 +5,11 @@ import { basename, dirname, join, resolve } from 'node:path';
 
 import { errorCode, unwritable, writing } from './system-error.js';
 
-/** A file that is replaced as a whole, one that is appended to, or a folder that is new or takes another's place. */
-export type TargetKind = 'file' | 'log' | 'folder';
+/**
+ * A file that is replaced as a whole, one that is appended to, a folder that is new or takes another's place, or one in which something is
+ * made.
+ */
+export type TargetKind = 'file' | 'log' | 'folder' | 'parent';
 
 /**
  * Refuses to begin work whose result could not be written. What is at the target stays as it is, and nothing is left beside it.
@@ -19,17 +22,17 @@ export async function requireWritable(
   action: string,
   kind: TargetKind = 'file',
 ): Promise<void> {
+  const target = resolve(path);
   await writing(path, action, async () => {
-    if (kind !== 'folder') await requireFile(path, action);
-    const isThere = kind === 'log' && (await exists(resolve(path)));
-    if (isThere) await (await open(path, 'a')).close();
-    else await tryBeside(resolve(path));
+    if (kind === 'file' || kind === 'log') await requireFile(path, action);
+    if (kind === 'log' && (await exists(target))) await (await open(target, 'a')).close();
+    else await tryIn(kind === 'parent' ? target : dirname(target), basename(target));
   });
 }
 
 /** What is there, if anything, is a file. */
 async function requireFile(path: string, action: string): Promise<void> {
-  const status = await stat(path).catch(() => undefined);
+  const status = await stat(resolve(path)).catch(() => undefined);
   // A name that ends in a slash is one of a folder.
   const isFolder = status?.isDirectory() ?? path.endsWith('/');
   if (isFolder) {
@@ -43,11 +46,11 @@ async function requireFile(path: string, action: string): Promise<void> {
   }
 }
 
-/** Makes a file where the target will be written, and removes it: in its folder, or where that folder will be made. */
-async function tryBeside(target: string): Promise<void> {
-  let folder = dirname(target);
+/** Makes a file and removes it: in a folder, or where that folder will be made. */
+async function tryIn(wanted: string, name: string): Promise<void> {
+  let folder = wanted;
   while (!(await exists(folder))) folder = dirname(folder);
-  const trial = join(folder, `${basename(target)}.${randomBytes(4).toString('hex')}.tmp`);
+  const trial = join(folder, `${name}.${randomBytes(4).toString('hex')}.tmp`);
   await (await open(trial, 'wx')).close();
   await rm(trial);
 }

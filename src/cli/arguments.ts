@@ -81,7 +81,7 @@ export const CHANGED_BASE = 'take what a run stands on also where it has changed
 export function modeOption(): Option {
   return new Option(
     '--mode <mode>',
-    'how pictures become squares; default: as the model says, else pad',
+    "how pictures become squares; default: as the model's files say, pad without any",
   ).choices(['pad', 'crop', 'squeeze']);
 }
 

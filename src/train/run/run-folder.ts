@@ -64,9 +64,9 @@ export class RunFolder {
     name,
   }: Pick<CreateRunOptions, 'root' | 'name'>): Promise<void> {
     if (name !== undefined) requireName(name);
-    const path = resolve(root, name ?? 'run');
-    if (name !== undefined && existsSync(path)) throw isTaken(path);
-    await requireWritable(path, MAKING, 'folder');
+    const path = name === undefined ? undefined : resolve(root, name);
+    if (path !== undefined && existsSync(path)) throw isTaken(path);
+    await requireWritable(resolve(root), MAKING, 'parent');
   }
 
   /**
