@@ -32,9 +32,7 @@ static napi_value setGradMode(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<1> args(env, info);
   const bool before = at::GradMode::is_enabled();
-  bool enabled = before;
-  napi_get_value_bool(env, args[0], &enabled);
-  at::GradMode::set_enabled(enabled);
+  at::GradMode::set_enabled(boolean(env, args[0]));
   return makeBool(env, before);
   PATINA_END
 }
@@ -61,9 +59,7 @@ static napi_value setRequiresGrad(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<2> args(env, info);
-  bool value = true;
-  napi_get_value_bool(env, args[1], &value);
-  tensorOf(number(env, args[0]), 0).set_requires_grad(value);
+  tensorOf(number(env, args[0]), 0).set_requires_grad(boolean(env, args[1]));
   return nullptr;
   PATINA_END
 }

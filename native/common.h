@@ -73,6 +73,7 @@ napi_value asyncWork(napi_env env, const char* name, std::function<void()> work,
 
 std::string text(napi_env env, napi_value value);
 double number(napi_env env, napi_value value);
+bool boolean(napi_env env, napi_value value);
 napi_value makeNumber(napi_env env, double value);
 napi_value makeText(napi_env env, const std::string& value);
 napi_value makeBool(napi_env env, bool value);

@@ -93,8 +93,7 @@ static napi_value facts(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  bool freeMemory = false;
-  napi_get_value_bool(env, args[0], &freeMemory);
+  const bool freeMemory = boolean(env, args[0]);
   napi_value object, cuda;
   napi_create_object(env, &object);
   setField(env, object, "version", makeText(env, TORCH_VERSION));
@@ -239,8 +238,7 @@ static napi_value newEvent(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<2> args(env, info);
   const c10::Device device = deviceOf(text(env, args[0]));
-  bool timed = false;
-  napi_get_value_bool(env, args[1], &timed);
+  const bool timed = boolean(env, args[1]);
   return makeNumber(env, events.keep(c10::Event(device.type(), timed ? c10::EventFlag::BACKEND_DEFAULT : c10::EventFlag::PYTORCH_DEFAULT)));
   PATINA_END
 }

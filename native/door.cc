@@ -437,7 +437,7 @@ static napi_value declare(napi_env env, napi_callback_info info) {
     napi_get_element(env, args[2], i, &element);
     op.declared.push_back(text(env, element));
   }
-  napi_get_value_bool(env, args[3], &op.discard);
+  op.discard = boolean(env, args[3]);
   operators.push_back(std::move(op));
   return makeNumber(env, static_cast<double>(operators.size() - 1));
   PATINA_END

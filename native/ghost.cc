@@ -205,8 +205,7 @@ static napi_value traceEvent(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<3> args(env, info);
-  bool waits = false;
-  napi_get_value_bool(env, args[2], &waits);
+  const bool waits = boolean(env, args[2]);
   if (!ghost::tracing()) return nullptr;
   const double stream = static_cast<double>(streamOf(number(env, args[1])).id());
   const std::lock_guard lock(ghost::trace.mutex);
@@ -229,9 +228,7 @@ static napi_value traceHost(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  bool on = false;
-  napi_get_value_bool(env, args[0], &on);
-  return makeBool(env, std::exchange(ghost::onHost, on));
+  return makeBool(env, std::exchange(ghost::onHost, boolean(env, args[0])));
   PATINA_END
 }
 

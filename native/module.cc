@@ -91,6 +91,12 @@ double number(napi_env env, napi_value value) {
   return result;
 }
 
+bool boolean(napi_env env, napi_value value) {
+  bool result = false;
+  check(env, napi_get_value_bool(env, value, &result), "a boolean");
+  return result;
+}
+
 napi_value makeNumber(napi_env env, double value) {
   napi_value result;
   napi_create_double(env, value, &result);

@@ -28,8 +28,7 @@ napi_value startProfile(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<1> args(env, info);
-  bool cuda = false;
-  check(env, napi_get_value_bool(env, args[0], &cuda), "a boolean");
+  const bool cuda = boolean(env, args[0]);
   std::set<impl::ActivityType> activities{impl::ActivityType::CPU};
   if (cuda) activities.insert(impl::ActivityType::CUDA);
   const impl::ProfilerConfig config(impl::ProfilerState::KINETO, /*report_input_shapes=*/true);

@@ -95,8 +95,7 @@ static napi_value openStore(napi_env env, napi_callback_info info) {
   PATINA_TRY
   checkThread(env);
   Arguments<4> args(env, info);
-  bool server = false;
-  napi_get_value_bool(env, args[2], &server);
+  const bool server = boolean(env, args[2]);
   silence();
   auto opened = std::make_shared<std::unique_ptr<Connection>>(std::make_unique<Connection>(env));
   Connection* connection = opened->get();

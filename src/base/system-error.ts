@@ -5,7 +5,26 @@ import { EnvironmentError } from './errors.js';
 export { errorCode };
 
 const FULL = new Set(['ENOSPC', 'EDQUOT']);
-const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR', 'EBUSY']);
+
+interface Reason {
+  readonly why: string;
+  readonly hint: string;
+}
+
+const RIGHTS = 'Choose a folder that you may write to, or change its rights.';
+const IN_THE_WAY = 'Choose another place, or remove what is in the way.';
+
+const UNWRITABLE: Readonly<Record<string, Reason>> = {
+  EACCES: { why: 'you have no right to write there', hint: RIGHTS },
+  EPERM: { why: 'you have no right to write there', hint: RIGHTS },
+  EROFS: { why: 'that disk can only be read', hint: 'Choose a folder on another disk.' },
+  ENOTDIR: { why: 'a part of that path is a file, not a folder', hint: IN_THE_WAY },
+  EEXIST: { why: 'something of that name is there', hint: IN_THE_WAY },
+  EISDIR: { why: 'it is a folder', hint: 'Name a file in it.' },
+  EBUSY: { why: 'it is in use', hint: 'Choose another name, or wait until it is free.' },
+  ENAMETOOLONG: { why: 'the name is too long', hint: 'Choose a shorter one.' },
+  ENOENT: { why: 'its folder is gone', hint: 'Was it removed or renamed while it was in use?' },
+};
 
 /**
  * The typed error for a write that failed, or `error` itself when it is no fault of disk or rights:
@@ -22,21 +41,22 @@ export function writeError(error: unknown, path: string, action: string): unknow
       cause: error,
     });
   }
-  if (code === 'ENOENT') {
-    return new EnvironmentError(`Could not ${action} at ${path}: its folder is gone.`, {
-      code: 'E_UNWRITABLE',
-      hint: 'Was it removed or renamed while it was in use?',
-      cause: error,
-    });
-  }
-  if (UNWRITABLE.has(code)) {
-    return new EnvironmentError(`Could not ${action} at ${path} (${code}).`, {
-      code: 'E_UNWRITABLE',
-      hint: 'Choose a folder that you may write to, or change its rights.',
-      cause: error,
-    });
-  }
-  return error;
+  if (!Object.hasOwn(UNWRITABLE, code)) return error;
+  const { why, hint } = UNWRITABLE[code]!;
+  return unwritable(path, action, { why: `${why} (${code})`, hint, cause: error });
+}
+
+/** What cannot be written at a path, and why. */
+export function unwritable(
+  path: string,
+  action: string,
+  { why, hint, cause }: Reason & { readonly cause?: unknown },
+): EnvironmentError {
+  return new EnvironmentError(`Could not ${action} at ${path}: ${why}.`, {
+    code: 'E_UNWRITABLE',
+    hint,
+    cause,
+  });
 }
 
 /** Runs something that writes; what fails is told as `writeError` does. */

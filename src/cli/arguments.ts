@@ -8,6 +8,13 @@ export function collect(value: string, previous: readonly string[] = []): string
   return [...previous, value];
 }
 
+/** The options of a command that were given, as they are typed, but for some. */
+export function givenOptions(flags: object, but: readonly string[]): string[] {
+  return Object.keys(flags)
+    .filter((name) => !but.includes(name))
+    .map((name) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+}
+
 /** @throws InvalidArgumentError for what is no finite number */
 export function numberValue(text: string): number {
   const value = text.trim() === '' ? NaN : Number(text);
@@ -74,7 +81,7 @@ export const CHANGED_BASE = 'take what a run stands on also where it has changed
 export function modeOption(): Option {
   return new Option(
     '--mode <mode>',
-    'how pictures become squares; default: as the model says, else pad',
+    "how pictures become squares; default: as the model's files say, pad without any",
   ).choices(['pad', 'crop', 'squeeze']);
 }
 

@@ -8,6 +8,7 @@ import { postMortemPage } from '../guard/post-mortem/page.js';
 import { postMortem, type PostMortem } from '../guard/post-mortem/post-mortem.js';
 import { findRun } from '../train/run/list-runs.js';
 import type { Session } from './session.js';
+import { requireTargets } from './targets.js';
 import { eventLines } from './train-view/event-lines.js';
 
 export interface DoctorRunFlags {
@@ -15,15 +16,19 @@ export interface DoctorRunFlags {
   html?: string;
 }
 
+const WRITING = 'write the report';
+
 export async function doctorRun(
   name: string,
   { json = false, html }: DoctorRunFlags,
   session: Session,
 ): Promise<void> {
-  const found = await postMortem(await findRun(name));
+  const run = await findRun(name);
+  await requireTargets({ '--html': html }, WRITING);
+  const found = await postMortem(run);
   if (html !== undefined) {
     const page = await postMortemPage(found);
-    await writing(html, 'write the report', () => writeWholeFile(resolve(html), page));
+    await writing(html, WRITING, () => writeWholeFile(resolve(html), page));
   }
   session.stdout.write(json ? jsonLine(plain(found)) : describe(found));
   if (html !== undefined) session.stderr.write(`wrote ${html}\n`);

@@ -132,18 +132,38 @@ describe('patina eval', () => {
     const pictures = await patina('eval', CHAT_FOLDER, 'pope', '--data', data);
     expect(pictures.err).toMatch(/4 of 4 pictures are missing(.|\n)*--images/);
     const answers = write('few.jsonl', [{ question_id: 1, text: 'yes' }]);
-    const few = await patina('eval', '-', 'pope', '--data', data, '--answers', answers);
+    const given = ['--data', data, '--answers', answers];
+    const few = await patina('eval', '-', 'pope', ...given);
     expect(few).toMatchObject({ code: 4 });
     expect(few.err).toContain('11 of 12 questions have no answer');
+    const nowhere = await patina(
+      'eval',
+      '-',
+      'pope',
+      '--data',
+      data,
+      '--answers',
+      join(root, 'no'),
+    );
+    expect(nowhere.err).toMatch(/There is no file of answers .*no\.\ncode: E_EVAL_ANSWERS/);
     const foreign = write('foreign.jsonl', [{ question_id: 99, text: 'yes' }]);
     const other = await patina('eval', '-', 'pope', '--data', data, '--answers', foreign);
     expect(other.err).toContain('1 answers to no question of the data, the first to 99');
     const label = write('label.jsonl', [{ question_id: 1, text: 'q', label: 'maybe' }]);
-    const wrong = await patina('eval', '-', 'pope', '--data', label);
+    const wrong = await patina('eval', '-', 'pope', '--data', label, '--answers', answers);
     expect(wrong.err).toContain('the answer is maybe, not yes or no');
     expect(await patina('eval', '-', 'pop', '--data', data)).toMatchObject({ code: 2 });
-    const harness = await patina('eval', '-', 'pope', '--data', data, '--harness', 'xtuner');
+    const harness = await patina('eval', '-', 'pope', ...given, '--harness', 'xtuner');
     expect(harness).toMatchObject({ code: 2 });
+  });
+
+  test.each([
+    [[], 'no file of them is named'],
+    [['--answers', 'a', '--adapter', 'x', '--dtype', 'bf16'], 'so --adapter and --dtype would'],
+  ])('without a model takes answers, and nothing for one: %j', async (flags, said) => {
+    const { code, err } = await patina('eval', '-', 'pope', '--data', pope(), ...flags);
+    expect(code, err).toBe(2);
+    expect(err).toContain(said);
   });
 
   test('a file that does not say what is right has no score', async () => {
@@ -158,7 +178,7 @@ describe('patina eval', () => {
         out: { task: 'scienceqa', harness, score: null },
       });
     }
-    const boxes = await patina('eval', '-', 'refcoco', '--data', data);
+    const boxes = await patina('eval', '-', 'refcoco', '--data', data, '--answers', answers);
     expect(boxes.err).toContain('hidden.jsonl:1 has no bbox');
   });
 

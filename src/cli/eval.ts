@@ -1,14 +1,17 @@
 /** `patina eval`: a benchmark asked and scored by the rules of the program that is named. */
 import { basename, resolve } from 'node:path';
 
+import { UsageError } from '../base/errors.js';
 import { formatCount } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { writing } from '../base/system-error.js';
 import { writeWholeFile } from '../base/whole-file.js';
 import { evaluate, type Evaluation, findTask, type Score, writeSubmission } from '../eval/index.js';
 import type { LoadedChatModel } from '../generate/index.js';
+import { givenOptions } from './arguments.js';
 import type { ModelFlags } from './load-named.js';
 import type { Output, Session } from './session.js';
+import { requireTargets } from './targets.js';
 import { columns } from './train-view/event-lines.js';
 
 export interface EvalFlags extends ModelFlags {
@@ -26,8 +29,39 @@ export interface EvalFlags extends ModelFlags {
   json?: boolean;
 }
 
+const WRITING = 'write what was made of the answers';
+
 /** In place of a model: everything is answered already. */
 export const NO_MODEL = '-';
+
+/** Options that are about more than asking a model. */
+const SCORING = [
+  'images',
+  'harness',
+  'answers',
+  'scores',
+  'submission',
+  'compare',
+  'limit',
+  'json',
+];
+
+/** @throws UsageError `E_USAGE` where there are no answers, or for an option that would have no effect */
+function refuseAsking(flags: EvalFlags): void {
+  const unused = givenOptions(flags, SCORING);
+  if (flags.answers !== undefined && unused.length === 0) return;
+  const message =
+    flags.answers === undefined
+      ? 'With - in place of a model, answers that are there already are scored, and no file of them is named.'
+      : `With - in place of a model nobody is asked, so ${unused.join(' and ')} would have no effect.`;
+  throw new UsageError(message, {
+    code: 'E_USAGE',
+    hint:
+      flags.answers === undefined
+        ? 'Name the file (--answers FILE), or a model.'
+        : 'Leave that out, or name a model.',
+  });
+}
 
 export async function evalCommand(
   source: string,
@@ -37,6 +71,11 @@ export async function evalCommand(
 ): Promise<void> {
   const { stdout, stderr } = session;
   const task = findTask(name);
+  if (source === NO_MODEL) refuseAsking(flags);
+  const { scores, submission } = flags;
+  await requireTargets({ '--scores': scores, '--submission': submission }, WRITING, {
+    ...{ '--data': data, '--answers': flags.answers, '--compare': flags.compare },
+  });
   let chat: LoadedChatModel | undefined;
   await session.inOrder(async (signal) => {
     try {
@@ -53,10 +92,8 @@ export async function evalCommand(
         load: source === NO_MODEL ? undefined : load,
         onProgress: progress(stderr),
       });
-      if (flags.scores !== undefined) await writeScores(flags.scores, evaluation);
-      if (flags.submission !== undefined) {
-        await writeSubmission(flags.submission, evaluation.answered);
-      }
+      if (scores !== undefined) await writeScores(scores, evaluation);
+      if (submission !== undefined) await writeSubmission(submission, evaluation.answered);
       stdout.write(flags.json === true ? jsonLine(report(evaluation)) : table(evaluation, flags));
     } catch (error) {
       if (!signal.aborted || error !== signal.reason) throw error;
@@ -116,9 +153,7 @@ async function writeScores(file: string, { answered }: Evaluation): Promise<void
   const lines = answered.map(({ item, text, extracted, score }) =>
     jsonLine({ question_id: item.id, text, extracted, answer: item.answers, score }),
   );
-  await writing(file, 'write what was made of the answers', () =>
-    writeWholeFile(file, lines.join('')),
-  );
+  await writing(file, WRITING, () => writeWholeFile(file, lines.join('')));
 }
 
 /** One line of a terminal; elsewhere nothing. */

@@ -4,19 +4,22 @@ import { formatBytes, formatCount } from '../base/format.js';
 import { resolveModel } from '../base/hub/resolve.js';
 import { jsonText } from '../base/json-text.js';
 import { readSmallText } from '../formats/small-file.js';
+import { checkExport } from '../models/export/check-export.js';
 import { describeSource, type SourceDescription } from '../models/export/describe-source.js';
 import { exportChatModel } from '../generate/export-chat-model.js';
-import type {
-  ExportLayout,
-  ExportReport,
-  GgufCheck,
-  GgufFileType,
+import {
+  EXPORT_LAYOUTS,
+  type ExportLayout,
+  type ExportReport,
+  type GgufCheck,
+  type GgufFileType,
 } from '../models/export/export-options.js';
 import type { DType } from '../torch/index.js';
 import { compileTemplate } from '../text/jinja.js';
 import { CHATML_TEMPLATE } from '../text/chatml-template.js';
 import { LLAMA3_TEMPLATE } from '../text/llama3-template.js';
 import { weightsIn } from '../train/run/run-weights.js';
+import { givenOptions } from './arguments.js';
 import type { Session } from './session.js';
 import { LoadProgress } from './load-progress.js';
 
@@ -68,19 +71,13 @@ export async function exportCommand(
 
 /** @throws UsageError `E_USAGE` for what would have no effect: SOURCE alone is looked at, and nothing is written */
 function refuseBesideInspect(out: string | undefined, flags: ExportFlags): void {
-  const options = Object.keys(flags)
-    .filter((name) => name !== 'inspect' && name !== 'json')
-    .map((name) => `--${kebabCase(name)}`);
+  const options = givenOptions(flags, ['inspect', 'json']);
   const unused = [...(out === undefined ? [] : ['OUT']), ...options];
   if (unused.length === 0) return;
   throw new UsageError(
     `--inspect says what SOURCE is by itself, and so takes no ${unused.join(' and no ')}.`,
     { code: 'E_USAGE', hint: 'Leave out one or the other.' },
   );
-}
-
-function kebabCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** An exported model outlives the checkpoint that it came from. */
@@ -108,44 +105,36 @@ async function write(
   session: Session,
 ): Promise<ExportReport> {
   if (to === undefined || out === undefined) {
-    throw new UsageError(`${to === undefined ? '--to' : 'OUT'} is missing.`, {
+    const missing =
+      to === undefined
+        ? `For whom to write is missing: --to ${EXPORT_LAYOUTS.join('|')}.`
+        : 'OUT, the folder to write, is missing.';
+    throw new UsageError(missing, {
       code: 'E_USAGE',
       hint: 'Use `patina export SOURCE --to hf OUT`, or `patina export --inspect SOURCE`.',
     });
   }
-  for (const [name, value] of Object.entries({ '--type': type, '--check': check })) {
-    if (value === undefined || to === 'gguf') continue;
-    throw new UsageError(`${name} is of GGUF files, and ${to} has none.`, {
-      code: 'E_USAGE',
-      hint: 'Use it with --to gguf.',
-    });
-  }
+  const options = {
+    ...flags,
+    imageTokenId: imageToken,
+    ggufType: type,
+    ...(check && { check }),
+    ...(quantise && { quantise: { doubleQuantised: quantise === 'nf4-double' } }),
+    ...(shardGb !== undefined && { shardBytes: shardGb * 1e9 }),
+    ...(chatTemplate !== undefined && { chatTemplate: await readTemplate(chatTemplate) }),
+    ...(loraAlpha !== undefined && { adapterConfig: plainLora(loraAlpha) }),
+  };
+  // Sums over the weights of runs take a while.
+  await checkExport(to, out, options);
   const progress = new LoadProgress(session.stderr);
   try {
     return await exportChatModel(await weightsIn(source, CHECK), to, out, {
-      ...flags,
+      ...options,
       llm: await weightsIn(llm, CHECK),
       vision: await weightsIn(vision, CHECK),
       projector: await weightsIn(projector, CHECK),
       base: await weightsIn(base, CHECK),
       adapters: await Promise.all((adapter ?? []).map((each) => weightsIn(each, CHECK))),
-      imageTokenId: imageToken,
-      ggufType: type,
-      ...(check && { check }),
-      ...(quantise && { quantise: { doubleQuantised: quantise === 'nf4-double' } }),
-      ...(shardGb === undefined ? {} : { shardBytes: shardGb * 1e9 }),
-      ...(chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(chatTemplate) }),
-      ...(loraAlpha === undefined
-        ? {}
-        : {
-            adapterConfig: {
-              alpha: loraAlpha,
-              alphaPattern: new Map(),
-              dropout: 0,
-              rsLora: false,
-              dora: false,
-            },
-          }),
       resolve: (name) => resolveModel(name, { onDownload: (event) => progress.download(event) }),
       templateFor: templateWithPictures,
       onNotice: (message) => progress.notice(message),
@@ -154,6 +143,11 @@ async function write(
   } finally {
     progress.end();
   }
+}
+
+/** Settings of adapters that come without any. */
+function plainLora(alpha: number) {
+  return { alpha, alphaPattern: new Map(), dropout: 0, rsLora: false, dora: false };
 }
 
 /** A template with places for pictures, of the form whose tokens there are. */

@@ -77,7 +77,7 @@ test('--html and --svg write files that need no others', async () => {
 test.each<[string, string[], number, string]>([
   ['a folder in place of a file', ['--svg', folder], 3, 'E_UNWRITABLE'],
   ['a file in place of a folder', ['--html', join(file, 'plan.html')], 3, 'E_UNWRITABLE'],
-  ['one file for both', ['--html', 'a', '--svg', 'a'], 2, 'E_PLAN_FIGURE'],
+  ['one file for both', ['--html', 'a', '--svg', './a'], 2, 'E_SAME_FILE'],
   ['a question', ['--html', 'a', '--fewest', 'gpus'], 2, 'E_PLAN_FIGURE'],
 ])('%s is refused', async (_, flags, expected, word) => {
   const { code, err } = await planned(...flags);

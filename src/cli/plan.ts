@@ -19,6 +19,7 @@ import { LoadProgress } from './load-progress.js';
 import { drawIfNeeded } from './quickstart-data.js';
 import { withPlanProgress } from './plan-progress.js';
 import type { Session } from './session.js';
+import { requireTargets } from './targets.js';
 
 export interface PlanFlags {
   gpus: string;
@@ -39,10 +40,12 @@ export interface PlanFlags {
 const OUT_OF_MEMORY = 5;
 /** Columns of a bar that fills the card. */
 const WIDTH = 40;
+const WRITING = 'write the picture of the plan';
 
 export async function planCommand(name: string, flags: PlanFlags, session: Session): Promise<void> {
   const { set = [], expandable = false, json = false } = flags;
   refuseFigures(flags);
+  await requireTargets({ '--html': flags.html, '--svg': flags.svg }, WRITING);
   const gpus = readGpus(flags.gpus);
   const question = questionOf(flags);
   const recipe = await findRecipe(name, { set: [...set, ...sourceOf(flags)] });
@@ -85,7 +88,7 @@ function questionOf({ largest, longest, fewest }: PlanFlags): Question | undefin
 }
 
 function writeFigure(path: string, content: string): Promise<void> {
-  return writing(path, 'write the picture of the plan', () => writeWholeFile(path, content));
+  return writing(path, WRITING, () => writeWholeFile(path, content));
 }
 
 /** A file that is planned for in place of the recipe's data. */
@@ -119,20 +122,11 @@ async function countedData(recipe: Recipe, session: Session): Promise<PlanData> 
 
 /** A question has an answer in place of a picture. */
 function refuseFigures(flags: PlanFlags): void {
-  const { html, svg } = flags;
-  if (html ?? svg) {
-    if (questionOf(flags) === undefined && html !== svg) return;
-    const isSame = html === svg;
-    throw new UsageError(
-      isSame ? `--html and --svg name the same file, ${html!}` : 'a question has no picture',
-      {
-        code: 'E_PLAN_FIGURE',
-        hint: isSame
-          ? 'Give each a file of its own.'
-          : 'Leave out --html and --svg, or plan with the answer by --set.',
-      },
-    );
-  }
+  if ((flags.html ?? flags.svg) === undefined || questionOf(flags) === undefined) return;
+  throw new UsageError('a question has no picture', {
+    code: 'E_PLAN_FIGURE',
+    hint: 'Leave out --html and --svg, or plan with the answer by --set.',
+  });
 }
 
 async function answerQuestion(

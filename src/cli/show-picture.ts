@@ -3,13 +3,14 @@ import sharp from 'sharp';
 
 import { UsageError } from '../base/errors.js';
 import { jsonLine } from '../base/json-text.js';
-import { writeError } from '../base/system-error.js';
+import { writing } from '../base/system-error.js';
 import { writeWholeFile } from '../base/whole-file.js';
 import { readImage } from '../data/image/read-image.js';
 import type { Reading } from '../data/image/rgb-image.js';
 import { fitPicture, type PictureFit } from '../data/image/tile.js';
 import { tiledTokens } from '../models/tiles.js';
 import type { Session } from './session.js';
+import { requireTargets } from './targets.js';
 
 export interface ShowPictureOptions extends PictureFit {
   file: string;
@@ -21,7 +22,20 @@ export interface ShowPictureOptions extends PictureFit {
   session: Session;
 }
 
-/** @throws ImageError; UsageError `E_OUT`; EnvironmentError for what cannot be written */
+const WRITING = 'write the picture';
+
+/** Before a model is looked at for `file`. @throws UsageError `E_OUT`, `E_SAME_FILE`; EnvironmentError for what cannot be written */
+export async function requireOut(out: string | undefined, file: string): Promise<void> {
+  if (out !== undefined && !/\.png$/i.test(out)) {
+    throw new UsageError(`--out ${out} is no name of a PNG file.`, {
+      code: 'E_OUT',
+      hint: 'Let the name end in .png.',
+    });
+  }
+  await requireTargets({ '--out': out }, WRITING, { '--image': file });
+}
+
+/** @throws ImageError; EnvironmentError for what cannot be written */
 export async function showPicture({
   file,
   reading,
@@ -31,12 +45,6 @@ export async function showPicture({
   session,
   ...fit
 }: ShowPictureOptions): Promise<void> {
-  if (out !== undefined && !/\.png$/i.test(out)) {
-    throw new UsageError(`--out ${out} is no name of a PNG file.`, {
-      code: 'E_OUT',
-      hint: 'Let the name end in .png.',
-    });
-  }
   const image = await readImage(file, { reading });
   const { width, height } = image;
   const fitted = fitPicture(image, fit);
@@ -49,9 +57,7 @@ export async function showPicture({
   if (out !== undefined) {
     const raw = { width: size, height: views * size, channels: 3 } as const;
     const png = await sharp(pixels, { raw }).png().toBuffer();
-    await writeWholeFile(out, png).catch((error: unknown) => {
-      throw writeError(error, out, 'write the picture');
-    });
+    await writing(out, WRITING, () => writeWholeFile(out, png));
   }
   if (json) {
     session.stdout.write(

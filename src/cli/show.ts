@@ -12,7 +12,7 @@ import type { Session } from './session.js';
 import { LoadProgress } from './load-progress.js';
 import type { ModelView } from './model-view.js';
 import { COLOUR_MARKS, PLAIN_MARKS } from './render-sample.js';
-import { showPicture } from './show-picture.js';
+import { requireOut, showPicture } from './show-picture.js';
 import { showRecords, type ShowRecordsOptions } from './show-records.js';
 
 export interface ShowFlags {
@@ -49,6 +49,7 @@ export async function showCommand(flags: ShowFlags, session: Session): Promise<v
 
 async function showImage(file: string, flags: ShowFlags, session: Session): Promise<void> {
   const { mode, out, json = false } = flags;
+  await requireOut(out, file);
   const view = flags.model === undefined ? undefined : await viewOf(flags.model, flags, session);
   const settings = view?.image?.settings;
   const size = flags.size ?? settings?.size;

@@ -402,8 +402,8 @@ const FAULTS: Fault[] = [
     args: () => [recipe({ run: { root: at('one.jsonl') } })],
     code: 'E_UNWRITABLE',
     exit: 3,
-    says: ['one.jsonl'],
-    hint: /folder that you may write to/,
+    says: ['one.jsonl', 'is a file, not a folder'],
+    hint: /what is in the way/,
   },
 ];
 

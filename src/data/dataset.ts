@@ -12,6 +12,7 @@ import { availableParallelism } from 'node:os';
 
 import type { Recipe } from '../config/schema/recipe.js';
 import type { InputFacts } from '../models/sample.js';
+import type { FitMode } from './image/fit.js';
 import type { Rgb } from './image/normalise.js';
 import { loadUpdates, type Exchange, type UpdateData } from './loading/batches.js';
 import type { Cut } from './loading/deal.js';
@@ -47,6 +48,8 @@ export interface OpenDatasetOptions extends FindOptions {
   input: InputFacts;
   /** Most tokens that the model was made for. @default no limit */
   context?: number | undefined;
+  /** How images become squares. @default as the recipe says, else padded */
+  mode?: FitMode | undefined;
   /** The colour that pads images. @default CLIP's */
   background?: Rgb | undefined;
   /** Processes of this run on this machine, which share its cores. @default 1 */
@@ -281,7 +284,7 @@ interface Parts {
  */
 export async function openDataset(
   recipe: DataRecipe,
-  { tokenizer, input, context, background, processes = 1, ...options }: OpenDatasetOptions,
+  { tokenizer, input, context, mode, background, processes = 1, ...options }: OpenDatasetOptions,
 ): Promise<Dataset> {
   const { data, text, image, validation, batchTokens, batchImages } = recipe;
   const sources = await openCatalog(data.sources, options);
@@ -294,7 +297,8 @@ export async function openDataset(
 
   const spec = {
     files: [...sources, ...apart].flatMap(({ files }) => files),
-    ...{ tokenizer, text, image, input, context, background },
+    ...{ tokenizer, text, input, context, background },
+    image: { ...image, mode: mode ?? image.mode ?? 'pad' },
     budget: batchTokens === undefined ? undefined : { tokens: batchTokens, images: batchImages },
   };
   const threads = data.workers === 'auto' ? automaticThreads(processes) : data.workers;

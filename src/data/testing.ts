@@ -75,7 +75,7 @@ const TEXT: DataRecipe['text'] = {
   overlong: 'truncate',
   specialTokens: 'text',
 };
-const IMAGE: DataRecipe['image'] = { mode: 'pad', reading: 'turned' };
+const IMAGE = { mode: 'pad', reading: 'turned' } as const;
 
 export interface RecipeOptions {
   data?: Partial<DataRecipe['data']>;

@@ -1,6 +1,11 @@
 /** A benchmark from its file to its score: what has no answer yet is asked, then all is scored. */
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
 import type { DataError } from '../base/errors.js';
 import { JsonLinesWriter } from '../base/json-lines.js';
+import { requireWritable } from '../base/writable.js';
 import type { ChatModel } from '../generate/index.js';
 import {
   answersError,
@@ -40,7 +45,7 @@ export interface Evaluation {
 }
 
 /**
- * @throws UsageError `E_EVAL_TASK`, `E_EVAL_HARNESS`; DataError `E_EVAL_DATA`, `E_EVAL_ANSWERS`; those of `askAll` and of `load`; the
+ * @throws UsageError `E_EVAL_TASK`, `E_EVAL_HARNESS`; DataError `E_EVAL_DATA`, `E_EVAL_ANSWERS`; EnvironmentError `E_UNWRITABLE`; those of `askAll` and of `load`; the
  *   signal's reason
  */
 export async function evaluate(name: string, options: EvaluateOptions): Promise<Evaluation> {
@@ -86,9 +91,11 @@ async function answerAll(
     expectSame(stored.slice(0, limit), { prompts: items.map(prompt), model, file });
   }
   await expectPictures(missing, task);
+  if (file !== undefined) await requireWritable(file, 'keep the answers', 'log');
   const chat = await load();
   // Who only scores needs no libtorch.
   const { askAll } = await import('./ask.js');
+  if (file !== undefined) await mkdir(dirname(file), { recursive: true });
   using writer = file === undefined ? undefined : new JsonLinesWriter(file);
   let done = items.length - missing.length;
   onProgress?.(done, items.length);
@@ -112,7 +119,11 @@ async function storedTexts(all: readonly Item[], file: string, limit?: number): 
 
 function unanswered(missing: readonly Item[], all: number, file: string | undefined): DataError {
   return answersError(
-    `${missing.length} of ${all} questions have no answer in ${file ?? 'a file'}, the first at ${missing[0]!.where}.`,
-    'Name a model in place of `-` to ask them, or give the file that has all answers: --answers FILE.',
+    file === undefined
+      ? 'There is neither a model to ask nor a file of answers.'
+      : existsSync(file)
+        ? `${missing.length} of ${all} questions have no answer in ${file}, the first at ${missing[0]!.where}.`
+        : `There is no file of answers ${file}.`,
+    'Name a model to ask, or the file that has all answers.',
   );
 }

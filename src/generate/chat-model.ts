@@ -20,7 +20,7 @@ import {
 } from '../models/index.js';
 import type { ChatFormat, EncodeTextOptions, Message } from '../text/index.js';
 import { expectUsed } from './expect-used.js';
-import { noPictures, type PictureSettings, usePictures } from './picture.js';
+import { type ChooseMode, noPictures, type PictureSettings, usePictures } from './picture.js';
 import type { Prompt } from './prompt.js';
 import { firstWith, readJson } from './tokenizer-folder.js';
 
@@ -30,7 +30,7 @@ export interface ChatModelOptions extends LoadOptions {
   /** Folder or hub name of the tokenizer. @default the first of adapters, model, and what they stand on that has one */
   tokenizer?: string | undefined;
   /** How pictures become squares. @default what the model's files say */
-  imageMode?: FitMode | undefined;
+  imageMode?: FitMode | ChooseMode | undefined;
   onDownload?: ((event: HubEvent) => void) | undefined;
 }
 
@@ -88,7 +88,7 @@ export async function loadChatModel(
     return {
       model,
       format,
-      pictures: await usePictures(model, assembly, { mode: imageMode }),
+      pictures: await usePictures(model, assembly, { mode: imageMode, trained: image?.mode }),
       stopTokens: [...stopTokens],
       system: text?.system ?? undefined,
       reading: image?.reading,

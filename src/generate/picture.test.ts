@@ -133,7 +133,10 @@ describe('settings of pictures', () => {
       ...{ size: { shortest_edge: 8 }, crop_size: size },
     });
     await write('preprocessor_config.json', processor.json);
-    expect(await readPictureSettings(folder, { tower: CLIP, mode: 'squeeze' })).toEqual(squeezed);
+    expect(await readPictureSettings(folder, { tower: CLIP, mode: 'squeeze' })).toEqual({
+      ...squeezed,
+      own: 'crop',
+    });
   });
 
   it("are SigLIP's own where nothing says them", async () => {

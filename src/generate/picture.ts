@@ -19,10 +19,23 @@ import {
 } from '../models/index.js';
 
 export interface PictureSettings extends PictureFit {
+  /** How the model's files make pictures into squares; `mode` is how it is done. */
+  readonly own: FitMode;
   readonly background: readonly [red: number, green: number, blue: number];
   /** The same for other tools. */
   readonly processor: ImageProcessor;
 }
+
+/**
+ * Chooses how pictures become squares.
+ *
+ * @param own how the model's files do it
+ * @param trained how a checkpoint was trained
+ */
+export type ChooseMode = (
+  own: FitMode,
+  facts: { readonly tower: PictureTower; readonly trained: FitMode | undefined },
+) => FitMode;
 
 export interface PictureOptions {
   /** The vision tower of the model. */
@@ -30,7 +43,9 @@ export interface PictureOptions {
   /** Where the model takes tiles. @default it does not */
   tiles?: TileFacts | undefined;
   /** Plays no part where it takes tiles. @default what the files say, else `pad` */
-  mode?: FitMode | undefined;
+  mode?: FitMode | ChooseMode | undefined;
+  /** How a checkpoint was trained, for who chooses. */
+  trained?: FitMode | undefined;
 }
 
 /**
@@ -41,18 +56,21 @@ export interface PictureOptions {
  */
 export async function readPictureSettings(
   where: string | Pick<Assembly, 'sources' | 'configs'>,
-  { tower, tiles, mode }: PictureOptions,
+  { tower, tiles, mode, trained }: PictureOptions,
 ): Promise<PictureSettings> {
   if (tiles !== undefined) {
     const processor = await findTiledProcessor(where, tiles, tower);
     const background = meanColour(processor.mean);
-    return { size: tiles.size, mode: processor.mode, background, processor, tiles };
+    const { mode: own } = processor;
+    return { size: tiles.size, mode: own, own, background, processor, tiles };
   }
   const found = await findImageProcessor(where, tower);
-  const processor: ImageProcessor = mode === undefined ? found : inMode(found, mode);
+  const own = found.mode;
+  const chosen = typeof mode === 'function' ? mode(own, { tower, trained }) : mode;
+  const processor: ImageProcessor = chosen === undefined ? found : inMode(found, chosen);
   const size = tower.imageSize;
   expectComputable(processor, size);
-  return { size, mode: processor.mode, background: meanColour(processor.mean), processor };
+  return { size, mode: processor.mode, own, background: meanColour(processor.mean), processor };
 }
 
 /**
@@ -63,10 +81,10 @@ export async function readPictureSettings(
 export async function usePictures(
   model: LanguageModel,
   where: string | Pick<Assembly, 'sources' | 'configs'>,
-  { mode }: Pick<PictureOptions, 'mode'> = {},
+  options: Pick<PictureOptions, 'mode' | 'trained'> = {},
 ): Promise<PictureSettings | null> {
   if (!(model instanceof Llava)) return null;
-  const settings = await readPictureSettings(where, { ...pictureFacts(model), mode });
+  const settings = await readPictureSettings(where, { ...pictureFacts(model), ...options });
   const { mean, std, rescaleFactor } = settings.processor;
   model.normaliseBy(normaliseTable(mean, std, rescaleFactor));
   return settings;

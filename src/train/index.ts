@@ -5,6 +5,7 @@ export { STEP_PARTS, type StepPart } from './profile/step-parts.js';
 export type { Longest, StepProfile } from './profile/step-profile.js';
 export { memoryPolicies, type MemoryPolicy } from './step/memory-policy.js';
 export { openModel, type OpenedModel, type OpenModelOptions } from './prepare/open-model.js';
+export { pictureWarnings } from './prepare/picture-mode.js';
 export { choosePrecision, type ChosenPrecision } from './prepare/precision.js';
 export * from './checkpoint/checkpoints.js';
 export * from './run/list-runs.js';

@@ -9,6 +9,7 @@ import type { HubEvent } from '../base/hub/resolve.js';
 import { packageRoot } from '../base/native-path.js';
 import type { RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
+import { LLAVA } from '../generate/testing.js';
 import type { TrainEvent } from './events.js';
 import { listRuns } from './run/list-runs.js';
 import { loggedWarnings, ofType, readEvents } from './run/logs.js';
@@ -103,6 +104,7 @@ describe('train', () => {
       statements: [
         'computes in fp32 in place of bf16: CPUs are slow in bf16',
         'batch 2 x 1 accumulated x 1 device = 2 records an update',
+        'pictures are padded to 8 x 8 (image.mode: pad)',
       ],
     });
     expect(events.filter(({ type }) => type === 'probes')).toHaveLength(2);
@@ -323,7 +325,7 @@ describe('train', () => {
     expect(usual.filter(({ type }) => type === 'warning')).toEqual([]);
   });
 
-  test('with a SigLIP warns of pictures that are not squeezed', async () => {
+  test('with a SigLIP squeezes pictures, and warns where the recipe has them otherwise', async () => {
     const vision = { ...TINY_CONFIG.vision_config, model_type: 'siglip_vision_model' };
     const config = {
       ...TINY_CONFIG,
@@ -331,16 +333,46 @@ describe('train', () => {
       vision_feature_select_strategy: 'full',
     };
     const model = { config, tokenizer: at('tokenizer') };
-    for (const [mode, codes] of [
-      ['pad', ['pictures-not-squeezed']],
-      ['squeeze', []],
-    ] as const) {
-      const events = await run({ model, image: { mode } }, { maxUpdates: 2 });
-      expect(events.flatMap((each) => (each.type === 'warning' ? [each.code] : []))).toEqual(codes);
-      const losses = events.flatMap((each) => (each.type === 'update' ? [each.loss] : []));
+    const tall = join(LLAVA, 'llama3', 'pictures', '0-0.png');
+    const sources = [
+      writeRecords(
+        'tall.jsonl',
+        [1, 2, 3, 4].map((i) => colourRecord(i, tall)),
+      ),
+    ];
+    const trained = async (image: RecipeInput['image']) => {
+      const events = await run({ model, image, data: { sources } }, { maxUpdates: 2 });
+      const losses = lossesOf(events);
       expect(losses).toHaveLength(2);
       expect(losses.every(Number.isFinite)).toBe(true);
-    }
+      const codes = events.flatMap((each) => (each.type === 'warning' ? [each.code] : []));
+      return { losses, codes, statements: startOf(events).statements };
+    };
+    const [own, squeezed, padded] = [
+      await trained({}),
+      await trained({ mode: 'squeeze' }),
+      await trained({ mode: 'pad' }),
+    ];
+    expect(own).toEqual(squeezed);
+    expect(own.codes).toEqual([]);
+    expect(own.statements).toContain('pictures are squeezed to 8 x 8 (image.mode: squeeze)');
+    expect(padded.codes).toEqual(['pictures-not-squeezed']);
+    expect(padded.statements).toContain(
+      "pictures are padded to 8 x 8 (image.mode: pad); the model's image processor has them squeezed",
+    );
+    expect(padded.losses).not.toEqual(own.losses);
+  });
+
+  test('keeps the way of pictures of a run that goes on, and of a checkpoint that it starts from', async () => {
+    const first = await run({ image: { mode: 'crop' } }, { maxUpdates: 2 });
+    const cropped = expect.arrayContaining([expect.stringMatching(/^pictures are cropped/)]) as [];
+    const from = (first.at(-1) as { checkpoint: string }).checkpoint;
+    const second = await run({ model: { from } }, { maxUpdates: 1 });
+    expect(startOf(second).statements).toEqual(cropped);
+    // Its files say otherwise by now.
+    rmSync(join(from, 'preprocessor_config.json'), { force: true });
+    const rest = await all(resumeRun(startOf(second).run!, { maxUpdates: 2 }));
+    expect(startOf(rest).statements).toEqual(cropped);
   });
 
   test('tells how far downloads are', async () => {

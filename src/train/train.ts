@@ -29,7 +29,7 @@ import { digestOf } from './prepare/open-tasks.js';
 import { prepareRun, updatesOf, type PreparedRun } from './prepare/prepare-run.js';
 import { probeShapes } from './prepare/probe-shapes.js';
 import { withWhatWouldFit } from './prepare/what-would-fit.js';
-import { pictureWarnings } from './prepare/picture-warnings.js';
+import { pictureWarnings } from './prepare/picture-mode.js';
 import { scheduleWarnings } from './prepare/schedule-warnings.js';
 import { baseChanges } from './checkpoint/base-changes.js';
 import { type Checkpoint, listCheckpoints, newestWhole } from './checkpoint/checkpoints.js';
@@ -149,6 +149,9 @@ async function* runRecipe(
   try {
     const { world } = ranks;
     const { parallel } = recipe;
+    if (existing === undefined && !dryRun) {
+      await ranks.first('place of the run', () => RunFolder.requirePlace(recipe.run));
+    }
     const alone = parallel.offload === 'none' ? null : await aloneGroups();
     const groups =
       world === null ? alone : await openRankGroups(world, { ...parallel, stage: parallel.zero });
@@ -167,6 +170,7 @@ async function* runRecipe(
       return [...bases, ...(await trainer.resume(newest.checkpoint))];
     });
     const { plan, update } = trainer;
+    const { model, pictures } = prepared.opened;
     const looks = existing === undefined && ranks.speaks ? options.firstLook : undefined;
     if (looks !== undefined) yield { type: 'loading', what: 'checking the first records' };
     const findings = (await looks?.(recipe, prepared)) ?? [];
@@ -179,7 +183,7 @@ async function* runRecipe(
     const odd = [
       ...(newest?.damaged ?? []),
       ...prepared.oddFormat.map((code) => ({ code, message: WARNINGS[code] })),
-      ...pictureWarnings(prepared.opened.model, recipe),
+      ...pictureWarnings(model, pictures),
       ...scheduleWarnings(plan, recipe, update),
     ];
     const warnings = odd.map(({ code, message }): WarningEvent => ({
@@ -199,7 +203,7 @@ async function* runRecipe(
     const facts = environmentFacts(prepared.device);
     const run =
       existing ??
-      (await holdRun(ranks, () => newRun(recipe, facts, plan.planned), { makes: true }));
+      (await holdRun(ranks, () => newRun(recipe, pictures, facts, plan.planned), { makes: true }));
     if (existing === undefined) closers.push(() => run.close());
     else await existing.resume(recipe, plan.planned);
     await run.keepProvenance(prepared.saved.provenance(run.path));
@@ -362,11 +366,18 @@ function trainerOf(
   });
 }
 
-function newRun(recipe: Recipe, environment: object, plannedUpdates: number): Promise<RunFolder> {
+/** Whatever becomes of the model's files, the run goes on with pictures as they were. */
+function newRun(
+  recipe: Recipe,
+  pictures: OpenedModel['pictures'],
+  environment: object,
+  plannedUpdates: number,
+): Promise<RunFolder> {
   const { root, name } = recipe.run;
+  const image = { ...recipe.image, ...(pictures && { mode: pictures.mode }) };
   return RunFolder.create({
     recipe: recipe.name,
-    resolved: recipe,
+    resolved: { ...recipe, image },
     environment,
     root,
     name,

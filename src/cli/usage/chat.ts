@@ -12,7 +12,7 @@ export function define(
   session: Session,
   input: NodeJS.ReadableStream & { isTTY?: boolean } = process.stdin,
 ): void {
-  addModelOptions(command)
+  command
     .argument('<model>', 'folder, file or hub name of a model, in any layout, or a run')
     .argument('[question]', 'ask this and end')
     .option('--image <file>', 'show a picture with the first question; may be repeated', collect)
@@ -42,7 +42,8 @@ export function define(
     .option('--seed <n>', 'seed of the draws; default: 0', numberValue)
     .option('--stop <text>', 'end an answer before this text; may be repeated', collect)
     .addOption(readingOption())
-    .option('--json', 'print one JSON object for each answer')
+    .option('--json', 'print one JSON object for each answer');
+  addModelOptions(command)
     .addHelpText(
       'after',
       `

@@ -18,8 +18,9 @@ export function define(command: Command, session: Session): void {
     .addHelpText(
       'after',
       `
-The page follows runs that any process writes, on this machine or another, those that have ended and those that
-crashed too: it reads their files. Its address holds a token, without which nobody gets in.
+The page follows runs that any process writes, on this machine or another, those
+that have ended and those that crashed too: it reads their files. Its address holds
+a token, without which nobody gets in.
 
 Examples:
   patina dashboard

@@ -21,8 +21,9 @@ Examples:
   patina doctor --json
   patina doctor my-recipe-20260131-235959 --html report.html
 
-Where there are several GPUs, the links between them are measured, which takes up to 20 seconds: bytes that each card sends per second,
-and as many it receives, in each collective.
+Where there are several GPUs, the links between them are measured, which takes
+up to 20 seconds: bytes that each card sends per second, and as many it receives,
+in each collective.
 
 Exit code: 0 if Patina can work, 3 if a fault prevents it.`,
     )

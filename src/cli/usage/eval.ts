@@ -6,10 +6,13 @@ import type { EvalFlags } from '../eval.js';
 import type { Session } from '../session.js';
 
 export function define(command: Command, session: Session): void {
-  addModelOptions(command)
-    .argument('<model>', 'folder, file or hub name of a model, or a run; - scores answers alone')
+  command
+    .argument(
+      '<model>',
+      'folder, file or hub name of a model, or a run; or - for none: --answers are scored as they are',
+    )
     .argument('<task>', 'one of those below')
-    .requiredOption('--data <file>', 'the questions: TSV, JSON or JSON Lines')
+    .requiredOption('--data <file>', 'the questions: TSV, JSON or JSON Lines; always needed')
     .option('--images <folder>', 'the pictures; default: beside the questions')
     .option(
       '--harness <name>',
@@ -24,7 +27,8 @@ export function define(command: Command, session: Session): void {
     .option('--adapter <adapter>', 'load a PEFT adapter over it; may be repeated', collect)
     .option('--system <text>', "tell the model this first; default: a run's; '' for nothing")
     .option('--name <name>', 'the model as the answers name it; default: its folder')
-    .option('--json', 'print one JSON object')
+    .option('--json', 'print one JSON object');
+  addModelOptions(command)
     .addHelpText(
       'after',
       `

@@ -24,13 +24,13 @@ export function define(command: Command, session: Session): void {
     .addOption(
       new Option(
         '--to <layout>',
-        'write a folder for transformers (hf), for the code of LLaVA’s authors (official), for llama.cpp and Ollama (gguf), or an adapter for PEFT (peft)',
+        "write a folder for transformers (hf), for the code of LLaVA's authors (official), for llama.cpp and Ollama (gguf), or an adapter for PEFT (peft)",
       ).choices(EXPORT_LAYOUTS),
     )
     .option('--inspect', 'say what SOURCE is, and write nothing')
     .option('--llm <model>', 'decoder with its tokenizer, for what SOURCE lacks')
     .option('--vision <model>', 'CLIP or SigLIP vision tower, for what SOURCE lacks')
-    .option('--projector <model>', 'projector, in place of SOURCE’s own')
+    .option('--projector <model>', "projector, in place of SOURCE's own")
     .option('--base <model>', 'model beneath adapters (default: the one that they name)')
     .option('--adapter <adapter>', 'adapter on top of SOURCE; may be repeated', collect)
     .option('--changed-base', CHANGED_BASE)
@@ -43,13 +43,13 @@ export function define(command: Command, session: Session): void {
     .addOption(
       new Option(
         '--quantise <form>',
-        'with --to hf: write the matrices of the decoder’s blocks in 4 bits as bitsandbytes does (nf4), or their scales in 8 bits too (nf4-double)',
+        "with --to hf: write the matrices of the decoder's blocks in 4 bits as bitsandbytes does (nf4), or their scales in 8 bits too (nf4-double)",
       ).choices(['nf4', 'nf4-double']),
     )
     .addOption(
       new Option(
         '--type <type>',
-        'with --to gguf: type of the decoder’s matrices (default: f16)',
+        "with --to gguf: type of the decoder's matrices (default: f16)",
       ).choices(GGUF_FILE_TYPES),
     )
     .option('--check', 'with --to gguf: read the files back and compare every tensor')
@@ -61,7 +61,7 @@ export function define(command: Command, session: Session): void {
     .addOption(
       new Option(
         '--select <strategy>',
-        'all that the tower gives (full), or all but the first, CLIP’s class token (default); else the patches, where no file says',
+        "all that the tower gives (full), or all but the first, CLIP's class token (default); else the patches, where no file says",
       ).choices(['default', 'full']),
     )
     .option(
@@ -72,7 +72,7 @@ export function define(command: Command, session: Session): void {
     .option('--lora-alpha <n>', 'alpha of adapters that come without settings', numberValue)
     .option(
       '--chat-template <file>',
-      'Jinja file to write as chat template (default: the source’s)',
+      "Jinja file to write as chat template (default: the source's)",
     )
     .option(
       '--allow <name>',

@@ -99,9 +99,9 @@ export const imageSection = z
   .strictObject({
     mode: z
       .enum(['pad', 'crop', 'squeeze'])
-      .default('pad')
+      .optional()
       .describe(
-        'Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as SigLIP does.',
+        "Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as SigLIP does. Left out: as a checkpoint was trained, else padded over CLIP, else as the model's own image processor does.",
       ),
     reading: z
       .enum(['turned', 'stored'])

@@ -14,6 +14,7 @@ import {
 } from '../../models/sample.js';
 import { encodeRecord, expandImages, type EncodedSample, type EncodeOutcome } from '../encode.js';
 import { ImageError } from '../image/rgb-image.js';
+import type { FitMode } from '../image/fit.js';
 import type { PictureBytes } from '../image/tile.js';
 import type { Rgb } from '../image/normalise.js';
 import { parseRecord } from '../records/parse-record.js';
@@ -41,7 +42,7 @@ export interface LoaderSpec {
   /** Folder of the tokenizer. */
   readonly tokenizer: string;
   readonly text: Recipe['text'];
-  readonly image: Recipe['image'];
+  readonly image: Recipe['image'] & { readonly mode: FitMode };
   /** Colour of the padding. @default CLIP's */
   readonly background?: Rgb | undefined;
   readonly input: InputFacts;

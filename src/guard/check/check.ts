@@ -89,7 +89,7 @@ export async function* check(
       yield each;
     }
   };
-  const copy = fix === undefined ? undefined : new CleanedCopy(fix);
+  const copy = fix === undefined ? undefined : await CleanedCopy.at(fix);
   try {
     let model: HollowModel | null = null;
     if (parts.model) {

@@ -12,7 +12,8 @@ import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 
 import { EnvironmentError, UsageError } from '../../base/errors.js';
 import { jsonLine } from '../../base/json-text.js';
-import { writeError } from '../../base/system-error.js';
+import { writing } from '../../base/system-error.js';
+import { requireWritable } from '../../base/writable.js';
 import { DataFile } from '../../data/sources/data-file.js';
 import { fileOf, type NumberedFile, openTable } from '../../data/sources/open-table.js';
 import type { RecordTable } from '../../data/sources/record-table.js';
@@ -29,6 +30,8 @@ export interface CleanedFacts {
   readonly list: string;
 }
 
+const WRITING = 'write the cleaned copy';
+
 export class CleanedCopy {
   readonly #out: string;
   readonly #suffix = `.${randomBytes(4).toString('hex')}.tmp`;
@@ -39,18 +42,24 @@ export class CleanedCopy {
   #kept = 0;
   #leftOut = 0;
 
+  private constructor(out: string) {
+    this.#out = out;
+  }
+
   /**
    * @param out a file that ends in .json or .jsonl for data of one file, else a folder
-   * @throws EnvironmentError E_EXISTS where something is there already
+   * @throws EnvironmentError E_EXISTS where something is there already, E_UNWRITABLE, E_DISK_FULL
    */
-  constructor(out: string) {
-    this.#out = resolve(out);
-    if (existsSync(this.#out)) {
-      throw new EnvironmentError(`${this.#out} exists already.`, {
+  static async at(out: string): Promise<CleanedCopy> {
+    const path = resolve(out);
+    if (existsSync(path)) {
+      throw new EnvironmentError(`${path} exists already.`, {
         code: 'E_EXISTS',
         hint: 'Name another place for --fix, or remove it first.',
       });
     }
+    await requireWritable(path, WRITING, 'folder');
+    return new CleanedCopy(path);
   }
 
   /** Before the first record. @throws UsageError E_USAGE for several files and a name of one; EnvironmentError of the disk */
@@ -67,7 +76,7 @@ export class CleanedCopy {
     }
     const folder = this.#isFile ? dirname(this.#out) : this.#out;
     const list = this.#isFile ? `${this.#out}.left-out.ndjson` : join(folder, 'left-out.ndjson');
-    await guarded(folder, () => mkdir(folder, { recursive: true }));
+    await writing(folder, WRITING, () => mkdir(folder, { recursive: true }));
     this.#list = await LineFile.create(list, this.#suffix);
   }
 
@@ -243,7 +252,7 @@ class LineFile {
 
   static async create(path: string, suffix: string): Promise<LineFile> {
     const aside = path + suffix;
-    return guarded(path, async () => new LineFile(path, aside, await open(aside, 'wx')));
+    return writing(path, WRITING, async () => new LineFile(path, aside, await open(aside, 'wx')));
   }
 
   async write(line: string): Promise<void> {
@@ -254,7 +263,7 @@ class LineFile {
 
   async finish(): Promise<string> {
     await this.#flush();
-    await guarded(this.path, async () => {
+    await writing(this.path, WRITING, async () => {
       await this.handle.sync();
       await this.handle.close();
       await rename(this.aside, this.path);
@@ -271,15 +280,6 @@ class LineFile {
     const text = this.#waiting.join('');
     this.#waiting = [];
     this.#size = 0;
-    await guarded(this.path, () => this.handle.appendFile(text));
-  }
-}
-
-/** @throws EnvironmentError for a full disk and the like */
-async function guarded<T>(path: string, write: () => Promise<T>): Promise<T> {
-  try {
-    return await write();
-  } catch (error) {
-    throw writeError(error, path, 'write the cleaned copy');
+    await writing(this.path, WRITING, () => this.handle.appendFile(text));
   }
 }

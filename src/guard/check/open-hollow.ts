@@ -5,7 +5,12 @@ import type { StoredTensor } from '../../formats/stored.js';
 import type { Recipe } from '../../config/index.js';
 import type { LanguageModel } from '../../models/index.js';
 import type { ChatFormat } from '../../text/index.js';
-import { openModel, type OpenedModel, type OpenModelOptions } from '../../train/index.js';
+import {
+  openModel,
+  pictureWarnings,
+  type OpenedModel,
+  type OpenModelOptions,
+} from '../../train/index.js';
 import { finding, type Finding } from './finding.js';
 import type { ModelSpec } from './record-checker.js';
 
@@ -67,9 +72,15 @@ async function look(
   findings: readonly Finding[],
 ): Promise<HollowModel> {
   const opened = await openModel(recipe, options);
-  const { model, format, stopTokens } = opened;
+  const { model, format, stopTokens, pictures } = opened;
+  const odd = pictureWarnings(model, pictures).map(({ code, message }) =>
+    finding('unknown', {
+      ...{ code, severity: 'warning', message: message.split(': ')[0]! },
+      fix: 'Leave out `image.mode`, unless this model was trained so.',
+    }),
+  );
   try {
-    return { ...factsOf(recipe, opened), ...{ format, stopTokens, findings } };
+    return { ...factsOf(recipe, opened), format, stopTokens, findings: [...findings, ...odd] };
   } finally {
     model.dispose();
   }

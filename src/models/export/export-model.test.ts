@@ -334,6 +334,23 @@ describe('adapters', () => {
     return found;
   }
 
+  test('what a layout cannot hold is told before that adapters are not folded in', async () => {
+    const source = out();
+    cpSync(base, source, { recursive: true });
+    const config = join(source, 'config.json');
+    const json = JSON.parse(readFileSync(config, 'utf8')) as object;
+    writeFileSync(config, JSON.stringify({ ...json, projector_hidden_act: 'silu' }));
+    const adapters = [adapter('lora')];
+    await expect(exportModel(source, 'official', out(), { adapters })).rejects.toMatchObject({
+      code: 'E_LAYOUT_LIMIT',
+      message: expect.stringContaining('a projector with silu') as string,
+    });
+    await expect(exportModel(source, 'hf', out(), { adapters })).rejects.toMatchObject({
+      code: 'E_NOT_MERGED',
+      hint: expect.stringMatching(/--merge.*--to peft/) as string,
+    });
+  });
+
   test.each(['lora', 'rslora-dora'])('%s folded in', async (form) => {
     await expect(exported(base, { adapters: [adapter(form)] })).rejects.toMatchObject({
       code: 'E_NOT_MERGED',

@@ -16,7 +16,7 @@ import { TextModel } from '../language-model.js';
 import { Llava } from '../llava.js';
 import { assembleAny, type Assembly, type TextAssembly } from '../load/assemble.js';
 import { isMatrixOfBlock } from '../load/base-form.js';
-import { checkTarget } from './check-target.js';
+import { checkExport } from './check-export.js';
 import { exportAdapter } from './export-adapter.js';
 import { unusedNotes } from './export-notes.js';
 import { exportGguf } from './gguf/export-gguf.js';
@@ -30,7 +30,7 @@ import {
 } from './model-files.js';
 import type { Json } from './model-json.js';
 import { quantizationConfig } from './nf4-sources.js';
-import { planNotes, planWeights, type WeightPlan } from './plan-weights.js';
+import { planNotes, planWeights, refuseUnmerged, type WeightPlan } from './plan-weights.js';
 import { streamWeights } from './stream-weights.js';
 import { totalBytes, writeExport } from './write-export.js';
 
@@ -47,13 +47,7 @@ export async function exportModel(
   folder: string,
   options: ExportOptions = {},
 ): Promise<ExportReport> {
-  if (options.quantise !== undefined && layout !== 'hf') {
-    throw new UsageError(`Matrices in NF4 are what transformers reads, not what ${layout} holds.`, {
-      code: 'E_LAYOUT_LIMIT',
-      hint: 'Use --to hf, or leave out --quantise.',
-    });
-  }
-  await checkTarget(folder, options.replace ?? false);
+  await checkExport(layout, folder, options);
   if (layout === 'peft') return exportAdapter(source, folder, options);
   if (layout === 'gguf') return exportGguf(source, folder, options);
   const assembly = await assembleAny(source, options);
@@ -74,6 +68,7 @@ async function exportLlava(
   const more = quantizationOf(plan, options, ['model.vision_tower', 'model.multi_modal_projector']);
   const fileOptions = { ...options, dtype, more };
   const files = await (layout === 'hf' ? hfFiles : officialFiles)(assembly, fileOptions);
+  refuseUnmerged(plan, options);
   const heads = [`${LLAVA_PREFIXES.decoder}embed_tokens.weight`, `${LLAVA_PREFIXES.head}weight`];
   const main = { layout: LAYOUTS[layout], own: LLAVA_PREFIXES, folder: '' };
   const tower = { layout: LAYOUTS.clip, own: LLAVA_PREFIXES, folder: OFFICIAL_TOWER };
@@ -101,12 +96,14 @@ async function exportText(
     });
   }
   const plan = await planWeights(source, new TextModel(assembly.config), assembly, options);
+  const files = await textFiles(assembly, {
+    ...{ ...options, dtype: plan.dtype, more: quantizationOf(plan, options, []) },
+  });
+  refuseUnmerged(plan, options);
   return write(source, folder, options, {
     ...plan,
     to: layout,
-    files: await textFiles(assembly, {
-      ...{ ...options, dtype: plan.dtype, more: quantizationOf(plan, options, []) },
-    }),
+    files,
     grow: new Map(),
     places: [{ layout: LAYOUTS.llama, own: TEXT_PREFIXES, folder: '' }],
   });

@@ -5,6 +5,7 @@ import { UsageError } from '../../base/errors.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { checkTensors, TensorsError } from '../../formats/layouts/check-tensors.js';
 import type { WeightSource } from '../../formats/layouts/inspect.js';
+import { IMAGE_NEWLINE } from '../../formats/layouts/tables.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import type { DType } from '../../torch/index.js';
 import type { LanguageModel } from '../language-model.js';
@@ -29,25 +30,15 @@ export interface WeightPlan {
 /**
  * Compares what is there with what the model needs; `model` is on meta and is freed.
  *
- * @throws UsageError `E_NOT_MERGED`; DataError `E_TENSORS`, `E_TIED`
+ * @throws DataError `E_TENSORS`, `E_TIED`
  */
 export async function planWeights(
   source: string,
   model: LanguageModel,
   { tensors, sources, adapters }: Assembly | TextAssembly,
-  { merge = false, dtype, allow = [], signal }: ExportOptions,
+  { dtype, allow = [], signal }: ExportOptions,
 ): Promise<WeightPlan> {
   try {
-    if (adapters.length > 0 && !merge) {
-      const names = [...new Set(adapters.map(({ file }) => dirname(file)))];
-      throw new UsageError(
-        `A folder of a whole model has no place for adapters: ${names.join(', ')}.`,
-        {
-          code: 'E_NOT_MERGED',
-          hint: 'Fold them into the weights (--merge), or write them alone (--to peft).',
-        },
-      );
-    }
     attachAdapters(model, adapters, 'float32');
     const parameters = model.namedParameters();
     const {
@@ -79,6 +70,25 @@ export async function planWeights(
   } finally {
     model.dispose();
   }
+}
+
+/**
+ * Refuses adapters that nobody said to fold in: after all that could not be written anyway, which --merge would not help.
+ *
+ * @throws UsageError `E_NOT_MERGED`
+ */
+export function refuseUnmerged(
+  { adapters, sources }: Pick<WeightPlan, 'adapters' | 'sources'>,
+  { merge = false }: Pick<ExportOptions, 'merge'>,
+): void {
+  if (adapters.length === 0 || merge) return;
+  const names = [...new Set(adapters.map(({ file }) => dirname(file)))];
+  const alone = !sources.some(({ isAdapter, tensors }) => isAdapter && tensors.has(IMAGE_NEWLINE));
+  const hint = `Fold them into the weights (--merge)${alone ? ', or write them alone (--to peft)' : ''}.`;
+  throw new UsageError(
+    `A folder of a whole model has no place for adapters: ${names.join(', ')}.`,
+    { code: 'E_NOT_MERGED', hint },
+  );
 }
 
 /** What is folded in, and what is left out, a sentence each. */

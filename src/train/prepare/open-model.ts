@@ -29,6 +29,7 @@ import { kernelsFor, linearsOf, weightName } from '../../nn/index.js';
 import { RandomGenerator, type Device, type DType } from '../../torch/index.js';
 import { weightsIn } from '../run/run-weights.js';
 import { basesOf } from './bases.js';
+import { trainingMode } from './picture-mode.js';
 
 /** The fields of a recipe's `model` that name something on this machine or on the hub. */
 export const MODEL_FIELDS = ['from', 'llm', 'vision', 'projector', 'adapter', 'tokenizer'] as const;
@@ -114,7 +115,7 @@ async function newModel(
     return {
       model: made,
       format,
-      pictures: await usePictures(made, tokenizer, { mode: image.mode }),
+      pictures: await usePictures(made, tokenizer, { mode: image.mode ?? trainingMode }),
       stopTokens: endsOf(format),
       tokenizer,
       assembly: hasTower
@@ -151,7 +152,7 @@ async function loadModel(
     adapterDtype: dtype,
     tokenizer: found.tokenizer,
     template: inherits ? undefined : text.template,
-    imageMode: image.mode,
+    imageMode: image.mode ?? trainingMode,
     llm: from === undefined ? undefined : llm,
     // A whole model, or a run, may be named for its decoder.
     decoderOnly: from === undefined && vision !== undefined,
@@ -180,7 +181,7 @@ async function loadModel(
     const pictures =
       vision === undefined
         ? chat.pictures
-        : await usePictures(chat.model, vision, { mode: image.mode });
+        : await usePictures(chat.model, vision, { mode: image.mode ?? trainingMode });
     const folded = foldAdapters(chat.model, train, sources);
     const beneath = tensorsBeneath(assembly.places);
     return {

@@ -18,6 +18,7 @@ import { takeFrozen } from '../checkpoint/frozen-parts.js';
 import { openModel, type OpenedModel, type OpenModelOptions } from './open-model.js';
 import { describePacking } from './packing.js';
 import { describeTasks, openTasks, requireVision, type RunTask } from './open-tasks.js';
+import { describePictures } from './picture-mode.js';
 import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
@@ -117,6 +118,7 @@ export async function* prepareRun(
         tokenizer,
         input: model.input,
         context: model.decoder.config.maxPositionEmbeddings,
+        mode: pictures?.mode,
         background: pictures?.background,
         processes: ranks.here,
         signal,
@@ -159,7 +161,11 @@ export async function* prepareRun(
       run: null,
       resumedFrom: 0,
       device: device.name,
-      statements: [precision.statement, batching.statement, ...packing, ...describeTasks(tasks)],
+      statements: [
+        ...[precision.statement, batching.statement, ...packing],
+        ...describePictures(pictures),
+        ...describeTasks(tasks),
+      ],
       table: trainable.table,
       choices,
       parameters: {

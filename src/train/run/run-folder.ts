@@ -7,6 +7,7 @@
  *     provenance.json    what it stands on                   run.lock         while a process works in it
  *     checkpoints/       see checkpoints.ts                  profile/         traces, where they were asked for
  */
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 
@@ -16,6 +17,7 @@ import { jsonText } from '../../base/json-text.js';
 import { FileLock, lockHolder, tryLock } from '../../base/lock-file.js';
 import { errorCode, writeError } from '../../base/system-error.js';
 import { writeWholeFile } from '../../base/whole-file.js';
+import { requireWritable } from '../../base/writable.js';
 import { PROVENANCE, type Provenance, provenanceText } from '../../models/provenance/provenance.js';
 import { readRunFacts, writeRunFacts, type RunFacts, type RunState } from './run-state.js';
 
@@ -34,6 +36,8 @@ export interface CreateRunOptions {
   now?: Date;
 }
 
+const MAKING = 'make the run folder';
+
 /** A run folder that this process holds; `close` gives it back. */
 export class RunFolder {
   readonly path: string;
@@ -51,6 +55,21 @@ export class RunFolder {
   }
 
   /**
+   * Refuses a new run before any work where its folder could not be made.
+   *
+   * @throws as `create`
+   */
+  static async requirePlace({
+    root = 'runs',
+    name,
+  }: Pick<CreateRunOptions, 'root' | 'name'>): Promise<void> {
+    if (name !== undefined) requireName(name);
+    const path = name === undefined ? undefined : resolve(root, name);
+    if (path !== undefined && existsSync(path)) throw isTaken(path);
+    await requireWritable(resolve(root), MAKING, 'parent');
+  }
+
+  /**
    * Makes the folder of a new run, whole or not at all.
    *
    * @throws UsageError E_RUN_NAME, E_RUN_EXISTS
@@ -59,12 +78,7 @@ export class RunFolder {
   static async create(options: CreateRunOptions): Promise<RunFolder> {
     const { recipe, resolved, environment, root = 'runs', name, plannedUpdates } = options;
     const now = options.now ?? new Date();
-    if (name !== undefined && (name !== basename(name) || /^\.*$/.test(name))) {
-      throw new UsageError(`"${name}" cannot name a run: it must be one folder's name.`, {
-        code: 'E_RUN_NAME',
-        hint: 'Choose a name without slashes.',
-      });
-    }
+    if (name !== undefined) requireName(name);
     const path = await makeFolder(resolve(root), name, `${recipe}-${timestamp(now)}`);
     let lock: FileLock | undefined;
     try {
@@ -87,7 +101,7 @@ export class RunFolder {
     } catch (error) {
       lock?.release();
       await rm(path, { recursive: true, force: true });
-      throw writeError(error, path, 'make the run folder');
+      throw writeError(error, path, MAKING);
     }
   }
 
@@ -249,15 +263,28 @@ async function makeFolder(
       } catch (error) {
         if (errorCode(error) !== 'EEXIST') throw error;
         if (name === undefined) continue; // Two runs of one recipe in the same second.
-        throw new UsageError(`The run folder ${path} exists already.`, {
-          code: 'E_RUN_EXISTS',
-          hint: 'Go on with it by --resume, or choose another name.',
-        });
+        throw isTaken(path);
       }
     }
   } catch (error) {
-    throw writeError(error, root, 'make a run folder');
+    throw writeError(error, root, MAKING);
   }
+}
+
+/** @throws UsageError `E_RUN_NAME` */
+function requireName(name: string): void {
+  if (name === basename(name) && !/^\.*$/.test(name)) return;
+  throw new UsageError(`"${name}" cannot name a run: it must be one folder's name.`, {
+    code: 'E_RUN_NAME',
+    hint: 'Choose a name without slashes.',
+  });
+}
+
+function isTaken(path: string): UsageError {
+  return new UsageError(`The run folder ${path} exists already.`, {
+    code: 'E_RUN_EXISTS',
+    hint: 'Go on with it by --resume, or choose another name.',
+  });
 }
 
 /** `20260131-235959`, local time. */

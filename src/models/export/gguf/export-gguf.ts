@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 
 import { requireFree } from '../../../base/disk-space.js';
-import { DataError, UsageError } from '../../../base/errors.js';
+import { DataError } from '../../../base/errors.js';
 import { writeWholeFolder } from '../../../base/whole-folder.js';
 import { GGML_TYPES, gguf, ggufBytes, type GgufMetadata } from '../../../formats/gguf/types.js';
 import { type GgufSource, writeGguf } from '../../../formats/gguf/write.js';
@@ -54,12 +54,11 @@ export async function exportGguf(
   options: ExportOptions,
 ): Promise<ExportReport> {
   const { ggufType: type = 'f16', check = false, allow = [], signal } = options;
-  refuseUseless(options);
   const assembly = await assembleAny(source, options);
   refuseTiles(source, assembly);
   const model =
     assembly.kind === 'text' ? new TextModel(assembly.config) : new Llava(assembly.config);
-  const plan = await planWeights(source, model, assembly, { ...options, merge: true });
+  const plan = await planWeights(source, model, assembly, options);
   const speech = await speechOf(assembly, options);
   const contents = [textContent(source, assembly, plan, { type, speech })];
   const notes = [
@@ -98,15 +97,6 @@ function refuseTiles(source: string, assembly: Assembly | TextAssembly): void {
   throw new DataError(`${source} takes pictures in tiles, which Patina does not write as GGUF.`, {
     code: 'E_LAYOUT_LIMIT',
     hint: 'Export to transformers (--to hf), and use its converter.',
-  });
-}
-
-function refuseUseless({ dtype, shardBytes }: ExportOptions): void {
-  const useless = dtype !== undefined ? 'dtype' : shardBytes !== undefined ? 'shard-gb' : undefined;
-  if (useless === undefined) return;
-  throw new UsageError(`GGUF files have no --${useless}.`, {
-    code: 'E_LAYOUT_LIMIT',
-    hint: 'Leave it out; --type says f16, bf16, q8_0 or q4_0.',
   });
 }
 

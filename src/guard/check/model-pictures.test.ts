@@ -5,7 +5,8 @@ import { expect, test } from 'vitest';
 import { packageRoot } from '../../base/native-path.js';
 import { FaultFolder } from './testing.js';
 
-const FIXTURE = join(packageRoot(), 'test', 'fixtures', 'llava', 'next-llama3');
+const LLAVAS = join(packageRoot(), 'test', 'fixtures', 'llava');
+const FIXTURE = join(LLAVAS, 'next-llama3');
 
 test('records with pictures in tiles are as long as their sizes make them', async () => {
   const folder = new FaultFolder(join(FIXTURE, 'hf'));
@@ -35,6 +36,34 @@ test('records with pictures in tiles are as long as their sizes make them', asyn
     folder.records([record(2, 'a')]);
     const { findings } = await folder.check(limit);
     expect(findings).toMatchObject([{ severity: 'error' }]);
+  } finally {
+    folder.remove();
+  }
+});
+
+test('pictures that a SigLIP has squeezed, and a recipe padded, are told of', async () => {
+  const folder = new FaultFolder(join(LLAVAS, 'siglip-qwen2', 'hf'));
+  const told = async (image: { mode?: 'pad' }) =>
+    (await folder.check({ image })).findings.filter(({ code }) => code === 'pictures-not-squeezed');
+  try {
+    folder.records([
+      {
+        id: 'a',
+        image: await folder.picture('a.png'),
+        conversations: [
+          { from: 'human', value: '<image>\na?' },
+          { from: 'gpt', value: 'a' },
+        ],
+      },
+    ]);
+    expect(await told({})).toEqual([]);
+    expect(await told({ mode: 'pad' })).toMatchObject([
+      {
+        severity: 'warning',
+        message:
+          "pictures are padded to squares, and the model's image processor has them squeezed",
+      },
+    ]);
   } finally {
     folder.remove();
   }
