@@ -149,9 +149,71 @@ describe('questions', () => {
       '{"id":1,"text":"q","choices":["a"],"answer":3}\n',
       /choice 3 of 1/,
     ],
+    ['a list that is torn', '[\n{"id":1,"text":"q"},\n{"id":2', /is not JSON: /, 'bad.json'],
+    [
+      'a quotation mark that stays open',
+      'id\ttext\n1\t"q\n2\tq\n',
+      /:2 has a quotation mark/,
+      'bad.tsv',
+    ],
+    ['a torn row', 'id\ttext\tanswer\n1\tq\ta\n2\tq', /:3 is torn: .* 2 of 3 fields/, 'bad.tsv'],
+    ['a choice that is no text', '{"id":1,"text":"q","choices":["a",[]]}\n', /:1: choice B is no/],
+    ['too many choices', `{"id":1,"text":"q","choices":[${'1,'.repeat(26)}1]}\n`, /27 choices/],
+    [
+      'a category that is no text',
+      '{"id":1,"text":"q","category":{}}\n',
+      /its category is no text/,
+    ],
+    ['an image without a name', '{"id":1,"text":"q","image":""}\n', /its image has no name/],
+    [
+      'a picture without a size',
+      '{"id":1,"text":"q","bbox":[1,2,3,4],"width":0,"height":1}\n',
+      /the picture is 0 wide/,
+    ],
     ['half a box', '{"id":1,"text":"q","bbox":[1,2],"width":1,"height":1}\n', /not 6 numbers/],
-  ])('%s is told of', async (_, text, message) => {
-    await expect(readItems(write('bad.jsonl', text))).rejects.toThrow(message);
+  ])('%s is told of', async (_, text, message, name = 'bad.jsonl') => {
+    await expect(readItems(write(name, text))).rejects.toThrow(message);
+  });
+
+  test.each([
+    ['mark.jsonl', '\ufeff{"id":1,"text":"q"}\r\n'],
+    ['mark.json', '\ufeff[{"id":1,"text":"q"}]'],
+    ['mark.tsv', '\ufeffid\ttext\r\n1\t"q"\r\n'],
+    ['CAPITALS.TSV', 'id\ttext\n1\tq'],
+  ])('%s is read as what it is', async (name, text) => {
+    const [item] = await readItems(write(name, text));
+    expect([String(item!.id), item!.question]).toEqual(['1', 'q']);
+  });
+
+  test('categories are one, several or none, and rows that name the picture of each other have none', async () => {
+    const rows = [
+      { index: 1, question: 'q', category: ['a', 'b'], image: '2' },
+      { index: 2, question: 'q', category: '', image: '1' },
+    ];
+    const items = await readItems(write('rows.json', JSON.stringify(rows)), { images: '/p' });
+    expect(items.map(({ categories }) => categories)).toEqual([['a', 'b'], []]);
+    expect(items.map(({ pictures }) => pictures)).toEqual([[{ path: '/p/1' }], [{ path: '/p/2' }]]);
+  });
+
+  test.each([
+    ['choice', { choices: ['a', 'b'], answer: '0' }, /the answer is 0, not one of A, B/],
+    ['scienceqa', { options: ['a', 'b'], answer: 'A' }, /has no choices/],
+    ['choice', { choices: ['a', 'b'], answer: ['A', 'B'] }, /2 answers in place of one/],
+    ['mmbench', { question_id: 'q1', A: 'a', answer: 'A' }, /its index q1 is no whole number/],
+    ['pope', { answer: 'maybe' }, /the answer is maybe, not yes or no/],
+    ['mme', { answer: 'yes' }, /has no category/],
+    ['mme', { answer: 'yes', category: 'OCR', image: PICTURE }, /does not name its picture/],
+  ])('a question that %s could not score rightly is told of', async (name, fields, message) => {
+    const rows = JSON.stringify([{ question_id: 7, question: 'q', ...fields }]);
+    const refine = findTask(name).refine!;
+    const [item] = await readItems(write('one.json', rows));
+    expect(() => refine(item!)).toThrow(message);
+  });
+
+  test('a letter of a choice is one in lower case too', async () => {
+    const rows = [{ id: 1, question: 'q', choices: ['x', 'y'], answer: ' b' }];
+    const [item] = await readItems(write('lower.json', JSON.stringify(rows)));
+    expect(findTask('choice').refine!(item!).answers).toEqual(['B']);
   });
 });
 

@@ -79,14 +79,13 @@ function itemOf(row: Row, folder: string, byIndex: ReadonlyMap<string | undefine
   const pictures = picturesOf(row, folder, byIndex);
   const [picture] = pictures;
   const scene = text(values['image_path']) ?? (picture && 'path' in picture ? picture.path : id);
-  const categories = [first('category'), first('l2-category')].flatMap((each) => text(each) ?? []);
   return {
     id,
     question,
     hint: text(first('hint')),
     options,
     answers: answersOf(first('answers', 'answer', 'label'), options, where),
-    categories,
+    categories: categoriesOf([first('category'), first('l2-category')], where),
     pictures,
     scene: String(scene),
     group: where,
@@ -99,15 +98,35 @@ function text(value: unknown): string | undefined {
   return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
 }
 
+function requireText(value: unknown, what: string): string {
+  const found = text(value);
+  if (found === undefined) throw dataError(`${what} is no text.`);
+  return found;
+}
+
+/** One, a list of them, or none: `null`, or an empty text. */
+function categoriesOf(given: readonly unknown[], where: string): string[] {
+  return given
+    .flat()
+    .filter((each) => each !== undefined && each !== null && each !== '')
+    .map((each) => requireText(each, `${where}: its category`));
+}
+
 function optionsOf(values: Row['values'], where: string): Map<string, string> {
   const { choices } = values;
   if (choices !== undefined && !Array.isArray(choices)) {
     throw dataError(`${where}: choices are no list.`);
   }
-  const list = choices as unknown[] | undefined;
-  const letters = LETTERS.flatMap((letter, i): [string, string][] => {
-    const option = text(list === undefined ? values[letter] : list[i]);
-    return option === undefined ? [] : [[letter, option]];
+  const list = (choices as unknown[] | undefined) ?? LETTERS.map((letter) => values[letter]);
+  if (list.length > LETTERS.length) {
+    throw dataError(
+      `${where} has ${list.length} choices, and there are ${LETTERS.length} letters.`,
+    );
+  }
+  const letters = list.flatMap((each, i): [string, string][] => {
+    if (each === undefined || each === null) return [];
+    const letter = LETTERS[i]!;
+    return [[letter, requireText(each, `${where}: choice ${letter}`)]];
   });
   return new Map(letters);
 }
@@ -151,6 +170,9 @@ function boxOf({ bbox, width, height }: Row['values'], where: string): Box | und
   const numbers = [bbox, width, height].flat().filter((each) => Number.isFinite(each)) as number[];
   if (numbers.length !== 6) throw dataError(`${where}: bbox, width and height are not 6 numbers.`);
   const [x, y, w, h, wide, high] = numbers as [number, number, number, number, number, number];
+  if (wide <= 0 || high <= 0) {
+    throw dataError(`${where}: the picture is ${wide} wide and ${high} high.`);
+  }
   return { corner: [x, y, w, h], width: wide, height: high };
 }
 
@@ -177,13 +199,14 @@ function pictureOf(
   byIndex: ReadonlyMap<string | undefined, Row>,
 ): Picture[] {
   if (isFar(value)) return [value];
-  const name = text(value);
-  if (name === undefined || name === '') throw dataError(`${where}: its image is no text.`);
+  const name = requireText(value, `${where}: its image`);
+  if (name === '') throw dataError(`${where}: its image has no name; leave it out for none.`);
   const base64 = BASE64.exec(name)?.[2];
   if (base64 !== undefined) return [{ base64 }];
   // Turns of a question name the row that has its picture.
   const other = /^\d{1,15}$/.test(name) ? byIndex.get(name)?.values['image'] : undefined;
-  if (other !== undefined && other !== value) return pictureOf(other, where, folder, byIndex);
+  // Such a row has it itself, else two could name each other.
+  if (other !== undefined && other !== value) return pictureOf(other, where, folder, new Map());
   if (name.includes('\0')) throw dataError(`${where}: ${shortText(name, 60)} is no file name.`);
   return [{ path: isAbsolute(name) ? name : join(folder, name) }];
 }
