@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
-import { writeWholeFile } from './whole-file.js';
+import { expectWritable, writeWholeFile } from './whole-file.js';
 
 let folder: string;
 beforeEach(() => {
@@ -24,4 +24,11 @@ test('a failure leaves the old file and nothing beside it', async () => {
   writeFileSync(join(folder, 'taken/x'), '');
   await expect(writeWholeFile(join(folder, 'taken'), 'text')).rejects.toThrow();
   expect(readdirSync(folder)).toEqual(['taken']);
+});
+
+test('what could not be written is known before', async () => {
+  await expectWritable(join(folder, 'new/scores.jsonl'));
+  await expect(expectWritable(folder)).rejects.toMatchObject({ code: 'EISDIR' });
+  writeFileSync(join(folder, 'file'), '');
+  await expect(expectWritable(join(folder, 'file/x'))).rejects.toMatchObject({ code: 'EEXIST' });
 });

@@ -1,10 +1,11 @@
 /** `patina eval`: a benchmark asked and scored by the rules of the program that is named. */
-import { basename, resolve } from 'node:path';
+import { resolve } from 'node:path';
 
+import { UsageError } from '../base/errors.js';
 import { formatCount } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { writing } from '../base/system-error.js';
-import { writeWholeFile } from '../base/whole-file.js';
+import { expectWritable, writeWholeFile } from '../base/whole-file.js';
 import { evaluate, type Evaluation, findTask, type Score, writeSubmission } from '../eval/index.js';
 import type { LoadedChatModel } from '../generate/index.js';
 import type { ModelFlags } from './load-named.js';
@@ -37,6 +38,7 @@ export async function evalCommand(
 ): Promise<void> {
   const { stdout, stderr } = session;
   const task = findTask(name);
+  await expectFiles({ ...flags, data });
   let chat: LoadedChatModel | undefined;
   await session.inOrder(async (signal) => {
     try {
@@ -49,8 +51,9 @@ export async function evalCommand(
       const { images, harness, answers, compare, limit, rows, system } = flags;
       const evaluation = await evaluate(task.name, {
         ...{ data, images, harness, answers, compare, limit, rows, system, signal },
-        model: flags.name ?? basename(resolve(source)),
+        model: flags.name ?? (await nameOf(source, flags)),
         load: source === NO_MODEL ? undefined : load,
+        onNotice: (message) => stderr.write(`${message}\n`),
         onProgress: progress(stderr),
       });
       if (flags.scores !== undefined) await writeScores(flags.scores, evaluation);
@@ -69,10 +72,49 @@ export async function evalCommand(
   });
 }
 
-function report({ task, harness, result, comparison }: Evaluation): object {
-  if (result === null) return { task, harness, score: null };
-  const { metrics, categories, ...rest } = result;
-  return { task, harness, ...rest, ...metrics, ...(comparison && { comparison }), categories };
+/** What can be wrong with them is told before anything is asked. */
+async function expectFiles({
+  data,
+  answers,
+  scores,
+  submission,
+  compare,
+}: EvalFlags): Promise<void> {
+  const given = Object.entries({ data, answers, compare, scores, submission });
+  const options = new Map<string, string>();
+  for (const [option, file] of given) {
+    if (file === undefined) continue;
+    const path = resolve(file);
+    const other = options.get(path);
+    if (other !== undefined) {
+      throw new UsageError(`--${other} and --${option} name the same file, ${file}.`, {
+        code: 'E_USAGE',
+        hint: `Give another file for --${option}.`,
+      });
+    }
+    options.set(path, option);
+  }
+  for (const file of [scores, submission]) {
+    if (file !== undefined) await writing(file, 'write', () => expectWritable(file));
+  }
+}
+
+async function nameOf(source: string, flags: ModelFlags): Promise<string> {
+  if (source === NO_MODEL) return NO_MODEL;
+  const { modelName } = await import('./load-named.js');
+  return modelName(source, flags);
+}
+
+function report({ task, harness, answered, result, comparison }: Evaluation): object {
+  if (result === null) {
+    return { task, harness, score: null, interval: null, n: answered.length, categories: {} };
+  }
+  const { score, interval, n, metrics, categories } = result;
+  return {
+    ...{ task, harness, score, interval, n, ...metrics },
+    ...(comparison && { comparison }),
+    categories,
+  };
 }
 
 function table(evaluation: Evaluation, { answers, compare }: EvalFlags): string {

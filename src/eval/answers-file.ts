@@ -1,10 +1,14 @@
 /** Answers in LLaVA's format, one JSON object a line: what a model said to which question, so that it need not be asked again. */
 import { randomUUID } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
-import { DataError } from '../base/errors.js';
+import { DataError, EnvironmentError } from '../base/errors.js';
 import { readJsonLines } from '../base/json-lines.js';
+import { FileLock, tryLock } from '../base/lock-file.js';
 import { shortText } from '../base/short-text.js';
+import { writing } from '../base/system-error.js';
 import type { Item } from './item.js';
 
 export interface StoredAnswer {
@@ -18,6 +22,27 @@ export interface StoredAnswer {
 
 /** What is read back; other programs leave fields out. */
 type ReadAnswer = Pick<StoredAnswer, 'question_id' | 'text'> & Partial<StoredAnswer>;
+
+/**
+ * Takes hold of a file of answers, there or not yet: of two processes that ask, each would add all of them.
+ *
+ * @throws EnvironmentError `E_ANSWERS_IN_USE`, `E_UNWRITABLE`
+ */
+export async function holdAnswers(file: string): Promise<FileLock> {
+  const path = `${file}.lock`;
+  const lock = await writing(file, 'keep the answers', async () => {
+    await mkdir(dirname(file), { recursive: true });
+    return tryLock(path);
+  });
+  if (lock instanceof FileLock) return lock;
+  throw new EnvironmentError(
+    `${file} is in use by process ${lock.pid} on ${lock.host}, since ${lock.since}.`,
+    {
+      code: 'E_ANSWERS_IN_USE',
+      hint: `Wait for it, stop it, or give another file for the answers; if that machine is gone, remove ${path}.`,
+    },
+  );
+}
 
 /** @throws DataError `E_EVAL_ANSWERS`, `E_JSON_LINE`; an empty list where there is no such file */
 export async function readAnswers(file: string): Promise<ReadAnswer[]> {
@@ -63,45 +88,59 @@ export function matchAnswers(
   );
 }
 
+/** How a question was put, and to whom. */
+export interface Asked {
+  readonly prompt: string;
+  /** What was said before it, where that is not left to the model. */
+  readonly system?: string | undefined;
+  /** Name of the model. */
+  readonly model: string;
+}
+
 /**
- * Checks that new answers may stand beside those of a file.
+ * Checks that the answers of a file are those that a model would be asked for now; what a program does not say of its answers may be so.
  *
  * @throws DataError `E_EVAL_ANSWERS` where a question was put otherwise or another model has answered
  */
 export function expectSame(
   matched: readonly (ReadAnswer | undefined)[],
-  { prompts, model, file }: { prompts: readonly string[]; model: string; file: string },
+  asked: readonly Asked[],
+  file: string,
 ): void {
   matched.forEach((answer, i) => {
     if (answer === undefined) return;
-    const { prompt, model_id: other, question_id: id } = answer;
-    const otherPrompt = prompt !== undefined && prompt !== prompts[i];
-    if (!otherPrompt && (other === undefined || other === model)) return;
-    const what = otherPrompt
-      ? `was asked question ${shortText(String(id), 60)} in other words`
-      : `holds answers of ${shortText(other!, 60)}, not of ${model}`;
+    const { model, prompt, system } = asked[i]!;
+    const { model_id: other = model, question_id: id, metadata } = answer;
+    const question = `question ${shortText(String(id), 60)}`;
+    let what: string;
+    if (other !== model) what = `holds answers of ${shortText(other, 120)}, not of ${model}`;
+    else if (isOther(answer, prompt)) what = `was asked ${question} in other words`;
+    else if (metadata !== undefined && metadata['system'] !== system) {
+      what = `was asked ${question} behind another system prompt`;
+    } else return;
     throw answersError(
-      `${file} ${what}, so the missing answers cannot be added.`,
-      'Give another file for the answers, or the same model, data and --harness as before.',
+      `${file} ${what}.`,
+      'Give another file for the answers, or the same model, data and options as before; `-` in place of the model scores what the file holds.',
     );
   });
 }
 
-export interface Said {
-  readonly prompt: string;
-  readonly text: string;
-  /** Name of the model. */
-  readonly model: string;
+/** Whether the file says that it is an answer to something else. */
+export function isOther(answer: ReadAnswer | undefined, prompt: string): boolean {
+  return answer?.prompt !== undefined && answer.prompt !== prompt;
 }
 
-export function storedAnswer({ id }: Item, { prompt, text, model }: Said): StoredAnswer {
+export function storedAnswer(
+  { id }: Item,
+  { prompt, system, model, text }: Asked & { readonly text: string },
+): StoredAnswer {
   return {
     question_id: id,
     prompt,
     text,
     answer_id: randomUUID(),
     model_id: model,
-    metadata: {},
+    metadata: system === undefined ? {} : { system },
   };
 }
 
