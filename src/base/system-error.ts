@@ -9,7 +9,7 @@ const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EI
 
 /**
  * The typed error for a write that failed, or `error` itself when it is no fault of disk or rights:
- * E_DISK_FULL for a full disk or quota, E_UNWRITABLE for a missing right, a read-only disk, a file in the way or a folder that is gone.
+ * E_DISK_FULL for a full disk or quota, E_UNWRITABLE for a missing right, a read-only disk, a file in the way or a folder that is not there.
  *
  * @param action What was being done, for example `write the checkpoint`.
  */
@@ -23,9 +23,10 @@ export function writeError(error: unknown, path: string, action: string): unknow
     });
   }
   if (code === 'ENOENT') {
-    return new EnvironmentError(`Could not ${action} at ${path}: its folder is gone.`, {
+    return new EnvironmentError(`Could not ${action} at ${path}: its folder is not there.`, {
       code: 'E_UNWRITABLE',
-      hint: 'Was it removed or renamed while it was in use?',
+      // Of a disk that is read-only Node says the same where several folders were to be made.
+      hint: 'Was it removed or renamed while it was in use? Else choose a folder that you may write to.',
       cause: error,
     });
   }
