@@ -45,9 +45,10 @@ export const TASKS: readonly Task[] = [
     name: 'mme',
     summary: 'two questions on each picture, yes and no',
     harnesses: MME,
-    source: 'VLMEvalKit has it as MME.tsv, and lmms-eval on the hub as lmms-lab/MME',
+    source:
+      'Its makers give MME_Benchmark_release_version (github.com/BradyFU/Awesome-Multimodal-Large-Language-Models), VLMEvalKit MME.tsv, lmms-eval lmms-lab/MME on the hub',
     fields:
-      'index, image, image_path, question, answer, category, or question_id, image, question, answer, category',
+      'index, image, image_path, question, answer, category, or question_id, image, question, answer, category; the folder of its makers',
     refine: (item) => asPair(asYesNo(item)),
   },
   {

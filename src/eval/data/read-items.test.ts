@@ -129,6 +129,29 @@ describe('questions', () => {
     );
   });
 
+  test("of MME's makers: a folder for each kind, whose questions lie beside the pictures or apart", async () => {
+    const lines = (what: string): string => `Is it ${what}?\tYes\r\nIs it not ${what}?\tNo\n\n`;
+    write('mme/OCR/0001.txt', lines('a'));
+    write('mme/OCR/0001.PNG', '');
+    write('mme/artwork/questions_answers_YN/7.txt', lines('b'));
+    write('mme/artwork/images/8.jpg', '');
+    const items = (await readItems(join(root, 'mme'))).map(findTask('mme').refine!);
+    expect(
+      items.map(({ id, question, answers, group }) => [id, question, answers[0], group]),
+    ).toEqual([
+      ['OCR/0001.PNG', 'Is it a?', 'yes', `OCR/${join(root, 'mme/OCR/0001.PNG')}`],
+      ['OCR/0001.PNG', 'Is it not a?', 'no', `OCR/${join(root, 'mme/OCR/0001.PNG')}`],
+      ['artwork/7.jpg', 'Is it b?', 'yes', `artwork/${join(root, 'mme/artwork/images/7.jpg')}`],
+      ['artwork/7.jpg', 'Is it not b?', 'no', `artwork/${join(root, 'mme/artwork/images/7.jpg')}`],
+    ]);
+    write('mme/artwork/questions_answers_YN/8.txt', 'Is it?\n');
+    await expect(readItems(join(root, 'mme'))).rejects.toThrow(
+      /8\.txt:1 is no question and answer/,
+    );
+    mkdirSync(join(root, 'other/empty'), { recursive: true });
+    await expect(readItems(join(root, 'other'))).rejects.toThrow(/is a folder, and neither POPE's/);
+  });
+
   test('with answers in a list as Python writes it', async () => {
     const file = write(
       'textvqa.tsv',

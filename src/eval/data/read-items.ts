@@ -4,6 +4,7 @@ import { basename, dirname, isAbsolute, join } from 'node:path';
 
 import { shortText } from '../../base/short-text.js';
 import type { Box, Item, Picture } from '../item.js';
+import { mmeRows } from './mme-folder.js';
 import { withPopeLabels } from './pope-labels.js';
 import { dataError, isFar, readRows, type Row } from './rows.js';
 
@@ -17,18 +18,13 @@ const BASE64 = /^(data:image\/[\w.+-]+;base64,)?([A-Za-z0-9+/]{64,}={0,2})$/;
 const LETTERS = Array.from('ABCDEFGHIJKLMNOPQRSTUVWXYZ');
 
 /**
- * @param path a file, or a folder with POPE's own files `coco_pope_KIND.json`
+ * @param path a file, or the folder of POPE (`coco_pope_KIND.json`) or of MME as its makers give it
  * @throws DataError `E_EVAL_DATA`; those of `readRows`
  */
 export async function readItems(path: string, { images }: ReadOptions = {}): Promise<Item[]> {
-  const rows: Row[] = [];
-  for (const file of await filesOf(path)) {
-    const [, kind] = /^coco_pope_(\w+)\.json/.exec(basename(file)) ?? [];
-    for (const { values, where } of await readRows(file)) {
-      rows.push({ values: { ...(kind && { category: kind }), ...values }, where });
-    }
-  }
-  const folder = images ?? ((await isFolder(path)) ? path : dirname(path));
+  const isDirectory = await isFolder(path);
+  const rows = await (isDirectory ? rowsInFolder(path) : rowsOf(path));
+  const folder = images ?? (isDirectory ? path : dirname(path));
   const byIndex = new Map(rows.map((row) => [text(row.values['index']), row]));
   const own =
     basename(path) === 'problems.json' ? schoolRows(rows) : await withPopeLabels(rows, path);
@@ -46,12 +42,24 @@ function schoolRows(rows: readonly Row[]): Row[] {
     });
 }
 
-async function filesOf(path: string): Promise<string[]> {
-  if (!(await isFolder(path))) return [path];
-  const names = (await readdir(path)).filter((name) => /^coco_pope_\w+\.json$/.test(name)).sort();
-  if (names.length === 0)
-    throw dataError(`${path} is a folder, and not POPE's with coco_pope_*.json: name a file.`);
-  return names.map((name) => join(path, name));
+const POPE = /^coco_pope_(\w+)\.json$/;
+
+/** POPE's own files say of which kind their questions are by their names. */
+async function rowsOf(file: string): Promise<Row[]> {
+  const rows = await readRows(file);
+  const [, kind] = POPE.exec(basename(file)) ?? [];
+  if (kind === undefined) return rows;
+  return rows.map(({ values, where }) => ({ values: { category: kind, ...values }, where }));
+}
+
+async function rowsInFolder(path: string): Promise<Row[]> {
+  const names = (await readdir(path)).filter((name) => POPE.test(name)).sort();
+  const files = await Promise.all(names.map((name) => rowsOf(join(path, name))));
+  const rows = names.length > 0 ? files.flat() : await mmeRows(path);
+  if (rows.length > 0) return rows;
+  throw dataError(
+    `${path} is a folder, and neither POPE's with coco_pope_*.json nor MME's with a folder for each kind: name a file.`,
+  );
 }
 
 async function isFolder(path: string): Promise<boolean> {
