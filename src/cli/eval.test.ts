@@ -84,7 +84,7 @@ describe('patina eval', () => {
       '--system',
       'Hm.',
     );
-    expect(told.err).toContain('was asked question 1 behind another system prompt');
+    expect(told.err).toContain('holds an answer to question 1 behind another system prompt');
     const scored = await patina('eval', '-', 'pope', ...asked, '--answers', answers);
     expect(scored).toEqual(whole);
   });
@@ -151,6 +151,12 @@ describe('patina eval', () => {
   test('answers to other words are scored, and told of', async () => {
     const data = write('one.jsonl', [{ question_id: 1, question: 'q', answer: 'x' }]);
     const answers = write('other.jsonl', [{ question_id: 1, prompt: 'p', text: 'x' }]);
+    const bare = { question_id: 1, prompt: null, model_id: null, metadata: null, text: 'x' };
+    const whole = ['--data', data, '--answers', write('bare.jsonl', [bare])];
+    expect(await patina('eval', CHAT_FOLDER, 'exact', ...whole)).toMatchObject({
+      code: 0,
+      err: '',
+    });
     const { code, err } = await patina('eval', '-', 'exact', '--data', data, '--answers', answers);
     expect({ code, err }).toEqual({
       code: 0,

@@ -20,8 +20,13 @@ export interface StoredAnswer {
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-/** What is read back; other programs leave fields out. */
-type ReadAnswer = Pick<StoredAnswer, 'question_id' | 'text'> & Partial<StoredAnswer>;
+/** What is read back; other programs leave the rest out, or empty. */
+interface ReadAnswer extends Pick<StoredAnswer, 'question_id' | 'text'> {
+  readonly prompt: string | undefined;
+  readonly model: string | undefined;
+  /** `undefined` where it was left to the model, `null` where nothing is said of it. */
+  readonly system: unknown;
+}
 
 /**
  * Takes hold of a file of answers, there or not yet: of two processes that ask, each would add all of them.
@@ -52,14 +57,20 @@ export async function readAnswers(file: string): Promise<ReadAnswer[]> {
   }
   const answers: ReadAnswer[] = [];
   for await (const { value, line } of readJsonLines(file)) {
-    const { question_id: id, text } = (value ?? {}) as Record<string, unknown>;
+    const { question_id: id, text, ...rest } = (value ?? {}) as Record<string, unknown>;
     if ((typeof id !== 'string' && typeof id !== 'number') || typeof text !== 'string') {
       throw answersError(
         `${file}:${line} is no answer: it wants question_id and text.`,
         'Give a file that `patina eval --answers` or LLaVA has written.',
       );
     }
-    answers.push(value as ReadAnswer);
+    const { prompt, model_id: model, metadata } = rest;
+    answers.push({
+      ...{ question_id: id, text },
+      prompt: typeof prompt === 'string' ? prompt : undefined,
+      model: typeof model === 'string' ? model : undefined,
+      system: metadata ? (metadata as Record<string, unknown>)['system'] : null,
+    });
   }
   return answers;
 }
@@ -77,7 +88,9 @@ export function matchAnswers(
   const waiting = new Map<string, ReadAnswer[]>();
   for (const answer of answers) {
     const key = String(answer.question_id);
-    waiting.set(key, [...(waiting.get(key) ?? []), answer]);
+    const others = waiting.get(key);
+    if (others === undefined) waiting.set(key, [answer]);
+    else others.push(answer);
   }
   const matched = items.map(({ id }) => waiting.get(String(id))?.shift());
   const left = [...waiting.values()].flat();
@@ -110,16 +123,16 @@ export function expectSame(
   matched.forEach((answer, i) => {
     if (answer === undefined) return;
     const { model, prompt, system } = asked[i]!;
-    const { model_id: other = model, question_id: id, metadata } = answer;
-    const question = `question ${shortText(String(id), 60)}`;
+    const { model: other = model } = answer;
+    const question = `question ${shortText(String(answer.question_id), 60)}`;
     let what: string;
-    if (other !== model) what = `holds answers of ${shortText(other, 120)}, not of ${model}`;
-    else if (isOther(answer, prompt)) what = `was asked ${question} in other words`;
-    else if (metadata !== undefined && metadata['system'] !== system) {
-      what = `was asked ${question} behind another system prompt`;
+    if (other !== model) what = `answers of ${shortText(other, 120)}, not of ${model}`;
+    else if (isOther(answer, prompt)) what = `an answer to ${question} in other words`;
+    else if (answer.system !== null && answer.system !== system) {
+      what = `an answer to ${question} behind another system prompt`;
     } else return;
     throw answersError(
-      `${file} ${what}.`,
+      `${file} holds ${what}.`,
       'Give another file for the answers, or the same model, data and options as before; `-` in place of the model scores what the file holds.',
     );
   });

@@ -163,6 +163,7 @@ describe('questions', () => {
 
   test.each([
     ['no id', '{"question":"q"}\n', /:1 has no question_id/],
+    ['an id that a number cannot hold', '{"id":9007199254740993,"text":"q"}\n', /put it in quotes/],
     ['no question', '{"question_id":1}\n', /:1 has no question/],
     ['no object', '[1]\n', /:1 is no JSON object/],
     ['nothing', '', /has no questions/],

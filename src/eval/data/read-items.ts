@@ -81,6 +81,9 @@ function itemOf(row: Row, folder: string, byIndex: ReadonlyMap<string | undefine
   if (typeof id !== 'string' && typeof id !== 'number') {
     throw dataError(`${where} has no question_id, index or id.`);
   }
+  if (Number.isInteger(id) && !Number.isSafeInteger(id)) {
+    throw dataError(`${where}: ${id} is not its id, which has too many digits; put it in quotes.`);
+  }
   const question = text(first('question', 'text')) ?? phrase;
   if (question === undefined) throw dataError(`${where} has no question or text.`);
   const options = optionsOf(values, where);
