@@ -72,30 +72,24 @@ export async function evalCommand(
   });
 }
 
-/** What can be wrong with them is told before anything is asked. */
-async function expectFiles({
-  data,
-  answers,
-  scores,
-  submission,
-  compare,
-}: EvalFlags): Promise<void> {
-  const given = Object.entries({ data, answers, compare, scores, submission });
+/** What is written takes no other file's place, and can be written: told before anything is asked. */
+async function expectFiles(flags: EvalFlags): Promise<void> {
   const options = new Map<string, string>();
-  for (const [option, file] of given) {
+  for (const option of ['data', 'answers', 'compare', 'scores', 'submission'] as const) {
+    const file = flags[option];
     if (file === undefined) continue;
     const path = resolve(file);
     const other = options.get(path);
-    if (other !== undefined) {
+    if (other !== undefined && option !== 'compare') {
       throw new UsageError(`--${other} and --${option} name the same file, ${file}.`, {
         code: 'E_USAGE',
         hint: `Give another file for --${option}.`,
       });
     }
     options.set(path, option);
-  }
-  for (const file of [scores, submission]) {
-    if (file !== undefined) await writing(file, 'write', () => expectWritable(file));
+    if (option === 'scores' || option === 'submission') {
+      await writing(file, `write the ${option}`, () => expectWritable(file));
+    }
   }
 }
 
