@@ -202,6 +202,7 @@ describe('questions', () => {
   test.each([
     ['mark.jsonl', '\ufeff{"id":1,"text":"q"}\r\n'],
     ['mark.json', '\ufeff[{"id":1,"text":"q"}]'],
+    ['null.jsonl', '{"id":1,"text":"q","choices":null,"image":null,"category":null}\n'],
     ['mark.tsv', '\ufeffid\ttext\r\n1\t"q"\r\n'],
     ['CAPITALS.TSV', 'id\ttext\n1\tq'],
   ])('%s is read as what it is', async (name, text) => {

@@ -124,7 +124,7 @@ function categoriesOf(given: readonly unknown[], where: string): string[] {
 }
 
 function optionsOf(values: Row['values'], where: string): Map<string, string> {
-  const { choices } = values;
+  const choices = values['choices'] ?? undefined;
   if (choices !== undefined && !Array.isArray(choices)) {
     throw dataError(`${where}: choices are no list.`);
   }
