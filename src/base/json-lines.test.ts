@@ -66,10 +66,16 @@ test('wherever a crash tears the file, all lines before are read and writing goe
       expect(kept.length - lines).toBeOneOf([0, 1]); // One more when only the newline is missing.
       append({ update: 9 });
       const after = await read();
-      expect(after).toHaveLength(lines + 1);
+      expect(after).toHaveLength(kept.length + 1);
       expect(after.at(-1)).toEqual({ update: 9 });
     }),
   );
+});
+
+test('a byte order mark and a last line without its end, as other programs leave them, lose nothing', async () => {
+  writeFileSync(path, '\ufeff{"update":1}\r\n{"update":2}');
+  append({ update: 3 });
+  expect(await read()).toEqual([{ update: 1 }, { update: 2 }, { update: 3 }]);
 });
 
 test('a bad line in the middle names file and line', async () => {

@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 
 import { DataError } from './errors.js';
-import { jsonLine } from './json-text.js';
+import { jsonLine, parseJson } from './json-text.js';
 import { writeError } from './system-error.js';
 
 /** A line of a file: its value and its number, counted from 1. */
@@ -30,7 +30,7 @@ export class JsonLinesWriter {
   #descriptor: number | undefined;
 
   /**
-   * Opens `path` for appending and cuts off a last line that a crash has torn.
+   * Opens `path` for appending and cuts off a last line that a crash has torn; one that lacks its end alone is given it.
    *
    * @throws EnvironmentError E_DISK_FULL, E_UNWRITABLE, here and in `write` and `sync`.
    */
@@ -38,7 +38,7 @@ export class JsonLinesWriter {
     this.path = path;
     this.#guarded('open the log', () => {
       this.#descriptor = openSync(path, 'a+');
-      cutTornLine(this.#descriptor);
+      endLastLine(this.#descriptor);
     });
   }
 
@@ -121,7 +121,7 @@ const NON_FINITE = /^(NaN|-?Infinity)$/;
 
 function parse(text: string, path: string, line: number): unknown {
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch (cause) {
     throw new DataError(`${path}:${line} is not JSON: ${text.slice(0, 80)}`, {
       code: 'E_JSON_LINE',
@@ -133,10 +133,20 @@ function parse(text: string, path: string, line: number): unknown {
 
 function parseOrUndefined(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch {
     return undefined;
   }
+}
+
+/** What readers count stays. */
+function endLastLine(descriptor: number): void {
+  const end = endOfLastLine(descriptor);
+  const rest = Buffer.alloc(fstatSync(descriptor).size - end);
+  if (rest.length === 0) return;
+  readSync(descriptor, rest, 0, rest.length, end);
+  if (parseOrUndefined(rest.toString()) === undefined) ftruncateSync(descriptor, end);
+  else writeSync(descriptor, '\n');
 }
 
 function cutTornLine(descriptor: number): void {

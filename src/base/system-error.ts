@@ -23,12 +23,16 @@ const UNWRITABLE: Readonly<Record<string, Reason>> = {
   EISDIR: { why: 'it is a folder', hint: 'Name a file in it.' },
   EBUSY: { why: 'it is in use', hint: 'Choose another name, or wait until it is free.' },
   ENAMETOOLONG: { why: 'the name is too long', hint: 'Choose a shorter one.' },
-  ENOENT: { why: 'its folder is gone', hint: 'Was it removed or renamed while it was in use?' },
+  ENOENT: {
+    why: 'its folder is not there',
+    // Of a disk that is read-only Node says the same where several folders were to be made.
+    hint: 'Was it removed or renamed while it was in use? Else choose a folder that you may write to.',
+  },
 };
 
 /**
  * The typed error for a write that failed, or `error` itself when it is no fault of disk or rights:
- * E_DISK_FULL for a full disk or quota, E_UNWRITABLE for a missing right, a read-only disk, a file in the way or a folder that is gone.
+ * E_DISK_FULL for a full disk or quota, E_UNWRITABLE for a missing right, a read-only disk, a file in the way or a folder that is not there.
  *
  * @param action What was being done, for example `write the checkpoint`.
  */

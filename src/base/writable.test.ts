@@ -53,7 +53,7 @@ test.each<[string, TargetKind, string]>([
   ['taken/file/below', 'folder', 'a part of that path is a file, not a folder (ENOTDIR).'],
   ['x'.repeat(300), 'file', 'the name is too long (ENAMETOOLONG).'],
   ['taken/file', 'parent', 'a part of that path is a file, not a folder (ENOTDIR).'],
-  ['link/below/report', 'folder', 'its folder is gone (ENOENT).'],
+  ['link/below/report', 'folder', 'its folder is not there (ENOENT).'],
 ])('%s as a %s is refused: %s', async (path, kind, why) => {
   const before = tree();
   await expect(requireWritable(at(path), 'write the report', kind)).rejects.toMatchObject({

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { CHAT_FOLDER, LLAVA } from '../generate/testing.js';
+import { holdAnswers } from '../eval/answers-file.js';
 import { TASKS } from '../eval/index.js';
 import { patina } from './testing.js';
 
@@ -51,7 +52,7 @@ describe('patina eval', () => {
       prompt: 'Is there a dog in the image?\nAnswer the question using a single word or phrase.',
       text: expect.any(String) as string,
       answer_id: expect.any(String) as string,
-      model_id: 'hf',
+      model_id: expect.stringContaining('llama3/hf') as string,
       metadata: {},
     });
 
@@ -66,12 +67,36 @@ describe('patina eval', () => {
 
     const named = () =>
       patina('eval', CHAT_FOLDER, 'pope', ...asked, '--answers', rest, '--name', 'x');
-    const other = await named();
-    expect(other).toMatchObject({ code: 0 }); // nothing is left to be asked
-    writeFileSync(rest, `${lines[0]!}\n`);
-    const mixed = await named();
-    expect(mixed).toMatchObject({ code: 4, out: '' });
-    expect(mixed.err).toContain('holds answers of hf, not of x');
+    // Also where nothing is left to be asked: the score would be that of another model.
+    for (const had of [lines.join('\n'), `${lines[0]!}\n`]) {
+      writeFileSync(rest, had);
+      const mixed = await named();
+      expect(mixed).toMatchObject({ code: 4, out: '' });
+      expect(mixed.err).toMatch(/holds answers of .*hf, not of x/);
+    }
+    const told = await patina(
+      'eval',
+      CHAT_FOLDER,
+      'pope',
+      ...asked,
+      '--answers',
+      rest,
+      '--system',
+      'Hm.',
+    );
+    expect(told.err).toContain('holds an answer to question 1 behind another system prompt');
+    const scored = await patina('eval', '-', 'pope', ...asked, '--answers', answers);
+    expect(scored).toEqual(whole);
+  });
+
+  test('of two processes that ask into one file, one does', async () => {
+    const answers = join(root, 'new', 'held.jsonl');
+    const held = await holdAnswers(answers);
+    const given = ['--data', pope(), '--images', PICTURES, '--answers', answers];
+    const second = await patina('eval', CHAT_FOLDER, 'pope', ...given);
+    held.release();
+    expect(second).toMatchObject({ code: 3, out: '' });
+    expect(second.err).toMatch(/held\.jsonl is in use by process \d+(.|\n)*E_ANSWERS_IN_USE/);
   });
 
   test('scores answers without a model, and compares two', async () => {
@@ -90,14 +115,7 @@ describe('patina eval', () => {
     // Of the second six are wrong: 2, 4 and 6 of the first seven, 9 and 11 of the rest.
     expect(json(out)).toEqual({
       ...{ task: 'pope', harness: 'llava', score: 1, interval: [1, 1], n: 12 },
-      ...{
-        intervalMethod: 'bootstrap',
-        accuracy: 1,
-        precision: 1,
-        recall: 1,
-        f1: 1,
-        yesRatio: 0.5,
-      },
+      ...{ accuracy: 1, precision: 1, recall: 1, f1: 1, yesRatio: 0.5 },
       comparison: {
         onlyFirst: 5,
         onlySecond: 0,
@@ -122,6 +140,30 @@ describe('patina eval', () => {
     const folder = await patina('eval', '-', 'pope', '--data', data, '--answers', root);
     expect(folder).toMatchObject({ code: 4 });
     expect(folder.err).toMatch(/is a folder\.\ncode: E_EVAL_ANSWERS/);
+    const lost = await patina('eval', '-', 'pope', '--data', data, '--scores', data);
+    expect(lost).toMatchObject({ code: 2 });
+    expect(lost.err).toContain('--data and --scores name the same file');
+    const none = [...given.slice(0, 4), '--compare', join(root, 'none.jsonl')];
+    const gone = await patina('eval', '-', 'pope', ...none);
+    expect(gone.err).toMatch(/There is no .*none\.jsonl/);
+  });
+
+  test('answers to other words are scored, and told of', async () => {
+    const data = write('one.jsonl', [{ question_id: 1, question: 'q', answer: 'x' }]);
+    const answers = write('other.jsonl', [{ question_id: 1, prompt: 'p', text: 'x' }]);
+    const bare = { question_id: 1, prompt: null, model_id: null, metadata: null, text: 'x' };
+    const whole = ['--data', data, '--answers', write('bare.jsonl', [bare])];
+    expect(await patina('eval', CHAT_FOLDER, 'exact', ...whole)).toMatchObject({
+      code: 0,
+      err: '',
+    });
+    const { code, err } = await patina('eval', '-', 'exact', '--data', data, '--answers', answers);
+    expect({ code, err }).toEqual({
+      code: 0,
+      err: expect.stringMatching(
+        /^1 of 1 answers in .* are to other words than lmms-eval/,
+      ) as string,
+    });
   });
 
   test('tells what is missing, and where it is had', async () => {
@@ -175,7 +217,7 @@ describe('patina eval', () => {
       const { code, out } = await patina('eval', '-', 'scienceqa', ...given);
       expect({ code, out: json(out) }).toEqual({
         code: 0,
-        out: { task: 'scienceqa', harness, score: null },
+        out: { task: 'scienceqa', harness, score: null, interval: null, n: 1, categories: {} },
       });
     }
     const boxes = await patina('eval', '-', 'refcoco', '--data', data, '--answers', answers);

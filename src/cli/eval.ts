@@ -1,6 +1,4 @@
 /** `patina eval`: a benchmark asked and scored by the rules of the program that is named. */
-import { basename, resolve } from 'node:path';
-
 import { UsageError } from '../base/errors.js';
 import { formatCount } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
@@ -88,8 +86,9 @@ export async function evalCommand(
       const { images, harness, answers, compare, limit, rows, system } = flags;
       const evaluation = await evaluate(task.name, {
         ...{ data, images, harness, answers, compare, limit, rows, system, signal },
-        model: flags.name ?? basename(resolve(source)),
+        model: flags.name ?? (await nameOf(source, flags)),
         load: source === NO_MODEL ? undefined : load,
+        onNotice: (message) => stderr.write(`${message}\n`),
         onProgress: progress(stderr),
       });
       if (scores !== undefined) await writeScores(scores, evaluation);
@@ -106,10 +105,22 @@ export async function evalCommand(
   });
 }
 
-function report({ task, harness, result, comparison }: Evaluation): object {
-  if (result === null) return { task, harness, score: null };
-  const { metrics, categories, ...rest } = result;
-  return { task, harness, ...rest, ...metrics, ...(comparison && { comparison }), categories };
+async function nameOf(source: string, flags: ModelFlags): Promise<string> {
+  if (source === NO_MODEL) return NO_MODEL;
+  const { modelName } = await import('./load-named.js');
+  return modelName(source, flags);
+}
+
+function report({ task, harness, answered, result, comparison }: Evaluation): object {
+  if (result === null) {
+    return { task, harness, score: null, interval: null, n: answered.length, categories: {} };
+  }
+  const { score, interval, n, metrics, categories } = result;
+  return {
+    ...{ task, harness, score, interval, n, ...metrics },
+    ...(comparison && { comparison }),
+    categories,
+  };
 }
 
 function table(evaluation: Evaluation, { answers, compare }: EvalFlags): string {

@@ -1,4 +1,6 @@
 /** Loading a model as options of the command line name it and its parts. */
+import { relative, resolve } from 'node:path';
+
 import type { FitMode } from '../data/image/fit.js';
 import { type ChatModelOptions, loadChatModel, type LoadedChatModel } from '../generate/index.js';
 import { chooseDevice, type DType } from '../torch/index.js';
@@ -18,6 +20,29 @@ export interface ModelFlags {
   mode?: FitMode;
   device?: string;
   dtype?: DType;
+}
+
+/**
+ * A name under which no other model stands: where it lies, for a run its checkpoint, and all that was chosen with it.
+ *
+ * @throws those of `weightsIn`
+ */
+export async function modelName(source: string, flags: ModelFlags): Promise<string> {
+  const { adapter = [], base, llm, vision, projector, tokenizer, template, mode } = flags;
+  const folders = Object.entries({ base, llm, vision, projector, tokenizer });
+  let name = await placeName(source);
+  for (const [part, path] of [...adapter.map((each) => ['adapter', each] as const), ...folders]) {
+    if (path !== undefined) name += `, ${part} ${await placeName(path)}`;
+  }
+  if (template !== undefined) name += `, template ${template}`;
+  return mode === undefined ? name : `${name}, mode ${mode}`;
+}
+
+/** As seen from here where it lies within; a name on the hub stays one. */
+async function placeName(source: string): Promise<string> {
+  const path = await weightsIn(source);
+  const seen = relative('', path);
+  return seen === '' || seen.startsWith('..') ? resolve(path) : seen;
 }
 
 /** @throws those of `loadChatModel` and `weightsIn`; the signal's reason */

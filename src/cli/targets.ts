@@ -11,8 +11,8 @@ type FilesByOption = Readonly<Record<string, string | undefined>>;
  * Tries whether files can be written, and leaves them as they are.
  *
  * @param action What is to be done, for example `write the report`.
- * @param others that the command reads, or writes elsewhere
- * @throws UsageError `E_SAME_FILE` where one would take another's place; EnvironmentError `E_UNWRITABLE`, `E_DISK_FULL`
+ * @param others that the command reads, or appends to
+ * @throws UsageError `E_SAME_FILE` where two options name one file; EnvironmentError `E_UNWRITABLE`, `E_DISK_FULL`
  */
 export async function requireTargets(
   targets: FilesByOption,
@@ -23,7 +23,7 @@ export async function requireTargets(
   for (const [option, file] of Object.entries({ ...others, ...targets })) {
     if (file === undefined) continue;
     const other = taken.get(resolve(file));
-    if (other !== undefined && Object.hasOwn(targets, option)) throw sameFile(other, option, file);
+    if (other !== undefined) throw sameFile(other, option, file);
     taken.set(resolve(file), option);
   }
   for (const file of Object.values(targets)) {

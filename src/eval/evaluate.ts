@@ -1,24 +1,23 @@
 /** A benchmark from its file to its score: what has no answer yet is asked, then all is scored. */
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
 
-import type { DataError } from '../base/errors.js';
 import { JsonLinesWriter } from '../base/json-lines.js';
 import { requireWritable } from '../base/writable.js';
 import type { ChatModel } from '../generate/index.js';
 import {
   answersError,
   expectSame,
+  holdAnswers,
+  isOther,
   matchAnswers,
   readAnswers,
   storedAnswer,
 } from './answers-file.js';
 import type { AskOptions } from './ask.js';
-import { isAnswered, type Item } from './item.js';
-import { expectPictures, openTask, type OpenTaskOptions } from './open-task.js';
+import { isAnswered } from './item.js';
+import { expectPictures, openTask, type OpenTask, type OpenTaskOptions } from './open-task.js';
 import { compare, type Comparison, expectAnswered, grade, score, type Score } from './score.js';
-import type { Graded, HarnessName, Task } from './task.js';
+import type { Graded, HarnessName } from './task.js';
 
 export interface EvaluateOptions
   extends OpenTaskOptions, Pick<AskOptions, 'rows' | 'system' | 'signal'> {
@@ -30,6 +29,8 @@ export interface EvaluateOptions
   readonly model: string;
   /** Loads it, where there is something to ask; without it all must be answered. */
   readonly load?: (() => Promise<ChatModel>) | undefined;
+  /** Told what may be meant so. */
+  readonly onNotice?: ((message: string) => void) | undefined;
   /** Before the first question, and after each. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
@@ -45,27 +46,29 @@ export interface Evaluation {
 }
 
 /**
- * @throws UsageError `E_EVAL_TASK`, `E_EVAL_HARNESS`; DataError `E_EVAL_DATA`, `E_EVAL_ANSWERS`; EnvironmentError `E_UNWRITABLE`; those of `askAll` and of `load`; the
- *   signal's reason
+ * @throws UsageError `E_EVAL_TASK`, `E_EVAL_HARNESS`; DataError `E_EVAL_DATA`, `E_EVAL_ANSWERS`; EnvironmentError `E_UNWRITABLE`,
+ *   `E_ANSWERS_IN_USE`; those of `askAll` and of `load`; the signal's reason
  */
 export async function evaluate(name: string, options: EvaluateOptions): Promise<Evaluation> {
-  const { task, by, harness, all, items } = await openTask(name, options);
-  const asked = await answerAll(all, harness.prompt, harness.maxNewTokens, options, task);
-  if (!items.some(isAnswered)) {
+  const { onNotice } = options;
+  const open = await openTask(name, options);
+  const { task, by, harness, items } = open;
+  const isScored = options.compare !== undefined || items.some(isAnswered);
+  // All that can be wrong with files is told before the first question.
+  if (isScored) expectAnswered(items, task.name);
+  const others = options.compare && (await storedTexts(open, options.compare, onNotice));
+  const texts = await answerAll(open, options);
+  if (!isScored) {
     const answered = items.map((item, i) => ({
-      ...{ item, text: asked[i]! },
-      extracted: harness.grade(asked[i]!, item).extracted,
+      ...{ item, text: texts[i]! },
+      extracted: harness.grade(texts[i]!, item).extracted,
       score: null,
     }));
     return { task: task.name, harness: by, answered, result: null };
   }
-  expectAnswered(items, task.name);
-  const answered = grade(items, asked, harness);
+  const answered = grade(items, texts, harness);
   const result = score(answered, harness);
-  if (options.compare === undefined) {
-    return { task: task.name, harness: by, answered, result };
-  }
-  const others = await storedTexts(all, options.compare, options.limit);
+  if (!others) return { task: task.name, harness: by, answered, result };
   const second = grade(items, others, harness);
   return {
     ...{ task: task.name, harness: by, answered, result },
@@ -73,57 +76,61 @@ export async function evaluate(name: string, options: EvaluateOptions): Promise<
   };
 }
 
-async function answerAll(
-  all: readonly Item[],
-  prompt: (item: Item) => string,
-  maxNewTokens: number,
-  { answers: file, model, load, onProgress, limit, ...options }: EvaluateOptions,
-  task: Task,
-): Promise<string[]> {
-  const items = all.slice(0, limit);
+async function answerAll(open: OpenTask, options: EvaluateOptions): Promise<string[]> {
+  const { answers: file, model, load, onProgress, onNotice, system, rows, signal } = options;
+  const { task, harness, items, all } = open;
+  if (load === undefined) return storedTexts(open, file, onNotice);
+  if (file !== undefined) await requireWritable(file, 'keep the answers', 'log');
+  using _held = file === undefined ? undefined : await holdAnswers(file);
   // A file may have the answers to more questions than are wanted now.
   const stored = file === undefined ? [] : matchAnswers(all, await readAnswers(file), file);
+  const asked = items.map((item) => ({ prompt: harness.prompt(item), system, model }));
+  if (file !== undefined) expectSame(stored.slice(0, items.length), asked, file);
   const texts = items.map((_, i) => stored[i]?.text);
-  const missing = items.filter((_, i) => texts[i] === undefined);
-  if (missing.length === 0) return texts as string[];
-  if (load === undefined) throw unanswered(missing, items.length, file);
-  if (file !== undefined) {
-    expectSame(stored.slice(0, limit), { prompts: items.map(prompt), model, file });
-  }
+  const places = items.flatMap((_, i) => (texts[i] === undefined ? [i] : []));
+  if (places.length === 0) return texts as string[];
+  const missing = places.map((i) => items[i]!);
   await expectPictures(missing, task);
-  if (file !== undefined) await requireWritable(file, 'keep the answers', 'log');
   const chat = await load();
   // Who only scores needs no libtorch.
   const { askAll } = await import('./ask.js');
-  if (file !== undefined) await mkdir(dirname(file), { recursive: true });
   using writer = file === undefined ? undefined : new JsonLinesWriter(file);
   let done = items.length - missing.length;
   onProgress?.(done, items.length);
-  const places = items.flatMap((_, i) => (texts[i] === undefined ? [i] : []));
-  for await (const text of askAll(chat, missing, { ...options, prompt, maxNewTokens })) {
+  const { prompt, maxNewTokens } = harness;
+  for await (const text of askAll(chat, missing, { prompt, maxNewTokens, system, rows, signal })) {
     const place = places.shift()!;
-    const item = items[place]!;
-    writer?.write(storedAnswer(item, { prompt: prompt(item), text, model }));
+    writer?.write(storedAnswer(items[place]!, { ...asked[place]!, text }));
     texts[place] = text;
     onProgress?.(++done, items.length);
   }
   return texts as string[];
 }
 
-async function storedTexts(all: readonly Item[], file: string, limit?: number): Promise<string[]> {
-  const stored = matchAnswers(all, await readAnswers(file), file).slice(0, limit);
-  const missing = all.slice(0, limit).filter((_, i) => stored[i] === undefined);
-  if (missing.length > 0) throw unanswered(missing, stored.length, file);
-  return stored.map((answer) => answer!.text);
+/** Answers that stand in a file, whoever gave them. */
+async function storedTexts(
+  { harness, by, items, all }: OpenTask,
+  file: string | undefined,
+  onNotice: EvaluateOptions['onNotice'],
+): Promise<string[]> {
+  if (file === undefined)
+    throw answersError('There is neither a model to ask nor a file of answers.', ASK);
+  if (!existsSync(file)) throw answersError(`There is no file of answers ${file}.`, ASK);
+  const stored = matchAnswers(all, await readAnswers(file), file);
+  const missing = items.filter((_, i) => stored[i] === undefined);
+  if (missing.length > 0) {
+    throw answersError(
+      `${missing.length} of ${items.length} questions have no answer in ${file}, the first at ${missing[0]!.where}.`,
+      ASK,
+    );
+  }
+  const others = items.filter((item, i) => isOther(stored[i], harness.prompt(item)));
+  if (others.length > 0) {
+    onNotice?.(
+      `${others.length} of ${items.length} answers in ${file} are to other words than ${by} asks with, the first at ${others[0]!.where}.`,
+    );
+  }
+  return items.map((_, i) => stored[i]!.text);
 }
 
-function unanswered(missing: readonly Item[], all: number, file: string | undefined): DataError {
-  return answersError(
-    file === undefined
-      ? 'There is neither a model to ask nor a file of answers.'
-      : existsSync(file)
-        ? `${missing.length} of ${all} questions have no answer in ${file}, the first at ${missing[0]!.where}.`
-        : `There is no file of answers ${file}.`,
-    'Name a model to ask, or the file that has all answers.',
-  );
-}
+const ASK = 'Name a model to ask, or the file that has all answers.';

@@ -109,6 +109,16 @@ describe('each answer has the score that the harness gives it', () => {
     expect(own.filter(({ score }) => score > 0).length).toBeGreaterThan(30);
   });
 
+  test('an answer of a million characters is read as any other', () => {
+    const { graded: own } = graded(
+      'gqa',
+      'llava',
+      [{ ...written[0]!, answers: ['x'] }],
+      [`${'.'.repeat(1_000_000)}x`],
+    );
+    expect(own[0]!.score).toBe(0);
+  });
+
   test.each(['vlmevalkit', 'xtuner', 'lmms-eval'])('%s, turns of a choice', (harness) => {
     const { graded: own, by } = graded('mmbench', harness, turns);
     const expected = scores[`${harness}/mmbench`]!;

@@ -1,4 +1,5 @@
 /** A question of a benchmark, whatever file it came from. */
+import { dataError } from './data/rows.js';
 
 /** A file; base64 text; or such text where it lies within a file, as in the TSV files of VLMEvalKit, which are too large to hold. */
 export type Picture =
@@ -33,6 +34,13 @@ export interface Item {
   readonly box?: Box | undefined;
   /** File and place, for messages. */
   readonly where: string;
+}
+
+/** What is right where one answer alone can be. @throws DataError `E_EVAL_DATA` for several */
+export function onlyAnswer({ answers, where }: Item): string | undefined {
+  if (answers.length > 1)
+    throw dataError(`${where} has ${answers.length} answers in place of one.`);
+  return answers[0];
 }
 
 /** Whether the file says what is right. */

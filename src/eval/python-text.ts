@@ -9,6 +9,13 @@ export function strip(text: string): string {
   return pythonStrip(text);
 }
 
+/** `text.rstrip(mark)`; a pattern for it takes the square of a long answer's length. */
+export function stripEnd(text: string, mark: string): string {
+  let end = text.length;
+  while (end > 0 && text[end - 1] === mark) end--;
+  return text.slice(0, end);
+}
+
 /** `text.split()` */
 export function words(text: string): string[] {
   return pythonStrip(text)

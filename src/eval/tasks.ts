@@ -2,15 +2,13 @@
 import { didYouMean } from '../base/did-you-mean.js';
 import { UsageError } from '../base/errors.js';
 import type { Harness, HarnessName, Task } from './task.js';
-import { CHOICE } from './tasks/choice.js';
+import { asChoice, CHOICE } from './tasks/choice.js';
 import { MMBENCH_LMMS_EVAL } from './tasks/mmbench-lmms-eval.js';
-import { MME } from './tasks/mme.js';
+import { asPair, MME } from './tasks/mme.js';
 import { REFCOCO, withBox } from './tasks/refcoco.js';
 import { EXACT, GQA, TEXTVQA } from './tasks/short-answer.js';
+import { asTurn } from './tasks/turn.js';
 import { asYesNo, POPE } from './tasks/yes-no.js';
-
-/** Turns of one question have its index plus whole millions. */
-const TURN = 1_000_000;
 
 export const TASKS: readonly Task[] = [
   {
@@ -24,6 +22,7 @@ export const TASKS: readonly Task[] = [
   {
     name: 'choice',
     summary: 'your own questions with choices',
+    refine: asChoice,
     harnesses: pick('vlmevalkit', 'llava', 'lmms-eval'),
     source: 'It is a file of your own',
     fields:
@@ -46,10 +45,11 @@ export const TASKS: readonly Task[] = [
     name: 'mme',
     summary: 'two questions on each picture, yes and no',
     harnesses: MME,
-    source: 'VLMEvalKit has it as MME.tsv, and lmms-eval on the hub as lmms-lab/MME',
+    source:
+      'Its makers give MME_Benchmark_release_version (github.com/BradyFU/Awesome-Multimodal-Large-Language-Models), VLMEvalKit MME.tsv, lmms-eval lmms-lab/MME on the hub',
     fields:
-      'index, image, image_path, question, answer, category, or question_id, image, question, answer, category',
-    refine: (item) => ({ ...asYesNo(item), group: `${item.categories[0] ?? ''}/${item.scene}` }),
+      'index, image, image_path, question, answer, category, or question_id, image, question, answer, category; the folder of its makers',
+    refine: (item) => asPair(asYesNo(item)),
   },
   {
     name: 'mmbench',
@@ -58,11 +58,12 @@ export const TASKS: readonly Task[] = [
     source:
       'OpenCompass has mmbench_dev_*.tsv and mmbench_test_*.tsv, VLMEvalKit MMBench_DEV_EN.tsv and so on',
     fields: 'index, image, question, hint, A, B, C, D, answer, category, l2-category',
-    refine: (item) => ({ ...item, group: String(Number(item.id) % TURN) }),
+    refine: (item) => asTurn(asChoice(item)),
   },
   {
     name: 'scienceqa',
     summary: 'school questions with choices',
+    refine: asChoice,
     harnesses: pick('llava', 'vlmevalkit', 'lmms-eval'),
     source:
       'problems.json and the pictures are in github.com/lupantech/ScienceQA; VLMEvalKit has ScienceQA_TEST.tsv',

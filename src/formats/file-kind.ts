@@ -22,6 +22,10 @@ const packed = (by: string, magic: string): KindFacts => ({
   test: starts(magic),
 });
 
+/** What to do about a GGUF file that is given as a model. */
+export const ONLY_WRITTEN =
+  'GGUF files are for llama.cpp: name the model that they were made from.';
+
 const KINDS = {
   empty: {
     what: 'empty',
@@ -40,7 +44,7 @@ const KINDS = {
     test: (text, head, size) =>
       text[8] === '{' && head.readBigUInt64LE() >= 2n && head.readBigUInt64LE() <= BigInt(size - 8),
   },
-  gguf: { what: 'a GGUF file', hint: 'Name it .gguf.', test: starts('GGUF') },
+  gguf: { what: 'a GGUF file', hint: ONLY_WRITTEN, test: starts('GGUF') },
   'git-lfs': {
     what: 'a Git LFS pointer that stands for the file',
     hint: 'Fetch the file itself with `git lfs pull`, or download it from the hub.',

@@ -6,7 +6,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { DataError } from '../base/errors.js';
-import { fileKind, HEAD_BYTES } from './file-kind.js';
+import { fileKind, HEAD_BYTES, ONLY_WRITTEN } from './file-kind.js';
 import { listNames } from './layouts/list-names.js';
 import { readCheckpoint, storedTensor } from './pickle/read.js';
 import { PickleTensor, type PickleDict, type PickleValue } from './pickle/values.js';
@@ -53,7 +53,9 @@ export async function openWeights(path: string, options: WeightsOptions = {}): P
   if (file !== undefined) return openFile(join(path, file), options);
   throw new DataError(`${path} holds no weights: there is no ${FILES[0]!} or the like in it.`, {
     code: 'E_NO_WEIGHTS',
-    hint: 'Name the folder or the file that holds the weights.',
+    hint: names.some((name) => name.endsWith('.gguf'))
+      ? ONLY_WRITTEN
+      : 'Name the folder or the file that holds the weights.',
   });
 }
 

@@ -26,7 +26,10 @@ export function define(command: Command, session: Session): void {
     .option('--rows <n>', 'most questions at once; default: 16', countValue)
     .option('--adapter <adapter>', 'load a PEFT adapter over it; may be repeated', collect)
     .option('--system <text>', "tell the model this first; default: a run's; '' for nothing")
-    .option('--name <name>', 'the model as the answers name it; default: its folder')
+    .option(
+      '--name <name>',
+      'the model as the answers name it; default: where it and its parts lie',
+    )
     .option('--json', 'print one JSON object');
   addModelOptions(command)
     .addHelpText(

@@ -129,6 +129,29 @@ describe('questions', () => {
     );
   });
 
+  test("of MME's makers: a folder for each kind, whose questions lie beside the pictures or apart", async () => {
+    const lines = (what: string): string => `Is it ${what}?\tYes\r\nIs it not ${what}?\tNo\n\n`;
+    write('mme/OCR/0001.txt', lines('a'));
+    write('mme/OCR/0001.PNG', '');
+    write('mme/artwork/questions_answers_YN/7.txt', lines('b'));
+    write('mme/artwork/images/8.jpg', '');
+    const items = (await readItems(join(root, 'mme'))).map(findTask('mme').refine!);
+    expect(
+      items.map(({ id, question, answers, group }) => [id, question, answers[0], group]),
+    ).toEqual([
+      ['OCR/0001.PNG', 'Is it a?', 'yes', `OCR/${join(root, 'mme/OCR/0001.PNG')}`],
+      ['OCR/0001.PNG', 'Is it not a?', 'no', `OCR/${join(root, 'mme/OCR/0001.PNG')}`],
+      ['artwork/7.jpg', 'Is it b?', 'yes', `artwork/${join(root, 'mme/artwork/images/7.jpg')}`],
+      ['artwork/7.jpg', 'Is it not b?', 'no', `artwork/${join(root, 'mme/artwork/images/7.jpg')}`],
+    ]);
+    write('mme/artwork/questions_answers_YN/8.txt', 'Is it?\n');
+    await expect(readItems(join(root, 'mme'))).rejects.toThrow(
+      /8\.txt:1 is no question and answer/,
+    );
+    mkdirSync(join(root, 'other/empty'), { recursive: true });
+    await expect(readItems(join(root, 'other'))).rejects.toThrow(/is a folder, and neither POPE's/);
+  });
+
   test('with answers in a list as Python writes it', async () => {
     const file = write(
       'textvqa.tsv',
@@ -140,6 +163,7 @@ describe('questions', () => {
 
   test.each([
     ['no id', '{"question":"q"}\n', /:1 has no question_id/],
+    ['an id that a number cannot hold', '{"id":9007199254740993,"text":"q"}\n', /put it in quotes/],
     ['no question', '{"question_id":1}\n', /:1 has no question/],
     ['no object', '[1]\n', /:1 is no JSON object/],
     ['nothing', '', /has no questions/],
@@ -149,9 +173,72 @@ describe('questions', () => {
       '{"id":1,"text":"q","choices":["a"],"answer":3}\n',
       /choice 3 of 1/,
     ],
+    ['a list that is torn', '[\n{"id":1,"text":"q"},\n{"id":2', /is not JSON: /, 'bad.json'],
+    [
+      'a quotation mark that stays open',
+      'id\ttext\n1\t"q\n2\tq\n',
+      /:2 has a quotation mark/,
+      'bad.tsv',
+    ],
+    ['a torn row', 'id\ttext\tanswer\n1\tq\ta\n2\tq', /:3 is torn: .* 2 of 3 fields/, 'bad.tsv'],
+    ['a choice that is no text', '{"id":1,"text":"q","choices":["a",[]]}\n', /:1: choice B is no/],
+    ['too many choices', `{"id":1,"text":"q","choices":[${'1,'.repeat(26)}1]}\n`, /27 choices/],
+    [
+      'a category that is no text',
+      '{"id":1,"text":"q","category":{}}\n',
+      /its category is no text/,
+    ],
+    ['an image without a name', '{"id":1,"text":"q","image":""}\n', /its image has no name/],
+    [
+      'a picture without a size',
+      '{"id":1,"text":"q","bbox":[1,2,3,4],"width":0,"height":1}\n',
+      /the picture is 0 wide/,
+    ],
     ['half a box', '{"id":1,"text":"q","bbox":[1,2],"width":1,"height":1}\n', /not 6 numbers/],
-  ])('%s is told of', async (_, text, message) => {
-    await expect(readItems(write('bad.jsonl', text))).rejects.toThrow(message);
+  ])('%s is told of', async (_, text, message, name = 'bad.jsonl') => {
+    await expect(readItems(write(name, text))).rejects.toThrow(message);
+  });
+
+  test.each([
+    ['mark.jsonl', '\ufeff{"id":1,"text":"q"}\r\n'],
+    ['mark.json', '\ufeff[{"id":1,"text":"q"}]'],
+    ['null.jsonl', '{"id":1,"text":"q","choices":null,"image":null,"category":null}\n'],
+    ['mark.tsv', '\ufeffid\ttext\r\n1\t"q"\r\n'],
+    ['CAPITALS.TSV', 'id\ttext\n1\tq'],
+  ])('%s is read as what it is', async (name, text) => {
+    const [item] = await readItems(write(name, text));
+    expect([String(item!.id), item!.question]).toEqual(['1', 'q']);
+  });
+
+  test('categories are one, several or none, and rows that name the picture of each other have none', async () => {
+    const rows = [
+      { index: 1, question: 'q', category: ['a', 'b'], image: '2' },
+      { index: 2, question: 'q', category: '', image: '1' },
+    ];
+    const items = await readItems(write('rows.json', JSON.stringify(rows)), { images: '/p' });
+    expect(items.map(({ categories }) => categories)).toEqual([['a', 'b'], []]);
+    expect(items.map(({ pictures }) => pictures)).toEqual([[{ path: '/p/1' }], [{ path: '/p/2' }]]);
+  });
+
+  test.each([
+    ['choice', { choices: ['a', 'b'], answer: '0' }, /the answer is 0, not one of A, B/],
+    ['scienceqa', { options: ['a', 'b'], answer: 'A' }, /has no choices/],
+    ['choice', { choices: ['a', 'b'], answer: ['A', 'B'] }, /2 answers in place of one/],
+    ['mmbench', { question_id: 'q1', A: 'a', answer: 'A' }, /its index q1 is no whole number/],
+    ['pope', { answer: 'maybe' }, /the answer is maybe, not yes or no/],
+    ['mme', { answer: 'yes' }, /has no category/],
+    ['mme', { answer: 'yes', category: 'OCR', image: PICTURE }, /does not name its picture/],
+  ])('a question that %s could not score rightly is told of', async (name, fields, message) => {
+    const rows = JSON.stringify([{ question_id: 7, question: 'q', ...fields }]);
+    const refine = findTask(name).refine!;
+    const [item] = await readItems(write('one.json', rows));
+    expect(() => refine(item!)).toThrow(message);
+  });
+
+  test('a letter of a choice is one in lower case too', async () => {
+    const rows = [{ id: 1, question: 'q', choices: ['x', 'y'], answer: ' b' }];
+    const [item] = await readItems(write('lower.json', JSON.stringify(rows)));
+    expect(findTask('choice').refine!(item!).answers).toEqual(['B']);
   });
 });
 

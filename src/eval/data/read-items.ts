@@ -4,6 +4,7 @@ import { basename, dirname, isAbsolute, join } from 'node:path';
 
 import { shortText } from '../../base/short-text.js';
 import type { Box, Item, Picture } from '../item.js';
+import { mmeRows } from './mme-folder.js';
 import { withPopeLabels } from './pope-labels.js';
 import { dataError, isFar, readRows, type Row } from './rows.js';
 
@@ -17,18 +18,13 @@ const BASE64 = /^(data:image\/[\w.+-]+;base64,)?([A-Za-z0-9+/]{64,}={0,2})$/;
 const LETTERS = Array.from('ABCDEFGHIJKLMNOPQRSTUVWXYZ');
 
 /**
- * @param path a file, or a folder with POPE's own files `coco_pope_KIND.json`
+ * @param path a file, or the folder of POPE (`coco_pope_KIND.json`) or of MME as its makers give it
  * @throws DataError `E_EVAL_DATA`; those of `readRows`
  */
 export async function readItems(path: string, { images }: ReadOptions = {}): Promise<Item[]> {
-  const rows: Row[] = [];
-  for (const file of await filesOf(path)) {
-    const [, kind] = /^coco_pope_(\w+)\.json/.exec(basename(file)) ?? [];
-    for (const { values, where } of await readRows(file)) {
-      rows.push({ values: { ...(kind && { category: kind }), ...values }, where });
-    }
-  }
-  const folder = images ?? ((await isFolder(path)) ? path : dirname(path));
+  const isDirectory = await isFolder(path);
+  const rows = await (isDirectory ? rowsInFolder(path) : rowsOf(path));
+  const folder = images ?? (isDirectory ? path : dirname(path));
   const byIndex = new Map(rows.map((row) => [text(row.values['index']), row]));
   const own =
     basename(path) === 'problems.json' ? schoolRows(rows) : await withPopeLabels(rows, path);
@@ -46,12 +42,24 @@ function schoolRows(rows: readonly Row[]): Row[] {
     });
 }
 
-async function filesOf(path: string): Promise<string[]> {
-  if (!(await isFolder(path))) return [path];
-  const names = (await readdir(path)).filter((name) => /^coco_pope_\w+\.json$/.test(name)).sort();
-  if (names.length === 0)
-    throw dataError(`${path} is a folder, and not POPE's with coco_pope_*.json: name a file.`);
-  return names.map((name) => join(path, name));
+const POPE = /^coco_pope_(\w+)\.json$/;
+
+/** POPE's own files say of which kind their questions are by their names. */
+async function rowsOf(file: string): Promise<Row[]> {
+  const rows = await readRows(file);
+  const [, kind] = POPE.exec(basename(file)) ?? [];
+  if (kind === undefined) return rows;
+  return rows.map(({ values, where }) => ({ values: { category: kind, ...values }, where }));
+}
+
+async function rowsInFolder(path: string): Promise<Row[]> {
+  const names = (await readdir(path)).filter((name) => POPE.test(name)).sort();
+  const files = await Promise.all(names.map((name) => rowsOf(join(path, name))));
+  const rows = names.length > 0 ? files.flat() : await mmeRows(path);
+  if (rows.length > 0) return rows;
+  throw dataError(
+    `${path} is a folder, and neither POPE's with coco_pope_*.json nor MME's with a folder for each kind: name a file.`,
+  );
 }
 
 async function isFolder(path: string): Promise<boolean> {
@@ -73,20 +81,22 @@ function itemOf(row: Row, folder: string, byIndex: ReadonlyMap<string | undefine
   if (typeof id !== 'string' && typeof id !== 'number') {
     throw dataError(`${where} has no question_id, index or id.`);
   }
+  if (Number.isInteger(id) && !Number.isSafeInteger(id)) {
+    throw dataError(`${where}: ${id} is not its id, which has too many digits; put it in quotes.`);
+  }
   const question = text(first('question', 'text')) ?? phrase;
   if (question === undefined) throw dataError(`${where} has no question or text.`);
   const options = optionsOf(values, where);
   const pictures = picturesOf(row, folder, byIndex);
   const [picture] = pictures;
   const scene = text(values['image_path']) ?? (picture && 'path' in picture ? picture.path : id);
-  const categories = [first('category'), first('l2-category')].flatMap((each) => text(each) ?? []);
   return {
     id,
     question,
     hint: text(first('hint')),
     options,
     answers: answersOf(first('answers', 'answer', 'label'), options, where),
-    categories,
+    categories: categoriesOf([first('category'), first('l2-category')], where),
     pictures,
     scene: String(scene),
     group: where,
@@ -99,15 +109,35 @@ function text(value: unknown): string | undefined {
   return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
 }
 
+function requireText(value: unknown, what: string): string {
+  const found = text(value);
+  if (found === undefined) throw dataError(`${what} is no text.`);
+  return found;
+}
+
+/** One, a list of them, or none: `null`, or an empty text. */
+function categoriesOf(given: readonly unknown[], where: string): string[] {
+  return given
+    .flat()
+    .filter((each) => each !== undefined && each !== null && each !== '')
+    .map((each) => requireText(each, `${where}: its category`));
+}
+
 function optionsOf(values: Row['values'], where: string): Map<string, string> {
-  const { choices } = values;
+  const choices = values['choices'] ?? undefined;
   if (choices !== undefined && !Array.isArray(choices)) {
     throw dataError(`${where}: choices are no list.`);
   }
-  const list = choices as unknown[] | undefined;
-  const letters = LETTERS.flatMap((letter, i): [string, string][] => {
-    const option = text(list === undefined ? values[letter] : list[i]);
-    return option === undefined ? [] : [[letter, option]];
+  const list = (choices as unknown[] | undefined) ?? LETTERS.map((letter) => values[letter]);
+  if (list.length > LETTERS.length) {
+    throw dataError(
+      `${where} has ${list.length} choices, and there are ${LETTERS.length} letters.`,
+    );
+  }
+  const letters = list.flatMap((each, i): [string, string][] => {
+    if (each === undefined || each === null) return [];
+    const letter = LETTERS[i]!;
+    return [[letter, requireText(each, `${where}: choice ${letter}`)]];
   });
   return new Map(letters);
 }
@@ -151,6 +181,9 @@ function boxOf({ bbox, width, height }: Row['values'], where: string): Box | und
   const numbers = [bbox, width, height].flat().filter((each) => Number.isFinite(each)) as number[];
   if (numbers.length !== 6) throw dataError(`${where}: bbox, width and height are not 6 numbers.`);
   const [x, y, w, h, wide, high] = numbers as [number, number, number, number, number, number];
+  if (wide <= 0 || high <= 0) {
+    throw dataError(`${where}: the picture is ${wide} wide and ${high} high.`);
+  }
   return { corner: [x, y, w, h], width: wide, height: high };
 }
 
@@ -177,13 +210,14 @@ function pictureOf(
   byIndex: ReadonlyMap<string | undefined, Row>,
 ): Picture[] {
   if (isFar(value)) return [value];
-  const name = text(value);
-  if (name === undefined || name === '') throw dataError(`${where}: its image is no text.`);
+  const name = requireText(value, `${where}: its image`);
+  if (name === '') throw dataError(`${where}: its image has no name; leave it out for none.`);
   const base64 = BASE64.exec(name)?.[2];
   if (base64 !== undefined) return [{ base64 }];
   // Turns of a question name the row that has its picture.
   const other = /^\d{1,15}$/.test(name) ? byIndex.get(name)?.values['image'] : undefined;
-  if (other !== undefined && other !== value) return pictureOf(other, where, folder, byIndex);
+  // Such a row has it itself, else two could name each other.
+  if (other !== undefined && other !== value) return pictureOf(other, where, folder, new Map());
   if (name.includes('\0')) throw dataError(`${where}: ${shortText(name, 60)} is no file name.`);
   return [{ path: isAbsolute(name) ? name : join(folder, name) }];
 }

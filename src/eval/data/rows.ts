@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 
 import { DataError } from '../../base/errors.js';
 import { readJsonLines } from '../../base/json-lines.js';
+import { parseJson } from '../../base/json-text.js';
 import { shortText } from '../../base/short-text.js';
 import { errorCode } from '../../base/system-error.js';
 import { type FarField, readTsv } from './tsv.js';
@@ -23,7 +24,7 @@ export function isFar(value: unknown): value is FarField {
  */
 export async function readRows(file: string): Promise<Row[]> {
   try {
-    const rows = file.endsWith('.tsv') ? await tsvRows(file) : await jsonRows(file);
+    const rows = /\.tsv$/i.test(file) ? await tsvRows(file) : await jsonRows(file);
     if (rows.length === 0) throw dataError(`${file} has no questions.`);
     return rows;
   } catch (cause) {
@@ -50,12 +51,19 @@ const MISSING = new Set(
 async function tsvRows(file: string): Promise<Row[]> {
   const rows: Row[] = [];
   let names: string[] | undefined;
-  for await (const { fields, line } of readTsv(file)) {
+  for await (const { fields, line, torn } of readTsv(file)) {
     if (names === undefined) {
       names = fields.map((name) => (typeof name === 'string' ? name.replace(/^\ufeff/, '') : ''));
       continue;
     }
     const where = `${file}:${line}`;
+    if (torn === 'quotation') {
+      throw dataError(`${where} has a quotation mark that the rest of the file does not close.`);
+    }
+    if (torn === 'line' && fields.length < names.length) {
+      const has = `${fields.length} of ${names.length} fields`;
+      throw dataError(`${where} is torn: the file ends there, after ${has}.`);
+    }
     if (fields.length > names.length) {
       throw dataError(`${where} has ${fields.length} fields, the first line has ${names.length}.`);
     }
@@ -71,8 +79,8 @@ async function tsvRows(file: string): Promise<Row[]> {
 }
 
 async function jsonRows(file: string): Promise<Row[]> {
-  if (!file.endsWith('.jsonl')) {
-    const whole = parsed(await readFile(file, 'utf8'));
+  if (!/\.jsonl$/i.test(file)) {
+    const whole = wholeJson(await readFile(file, 'utf8'), file);
     if (whole !== undefined) return objectRows(whole, file);
   }
   // POPE's own files are lines as well, whatever their name says.
@@ -110,10 +118,13 @@ function objectAt(value: unknown, where: string): Record<string, unknown> {
   throw dataError(`${where} is no JSON object.`);
 }
 
-function parsed(text: string): unknown {
+/** `undefined` for lines. */
+function wholeJson(text: string, file: string): unknown {
   try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
+    return parseJson(text);
+  } catch (cause) {
+    // A list, or an object over several lines.
+    if (!/^\s*(\[|\{\s*\n)/.test(text)) return undefined;
+    throw dataError(`${file} is not JSON: ${(cause as Error).message}`, cause);
   }
 }

@@ -20,6 +20,8 @@ export interface TsvRow {
   readonly fields: readonly (string | FarField)[];
   /** Line where it begins, from 1. */
   readonly line: number;
+  /** Whether the file ends before the line does, and whether that is within quotation marks. */
+  readonly torn?: 'line' | 'quotation' | undefined;
 }
 
 export async function* readTsv(file: string): AsyncGenerator<TsvRow> {
@@ -60,7 +62,9 @@ export async function* readTsv(file: string): AsyncGenerator<TsvRow> {
           else take(byte);
           continue;
         }
-        if (byte !== TAB && byte !== NEWLINE) continue;
+        if (byte === RETURN) continue;
+        // As pandas reads what stands behind the closing mark.
+        inside = false;
       }
       if (byte === TAB) endField(offset);
       else if (byte === NEWLINE) {
@@ -73,7 +77,8 @@ export async function* readTsv(file: string): AsyncGenerator<TsvRow> {
     }
   }
   if (size > 0 || fields.length > 0) {
+    const torn = inside && !closing ? 'quotation' : 'line';
     endField(offset);
-    yield { fields, line: rowLine };
+    yield { fields, line: rowLine, torn };
   }
 }

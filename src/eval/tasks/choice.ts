@@ -1,5 +1,7 @@
 /** Multiple choice: what the harnesses read an answer as. */
-import type { Item } from '../item.js';
+import { shortText } from '../../base/short-text.js';
+import { dataError } from '../data/rows.js';
+import { type Item, onlyAnswer } from '../item.js';
 import { length, strip, words } from '../python-text.js';
 import type { Grade, Harness } from '../task.js';
 
@@ -49,6 +51,18 @@ function optionIn(text: string, options: ReadonlyMap<string, string>): string | 
   if (length(lower) > 2 * total) return undefined;
   const found = [...options].filter(([, option]) => lower.includes(option.toLowerCase()));
   return found.length === 1 ? found[0]![0] : undefined;
+}
+
+/** Files name the right choice by its letter; what names none would be wrong whatever a model says. @throws DataError `E_EVAL_DATA` */
+export function asChoice(item: Item): Item {
+  const { options, where } = item;
+  if (options.size === 0) throw dataError(`${where} has no choices, nor A, B, C.`);
+  const answer = onlyAnswer(item);
+  if (answer === undefined) return item;
+  const letter = strip(answer).toUpperCase();
+  if (options.has(letter)) return { ...item, answers: [letter] };
+  const letters = [...options.keys()].join(', ');
+  throw dataError(`${where}: the answer is ${shortText(answer, 40)}, not one of ${letters}.`);
 }
 
 function lines({ options }: Item): string {

@@ -1,6 +1,6 @@
 /** MMBench by lmms-eval without a judge (`mmbench_en_dev_static`): a letter that alone stands by itself, the text of one option, else the likeliest of ten forms. */
 import type { Item } from '../item.js';
-import { strip, words } from '../python-text.js';
+import { strip, stripEnd, words } from '../python-text.js';
 import type { Harness } from '../task.js';
 import { LETTER_ONLY } from './choice.js';
 
@@ -95,10 +95,9 @@ function likeliest(answer: string): string {
 }
 
 function stripMark(text: string, mark: string): string {
-  let [from, to] = [0, text.length];
-  while (from < to && text[from] === mark) from++;
-  while (to > from && text[to - 1] === mark) to--;
-  return text.slice(from, to);
+  let from = 0;
+  while (text[from] === mark) from++;
+  return stripEnd(text.slice(from), mark);
 }
 
 function prompt({ hint, question, options }: Item): string {

@@ -1,5 +1,5 @@
 /** Answers of a word or a phrase: exact match, GQA (Hudson and Manning 2019) and TextVQA (Singh et al. 2019). */
-import { strip } from '../python-text.js';
+import { strip, stripEnd } from '../python-text.js';
 import type { Harness } from '../task.js';
 import { agreement, pythiaAnswer, vlmevalkitAnswer } from './vqa-text.js';
 import { ONE_WORD } from './yes-no.js';
@@ -32,7 +32,7 @@ export const EXACT = {
 
 /** Of LLaVA's script, which the official one compares: only full stops at the end go. */
 function llavaGqaText(text: string): string {
-  return text.replace(/\.+$/, '').toLowerCase();
+  return stripEnd(text, '.').toLowerCase();
 }
 
 export const GQA: Readonly<Record<'lmms-eval' | 'vlmevalkit' | 'llava', Harness>> = {

@@ -1,7 +1,7 @@
 /** Questions of yes and no: what the harnesses read an answer as, and the score of POPE (Li et al. 2023). */
 import { shortText } from '../../base/short-text.js';
 import { dataError } from '../data/rows.js';
-import type { Item } from '../item.js';
+import { type Item, onlyAnswer } from '../item.js';
 import { length, strip, words } from '../python-text.js';
 import { type Graded, type Harness, mean, members, type Total } from '../task.js';
 import { plainPunctuation } from './vqa-text.js';
@@ -34,12 +34,11 @@ export function firstFourYesNo(text: string): string {
 
 /** Files say Yes, yes or Yes.; the rules here take yes or no. @throws DataError `E_EVAL_DATA` */
 export function asYesNo(item: Item): Item {
-  const answers = item.answers.map((answer) => {
-    const said = strip(answer.toLowerCase()).replaceAll('.', '');
-    if (said === 'yes' || said === 'no') return said;
-    throw dataError(`${item.where}: the answer is ${shortText(answer, 40)}, not yes or no.`);
-  });
-  return { ...item, answers };
+  const answer = onlyAnswer(item);
+  if (answer === undefined) return item;
+  const said = strip(answer.toLowerCase()).replaceAll('.', '');
+  if (said === 'yes' || said === 'no') return { ...item, answers: [said] };
+  throw dataError(`${item.where}: the answer is ${shortText(answer, 40)}, not yes or no.`);
 }
 
 /** What VLMEvalKit asks and reads of such questions, in any benchmark. */

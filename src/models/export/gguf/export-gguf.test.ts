@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { packageRoot } from '../../../base/native-path.js';
+import { openWeights } from '../../../formats/weights.js';
 import { readGguf, type GgufTensor } from '../../../formats/gguf/read.js';
 import { encodeSafetensors } from '../../../formats/safetensors/write.js';
 import { readSafetensors } from '../../../formats/safetensors/header.js';
@@ -76,6 +77,10 @@ describe('the files of a LLaVA', () => {
       '# ollama create NAME -f Modelfile\nFROM ./model-f16.gguf\nFROM ./mmproj-f16.gguf\nPARAMETER stop "x"\n',
     );
     expect(report.notes).toContain('It was asked.');
+    for (const given of [folder, join(folder, 'model-f16.gguf')]) {
+      const hint = expect.stringContaining('name the model that they were made from') as string;
+      await expect(openWeights(given)).rejects.toMatchObject({ exitCode: 4, hint });
+    }
     expect(report.checked?.map(({ tensors }) => tensors)).toEqual([30, 57]);
     expect(named(model.tensors, 'blk.2.ffn_down.weight')).toMatchObject({
       type: 'f16',
