@@ -66,7 +66,7 @@ test.each<[string, TargetKind, string]>([
 
 test('no name is that of the folder where one works', async () => {
   await expect(requireWritable('', 'write the report')).rejects.toMatchObject({
-    code: 'E_UNWRITABLE',
+    message: `Could not write the report at ${process.cwd()}: it is a folder.`,
     hint: 'Name a file in it.',
   });
 });

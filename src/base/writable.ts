@@ -23,8 +23,10 @@ export async function requireWritable(
   kind: TargetKind = 'file',
 ): Promise<void> {
   const target = resolve(path);
-  await writing(path, action, async () => {
-    if (kind === 'file' || kind === 'log') await requireFile(path, action);
+  // No name is that of the folder where one works.
+  const named = path === '' ? target : path;
+  await writing(named, action, async () => {
+    if (kind === 'file' || kind === 'log') await requireFile(named, action);
     if (kind === 'log' && (await exists(target))) await (await open(target, 'a')).close();
     else await tryIn(kind === 'parent' ? target : dirname(target), basename(target));
   });
@@ -32,7 +34,7 @@ export async function requireWritable(
 
 /** What is there, if anything, is a file. */
 async function requireFile(path: string, action: string): Promise<void> {
-  const status = await stat(resolve(path)).catch(() => undefined);
+  const status = await stat(path).catch(() => undefined);
   // A name that ends in a slash is one of a folder.
   const isFolder = status?.isDirectory() ?? path.endsWith('/');
   if (isFolder) {
@@ -41,7 +43,7 @@ async function requireFile(path: string, action: string): Promise<void> {
   if (status?.isFile() === false) {
     throw unwritable(path, action, {
       why: 'it is a device or a pipe, not a file',
-      hint: 'Name a file, which is there as a whole once it is written.',
+      hint: 'Name a file on a disk.',
     });
   }
 }

@@ -32,7 +32,7 @@ const WRITING = 'write what was made of the answers';
 /** In place of a model: everything is answered already. */
 export const NO_MODEL = '-';
 
-/** Options that are about more than asking a model. */
+/** Options that are not about asking a model alone. */
 const SCORING = [
   'images',
   'harness',
@@ -46,19 +46,18 @@ const SCORING = [
 
 /** @throws UsageError `E_USAGE` where there are no answers, or for an option that would have no effect */
 function refuseAsking(flags: EvalFlags): void {
+  if (flags.answers === undefined) {
+    throw new UsageError(
+      'With - in place of a model, answers that are there already are scored, and no file of them is named.',
+      { code: 'E_USAGE', hint: 'Name the file (--answers FILE), or a model.' },
+    );
+  }
   const unused = givenOptions(flags, SCORING);
-  if (flags.answers !== undefined && unused.length === 0) return;
-  const message =
-    flags.answers === undefined
-      ? 'With - in place of a model, answers that are there already are scored, and no file of them is named.'
-      : `With - in place of a model nobody is asked, so ${unused.join(' and ')} would have no effect.`;
-  throw new UsageError(message, {
-    code: 'E_USAGE',
-    hint:
-      flags.answers === undefined
-        ? 'Name the file (--answers FILE), or a model.'
-        : 'Leave that out, or name a model.',
-  });
+  if (unused.length === 0) return;
+  throw new UsageError(
+    `With - in place of a model nobody is asked, so ${unused.join(' and ')} would have no effect.`,
+    { code: 'E_USAGE', hint: 'Leave that out, or name a model.' },
+  );
 }
 
 export async function evalCommand(
