@@ -18,7 +18,7 @@ test('a picture of a known size takes its tokens, and its views', () => {
   const shape = { tokens: 40, supervised: 4, images: 1, pictures };
   const made = shapePictures(shape, image);
   expect(made.tokens).toBe(4 + 2 * 5);
-  expect(made.tokens).toBe(imageTokensOf(made.images[0], image));
+  expect(made.tokens).toBe(imageTokensOf(made.images[0], 1, image));
   expect((made.images[0] as TiledPixels).views.length).toBe(3 * 3 * 8 * 8);
 });
 
