@@ -12,6 +12,7 @@ import {
   type TileFacts,
   type TileGrid,
   tileGrid,
+  tilesAmong,
   viewCount,
 } from './tiles.js';
 
@@ -29,8 +30,8 @@ export interface Arrangement {
   readonly interpolations: readonly Interpolation[];
 }
 
-/** A picture, and how those of its sample are cut (`tilesAmong`). */
-export interface CutPicture {
+/** A picture, and how those of its sample are cut. */
+interface CutPicture {
   readonly picture: PictureSize;
   readonly facts: TileFacts;
 }
@@ -38,8 +39,15 @@ export interface CutPicture {
 /** Stands for the vector until its place is known. */
 const NEWLINE = -1;
 
-/** Pictures whose views lie one after another. */
-export function arrange(pictures: readonly CutPicture[]): Arrangement {
+/** @param samples the pictures of each, whose views lie one after another */
+export function arrange(
+  samples: readonly (readonly PictureSize[])[],
+  tiles: TileFacts,
+): Arrangement {
+  const pictures = samples.flatMap((own): CutPicture[] => {
+    const facts = tilesAmong(tiles, own.length);
+    return own.map((picture) => ({ picture, facts }));
+  });
   const tokens: number[] = [];
   const interpolations: Interpolation[] = [];
   let first = 0;

@@ -83,7 +83,7 @@ export function makeBatch(
   const { supervised, targets } = packed;
   const pictures = samples.flatMap((sample) => sample.images);
   const tiles = input.image?.tiles;
-  const { tokens: order, interpolations } = arrangement(samples, tiles);
+  const { tokens: order, interpolations } = arrangementOf(samples, tiles);
   return scope(() => {
     // One copy to the device for all index tensors.
     const parts = [
@@ -209,12 +209,11 @@ function checkSample({ inputIds, labels, images }: Sample, index: number, input:
       throw bad(index, `label ${t} is ${label}`, vocabularyHint(vocabSize));
     }
   }
+  const of = images.length;
   images.forEach((pixels, i) => {
-    if (image !== null)
-      checkPixels(pixels, { name: `image ${i}`, of: images.length, index, image });
+    if (image !== null) checkPixels(pixels, { name: `image ${i}`, of, index, image });
   });
-  const tokens =
-    image === null ? [] : images.map((pixels) => imageTokensOf(pixels, images.length, image));
+  const tokens = image === null ? [] : images.map((pixels) => imageTokensOf(pixels, of, image));
   if (
     imageTokens !== tokens.reduce((sum, each) => sum + each, 0) ||
     images.length > tokens.length
@@ -266,15 +265,11 @@ function viewsIn(pixels: ImagePixels, images: number, { tiles }: ImageFacts): nu
     : viewCount(pixels, tilesAmong(tiles, images));
 }
 
-/** Which features of all views the tokens of all pictures are. */
-function arrangement(samples: readonly Sample[], tiles: TileFacts | undefined): Arrangement {
+/** Which features of all views the tokens of all pictures are; nothing where they do not come in tiles. */
+function arrangementOf(samples: readonly Sample[], tiles: TileFacts | undefined): Arrangement {
   if (tiles === undefined) return { tokens: [], interpolations: [] };
-  return arrange(
-    samples.flatMap(({ images }) => {
-      const facts = tilesAmong(tiles, images.length);
-      return (images as readonly TiledPixels[]).map((picture) => ({ picture, facts }));
-    }),
-  );
+  const pictures = samples.map(({ images }) => images as readonly TiledPixels[]);
+  return arrange(pictures, tiles);
 }
 
 /** Bytes travel as they are and are looked up on the device, which is exact to the bit. */

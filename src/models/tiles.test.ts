@@ -74,7 +74,7 @@ describe.each(COUNTED.map((counted) => ({ ...counted, facts: factsOf(counted) })
           const pictures = samples.flatMap((own) =>
             own.map((each) => ({ picture: each, facts: tilesAmong(facts, own.length) })),
           );
-          const { tokens, interpolations } = arrange(pictures);
+          const { tokens, interpolations } = arrange(samples, facts);
           const whole = facts.patches ** 2;
           const sum = (of: readonly number[]): number => of.reduce((a, b) => a + b, 0);
           const views = sum(pictures.map((each) => viewCount(each.picture, each.facts)));
@@ -106,15 +106,13 @@ describe.each(COUNTED.map((counted) => ({ ...counted, facts: factsOf(counted) })
 );
 
 test('of several pictures in a sample each is a view and the vector behind it', () => {
-  const facts = tilesAmong(factsOf(COUNTED[0]!), 2);
+  const limited = factsOf(COUNTED[0]!);
+  const facts = tilesAmong(limited, 2);
   const picture = { height: 3000, width: 4000 };
   expect(viewCount(picture, facts)).toBe(1);
   expect(tiledTokens(picture, facts)).toBe(729 + 1);
   expect(wholeTokens(facts)).toBe(730);
-  const { tokens } = arrange([
-    { picture, facts },
-    { picture, facts },
-  ]);
+  const { tokens } = arrange([[picture, picture]], limited);
   expect(tokens).toEqual([
     ...Array.from({ length: 729 }, (_, i) => i),
     2 * 729,

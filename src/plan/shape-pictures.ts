@@ -44,10 +44,14 @@ function likelyPictures(
   return picture === undefined ? [] : Array<PictureSize>(images).fill(picture);
 }
 
-/** Tokens of the largest picture, alone in its record, for which there is room; of tiles that have room for none, infinitely many. */
-export function pictureTokens(config: LlavaConfig, room: number): number {
-  const { tiles } = config;
-  if (tiles === null) return imageFeatures(config);
+/**
+ * Tokens of the largest picture for which there is room; of tiles that have room for none, infinitely many.
+ *
+ * @param pictures how many its record has
+ */
+export function pictureTokens(config: LlavaConfig, room: number, pictures = 1): number {
+  if (config.tiles === null) return imageFeatures(config);
+  const tiles = tilesAmong(config.tiles, pictures);
   const picture = largestPicture(tiles, room);
   return picture === undefined ? Infinity : tiledTokens(picture, tiles);
 }

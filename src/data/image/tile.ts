@@ -14,7 +14,7 @@ import type { RgbImage } from './rgb-image.js';
 
 /** How a model takes pictures: as one square, or in tiles. */
 export interface PictureFit extends FitOptions {
-  /** Where they are given, `mode` plays no part, and `background` where a picture is not cut. @default one square */
+  /** Where they are given, `mode` plays no part, and `background` only where a picture is not cut. @default one square */
   tiles?: TileFacts | undefined;
 }
 

@@ -57,7 +57,7 @@ export async function findImageProcessor(
  * The image processor of a model that takes tiles, likewise; where there is none, that of its configuration.
  *
  * @param tiles as the model's configuration says
- * @throws ConfigError `E_CONFIG`, also where it cuts other tiles than the model takes; DataError `E_JSON`
+ * @throws ConfigError `E_CONFIG`, also where it cuts other tiles than the model takes, or counts by another limit; DataError `E_JSON`
  */
 export async function findTiledProcessor(
   where: string | Pick<Assembly, 'sources' | 'configs'>,
