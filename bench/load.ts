@@ -58,7 +58,11 @@ async function make(target: string): Promise<void> {
   const start = performance.now();
   mkdirSync(target, { recursive: true });
   await writeShards(target, tensors);
-  const json = hfConfig(config, { text: {}, vision: { projection_dim: 768 } }, 'bfloat16');
+  const json = hfConfig(
+    config,
+    { text: {}, whole: {}, vision: { projection_dim: 768 } },
+    'bfloat16',
+  );
   writeFileSync(join(target, 'config.json'), configText(json));
   const bytes = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0);
   const seconds = (performance.now() - start) / 1000;

@@ -117,6 +117,7 @@ export function samplesOf({ inputs }: LlavaFolder, index: number, input: InputFa
     labels: stored('labels'),
     pixelValues: inputs.get(`${index}.pixel_values`) ?? null,
     imageSizes: inputs.get(`${index}.image_sizes`) ?? null,
+    batchNumImages: inputs.get(`${index}.batch_num_images`) ?? null,
   };
   return unpadRows(rows, input);
 }

@@ -139,7 +139,10 @@ async function makePrompts(
     facts.map(async (fact, i): Promise<Prompt> => {
       const images = await Promise.all(
         fact.pictures.map((file) =>
-          loadImage(file, { ...pictures, reading: 'stored', folder: path }),
+          loadImage(file, {
+            ...{ ...pictures, reading: 'stored', folder: path },
+            pictures: fact.pictures.length,
+          }),
         ),
       );
       if (format !== undefined) return encodePrompt({ model, format }, [question(fact)], images);

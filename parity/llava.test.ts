@@ -36,6 +36,8 @@ test.each([
   'siglip-qwen3',
   'next-llama3',
   'next-mistral-tied-small',
+  'next-siglip-small',
+  'onevision-qwen2',
 ])('%s', async (variant) => {
   await expect(async () => {
     const { ok, text } = await runner(fixture(variant));
@@ -54,6 +56,12 @@ test.each(['products', 'attention', 'recompute', 'offload'])(
     expect(ok).toBe(true);
   },
 );
+
+test('features that are interpolated have the gradients of the reference in packed rows too', async () => {
+  const flags = ['--policy', 'recompute', '--packed'];
+  const { ok } = await runner(fixture('onevision-qwen2'), ...flags);
+  expect(ok).toBe(true);
+});
 
 test('without any answer it names what is missing, and --out writes all that was computed', async () => {
   const bare = join(folder, 'bare');

@@ -46,12 +46,15 @@ test.each(['siglip-qwen2', 'siglip-qwen3'])(
   },
 );
 
-test('50 updates with pictures in tiles follow it, the newline with the projector', async () => {
-  const folder = join(packageRoot(), 'test', 'fixtures', 'llava', 'next-llama3');
-  await expect(async () => {
-    expect(await run([folder])).toBe(true);
-  }).toLeakNothing();
-});
+test.each(['next-llama3', 'onevision-qwen2'])(
+  '50 updates with pictures in tiles follow it, the newline with the projector: %s',
+  async (variant) => {
+    const folder = join(packageRoot(), 'test', 'fixtures', 'llava', variant);
+    await expect(async () => {
+      expect(await run([folder])).toBe(true);
+    }).toLeakNothing();
+  },
+);
 
 test('a policy that there is not is refused', async () => {
   const folder = join(packageRoot(), 'test', 'fixtures', 'llava', 'llama3');

@@ -219,6 +219,21 @@ describe('patina show', () => {
     });
   });
 
+  it('counts pictures of a LLaVA-OneVision by how many a record has', async () => {
+    const model = ['--model', join(CHAT_FOLDER, '../../onevision-qwen2/hf')];
+    const file = join(CHAT_FOLDER, '../../next-llama3/pictures/size-5.png');
+    const screen = await show([...model, '--image', file]);
+    expect(screen.out).toBe(`${file}: 33 x 20 -> 5 views of 18 x 18 (tiles, turned), 28 tokens\n`);
+    const records = join(folder, 'onevision.json');
+    const about = (...images: string[]): object => ({
+      images,
+      conversations: talk('<image>'.repeat(images.length), 'Yes.'),
+    });
+    await writeFile(records, JSON.stringify([about(file), about(file, 'nowhere.png')]));
+    const { out } = await show([...model, '--data', records]);
+    expect(out.match(/image: \d+ tokens/g)).toEqual([28, 17, 17].map((n) => `image: ${n} tokens`));
+  });
+
   it.each([
     ['nothing', [], 2, 'E_USAGE'],
     ['both', ['--data', 'x', '--image', 'y'], 2, 'E_USAGE'],

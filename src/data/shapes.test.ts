@@ -87,7 +87,10 @@ describe.each<[string, Partial<DataRecipe['data']>]>([
   });
 });
 
-test('pictures in tiles take the tokens that follow from their sizes', async () => {
+test.each([
+  ['their sizes', undefined],
+  ['their sizes, or from how many a record has', 1],
+])('pictures in tiles take the tokens that follow from %s', async (_, max) => {
   const sizes = [
     [30, 60],
     [60, 30],
@@ -97,7 +100,16 @@ test('pictures in tiles take the tokens that follow from their sizes', async () 
     const pixels = sharp({ create: { width, height, channels: 3, background: 'red' } });
     await pixels.png().toFile(join(folder.path, `${height}x${width}.png`));
   }
-  const records = sizes.map(([height, width], i) => record(i, 2, `${height}x${width}.png`));
+  const records = [
+    ...sizes.map(([height, width], i) => record(i, 2, `${height}x${width}.png`)),
+    {
+      images: ['30x60.png', '7x9.png'],
+      conversations: [
+        { from: 'human', value: '<image><image>' },
+        { from: 'gpt', value: 'two' },
+      ],
+    },
+  ];
   const file = await folder.writeLines('sizes.jsonl', records);
   const { image } = INPUT;
   const { size } = image!;
@@ -105,13 +117,13 @@ test('pictures in tiles take the tokens that follow from their sizes', async () 
     { height: size, width: 2 * size },
     { height: 2 * size, width: size },
   ];
-  const tiles = { pinpoints, size, patches: 2 };
+  const tiles = { pinpoints, size, patches: 2, max };
   const input = { ...INPUT, image: { ...image!, tokens: mostOf(tiles).tokens, tiles } };
   await opened(
     dataRecipe([file]),
     async (data) => {
       const shapes = await data.shapes({ basis: BASIS });
-      const options = { batchSize: 1, accumulate: 1, worldSize: 1, until: sizes.length };
+      const options = { batchSize: 1, accumulate: 1, worldSize: 1, until: records.length };
       const shaped = [...data.shapedUpdates(shapes, options)].map(([own]) => own);
       expect(shaped).toEqual(await loaded(data, { ...options, rank: 0 }));
       expect(new Set(shaped.map((update) => update![0]![0]!.tokens)).size).toBeGreaterThan(1);

@@ -128,7 +128,8 @@ async function promptOf(
   const reading = chat.reading ?? 'turned';
   const images: ImagePixels[] = [];
   for (const picture of item.pictures) {
-    images.push(await readPicture(await pictureSource(picture), chat.pictures, { reading }));
+    const options = { reading, pictures: item.pictures.length };
+    images.push(await readPicture(await pictureSource(picture), chat.pictures, options));
   }
   const content: Part[] = images.map((_, image) => ({ type: 'image', image }));
   content.push({ type: 'text', text: prompt(item) });

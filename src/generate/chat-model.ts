@@ -119,7 +119,7 @@ export function encodePrompt(
   const { inputIds } = expandImages(
     { inputIds: Int32Array.from(encoding.ids), labels: Int32Array.from(encoding.labels) },
     {
-      imageTokens: pictures.map((pixels) => imageTokensOf(pixels, image!)),
+      imageTokens: pictures.map((pixels) => imageTokensOf(pixels, pictures.length, image!)),
       imageTokenId: image?.tokenId ?? 0,
     },
   );

@@ -57,6 +57,34 @@ describe('a conversation', () => {
     expect(await read(conversation.ask('What?', { maxNewTokens: 5 }))).toEqual(first);
   });
 
+  it('shows a LLaVA-OneVision its pictures otherwise once there are several', async () => {
+    const folder = join(LLAVA, 'onevision-qwen2');
+    const seer = await loadChatModel(join(folder, 'hf'));
+    const [alone, both] = greedyFacts('onevision-qwen2');
+    const ask = { maxNewTokens: 4 };
+    try {
+      const conversation = new Conversation(seer);
+      await conversation.show(join(folder, alone!.pictures[0]!));
+      const { promptTokens } = await read(conversation.ask(alone!.user, ask));
+      expect(promptTokens).toBe(alone!.input_ids.length);
+      conversation.reset();
+      for (const file of both!.pictures) await conversation.show(join(folder, file));
+      expect((await read(conversation.ask(both!.user, ask))).promptTokens).toBe(
+        both!.input_ids.length,
+      );
+      // One more beside those of an earlier question is a view, its end, and a line of the template.
+      const { promptTokens: without } = await read(conversation.ask('And?', ask));
+      conversation.reset();
+      for (const file of both!.pictures) await conversation.show(join(folder, file));
+      await read(conversation.ask(both!.user, ask));
+      await conversation.show(join(folder, alone!.pictures[0]!));
+      const { promptTokens: third } = await read(conversation.ask('And?', ask));
+      expect(third - without).toBe(4 ** 2 + 1 + 1);
+    } finally {
+      seer.model.dispose();
+    }
+  });
+
   it('keeps an answer as far as it came, and a question without one not at all', async () => {
     const conversation = new Conversation(chat);
     for await (const piece of conversation.ask('Speak.')) {

@@ -1,11 +1,11 @@
 /** A conversation with a model: questions with pictures, answers as streams, all of it remembered. */
-import type { Reading } from '../data/image/rgb-image.js';
-import type { ImagePixels } from '../models/index.js';
+import type { Reading, RgbImage } from '../data/image/rgb-image.js';
+import { fitPicture } from '../data/image/tile.js';
 import { type Message, type Part, textMessage } from '../text/index.js';
 import type { FinishReason } from './answer.js';
 import { type ChatModel, encodePrompt } from './chat-model.js';
 import { generate, type GenerateOptions } from './generate.js';
-import { readPicture } from './picture.js';
+import { decodePicture, noPictures } from './picture.js';
 
 /** How an answer went. */
 export interface AnswerSummary {
@@ -31,8 +31,8 @@ export class Conversation {
   readonly #system: Message[];
   readonly #reading: Reading;
   #messages: Message[] = [];
-  /** Pictures of all questions, then those that wait for the next one. */
-  #pictures: ImagePixels[] = [];
+  /** Pictures of all questions, then those that wait for the next one, as they are: how they are seen can depend on their number. */
+  #pictures: RgbImage[] = [];
   #shown = 0;
 
   constructor(
@@ -61,8 +61,8 @@ export class Conversation {
    * @throws ImageError; DataError `E_NO_VISION` for a model without a vision tower
    */
   async show(picture: string | Uint8Array): Promise<void> {
-    const reading = this.#reading;
-    this.#pictures.push(await readPicture(picture, this.#chat.pictures, { reading }));
+    if (this.#chat.pictures === null) throw noPictures();
+    this.#pictures.push(await decodePicture(picture, { reading: this.#reading }));
   }
 
   /**
@@ -78,8 +78,12 @@ export class Conversation {
     const { model, format, stopTokens } = this.#chat;
     const pictures = this.#pictures.slice(this.#shown).map((_, i) => this.#shown + i);
     const asked: Message[] = [...this.#messages, questionOf(question, pictures)];
-    const prompt = encodePrompt(this.#chat, [...this.#system, ...asked], this.#pictures);
     const shown = this.#pictures.length;
+    const prompt = encodePrompt(
+      this.#chat,
+      [...this.#system, ...asked],
+      this.#pictures.map((image) => fitPicture(image, this.#chat.pictures!, shown)),
+    );
     const start = performance.now();
     let first = start;
     let answer = '';

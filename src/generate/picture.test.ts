@@ -96,6 +96,58 @@ describe('settings of pictures', () => {
     });
   });
 
+  describe('of a LLaVA-OneVision', () => {
+    const pinpoints = [{ height: 8, width: 16 }];
+    const tower = { family: 'siglip', imageSize: 8 } as const;
+    const options = { tower, tiles: { pinpoints, size: 8, patches: 2, max: 2 } };
+    const listed = { image_grid_pinpoints: [[8, 16]] };
+    const square = { height: 8, width: 8 };
+
+    it("are its processor's, else SigLIP's", async () => {
+      const usual = await readPictureSettings(folder, options);
+      expect(usual).toMatchObject({
+        background: [127, 127, 127],
+        processor: {
+          mean: [0.5, 0.5, 0.5],
+          json: {
+            ...{ ...listed, do_pad: true, size: square },
+            image_processor_type: 'LlavaOnevisionImageProcessor',
+          },
+        },
+      });
+      expect(Object.keys(usual.processor.json)).not.toContain('crop_size');
+      await write('preprocessor_config.json', usual.processor.json);
+      expect((await readPictureSettings(folder, options)).processor.json).toEqual(
+        usual.processor.json,
+      );
+      // transformers' class has the mean of CLIP where its file has none.
+      await write('preprocessor_config.json', { ...listed, size: square });
+      expect(await readPictureSettings(folder, options)).toMatchObject({
+        background: [122, 116, 104],
+      });
+    });
+
+    it.each([
+      [{}, 'image_grid_pinpoints: it lists other resolutions'],
+      [{ ...listed, size: { height: 8, width: 9 } }, 'size: it makes views of'],
+      [{ ...listed, do_center_crop: false, crop_size: 9 }, 'crop_size: it makes views of 9'],
+      [{ ...listed, do_normalize: false }, 'do_normalize: false leaves out a step'],
+    ])('refuse %j', async (json, message) => {
+      await write('preprocessor_config.json', json);
+      await expect(readPictureSettings(folder, options)).rejects.toThrow(message);
+    });
+
+    it.each([
+      [{ vision_aspect_ratio: 'anyres_max_3' }, 'vision_aspect_ratio: the configuration of the'],
+      [{}, 'vision_aspect_ratio: the configuration of the model says "anyres_max_2"'],
+      [{ vision_aspect_ratio: 'square' }, 'vision_aspect_ratio: "square" is no "anyres_max_N"'],
+    ])('refuse a processor that counts by another limit: %j', async (whole, message) => {
+      const image_processor = { ...listed, size: square };
+      await write('processor_config.json', { ...whole, image_processor });
+      await expect(readPictureSettings(folder, options)).rejects.toThrow(message);
+    });
+  });
+
   it.each([
     ['not json', 'is not sound JSON'],
     [[], 'is not a JSON object'],

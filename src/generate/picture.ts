@@ -4,6 +4,7 @@ import { decodeImage, type DecodeOptions } from '../data/image/decode.js';
 import type { FitMode } from '../data/image/fit.js';
 import { meanColour, normaliseTable } from '../data/image/normalise.js';
 import { readImage } from '../data/image/read-image.js';
+import type { RgbImage } from '../data/image/rgb-image.js';
 import { fitPicture, type PictureBytes, type PictureFit } from '../data/image/tile.js';
 import {
   type Assembly,
@@ -95,6 +96,11 @@ export function pictureFacts({ config }: Llava): Pick<PictureOptions, 'tower' | 
   return { tower: config.vision, tiles: config.tiles ?? undefined };
 }
 
+export interface ReadPictureOptions extends Partial<DecodeOptions> {
+  /** How many pictures its conversation has. @default 1 */
+  pictures?: number | undefined;
+}
+
 /**
  * The pixels that a model sees of a picture.
  *
@@ -105,14 +111,20 @@ export function pictureFacts({ config }: Llava): Pick<PictureOptions, 'tower' | 
 export async function readPicture(
   picture: string | Uint8Array,
   settings: PictureSettings | null,
-  options: Partial<DecodeOptions> = {},
+  { pictures, ...options }: ReadPictureOptions = {},
 ): Promise<PictureBytes> {
   if (settings === null) throw noPictures();
-  const image =
-    typeof picture === 'string'
-      ? await readImage(picture, options)
-      : await decodeImage(picture, { name: 'the picture', ...options });
-  return fitPicture(image, settings);
+  return fitPicture(await decodePicture(picture, options), settings, pictures);
+}
+
+/** A picture as it is. @throws ImageError */
+export async function decodePicture(
+  picture: string | Uint8Array,
+  options: Partial<DecodeOptions> = {},
+): Promise<RgbImage> {
+  return typeof picture === 'string'
+    ? readImage(picture, options)
+    : decodeImage(picture, { name: 'the picture', ...options });
 }
 
 export function noPictures(): DataError {

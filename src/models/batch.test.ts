@@ -68,7 +68,7 @@ test('pictures in tiles give all their views, and say which features their token
   scope(() => {
     const { images, counts } = makeBatch([sample], tiled);
     expect(images!.positions.toArray()).toEqual([1, 2, 3, 4, 6, 7]);
-    expect(images!.arrangement!.toArray()).toEqual([0, 1, 2, 6, 3, 6]);
+    expect(images!.arrangement!.tokens.toArray()).toEqual([0, 1, 2, 6, 3, 6]);
     expect(images!.pixelValues.shape).toEqual([6, 3, 2, 2]);
     expect(images!.places.indices.toArray()).toEqual([0, 1, 2, 3, 4, 5]);
     expect(counts).toMatchObject({ images: 2, imageTokens: 6 });

@@ -5,6 +5,8 @@
 import { DataError } from '../base/errors.js';
 import { packSequences, type RowPlaces, type Sequences } from '../nn/index.js';
 import { type Device, fromTypedArray, scope, sendTo, tensor, type Tensor } from '../torch/index.js';
+import { arrange, type Arrangement } from './arrange.js';
+import type { PlacedArrangement } from './image-newline.js';
 import {
   type ImageFacts,
   IGNORED_LABEL,
@@ -13,7 +15,7 @@ import {
   type InputFacts,
   type Sample,
 } from './sample.js';
-import { arrangedFeatures, NEWLINE, type TiledPixels, type TileFacts, viewCount } from './tiles.js';
+import { type TiledPixels, type TileFacts, tilesAmong, viewCount } from './tiles.js';
 
 export interface BatchCounts {
   readonly sequences: number;
@@ -50,8 +52,8 @@ export interface Batch {
     readonly pixelValues: Tensor;
     /** Where the features go (M), int64. */
     readonly positions: Tensor;
-    /** Of pictures in tiles, which of the I · N features these are (M), int64; I · N is the vector that ends a row. */
-    readonly arrangement?: Tensor | undefined;
+    /** Of pictures in tiles, which of the I · N features these are (M), or what else: see `Arrangement`. */
+    readonly arrangement?: PlacedArrangement | undefined;
     /** Whose each picture is (I). */
     readonly places: RowPlaces;
   } | null;
@@ -81,20 +83,24 @@ export function makeBatch(
   const { supervised, targets } = packed;
   const pictures = samples.flatMap((sample) => sample.images);
   const tiles = input.image?.tiles;
-  const arrangement = tiles === undefined ? [] : arrange(pictures, tiles);
+  const { tokens: order, interpolations } = arrangementOf(samples, tiles);
   return scope(() => {
     // One copy to the device for all index tensors.
     const parts = [
       ...[ids, positions, records],
       ...[imagePositions, imageRecords, imageIndices],
       ...[supervised, targets],
-      arrangement,
+      order,
+      ...interpolations.map(({ features }) => features),
     ];
     const together = tensor(Int32Array.from(parts.flat()), { device }).to('int64');
     const split = together.splitWithSizes(parts.map((part) => part.length));
     const [idsT, positionsT, recordsT] = split.slice(0, 3) as [Tensor, Tensor, Tensor];
     const [imagePositionsT, recordsI, indicesI] = split.slice(3, 6) as [Tensor, Tensor, Tensor];
-    const [supervisedL, targetsL, arrangementM] = split.slice(6) as [Tensor, Tensor, Tensor];
+    const [supervisedL, targetsL, orderM, ...interpolated] = split.slice(6) as [
+      ...[Tensor, Tensor, Tensor],
+      ...Tensor[],
+    ];
     return {
       inputIds: idsT.unsqueeze(0),
       positions: positionsT.unsqueeze(0),
@@ -106,7 +112,15 @@ export function makeBatch(
           : {
               pixelValues: pixelValues(pictures.map(viewsOf), input.image!, device),
               positions: imagePositionsT,
-              ...(tiles !== undefined && { arrangement: arrangementM }),
+              ...(tiles !== undefined && {
+                arrangement: {
+                  tokens: orderM,
+                  interpolations: interpolations.map((each, i) => ({
+                    ...each,
+                    features: interpolated[i]!,
+                  })),
+                },
+              }),
               places: { records: recordsI, indices: indicesI },
             },
       supervised: { positions: supervisedL, targets: targetsL },
@@ -165,7 +179,7 @@ function pack(samples: readonly Sample[], input: InputFacts): Packed {
       packed.positions.push(t);
       packed.records.push(position);
     }
-    const views = images.reduce((sum, each) => sum + viewsIn(each, input.image!), 0);
+    const views = images.reduce((sum, each) => sum + viewsIn(each, images.length, input.image!), 0);
     for (let k = 0; k < views; k++) {
       packed.imageRecords.push(position);
       packed.imageIndices.push(k);
@@ -195,10 +209,11 @@ function checkSample({ inputIds, labels, images }: Sample, index: number, input:
       throw bad(index, `label ${t} is ${label}`, vocabularyHint(vocabSize));
     }
   }
+  const of = images.length;
   images.forEach((pixels, i) => {
-    if (image !== null) checkPixels(pixels, `image ${i}`, index, image);
+    if (image !== null) checkPixels(pixels, { name: `image ${i}`, of, index, image });
   });
-  const tokens = image === null ? [] : images.map((pixels) => imageTokensOf(pixels, image));
+  const tokens = image === null ? [] : images.map((pixels) => imageTokensOf(pixels, of, image));
   if (
     imageTokens !== tokens.reduce((sum, each) => sum + each, 0) ||
     images.length > tokens.length
@@ -212,12 +227,21 @@ function checkSample({ inputIds, labels, images }: Sample, index: number, input:
   }
 }
 
-function checkPixels(pixels: ImagePixels, name: string, index: number, image: ImageFacts): void {
+interface PixelsPlace {
+  readonly name: string;
+  /** How many images its sample has. */
+  readonly of: number;
+  /** Of the sample. */
+  readonly index: number;
+  readonly image: ImageFacts;
+}
+
+function checkPixels(pixels: ImagePixels, { name, of, index, image }: PixelsPlace): void {
   const { size, tiles } = image;
   if (tiles !== undefined && !('views' in pixels)) {
     throw bad(index, `${name} comes without tiles`, 'Cut images as the model takes them.');
   }
-  const views = viewsIn(pixels, image);
+  const views = viewsIn(pixels, of, image);
   const { length } = viewsOf(pixels);
   if (length === views * 3 * size ** 2) return;
   throw bad(
@@ -234,24 +258,18 @@ function viewsOf(pixels: ImagePixels): Views {
   return 'views' in pixels ? pixels.views : pixels;
 }
 
-function viewsIn(pixels: ImagePixels, { tiles }: ImageFacts): number {
-  return tiles === undefined || !('views' in pixels) ? 1 : viewCount(pixels, tiles);
+/** Of one of so many images of a sample. */
+function viewsIn(pixels: ImagePixels, images: number, { tiles }: ImageFacts): number {
+  return tiles === undefined || !('views' in pixels)
+    ? 1
+    : viewCount(pixels, tilesAmong(tiles, images));
 }
 
-/** Which features of all views the tokens of all pictures are. */
-function arrange(pictures: readonly ImagePixels[], tiles: TileFacts): number[] {
-  const arranged: number[] = [];
-  let views = 0;
-  for (const picture of pictures as readonly TiledPixels[]) {
-    const first = views * tiles.patches ** 2;
-    for (const feature of arrangedFeatures(picture, tiles)) {
-      arranged.push(feature === NEWLINE ? NEWLINE : first + feature);
-    }
-    views += viewCount(picture, tiles);
-  }
-  // Behind the features of the last view.
-  const newline = views * tiles.patches ** 2;
-  return arranged.map((feature) => (feature === NEWLINE ? newline : feature));
+/** Which features of all views the tokens of all pictures are; nothing where they do not come in tiles. */
+function arrangementOf(samples: readonly Sample[], tiles: TileFacts | undefined): Arrangement {
+  if (tiles === undefined) return { tokens: [], interpolations: [] };
+  const pictures = samples.map(({ images }) => images as readonly TiledPixels[]);
+  return arrange(pictures, tiles);
 }
 
 /** Bytes travel as they are and are looked up on the device, which is exact to the bit. */

@@ -3,7 +3,14 @@
  * only read data can do without it.
  */
 
-import { type TiledPixels, type TileFacts, tiledTokens } from './tiles.js';
+import {
+  type PictureSize,
+  tilesAmong,
+  type TiledPixels,
+  type TileFacts,
+  tiledTokens,
+  wholeTokens,
+} from './tiles.js';
 
 /** The label of a token that is not to be predicted; LLaVA's `IGNORE_INDEX`. */
 export const IGNORED_LABEL = -100;
@@ -49,12 +56,14 @@ export interface ImageFacts {
   readonly normaliseTable?: Float32Array;
 }
 
-/** Tokens that a picture takes, the most there can be where it is not known yet. */
+/** Tokens that one of so many pictures of a sample takes, the most there can be where its size is not known yet. */
 export function imageTokensOf(
-  pixels: ImagePixels | undefined,
+  picture: ImagePixels | PictureSize | undefined,
+  pictures: number,
   { tokens, tiles }: Pick<ImageFacts, 'tokens' | 'tiles'>,
 ): number {
-  return tiles === undefined || pixels === undefined || !('views' in pixels)
-    ? tokens
-    : tiledTokens(pixels, tiles);
+  if (tiles === undefined) return tokens;
+  const facts = tilesAmong(tiles, pictures);
+  if (picture !== undefined && 'height' in picture) return tiledTokens(picture, facts);
+  return facts.pinpoints.length === 0 ? wholeTokens(facts) : tokens;
 }

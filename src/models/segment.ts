@@ -21,6 +21,7 @@ import type {
 } from '../nn/index.js';
 import type { Tensor } from '../torch/index.js';
 import type { Batch, Supervised } from './batch.js';
+import type { PlacedArrangement } from './image-newline.js';
 import type { InputFacts } from './sample.js';
 
 /** How queries find their keys and values; generation puts its cache here. */
@@ -36,8 +37,8 @@ export interface SegmentInputs {
     readonly pixelValues: Tensor;
     /** Which of the B · T positions the image features take, in their order. */
     readonly positions: Tensor;
-    /** Which features these are, where pictures come in tiles: see `Batch`. */
-    readonly arrangement?: Tensor | undefined;
+    /** Which features these are, where pictures come in tiles. */
+    readonly arrangement?: PlacedArrangement | undefined;
   } | null;
   readonly rotation: Rotation;
   readonly attend: Attend;

@@ -40,12 +40,13 @@ function beneathOf({ model }: Recipe): (name: string) => boolean {
 /** No text has more tokens than bytes. */
 function probesOf({ probes, text }: Recipe, { kind, config }: ModelConfig): ProbeShape[] {
   const decoder = kind === 'text' ? config : config.text;
-  const features = kind === 'text' ? 0 : pictureTokens(config, Infinity);
+  const features = (pictures: number): number =>
+    kind === 'text' ? 0 : pictureTokens(config, Infinity, pictures);
   const { maxNewTokens } = probes;
   const room = Math.max(1, decoder.maxPositionEmbeddings - maxNewTokens);
   return probes.questions.map(({ text: question, images }) => {
     const words = Buffer.byteLength(question) + Buffer.byteLength(text.system ?? '');
-    const tokens = Math.min(room, words + FORMAT_TOKENS + images.length * features);
+    const tokens = Math.min(room, words + FORMAT_TOKENS + images.length * features(images.length));
     return { tokens, images: images.length, newTokens: maxNewTokens };
   });
 }

@@ -50,17 +50,28 @@ const QWEN15_7B = {
   ...{ max_position_embeddings: 32768, rms_norm_eps: 1e-6, rope_theta: 1e6 },
 };
 
-/** One layer fewer than its tower had, whose last state it so reads. */
-const LLAVA_INTERLEAVE_7B = {
-  model_type: 'llava',
+const QWEN2_05B = {
+  model_type: 'qwen2',
+  ...{ hidden_size: 896, intermediate_size: 4864, num_hidden_layers: 24 },
+  ...{ num_attention_heads: 14, num_key_value_heads: 2, vocab_size: 151936 },
+  ...{ max_position_embeddings: 32768, rms_norm_eps: 1e-6, rope_theta: 1e6 },
+  tie_word_embeddings: true,
+};
+
+/** One layer fewer than its tower had, whose last state they so read. */
+const OVER_SIGLIP = {
   ...{
     vision_feature_layer: -1,
     vision_feature_select_strategy: 'full',
     image_token_index: 151646,
   },
   vision_config: { ...SIGLIP_SO400M_384, num_hidden_layers: 26, vision_use_head: false },
-  text_config: QWEN15_7B,
 };
+
+const LLAVA_INTERLEAVE_7B = { model_type: 'llava', ...OVER_SIGLIP, text_config: QWEN15_7B };
+
+/** Resolutions and their limit are those that transformers takes where a file names none. */
+const LLAVA_ONEVISION = { model_type: 'llava_onevision', ...OVER_SIGLIP };
 
 export const KNOWN_MODELS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'openai/clip-vit-large-patch14-336': CLIP_L_336,
@@ -72,4 +83,12 @@ export const KNOWN_MODELS: Readonly<Record<string, Readonly<Record<string, unkno
   'Qwen/Qwen2.5-7B-Instruct': QWEN2_7B,
   'Qwen/Qwen3-8B': QWEN3_8B,
   'llava-hf/llava-interleave-qwen-7b-hf': LLAVA_INTERLEAVE_7B,
+  'llava-hf/llava-onevision-qwen2-7b-ov-hf': {
+    ...LLAVA_ONEVISION,
+    text_config: { ...QWEN2_7B, vocab_size: 152128 },
+  },
+  'llava-hf/llava-onevision-qwen2-0.5b-ov-hf': {
+    ...LLAVA_ONEVISION,
+    text_config: { ...QWEN2_05B, vocab_size: 152000 },
+  },
 };

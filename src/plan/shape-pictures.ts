@@ -6,6 +6,7 @@ import {
   type LlavaConfig,
   type PictureSize,
   tiledTokens,
+  tilesAmong,
   type TileFacts,
   viewCount,
 } from '../models/index.js';
@@ -23,13 +24,14 @@ export function shapePictures(
     const picture = new Uint8Array(bytes);
     return { images: Array<Uint8Array>(images).fill(picture), tokens: images * image.tokens };
   }
-  const sizes = pictures ?? likelyPictures(tiles, { tokens, images });
+  const facts = tilesAmong(tiles, images);
+  const sizes = pictures ?? likelyPictures(facts, { tokens, images });
   return {
     images: sizes.map(({ height, width }) => ({
       ...{ height, width },
-      views: new Uint8Array(viewCount({ height, width }, tiles) * bytes),
+      views: new Uint8Array(viewCount({ height, width }, facts) * bytes),
     })),
-    tokens: sizes.reduce((sum, each) => sum + tiledTokens(each, tiles), 0),
+    tokens: sizes.reduce((sum, each) => sum + tiledTokens(each, facts), 0),
   };
 }
 
@@ -42,16 +44,26 @@ function likelyPictures(
   return picture === undefined ? [] : Array<PictureSize>(images).fill(picture);
 }
 
-/** Tokens of the largest picture for which there is room; of tiles that have room for none, infinitely many. */
-export function pictureTokens(config: LlavaConfig, room: number): number {
-  const { tiles } = config;
-  if (tiles === null) return imageFeatures(config);
+/**
+ * Tokens of the largest picture for which there is room; of tiles that have room for none, infinitely many.
+ *
+ * @param pictures how many its record has
+ */
+export function pictureTokens(config: LlavaConfig, room: number, pictures = 1): number {
+  if (config.tiles === null) return imageFeatures(config);
+  const tiles = tilesAmong(config.tiles, pictures);
   const picture = largestPicture(tiles, room);
   return picture === undefined ? Infinity : tiledTokens(picture, tiles);
 }
 
-/** The picture of most tokens, but no more than there is room for; undefined where there is room for none. */
+/** The picture of most views, but of no more tokens than there is room for; undefined where there is room for none. */
 export function largestPicture(tiles: TileFacts, room: number): PictureSize | undefined {
-  const fit = tiles.pinpoints.filter((each) => tiledTokens(each, tiles) <= room);
-  return fit.sort((a, b) => tiledTokens(b, tiles) - tiledTokens(a, tiles))[0];
+  const { pinpoints, size } = tiles;
+  const all = pinpoints.length === 0 ? [{ height: size, width: size }] : pinpoints;
+  const fit = all.filter((each) => tiledTokens(each, tiles) <= room);
+  // Views first: a LLaVA-OneVision gives many tiles fewer tokens than some.
+  return fit.sort(
+    (a, b) =>
+      viewCount(b, tiles) - viewCount(a, tiles) || tiledTokens(b, tiles) - tiledTokens(a, tiles),
+  )[0];
 }

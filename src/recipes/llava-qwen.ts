@@ -2,7 +2,7 @@
  * LLaVA with SigLIP and a Qwen decoder. Numbers of both stages: LLaVA-NeXT (LLaVA-VL/LLaVA-NeXT, scripts/train/pretrain_siglip.sh,
  * finetune_siglip.sh), which trains Qwen2-7B so; by LoRA: LLaVA-1.5 (scripts/v1_5/finetune_lora.sh). Differences:
  *
- * - One view of each picture, squeezed to 384 x 384 (729 features); LLaVA-NeXT's second stage cuts tiles.
+ * - One view of each picture, squeezed to 384 x 384 (729 features); LLaVA-NeXT's second stage cuts tiles. A LLaVA-OneVision cuts its own.
  * - The data, and so many records an update, are LLaVA-1.5's: the scripts leave both to who runs them.
  * - In the first stage the question stands before the caption, in the format of all later use.
  */
@@ -80,12 +80,9 @@ function stages(name: string, title: string, llm: string): RecipeInput[] {
   ];
 }
 
-/** What is already a LLaVA learns one's own records. */
-const llavaInterleaveLora = defineRecipe({
+/** What is already a LLaVA learns one's own records, in its own chat template. */
+const OWN_RECORDS = {
   ...LORA,
-  name: 'llava-interleave-qwen-7b-lora',
-  description: `LLaVA-Interleave-7B (SigLIP, Qwen1.5) learns from your own records by LoRA, the projector fully at a tenth of the rate. ${BY_LORA}`,
-  model: { from: 'llava-hf/llava-interleave-qwen-7b-hf' },
   data: {
     sources: [
       {
@@ -96,10 +93,33 @@ const llavaInterleaveLora = defineRecipe({
     ],
     grouping: 'length',
   },
-  // Its own chat template.
+  effectiveBatch: 128,
+} satisfies Partial<RecipeInput>;
+
+const llavaInterleaveLora = defineRecipe({
+  ...OWN_RECORDS,
+  name: 'llava-interleave-qwen-7b-lora',
+  description: `LLaVA-Interleave-7B (SigLIP, Qwen1.5) learns from your own records by LoRA, the projector fully at a tenth of the rate. ${BY_LORA}`,
+  model: { from: 'llava-hf/llava-interleave-qwen-7b-hf' },
   text: { maxLength: TEXT.maxLength },
   image: IMAGE,
-  effectiveBatch: 128,
+});
+
+/**
+ * The vector that ends rows of tiles learns as the projector does. LLaVA-OneVision's own script (LLaVA-VL/LLaVA-NeXT,
+ * scripts/train/finetune_ov.sh) trains all parts fully, 256 records of up to 32,768 tokens an update.
+ */
+const llavaOneVisionLora = defineRecipe({
+  ...OWN_RECORDS,
+  name: 'llava-onevision-qwen2-7b-lora',
+  description: `LLaVA-OneVision-7B (SigLIP in tiles, Qwen2) learns from your own records by LoRA, the projector fully at a tenth of the rate. ${BY_LORA}`,
+  model: { from: 'llava-hf/llava-onevision-qwen2-7b-ov-hf' },
+  optimizer: {
+    ...LORA.optimizer,
+    groups: [...LORA.optimizer.groups, { parameters: '*image_newline', learningRate: 2e-5 }],
+  },
+  // A large picture takes 8,000 tokens.
+  text: { maxLength: LORA.batchTokens },
 });
 
 export const llavaQwen: readonly RecipeInput[] = [
@@ -107,4 +127,5 @@ export const llavaQwen: readonly RecipeInput[] = [
   ...stages('qwen2.5-7b', 'Qwen2.5-7B', 'Qwen/Qwen2.5-7B-Instruct'),
   ...stages('qwen3-8b', 'Qwen3-8B', 'Qwen/Qwen3-8B'),
   llavaInterleaveLora,
+  llavaOneVisionLora,
 ];

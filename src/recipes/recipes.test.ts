@@ -49,6 +49,7 @@ const ROWS: readonly Row[] = [
     [`llava-${decoder}-lora`, 128, '16384 tokens', 2e-4, 4096, 'frozen full lora'],
   ]),
   ['llava-interleave-qwen-7b-lora', 128, '16384 tokens', 2e-4, 4096, 'frozen full lora'],
+  ['llava-onevision-qwen2-7b-lora', 128, '16384 tokens', 2e-4, 16384, 'frozen full lora'],
   ['llama-3-8b-text-lora', 16, 2, 2e-4, 2048, 'frozen frozen lora'],
   ['llama-3-8b-text-full', 16, 2, 2e-5, 2048, 'frozen frozen full'],
 ];
@@ -81,7 +82,7 @@ describe('on the parameters of a LLaVA', () => {
 
   test.each(LLAVAS)('every pattern of %s matches, every part learns as it says', async (name) => {
     const { train, optimizer } = await findRecipe(name);
-    const model = tinyLlava();
+    const model = tinyLlava({ tiled: name.includes('onevision') });
     const generator = RandomGenerator.create(1);
     try {
       const options = { dtype: 'float32', device: 'cpu', generator } as const;
@@ -92,7 +93,7 @@ describe('on the parameters of a LLaVA', () => {
         ),
       );
       const { learningRate } = optimizer;
-      const hasOwnRate = /^llava-(1\.5|(interleave-)?qwen).*-lora$/.test(name);
+      const hasOwnRate = /^llava-(1\.5|((interleave|onevision)-)?qwen).*-lora$/.test(name);
       const projector = hasOwnRate ? 2e-5 : learningRate;
       expect(rates).toEqual({
         ...(train.vision !== 'frozen' && {

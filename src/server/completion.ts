@@ -41,7 +41,12 @@ export async function requestPrompt(
   { messages }: ChatRequest,
   options: PromptOptions,
 ): Promise<Prompt> {
-  const reading = { pictures: chat.pictures, reading: chat.reading ?? 'turned' };
+  const shown = messages.flatMap(({ content }) => content.filter(({ type }) => type !== 'text'));
+  const reading = {
+    pictures: chat.pictures,
+    reading: chat.reading ?? 'turned',
+    count: shown.length,
+  };
   const images: ImagePixels[] = [];
   const read: Message[] = [];
   for (const [i, { role, content }] of messages.entries()) {

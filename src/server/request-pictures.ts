@@ -19,6 +19,8 @@ export interface PictureSource {
 export interface PictureReading {
   readonly pictures: PictureSettings | null;
   readonly reading: Reading;
+  /** How many the request has. */
+  readonly count: number;
 }
 
 const DATA_URL = /^data:image\/[a-z0-9.+-]+;base64,/i;
@@ -30,10 +32,10 @@ const DATA_URL = /^data:image\/[a-z0-9.+-]+;base64,/i;
 export async function requestPicture(
   url: string,
   param: string,
-  { pictures, reading }: PictureReading,
+  { pictures, reading, count }: PictureReading,
   { files, limits }: PictureSource,
 ): Promise<ImagePixels> {
-  const options = { name: param, reading, limits };
+  const options = { name: param, reading, limits, pictures: count };
   const head = DATA_URL.exec(url.slice(0, 100));
   if (head !== null) {
     const text = url.slice(head[0].length);

@@ -117,6 +117,8 @@ const KERNELS: Readonly<Record<string, Sample>> = {
   'convolution with bias': (make) => conv(make, true, [2, 1], [1, 0]),
   'convolution without bias': (make) => conv(make, false, [3, 2], [0, 0]),
   embedding: (make) => embedding(make([9, 5]), make([2, 3], 'int64', 9)),
+  'bilinear interpolation, channels last': (make) =>
+    make([1, 9, 7, 3]).permute([0, 3, 1, 2]).upsampleBilinear2d([6, 5], false),
   'index select': (make) => make([5, 3]).indexSelect(0, make([4], 'int64', 5)),
 };
 

@@ -119,6 +119,7 @@ const EMBEDDING = declare('embedding', ['weight:Tensor', 'indices:Tensor', 'padd
 const NATIVE_LAYER_NORM = declare('native_layer_norm', ['input:Tensor', 'normalized_shape:int[]', 'weight:Tensor?', 'bias:Tensor?', 'eps:float']);
 const _FUSED_RMS_NORM = declare('_fused_rms_norm', ['input:Tensor', 'normalized_shape:int[]', 'weight:Tensor?', 'eps:float?']);
 const CONVOLUTION = declare('convolution', ['input:Tensor', 'weight:Tensor', 'bias:Tensor?', 'stride:int[]', 'padding:int[]', 'dilation:int[]', 'transposed:bool', 'output_padding:int[]', 'groups:int']);
+const UPSAMPLE_BILINEAR2D = declare('upsample_bilinear2d', ['self:Tensor', 'output_size:int[2]', 'align_corners:bool', 'scales_h:float?', 'scales_w:float?']);
 const CROSS_ENTROPY_LOSS = declare('cross_entropy_loss', ['self:Tensor', 'target:Tensor', 'weight:Tensor?', 'reduction:int', 'ignore_index:int', 'label_smoothing:float']);
 const _SCALED_DOT_PRODUCT_FLASH_ATTENTION_FOR_CPU = declare('_scaled_dot_product_flash_attention_for_cpu', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'dropout_p:float', 'is_causal:bool', 'attn_mask:Tensor?', 'scale:float?']);
 const _SCALED_DOT_PRODUCT_CUDNN_ATTENTION = declare('_scaled_dot_product_cudnn_attention', ['query:Tensor', 'key:Tensor', 'value:Tensor', 'attn_bias:Tensor?', 'compute_log_sumexp:bool', 'dropout_p:float', 'is_causal:bool', 'return_debug_mask:bool', 'scale:float?']);
@@ -1032,6 +1033,20 @@ export abstract class TensorOperators {
     putScalar(3, src);
     call(SCATTER__VALUE);
     return this;
+  }
+
+  /**
+   * Images (N, C, H, W) in another size, interpolated between their pixels.
+   *
+   * `aten::upsample_bilinear2d(Tensor self, int[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None)`
+   */
+  upsampleBilinear2d(outputSize: readonly number[], alignCorners: boolean, scalesH?: number | null, scalesW?: number | null): Tensor {
+    B[0] = this.handle;
+    let n = putNumbers(1, outputSize);
+    B[n] = booleanArgument(alignCorners);
+    optionalFloat(n + 1, scalesH);
+    optionalFloat(n + 3, scalesW);
+    return callTensor(UPSAMPLE_BILINEAR2D);
   }
 
   /**

@@ -125,6 +125,10 @@ const LAYERS = [
   row('_fused_rms_norm', 'x / sqrt(mean(x^2) + eps) * weight, with 1 / sqrt(mean(x^2) + eps).'),
   row('convolution', 'Convolution of any dimension.'),
   row(
+    'upsample_bilinear2d',
+    'Images (N, C, H, W) in another size, interpolated between their pixels.',
+  ),
+  row(
     'cross_entropy_loss',
     'Negative log likelihood of class indices; reduction 0 none, 1 mean, 2 sum.',
   ),

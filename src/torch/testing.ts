@@ -151,6 +151,7 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
       [0, 0],
       1,
     ),
+  upsampleBilinear2d: (make) => make([1, 2, 6, 5]).upsampleBilinear2d([4, 3], false),
   crossEntropyLoss: (make) => [
     make([3, 4]).crossEntropyLoss(make([3], 'int64')),
     make([3, 4]).crossEntropyLoss(make([3], 'int64'), null, 0),

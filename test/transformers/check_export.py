@@ -3,7 +3,7 @@
     python test/transformers/check_export.py FIXTURES [VARIANT ...]
 
 FIXTURES holds folders such as llama3 (hf, hf-old, hf-2025, hf-2026, official, llm, clip, clip-full, xtuner, adapter-*, facts.json,
-inputs.safetensors, outputs.safetensors), or with `hf` alone what of it is about that: `check_export.py test/fixtures/llava siglip-qwen2`. Needs torch, transformers 5.17, peft, pillow, safetensors. Not a part of the tests.
+inputs.safetensors, outputs.safetensors), or with `hf` alone what of it is about that: `check_export.py test/fixtures/llava siglip-qwen2 next-llama3 onevision-qwen2`. Needs torch, transformers 5.17, peft, pillow, safetensors. Not a part of the tests.
 """
 import filecmp, json, logging, os, subprocess, sys, tempfile, warnings
 import torch, transformers
@@ -49,7 +49,8 @@ def error(a, b, mask):
 
 
 def load(folder):
-    model, info = transformers.LlavaForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+    kind = getattr(transformers, read_json(f"{folder}/config.json")["architectures"][0])
+    model, info = kind.from_pretrained(folder, output_loading_info=True)
     return model.eval(), {kind: sorted(map(str, names)) for kind, names in info.items() if names}
 
 
@@ -69,11 +70,12 @@ def check_folder(name, folder, fixture, inputs, expected):
         prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         images = [Image.open(f"{fixture}/{p}").convert("RGB") for p in case["pictures"]]
         # The template writes the beginning of the text itself.
-        ids = processor(text=prompt, images=images or None, add_special_tokens=False, return_tensors="pt")
+        # Those of one text in a list of their own: a LLaVA-OneVision asks how many there are.
+        ids = processor(text=[prompt], images=[images] if images else None, add_special_tokens=False, return_tensors="pt")
         check(name, "prompt", prompt == case["prompt"])
         check(name, "prompt ids", ids["input_ids"][0].tolist() == case["input_ids"])
         # An official folder asks for padded pictures; the reference's answers are about cropped ones.
-        if images and getattr(processor.image_processor, "do_pad", False):
+        if images and os.path.exists(f"{fixture}/official") and getattr(processor.image_processor, "do_pad", False):
             ids["pixel_values"] = load_file(f"{fixture}/{os.path.dirname(case['pictures'][0])}/{number}.safetensors")["pixel_values"]
         with torch.no_grad(): out = model.generate(**ids, max_new_tokens=8, do_sample=False)
         check(name, "answer", out[0, len(case["input_ids"]):].tolist() == case["new_tokens"][:8])
@@ -91,7 +93,7 @@ def check_variant(fixture, out):
     config = read_json(f("hf/config.json"))
     parts = ["--feature-layer", str(config["vision_feature_layer"]), "--select", config["vision_feature_select_strategy"]]
     stored = load_file(f("inputs.safetensors"))
-    inputs = {k: stored[f"0.{k}"] for k in ("input_ids", "attention_mask", "pixel_values")}
+    inputs = {k: stored[f"0.{k}"] for k in ("input_ids", "attention_mask", "pixel_values", "image_sizes", "batch_num_images") if f"0.{k}" in stored}
     expected = load_file(f("outputs.safetensors"))["logits"]
     sources = {
         **{name: [f(name)] for name in ("hf", "hf-old", "hf-2025", "hf-2026")},

@@ -1,26 +1,45 @@
 /**
- * A picture in tiles as LLaVA-NeXT sees it, byte for byte as transformers' `LlavaNextImageProcessorPil` cuts it: the whole picture
- * squeezed into the tower's square, then the tiles of the resolution that suits it best, on which it lies centred, padded with
- * black.
+ * A picture in tiles, byte for byte as transformers' `LlavaNextImageProcessorPil` and `LlavaOnevisionImageProcessorPil` cut it: the whole
+ * picture squeezed into the tower's square, then the tiles of the resolution that suits it best, on which it lies centred, padded with
+ * black. One that is not cut is padded to a square in the colour of the mean.
  */
-import { bestResolution, type TiledPixels, type TileFacts } from '../../models/tiles.js';
+import {
+  bestResolution,
+  type TiledPixels,
+  type TileFacts,
+  tilesAmong,
+} from '../../models/tiles.js';
 import { fitImage, type FitOptions, resizeImage } from './fit.js';
 import type { RgbImage } from './rgb-image.js';
 
 /** How a model takes pictures: as one square, or in tiles. */
 export interface PictureFit extends FitOptions {
-  /** Where they are given, `mode` and `background` play no part. @default one square */
+  /** Where they are given, `mode` plays no part, and `background` only where a picture is not cut. @default one square */
   tiles?: TileFacts | undefined;
 }
 
 /** Bytes (S, S, 3), or those of all views of a picture in tiles. */
 export type PictureBytes = Uint8Array | (TiledPixels & { readonly views: Uint8Array });
 
-/** A picture as a model takes it. @throws UsageError as `fitImage` */
-export function fitPicture(image: RgbImage, { tiles, ...fit }: PictureFit): PictureBytes {
+/**
+ * A picture as a model takes it.
+ *
+ * @param pictures how many its sample has
+ * @throws UsageError as `fitImage`
+ */
+export function fitPicture(
+  image: RgbImage,
+  { tiles, ...fit }: PictureFit,
+  pictures = 1,
+): PictureBytes {
   if (tiles === undefined) return fitImage(image, fit).data;
+  const facts = tilesAmong(tiles, pictures);
   const { width, height } = image;
-  return { width, height, views: tileImage(image, tiles) };
+  const views =
+    facts.pinpoints.length === 0
+      ? fitImage(image, { ...fit, mode: 'pad' }).data
+      : tileImage(image, facts);
+  return { width, height, views };
 }
 
 /** Bytes (V, S, S, 3): the whole picture, then its tiles row by row. */

@@ -1,6 +1,6 @@
 /** How many tokens the images of a record take, without decoding them. */
-import { type ImageFacts } from '../../models/sample.js';
-import { tiledTokens } from '../../models/tiles.js';
+import { type ImageFacts, imageTokensOf } from '../../models/sample.js';
+import { type PictureSize, tilesAmong } from '../../models/tiles.js';
 import { imageSize } from '../image/header.js';
 import { ImageError, type Reading } from '../image/rgb-image.js';
 import type { ImageSource } from '../records/record.js';
@@ -20,21 +20,27 @@ export interface ImageTokensOptions {
  */
 export async function imageTokens(
   sources: readonly ImageSource[],
-  { image: { tokens, tiles }, reading, folder }: ImageTokensOptions,
+  { image, reading, folder }: ImageTokensOptions,
 ): Promise<number[]> {
+  const count = sources.length;
   const each: number[] = [];
   for (const source of sources) {
-    if (tiles === undefined) {
-      each.push(tokens);
-      continue;
-    }
-    try {
-      const { bytes, name } = await imageBytes(source, folder);
-      each.push(tiledTokens(imageSize(bytes, { name, reading }), tiles));
-    } catch (error) {
-      if (!(error instanceof ImageError)) throw error;
-      each.push(tokens);
-    }
+    const size = sizeCounts(image, count) ? await sizeOf(source) : undefined;
+    each.push(imageTokensOf(size, count, image));
   }
   return each;
+
+  async function sizeOf(source: ImageSource): Promise<PictureSize | undefined> {
+    try {
+      const { bytes, name } = await imageBytes(source, folder);
+      return imageSize(bytes, { name, reading });
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+      return undefined;
+    }
+  }
+}
+
+function sizeCounts({ tiles }: ImageTokensOptions['image'], pictures: number): boolean {
+  return tiles !== undefined && tilesAmong(tiles, pictures).pinpoints.length > 0;
 }

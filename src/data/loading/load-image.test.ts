@@ -16,7 +16,7 @@ afterAll(() => folder.remove());
 
 const load = async (source: ImageSource): Promise<Uint8Array> => {
   const options = { size: 4, mode: 'crop', reading: 'turned', folder: folder.path } as const;
-  return (await loadImage(source, options)) as Uint8Array;
+  return (await loadImage(source, { ...options, pictures: 1 })) as Uint8Array;
 };
 
 describe('the image of a record', () => {

@@ -12,6 +12,8 @@ export interface LoadImageOptions extends PictureFit {
   reading: Reading;
   /** What relative paths start from. */
   folder: string;
+  /** How many pictures the record has. */
+  pictures: number;
 }
 
 /**
@@ -21,9 +23,9 @@ export interface LoadImageOptions extends PictureFit {
  */
 export async function loadImage(
   source: ImageSource,
-  { reading, folder, ...fit }: LoadImageOptions,
+  { reading, folder, pictures, ...fit }: LoadImageOptions,
 ): Promise<PictureBytes> {
-  return fitPicture(await decodeSource(source, { reading, folder }), fit);
+  return fitPicture(await decodeSource(source, { reading, folder }), fit, pictures);
 }
 
 /** The whole image, as it is. @throws ImageError with the path */

@@ -22,6 +22,12 @@ describe('the estimated length of a record', () => {
     ['an unreadable record', undefined, -1],
     ['odd messages', { conversations: [null, 3, { value: {} }] }, 576],
   ])('counts %s', (_, json, tokens) => {
-    expect(measureRecord(json, 576)).toBe(tokens);
+    expect(measureRecord(json, () => 576)).toBe(tokens);
+  });
+
+  it('counts images as each of so many counts', () => {
+    const each = (images: number): number => (images === 1 ? 1000 : 10);
+    expect(measureRecord(turns('<image>'), each)).toBe(1000);
+    expect(measureRecord(turns('<image><image>', '<image>'), each)).toBe(30);
   });
 });

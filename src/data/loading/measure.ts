@@ -8,8 +8,10 @@ const BYTES_PER_TOKEN = 4;
 /**
  * Estimated tokens of a record, at least 1; negative for one without images (as XTuner's `modality_length`). Images are
  * counted by their places in the text, so that Parquet need not be read with its images.
+ *
+ * @param imageTokens tokens of each of so many images
  */
-export function measureRecord(json: unknown, imageTokens: number): number {
+export function measureRecord(json: unknown, imageTokens: (images: number) => number): number {
   let bytes = 0;
   let images = 0;
   const text = (value: unknown): void => {
@@ -27,7 +29,7 @@ export function measureRecord(json: unknown, imageTokens: number): number {
       else images++;
     }
   }
-  const tokens = Math.ceil(bytes / BYTES_PER_TOKEN) + images * imageTokens;
+  const tokens = Math.ceil(bytes / BYTES_PER_TOKEN) + images * imageTokens(images);
   return images > 0 ? tokens : -Math.max(1, tokens);
 }
 

@@ -117,7 +117,7 @@ export class RecordLoader {
     const lengths = new Int32Array(to - from);
     let i = 0;
     for await (const json of table.readTexts(index, to - file.first)) {
-      lengths[i++] = measureRecord(json, this.#spec.input.image?.tokens ?? 0);
+      lengths[i++] = measureRecord(json, this.#mostTokens());
     }
     return lengths;
   }
@@ -135,7 +135,7 @@ export class RecordLoader {
       const read = await table.read(i);
       const { image } = this.#spec.input;
       const at = NUMBERS * (i - index);
-      counts[at + 3] = measureRecord(read.ok ? read.json : undefined, image?.tokens ?? 0);
+      counts[at + 3] = measureRecord(read.ok ? read.json : undefined, this.#mostTokens());
       const parsed = read.ok ? parseRecord(read.json) : read;
       if (!parsed.ok || !('record' in parsed)) continue;
       const { images: pictures } = parsed.record;
@@ -170,7 +170,9 @@ export class RecordLoader {
     try {
       const tiled = await this.#tiled(pictures, images);
       const { image } = this.#spec.input;
-      const tokens = image && pictures.map((source) => imageTokensOf(tiled.get(source), image));
+      const count = pictures.length;
+      const tokens =
+        image && pictures.map((source) => imageTokensOf(tiled.get(source), count, image));
       const outcome = this.#encode(parsed.record, place, tokens);
       if (outcome.status === 'bad') return bad(id, outcome.problem);
       if (outcome.status === 'overlong') {
@@ -194,8 +196,16 @@ export class RecordLoader {
   async #tiled(pictures: readonly ImageSource[], folder: string): Promise<TiledPictures> {
     const tiled = new Map<ImageSource, PictureBytes>();
     if (this.#spec.input.image?.tiles === undefined) return tiled;
-    for (const source of pictures) tiled.set(source, await this.#pixels(source, folder));
+    for (const source of pictures) {
+      tiled.set(source, await this.#pixels(source, folder, pictures.length));
+    }
     return tiled;
+  }
+
+  /** Of each of so many images of a record whose sizes are not known. */
+  #mostTokens(): (images: number) => number {
+    const { image } = this.#spec.input;
+    return image === null ? () => 0 : (images) => imageTokensOf(undefined, images, image);
   }
 
   #tokensOf(sources: readonly ImageSource[], image: ImageFacts, folder: string): Promise<number[]> {
@@ -234,7 +244,7 @@ export class RecordLoader {
     this.#checkVocabulary(inputIds, place);
     const images: PictureBytes[] = [];
     for (const source of encoded.images) {
-      images.push(tiled.get(source) ?? (await this.#pixels(source, folder)));
+      images.push(tiled.get(source) ?? (await this.#pixels(source, folder, encoded.images.length)));
     }
     return {
       inputIds,
@@ -249,13 +259,14 @@ export class RecordLoader {
     };
   }
 
-  #pixels(source: EncodedSample['images'][number], folder: string): Promise<PictureBytes> {
+  #pixels(source: ImageSource, folder: string, pictures: number): Promise<PictureBytes> {
     const { image, input, background } = this.#spec;
     return loadImage(source, {
       ...image,
       size: input.image!.size,
       tiles: input.image!.tiles,
       folder,
+      pictures,
       ...(background && { background }),
     });
   }

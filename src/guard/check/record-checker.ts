@@ -168,7 +168,7 @@ export class RecordChecker {
     const content = digestOf(messages, digests);
     return {
       ...{ id, marks },
-      length: written?.length ?? Math.abs(measureRecord(read.json, 0)),
+      length: written?.length ?? Math.abs(measureRecord(read.json, () => 0)),
       supervised: written?.supervised ?? 0,
       pictures: images.length,
       content: [content.readUInt32LE(0), content.readUInt32LE(4)],

@@ -235,6 +235,26 @@ describe('LLaVA', () => {
     });
   });
 
+  test('a LLaVA-OneVision that names nothing is the one of 7B', () => {
+    const config = llava({ model_type: 'llava_onevision', text_config: { vocab_size: 152128 } });
+    expect(config).toMatchObject({
+      featureLayer: 26,
+      imageTokenId: 151646,
+      vision: { family: 'siglip', hiddenSize: 1152, numHiddenLayers: 26, poolingHead: false },
+      projector: { select: 'full' },
+      text: { family: 'qwen2', vocabSize: 152128 },
+      tiles: { max: 9, size: 384, patches: 27 },
+    });
+    const { pinpoints } = config.tiles!;
+    expect(pinpoints.length).toBe(36);
+    expect(pinpoints[1]).toEqual({ height: 384, width: 768 });
+    const other = { vision_aspect_ratio: 'anyres_max_4', image_grid_pinpoints: [[384, 768]] };
+    expect(llava({ model_type: 'llava_onevision', ...other }).tiles).toMatchObject({
+      max: 4,
+      pinpoints: [{ height: 384, width: 768 }],
+    });
+  });
+
   test("the authors' file", () => {
     const vision = clip({ hidden_size: 1024, num_attention_heads: 16, num_hidden_layers: 24 });
     const json = {
@@ -355,7 +375,7 @@ describe('what cannot be is refused by file and field', () => {
     ['another tower', () => clip({ model_type: 'dinov2' }), /"dinov2"/],
     ['oblong images', () => clip({ image_size: [1, 2] }), /image_size: 1 x 2/],
     ['a patch over the image', () => clip({ patch_size: 300 }), /patch_size: 300/],
-    ['another model', () => llava({ model_type: 'llava_onevision' }), /model_type/],
+    ['another model', () => llava({ model_type: 'llava_next_video' }), /model_type/],
     [
       'tiles in parts',
       () => llava({ model_type: 'llava_next', image_grid_pinpoints: [[336, 500]] }),
@@ -370,6 +390,37 @@ describe('what cannot be is refused by file and field', () => {
       'a class token among tiles',
       () => llava({ model_type: 'llava_next', vision_feature_select_strategy: 'full' }),
       /vision_feature_select_strategy: "full"/,
+    ],
+    ...['anyres', 'anyres_max_0', 'anyres_max_9.5', 'pad', 'anyres_max_'].map(
+      (given): [string, () => unknown, RegExp] => [
+        `tiles by ${given}`,
+        () => llava({ model_type: 'llava_onevision', vision_aspect_ratio: given }),
+        new RegExp(`vision_aspect_ratio: "${given}" is no "anyres_max_N"`),
+      ],
+    ),
+    [
+      'tiles in parts, of a LLaVA-OneVision',
+      () => llava({ model_type: 'llava_onevision', image_grid_pinpoints: [[384, 385]] }),
+      /image_grid_pinpoints: 384 x 385 pixels are not of whole tiles/,
+    ],
+    [
+      'so many tiles in a line that none of a narrow picture is left',
+      () =>
+        llava({
+          ...{ model_type: 'llava_onevision', vision_aspect_ratio: 'anyres_max_1' },
+          image_grid_pinpoints: [[384, 384 * 28]],
+        }),
+      /image_grid_pinpoints: 28 tiles in a line/,
+    ],
+    [
+      'several layers of a LLaVA-OneVision',
+      () => llava({ model_type: 'llava_onevision', vision_feature_layer: [-1, -2] }),
+      /vision_feature_layer: \[-1, -2\]/,
+    ],
+    [
+      'a class token that is not there',
+      () => llava({ model_type: 'llava_onevision', vision_feature_select_strategy: 'default' }),
+      /vision_feature_select_strategy: "default"/,
     ],
     [
       'a field within',

@@ -1,6 +1,6 @@
 /**
- * The configuration of a whole LLaVA: transformers' `LlavaConfig` or `LlavaNextConfig`, the authors' own (`mm_*`), or put together
- * from parts.
+ * The configuration of a whole LLaVA: transformers' `LlavaConfig`, `LlavaNextConfig` or `LlavaOnevisionConfig`, the authors' own
+ * (`mm_*`), or put together from parts.
  */
 import { z } from 'zod';
 
@@ -31,7 +31,7 @@ export interface LlavaConfig {
   readonly text: DecoderConfig;
   /** The id that stands for one feature of a picture; outside of the vocabulary where none is set apart for it. */
   readonly imageTokenId: number;
-  /** How a LLaVA-NeXT cuts pictures; `null` where each is seen as one square. */
+  /** How a LLaVA-NeXT or LLaVA-OneVision cuts pictures; `null` where each is seen as one square. */
   readonly tiles: TileFacts | null;
 }
 
@@ -66,38 +66,84 @@ const DEFAULT_VISION = {
 const selectStrategy = z.enum(['default', 'full']);
 const featureLayer = z.union([z.number().int(), z.array(z.number().int())]);
 
-/** LLaVA, and LLaVA-NeXT, which takes pictures in tiles. */
-const HF_TYPES = ['llava', 'llava_next'] as const;
+/** LLaVA, and those that take pictures in tiles. */
+const HF_TYPES = ['llava', 'llava_next', 'llava_onevision'] as const;
 
 /** Whether a `config.json` is that of a LLaVA in transformers' form. */
 export function isHfConfig(json: Readonly<Record<string, unknown>>): boolean {
   return HF_TYPES.some((type) => json['model_type'] === type) && !isOfficialConfig(json);
 }
 
-const HF = z.object({
-  model_type: z.enum(HF_TYPES, 'it is no LLaVA that Patina computes'),
-  vision_config: or(jsonObject, DEFAULT_VISION),
-  text_config: or(jsonObject, {}),
-  vision_feature_layer: or(featureLayer, DEFAULT_FEATURE_LAYER),
-  vision_feature_select_strategy: or(selectStrategy, 'default'),
-  projector_hidden_act: or(activationName, 'gelu'),
-  multimodal_projector_bias: or(z.boolean(), true),
-  tie_word_embeddings: or(z.boolean(), false),
-  image_token_index: or(z.number().int(), null),
-  image_token_id: or(z.number().int(), null),
-});
+const TYPE = z.object({ model_type: z.enum(HF_TYPES, 'it is no LLaVA that Patina computes') });
+
+/** What transformers takes where a file of the family does not say it. */
+interface HfDefaults {
+  /** Of a tower and a decoder that do not say what they are. */
+  readonly types: { readonly vision: string; readonly text: string };
+  readonly vision: Readonly<Record<string, unknown>>;
+  readonly layer: number;
+  readonly select: 'default' | 'full';
+  readonly imageToken: number;
+}
+
+const LLAVA: HfDefaults = {
+  types: { vision: 'clip_vision_model', text: 'llama' },
+  vision: DEFAULT_VISION,
+  layer: DEFAULT_FEATURE_LAYER,
+  select: 'default',
+  imageToken: 32000,
+};
+
+const HF_DEFAULTS: Readonly<Record<(typeof HF_TYPES)[number], HfDefaults>> = {
+  llava: LLAVA,
+  llava_next: LLAVA,
+  llava_onevision: {
+    types: { vision: 'siglip_vision_model', text: 'qwen2' },
+    // Its tower is SigLIP's without the last layer, SO400M at 384 pixels.
+    vision: {
+      hidden_size: 1152,
+      intermediate_size: 4304,
+      num_hidden_layers: 26,
+      num_attention_heads: 16,
+      image_size: 384,
+      patch_size: 14,
+      vision_use_head: false,
+    },
+    layer: -1,
+    select: 'full',
+    imageToken: 151646,
+  },
+};
+
+const hfSchema = (defaults: HfDefaults) =>
+  z.object({
+    vision_config: or(jsonObject, defaults.vision),
+    text_config: or(jsonObject, {}),
+    vision_feature_layer: or(featureLayer, defaults.layer),
+    vision_feature_select_strategy: or(selectStrategy, defaults.select),
+    projector_hidden_act: or(activationName, 'gelu'),
+    multimodal_projector_bias: or(z.boolean(), true),
+    tie_word_embeddings: or(z.boolean(), false),
+    image_token_index: or(z.number().int(), null),
+    image_token_id: or(z.number().int(), null),
+  });
 
 /**
- * transformers' `config.json` of a `LlavaForConditionalGeneration` or a `LlavaNextForConditionalGeneration`.
+ * transformers' `config.json` of a `LlavaForConditionalGeneration`, a `LlavaNextForConditionalGeneration` or a
+ * `LlavaOnevisionForConditionalGeneration`.
  *
  * @throws ConfigError `E_CONFIG`
  */
 export function readLlavaConfig(source: ConfigSource): LlavaConfig {
-  const fields = readFields(source, HF);
+  const { model_type: type } = readFields(source, TYPE);
+  const defaults = HF_DEFAULTS[type];
+  const fields = readFields(source, hfSchema(defaults));
   refuseQuantised(source);
-  const vision = readVisionConfig(within(source, 'vision_config', fields.vision_config));
-  const text = readDecoderConfig(within(source, 'text_config', fields.text_config));
-  const tiles = fields.model_type === 'llava_next' ? readTiles(source, vision) : null;
+  const part = (field: 'vision_config' | 'text_config', ofType: string): ConfigSource =>
+    within(source, field, { model_type: ofType, ...fields[field] });
+  const vision = readVisionConfig(part('vision_config', defaults.types.vision));
+  const text = readDecoderConfig(part('text_config', defaults.types.text));
+  const tiles = type === 'llava' ? null : readTiles(source, type, vision);
   const { vision_feature_select_strategy: select } = fields;
   if (tiles !== null && select !== patchesOf(vision)) {
     const reason = `"${select}" does not give the patches alone, of which rows of tiles are made`;
@@ -121,7 +167,7 @@ export function readLlavaConfig(source: ConfigSource): LlavaConfig {
       select: fields.vision_feature_select_strategy,
     },
     text: { ...text, tieWordEmbeddings: text.tieWordEmbeddings || fields.tie_word_embeddings },
-    imageTokenId: fields.image_token_index ?? fields.image_token_id ?? 32000,
+    imageTokenId: fields.image_token_index ?? fields.image_token_id ?? defaults.imageToken,
   };
 }
 

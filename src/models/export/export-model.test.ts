@@ -101,20 +101,47 @@ describe('every layout becomes the very files that transformers wrote', () => {
     expectSameFolders(folder, fixture(VARIANT, 'hf'));
   });
 
-  test.each(['hf', 'hf-2025', 'hf-2026'] as const)('%s of a LLaVA-NeXT', async (layout) => {
-    const source = await writeLayout('next-llama3', layout);
-    for (const name of [...TEXT_FILES, 'processor_config.json']) {
-      cpSync(fixture('next-llama3', 'hf', name), join(source, name));
-    }
+  const tiled = ['next-llama3', 'onevision-qwen2'];
+  describe.each(tiled)('with tiles: %s', (variant) => {
+    test.each(['hf', 'hf-2025', 'hf-2026'] as const)('%s', async (layout) => {
+      const source = await writeLayout(variant, layout);
+      for (const name of [...TEXT_FILES, 'processor_config.json']) {
+        cpSync(fixture(variant, 'hf', name), join(source, name));
+      }
+      const { folder } = await exported(source);
+      expectSameFolders(folder, fixture(variant, 'hf'));
+      rmSync(source, { recursive: true });
+    });
+  });
+
+  test('what a LLaVA-OneVision says about videos is handed on, or as transformers has it', async () => {
+    const { folder: whole } = await exported(fixture('onevision-qwen2', 'hf'));
+    const source = await writeLayout('onevision-qwen2', 'hf');
+    for (const name of TEXT_FILES) cpSync(join(whole, name), join(source, name));
+    const written = JSON.parse(
+      readFileSync(join(whole, 'processor_config.json'), 'utf8'),
+    ) as Record<'image_processor' | 'video_processor', object>;
+    const write = (name: string, json: object): void => {
+      writeFileSync(join(source, name), JSON.stringify(json));
+    };
+    write('preprocessor_config.json', written.image_processor);
+    // Without a word about videos they are prepared as pictures are.
+    expectSameFolders((await exported(source)).folder, whole);
+    write('video_preprocessor_config.json', { ...written.video_processor, do_sample_frames: true });
     const { folder } = await exported(source);
-    expectSameFolders(folder, fixture('next-llama3', 'hf'));
+    expect(JSON.parse(readFileSync(join(folder, 'processor_config.json'), 'utf8'))).toEqual({
+      ...written,
+      video_processor: { ...written.video_processor, do_sample_frames: true },
+    });
     rmSync(source, { recursive: true });
   });
 
-  test.each(['official', 'gguf'] as const)('%s takes no tiles', async (to) => {
-    await expect(exported(fixture('next-llama3', 'hf'), { to })).rejects.toMatchObject({
+  test.each(
+    tiled.flatMap((variant) => [[variant, 'official'] as const, [variant, 'gguf'] as const]),
+  )('%s is not written as %s', async (variant, to) => {
+    await expect(exported(fixture(variant, 'hf'), { to })).rejects.toMatchObject({
       code: 'E_LAYOUT_LIMIT',
-      message: expect.stringContaining('in tiles') as string,
+      message: expect.stringMatching(/in tiles|SigLIP/) as string,
       hint: expect.stringContaining('--to hf') as string,
     });
   });

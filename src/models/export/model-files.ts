@@ -20,12 +20,12 @@ import {
   hfConfig,
   type Json,
   officialConfig,
-  processorConfig,
   type RawConfigs,
   rawConfigs,
   textConfig,
   visionConfig,
 } from './model-json.js';
+import { findVideoProcessor, processorConfig } from './processor-json.js';
 import { type Companion, configText } from './small-files.js';
 import { TokenizerFiles } from './tokenizer-files.js';
 
@@ -99,6 +99,10 @@ export async function hfFiles(assembly: Assembly, options: FileOptions): Promise
   const filled = withSpecialTokens(raw, tokenizer);
   const image = options.image ?? (await pictures(assembly, notes));
   const template = chatTemplate(tokenizer, imageToken, options, notes);
+  const video = {
+    processor: await findVideoProcessor(assembly),
+    token: tokenizer.role('video_token'),
+  };
   const files: Companion[] = [
     {
       name: 'config.json',
@@ -107,7 +111,7 @@ export async function hfFiles(assembly: Assembly, options: FileOptions): Promise
     await generationFile(assembly, filled, await endOf(tokenizer, template, options)),
     {
       name: 'processor_config.json',
-      content: configText(processorConfig(image, imageToken, config)),
+      content: configText(processorConfig(image, imageToken, config, video)),
     },
     ...tokenizer.companions(template),
   ];

@@ -15,7 +15,12 @@ import {
   isOfficialConfig,
   type LlavaConfig,
 } from '../configs/llava-config.js';
-import { pinpointsField } from '../configs/tiles-config.js';
+import {
+  aspectField,
+  pinpointsField,
+  TILED_FAMILIES,
+  tiledFamilyOf,
+} from '../configs/tiles-config.js';
 import type { VisionConfig } from '../configs/vision-config.js';
 import { towerType, VISION_FAMILIES, visionFamilyOf } from '../configs/vision-families.js';
 import type { ConfigFile } from '../load/config-file.js';
@@ -30,10 +35,13 @@ export const TRANSFORMERS_VERSION = '5.17.0';
 export interface RawConfigs {
   readonly text: Readonly<Json>;
   readonly vision: Readonly<Json>;
+  /** Of the whole model, around these; empty where nothing is. */
+  readonly whole: Readonly<Json>;
 }
 
-/** Fields of a decoder that are handed on as they were found. */
+/** Fields of a decoder, a whole LLaVA and a tower that are handed on as they were found. */
 const TEXT_FIELDS = ['bos_token_id', 'eos_token_id', 'pad_token_id', 'use_cache'];
+const WHOLE_FIELDS = ['video_token_index'];
 const VISION_FIELDS = ['initializer_factor', 'initializer_range', 'projection_dim'];
 
 /** The decoder's and the tower's own objects, wherever the files keep them. */
@@ -51,12 +59,13 @@ export function rawConfigs(configs: readonly ConfigFile[]): RawConfigs {
       (llava === undefined
         ? (inside(tower, 'vision_config_dict') ?? inside(tower, 'vision_config') ?? tower)
         : inside(llava, 'vision_config')) ?? {},
+    whole: llava ?? {},
   };
 }
 
 /**
- * `config.json` of transformers' `LlavaForConditionalGeneration`, or of `LlavaNextForConditionalGeneration` where pictures come in
- * tiles.
+ * `config.json` of transformers' `LlavaForConditionalGeneration`, or of `LlavaNextForConditionalGeneration` or
+ * `LlavaOnevisionForConditionalGeneration` where pictures come in tiles.
  *
  * @throws DataError `E_LAYOUT_LIMIT`
  */
@@ -69,12 +78,16 @@ export function hfConfig(config: LlavaConfig, raw: RawConfigs, dtype: DType): Js
       'official',
     );
   }
+  const family = tiles === null ? 'llava' : tiledFamilyOf(tiles);
+  const stem = family === 'llava' ? 'Llava' : TILED_FAMILIES[family].stem;
   return {
-    architectures: [`Llava${tiles === null ? '' : 'Next'}ForConditionalGeneration`],
+    architectures: [`${stem}ForConditionalGeneration`],
     dtype,
-    image_seq_length: imageFeatures(config),
+    ...(tiles?.max === undefined
+      ? { image_seq_length: imageFeatures(config) }
+      : { ...aspectField(tiles.max), ...pick(raw.whole, WHOLE_FIELDS) }),
     image_token_index: config.imageTokenId,
-    model_type: tiles === null ? 'llava' : 'llava_next',
+    model_type: family,
     ...(tiles !== null && pinpointsField(tiles.pinpoints)),
     multimodal_projector_bias: projector.bias,
     projector_hidden_act: projector.hiddenAct,
@@ -83,23 +96,6 @@ export function hfConfig(config: LlavaConfig, raw: RawConfigs, dtype: DType): Js
     transformers_version: TRANSFORMERS_VERSION,
     vision_config: towerConfig(vision, raw.vision),
     vision_feature_layer: featureLayer(config),
-    vision_feature_select_strategy: projector.select,
-  };
-}
-
-/** `processor_config.json`: the number of image tokens follows from patch size and strategy. */
-export function processorConfig(
-  image: ImageProcessor,
-  imageToken: string,
-  { vision, projector, tiles }: LlavaConfig,
-): Json {
-  return {
-    image_processor: image.json,
-    image_token: imageToken,
-    // The class token, which `default` drops.
-    num_additional_image_tokens: VISION_FAMILIES[vision.family].classToken ? 1 : 0,
-    patch_size: vision.patchSize,
-    processor_class: tiles === null ? 'LlavaProcessor' : 'LlavaNextProcessor',
     vision_feature_select_strategy: projector.select,
   };
 }
@@ -146,7 +142,7 @@ export function officialConfig(
   if (tiles !== null) {
     throw limit(
       'pictures in tiles',
-      'Patina writes LLaVA-NeXT as transformers alone reads it',
+      'Patina writes models that take them as transformers alone reads them',
       'hf',
     );
   }
@@ -261,8 +257,9 @@ function featureLayer({ featureLayer: layer, vision }: LlavaConfig): number {
   return layer - vision.numHiddenLayers - 1;
 }
 
+/** Also what is `null`, as transformers writes it. */
 function pick(json: Readonly<Json>, fields: readonly string[]): Json {
-  const there = fields.filter((field) => (json[field] ?? null) !== null);
+  const there = fields.filter((field) => json[field] !== undefined);
   return Object.fromEntries(there.map((field) => [field, json[field]]));
 }
 

@@ -10,12 +10,13 @@ import {
   usualImageProcessor,
 } from '../configs/image-processor.js';
 import { isOfficialConfig } from '../configs/llava-config.js';
-import type { ConfigSource } from '../configs/read-config.js';
+import { configError, type ConfigSource } from '../configs/read-config.js';
 import {
   readTiledProcessor,
   type TiledProcessor,
   usualTiledProcessor,
 } from '../configs/tiled-processor.js';
+import { ASPECT_FIELD, readAspect } from '../configs/tiles-config.js';
 import type { TileFacts } from '../tiles.js';
 import type { Assembly } from './assemble.js';
 import { readConfigFile } from './config-file.js';
@@ -53,10 +54,10 @@ export async function findImageProcessor(
 }
 
 /**
- * The image processor of a LLaVA-NeXT, likewise; where there is none, that of its configuration.
+ * The image processor of a model that takes tiles, likewise; where there is none, that of its configuration.
  *
  * @param tiles as the model's configuration says
- * @throws ConfigError `E_CONFIG`, also where it cuts other tiles than the model takes; DataError `E_JSON`
+ * @throws ConfigError `E_CONFIG`, also where it cuts other tiles than the model takes, or counts by another limit; DataError `E_JSON`
  */
 export async function findTiledProcessor(
   where: string | Pick<Assembly, 'sources' | 'configs'>,
@@ -66,9 +67,21 @@ export async function findTiledProcessor(
   const sources = typeof where === 'string' ? [{ path: where }] : where.sources;
   for (const { path } of sources) {
     const source = await imageProcessorIn(path);
-    if (source !== undefined) return { ...readTiledProcessor(source, tiles), isFound: true };
+    if (source === undefined) continue;
+    await expectSameLimit(path, tiles);
+    return { ...readTiledProcessor(source, tiles), isFound: true };
   }
   return { ...usualTiledProcessor(tiles, tower), isFound: false };
+}
+
+/** The processor around an image processor counts tokens; of a LLaVA-OneVision by a limit of its own, if it names one. */
+async function expectSameLimit(folder: string, { max }: TileFacts): Promise<void> {
+  const whole = await readConfigFile(join(folder, 'processor_config.json'));
+  if (max === undefined || whole === undefined || readAspect(whole) === max) return;
+  const reason = `the configuration of the model says "anyres_max_${max}"`;
+  const hint =
+    'Make the two the same: transformers counts image tokens by one and makes them by the other.';
+  throw configError(whole, ASPECT_FIELD, reason, hint);
 }
 
 /** In the order of transformers: within the processor's file, then in a file of its own. */

@@ -12,17 +12,21 @@ export interface TinyOptions {
   device?: Device;
   /** Layers 16 times as wide, with as many words. */
   wide?: boolean;
+  /** Whether pictures come in tiles, those of a LLaVA-NeXT. */
+  tiled?: boolean;
 }
 
 export const TINY_VOCABULARY = 40;
 const IMAGE_TOKEN = 39;
 const SIDE = 8;
 
-const configOf = (tied: boolean, scale = 1) =>
+const configOf = (tied: boolean, { scale = 1, tiled = false } = {}) =>
   readLlavaConfig({
     file: 'tiny',
     json: {
-      model_type: 'llava',
+      ...(tiled
+        ? { model_type: 'llava_next', image_grid_pinpoints: [[SIDE, 2 * SIDE]] }
+        : { model_type: 'llava' }),
       image_token_index: IMAGE_TOKEN,
       vision_feature_layer: -2,
       tie_word_embeddings: tied,
@@ -54,8 +58,9 @@ export function tinyLlava({
   dtype = 'float32',
   seed = 1,
   device = 'cpu',
+  tiled = false,
 }: TinyOptions = {}): Llava {
-  const model = new Llava(configOf(tied), {
+  const model = new Llava(configOf(tied, { tiled }), {
     dtype,
     ...(device === 'cpu' ? {} : { kernels: kernelsFor({ device, dtype }) }),
   });
@@ -71,7 +76,7 @@ export function ghostLlava({
   dtype = 'float32',
   wide = false,
 }: TinyOptions = {}): Llava {
-  return new Llava(configOf(tied, wide ? 16 : 1), { dtype });
+  return new Llava(configOf(tied, { scale: wide ? 16 : 1 }), { dtype });
 }
 
 /** A sample with so many pictures in front of so many words, the last half of them supervised. */
