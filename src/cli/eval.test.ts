@@ -40,7 +40,8 @@ const pope = (): string =>
 describe('patina eval', () => {
   test('keeps answers in the order of the questions, and asks only what has none', async () => {
     const [data, answers, rest] = [pope(), join(root, 'a.jsonl'), join(root, 'b.jsonl')];
-    const asked = ['--data', data, '--images', PICTURES, '--rows', '3', '--json'];
+    const given = ['--data', data, '--images', PICTURES, '--json'];
+    const asked = [...given, '--rows', '3'];
     const whole = await patina('eval', CHAT_FOLDER, 'pope', ...asked, '--answers', answers);
     expect(whole).toMatchObject({ code: 0, err: '' });
     const said = stored(answers);
@@ -85,7 +86,7 @@ describe('patina eval', () => {
       'Hm.',
     );
     expect(told.err).toContain('holds an answer to question 1 behind another system prompt');
-    const scored = await patina('eval', '-', 'pope', ...asked, '--answers', answers);
+    const scored = await patina('eval', '-', 'pope', ...given, '--answers', answers);
     expect(scored).toEqual(whole);
   });
 
@@ -140,7 +141,7 @@ describe('patina eval', () => {
     const folder = await patina('eval', '-', 'pope', '--data', data, '--answers', root);
     expect(folder).toMatchObject({ code: 4 });
     expect(folder.err).toMatch(/is a folder\.\ncode: E_EVAL_ANSWERS/);
-    const lost = await patina('eval', '-', 'pope', '--data', data, '--scores', data);
+    const lost = await patina('eval', '-', 'pope', ...given.slice(0, 4), '--scores', data);
     expect(lost).toMatchObject({ code: 2 });
     expect(lost.err).toContain('--data and --scores name the same file');
     const none = [...given.slice(0, 4), '--compare', join(root, 'none.jsonl')];
