@@ -22,7 +22,7 @@ import type { DataBatches, DataFacts, PlanData } from './plan-data.js';
 import { Replay, replay, withinLimit, type Replayed } from './replay.js';
 
 /**
- * Share by which a plan's `allocated` may differ from what is measured (src/plan/measured.test.ts): one card's rows differ by 1.5 %
+ * Share by which a plan's `allocated` may differ from what is measured (src/plan/measured.test.ts): one card's rows differ by 0.5 %
  * at most, those of an optimizer in host memory by 12 and 25 %.
  */
 const INTERVAL = { resident: 0.03, offload: 0.25 };
