@@ -21,6 +21,8 @@ export interface Replayed extends Peaks {
   readonly perMicroBatch: number;
   /** Of matrix products and attention in the last update. */
   readonly operations: number;
+  /** Share of the last update for which the card had work. */
+  readonly busy: number;
 }
 
 /** What libtorch calls the nodes of a graph that its backward goes through. On a card a thread of their own runs them. */
@@ -86,8 +88,8 @@ export class Replay {
 
   /** @param known what lasting tensors are, by block */
   result(known: ReadonlyMap<number, Known>): Replayed {
-    const { updates, perMicroBatch, operations } = this.clock;
-    return { ...this.memory.result(known), updates, perMicroBatch, operations };
+    const { updates, perMicroBatch, operations, busy } = this.clock;
+    return { ...this.memory.result(known), updates, perMicroBatch, operations, busy };
   }
 
   private follow(line: TraceLine): void {

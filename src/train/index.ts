@@ -31,6 +31,7 @@ export type {
   Predict,
   Prediction,
   ProbeShape,
+  TypicalUpdate,
 } from './loop/prediction.js';
 export { guarded } from './loop/quarantine.js';
 export { ofRanks } from './step/parameter-store.js';

@@ -24,6 +24,7 @@ import {
 } from '../checkpoint/frozen-parts.js';
 import type { Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
+import { Pace } from './pace.js';
 import { RunMemory, type PredictUpdate } from './run-memory.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
 import { readTrainerState, stateParts } from '../checkpoint/trainer-state.js';
@@ -103,6 +104,7 @@ export class Trainer {
   private readonly quarantine: Quarantine;
   private readonly rollBack: RollBack;
   private readonly memory: RunMemory;
+  private readonly pace = new Pace();
   private readonly looks: Looks;
   /** Records of the last update that came out well. */
   private control: readonly LoadedSample[] = [];
@@ -255,7 +257,10 @@ export class Trainer {
     yield* this.saveLast(place);
     const end = this.end(place, reason, (performance.now() - begun) / 1000);
     // Who interrupts a run does not wait for a plan.
-    if (reason !== 'interrupted') yield* this.memory.told();
+    // Updates that are profiled take longer.
+    if (reason !== 'interrupted') {
+      yield* this.memory.told(profiled === null ? this.pace.typical : null);
+    }
     yield end;
   }
 
@@ -373,6 +378,7 @@ export class Trainer {
       peakBytes: this.memory.peaks.reserved,
     });
     this.mark = now;
+    this.pace.see(event, data);
     this.tally.addUpdate(event);
     yield event;
     if (event.loss === null) yield unsupervised(event.update);
