@@ -98,8 +98,9 @@ async function rowOf(config: PlanConfig): Promise<PlanRow> {
   }
 }
 
-const messageOf = (error: unknown): string =>
-  error instanceof Error ? error.message : String(error);
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
 
 function readRows(file: string): PlanRow[] {
   if (!existsSync(file)) return [];
