@@ -45,26 +45,41 @@ export function costKindOf(name: string): CostKind {
   return kind;
 }
 
-/** @param bytes that it reads and writes */
-export function costOf(card: Card, name: string, shapes: Shapes, bytes: number): Cost {
-  const reading = bytes / card.bandwidth;
+/** @param bytes that it reads, and that it makes */
+export function costOf(
+  card: Card,
+  name: string,
+  shapes: Shapes,
+  { read, made }: { readonly read: number; readonly made: number },
+): Cost {
+  const reading = (read + made) / card.bandwidth;
+  const speed = isFull(shapes, read) ? card.fullProducts / card.products : 1;
   if (kindOfOperator(name) === 'attention') {
     const operations = attentionOperations(name, shapes);
-    const rate = card.attention[isBackward(name) ? 1 : 0];
+    const rate = speed * card.attention[isBackward(name) ? 1 : 0];
     return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
   }
   const isFp8 = name === FP8_PRODUCT;
   const operations = isFp8 ? fp8Operations(shapes) : productOperations(name, shapes);
-  const rate = isFp8 ? FP8_FACTOR * card.products : card.products;
+  const rate = (isFp8 ? FP8_FACTOR : speed) * card.products;
   return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
 }
+
+/** Whether elements have four bytes. */
+function isFull(shapes: Shapes, bytes: number): boolean {
+  const elements = shapes.reduce((sum, shape) => sum + sizeOf(shape), 0);
+  return bytes > 3 * elements;
+}
+
+const sizeOf = (shape: readonly number[]): number =>
+  shape.reduce((product, size) => product * size, 1);
 
 /** How many times as fast as in bf16: 1,460 TFLOP/s for 680 on an H200 (2026-11-29-step-h200.md). */
 const FP8_FACTOR = 2.15;
 
 /** 2·N·K·O of rows (N, K) and weights (O, K). */
 function fp8Operations([rows = [], weights = []]: Shapes): number {
-  return 2 * rows.reduce((product, size) => product * size, 1) * (weights[0] ?? 0);
+  return 2 * sizeOf(rows) * (weights[0] ?? 0);
 }
 
 const isBackward = (name: string): boolean => name.includes('backward');
@@ -111,7 +126,7 @@ export function workspaceOf(name: string, shapes: Shapes): number {
  * (max_partial_segment of ATen/native/cuda/EmbeddingBackwardKernel.cu, where the table has no fewer rows than there are tokens).
  */
 function embeddingWorkspace([gradient = [], indices = []]: Shapes): number {
-  const tokens = indices.reduce((product, size) => product * size, 1);
+  const tokens = sizeOf(indices);
   return 4 * (Math.floor(tokens / 10) + tokens) * (gradient.at(-1) ?? 0);
 }
 

@@ -60,7 +60,7 @@ export class DeviceClock {
   run({ name, stream, shapes, onHost, read, made }: Work): void {
     const { time, operations } = onHost
       ? { time: read / 2 / this.card.host, operations: 0 }
-      : costOf(this.card, name, shapes, read + made);
+      : costOf(this.card, name, shapes, { read, made });
     const over = this.at(stream) + time;
     this.streams.set(stream, over);
     // The host waits for the kernel that was queued so many before.
