@@ -230,6 +230,6 @@ function accuracyOf(
 }
 
 function calibratedText({ factor, interval, runs, sameKind }: CalibratedTime): string {
-  const which = sameKind ? 'of this kind' : 'of other kinds';
-  return `, calibrated by ${runs} runs ${which} on this card, ±${(100 * interval).toFixed(0)} % (they took ${factor.toFixed(2)} times as long)`;
+  const which = sameKind ? 'runs of this kind' : 'runs';
+  return `, calibrated by ${runs} ${which} on this card, ±${(100 * interval).toFixed(0)} % (they took ${factor.toFixed(2)} times as long)`;
 }

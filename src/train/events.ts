@@ -314,7 +314,12 @@ export interface MemoryEvent {
   /** Of the first rank, since the run began or went on; `total` is of all that uses its device. */
   readonly measured: ProcessPeaks;
   /** Of a typical update; absent where the planner has no times for the device, or too few updates went on undisturbed. */
-  readonly seconds?: { readonly predicted: number; readonly measured: number };
+  readonly seconds?: {
+    readonly predicted: number;
+    readonly measured: number;
+    /** Runs before this one by which it was predicted; absent where the planner has none. */
+    readonly earlierRuns?: number;
+  };
   /** What to know when comparing them. */
   readonly note?: string;
 }

@@ -68,6 +68,14 @@ test.each<[string, Pick<MemoryEvent, 'predicted' | 'seconds' | 'note'>, string]>
     'at most 1.50 GiB (planned 1.00 GiB) in tensors, 3.00 GiB (planned 2.00 GiB) reserved, 3.0s an update (planned 51.2 ms)',
   ],
   [
+    'or beside what earlier runs say',
+    {
+      predicted: { allocated: 2 ** 30, reserved: 2 ** 31 },
+      seconds: { predicted: 2, measured: 3, earlierRuns: 5 },
+    },
+    'at most 1.50 GiB (planned 1.00 GiB) in tensors, 3.00 GiB (planned 2.00 GiB) reserved, 3.0s an update (planned 2.0s by 5 runs before it)',
+  ],
+  [
     'or why there is none',
     { predicted: null, note: 'no such card' },
     'at most 1.50 GiB in tensors, 3.00 GiB reserved, no plan: no such card',

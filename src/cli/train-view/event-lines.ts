@@ -107,11 +107,17 @@ function memoryText({ predicted, measured, seconds, note }: MemoryEvent): string
     formatBytes(measured[kind]) +
     (predicted === null ? '' : ` (planned ${formatBytes(predicted[kind])})`);
   const unplanned = predicted === null && note !== undefined ? `, no plan: ${note}` : '';
-  const pace =
-    seconds === undefined
-      ? ''
-      : `, ${formatPace(seconds.measured)} an update (planned ${formatPace(seconds.predicted)})`;
+  const pace = seconds === undefined ? '' : `, ${secondsText(seconds)}`;
   return `at most ${beside('allocated')} in tensors, ${beside('reserved')} reserved${pace}${unplanned}`;
+}
+
+function secondsText({
+  predicted,
+  measured,
+  earlierRuns,
+}: NonNullable<MemoryEvent['seconds']>): string {
+  const basis = earlierRuns === undefined ? '' : ` by ${earlierRuns} runs before it`;
+  return `${formatPace(measured)} an update (planned ${formatPace(predicted)}${basis})`;
 }
 
 function diagnosisLines(event: DiagnosisEvent): string[] {

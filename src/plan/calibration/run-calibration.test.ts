@@ -52,7 +52,7 @@ describe('it is predicted as earlier runs say', () => {
     const { predicted, result } = await told([memory, end()], { runs });
     expect(predicted).toEqual({
       ...{ allocated: 900 * MIB, reserved: 1000 * MIB, total: 1700 * MIB, atPeak: {} },
-      seconds: 2.6,
+      ...{ seconds: 2.6, earlierRuns: 3 },
     });
     expect(result!.time).toBe(1.1);
   });
@@ -60,7 +60,8 @@ describe('it is predicted as earlier runs say', () => {
   test('but for its time where the host holds it up, and this says nothing of a card', async () => {
     const prediction = { ...plain, time: { seconds: 2, busy: 0.4 } };
     const { predicted, result } = await told([memory, end()], { runs, prediction });
-    expect(predicted.seconds).toBe(2);
+    expect(predicted).toMatchObject({ seconds: 2, total: 1700 * MIB });
+    expect(predicted).not.toHaveProperty('earlierRuns');
     expect(result).toMatchObject({ time: null, context: 600 * MIB });
   });
 });

@@ -68,12 +68,12 @@ export class RunCalibration {
 
   private calibrated(run: PlannedFor, { time, ...plain }: TimedPrediction): Prediction {
     if (this.earlier === undefined || plain.total === undefined) return plain;
-    const found = this.earlier.of(cardOf(run.device), run.recipe, run.ranks);
-    const factor = time !== null && isCardBound(time) ? (found.time?.factor ?? 1) : 1;
+    const { context, time: known } = this.earlier.of(cardOf(run.device), run.recipe, run.ranks);
+    const isKnown = known !== null && time !== null && isCardBound(time);
     return {
       ...plain,
-      ...(found.context !== null && { total: plain.reserved + found.context }),
-      ...(plain.seconds !== undefined && { seconds: plain.seconds * factor }),
+      ...(context !== null && { total: plain.reserved + context }),
+      ...(isKnown && { seconds: time.seconds * known.factor, earlierRuns: known.runs }),
     };
   }
 }

@@ -56,6 +56,8 @@ export interface Prediction extends ProcessPeaks {
   readonly atPeak: Readonly<Record<string, number>>;
   /** Of a typical update; absent where none was asked for, or nothing tells. */
   readonly seconds?: number;
+  /** Runs before this one that the time follows from. @default none: the planner's own figures */
+  readonly earlierRuns?: number;
 }
 
 /** What a run has done between its updates. */

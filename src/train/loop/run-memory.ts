@@ -216,10 +216,7 @@ export class RunMemory {
       type: 'memory',
       predicted: prediction && peaksOf(prediction),
       measured: { allocated, reserved, ...(beside !== null && { total: reserved + beside }) },
-      ...(typical !== null &&
-        prediction?.seconds !== undefined && {
-          seconds: { predicted: prediction.seconds, measured: typical.seconds },
-        }),
+      ...(typical !== null && prediction !== null && paceOf(prediction, typical)),
       ...(note !== null && { note }),
     };
   }
@@ -236,6 +233,14 @@ export class RunMemory {
       return { prediction: null, why: error instanceof Error ? error.message : String(error) };
     }
   }
+}
+
+function paceOf(
+  { seconds: predicted, earlierRuns }: Prediction,
+  { seconds: measured }: PacedUpdate,
+): Pick<MemoryEvent, 'seconds'> {
+  if (predicted === undefined) return {};
+  return { seconds: { predicted, measured, ...(earlierRuns !== undefined && { earlierRuns }) } };
 }
 
 function peaksOf({ allocated, reserved, total }: Prediction): ProcessPeaks {
