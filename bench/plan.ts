@@ -77,7 +77,7 @@ async function compare(): Promise<void> {
     rows.push(row);
     const line = JSON.stringify(row);
     console.log(line);
-    if (row.predicted === null) continue; // to be tried again
+    if (isFailed(row)) continue; // to be tried again
     if (flags.results !== undefined) appendFileSync(flags.results, `${line}\n`);
     await keepRow(row, flags.device).catch((error: unknown) => {
       console.error(`not kept for later plans: ${messageOf(error)}`);
