@@ -1,4 +1,6 @@
 /** `patina plan`: whether a run fits, and how long it takes, before a GPU is there. */
+import { readFile } from 'node:fs/promises';
+
 import { formatBytes, formatCount, formatDuration, formatPace } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { UsageError } from '../base/errors.js';
@@ -44,6 +46,7 @@ const WIDTH = 40;
 export async function planCommand(name: string, flags: PlanFlags, session: Session): Promise<void> {
   const { set = [], expandable = false, json = false } = flags;
   refuseFigures(flags);
+  for (const path of [flags.html, flags.svg]) if (path !== undefined) await requireFigure(path);
   const gpus = readGpus(flags.gpus);
   const question = questionOf(flags);
   const recipe = await findRecipe(name, { set: [...set, ...sourceOf(flags)] });
@@ -89,6 +92,16 @@ function questionOf({ largest, longest, fewest }: PlanFlags): Question | undefin
 
 function writeFigure(path: string, content: string): Promise<void> {
   return writing(path, 'write the picture of the plan', () => writeWholeFile(path, content));
+}
+
+/** A picture replaces another one, and nothing else: the recipe may be named by mistake. */
+async function requireFigure(path: string): Promise<void> {
+  const there = await readFile(path, 'utf8').catch(() => '<'); // what cannot be read is told when it is written
+  if (there === '' || there.startsWith('<')) return;
+  throw new UsageError(`${path} is there, and is no picture of a plan`, {
+    code: 'E_PLAN_FIGURE',
+    hint: 'Name another file, or remove this one.',
+  });
 }
 
 /** A file that is planned for in place of the recipe's data. */

@@ -99,6 +99,12 @@ describe('with what earlier runs on the card have measured', () => {
   });
 });
 
+test('a base in fp8 is refused for a card without it, as a run there is', async () => {
+  const train = { decoder: { lora: {}, base: 'fp8' as const } };
+  await expect(planned({ train }, 'A100')).rejects.toMatchObject({ code: 'E_FP8_DEVICE' });
+  expect((await planned({ train }, 'L40S')).ranks).toBe(1);
+});
+
 test.each(['9xH999', '0xH200', 'x'])('%s are no GPUs', (gpus) => {
   expect(() => readGpus(gpus)).toThrow(expect.objectContaining({ code: 'E_GPUS' }) as Error);
 });

@@ -4,6 +4,7 @@
  */
 
 import { effectiveBatch, type EffectiveBatch, type Recipe } from '../config/index.js';
+import { requireFp8 } from '../models/index.js';
 import { planRun, type BetweenUpdates } from '../train/index.js';
 import { heaviestBatches, worstBatches, type Lengths } from './batches.js';
 import type { Moment } from './course.js';
@@ -105,7 +106,7 @@ const NOT_CALIBRATED: Calibrated = { context: null, time: null };
 /**
  * Ranks hold equal shares and the same worst batch, so that one of them stands for all.
  *
- * @throws those of `modelConfigOf`; UsageError for a recipe that cannot be followed on so many GPUs
+ * @throws those of `modelConfigOf`; UsageError for a recipe that cannot be followed on so many GPUs; EnvironmentError `E_FP8_DEVICE`
  */
 export async function plan(recipe: Recipe, options: PlanOptions): Promise<Plan> {
   return (await makePlan(recipe, options))!;
@@ -136,6 +137,7 @@ async function makePlan(
   const { count: ranks } = gpus;
   const earlier = options.calibration?.of(gpus.card, recipe, ranks) ?? NOT_CALIBRATED;
   const card: Card = { ...gpus.card, context: earlier.context ?? gpus.card.context };
+  requireBases(recipe, card);
   const model = await modelConfigOf(recipe, signal);
   const batching = effectiveBatch(recipe, ranks);
   const found = data?.batches(recipe, batching, ranks);
@@ -195,6 +197,15 @@ async function makePlan(
     tokensPerSecond: (found?.facts.tokensPerUpdate ?? tokens * microBatches * ranks) / update,
     accuracy: accuracyOf(card, recipe, { ...earlier, time }),
   };
+}
+
+/** @throws EnvironmentError `E_FP8_DEVICE`, as a run on the card does */
+function requireBases(
+  { train: { vision, decoder } }: Recipe,
+  { name, computeCapability: capability }: Card,
+): void {
+  const inFp8 = [vision, decoder].some((part) => typeof part === 'object' && part.base === 'fp8');
+  if (inFp8) requireFp8({ name, capability });
 }
 
 /** What is known of the length of a run without its data. */
