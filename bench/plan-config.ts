@@ -4,6 +4,9 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { UsageError } from '../src/base/errors.js';
 import { checkRecipe, type Recipe } from '../src/config/index.js';
+import { parseYaml } from '../src/config/yaml-file.js';
+import { betweenOf as betweenOfRecipe } from '../src/plan/between.js';
+import type { ModelConfig } from '../src/plan/shape-model.js';
 import type { BetweenUpdates, RecordShape } from '../src/train/index.js';
 import { llava8bJson } from './shapes.js';
 
@@ -20,7 +23,7 @@ const records = z.array(
   }),
 );
 
-const config = z.strictObject({
+const shape = z.strictObject({
   name: z.string(),
   model: z
     .strictObject({
@@ -45,24 +48,44 @@ const config = z.strictObject({
         .default([]),
     })
     .optional(),
-  updates: z.number().int().min(2).default(3),
+  updates: count.default(3),
   ranks: count.default(1),
   limitGiB: z.number().positive().nullable().default(null),
 });
 
+const config = shape.superRefine(({ model, batch }, context) => {
+  const at = batch.findIndex(({ images }) => images > 0);
+  if (!model.text || at < 0) return;
+  const message = 'a decoder alone takes no pictures';
+  context.addIssue({ code: 'custom', path: ['batch', at, 'images'], message });
+});
+
 export type PlanConfig = z.infer<typeof config>;
 
-/** @throws UsageError `E_USAGE` for a file that is none */
+/** @throws UsageError `E_USAGE` for a file that is none, with the lines and fields that are wrong; those of `parseYaml` */
 export function readConfigs(file: string | undefined): PlanConfig[] {
   const hint = 'Give a JSON file as the head of bench/plan.ts describes it.';
-  if (file === undefined) throw new UsageError('which configurations?', { code: 'E_USAGE', hint });
+  const refuse = (message: string, cause?: unknown): UsageError =>
+    new UsageError(message, { code: 'E_USAGE', hint, cause });
+  if (file === undefined) throw refuse('which configurations?');
+  let text: string;
   try {
-    return z.array(config).parse(JSON.parse(readFileSync(file, 'utf8')));
+    text = readFileSync(file, 'utf8');
   } catch (cause) {
-    const why = cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause);
-    throw new UsageError(`${file}: ${why}`, { code: 'E_USAGE', hint, cause });
+    throw refuse(`${file}: ${(cause as Error).message}`, cause);
   }
+  const { value, locate } = parseYaml(text, file);
+  const parsed = z.array(config).safeParse(value);
+  if (parsed.success) return parsed.data;
+  const faults = parsed.error.issues.map(({ path, message }) => {
+    const place = path.map((step) => (typeof step === 'symbol' ? String(step) : step));
+    return `${locate(place)}: ${place.join('.')}: ${message}`;
+  });
+  throw refuse(faults.join('\n'), parsed.error);
 }
+
+/** One configuration, completed. @throws ZodError */
+export const configOf = (value: unknown): PlanConfig => config.parse(value);
 
 /** Of a model that is there, as one on a base in few bits has to be, of which the planner takes the shape. */
 export function recipeOf(config: PlanConfig): Recipe {
@@ -74,13 +97,21 @@ export function recipeOf(config: PlanConfig): Recipe {
       ...{ name: 'plan', model: { from: 'x' }, data: { sources: ['x'] } },
       train: { decoder: 'full', ...(text ? {} : { projector: 'full' }) },
       optimizer: { learningRate: 1e-5 },
-      batchSize: recordsOf(config).length,
+      ...batchOf(config),
       text: { maxLength: Math.max(...recordsOf(config).map(({ tokens }) => tokens)) },
       ...(limitGiB !== null && { memory: { limit: limitGiB } }),
     },
     { set: Object.entries(set).map(([field, value]) => `${field}=${textOf(value)}`) },
   );
   return { ...recipe, model: { ...recipe.model, config: text ? llava.text_config : llava } };
+}
+
+/** Records that are packed are as many as those that are given, unless it is said. */
+function batchOf(config: PlanConfig): { batchSize: number } | { effectiveBatch: number } {
+  const { length } = recordsOf(config);
+  return 'batchTokens' in config.set
+    ? { effectiveBatch: length * config.ranks }
+    : { batchSize: length };
 }
 
 /** As `--set` takes it. */
@@ -99,12 +130,20 @@ export function recordsOf({ batch, model }: Pick<PlanConfig, 'batch' | 'model'>)
   );
 }
 
-/** What comes after the first update, if anything does. */
-export function betweenOf({ between, model }: PlanConfig): BetweenUpdates | undefined {
-  if (between === undefined) return undefined;
-  const picture = featuresOf(model);
+/** What comes after the first update: what is said there, else what the recipe asks for; `null` for nothing. */
+export function betweenOf(
+  config: PlanConfig,
+  recipe: Recipe,
+  model: ModelConfig,
+): BetweenUpdates | null {
+  const { between } = config;
+  if (between === undefined) {
+    const isAsked = recipe.validation !== undefined || recipe.probes.questions.length > 0;
+    return isAsked ? betweenOfRecipe(recipe, { model, batch: recordsOf(config) }) : null;
+  }
+  const picture = featuresOf(config.model);
   return {
-    validation: recordsOf({ batch: between.validation, model }),
+    validation: recordsOf({ batch: between.validation, model: config.model }),
     probes: between.probes.map(({ text, images, newTokens }) => {
       return { tokens: text + images * picture, images, newTokens };
     }),

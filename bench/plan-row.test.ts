@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { liveTensors } from '../src/torch/index.js';
 import { readConfigs, type PlanConfig } from './plan-config.js';
-import { measureAlone, OUT_OF_MEMORY, predict, type Figures, type Measured } from './plan-row.js';
-import { summary, type PlanRow } from './plan-summary.js';
+import { measureAlone, OUT_OF_MEMORY, predict, type Figures } from './plan-row.js';
 
 let folder = '';
 beforeAll(() => {
@@ -24,12 +23,6 @@ const SMALL = {
   model: { layers: 1, hidden: 512, text: true },
   batch: [{ text: 40 }, { text: 30 }],
 };
-
-test('a file that is none is refused, with the field that is wrong', () => {
-  expect(() => readConfigs(join(folder, 'nowhere.json'))).toThrow(/nowhere\.json/);
-  expect(() => read({ name: 'a', batch: [] })).toThrow(/batch/);
-  expect(() => read({ ...SMALL, name: 'a', layers: 3 })).toThrow(/layers/);
-});
 
 describe.each([
   ['full', {}],
@@ -74,29 +67,4 @@ test('what takes more than its limit is out of memory, as planned', async () => 
   const [config] = read({ ...SMALL, name: 'limited', limitGiB: 0.5 }) as [PlanConfig];
   expect((await predict(config, 'cpu')).fits).toBe(false);
   expect(await measureAlone(config, 'cpu')).toEqual({ failed: OUT_OF_MEMORY });
-});
-
-test('the summary counts what lay near enough, and names what did not', () => {
-  const [config, limited] = read({ ...SMALL, name: 'a' }, { ...SMALL, name: 'b', limitGiB: 1 });
-  const figures = { allocated: 100, reserved: 100, total: 100, seconds: 1 };
-  const row = (predicted: object, measured: Measured, of = config!): PlanRow => ({
-    ...{ name: of.name, config: of, measured },
-    predicted: { ...figures, fits: true, ...predicted },
-  });
-  const text = summary([
-    row({ allocated: 102 }, figures),
-    row({ allocated: 96, seconds: 1.3 }, figures),
-    row({}, { failed: OUT_OF_MEMORY }, limited),
-    row({}, { failed: 'the card fell off' }),
-  ]);
-  expect(text.split('\n')).toEqual([
-    '4 configurations',
-    'allocated: 1 of 2 within 3 %, the farthest -4.0 % (a)',
-    'reserved: 2 of 2 within 5 %, the farthest +0.0 % (a)',
-    'total: 2 of 2 within 5 %, the farthest +0.0 % (a)',
-    'seconds: 1 of 2 within 10 %, the farthest +30.0 % (a)',
-    'verdicts: 0 of 1 right',
-    '  b: was to fit',
-    'failed: a: the card fell off',
-  ]);
 });

@@ -10,13 +10,13 @@ import { plan } from '../src/plan/plan.js';
 import { hollowModel } from '../src/plan/shape-model.js';
 import { shapeSteps } from '../src/plan/shape-run.js';
 import {
+  bytesBeside,
   chooseDevice,
   memoryStats,
   resetPeak,
   setMemoryLimit,
   synchronize,
   tensor,
-  torchFacts,
   type ChosenDevice,
 } from '../src/torch/index.js';
 import { choosePrecision } from '../src/train/prepare/precision.js';
@@ -27,12 +27,18 @@ import { betweenOf, recipeOf, recordsOf, type PlanConfig } from './plan-config.j
 export interface Figures {
   readonly allocated: number;
   readonly reserved: number;
-  /** What the process takes of the card. */
+  /** What the process takes of the card, as `nvidia-smi` shows it; `null` on the CPU. */
   readonly total: number | null;
+  /** Of that, what is not the allocator's. */
+  readonly context: number | null;
   readonly seconds: number;
 }
 
-export type Predicted = Figures & { readonly fits: boolean };
+export interface Predicted extends Figures {
+  readonly fits: boolean;
+  /** Share of an update for which the card has work. */
+  readonly busy: number;
+}
 
 /** `failed`: why there are no figures; out of memory is an answer too. */
 export type Measured = Figures | { readonly failed: string };
@@ -42,17 +48,17 @@ export const OUT_OF_MEMORY = 'out of memory';
 export async function predict(config: PlanConfig, device: string): Promise<Predicted> {
   // An H200 where there is no GPU.
   const card = device === 'cpu' ? CARDS[0]! : cardOf(chooseDevice(device));
-  const planned = await plan(recipeOf(config), {
+  const recipe = recipeOf(config);
+  const planned = await plan(recipe, {
     gpus: { count: config.ranks, card },
     lengths: recordsOf(config),
-    between: betweenOf(config) ?? null,
+    between: betweenOf(config, recipe, await modelConfigOf(recipe)),
     expandable: isExpandable(process.env),
   });
   const { allocated, reserved, total } = planned.perRank[0]!;
-  return {
-    ...{ allocated, reserved, total, fits: planned.fits },
-    seconds: planned.seconds.update,
-  };
+  const { update: seconds, busy } = planned.seconds;
+  const { fits } = planned;
+  return { allocated, reserved, total, context: total - reserved, seconds, busy, fits };
 }
 
 export async function measureAlone(config: PlanConfig, device: string): Promise<Measured> {
@@ -68,13 +74,15 @@ export async function measureRank(config: PlanConfig, world: World): Promise<Mea
   const device = chooseDevice(world.device);
   const own = await measure(config, device, { groups, ranks: world.size });
   if ('failed' in own) throw new Error(own.failed);
-  const { allocated, reserved, total, seconds } = own;
-  using most = tensor([allocated, reserved, total ?? 0, seconds], { dtype: 'float64' })
-    .to({ device: world.device })
-    .keep();
+  const { total, context } = own;
+  const figures = [own.allocated, own.reserved, total ?? 0, context ?? 0, own.seconds];
+  using most = tensor(figures, { dtype: 'float64' }).to({ device: world.device }).keep();
   await world.group.allReduce(most, { label: 'figures', reduction: 'max' }).wait();
-  const [a, r, t, s] = [...most.to({ device: 'cpu' }).toTypedArray()].map(Number);
-  return { allocated: a!, reserved: r!, total: total === null ? null : t!, seconds: s! };
+  const [a, r, t, c, s] = [...most.to({ device: 'cpu' }).toTypedArray()].map(Number);
+  return {
+    ...{ allocated: a!, reserved: r!, seconds: s! },
+    ...{ total: total === null ? null : t!, context: context === null ? null : c! },
+  };
 }
 
 interface Place {
@@ -91,6 +99,8 @@ async function measure(
   const recipe = recipeOf(config);
   const precision = choosePrecision(recipe.precision, chosen);
   const described = await modelConfigOf(recipe);
+  // The first one makes what lasts.
+  const updates = Math.max(2, config.updates);
   const { batches, microBatches } = worstBatches(recipe, {
     ...{ model: described, ranks, batching: effectiveBatch(recipe, ranks) },
     lengths: recordsOf(config),
@@ -104,8 +114,8 @@ async function measure(
   const shape = { recipe, model, device: chosen, precision, groups, ranks };
   const filled = Array<(typeof batches)[number]>(microBatches).fill(batches[0]!);
   try {
-    const between = betweenOf(config);
-    const steps = shapeSteps({ ...shape, updates: config.updates, batches: filled, between });
+    const between = betweenOf(config, recipe, described) ?? undefined;
+    const steps = shapeSteps({ ...shape, updates, batches: filled, between });
     for await (const { what } of steps) {
       synchronize(device);
       const now = performance.now();
@@ -119,19 +129,10 @@ async function measure(
     model.dispose();
     setMemoryLimit(device, null);
   }
-  const { peakAllocated, peakReserved } = memoryStats(device);
-  return {
-    ...{ allocated: peakAllocated, reserved: peakReserved, seconds: median(times.slice(1)) },
-    total: totalOf(chosen, peakReserved),
-  };
-}
-
-/** What of the card is not free beside what the allocator has now, and its most; `null` on the CPU. */
-function totalOf({ device }: ChosenDevice, peakReserved: number): number | null {
-  if (device === 'cpu') return null;
-  const index = Number(/\d+$/.exec(device)?.[0] ?? 0);
-  const facts = torchFacts({ freeMemory: true }).cuda!.devices[index]!;
-  return facts.totalBytes - facts.freeBytes! - memoryStats(device).reserved + peakReserved;
+  const { peakAllocated: allocated, peakReserved: reserved } = memoryStats(device);
+  const context = bytesBeside(device);
+  const total = context === null ? null : reserved + context;
+  return { allocated, reserved, total, context, seconds: median(times.slice(1)) };
 }
 
 function median(values: readonly number[]): number {

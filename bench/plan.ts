@@ -10,17 +10,20 @@
  *      "batch": [{"text": 700, "images": 1}], "updates": 3, "ranks": 1, "limitGiB": null}
  *
  * model     of the LLaVA-Llama-3-8B shape so many decoder blocks, so wide (32, 4096); "text": true is its decoder alone
- * set       fields of the recipe by dotted names, over full training of decoder and projector
+ * set       fields of the recipe by dotted names, over full training of decoder and projector; with `batchTokens` the records of the
+ *           batch are those of an update, unless `effectiveBatch` says how many these are
  * batch     the records of a micro-batch: tokens of text, of which the first 20 are not learned, pictures (0), and how many there are
  *           of the kind ("count": 1)
- * between   what comes after the first update, left out for nothing: {"validation": [records as in batch], "probes": [{"text": 30,
- *           "images": 1, "newTokens": 64}]}, and always a checkpoint as the recipe has it, without its files
- * updates   that are run (3); seconds are the median of all but the first
+ * between   what comes after the first update: {"validation": [records as in batch], "probes": [{"text": 30, "images": 1,
+ *           "newTokens": 64}]}, and always a checkpoint as the recipe has it, without its files; left out, what `set` says of validation
+ *           and probes, validation on the batch; else nothing
+ * updates   that are run, two at least (3); seconds are the median of all but the first
  * ranks     processes, each with a card of its own (1)
  * limitGiB  that a process may take; the row then says whether it went through (null)
  *
- * Each row is measured by processes of its own. With `--results` a row that the file already has from the same configuration is not measured
- * again, and new ones are added to it. No row begins after so many seconds (no end).
+ * Each row is measured by processes of its own, and what a card says in it counts for later plans (docs/planning.md). With `--results` a
+ * row that the file already has from the same configuration is not measured again, and new ones are added to it. No row begins after so
+ * many seconds (no end). A configuration that cannot be planned is told with the reason, and the others go on.
  */
 
 import { spawn } from 'node:child_process';
@@ -36,11 +39,14 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { UsageError } from '../src/base/errors.js';
 import { launchRanks, rendezvous } from '../src/parallel/index.js';
+import { chooseDevice } from '../src/torch/index.js';
 import { runBench } from './command.js';
+import { keepRow } from './plan-calibration.js';
 import { readConfigs, type PlanConfig } from './plan-config.js';
 import { measureAlone, measureRank, predict, type Measured } from './plan-row.js';
-import { summary, type PlanRow } from './plan-summary.js';
+import { isFailed, summary, type PlanRow } from './plan-summary.js';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -58,6 +64,7 @@ await runBench(flags.row === undefined ? compare : () => measure(flags.row!, fla
 
 async function compare(): Promise<void> {
   const configs = readConfigs(positionals[0]);
+  chooseDevice(flags.device); // what is wrong with it is so for all rows
   const rows = flags.results === undefined ? [] : readRows(flags.results);
   const known = new Set(rows.map(({ config }) => JSON.stringify(config)));
   for (const config of configs) {
@@ -66,21 +73,50 @@ async function compare(): Promise<void> {
       console.error(`no time left for: ${config.name}`);
       continue;
     }
-    const predicted = await predict(config, flags.device);
-    const measured = await measureApart(config);
-    const row: PlanRow = { name: config.name, predicted, measured, config };
+    const row = await rowOf(config);
     rows.push(row);
     const line = JSON.stringify(row);
     console.log(line);
+    if (isFailed(row)) continue; // to be tried again
     if (flags.results !== undefined) appendFileSync(flags.results, `${line}\n`);
+    await keepRow(row, flags.device).catch((error: unknown) => {
+      console.error(`not kept for later plans: ${messageOf(error)}`);
+    });
   }
   console.error(summary(rows));
+  if (rows.some(isFailed)) process.exitCode = 1;
+}
+
+/** A configuration that cannot be planned is one of many: the others go on. */
+async function rowOf(config: PlanConfig): Promise<PlanRow> {
+  const { name } = config;
+  try {
+    const predicted = await predict(config, flags.device);
+    return { name, predicted, measured: await measureApart(config), config };
+  } catch (error) {
+    return { name, predicted: null, measured: { failed: messageOf(error) }, config };
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function readRows(file: string): PlanRow[] {
   if (!existsSync(file)) return [];
-  const lines = readFileSync(file, 'utf8').trim().split('\n');
-  return lines.map((line) => JSON.parse(line) as PlanRow);
+  const lines = readFileSync(file, 'utf8').split('\n');
+  return lines.flatMap((line, i) => {
+    if (line === '') return [];
+    try {
+      return [JSON.parse(line) as PlanRow];
+    } catch (cause) {
+      throw new UsageError(`${file}:${i + 1}: no row of an earlier call`, {
+        code: 'E_USAGE',
+        hint: 'Remove the line, and the row is measured again.',
+        cause,
+      });
+    }
+  });
 }
 
 /** By processes of its own, one for each rank; the first rank answers for all. */

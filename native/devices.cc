@@ -87,6 +87,25 @@ bool setCudaLimit(int index, double bytes) {
   return true;
 }
 
+// Bytes of a GPU that nobody has taken; a context is opened there.
+static double freeOf(c10::Device device) {
+  size_t free = 0, total = 0;
+  const c10::DeviceGuard guard(device);
+  if (auto* get = runtimeFunction<int (*)(size_t*, size_t*)>("cudaMemGetInfo")) get(&free, &total);
+  return static_cast<double>(free);
+}
+
+// freeMemory(device): bytes of a GPU that nobody has taken.
+static napi_value freeMemory(napi_env env, napi_callback_info info) {
+  PATINA_TRY
+  checkThread(env);
+  Arguments<1> args(env, info);
+  const c10::Device device = deviceOf(text(env, args[0]));
+  if (device.type() != c10::DeviceType::CUDA) throw Failure("device", "only a GPU tells its free memory, not " + device.str());
+  return makeNumber(env, freeOf(device));
+  PATINA_END
+}
+
 // facts(freeMemory): {version, cpuCapability, threads, cuda: null | {driver, runtime, devices: [...]}, cudaError?, ncclError?: text}. The driver tells
 // them all but the free memory of a GPU, which takes a context there: some hundred MiB of each card that is asked.
 static napi_value facts(napi_env env, napi_callback_info info) {
@@ -130,16 +149,15 @@ static napi_value facts(napi_env env, napi_callback_info info) {
         get(&major, 75, i);  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
         get(&minor, 76, i);  // ..._MINOR
       }
-      size_t free = 0, total = 0;
+      size_t total = 0;
       if (auto* get = loaded<int (*)(size_t*, int)>("libcuda.so.1", "cuDeviceTotalMem_v2")) get(&total, i);
       setField(env, device, "index", makeNumber(env, i));
       setField(env, device, "name", makeText(env, name));
       setField(env, device, "capability", makeText(env, std::to_string(major) + "." + std::to_string(minor)));
       setField(env, device, "totalBytes", makeNumber(env, static_cast<double>(total)));
       if (freeMemory) {
-        const c10::DeviceGuard guard(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(i)));
-        if (auto* get = runtimeFunction<int (*)(size_t*, size_t*)>("cudaMemGetInfo")) get(&free, &total);
-        setField(env, device, "freeBytes", makeNumber(env, static_cast<double>(free)));
+        const c10::Device asked(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(i));
+        setField(env, device, "freeBytes", makeNumber(env, freeOf(asked)));
       }
       napi_set_element(env, list, i, device);
     }
@@ -299,6 +317,7 @@ static napi_value elapsed(napi_env env, napi_callback_info info) {
 
 void registerDevices(napi_env env, napi_value exports) {
   addFunction(env, exports, "facts", facts);
+  addFunction(env, exports, "freeMemory", freeMemory);
   addFunction(env, exports, "setThreads", setThreads);
   addFunction(env, exports, "threads", threads);
   addFunction(env, exports, "synchronize", synchronize);

@@ -1,4 +1,4 @@
-/** Runs before each test file: one thread per operator, the seed of drawn cases, and the matcher `toLeakNothing`. */
+/** Runs before each test file: one thread per operator, no calibration, the seed of drawn cases, and the matcher `toLeakNothing`. */
 
 import fc from 'fast-check';
 import { createRequire } from 'node:module';
@@ -10,6 +10,9 @@ import { liveSites } from '../src/torch/trace.js';
 // Read when libtorch is loaded, if the file loads it: several test processes share the cores, and sums are reproducible at
 // equal counts only.
 process.env['OMP_NUM_THREADS'] = '1';
+
+// What runs on this machine have measured is theirs.
+process.env['PATINA_CALIBRATION'] = 'off';
 
 // The same tree gives the same answer: `npm test` draws the cases of property tests from one seed, `npm run test:full` from a new
 // one each time.

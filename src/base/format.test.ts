@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { formatBytes, formatCount, formatDuration, formatNumber } from './format.js';
+import { formatBytes, formatCount, formatDuration, formatNumber, formatPace } from './format.js';
 
 test.each([
   [0, '0 B'],
@@ -32,6 +32,12 @@ test.each([
   [273_600, '3d 04h'],
   [NaN, 'NaN'],
 ])('formatDuration(%d) is %s', (seconds, text) => expect(formatDuration(seconds)).toBe(text));
+
+test.each([
+  [0.04821, '48.2 ms'],
+  [0.1, '0.1s'],
+  [61, '1m 01s'],
+])('formatPace(%d) is %s', (seconds, text) => expect(formatPace(seconds)).toBe(text));
 
 test.each([
   [0, '0'],

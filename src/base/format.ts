@@ -52,6 +52,11 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(hours / 24)}d ${two(hours % 24)}h`;
 }
 
+/** Seconds of something that is done again and again: `48.2 ms`, else as a duration. */
+export function formatPace(seconds: number): string {
+  return seconds < 0.1 ? `${(1000 * seconds).toFixed(1)} ms` : formatDuration(seconds);
+}
+
 function figures(value: number): string {
   return value >= 99.95 ? value.toFixed(0) : value >= 9.995 ? value.toFixed(1) : value.toFixed(2);
 }

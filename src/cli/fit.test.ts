@@ -32,7 +32,7 @@ describe('a recipe', () => {
   });
 
   test('that does not is changed so that it does, by the same method', async () => {
-    const gpus = cardsOf(0.6 * whole.perRank[0]!.reserved);
+    const gpus = cardsOf(0.75 * whole.perRank[0]!.reserved);
     const tried: string[] = [];
     const fitted = await fitRecipe(recipe, {
       ...{ fit: true, gpus },

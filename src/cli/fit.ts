@@ -1,14 +1,15 @@
 /** `patina train --fit`: the least change with which a recipe fits the GPUs that it is to run on. */
-import { formatBytes } from '../base/format.js';
+import { formatBytes, formatPace } from '../base/format.js';
 import { OutOfMemoryError, UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
+import type { Calibration } from '../plan/calibration/calibration.js';
 import type { Gpus } from '../plan/devices/cards.js';
 import { cardOf, isExpandable } from '../plan/devices/cards.js';
 import { plan } from '../plan/plan.js';
 import { suggest, type Suggestion } from '../plan/search/search.js';
 import { chooseDevice } from '../torch/index.js';
+import { openCalibration } from './calibration.js';
 import type { Session } from './session.js';
-import { paceText } from './plan.js';
 import { withPlanProgress } from './plan-progress.js';
 
 /** `any`: another method too, such as LoRA in place of full training. */
@@ -30,6 +31,8 @@ export interface FitOptions {
   readonly fit: Fit;
   readonly gpus: Gpus;
   readonly expandable?: boolean;
+  /** What earlier runs have measured. @default nothing */
+  readonly calibration?: Calibration | undefined;
   readonly signal?: AbortSignal;
   /** What is planned at the moment. */
   readonly onPlan?: (set: readonly string[]) => void;
@@ -55,9 +58,9 @@ export function gpusHere({ device }: Recipe, count: number): Gpus {
  */
 export async function fitRecipe(
   recipe: Recipe,
-  { fit, gpus, expandable = false, signal, onPlan }: FitOptions,
+  { fit, gpus, expandable = false, calibration, signal, onPlan }: FitOptions,
 ): Promise<Fitted> {
-  const options = { gpus, expandable, signal };
+  const options = { gpus, expandable, calibration, signal };
   onPlan?.([]);
   const planned = await plan(recipe, options);
   const { memory } = gpus.card;
@@ -97,8 +100,9 @@ export async function fitHere(
   const { fit, processes, json, signal } = options;
   const gpus = gpusHere(recipe, processes);
   const expandable = isExpandable(process.env);
+  const calibration = await openCalibration(session);
   const fitted = await withPlanProgress(session, (onPlan) =>
-    fitRecipe(recipe, { fit, gpus, expandable, signal, onPlan }),
+    fitRecipe(recipe, { fit, gpus, expandable, calibration, signal, onPlan }),
   );
   if (json) session.stdout.write(`${JSON.stringify(fitted)}\n`);
   else session.stderr.write(`${fittedText(fitted)}\n`);
@@ -106,7 +110,7 @@ export async function fitHere(
 }
 
 export function fittedText({ set, numerics, total, memory, secondsPerUpdate }: Fitted): string {
-  const planned = `planned: ${formatBytes(total)} of ${formatBytes(memory)}, ${paceText(secondsPerUpdate)} an update`;
+  const planned = `planned: ${formatBytes(total)} of ${formatBytes(memory)}, ${formatPace(secondsPerUpdate)} an update`;
   if (set.length === 0) return `fits as it is (${planned})`;
   const changes = { none: 'the same numbers', rounding: 'the same but for rounding' };
   const what = numerics === 'another method' ? 'another method' : changes[numerics];

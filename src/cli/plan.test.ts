@@ -67,6 +67,8 @@ test('--html and --svg write files that need no others', async () => {
   const { code, out, err } = await planned('--html', html, '--svg', svg, '--json');
   expect(code, err).toBe(0);
   expect(readFileSync(svg, 'utf8')).toMatch(/^<svg .*<\/svg>\n$/s);
+  // They may be drawn again.
+  expect((await planned('--html', html, '--svg', svg, '--json')).code).toBe(0);
   const page = readFileSync(html, 'utf8');
   expect(page).toMatch(/^<!doctype html>/);
   expect(page).toContain('<svg ');
@@ -78,6 +80,7 @@ test.each<[string, string[], number, string]>([
   ['a folder in place of a file', ['--svg', folder], 3, 'E_UNWRITABLE'],
   ['a file in place of a folder', ['--html', join(file, 'plan.html')], 3, 'E_UNWRITABLE'],
   ['one file for both', ['--html', 'a', '--svg', './a'], 2, 'E_SAME_FILE'],
+  ['the recipe itself', ['--html', file], 2, 'E_PLAN_FIGURE'],
   ['a question', ['--html', 'a', '--fewest', 'gpus'], 2, 'E_PLAN_FIGURE'],
 ])('%s is refused', async (_, flags, expected, word) => {
   const { code, err } = await planned(...flags);

@@ -1,5 +1,7 @@
 /** `patina plan`: whether a run fits, and how long it takes, before a GPU is there. */
-import { formatBytes, formatCount, formatDuration } from '../base/format.js';
+import { readFile } from 'node:fs/promises';
+
+import { formatBytes, formatCount, formatDuration, formatPace } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { UsageError } from '../base/errors.js';
 import { writing } from '../base/system-error.js';
@@ -10,11 +12,12 @@ import { openPlanData, type PlanData } from '../plan/plan-data.js';
 import type { Moment } from '../plan/course.js';
 import { planPage } from '../plan/figure/page.js';
 import { planSvg } from '../plan/figure/svg.js';
-import { limitOf, plan, type Plan, type PlanOptions } from '../plan/plan.js';
+import { plan, type Plan, type PlanOptions } from '../plan/plan.js';
 import { answer, type Question } from '../plan/search/questions.js';
 import { readGpus } from '../plan/devices/cards.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import { suggest, type Suggestion } from '../plan/search/search.js';
+import { openCalibration } from './calibration.js';
 import { LoadProgress } from './load-progress.js';
 import { drawIfNeeded } from './quickstart-data.js';
 import { withPlanProgress } from './plan-progress.js';
@@ -46,11 +49,13 @@ export async function planCommand(name: string, flags: PlanFlags, session: Sessi
   const { set = [], expandable = false, json = false } = flags;
   refuseFigures(flags);
   await requireTargets({ '--html': flags.html, '--svg': flags.svg }, WRITING);
+  for (const path of [flags.html, flags.svg]) if (path !== undefined) await requireFigure(path);
   const gpus = readGpus(flags.gpus);
   const question = questionOf(flags);
   const recipe = await findRecipe(name, { set: [...set, ...sourceOf(flags)] });
   const data = flags.data === undefined ? undefined : await countedData(recipe, session);
-  const options: PlanOptions = { gpus, expandable, data };
+  const calibration = await openCalibration(session);
+  const options: PlanOptions = { gpus, expandable, data, calibration };
   if (question !== undefined) {
     await answerQuestion(question, recipe, { options, json, session });
     return;
@@ -66,7 +71,8 @@ export async function planCommand(name: string, flags: PlanFlags, session: Sessi
           suggest(recipe, planned, { ...options, onPlan: (_, change) => show(change.set) }),
         )
       : null;
-  const figure = { plan: planned, moments, limit: limitOf(recipe, gpus.card) };
+  const limit = planned.perRank[0]!.reserved + planned.margin;
+  const figure = { plan: planned, moments, limit };
   if (flags.svg !== undefined) await writeFigure(flags.svg, planSvg(figure));
   if (flags.html !== undefined) {
     const page = planPage({ ...figure, suggestions: suggestions ?? [] });
@@ -89,6 +95,16 @@ function questionOf({ largest, longest, fewest }: PlanFlags): Question | undefin
 
 function writeFigure(path: string, content: string): Promise<void> {
   return writing(path, WRITING, () => writeWholeFile(path, content));
+}
+
+/** A picture replaces another one, and nothing else: the recipe may be named by mistake. */
+async function requireFigure(path: string): Promise<void> {
+  const there = await readFile(path, 'utf8').catch(() => '<'); // what cannot be read is told when it is written
+  if (there === '' || there.startsWith('<')) return;
+  throw new UsageError(`${path} is there, and is no picture of a plan`, {
+    code: 'E_PLAN_FIGURE',
+    hint: 'Name another file, or remove this one.',
+  });
 }
 
 /** A file that is planned for in place of the recipe's data. */
@@ -187,7 +203,7 @@ export function planText(planned: Plan, { memory: { limit } }: Pick<Recipe, 'mem
       (host > 0 ? `; ${formatBytes(host)} of host memory a process` : ''),
     `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${Number(batch.microBatches.toPrecision(3))} an update on each GPU`,
     ...(planned.data === null ? [] : dataLines(planned.data)),
-    `  ${paceText(seconds.update)} an update, ${formatCount(planned.tokensPerSecond)} tokens/s` +
+    `  ${formatPace(seconds.update)} an update, ${formatCount(planned.tokensPerSecond)} tokens/s` +
       (seconds.run === null ? '' : `, ${formatDuration(seconds.run)} in all`),
     '',
     'Most in tensors, and reserved (·), by phase:',
@@ -229,7 +245,7 @@ export function suggestionsText(suggestions: readonly Suggestion[], { fits }: Pl
     `What ${fits ? 'fits besides' : 'fits'}, the fastest first, and what keeps the method before what does not:`,
     ...suggestions.flatMap(({ set, total, secondsPerUpdate, numerics, batch }) => [
       `  ${settings(set)}`,
-      `    ${paceText(secondsPerUpdate)} an update, ${formatBytes(total)} a GPU; numerics: ${numerics}`,
+      `    ${formatPace(secondsPerUpdate)} an update, ${formatBytes(total)} a GPU; numerics: ${numerics}`,
       ...(batch === undefined ? [] : [`    ${batch}`]),
     ]),
   ]);
@@ -262,9 +278,4 @@ function lines(all: readonly string[]): string {
 
 function counted(count: number, thing: string): string {
   return `${count} ${thing}${count === 1 ? '' : 's'}`;
-}
-
-/** Small models take less than a duration shows. */
-export function paceText(seconds: number): string {
-  return seconds < 0.1 ? `${(1000 * seconds).toFixed(1)} ms` : formatDuration(seconds);
 }

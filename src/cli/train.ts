@@ -5,7 +5,7 @@ import { UsageError } from '../base/errors.js';
 import { checkRecipe, type Recipe } from '../config/index.js';
 import { resumeRun, train } from '../guard/index.js';
 import { isCommon, placeFromEnvironment } from '../parallel/index.js';
-import { predict } from '../plan/predict.js';
+import { RunCalibration } from '../plan/calibration/run-calibration.js';
 import { findRecipe } from '../recipes/find-recipe.js';
 import {
   findRun,
@@ -14,6 +14,7 @@ import {
   type TrainEvent,
   type TrainOptions,
 } from '../train/index.js';
+import { keepCalibration, openCalibration } from './calibration.js';
 import { fitHere, type Fit } from './fit.js';
 import { launchTraining, needsLaunch, ranksHere } from './launch-training.js';
 import { exitCodeOf, printError } from './print-error.js';
@@ -125,13 +126,14 @@ async function watch(
 ): Promise<void> {
   const { maxUpdates, profile, dryRun, changedBase, set, json = false, page = false } = asked;
   await using beside = page ? new PageBeside(session.stderr) : null;
+  const calibration = new RunCalibration(await openCalibration(session));
   const open = async (
     signal: AbortSignal,
     onDownload: TrainOptions['onDownload'],
     savesWished: TrainOptions['savesWished'],
   ): Promise<AsyncIterable<TrainEvent>> => {
     const running = { maxUpdates, profile, dryRun, signal, savesWished };
-    const options = { ...running, changedBase, onDownload, predict };
+    const options = { ...running, changedBase, onDownload, predict: calibration.predict };
     const work = await findWork(recipe, asked, session, signal);
     const fitted = await fitting(work, asked, { processes: 1, signal }, session);
     return 'begins' in work
@@ -142,9 +144,11 @@ async function watch(
     ...{ session, json },
     onEvent: (event) => {
       if (event.type === 'start' && event.run !== null) beside?.open(event.run);
+      calibration.see(event);
       onEvent?.(event);
     },
   });
+  await keepCalibration(calibration, session);
 }
 
 /** A rank other than the first: what it says goes into its log. */

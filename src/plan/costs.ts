@@ -45,26 +45,41 @@ export function costKindOf(name: string): CostKind {
   return kind;
 }
 
-/** @param bytes that it reads and writes */
-export function costOf(card: Card, name: string, shapes: Shapes, bytes: number): Cost {
-  const reading = bytes / card.bandwidth;
+/** @param bytes that it reads, and that it makes */
+export function costOf(
+  card: Card,
+  name: string,
+  shapes: Shapes,
+  { read, made }: { readonly read: number; readonly made: number },
+): Cost {
+  const reading = (read + made) / card.bandwidth;
+  const speed = isFull(shapes, read) ? card.fullProducts / card.products : 1;
   if (kindOfOperator(name) === 'attention') {
     const operations = attentionOperations(name, shapes);
-    const rate = card.attention[isBackward(name) ? 1 : 0];
+    const rate = speed * card.attention[isBackward(name) ? 1 : 0];
     return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
   }
   const isFp8 = name === FP8_PRODUCT;
   const operations = isFp8 ? fp8Operations(shapes) : productOperations(name, shapes);
-  const rate = isFp8 ? FP8_FACTOR * card.products : card.products;
+  const rate = (isFp8 ? FP8_FACTOR : speed) * card.products;
   return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
 }
+
+/** Whether elements have four bytes. */
+function isFull(shapes: Shapes, bytes: number): boolean {
+  const elements = shapes.reduce((sum, shape) => sum + sizeOf(shape), 0);
+  return bytes > 3 * elements;
+}
+
+const sizeOf = (shape: readonly number[]): number =>
+  shape.reduce((product, size) => product * size, 1);
 
 /** How many times as fast as in bf16: 1,460 TFLOP/s for 680 on an H200 (2026-11-29-step-h200.md). */
 const FP8_FACTOR = 2.15;
 
 /** 2·N·K·O of rows (N, K) and weights (O, K). */
 function fp8Operations([rows = [], weights = []]: Shapes): number {
-  return 2 * rows.reduce((product, size) => product * size, 1) * (weights[0] ?? 0);
+  return 2 * sizeOf(rows) * (weights[0] ?? 0);
 }
 
 const isBackward = (name: string): boolean => name.includes('backward');
@@ -97,6 +112,7 @@ function queriesOf(name: string, shapes: Shapes): Queries | null {
 
 /** Bytes that an operator takes while it runs, beside what it gives; meta kernels know nothing of them. */
 export function workspaceOf(name: string, shapes: Shapes): number {
+  if (name === 'aten::embedding_dense_backward') return embeddingWorkspace(shapes);
   if (!/_cudnn_attention_backward|_flash_attention_backward/.test(name)) return 0;
   const q = queriesOf(name, shapes);
   if (q === null) return 0;
@@ -105,7 +121,42 @@ export function workspaceOf(name: string, shapes: Shapes): number {
   return 4 * rows * heads * length * (size + 1);
 }
 
-/** Bytes that cuBLAS takes in each stream with its first product, and keeps (ATen/cuda/CublasHandlePool.cpp). */
-export function productWorkspace({ computeCapability }: Card): number {
-  return computeCapability >= 9 ? 32 * 2 ** 20 : 8_519_680;
+/**
+ * Sums in fp32 of up to ten tokens each, of which there may be one more for every token: that is how many are taken, whatever tokens come
+ * (max_partial_segment of ATen/native/cuda/EmbeddingBackwardKernel.cu, where the table has no fewer rows than there are tokens).
+ */
+function embeddingWorkspace([gradient = [], indices = []]: Shapes): number {
+  const tokens = sizeOf(indices);
+  return 4 * (Math.floor(tokens / 10) + tokens) * (gradient.at(-1) ?? 0);
 }
+
+/** Memory that a library takes with its first call from a thread in a stream, and keeps. */
+export interface LibraryWorkspace {
+  readonly library: 'cuBLAS' | 'cuBLASLt';
+  /** Bytes. */
+  readonly bytes: number;
+}
+
+/** Of 9.0 alone (parseChosenWorkspaceSize), and of all others. */
+const CUBLAS = { hopper: 32 * 2 ** 20, others: 8_519_680 };
+/** parseCUDABlasLtWorkspaceSize */
+const CUBLAS_LT = 2 ** 20;
+
+/**
+ * What an operator makes libraries take: a handle of cuBLAS is a thread's, and has a workspace in each stream; products with a bias and
+ * those in fp8 are cuBLASLt's, which has one more (ATen/cuda/CublasHandlePool.cpp, gemm_and_bias of CUDABlas.cpp).
+ */
+export function libraryWorkspaces(
+  { computeCapability }: Card,
+  name: string,
+  shapes: Shapes,
+): readonly LibraryWorkspace[] {
+  const isFp8 = name === FP8_PRODUCT;
+  if (!isFp8 && !costKindOf(name).takesProducts) return NONE;
+  const bytes = computeCapability === 9 ? CUBLAS.hopper : CUBLAS.others;
+  const cublas: LibraryWorkspace = { library: 'cuBLAS', bytes };
+  const isBiased = name === 'aten::addmm' && shapes[0]?.length === 1;
+  return isFp8 || isBiased ? [cublas, { library: 'cuBLASLt', bytes: CUBLAS_LT }] : [cublas];
+}
+
+const NONE: readonly LibraryWorkspace[] = [];

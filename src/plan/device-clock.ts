@@ -31,6 +31,8 @@ export class DeviceClock {
   readonly updates: number[] = [];
   /** Of matrix products and attention since the update began. */
   operations = 0;
+  /** Seconds of work that the card was given since the update began, whatever stream it is in. */
+  private work = 0;
   private readonly streams = new Map<number, number>();
   private link = 0;
   /** When each of the latest kernels is over; the oldest is at `head`. */
@@ -58,7 +60,7 @@ export class DeviceClock {
   run({ name, stream, shapes, onHost, read, made }: Work): void {
     const { time, operations } = onHost
       ? { time: read / 2 / this.card.host, operations: 0 }
-      : costOf(this.card, name, shapes, read + made);
+      : costOf(this.card, name, shapes, { read, made });
     const over = this.at(stream) + time;
     this.streams.set(stream, over);
     // The host waits for the kernel that was queued so many before.
@@ -66,6 +68,7 @@ export class DeviceClock {
     this.queue[this.head] = over;
     this.head = (this.head + 1) % QUEUE;
     this.operations += operations;
+    this.work += time;
   }
 
   record(event: number, stream: number): void {
@@ -89,6 +92,7 @@ export class DeviceClock {
 
   beginUpdate(): void {
     this.operations = 0;
+    this.work = 0;
     this.microBatches = 0;
     this.begun = this.now;
     this.beforeOptimizer = -1;
@@ -111,6 +115,11 @@ export class DeviceClock {
   endUpdate(): void {
     this.settle();
     this.updates.push(this.now - this.begun);
+  }
+
+  /** Share of the last update for which the card had work. */
+  get busy(): number {
+    return Math.min(1, this.work / (this.updates.at(-1) ?? Infinity));
   }
 
   /** Of one micro-batch of the last update, seconds: what is not the optimizer's. */

@@ -1,6 +1,8 @@
 /** Plans of the built-in recipes: no weights, no network, no GPU. */
 import { describe, expect, test } from 'vitest';
 import { checkRecipe, type RecipeInput } from '../config/index.js';
+import { Calibration } from './calibration/calibration.js';
+import { measuredRun, VERSIONS } from './calibration/testing.js';
 import { readGpus } from './devices/cards.js';
 import { TINY_CONFIG } from '../train/testing-files.js';
 import { CATEGORIES } from './categories.js';
@@ -54,6 +56,53 @@ test('answers to tasks are not counted, which the plan says', async () => {
   expect(without.accuracy.basis).not.toContain('tasks');
   expect(asked.accuracy.basis).toMatch(/; answers to `validation\.tasks` are not counted$/);
   expect(asked.perRank).toEqual(without.perRank);
+});
+
+describe('with what earlier runs on the card have measured', () => {
+  const runs = [1.1, 1.2, 1.3].map((time) =>
+    measuredRun({ time, ranks: 8, kind: 'lora, bf16', context: 2 ** 30 }),
+  );
+  const calibration = new Calibration(runs, VERSIONS);
+  const both = async (more: Partial<RecipeInput>) => {
+    const recipe = checkRecipe({ ...FINETUNE, ...more });
+    const gpus = readGpus('8xA100-40GB');
+    return [await plan(recipe, { gpus }), await plan(recipe, { gpus, calibration })] as const;
+  };
+
+  test('time and what lies beside the allocator are theirs, all else is the step program', async () => {
+    const [plain, calibrated] = await both({ train: { decoder: { lora: {} } } });
+    expect(calibrated.seconds.update / plain.seconds.update).toBeCloseTo(1.2, 10);
+    expect(plain.tokensPerSecond / calibrated.tokensPerSecond).toBeCloseTo(1.2, 10);
+    const [before, after] = [plain.perRank[0]!, calibrated.perRank[0]!];
+    expect(after).toEqual({ ...before, total: before.reserved + 2 ** 30 });
+    expect(calibrated.timeline).toEqual(plain.timeline);
+    expect(plain.margin - calibrated.margin).toBe(after.total - before.total);
+    expect(plain.accuracy.calibration).toEqual({ context: null, time: null });
+    expect(calibrated.accuracy).toMatchObject({
+      interval: plain.accuracy.interval,
+      calibration: { context: 2 ** 30, time: { factor: 1.2, runs: 3, sameKind: true } },
+    });
+    expect(calibrated.accuracy.basis).toContain(
+      'calibrated by 3 runs of this kind on this card, ±8 % (they took 1.20 times as long)',
+    );
+  });
+
+  test('what the host holds up keeps its time', async () => {
+    const tiny: Partial<RecipeInput> = {
+      ...{ model: { config: TINY_CONFIG, tokenizer: './tokenizer' }, text: { maxLength: 64 } },
+      ...{ batchSize: 1, effectiveBatch: 8 },
+    };
+    const [plain, calibrated] = await both({ ...tiny, train: { decoder: { lora: {} } } });
+    expect(plain.seconds.busy).toBeLessThan(0.8);
+    expect(calibrated.seconds).toEqual(plain.seconds);
+    expect(calibrated.accuracy.calibration.time).toBe(null);
+  });
+});
+
+test('a base in fp8 is refused for a card without it, as a run there is', async () => {
+  const train = { decoder: { lora: {}, base: 'fp8' as const } };
+  await expect(planned({ train }, 'A100')).rejects.toMatchObject({ code: 'E_FP8_DEVICE' });
+  expect((await planned({ train }, 'L40S')).ranks).toBe(1);
 });
 
 test.each(['9xH999', '0xH200', 'x'])('%s are no GPUs', (gpus) => {

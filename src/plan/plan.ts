@@ -4,25 +4,27 @@
  */
 
 import { effectiveBatch, type EffectiveBatch, type Recipe } from '../config/index.js';
+import { requireFp8 } from '../models/index.js';
 import { planRun, type BetweenUpdates } from '../train/index.js';
-import { heaviestBatches, repeated, worstBatches, type Lengths } from './batches.js';
+import { heaviestBatches, worstBatches, type Lengths } from './batches.js';
 import type { Moment } from './course.js';
 import { betweenOf } from './between.js';
+import {
+  isCardBound,
+  type Calibrated,
+  type CalibratedTime,
+  type Calibration,
+} from './calibration/calibration.js';
 import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
-import {
-  ghostRun,
-  ghostSteps,
-  oneAfterTheOther,
-  type Ghost,
-  type GhostOptions,
-} from './ghost-run.js';
+import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
 import { modelConfigOf } from './model-config.js';
-import type { DataBatches, DataFacts, PlanData } from './plan-data.js';
+import type { DataFacts, PlanData } from './plan-data.js';
 import { Replay, replay, withinLimit, type Replayed } from './replay.js';
+import { typicalTime, updateTime } from './update-time.js';
 
 /**
- * Share by which a plan's `allocated` may differ from what is measured (src/plan/measured.test.ts): one card's rows differ by 1.5 %
+ * Share by which a plan's `allocated` may differ from what is measured (src/plan/measured.test.ts): one card's rows differ by 0.5 %
  * at most, those of an optimizer in host memory by 12 and 25 %.
  */
 const INTERVAL = { resident: 0.03, offload: 0.25 };
@@ -37,6 +39,8 @@ export interface PlanOptions {
   readonly between?: BetweenUpdates | null | undefined;
   /** `expandable_segments:True` of libtorch's allocator. @default false */
   readonly expandable?: boolean;
+  /** What earlier runs on the card have measured. @default nothing */
+  readonly calibration?: Calibration | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Gets memory through the last update. @default nobody draws it */
   readonly onCourse?: ((moments: readonly Moment[]) => void) | undefined;
@@ -81,18 +85,31 @@ export interface Plan {
   /** What the data say of updates; `null` where they were not asked. */
   readonly data: DataFacts | null;
   /** Of an update, with data of one that is typical of them; and of all of the run. */
-  readonly seconds: { readonly update: number; readonly run: number | null };
+  readonly seconds: {
+    readonly update: number;
+    readonly run: number | null;
+    /** Share of an update for which the card has work; the rest waits for the host. */
+    readonly busy: number;
+  };
   readonly tokensPerSecond: number;
-  readonly accuracy: { readonly basis: string; readonly interval: number };
+  readonly accuracy: {
+    readonly basis: string;
+    /** Share by which `allocated` may be off. */
+    readonly interval: number;
+    /** What of the plan is taken from earlier runs on the card. */
+    readonly calibration: Calibrated;
+  };
 }
+
+const NOT_CALIBRATED: Calibrated = { context: null, time: null };
 
 /**
  * Ranks hold equal shares and the same worst batch, so that one of them stands for all.
  *
- * @throws those of `modelConfigOf`; UsageError for a recipe that cannot be followed on so many GPUs
+ * @throws those of `modelConfigOf`; UsageError for a recipe that cannot be followed on so many GPUs; EnvironmentError `E_FP8_DEVICE`
  */
 export async function plan(recipe: Recipe, options: PlanOptions): Promise<Plan> {
-  return (await planUntil(recipe, options, Infinity))!;
+  return (await makePlan(recipe, options))!;
 }
 
 /**
@@ -101,7 +118,7 @@ export async function plan(recipe: Recipe, options: PlanOptions): Promise<Plan> 
  * @throws those of `plan`
  */
 export async function planIfFits(recipe: Recipe, options: PlanOptions): Promise<Plan | null> {
-  const planned = await planUntil(recipe, options, limitOf(recipe, options.gpus.card));
+  const planned = await makePlan(recipe, options, { givesUp: true });
   return planned?.fits === true ? planned : null;
 }
 
@@ -110,14 +127,17 @@ export function limitOf({ memory }: Recipe, card: Card): number {
   return Math.min(card.memory - card.context, Math.floor((memory.limit ?? Infinity) * 2 ** 30));
 }
 
-/** @returns `null` where more than `bound` is allocated at some time */
-async function planUntil(
+/** @returns `null` where it gives up, as soon as tensors alone take more than the limit */
+async function makePlan(
   recipe: Recipe,
   options: PlanOptions,
-  bound: number,
+  { givesUp = false } = {},
 ): Promise<Plan | null> {
   const { gpus, lengths, data, expandable = false, signal } = options;
-  const { card, count: ranks } = gpus;
+  const { count: ranks } = gpus;
+  const earlier = options.calibration?.of(gpus.card, recipe, ranks) ?? NOT_CALIBRATED;
+  const card: Card = { ...gpus.card, context: earlier.context ?? gpus.card.context };
+  requireBases(recipe, card);
   const model = await modelConfigOf(recipe, signal);
   const batching = effectiveBatch(recipe, ranks);
   const found = data?.batches(recipe, batching, ranks);
@@ -139,7 +159,7 @@ async function planUntil(
     signal?.throwIfAborted();
     steps.push(step);
     first.take(step.lines);
-    if (first.allocated > bound) return null;
+    if (givesUp && first.allocated > limit) return null;
   }
   const { lines, known } = oneAfterTheOther(steps);
   const free = first.result(known);
@@ -147,10 +167,15 @@ async function planUntil(
   const run = withinLimit(free, limit, () => replay(lines, known, { card, expandable, limit }));
   const total = run.reserved + card.context;
   const margin = limit - run.reserved;
-  const update =
+  const { seconds, busy } =
     found === undefined
-      ? secondsOf(run, batches.length, microBatches)
-      : await typicalSeconds(found, { recipe, model, card, ranks });
+      ? updateTime(run, batches.length, microBatches)
+      : await typicalTime(
+          { batch: found.typical, microBatches: found.facts.microBatches },
+          { recipe, model, card, ranks },
+        );
+  const time = isCardBound({ busy }) ? earlier.time : null;
+  const update = seconds * (time?.factor ?? 1);
   const tokens = batches[0]!.reduce((sum, each) => sum + each.tokens, 0);
   const of: Omit<RankPlan, 'rank'> = {
     ...{ allocated: run.allocated, reserved: run.reserved, total, host: run.host },
@@ -168,10 +193,19 @@ async function planUntil(
       images: batches[0]!.reduce((sum, each) => sum + each.images, 0),
     },
     data: found?.facts ?? null,
-    seconds: { update, run: updates === null ? null : updates * update },
+    seconds: { update, run: updates === null ? null : updates * update, busy },
     tokensPerSecond: (found?.facts.tokensPerUpdate ?? tokens * microBatches * ranks) / update,
-    accuracy: accuracyOf(card, recipe),
+    accuracy: accuracyOf(card, recipe, { ...earlier, time }),
   };
+}
+
+/** @throws EnvironmentError `E_FP8_DEVICE`, as a run on the card does */
+function requireBases(
+  { train: { vision, decoder } }: Recipe,
+  { name, computeCapability: capability }: Card,
+): void {
+  const inFp8 = [vision, decoder].some((part) => typeof part === 'object' && part.base === 'fp8');
+  if (inFp8) requireFp8({ name, capability });
 }
 
 /** What is known of the length of a run without its data. */
@@ -184,26 +218,12 @@ function updatesOf(
   return planRun(recipe, batching, { recordsPerEpoch: lengths.length }).planned;
 }
 
-/** Of an update whose micro-batches are as long as they are on average. */
-async function typicalSeconds(
-  { typical, facts: { microBatches } }: DataBatches,
-  options: Omit<GhostOptions, 'batches'>,
-): Promise<number> {
-  const batches = repeated(typical, microBatches);
-  const { lines, known } = await ghostRun({ ...options, batches });
-  return secondsOf(replay(lines, known, options), batches.length, microBatches);
-}
-
-/** Of an update with so many micro-batches, by the last one of a ghost run with few. */
-function secondsOf(
-  { updates, perMicroBatch }: Replayed,
-  ran: number,
-  microBatches: number,
-): number {
-  return updates.at(-1)! + (microBatches - ran) * perMicroBatch;
-}
-
-function accuracyOf({ basis, name }: Card, { parallel, validation }: Recipe): Plan['accuracy'] {
+function accuracyOf(
+  { basis, name }: Card,
+  { parallel, validation }: Recipe,
+  calibration: Calibrated,
+): Plan['accuracy'] {
+  const { context, time } = calibration;
   const speed =
     basis === 'measured'
       ? `speeds fitted to steps on one ${name}`
@@ -211,8 +231,16 @@ function accuracyOf({ basis, name }: Card, { parallel, validation }: Recipe): Pl
   return {
     basis:
       'memory in tensors as the step program asks for it, held against peaks measured on H200; ' +
-      `what is reserved was within 6 % in shallow runs there, the context was not measured; ${speed}` +
+      'what is reserved was within 6 % in shallow runs there, ' +
+      `the context ${context === null ? 'was not measured' : 'is the least that earlier runs on this card saw'}; ${speed}` +
+      (time === null ? '' : calibratedText(time)) +
       (validation?.tasks.length ? '; answers to `validation.tasks` are not counted' : ''),
     interval: parallel.offload === 'none' ? INTERVAL.resident : INTERVAL.offload,
+    calibration,
   };
+}
+
+function calibratedText({ factor, interval, runs, sameKind }: CalibratedTime): string {
+  const which = sameKind ? 'runs of this kind' : 'runs';
+  return `, calibrated by ${runs} ${which} on this card, ±${(100 * interval).toFixed(0)} % (they took ${factor.toFixed(2)} times as long)`;
 }

@@ -50,10 +50,28 @@ test('on a GPU it is the replay of a ghost run on that card', async () => {
   });
 });
 
+test('time is that of as many micro-batches as the typical update is worth', async () => {
+  await planned(A100, async (run) => {
+    const seconds = async (microBatches: number) => {
+      const { seconds, time } = await predict({
+        ...run,
+        typical: { batch: run.batches[0]!, microBatches },
+      });
+      expect(time!.seconds).toBe(seconds);
+      expect(time!.busy).toBeGreaterThan(0);
+      return seconds!;
+    };
+    const [two, twoAndHalf, four] = [await seconds(2), await seconds(2.5), await seconds(4)];
+    expect(twoAndHalf - two).toBeCloseTo((four - two) / 4, 10);
+    expect(four).toBeGreaterThan(two);
+    expect((await predict(run)).seconds).toBe(undefined);
+  });
+});
+
 test('on the CPU only tensors count, and more records take more', async () => {
   await planned(CPU, async (run) => {
-    const { allocated, reserved, atPeak } = await predict(run);
-    expect({ reserved, atPeak }).toEqual({ reserved: allocated, atPeak: {} });
+    const { allocated, reserved, atPeak, time } = await predict(run);
+    expect({ reserved, atPeak, time }).toEqual({ reserved: allocated, atPeak: {}, time: null });
     const weights = run.model.parameters().reduce((sum, { bytes }) => sum + bytes, 0);
     expect(allocated).toBeGreaterThan(weights);
     const longer = await predict({ ...run, batches: [[record(400)]] });

@@ -1,4 +1,4 @@
-/** What memory an update of a run should take, by a ghost run of its own model and records: shown beside what was measured. */
+/** What an update of a run should take, by a ghost run of its own model and records: shown beside what was measured. */
 
 import { UsageError } from '../base/errors.js';
 import { Llava, TextModel, type LanguageModel } from '../models/index.js';
@@ -9,25 +9,38 @@ import { limitOf } from './plan.js';
 import { replay, withinLimit } from './replay.js';
 import type { ModelConfig } from './shape-model.js';
 import { TensorCount } from './tensor-count.js';
+import { typicalTime, type UpdateTime } from './update-time.js';
 
-/** `predict` of the options of `train`. */
-export async function predict(run: PlannedFor): Promise<Prediction> {
-  const { recipe, model, device, precision, ranks, batches, between } = run;
+export interface TimedPrediction extends Prediction {
+  /** Of a typical update; `null` where none was asked for, and on the CPU. */
+  readonly time: UpdateTime | null;
+}
+
+/** By the table of cards alone. */
+export async function predict(run: PlannedFor): Promise<TimedPrediction> {
+  const { recipe, model, device, precision, ranks, batches, between, typical } = run;
   const card = cardOf(device);
-  const described = { recipe, model: configOf(model), card, precision, ranks, batches, between };
+  const alike = { recipe, model: configOf(model), card, precision, ranks };
   if (device.device === 'cpu') {
     // Whether a checkpoint is still being written in the next update is left to chance, and counts here as what a device has.
     const alone = between && { ...between, copiesLast: false };
-    const { lines } = await ghostRun({ ...described, between: alone, kernels: 'cpu' });
+    const { lines } = await ghostRun({ ...alike, batches, between: alone, kernels: 'cpu' });
     const count = new TensorCount();
     count.take(lines);
-    return { allocated: count.peak, reserved: count.peak, atPeak: {} };
+    return { allocated: count.peak, reserved: count.peak, atPeak: {}, time: null };
   }
-  const { lines, known } = await ghostRun(described);
+  const { lines, known } = await ghostRun({ ...alike, batches, between });
   const options = { card, expandable: isExpandable(process.env) };
   const limit = limitOf(recipe, card);
   const free = replay(lines, known, options);
-  return withinLimit(free, limit, () => replay(lines, known, { ...options, limit }));
+  const { allocated, reserved, atPeak } = withinLimit(free, limit, () =>
+    replay(lines, known, { ...options, limit }),
+  );
+  const time = typical === undefined ? null : await typicalTime(typical, alike);
+  return {
+    ...{ allocated, reserved, atPeak, time, total: reserved + card.context },
+    ...(time !== null && { seconds: time.seconds }),
+  };
 }
 
 /** The model as it was opened. */

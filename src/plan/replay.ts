@@ -3,7 +3,7 @@
 import type { GhostBegin, TraceLine } from '../torch/index.js';
 import type { AllocatorOptions, Block } from './caching-allocator.js';
 import type { Known } from './categories.js';
-import { costKindOf, productWorkspace, workspaceOf } from './costs.js';
+import { costKindOf, libraryWorkspaces, workspaceOf } from './costs.js';
 import { DeviceClock } from './device-clock.js';
 import type { Card } from './devices/cards.js';
 import type { Moment } from './course.js';
@@ -21,13 +21,20 @@ export interface Replayed extends Peaks {
   readonly perMicroBatch: number;
   /** Of matrix products and attention in the last update. */
   readonly operations: number;
+  /** Share of the last update for which the card had work. */
+  readonly busy: number;
 }
+
+/** What libtorch calls the nodes of a graph that its backward goes through. On a card a thread of their own runs them. */
+const AUTOGRAD = 'autograd::engine::';
 
 /** A range or an operator that has begun. */
 interface Running {
   readonly line: GhostBegin;
   /** The operator within which it runs. */
   readonly above: Running | null;
+  /** A thread of autograd's runs it on a card. */
+  readonly inGraph: boolean;
   readonly workspace: Block | null;
   /** Bytes that it allocated. */
   made: number;
@@ -56,8 +63,8 @@ export class Replay {
   private readonly stack: Running[] = [];
   /** The innermost operator. */
   private operator: Running | null = null;
-  /** Streams with cuBLAS' workspace. */
-  private readonly withProducts = new Set<number>();
+  /** Libraries that have taken their memory, by thread and stream. */
+  private readonly libraries = new Set<string>();
 
   constructor({ card, ...options }: ReplayOptions) {
     this.card = card;
@@ -81,8 +88,8 @@ export class Replay {
 
   /** @param known what lasting tensors are, by block */
   result(known: ReadonlyMap<number, Known>): Replayed {
-    const { updates, perMicroBatch, operations } = this.clock;
-    return { ...this.memory.result(known), updates, perMicroBatch, operations };
+    const { updates, perMicroBatch, operations, busy } = this.clock;
+    return { ...this.memory.result(known), updates, perMicroBatch, operations, busy };
   }
 
   private follow(line: TraceLine): void {
@@ -127,20 +134,22 @@ export class Replay {
     const { name, isRange, stream, shapes } = line;
     this.memory.closePeak();
     const above = this.operator;
+    const inGraph = above?.inGraph === true || name.startsWith(AUTOGRAD);
     let workspace: Block | null = null;
     if (isRange) {
       this.beginRange(name);
     } else {
       if (above === null) this.clock.launch();
-      const kind = costKindOf(name);
-      if (kind.takesProducts && !this.withProducts.has(stream)) {
-        this.withProducts.add(stream);
-        this.memory.take(productWorkspace(this.card), stream);
+      for (const { library, bytes } of libraryWorkspaces(this.card, name, shapes)) {
+        const key = `${library} ${inGraph} ${stream}`;
+        if (this.libraries.has(key)) continue;
+        this.libraries.add(key);
+        this.memory.take(bytes, stream);
       }
       const wants = workspaceOf(name, shapes);
       if (wants > 0) workspace = this.memory.take(wants, stream);
     }
-    const running: Running = { line, above, workspace, made: 0, counted: false };
+    const running: Running = { line, above, inGraph, workspace, made: 0, counted: false };
     this.stack.push(running);
     if (!isRange) this.operator = running;
   }

@@ -3,6 +3,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { OutOfMemoryError } from '../base/errors.js';
 import {
+  bytesBeside,
   cudaAvailable,
   empty,
   cat,
@@ -12,6 +13,7 @@ import {
   resetPeak,
   scope,
   setMemoryLimit,
+  torchFacts,
   type Device,
 } from './index.js';
 
@@ -40,6 +42,18 @@ describe.each(devices)('memory of %s', (device) => {
       emptyCache(device);
       expect(memoryStats(device).allocated).toBe(before.allocated);
     });
+  });
+
+  test('what is taken of it beside the allocator is told of a GPU', () => {
+    const beside = bytesBeside(device);
+    if (!device.startsWith('cuda')) {
+      expect(beside).toBe(null);
+      return;
+    }
+    const { totalBytes } = torchFacts().cuda!.devices[0]!;
+    // A context takes some hundred MiB.
+    expect(beside).toBeGreaterThan(100 * MiB);
+    expect(beside! + memoryStats(device).reserved).toBeLessThanOrEqual(totalBytes);
   });
 
   test('stays within its limit: an error with the figures, and work goes on after it', () => {

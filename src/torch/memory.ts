@@ -1,8 +1,9 @@
 /** Memory of a device: what is allocated, the peak, a limit. The CPU and the meta device count like a GPU. */
 
 import { UsageError } from '../base/errors.js';
+import { torchFacts } from './device.js';
 import { B } from './door.js';
-import { expectDone } from './errors.js';
+import { expectDone, expectValue } from './errors.js';
 import { native, type Device } from './native.js';
 
 export interface MemoryStats {
@@ -33,6 +34,18 @@ export function memoryStats(device: Device): MemoryStats {
     failures: B[5]!,
     limit: Number.isNaN(B[6]) ? null : B[6]!,
   };
+}
+
+/**
+ * Bytes of a GPU that are taken beside what libtorch's allocator has of it: the context, what libraries hold, and all of other processes.
+ * `null` for a device without memory of its own.
+ */
+export function bytesBeside(device: Device): number | null {
+  if (!device.startsWith('cuda')) return null;
+  const index = Number(/\d+$/.exec(device)?.[0] ?? 0);
+  const { totalBytes } = torchFacts().cuda!.devices[index]!;
+  const free = expectValue(native.freeMemory(device), 'bytesBeside()');
+  return totalBytes - free - memoryStats(device).reserved;
 }
 
 /** Starts the peaks again from what is in use now. */

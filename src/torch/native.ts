@@ -149,6 +149,7 @@ export interface Native {
   traceHost(on: boolean): Failing<boolean>;
 
   facts(freeMemory: boolean): Failing<TorchFacts>;
+  freeMemory(device: string): Failing<number>;
   threads(): number;
   setThreads(count: number): NativeFailure | undefined;
   synchronize(device: string): NativeFailure | undefined;

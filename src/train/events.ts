@@ -301,13 +301,25 @@ export interface MemoryPeaks {
   readonly reserved: number;
 }
 
+/** The same, and what of the device is taken with the context and what libraries hold, as `nvidia-smi` shows it; absent on the CPU. */
+export interface ProcessPeaks extends MemoryPeaks {
+  readonly total?: number;
+}
+
 /** What the planner says that the heaviest update of a run takes, beside what was measured; comes before the end, unless the run is interrupted. */
 export interface MemoryEvent {
   readonly type: 'memory';
   /** `null` where it could not be found out, for the reason in `note`. */
-  readonly predicted: MemoryPeaks | null;
-  /** Of the first rank, since the run began or went on. */
-  readonly measured: MemoryPeaks;
+  readonly predicted: ProcessPeaks | null;
+  /** Of the first rank, since the run began or went on; `total` is of all that uses its device. */
+  readonly measured: ProcessPeaks;
+  /** Of a typical update; absent where the planner has no times for the device, or too few updates went on undisturbed. */
+  readonly seconds?: {
+    readonly predicted: number;
+    readonly measured: number;
+    /** Runs before this one by which it was predicted; absent where the planner has none. */
+    readonly earlierRuns?: number;
+  };
   /** What to know when comparing them. */
   readonly note?: string;
 }

@@ -32,6 +32,7 @@ export type {
   Predict,
   Prediction,
   ProbeShape,
+  TypicalUpdate,
 } from './loop/prediction.js';
 export { guarded } from './loop/quarantine.js';
 export { ofRanks } from './step/parameter-store.js';

@@ -356,12 +356,13 @@ function trainerOf(
         predict({
           ...{ recipe, model: opened.model, device, precision, ranks: ranks.size, batches },
           between: done && {
-            validation: done.validation,
-            probes: done.asked
+            validation: done.between.validation,
+            probes: done.between.asked
               ? probeShapes(opened, recipe, opened.text.system ?? opened.system)
               : [],
             isBeneath: opened.isBeneath,
           },
+          typical: done?.typical ?? undefined,
         })),
   });
 }

@@ -53,11 +53,27 @@ test('how full micro-batches are stands beside the speed, where they have a budg
   expect(speedLine([update(100)], 9)).not.toContain('filled');
 });
 
-test.each<[string, Pick<MemoryEvent, 'predicted' | 'note'>, string]>([
+test.each<[string, Pick<MemoryEvent, 'predicted' | 'seconds' | 'note'>, string]>([
   [
     'with the plan beside it',
     { predicted: { allocated: 2 ** 30, reserved: 2 ** 31 } },
     'at most 1.50 GiB (planned 1.00 GiB) in tensors, 3.00 GiB (planned 2.00 GiB) reserved',
+  ],
+  [
+    'with time beside the plan',
+    {
+      predicted: { allocated: 2 ** 30, reserved: 2 ** 31 },
+      seconds: { predicted: 0.0512, measured: 3 },
+    },
+    'at most 1.50 GiB (planned 1.00 GiB) in tensors, 3.00 GiB (planned 2.00 GiB) reserved, 3.0s an update (planned 51.2 ms)',
+  ],
+  [
+    'or beside what earlier runs say',
+    {
+      predicted: { allocated: 2 ** 30, reserved: 2 ** 31 },
+      seconds: { predicted: 2, measured: 3, earlierRuns: 5 },
+    },
+    'at most 1.50 GiB (planned 1.00 GiB) in tensors, 3.00 GiB (planned 2.00 GiB) reserved, 3.0s an update (planned 2.0s by 5 runs before it)',
   ],
   [
     'or why there is none',

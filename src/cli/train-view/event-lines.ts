@@ -1,7 +1,7 @@
 /** Events of training as lines for people. Pure functions, text out. */
 import { relative } from 'node:path';
 
-import { formatBytes, formatCount, formatDuration } from '../../base/format.js';
+import { formatBytes, formatCount, formatDuration, formatPace } from '../../base/format.js';
 import { describePlace, describeRejected } from '../../data/sources/place.js';
 import { shownId } from '../../data/records/record.js';
 import { type DataWarning, WARNINGS } from '../../data/warnings.js';
@@ -102,12 +102,22 @@ function recoveryLine(event: RecoveryEvent | SmallerBatchesEvent): string {
 }
 
 /** Measured, with predicted beside it. */
-function memoryText({ predicted, measured, note }: MemoryEvent): string {
+function memoryText({ predicted, measured, seconds, note }: MemoryEvent): string {
   const beside = (kind: keyof MemoryPeaks): string =>
     formatBytes(measured[kind]) +
     (predicted === null ? '' : ` (planned ${formatBytes(predicted[kind])})`);
   const unplanned = predicted === null && note !== undefined ? `, no plan: ${note}` : '';
-  return `at most ${beside('allocated')} in tensors, ${beside('reserved')} reserved${unplanned}`;
+  const pace = seconds === undefined ? '' : `, ${secondsText(seconds)}`;
+  return `at most ${beside('allocated')} in tensors, ${beside('reserved')} reserved${pace}${unplanned}`;
+}
+
+function secondsText({
+  predicted,
+  measured,
+  earlierRuns,
+}: NonNullable<MemoryEvent['seconds']>): string {
+  const basis = earlierRuns === undefined ? '' : ` by ${earlierRuns} runs before it`;
+  return `${formatPace(measured)} an update (planned ${formatPace(predicted)}${basis})`;
 }
 
 function diagnosisLines(event: DiagnosisEvent): string[] {

@@ -22,6 +22,8 @@ export interface Card {
   readonly context: number;
   /** Operations a second of long matrix products in bf16. */
   readonly products: number;
+  /** The same in fp32, which libtorch does not round to TF32 unless it is told to. */
+  readonly fullProducts: number;
   /** Of attention, forward and backward. */
   readonly attention: readonly [forward: number, backward: number];
   /** Bytes a second that kernels read and write. */
@@ -52,6 +54,8 @@ interface Published {
   readonly memory: number;
   /** Dense bf16, TFLOP/s. */
   readonly teraflops: number;
+  /** fp32 without tensor cores. */
+  readonly full: number;
   /** GB/s */
   readonly bandwidth: number;
   readonly link: number;
@@ -62,11 +66,12 @@ function published(
   name: string,
   words: RegExp,
   computeCapability: number,
-  { memory, teraflops, bandwidth, link, host }: Published,
+  { memory, teraflops, full, bandwidth, link, host }: Published,
 ): Card {
   const products = teraflops * TERA * PRODUCTS;
   return {
     ...{ name, words, computeCapability, products },
+    fullProducts: full * TERA * PRODUCTS,
     memory: Math.round(memory),
     context: Math.round(CONTEXT),
     attention: [products * ATTENTION[0], products * ATTENTION[1]],
@@ -79,7 +84,7 @@ function published(
 
 const H200: Card = {
   ...published('H200', /H200/, 9, {
-    ...{ memory: 139.8 * GIB, teraflops: 989, bandwidth: 4800 },
+    ...{ memory: 139.8 * GIB, teraflops: 989, full: 67, bandwidth: 4800 },
     // 2026-11-28-ranks-h200-x2.md: all-gather 237, reduce-scatter 225 GB/s. That to the host was not measured.
     ...{ link: 230, host: 50 },
   }),
@@ -90,28 +95,28 @@ const H200: Card = {
 export const CARDS: readonly Card[] = [
   H200,
   published('H100', /H100/, 9, {
-    ...{ memory: 79.1 * GIB, teraflops: 989, bandwidth: 3350, link: 230, host: 50 },
+    ...{ memory: 79.1 * GIB, teraflops: 989, full: 67, bandwidth: 3350, link: 230, host: 50 },
   }),
   published('A100-40GB', /A100.*40/, 8, {
-    ...{ memory: 39.4 * GIB, teraflops: 312, bandwidth: 1555, link: 200, host: 22 },
+    ...{ memory: 39.4 * GIB, teraflops: 312, full: 19.5, bandwidth: 1555, link: 200, host: 22 },
   }),
   published('A100-80GB', /A100/, 8, {
-    ...{ memory: 79.2 * GIB, teraflops: 312, bandwidth: 2039, link: 200, host: 22 },
+    ...{ memory: 79.2 * GIB, teraflops: 312, full: 19.5, bandwidth: 2039, link: 200, host: 22 },
   }),
   published('L40S', /L40S/, 8.9, {
-    ...{ memory: 44.5 * GIB, teraflops: 362, bandwidth: 864, link: 20, host: 22 },
+    ...{ memory: 44.5 * GIB, teraflops: 362, full: 91.6, bandwidth: 864, link: 20, host: 22 },
   }),
   published('RTX4090', /4090/, 8.9, {
-    ...{ memory: 23.6 * GIB, teraflops: 165, bandwidth: 1008, link: 12, host: 22 },
+    ...{ memory: 23.6 * GIB, teraflops: 165, full: 82.6, bandwidth: 1008, link: 12, host: 22 },
   }),
   published('RTX3090', /3090/, 8.6, {
-    ...{ memory: 23.7 * GIB, teraflops: 71, bandwidth: 936, link: 12, host: 22 },
+    ...{ memory: 23.7 * GIB, teraflops: 71, full: 35.6, bandwidth: 936, link: 12, host: 22 },
   }),
   published('A6000', /A6000/, 8.6, {
-    ...{ memory: 47.5 * GIB, teraflops: 155, bandwidth: 768, link: 20, host: 22 },
+    ...{ memory: 47.5 * GIB, teraflops: 155, full: 38.7, bandwidth: 768, link: 20, host: 22 },
   }),
   published('B200', /B200/, 10, {
-    ...{ memory: 178 * GIB, teraflops: 2250, bandwidth: 8000, link: 400, host: 50 },
+    ...{ memory: 178 * GIB, teraflops: 2250, full: 75, bandwidth: 8000, link: 400, host: 50 },
   }),
 ];
 

@@ -35,7 +35,7 @@ export function shapeOf(microBatches: UpdateData['microBatches']): UpdateShape {
   return all.filter((each) => kept.has(each)).map((samples) => samples.map(recordShape));
 }
 
-function recordShape({ inputIds, labels, images }: LoadedSample): RecordShape {
+export function recordShape({ inputIds, labels, images }: LoadedSample): RecordShape {
   // The first token is predicted by none.
   const supervised = labels.reduce((sum, label, i) => sum + Number(i > 0 && label >= 0), 0);
   const shape = { tokens: inputIds.length, supervised, images: images.length };
@@ -44,6 +44,6 @@ function recordShape({ inputIds, labels, images }: LoadedSample): RecordShape {
   return { ...shape, pictures: pictures.map(({ height, width }) => ({ height, width })) };
 }
 
-function tokensOf(samples: readonly LoadedSample[]): number {
+export function tokensOf(samples: readonly LoadedSample[]): number {
   return samples.reduce((sum, { inputIds }) => sum + inputIds.length, 0);
 }

@@ -12,6 +12,7 @@ import { newestWhole } from '../checkpoint/checkpoints.js';
 import type { MemoryEvent, SmallerBatchesEvent, TrainEvent, UpdateEvent } from '../events.js';
 import type { UpdateShape } from './heaviest.js';
 import { overshotOf, type Prediction } from './prediction.js';
+import type { PredictUpdate } from './run-memory.js';
 import { makeTinyTrainer, tinyData, type TinyTrainer } from './testing.js';
 import type { RunOptions, TrainerParts, TrainingData } from './trainer.js';
 
@@ -250,6 +251,25 @@ describe('with somebody who plans', () => {
       [tokens(10), tokens(11)],
     ]);
     expect(asked[0]![0]![1]).toEqual({ tokens: tokens(7), images: 1, supervised: 32 });
+  });
+
+  test('time is told of a typical update, where there were enough of them', async () => {
+    const typical: unknown[] = [];
+    const predict: PredictUpdate = (_, done) => {
+      typical.push(done?.typical);
+      return Promise.resolve({ ...planned, seconds: 7 });
+    };
+    const memory = async (updates: number) =>
+      (await all(tiny({ schedule: { updates } }, { predict }))).find(
+        ({ type }) => type === 'memory',
+      );
+    expect(await memory(10)).not.toHaveProperty('seconds');
+    const { seconds } = (await memory(12)) as MemoryEvent;
+    expect(seconds).toEqual({ predicted: 7, measured: expect.any(Number) as number });
+    expect(typical).toEqual([
+      null,
+      expect.objectContaining({ microBatches: 1, seconds: seconds!.measured }),
+    ]);
   });
 
   test('a plan that fails, or has nothing to plan for, is none, for a reason', async () => {

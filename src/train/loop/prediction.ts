@@ -3,7 +3,7 @@
 import type { Recipe } from '../../config/index.js';
 import type { LanguageModel } from '../../models/index.js';
 import type { ChosenDevice } from '../../torch/index.js';
-import type { MemoryPeaks } from '../events.js';
+import type { ProcessPeaks } from '../events.js';
 import type { ChosenPrecision } from '../prepare/precision.js';
 import type { RecordShape } from '../../data/index.js';
 import type { UpdateShape } from './heaviest.js';
@@ -28,7 +28,15 @@ export interface BetweenUpdates {
   readonly copiesLast?: boolean;
 }
 
-/** A run, as far as its memory depends on it. */
+/** An update as time depends on it. */
+export interface TypicalUpdate {
+  /** One of its micro-batches. */
+  readonly batch: readonly RecordShape[];
+  /** How many of these it is worth, which need not be a whole number. */
+  readonly microBatches: number;
+}
+
+/** A run, as far as its memory depends on it, and its time. */
 export interface PlannedFor {
   readonly recipe: Recipe;
   readonly model: LanguageModel;
@@ -39,11 +47,17 @@ export interface PlannedFor {
   readonly batches: UpdateShape;
   /** @default nothing but updates */
   readonly between?: BetweenUpdates | undefined;
+  /** What time is asked for. @default none */
+  readonly typical?: TypicalUpdate | undefined;
 }
 
-export interface Prediction extends MemoryPeaks {
+export interface Prediction extends ProcessPeaks {
   /** Bytes of what is alive at the peak by what it is for; empty where nothing tells. */
   readonly atPeak: Readonly<Record<string, number>>;
+  /** Of a typical update; absent where none was asked for, or nothing tells. */
+  readonly seconds?: number;
+  /** Runs before this one that the time follows from. @default none: the planner's own figures */
+  readonly earlierRuns?: number;
 }
 
 /** What a run has done between its updates. */

@@ -5,13 +5,20 @@ import { toPlain, type PlainError } from '../../base/plain-error.js';
 import type { Recipe } from '../../config/index.js';
 import { microBatchOf, type UpdateData } from '../../data/index.js';
 import { makeCommon } from '../../parallel/index.js';
-import { emptyCache, memoryStats, resetPeak, type ChosenDevice } from '../../torch/index.js';
-import type { MemoryEvent, MemoryPeaks, SmallerBatchesEvent } from '../events.js';
+import {
+  bytesBeside,
+  emptyCache,
+  memoryStats,
+  resetPeak,
+  type ChosenDevice,
+} from '../../torch/index.js';
+import type { MemoryEvent, MemoryPeaks, ProcessPeaks, SmallerBatchesEvent } from '../events.js';
+import type { PacedUpdate } from './pace.js';
 import { RecordTooLargeError } from '../prepare/what-would-fit.js';
 import type { Ranks } from '../run/ranks.js';
 import { BatchCut, counted, type CutState } from './batch-cut.js';
 import { Heaviest, heaviestOf, shapeOf, type UpdateShape } from './heaviest.js';
-import { overshotOf, type DoneBetween, type Prediction } from './prediction.js';
+import { overshotOf, type DoneBetween, type Prediction, type TypicalUpdate } from './prediction.js';
 
 export interface RunMemoryParts {
   readonly recipe: Recipe;
@@ -20,8 +27,14 @@ export interface RunMemoryParts {
   readonly predict?: PredictUpdate | undefined;
 }
 
-/** What an update of these records takes, and what was done between updates. */
-export type PredictUpdate = (batches: UpdateShape, between?: DoneBetween) => Promise<Prediction>;
+/** What an update of these records takes. */
+export type PredictUpdate = (batches: UpdateShape, done?: DoneInRun) => Promise<Prediction>;
+
+/** What a prediction is to be for, beside an update. */
+export interface DoneInRun {
+  readonly between: DoneBetween;
+  readonly typical: TypicalUpdate | null;
+}
 
 /** An update that memory did not suffice for. */
 interface Failed {
@@ -185,37 +198,53 @@ export class RunMemory {
     };
   }
 
-  /** Predicted beside measured, by the rank that speaks, where somebody plans. */
-  async *told(): AsyncGenerator<MemoryEvent, void> {
+  /**
+   * Predicted beside measured, by the rank that speaks, where somebody plans.
+   *
+   * @param typical an update whose time is predicted too
+   */
+  async *told(typical: PacedUpdate | null = null): AsyncGenerator<MemoryEvent, void> {
     const { device, ranks, predict } = this.parts;
     if (predict === undefined || !ranks.speaks) return;
     const { allocated, reserved } = this.peaks;
-    const { prediction, why } = await this.predicted(this.heaviest.shape, {
-      validation: heaviestOf(this.validated.shape),
-      asked: this.asked,
-    });
+    const beside = bytesBeside(device.device);
+    const between = { validation: heaviestOf(this.validated.shape), asked: this.asked };
+    const { prediction, why } = await this.predicted(this.heaviest.shape, { between, typical });
     const note =
       why ?? (device.device === 'cpu' ? 'on the CPU only tensors count, not mapped files' : null);
     yield {
       type: 'memory',
-      predicted: prediction && { allocated: prediction.allocated, reserved: prediction.reserved },
-      measured: { allocated, reserved },
+      predicted: prediction && peaksOf(prediction),
+      measured: { allocated, reserved, ...(beside !== null && { total: reserved + beside }) },
+      ...(typical !== null && prediction !== null && paceOf(prediction, typical)),
       ...(note !== null && { note }),
     };
   }
 
   /** What was predicted for an update of these records, or why nothing was. */
-  private async predicted(batches: UpdateShape, between?: DoneBetween): Promise<Predicted> {
+  private async predicted(batches: UpdateShape, done?: DoneInRun): Promise<Predicted> {
     const { predict } = this.parts;
     if (predict === undefined) return { prediction: null, why: 'nobody planned' };
     if (batches.length === 0) return { prediction: null, why: 'no update was run' };
     try {
-      return { prediction: await predict(batches, between) };
+      return { prediction: await predict(batches, done) };
     } catch (error) {
       // A plan that fails must not end what it is for.
       return { prediction: null, why: error instanceof Error ? error.message : String(error) };
     }
   }
+}
+
+function paceOf(
+  { seconds: predicted, earlierRuns }: Prediction,
+  { seconds: measured }: PacedUpdate,
+): Pick<MemoryEvent, 'seconds'> {
+  if (predicted === undefined) return {};
+  return { seconds: { predicted, measured, ...(earlierRuns !== undefined && { earlierRuns }) } };
+}
+
+function peaksOf({ allocated, reserved, total }: Prediction): ProcessPeaks {
+  return { allocated, reserved, ...(total !== undefined && { total }) };
 }
 
 /** What ends all ranks where one record of this one is too much. */

@@ -20,6 +20,7 @@ import {
 } from '../checkpoint/frozen-parts.js';
 import type { Checkpoint } from '../checkpoint/checkpoints.js';
 import type { Ranks } from '../run/ranks.js';
+import { Pace } from './pace.js';
 import { RunMemory, type PredictUpdate } from './run-memory.js';
 import type { TrainedWeights } from '../checkpoint/trained-weights.js';
 import { readTrainerState, stateParts } from '../checkpoint/trainer-state.js';
@@ -77,6 +78,7 @@ export class Trainer {
   private readonly tally: Tally;
   private readonly saving: Saving;
   private readonly memory: RunMemory;
+  private readonly pace = new Pace();
   private readonly looks: Looks;
   /** How many of the checkpoints that were asked for there are. */
   private wishes = 0;
@@ -88,9 +90,9 @@ export class Trainer {
     this.saving = new Saving(parts);
     this.tally = new Tally(parts.told);
     this.memory = new RunMemory(parts);
-    const { tally, memory, saving } = this;
+    const { tally, memory, pace, saving } = this;
     const readsLate = (): boolean => this.readsLate;
-    this.updates = new Updates(parts, { tally, memory, saving, readsLate });
+    this.updates = new Updates(parts, { tally, memory, pace, saving, readsLate });
     this.looks = new Looks(parts, { tally, memory, store: () => this.setup.store });
   }
 
@@ -233,7 +235,10 @@ export class Trainer {
     yield* this.saveLast(place);
     const end = this.end(place, reason, (performance.now() - begun) / 1000);
     // Who interrupts a run does not wait for a plan.
-    if (reason !== 'interrupted') yield* this.memory.told();
+    // Updates that are profiled take longer.
+    if (reason !== 'interrupted') {
+      yield* this.memory.told(profiled === null ? this.pace.typical : null);
+    }
     yield end;
   }
 

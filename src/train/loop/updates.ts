@@ -24,12 +24,14 @@ import { RollBack } from './roll-back.js';
 import type { RunMemory } from './run-memory.js';
 import type { Saving } from './saving.js';
 import { ScaleCopy } from './scale-copy.js';
+import type { Pace } from './pace.js';
 import type { Tally } from './tally.js';
 import type { TrainerParts } from './trainer.js';
 import { updateEvent } from './update-event.js';
 
 interface Beside {
   readonly tally: Tally;
+  readonly pace: Pace;
   readonly memory: RunMemory;
   readonly saving: Saving;
   /** Whether numbers are read one update late. */
@@ -150,7 +152,7 @@ export class Updates {
     using _ = pending.scale;
     const { result, data, peaks } = pending;
     const { recipe, batching, device, guard } = this.parts;
-    const { memory, tally } = this.beside;
+    const { memory, pace, tally } = this.beside;
     const numbers = result.numbers.read();
     if (ofRanks(numbers.byRank, 'ranOut').some((flag) => flag > 0)) {
       yield* this.repeatSmaller(pending);
@@ -167,6 +169,7 @@ export class Updates {
       peakBytes: memory.peaks.reserved,
     });
     this.mark = now;
+    pace.see(event, data);
     tally.addUpdate(event);
     yield event;
     if (event.loss === null) yield unsupervised(event.update);

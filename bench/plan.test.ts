@@ -1,0 +1,48 @@
+/** `bench/plan.ts` from its command line, as built. Needs what `npm run build` makes. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { packageRoot } from '../src/base/native-path.js';
+import type { PlanRow } from './plan-summary.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'patina-plan-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const PLAN = join(packageRoot(), 'dist/bench/plan.js');
+
+function bench(...args: readonly string[]): Promise<{ code: number; out: string; err: string }> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [PLAN, ...args, '--device', 'cpu'], (error, out, err) => {
+      resolve({ code: typeof error?.code === 'number' ? error.code : 0, out, err });
+    });
+  });
+}
+
+test('a configuration that cannot be planned is told, and is no result', async () => {
+  const [file, results] = [join(folder, 'rows.json'), join(folder, 'rows.jsonl')];
+  const batch = [{ text: 9 }];
+  writeFileSync(
+    file,
+    JSON.stringify([
+      { name: 'odd', batch, set: { 'train.decodr': 'full' } },
+      { name: 'too narrow', batch, model: { hidden: 1000 } },
+    ]),
+  );
+  const { code, out, err } = await bench(file, '--results', results);
+  const rows = out
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as PlanRow);
+  expect(rows.map(({ name, predicted }) => [name, predicted])).toEqual([
+    ['odd', null],
+    ['too narrow', null],
+  ]);
+  expect(err).toMatch(/^failed: odd: .*train\.decodr/m);
+  expect(code).toBe(1);
+  writeFileSync(results, '{"name": "a"');
+  const again = await bench(file, '--results', results);
+  expect(again).toMatchObject({ code: 2, out: '' });
+  expect(again.err).toContain('rows.jsonl:1: no row');
+});
