@@ -10,6 +10,7 @@ import {
   type GuardCounters,
   type Scene,
   type SeenUpdate,
+  type UpdateEvent,
   type Verdict,
 } from '../train/index.js';
 import type { Cause } from './causes.js';
@@ -23,7 +24,7 @@ import { left, risen } from './diagnose/risen.js';
 import { stopped } from './diagnose/stopped.js';
 import { climb } from './ladder.js';
 import { gatherEvidence } from './replay/gather-evidence.js';
-import { tooHighRate, type HighRate } from './usual-rate.js';
+import { groupFactor, tooHighRate, type HighRate } from './usual-rate.js';
 import { Course } from './watch/course.js';
 import { GradientWatch } from './watch/gradient-watch.js';
 import { Skips } from './watch/skips.js';
@@ -105,8 +106,11 @@ export class RunGuard implements Guard {
     if (names.length > 0) return { kind: 'no-gradient', names };
     if (this.gradients.stopped && loss > LEARNT && this.once('stopped')) return { kind: 'stopped' };
     // Last, since ranks may differ in it.
-    const gradient = numbers.tensorNorms[tensorNames.indexOf(event.step?.tensor ?? '')];
-    const steps = this.steps.add(event, gradient ?? 0);
+    const { step } = event;
+    const gradient = numbers.tensorNorms[tensorNames.indexOf(step?.tensor ?? '')];
+    if (step === undefined) return null;
+    const learningRate = this.rateOf(step, event);
+    const steps = this.steps.add({ step, learningRate }, gradient ?? 0);
     return steps !== null && this.once(`steps ${steps.kind}`) ? { kind: 'steps', steps } : null;
   }
 
@@ -141,7 +145,7 @@ export class RunGuard implements Guard {
       case 'left':
         return this.tell(scene, left(this.course!.left!, this.tooHigh!));
       case 'steps':
-        return this.tell(scene, oddSteps(trouble.steps, scene.event.learningRate));
+        return this.tell(scene, oddSteps(trouble.steps, this.rateOf(trouble.steps, scene.event)));
     }
   }
 
@@ -222,6 +226,10 @@ export class RunGuard implements Guard {
 
   private goOn(diagnosis: DiagnosisEvent | null): Verdict {
     return { diagnosis, action: 'go-on', message: '', records: [], budgetLeft: this.budgetLeft };
+  }
+
+  private rateOf({ tensor }: { readonly tensor: string }, { learningRate }: UpdateEvent): number {
+    return learningRate * groupFactor(this.recipe, tensor);
   }
 
   /** Whether the rate has been too high so far. */

@@ -1,5 +1,6 @@
 /** Learning rates that are known to work, carried over to models of other widths. */
 import { formatNumber } from '../base/format.js';
+import { matchesName } from '../base/name-pattern.js';
 import { isFrozen, loraOf, type Recipe } from '../config/index.js';
 
 /** Published ones for 7B and 8B models, with the records of their updates. */
@@ -73,7 +74,13 @@ export function tooHighRate(recipe: Recipe, hiddenSize: number, scale = 1): High
   return { field: `train.${part}.lora.loraPlusRatio`, value, fit: LORA_PLUS, trains };
 }
 
-/** The same in words. */
+/** What the recipe's learning rate is multiplied by for a parameter: that of the first group that it belongs to. */
+export function groupFactor({ optimizer }: Recipe, tensor: string): number {
+  const group = optimizer.groups.find(({ parameters }) => matchesName(parameters, tensor));
+  return (group?.learningRate ?? optimizer.learningRate) / optimizer.learningRate;
+}
+
+/** A rate that is too high, in words. */
 export function highRate({ field, value, fit, trains }: HighRate): string {
   const what = field === 'optimizer.learningRate' ? 'the learning rate' : field;
   return `${what} is ${formatNumber(value, 3)}; models of this width are trained (${trains}) at about ${formatNumber(fit)}`;
