@@ -14,7 +14,7 @@ const CAUSES_OF_ERRORS: readonly (readonly [codes: RegExp, Cause])[] = [
   [/^E_RECORD_TURNS$|^E_NO_SUPERVISION$/, 'no-supervision'],
   [/^E_RECORD_IMAGES$|^E_IMAGE_UNWANTED$|^E_IMAGE_CUT$|^E_BATCH_IMAGES$/, 'image-token-mismatch'],
   [/^E_IMAGE_/, 'broken-image'],
-  [/^E_OVERLONG$/, 'answer-truncated'],
+  [/^E_OVERLONG$|^E_ANSWER_CUT$/, 'answer-truncated'],
   [/^E_TEMPLATE_|^E_RECORD_ROLE$/, 'template-mismatch'],
   [/^E_NON_FINITE_WEIGHTS$/, 'weights-not-finite'],
   [/^E_QUANTISED$/, 'quantised-base'],
