@@ -93,12 +93,13 @@ export async function* check(
   try {
     let model: HollowModel | null = null;
     if (parts.model) {
-      try {
-        model = await openHollow(recipe, options);
+      const opened = await openHollow(recipe, options).catch(refusedModel);
+      if ('spec' in opened) {
+        model = opened;
         yield* tell(model.findings);
         yield* tell(checkFormat(model.format, model.stopTokens));
-      } catch (error) {
-        yield* tell([refusedModel(error)]);
+      } else {
+        yield* tell([opened]);
         notChecked.push('the model and tokens: first mend what is broken');
       }
     } else notChecked.push('the model and tokens: no model was given (--model)');
