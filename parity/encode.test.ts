@@ -108,7 +108,7 @@ describe('a case', () => {
       ...{ input_ids: [...inputIds], labels: [...labels] },
     };
     expect(encodeJson({ conversations }, { format, maxLength: inputIds.length })).toMatchObject({
-      problem: { code: 'E_NO_SUPERVISION' },
+      problem: { code: 'E_ANSWER_CUT' },
     });
     const file = join(folder, 'spelling.jsonl');
     await writeFile(file, JSON.stringify(spelling));

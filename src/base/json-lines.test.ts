@@ -88,6 +88,18 @@ test('a bad line in the middle names file and line', async () => {
   });
 });
 
+test('a bad line in the middle is passed over where somebody is told of it', async () => {
+  append({ update: 1 });
+  appendFileSync(path, '\n{"update": \n{"update": 3}\n{"upd');
+  const broken: number[] = [];
+  const values: unknown[] = [];
+  for await (const { value } of readJsonLines(path, { onBroken: (line) => broken.push(line) })) {
+    values.push(value);
+  }
+  expect(values).toEqual([{ update: 1 }, { update: 3 }]);
+  expect(broken).toEqual([3]);
+});
+
 test('a folder that cannot be written is a typed error', () => {
   writeFileSync(path, '');
   expect(() => new JsonLinesWriter(join(path, 'x.jsonl'))).toThrow(

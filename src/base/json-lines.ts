@@ -83,16 +83,19 @@ export class JsonLinesWriter {
 export interface ReadJsonLinesOptions {
   /** What becomes of a last line that is torn: a log's may be, that of a file which somebody gives may not. @default 'left out' */
   torn?: 'left out' | 'refused';
+  /** Is told of each line before the last that is no JSON, and it is passed over. @default it is refused */
+  onBroken?: ((line: number) => void) | undefined;
 }
 
 /**
- * The lines of a file, oldest first. Empty lines are passed over; a line in the middle that is no JSON is a fault.
+ * The lines of a file, oldest first. Empty lines are passed over; a line in the middle that is no JSON is a fault, unless
+ * somebody is told of it.
  *
  * @throws DataError E_JSON_LINE with file and line.
  */
 export async function* readJsonLines(
   path: string,
-  { torn = 'left out' }: ReadJsonLinesOptions = {},
+  { torn = 'left out', onBroken }: ReadJsonLinesOptions = {},
 ): AsyncGenerator<JsonLine> {
   let line = 0;
   let rest = '';
@@ -101,7 +104,10 @@ export async function* readJsonLines(
     rest = lines.pop()!;
     for (const text of lines) {
       line++;
-      if (text.trim() !== '') yield { value: parse(text, path, line), line };
+      if (text.trim() === '') continue;
+      const value = onBroken === undefined ? parse(text, path, line) : parseOrUndefined(text);
+      if (value === undefined) onBroken?.(line);
+      else yield { value, line };
     }
   }
   // Without its newline a line may be torn; if it is whole all the same, it counts.

@@ -1,5 +1,12 @@
 /** `patina doctor RUN`: what the folder of a run says of it. */
-import { mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdtempSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -189,4 +196,33 @@ test('the record is the one of its number, with its picture from the folder of i
   );
   expect(page).toContain('<img');
   expect(page).toContain('records.json:1 (record 2)');
+});
+
+test('a log that is damaged, or of another version, is told as far as it can be read', async () => {
+  const diagnosis = {
+    ...{ type: 'diagnosis', update: 3, cause: 'poisoned-record', confidence: 1, message: 'one' },
+    ...{ evidence: [], fix: 'mend it', records: [], module: null, rank: null, page: 'a page' },
+  };
+  const path = makeRun({ losses: falling, events: [diagnosis] });
+  const log = join(path, 'events.jsonl');
+  const odd = [
+    '{"type": "diag',
+    '{"type":"diagnosis"}',
+    JSON.stringify({ ...diagnosis, cause: 7 }),
+    '{"type":"recovery","update":3,"message":"it","action":"dance"}',
+    'null',
+    JSON.stringify({ ...diagnosis, update: 9 }),
+  ];
+  appendFileSync(log, odd.map((line) => `${line}\n`).join(''));
+  const found = await postMortem(path);
+  expect(found.told).toMatchObject([{ updates: [3, 9] }]);
+  expect(found.recoveries).toEqual([]);
+  expect(found.unread).toEqual(['5 lines of events.jsonl cannot be read']);
+  expect(await postMortemPage(found)).toContain('5 lines of events.jsonl cannot be read');
+  rmSync(log);
+  appendFileSync(join(path, 'metrics.jsonl'), 'no line\n{"update": 41, "loss": 1}\n');
+  const { told, unread, metrics } = await postMortem(path);
+  expect(told).toEqual([]);
+  expect(unread).toEqual(['events.jsonl is not there', '1 line of metrics.jsonl cannot be read']);
+  expect(metrics.at(-1)).toMatchObject({ update: 41 });
 });

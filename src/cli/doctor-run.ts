@@ -34,19 +34,24 @@ export async function doctorRun(
   if (html !== undefined) session.stderr.write(`wrote ${html}\n`);
 }
 
-function plain({ run, ending, told, recoveries, skipped }: PostMortem): object {
+function plain({ run, ending, told, recoveries, skipped, unread }: PostMortem): object {
   const { name, recipe, state, updates } = run;
-  return { run: { name, recipe, state, updates }, ending, skipped, told, recoveries };
+  return { run: { name, recipe, state, updates }, ending, skipped, unread, told, recoveries };
 }
 
-function describe({ run, ending, told, recoveries, skipped }: PostMortem): string {
+function describe({ run, ending, told, recoveries, skipped, unread }: PostMortem): string {
   const times = (updates: readonly number[]): string =>
     updates.length === 1 ? '' : `  told at updates ${updates.join(', ')}\n`;
   return [
     `${run.name}: ${ending}.\n`,
     ...(skipped === 0 ? [] : [`${skipped} updates were skipped.\n`]),
+    ...unread.map((what) => `Not all is known: ${what}.\n`),
     ...(told.length === 0
-      ? ['Nothing was found: no diagnosis was told, and its curves show nothing odd.\n']
+      ? [
+          unread.length === 0
+            ? 'Nothing was found: no diagnosis was told, and its curves show nothing odd.\n'
+            : 'Nothing was found in what could be read.\n',
+        ]
       : []),
     ...told.map(
       ({ diagnosis, updates }) => `\n${eventLines(diagnosis).join('\n')}\n${times(updates)}`,

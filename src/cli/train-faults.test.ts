@@ -369,9 +369,9 @@ const FAULTS: Fault[] = [
     failed: true,
   },
   {
-    name: 'a record without a supervised token',
+    name: 'a record whose answer is cut off',
     args: () => [trainingOn([colourRecord(1, null)], { text: { maxLength: 12 } })],
-    code: 'E_NO_SUPERVISION',
+    code: 'E_ANSWER_CUT',
     exit: 4,
     says: ['records.jsonl:1'],
     hint: /\.$/,

@@ -139,7 +139,7 @@ FAULTS.push(
     name: 'nothing supervised once it is cut',
     line: record('long question '.repeat(40)),
     options: { text: { maxLength: 60 } },
-    code: 'E_NO_SUPERVISION',
+    code: 'E_ANSWER_CUT',
     message:
       /data\.jsonl:2, id ".*": no token of the record is learned once it is cut at 60 tokens\.$/,
   },

@@ -104,7 +104,7 @@ describe('differences from XTuner', () => {
     const format = await llama3();
     expect(problem(record(null, 'Only a question'), { format })).toBe('E_RECORD_TURNS');
     const long = record(null, 'word '.repeat(50), 'x');
-    expect(problem(long, { format, maxLength: 20 })).toBe('E_NO_SUPERVISION');
+    expect(problem(long, { format, maxLength: 20 })).toBe('E_ANSWER_CUT');
   });
 
   it('faults of order that XTuner mends silently are mended with a warning', async () => {

@@ -78,7 +78,7 @@ export function encodeJson(json: unknown, options: EncodeOptions): EncodeOutcome
  *
  * - E_TEMPLATE_...: the chat template does not take it;
  * - E_IMAGE_CUT: an image lies beyond `maxLength`: images are never cut;
- * - E_NO_SUPERVISION: nothing is learned, or nothing that is left after cutting.
+ * - E_NO_SUPERVISION: nothing is learned; E_ANSWER_CUT: nothing that is left after cutting.
  *
  * Throws E_OVERLONG (DataError) with `overlong: 'stop'`, and UsageError on impossible options.
  */
@@ -122,13 +122,20 @@ export function encodeRecord(record: ChatRecord, options: EncodeOptions): Encode
   let supervised = 0;
   for (const label of kept) if (label !== IGNORED_LABEL) supervised++;
   if (supervised === 0) {
-    const cut = end < ids.length ? ` once it is cut at ${maxLength} tokens` : '';
-    return bad({
-      code: 'E_NO_SUPERVISION',
-      message: `no token of the record is learned${cut}`,
-      hint:
-        cut === '' ? 'Give the record an answer.' : 'Raise `maxLength`, or leave the record out.',
-    });
+    const nothing = 'no token of the record is learned';
+    return bad(
+      end < ids.length && labels.some((label) => label !== IGNORED_LABEL)
+        ? {
+            code: 'E_ANSWER_CUT',
+            message: `${nothing} once it is cut at ${maxLength} tokens`,
+            hint: 'Raise `maxLength`, or leave the record out.',
+          }
+        : {
+            code: 'E_NO_SUPERVISION',
+            message: nothing,
+            hint: 'Give the record an answer.',
+          },
+    );
   }
   const isLearned = (at: number): boolean => (labels[at] ?? IGNORED_LABEL) !== IGNORED_LABEL;
   const sample: EncodedSample = {

@@ -106,8 +106,7 @@ async function openShards(indexPath: string, options: WeightsOptions): Promise<W
   const files = [...new Set(index.values())].sort();
   const tensors: StoredTensor[] = [];
   for (const file of files) {
-    const path = join(dirname(indexPath), file);
-    const shard = (await openFile(path, options)).tensors;
+    const shard = await openShard(indexPath, file, options);
     const there = new Set(shard.map(({ name }) => name));
     const lost = [...index].filter(([name, home]) => home === file && !there.has(name));
     const stray = shard.filter(({ name }) => index.get(name) !== file);
@@ -121,6 +120,23 @@ async function openShards(indexPath: string, options: WeightsOptions): Promise<W
     for (const tensor of shard) tensors.push(tensor);
   }
   return { files: files.map((file) => join(dirname(indexPath), file)), tensors, rest: new Map() };
+}
+
+async function openShard(
+  indexPath: string,
+  file: string,
+  options: WeightsOptions,
+): Promise<readonly StoredTensor[]> {
+  try {
+    return (await openFile(join(dirname(indexPath), file), options)).tensors;
+  } catch (error) {
+    if (!(error instanceof DataError) || error.code !== 'E_FILE_MISSING') throw error;
+    throw new DataError(`${indexPath} names ${file}, which is not there.`, {
+      code: 'E_WEIGHT_INDEX',
+      hint: 'Download or copy the missing file too.',
+      cause: error,
+    });
+  }
 }
 
 /** The tensors of a checkpoint: at its top, or in the dictionary that trainers put them in. */

@@ -284,6 +284,27 @@ describe('the course of a run', () => {
     expect(diagnoses[0]!.fix).toMatch(`--set optimizer.learningRate=${formatNumber(usual)}`);
   });
 
+  test('whose weights are so large after one step that their squares are infinite', async () => {
+    const { causes, diagnoses, error } = await run({
+      recipe: {
+        schedule: { ...LONG, updates: 6, warmupUpdates: 0 },
+        optimizer: { learningRate: 1e20 },
+      },
+    });
+    expect(error).toMatchObject({ code: 'E_NON_FINITE' });
+    expect(new Set(causes)).toEqual(new Set(['learning-rate-too-high']));
+    expect(diagnoses[0]!.message).toMatch(/% of what weights are/);
+  });
+
+  test('that has left where it began, by the rate of a group', async () => {
+    const groups = [{ parameters: '*lm_head*', learningRate: 50 }];
+    const { causes, diagnoses } = await run({
+      recipe: { schedule: { ...LONG, updates: 40 }, optimizer: { learningRate: 1e-3, groups } },
+    });
+    expect(causes[0]).toBe('learning-rate-too-high');
+    expect(diagnoses[0]!.fix).toMatch(/--set optimizer.groups.0.learningRate=/);
+  });
+
   test('whose steps are too small for its weights', async () => {
     const at = (learningRate: number) => ({
       recipe: { schedule: LONG, optimizer: { learningRate } },

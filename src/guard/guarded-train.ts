@@ -13,16 +13,34 @@ import {
   type TrainOptions,
 } from '../train/index.js';
 import { firstLook } from './check/first-look.js';
+import { explainError } from './diagnose/errors.js';
 import { RunGuard } from './run-guard.js';
 
 export const makeGuard: MakeGuard = (recipe) => new RunGuard(recipe);
+
+/** Of what ends a run before it begins, its cause is told too: of what comes later, its guard tells. */
+async function* explained(
+  events: AsyncGenerator<TrainEvent, void>,
+): AsyncGenerator<TrainEvent, void> {
+  let begun = false;
+  try {
+    for await (const event of events) {
+      begun ||= event.type === 'start';
+      yield event;
+    }
+  } catch (error) {
+    const diagnosis = begun ? null : explainError(error, 0);
+    if (diagnosis !== null) yield diagnosis;
+    throw error;
+  }
+}
 
 /** `train` of the room of training, with a guard. */
 export function train(
   recipe: RecipeInput | Recipe,
   options: TrainOptions = {},
 ): AsyncGenerator<TrainEvent, void> {
-  return trainUnguarded(recipe, { guard: makeGuard, firstLook, ...options });
+  return explained(trainUnguarded(recipe, { guard: makeGuard, firstLook, ...options }));
 }
 
 /** `resumeRun` of the room of training, with a guard. */
@@ -30,5 +48,5 @@ export function resumeRun(
   folder: string,
   options: ResumeOptions = {},
 ): AsyncGenerator<TrainEvent, void> {
-  return resumeUnguarded(folder, { guard: makeGuard, ...options });
+  return explained(resumeUnguarded(folder, { guard: makeGuard, ...options }));
 }

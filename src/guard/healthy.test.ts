@@ -80,6 +80,18 @@ const RUNS: readonly [string, GuardedOptions][] = [
   ['adaptive clipping', { recipe: { optimizer: { learningRate: 3e-3, clipNorm: 'adaptive' } } }],
   ['a low learning rate', { recipe: { optimizer: { learningRate: 1e-6 } } }],
   ['a high learning rate that holds', { recipe: { optimizer: { learningRate: 1e-2 } } }],
+  [
+    'a group that is to stay as it is',
+    {
+      recipe: {
+        optimizer: {
+          learningRate: 3e-3,
+          groups: [{ parameters: '*embed_tokens*', learningRate: 0 }],
+        },
+        schedule: schedule(0),
+      },
+    },
+  ],
   ['moments in bf16', { recipe: { precision: { states: 'bf16' } } }],
   [
     'LoRA',

@@ -1,6 +1,5 @@
 /** The guard of a run: sees its updates, examines bad ones, and says what becomes of them. */
 
-import { PatinaError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
 import { LanguageModel, type SegmentedModel } from '../models/index.js';
 import {
@@ -11,26 +10,28 @@ import {
   type GuardCounters,
   type Scene,
   type SeenUpdate,
+  type UpdateEvent,
   type Verdict,
 } from '../train/index.js';
 import type { Cause } from './causes.js';
-import { causeOfError } from './diagnose/errors.js';
+import { explainError } from './diagnose/errors.js';
 import { advice, pageOf, type AdviceFacts } from './diagnose/advice.js';
 import { classify, some } from './diagnose/classify.js';
 import type { Finding } from './diagnose/finding.js';
 import { oddSteps } from './diagnose/odd-steps.js';
 import { inspectPositions } from './diagnose/positions.js';
-import { risen } from './diagnose/risen.js';
+import { left, risen } from './diagnose/risen.js';
 import { stopped } from './diagnose/stopped.js';
 import { climb } from './ladder.js';
 import { gatherEvidence } from './replay/gather-evidence.js';
+import { groupFactor, tooHighRate, type HighRate } from './usual-rate.js';
 import { Course } from './watch/course.js';
 import { GradientWatch } from './watch/gradient-watch.js';
 import { Skips } from './watch/skips.js';
 import { StepWatch, type OddSteps } from './watch/step-watch.js';
 
 type Trouble =
-  | { readonly kind: 'not-finite' | 'rise' | 'unsupervised' | 'skips' | 'stopped' }
+  | { readonly kind: 'not-finite' | 'rise' | 'left' | 'unsupervised' | 'skips' | 'stopped' }
   | { readonly kind: 'no-gradient'; readonly names: readonly string[] }
   | { readonly kind: 'steps'; readonly steps: OddSteps };
 
@@ -41,6 +42,9 @@ const OF_THE_RUN: readonly Cause[] = [
   'overlap-race',
   'offload-race',
 ];
+
+/** That the rate is too high, by the course of the loss. */
+const RATE = 'rise learning-rate-too-high';
 
 /** Below it a gradient of 0 is what is left of a loss that is learnt to the last bit. */
 const LEARNT = 0.01;
@@ -56,6 +60,8 @@ export class RunGuard implements Guard {
   private trouble: Trouble | null = null;
   private scale: number | null = null;
   private answered = 0;
+  /** Learning rate of any update. */
+  private highest = 0;
   private inRow = 0;
   private hiddenSize: number | undefined;
   /** Causes that are told once. */
@@ -89,15 +95,22 @@ export class RunGuard implements Guard {
       return loses && this.once('silent-skip') ? { kind: 'skips' } : null;
     }
     this.inRow = 0;
+    this.highest = Math.max(this.highest, event.learningRate);
     if (loss === null)
       return counts.sequences > 0 && this.once('no-supervision') ? { kind: 'unsupervised' } : null;
     if (rises) return { kind: 'rise' };
+    if (this.course!.left !== null && this.tooHigh !== null && this.once(RATE)) {
+      return { kind: 'left' };
+    }
     const names = this.gradients.add(tensorNames, numbers.tensorNorms);
     if (names.length > 0) return { kind: 'no-gradient', names };
     if (this.gradients.stopped && loss > LEARNT && this.once('stopped')) return { kind: 'stopped' };
     // Last, since ranks may differ in it.
-    const gradient = numbers.tensorNorms[tensorNames.indexOf(event.step?.tensor ?? '')];
-    const steps = this.steps.add(event, gradient ?? 0);
+    const { step } = event;
+    const gradient = numbers.tensorNorms[tensorNames.indexOf(step?.tensor ?? '')];
+    if (step === undefined) return null;
+    const learningRate = this.rateOf(step, event);
+    const steps = this.steps.add({ step, learningRate }, gradient ?? 0);
     return steps !== null && this.once(`steps ${steps.kind}`) ? { kind: 'steps', steps } : null;
   }
 
@@ -128,9 +141,11 @@ export class RunGuard implements Guard {
           module: trouble.names[0]!.replace(/\.[^.]*$/, ''),
         });
       case 'stopped':
-        return this.tell(scene, stopped(scene.event, this.recipe, this.hiddenSize));
+        return this.tell(scene, stopped(scene.event, this.tooHigh));
+      case 'left':
+        return this.tell(scene, left(this.course!.left!, this.tooHigh!));
       case 'steps':
-        return this.tell(scene, oddSteps(trouble.steps, scene.event.learningRate));
+        return this.tell(scene, oddSteps(trouble.steps, this.rateOf(trouble.steps, scene.event)));
     }
   }
 
@@ -213,6 +228,17 @@ export class RunGuard implements Guard {
     return { diagnosis, action: 'go-on', message: '', records: [], budgetLeft: this.budgetLeft };
   }
 
+  private rateOf({ tensor }: { readonly tensor: string }, { learningRate }: UpdateEvent): number {
+    return learningRate * groupFactor(this.recipe, tensor);
+  }
+
+  /** Whether the rate has been too high so far. */
+  private get tooHigh(): HighRate | null {
+    const { recipe, hiddenSize, highest } = this;
+    if (hiddenSize === undefined) return null;
+    return tooHighRate(recipe, hiddenSize, highest / recipe.optimizer.learningRate);
+  }
+
   private once(what: string): boolean {
     if (this.told.has(what)) return false;
     this.told.add(what);
@@ -220,13 +246,7 @@ export class RunGuard implements Guard {
   }
 
   explain(error: unknown, update: number): DiagnosisEvent | null {
-    if (!(error instanceof PatinaError)) return null;
-    const { code, message, hint } = error;
-    const cause = causeOfError(code);
-    if (cause === undefined) return null;
-    const evidence = [`the run ended with ${code}`];
-    const finding = { ...NOTHING_MORE, cause, confidence: 0.9, message, evidence };
-    return { ...this.event(finding, update, { sequences: 0 }), fix: hint };
+    return explainError(error, update);
   }
 
   private eventOf(

@@ -140,8 +140,8 @@ describe('shards', () => {
   test('that are missing are named', async () => {
     index({ [TOWER[0]!]: one, [TOWER[1]!]: one, logit_scale: 'gone.bin' });
     await refused().toMatchObject({
-      code: 'E_FILE_MISSING',
-      message: expect.stringMatching('gone') as string,
+      code: 'E_WEIGHT_INDEX',
+      message: expect.stringMatching(/index\.json names gone\.bin, which is not there/) as string,
     });
   });
 });

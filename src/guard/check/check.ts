@@ -10,7 +10,7 @@ import { CleanedCopy, type CleanedFacts } from './cleaned-copy.js';
 import { checkData, type DataFacts } from './data-check.js';
 import type { Finding } from './finding.js';
 import { checkFormat } from './format-check.js';
-import { openHollow, type HollowModel } from './open-hollow.js';
+import { openHollow, refusedModel, type HollowModel } from './open-hollow.js';
 import { checkHalf, checkTraining } from './recipe-check.js';
 import { checkStep } from './step-check.js';
 import { checkWeights } from './weights-check.js';
@@ -72,8 +72,8 @@ const BROKEN: ReadonlySet<Cause> = new Set([
 const BOTH: CheckParts = { model: true, training: true };
 
 /**
- * @throws UsageError, EnvironmentError and DataError for what leaves nothing to check: files that are not there, a tokenizer or
- *   template that cannot be used
+ * @throws UsageError, EnvironmentError and DataError for what leaves nothing to check: files that are not there, a tokenizer that
+ *   cannot be used
  */
 export async function* check(
   recipe: Recipe,
@@ -93,9 +93,15 @@ export async function* check(
   try {
     let model: HollowModel | null = null;
     if (parts.model) {
-      model = await openHollow(recipe, options);
-      yield* tell(model.findings);
-      yield* tell(checkFormat(model.format, model.stopTokens));
+      const opened = await openHollow(recipe, options).catch(refusedModel);
+      if ('spec' in opened) {
+        model = opened;
+        yield* tell(model.findings);
+        yield* tell(checkFormat(model.format, model.stopTokens));
+      } else {
+        yield* tell([opened]);
+        notChecked.push('the model and tokens: first mend what is broken');
+      }
     } else notChecked.push('the model and tokens: no model was given (--model)');
     const apart = recipe.data.limit === undefined ? (recipe.validation?.sources ?? []) : [];
     const data = await checkData([...recipe.data.sources, ...apart], {

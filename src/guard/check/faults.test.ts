@@ -1,5 +1,5 @@
 /** Each cause that checks can find, done to a healthy run as a user could do it, and beside it a near twin that is no such fault. */
-import { writeFileSync, readFileSync } from 'node:fs';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
@@ -58,6 +58,9 @@ const row = (id: number, value: number | ((i: number) => number)) => (values: Fl
 };
 const optimizer = (more: object): Partial<RecipeInput> => ({
   optimizer: { learningRate: 1e-3, ...more },
+});
+const loraPlus = (loraPlusRatio: number): Partial<RecipeInput> => ({
+  train: { decoder: { lora: { rank: 4, loraPlusRatio } } },
 });
 const LONG = Array.from({ length: 60 }, (_, i) => `word${i}`).join(' ');
 
@@ -340,6 +343,22 @@ const FAULTS: readonly Fault[] = [
       folder.weights('language_model.model.layers.1.mlp.down_proj.weight', (v) => v.fill(0)),
   },
   {
+    cause: 'weights-not-loaded',
+    what: 'a norm that was never filled',
+    fault: () => folder.weights('language_model.model.norm.weight', (v) => v.fill(0)),
+    severity: 'error',
+    twin: 'a norm of small weights',
+    near: () => folder.weights('language_model.model.norm.weight', scaled(1e-3)),
+  },
+  {
+    cause: 'weights-not-loaded',
+    what: 'a file of weights that ends in its middle',
+    fault: () => truncateSync(folder.at('model', 'model.safetensors'), 100_000),
+    severity: 'error',
+    twin: 'half as long a file of the same weights in bf16',
+    near: () => folder.inBf16(),
+  },
+  {
     cause: 'weights-not-finite',
     what: 'one NaN among all weights',
     fault: () => folder.weights('multi_modal_projector.linear_1.weight', (v) => (v[7] = NaN)),
@@ -423,6 +442,22 @@ const FAULTS: readonly Fault[] = [
   },
   {
     cause: 'learning-rate-too-high',
+    what: 'a rate of a group a thousand times too high',
+    fault: () => optimizer({ groups: [{ parameters: '*linear_2*', learningRate: 90 }] }),
+    severity: 'warning',
+    twin: 'a projector that learns faster, as a new one may',
+    near: () => optimizer({ groups: [{ parameters: '*linear_2*', learningRate: 0.1 }] }),
+  },
+  {
+    cause: 'learning-rate-too-high',
+    what: 'second factors that learn a thousand times as fast as the first',
+    fault: () => ({ ...optimizer({ learningRate: 1e-2 }), ...loraPlus(2000) }),
+    severity: 'warning',
+    twin: 'LoRA+ as it was published',
+    near: () => ({ ...optimizer({ learningRate: 1e-2 }), ...loraPlus(16) }),
+  },
+  {
+    cause: 'learning-rate-too-high',
     what: 'a long run without a warm-up',
     fault: () => ({ schedule: { updates: 200, warmupRatio: 0 } }),
     severity: 'warning',
@@ -471,6 +506,8 @@ describe.each(FAULTS)('$cause: $what', ({ cause, fault, line, severity, near, tw
     expect(found, JSON.stringify(findings.map((each) => each.message))).toBeDefined();
     if (line !== undefined) expect(found!.places.map((each) => each.line)).toContain(line);
     if (severity !== undefined) expect(found!.severity).toBe(severity);
+    // What comes of it is told after it.
+    if (severity === 'error') expect(findings[0]!.cause).toBe(cause);
     expect(found!.fix).not.toBe('');
     expect(summary.errors > 0).toBe(findings.some((each) => each.severity === 'error'));
   });
@@ -486,6 +523,15 @@ test.each<[string, Change]>([
   ['text alone', () => void folder.records(healthy(picture).filter((each) => !('image' in each)))],
   ['a single record', () => void folder.records([look('a', picture)])],
   ['with a long warm-up', () => ({ schedule: { updates: 100, warmupUpdates: 60 } })],
+  [
+    'a block that adds nothing yet',
+    () => {
+      for (const last of ['self_attn.o_proj', 'mlp.down_proj']) {
+        folder.weights(`language_model.model.layers.1.${last}.weight`, (v) => v.fill(0));
+      }
+      return { train: { decoder: 'full' } };
+    },
+  ],
   ['all weights', () => ({ train: { vision: 'full', projector: 'full', decoder: 'full' } })],
   ['the tower by LoRA', () => ({ train: { vision: { lora: { rank: 4 } }, decoder: 'frozen' } })],
   ['in bf16', () => ({ precision: { compute: 'bf16' } })],
@@ -575,6 +621,37 @@ test('checks leave no tensor behind', async () => {
     const { summary } = await folder.check(optimizer({ clipNorm: 'adaptive' }));
     expect(summary).toMatchObject({ errors: 0, notChecked: [] });
   }).toLeakNothing();
+});
+
+test('records are checked where the weights cannot be read', async () => {
+  truncateSync(folder.at('model', 'model.safetensors'), 100_000);
+  with_(talk('x', 'say nothing', ' '));
+  const { findings, summary } = await folder.check();
+  expect(findings).toMatchObject([
+    { cause: 'weights-not-loaded', code: 'E_SAFETENSORS' },
+    { cause: 'empty-answer', line: FIRST },
+  ]);
+  expect(summary).toMatchObject({ bad: 1, counted: false, loss: null });
+  expect(summary.notChecked[0]).toMatch(/^the model and tokens: first mend/);
+});
+
+test.each<[Cause, string, Change]>([
+  ['weights-not-finite', 'E_NON_FINITE_WEIGHTS', () => folder.weights(HEAD, (v) => (v[7] = NaN))],
+  [
+    'weights-not-loaded',
+    'E_SAFETENSORS',
+    () => truncateSync(folder.at('model', 'model.safetensors'), 100_000),
+  ],
+])('%s ends a run before it begins, and is told as its cause', async (cause, code, change) => {
+  await change();
+  const events: TrainEvent[] = [];
+  const run = async (): Promise<void> => {
+    for await (const event of train(checkRecipe(folder.recipe()))) events.push(event);
+  };
+  await expect(run()).rejects.toMatchObject({ code });
+  expect(events.filter(({ type }) => type === 'diagnosis')).toMatchObject([
+    { update: 0, cause, page: `docs/causes/${cause}.md`, evidence: [`the run ended with ${code}`] },
+  ]);
 });
 
 test('a run that is begun by the API is looked at first too, and names records by their numbers', async () => {

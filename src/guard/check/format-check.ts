@@ -36,8 +36,11 @@ export function markersOf(format: ChatFormat): Markers {
 /** @param stopTokens on which the model stops beside the ends that format and tokenizer know */
 export function checkFormat(format: ChatFormat, stopTokens: readonly number[]): Finding[] {
   const missing = [...new Set([...format.missingTokens, ...markersOf(format).pieces])];
-  const kinds = new Set(formatWarnings(format, stopTokens));
-  if (missing.length > 0) kinds.add('format-tokens-missing');
+  const others = formatWarnings(format, stopTokens);
+  // First: where markers are no tokens, an end of the answer that is none comes of it.
+  const kinds = new Set(
+    missing.length > 0 ? ['format-tokens-missing' as const, ...others] : others,
+  );
   return [...kinds].map((code) => {
     const { cause, severity, fix } = FORMAT_KINDS[code];
     const names = code === 'format-tokens-missing' ? `: ${missing.join(', ')}` : '';

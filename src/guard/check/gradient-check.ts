@@ -5,7 +5,7 @@
 import type { Recipe } from '../../config/index.js';
 import type { LoadedSample } from '../../data/index.js';
 import { drive, makeBatch, type Batch } from '../../models/index.js';
-import { hold, noGrad } from '../../torch/index.js';
+import { hold, noGrad, scope, type Tensor } from '../../torch/index.js';
 import type { PreparedRun } from '../../train/prepare/prepare-run.js';
 import { makeUpdateSetup } from '../../train/prepare/run-setup.js';
 import { runUpdate } from '../../train/step/update.js';
@@ -88,12 +88,18 @@ function deadFindings(
 ): Finding[] {
   const none = (name: string): boolean =>
     !((norms.get(name) ?? 0) > 0 || Number.isNaN(norms.get(name)));
+  // A block that adds nothing yet learns in its last matrix first.
+  const isBehindZeros = (name: string): boolean => {
+    const last = endsOf(name).find((each) => !none(each));
+    return last !== undefined && isZero(trainable.parameters.get(last)!);
+  };
   const excused = (name: string): boolean => {
     if (!pictures && isVisual({ name })) return true;
     // A new adapter's second factor is 0, so that its first has no gradient before the first update.
     if (/lora_A|lora_embedding_A/.test(name)) {
       return !none(name.replace(/lora_(embedding_)?A/, 'lora_$1B'));
     }
+    if (isBehindZeros(name)) return true;
     // The softmax of attention does not change with it.
     return name.endsWith('k_proj.bias');
   };
@@ -108,4 +114,18 @@ function deadFindings(
       fix: 'See that nothing after them is 0 (weights that were never loaded, an adapter whose factors are both 0), or freeze them (`train`).',
     }),
   ];
+}
+
+/** The matrices by which the attention or the MLP that a parameter belongs to may end, and add to the stream. */
+function endsOf(name: string): string[] {
+  const [, block, inner] = /^(.*\blayers\.\d+\.)(.*)$/.exec(name) ?? [];
+  if (block === undefined) return [];
+  const ends = /^(self_attn|input_layernorm|layer_norm1)\b/.test(inner!)
+    ? ['self_attn.o_proj', 'self_attn.out_proj']
+    : ['mlp.down_proj', 'mlp.fc2'];
+  return ends.map((each) => `${block}${each}.weight`);
+}
+
+function isZero(parameter: Tensor): boolean {
+  return noGrad(() => scope(() => parameter.abs().amax([]).item() === 0));
 }

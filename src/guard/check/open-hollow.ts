@@ -1,4 +1,5 @@
 /** What a recipe's model says about records, and where its weights lie, from configurations and headers: no weight is read. */
+import { PatinaError } from '../../base/errors.js';
 import { TensorsError } from '../../formats/layouts/check-tensors.js';
 import { listNames } from '../../formats/layouts/list-names.js';
 import type { StoredTensor } from '../../formats/stored.js';
@@ -11,6 +12,7 @@ import {
   type OpenedModel,
   type OpenModelOptions,
 } from '../../train/index.js';
+import { causeOfError } from '../diagnose/errors.js';
 import { finding, type Finding } from './finding.js';
 import type { ModelSpec } from './record-checker.js';
 
@@ -64,6 +66,15 @@ export async function openHollow(recipe: Recipe, options: HollowOptions): Promis
     if (!(error instanceof TensorsError)) throw error;
     return look(recipe, { ...hollow, allow: ['*'] }, [lacking(error)]);
   }
+}
+
+/** What it says that a model cannot be opened, where that has a cause of its own. @throws `error`, where it has none */
+export function refusedModel(error: unknown): Finding {
+  if (!(error instanceof PatinaError)) throw error;
+  const { code, message, hint } = error;
+  const cause = causeOfError(code);
+  if (cause === undefined) throw error;
+  return finding(cause, { code, message: message.replace(/\.$/, ''), fix: hint });
 }
 
 async function look(

@@ -5,7 +5,7 @@
 import { formatNumber } from '../../base/format.js';
 import { effectiveBatch, type EffectiveBatch, type Recipe } from '../../config/index.js';
 import { planRun, type RunPlan } from '../../train/index.js';
-import { TOO_HIGH, usualRate } from '../usual-rate.js';
+import { highRate, tooHighRate, usualRate } from '../usual-rate.js';
 import { finding, type Finding } from './finding.js';
 import { isVisual, type ModelTensor, type ModelTraits } from './open-hollow.js';
 
@@ -59,13 +59,14 @@ function checkRate(
 ): Finding[] {
   const { rate: fit, ...known } = usualRate(recipe, hiddenSize);
   const findings: Finding[] = [];
-  if (rate > TOO_HIGH * fit) {
+  const high = tooHighRate(recipe, hiddenSize, rate / recipe.optimizer.learningRate);
+  if (high !== null) {
     findings.push(
       finding('learning-rate-too-high', {
         code: 'high-rate',
         severity: 'warning',
-        message: `the learning rate is ${formatNumber(rate)}; models of this width are trained (${known.trains}) at about ${formatNumber(fit)}`,
-        fix: `--set optimizer.learningRate=${formatNumber(fit)}`,
+        message: highRate(high),
+        fix: `--set ${high.field}=${formatNumber(high.fit)}`,
       }),
     );
   }

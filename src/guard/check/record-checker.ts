@@ -214,8 +214,8 @@ export class RecordChecker {
     if (outcome.status === 'bad') {
       const { problem } = outcome;
       const whole = this.#whole(record, options);
-      if (problem.code !== 'E_NO_SUPERVISION') refuse(problem);
-      else if (whole !== undefined) mark(ownKind('answer-cut'), problem.message);
+      if (problem.code === 'E_ANSWER_CUT') mark(ownKind('answer-cut'), problem.message);
+      else if (problem.code !== 'E_NO_SUPERVISION') refuse(problem);
       else if (answersOf(record.messages).some((answer) => !isEmptyText(answer))) {
         mark(ownKind('answer-masked'), 'no token of its answers is learned');
       } else refuse(problem);

@@ -248,7 +248,8 @@ function rangeFindings(
   largest: readonly Largest[],
 ): Finding[] {
   if (recipe.precision.compute !== 'fp16' && precision.compute !== 'float16') return [];
-  return (['decoder', 'vision'] as const).flatMap((part) => {
+  // What is large in the tower is so in the decoder behind it.
+  return (['vision', 'decoder'] as const).flatMap((part) => {
     const over = largest.find((each) => each.part === part && !(each.value <= HALF_MAX / 2));
     if (over === undefined) return [];
     const value = Number.isFinite(over.value) ? over.value.toPrecision(3) : 'infinite';

@@ -42,7 +42,7 @@ export async function checkWeights(
       if (!finite) (isScale ? scales : broken).push(tensor);
       else if (isScale && largest > WILD_SCALE) scales.push(tensor);
       else if (recipe.precision.compute === 'fp16' && largest > HALF_MAX) beyond.push(tensor);
-      else if (largest === 0 && isMatrix(tensor)) empty.push(tensor);
+      else if (largest === 0 && mayNotBeEmpty(tensor)) empty.push(tensor);
     }
     if (facts !== undefined) findings.push(...rowFindings(tensor, facts, { recipe, ...rows }));
     done += bytesOf(stored);
@@ -100,10 +100,11 @@ function tell(
   ];
 }
 
-/** The second factor of an adapter begins as 0, and what adds to the stream may (LLaMA Pro, ReZero). */
-function isMatrix({ stored, isAdapter, name }: ModelTensor): boolean {
-  const may = /(o_proj|out_proj|down_proj|fc2)\.weight$/.test(name);
-  return stored.shape.length >= 2 && elementCount(stored.shape) > 0 && !isAdapter && !may;
+/** Matrices and norms. The second factor of an adapter begins as 0, and what adds to the stream may (LLaMA Pro, ReZero). */
+function mayNotBeEmpty({ stored, isAdapter, name }: ModelTensor): boolean {
+  if (elementCount(stored.shape) === 0 || isAdapter) return false;
+  if (stored.shape.length < 2) return /norm\d?\.weight$/.test(name);
+  return !/(o_proj|out_proj|down_proj|fc2)\.weight$/.test(name);
 }
 
 function bytesOf(stored: StoredTensor): number {

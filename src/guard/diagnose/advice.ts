@@ -3,7 +3,7 @@
 import { formatNumber } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
 import type { Cause } from '../causes.js';
-import { usualRate } from '../usual-rate.js';
+import { tooHighRate, usualRate } from '../usual-rate.js';
 
 export interface AdviceFacts {
   readonly recipe: Recipe;
@@ -31,6 +31,10 @@ export function advice(cause: Cause, facts: AdviceFacts): string {
 /** To what such models are trained at, or to a tenth, whichever is less. */
 function lowerRate({ recipe, sequences, hiddenSize }: AdviceFacts): string {
   const { optimizer } = recipe;
+  const high = hiddenSize === undefined ? null : tooHighRate(recipe, hiddenSize);
+  if (high !== null && high.field !== 'optimizer.learningRate') {
+    return `lower what is too high: --set ${high.field}=${formatNumber(high.fit)}`;
+  }
   const usual = hiddenSize === undefined ? Infinity : usualRate(recipe, hiddenSize).rate;
   const tenth = optimizer.learningRate / 10;
   const lower = Math.min(usual, tenth);

@@ -4,9 +4,10 @@ import { formatNumber } from '../../base/format.js';
 import type { OddSteps } from '../watch/step-watch.js';
 import type { Verdict } from './finding.js';
 
+/** @param learningRate of that tensor */
 export function oddSteps({ kind, tensor, ratio }: OddSteps, learningRate: number): Verdict {
   const moved = `updates move weights such as ${tensor} by ${formatNumber(100 * ratio, 2)} % of their norm each`;
-  const evidence = [`the learning rate is ${formatNumber(learningRate, 3)}`];
+  const evidence = [`their learning rate is ${formatNumber(learningRate, 3)}`];
   if (kind === 'large') {
     return {
       ...{ cause: 'learning-rate-too-high', confidence: 0.8, evidence },

@@ -2,7 +2,8 @@
 
 import { formatNumber } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
-import type { Trend } from '../watch/course.js';
+import { highRate, type HighRate } from '../usual-rate.js';
+import type { Left, Trend } from '../watch/course.js';
 import type { Verdict } from './finding.js';
 
 interface Risen {
@@ -38,5 +39,15 @@ export function risen({ trend, recipe, learningRate, step = null }: Risen): Verd
     confidence: 0.8,
     message: `the loss rises ${worst.loss > 1.25 * uniform ? 'above that of knowing nothing' : 'and gradients grow'} at a learning rate of ${formatNumber(learningRate, 3)}`,
     evidence: [course, norms, ...steps],
+  };
+}
+
+/** What it says that the loss has left where it began for good. */
+export function left({ began, now }: Left, high: HighRate): Verdict {
+  return {
+    cause: 'learning-rate-too-high',
+    confidence: 0.7,
+    message: `the loss began at ${formatNumber(began, 4)}, left it, and has stayed far above it: ${formatNumber(now, 4)} in the last updates`,
+    evidence: [highRate(high)],
   };
 }

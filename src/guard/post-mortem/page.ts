@@ -10,7 +10,7 @@ import { showRecord, type ShownRecord } from './shown-record.js';
 const SHOWN = 3;
 
 export async function postMortemPage(found: PostMortem): Promise<string> {
-  const { run, ending, told, recoveries, metrics, skipped, sources } = found;
+  const { run, ending, told, recoveries, metrics, skipped, sources, unread } = found;
   const marks = told.flatMap(({ updates }) => updates);
   const sections = await Promise.all(told.map((each) => section(each, sources)));
   const title = `${text(run.name)}: post-mortem`;
@@ -22,6 +22,7 @@ export async function postMortemPage(found: PostMortem): Promise<string> {
 <style>${STYLE}</style>
 <h1>${title}</h1>
 <p>Recipe ${text(run.recipe)}, begun ${text(run.created)}; ${text(ending)}. ${skipped} updates were skipped.</p>
+${unread.map((what) => `<p>Not all is known: ${text(what)}.</p>`).join('\n')}
 ${chart('loss', metrics, 'loss', marks)}
 ${chart('norm of the gradient', metrics, 'gradientNorm', marks)}
 ${sections.join('\n') || '<p>Nothing was found.</p>'}

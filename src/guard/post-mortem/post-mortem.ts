@@ -3,7 +3,6 @@
  * say. Nothing here loads libtorch.
  */
 
-import { join } from 'node:path';
 import { number } from '../../base/json-lines.js';
 import type { Recipe } from '../../config/index.js';
 import type {
@@ -13,13 +12,7 @@ import type {
   UpdateEvent,
 } from '../../train/events.js';
 import { readRun, type RunSummary } from '../../train/run/list-runs.js';
-import {
-  ofType,
-  readEvents,
-  readMetrics,
-  type LoggedEvent,
-  type Metrics,
-} from '../../train/run/logs.js';
+import type { LoggedEvent, Metrics } from '../../train/run/logs.js';
 import { readRunRecipe } from '../../train/run/run-folder.js';
 import { causeOfError } from '../diagnose/errors.js';
 import { advice, pageOf } from '../diagnose/advice.js';
@@ -28,6 +21,7 @@ import type { Cause } from '../causes.js';
 import { Course } from '../watch/course.js';
 import { Skips } from '../watch/skips.js';
 import { byCause, type Told } from './by-cause.js';
+import { readLogs } from './read-logs.js';
 
 export interface PostMortem {
   readonly run: RunSummary;
@@ -38,6 +32,8 @@ export interface PostMortem {
   readonly recoveries: readonly (RecoveryEvent | SmallerBatchesEvent)[];
   readonly skipped: number;
   readonly metrics: readonly Metrics[];
+  /** What of its logs is not there or cannot be read, a sentence each. */
+  readonly unread: readonly string[];
   /** Data of its recipe. */
   readonly sources: Recipe['data']['sources'];
 }
@@ -49,18 +45,15 @@ export interface PostMortem {
 export async function postMortem(path: string): Promise<PostMortem> {
   const recipe = (await readRunRecipe(path)) as Recipe;
   const run = (await readRun(path))!;
-  const [events, metrics] = await Promise.all([
-    readEvents(path),
-    readMetrics(join(path, 'metrics.jsonl')).catch(() => []),
-  ]);
-  const told = byCause(ofType(events, 'diagnosis'));
+  const { events, diagnoses, recoveries, metrics, unread } = await readLogs(path, run.updates);
+  const told = byCause(diagnoses);
   const skipped = metrics.filter((each) => each['skipped'] === true).length;
   const found = told.length > 0 ? [] : fromCurves(run, { metrics, recipe, events });
   return {
     ...{ run, metrics, skipped, sources: recipe.data.sources },
     ending: endingOf(run),
     told: [...told, ...found.map((diagnosis) => ({ diagnosis, updates: [diagnosis.update] }))],
-    recoveries: ofType(events, 'recovery'),
+    ...{ recoveries, unread },
   };
 }
 

@@ -50,9 +50,13 @@ function* scan({ model, setup }: Pick<Scene, 'model' | 'setup'>): Steps<WeightsS
 
 function squaresOf(parameter: Tensor): number {
   return noGrad(() =>
-    scope(
-      () => parameter.detach().linalgVectorNorm(2, null, false, { dtype: 'float32' }).item() ** 2,
-    ),
+    scope(() => {
+      const detached = parameter.detach();
+      const norm = detached.linalgVectorNorm(2, null, false, { dtype: 'float32' }).item();
+      if (Number.isFinite(norm)) return norm ** 2;
+      // Weights that a step has made so large that their squares leave the range.
+      return detached.abs().amax([]).item() ** 2 * parameter.numel;
+    }),
   );
 }
 

@@ -16,6 +16,9 @@ const FAR = 8;
 const TIMES = 2;
 /** Times the loss of knowing nothing: worse than that is no start. */
 const WORSE = 1.25;
+/** Updates in a row that are far above the first one of their kind, and how far that is beside `TIMES`, before a loss has left it. */
+const LEFT_IN_ROW = 16;
+const LEFT_BY = 0.5;
 /** Updates that are remembered one by one. */
 const REMEMBERED = 256;
 
@@ -26,6 +29,8 @@ interface Passed {
 }
 
 interface Ordinary {
+  /** Loss of the first update. */
+  readonly began: number;
   readonly loss: Spread;
   readonly norm: Spread;
 }
@@ -35,7 +40,9 @@ export class Course {
   /** Those that were applied, oldest first. */
   private readonly updates: Passed[] = [];
   private rising = 0;
+  private above = 0;
   private lowest = Infinity;
+  private began = 0;
 
   /** @param uniform loss of a model that knows nothing, ln V */
   constructor(private readonly uniform: number) {}
@@ -43,7 +50,7 @@ export class Course {
   /** Takes in an update. @returns whether the loss has risen, and stays, where it should not be */
   add({ update, loss, gradientNorm: norm, skipped, counts }: UpdateEvent): boolean {
     if (skipped || loss === null || !Number.isFinite(loss)) return false;
-    const kind = this.kindOf(counts);
+    const kind = this.kindOf(counts, loss);
     const far =
       kind.loss.count >= WARM_UP &&
       kind.loss.distance(loss) > FAR &&
@@ -59,15 +66,26 @@ export class Course {
     this.updates.push({ update, loss, norm });
     if (this.updates.length > REMEMBERED) this.updates.shift();
     this.lowest = Math.min(this.lowest, loss);
+    this.above = loss > Math.max(TIMES * kind.began, kind.began + LEFT_BY) ? this.above + 1 : 0;
+    this.began = kind.began;
     return this.rising === IN_ROW;
   }
 
-  private kindOf({ images, tokens, sequences }: UpdateEvent['counts']): Ordinary {
+  /** Whether losses have left where they began, and stay away: also before what is ordinary is known, and below the loss of knowing nothing. */
+  get left(): Left | null {
+    if (this.above < LEFT_IN_ROW) return null;
+    return {
+      began: this.began,
+      now: median(this.updates.slice(-LEFT_IN_ROW).map(({ loss }) => loss)),
+    };
+  }
+
+  private kindOf({ images, tokens, sequences }: UpdateEvent['counts'], loss: number): Ordinary {
     const length = Math.round(Math.log2(Math.max(1, tokens / Math.max(1, sequences))));
     const key = `${images > 0 ? 'pictures' : 'text'} of 2^${length}`;
     let kind = this.kinds.get(key);
     if (kind === undefined) {
-      kind = { loss: new Spread(), norm: new Spread() };
+      kind = { began: loss, loss: new Spread(), norm: new Spread() };
       this.kinds.set(key, kind);
     }
     return kind;
@@ -93,6 +111,14 @@ export class Course {
       uniform: this.uniform,
     };
   }
+}
+
+/** Losses that have left where they began. */
+export interface Left {
+  /** First loss of the kind of the latest update. */
+  readonly began: number;
+  /** Median of the latest. */
+  readonly now: number;
 }
 
 /** How a run went wrong, in numbers. */

@@ -21,6 +21,12 @@ test('two large steps of a group in a row are told, with those of others between
   expect(ratios.map((ratio) => add(broken, ratio))).toEqual([null, null, null, null]);
 });
 
+test('steps are as large where nothing but momentum moves weights', () => {
+  const watch = new StepWatch();
+  expect(add(watch, 6541)).toBeNull();
+  expect(add(watch, 0.5, { gradient: 0 })).toMatchObject({ kind: 'large' });
+});
+
 test('twenty steps below what fp32 resolves are told, and none that has no gradient or no rate', () => {
   const watch = new StepWatch();
   expect(times(19, () => add(watch, 1e-9))).toEqual(Array(19).fill(null));

@@ -27,14 +27,15 @@ export class StepWatch {
   /**
    * Takes in an update. Each rank sees steps of its own part of the weights.
    *
-   * @param gradient norm of that of the tensor; without one nothing moves it, as it should be
+   * @param gradient norm of that of the tensor; that nothing moves one without is as it should be
    */
   add(
     { learningRate, step }: Pick<UpdateEvent, 'learningRate' | 'step'>,
     gradient: number,
   ): OddSteps | null {
-    if (step === undefined || !(gradient > 0) || learningRate === 0) return null;
+    if (step === undefined || learningRate === 0) return null;
     const { group, tensor, ratio } = step;
+    if (!(gradient > 0) && ratio < SMALL) return null;
     const ratios = this.groups.get(group) ?? [];
     this.groups.set(group, ratios);
     ratios.push(ratio);

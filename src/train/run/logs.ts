@@ -10,11 +10,19 @@ export type Metrics = Readonly<Record<string, unknown>> & { readonly update: num
 /**
  * The metrics of a run by update. A run that was resumed, or rolled back, wrote some updates twice: what came later
  * holds, and what lay beyond the point that it went back to is forgotten.
+ *
+ * @param onBroken is told of lines that cannot be read, and are passed over
  */
-export async function readMetrics(path: string): Promise<Metrics[]> {
+export async function readMetrics(
+  path: string,
+  onBroken: (line: number) => void = () => undefined,
+): Promise<Metrics[]> {
   const metrics: Metrics[] = [];
-  for await (const { value } of readJsonLines(path)) {
-    if (!isMetrics(value)) continue;
+  for await (const { value, line } of readJsonLines(path, { onBroken })) {
+    if (!isMetrics(value)) {
+      onBroken(line);
+      continue;
+    }
     while (metrics.length > 0 && metrics.at(-1)!.update >= value.update) metrics.pop();
     metrics.push(value);
   }
@@ -39,14 +47,21 @@ function isMetrics(value: unknown): value is Metrics {
 
 export type LoggedEvent = Readonly<Record<string, unknown>> & { readonly type: string };
 
-/** The events of the run in `folder`, oldest first, as far as they can be read. */
-export async function readEvents(folder: string): Promise<LoggedEvent[]> {
+/**
+ * The events of the run in `folder`, oldest first, as far as they can be read.
+ *
+ * @param onBroken is told of lines that cannot be read, and are passed over
+ */
+export async function readEvents(
+  folder: string,
+  onBroken: (line: number) => void = () => undefined,
+): Promise<LoggedEvent[]> {
   const events: LoggedEvent[] = [];
   try {
-    for await (const { value } of readJsonLines(join(folder, 'events.jsonl'))) {
+    for await (const { value, line } of readJsonLines(join(folder, 'events.jsonl'), { onBroken })) {
       if (typeof value === 'object' && value !== null && 'type' in value) {
         events.push(value as LoggedEvent);
-      }
+      } else onBroken(line);
     }
   } catch {
     // What could be read is shown.
