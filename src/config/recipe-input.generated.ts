@@ -281,8 +281,8 @@ export interface TextInput {
 export interface ImageInput {
   /**
    * Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as
-   * SigLIP does. Left out: as a checkpoint was trained, else padded over CLIP, else as the
-   * model's own image processor does.
+   * SigLIP does. Left out: padded over CLIP; over others as a checkpoint was trained, else as
+   * the model's own image processor does.
    */
   mode?: 'pad' | 'crop' | 'squeeze' | undefined;
   /**

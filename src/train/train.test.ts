@@ -363,15 +363,14 @@ describe('train', () => {
     expect(padded.losses).not.toEqual(own.losses);
   });
 
-  test('keeps the way of pictures of a run that goes on, and of a checkpoint that it starts from', async () => {
+  test('keeps the way of pictures of a run that goes on; another over CLIP pads them', async () => {
     const first = await run({ image: { mode: 'crop' } }, { maxUpdates: 2 });
     const cropped = expect.arrayContaining([expect.stringMatching(/^pictures are cropped/)]) as [];
     const from = (first.at(-1) as { checkpoint: string }).checkpoint;
     const second = await run({ model: { from } }, { maxUpdates: 1 });
-    expect(startOf(second).statements).toEqual(cropped);
-    // Its files say otherwise by now.
-    rmSync(join(from, 'preprocessor_config.json'), { force: true });
-    const rest = await all(resumeRun(startOf(second).run!, { maxUpdates: 2 }));
+    const padded = /^pictures are padded .*; the model's image processor has them cropped/;
+    expect(startOf(second).statements).toContainEqual(expect.stringMatching(padded));
+    const rest = await all(resumeRun(startOf(first).run!, { maxUpdates: 3 }));
     expect(startOf(rest).statements).toEqual(cropped);
   });
 

@@ -101,7 +101,7 @@ export const imageSection = z
       .enum(['pad', 'crop', 'squeeze'])
       .optional()
       .describe(
-        "Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as SigLIP does. Left out: as a checkpoint was trained, else padded over CLIP, else as the model's own image processor does.",
+        "Pad to a square with the mean colour, crop the centre, or squeeze: resize both sides, as SigLIP does. Left out: padded over CLIP; over others as a checkpoint was trained, else as the model's own image processor does.",
       ),
     reading: z
       .enum(['turned', 'stored'])

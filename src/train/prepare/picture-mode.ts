@@ -1,14 +1,14 @@
 /**
- * How pictures become squares in training where the recipe does not say (`image.mode`): as a checkpoint that it starts from was trained;
- * else padded over CLIP, as LLaVA and XTuner train, whatever CLIP's own file says, which is how CLIP was trained; else, as over SigLIP, as
- * the model's own image processor does it. Tiles are cut as the model says, whatever the recipe does.
+ * How pictures become squares in training where the recipe does not say (`image.mode`): padded over CLIP, as LLaVA and XTuner fine-tune,
+ * whatever CLIP's own file says, which is how CLIP was trained, and whatever the first stage did, which crops in their recipes; else, as over
+ * SigLIP, as a checkpoint that it starts from was trained, or as the model's own image processor does it. Tiles are cut as the model says, whatever the recipe does.
  */
 
 import type { ChooseMode, PictureSettings } from '../../generate/index.js';
 import { type LanguageModel, Llava } from '../../models/index.js';
 
 export const trainingMode: ChooseMode = (own, { tower, trained }) =>
-  trained ?? (tower.family === 'clip' ? 'pad' : own);
+  tower.family === 'clip' ? 'pad' : (trained ?? own);
 
 const SQUARED = { pad: 'padded', crop: 'cropped', squeeze: 'squeezed' } as const;
 
