@@ -107,8 +107,8 @@ export class RunGuard implements Guard {
     if (this.gradients.stopped && loss > LEARNT && this.once('stopped')) return { kind: 'stopped' };
     // Last, since ranks may differ in it.
     const { step } = event;
-    const gradient = numbers.tensorNorms[tensorNames.indexOf(step?.tensor ?? '')];
     if (step === undefined) return null;
+    const gradient = numbers.tensorNorms[tensorNames.indexOf(step.tensor)];
     const learningRate = this.rateOf(step, event);
     const steps = this.steps.add({ step, learningRate }, gradient ?? 0);
     return steps !== null && this.once(`steps ${steps.kind}`) ? { kind: 'steps', steps } : null;

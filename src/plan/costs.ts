@@ -53,16 +53,21 @@ export function costOf(
   { read, made }: { readonly read: number; readonly made: number },
 ): Cost {
   const reading = (read + made) / card.bandwidth;
-  const speed = isFull(shapes, read) ? card.fullProducts / card.products : 1;
-  if (kindOfOperator(name) === 'attention') {
-    const operations = attentionOperations(name, shapes);
-    const rate = speed * card.attention[isBackward(name) ? 1 : 0];
-    return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
-  }
-  const isFp8 = name === FP8_PRODUCT;
-  const operations = isFp8 ? fp8Operations(shapes) : productOperations(name, shapes);
-  const rate = (isFp8 ? FP8_FACTOR : speed) * card.products;
-  return { time: GAP + Math.max(KERNEL, reading, operations / rate), operations };
+  const isAttention = kindOfOperator(name) === 'attention';
+  const operations = isAttention
+    ? attentionOperations(name, shapes)
+    : name === FP8_PRODUCT
+      ? fp8Operations(shapes)
+      : productOperations(name, shapes);
+  if (operations === 0) return { time: GAP + Math.max(KERNEL, reading), operations };
+  const rate = isAttention ? card.attention[isBackward(name) ? 1 : 0] : card.products;
+  const speed =
+    name === FP8_PRODUCT
+      ? FP8_FACTOR
+      : isFull(shapes, read)
+        ? card.fullProducts / card.products
+        : 1;
+  return { time: GAP + Math.max(KERNEL, reading, operations / (rate * speed)), operations };
 }
 
 /** Whether elements have four bytes. */

@@ -183,7 +183,10 @@ async function* runRecipe(
     const odd = [
       ...(newest?.damaged ?? []),
       ...prepared.oddFormat.map((code) => ({ code, message: WARNINGS[code] })),
-      ...pictureWarnings(model, pictures),
+      ...pictureWarnings(model, pictures).map(({ code, message, fix }) => ({
+        code,
+        message: `${message}: ${fix}`,
+      })),
       ...scheduleWarnings(plan, recipe, update),
     ];
     const warnings = odd.map(({ code, message }): WarningEvent => ({

@@ -84,11 +84,8 @@ async function look(
 ): Promise<HollowModel> {
   const opened = await openModel(recipe, options);
   const { model, format, stopTokens, pictures } = opened;
-  const odd = pictureWarnings(model, pictures).map(({ code, message }) =>
-    finding('unknown', {
-      ...{ code, severity: 'warning', message: message.split(': ')[0]! },
-      fix: 'Leave out `image.mode`, unless this model was trained so.',
-    }),
+  const odd = pictureWarnings(model, pictures).map((warning) =>
+    finding('unknown', { ...warning, severity: 'warning' }),
   );
   try {
     return { ...factsOf(recipe, opened), format, stopTokens, findings: [...findings, ...odd] };

@@ -1,9 +1,9 @@
 /** Which weights, and which numbers of the optimizer, are not finite; and which words have an embedding unlike all others. */
 
+import { median } from '../../base/median.js';
 import { drive, walk, type Steps } from '../../models/index.js';
 import { isFloating, noGrad, scope, type Tensor } from '../../torch/index.js';
 import type { Scene } from '../../train/index.js';
-import { median } from '../watch/spread.js';
 import { isFinite } from './forward-probe.js';
 
 export interface WeightsScan {

@@ -3,8 +3,9 @@
  * without pictures, and of like length, are kinds of their own: a group of pure text whose loss is low is no fault.
  */
 
+import { median } from '../../base/median.js';
 import type { UpdateEvent } from '../../train/index.js';
-import { median, Spread } from './spread.js';
+import { Spread } from './spread.js';
 
 /** Updates of a kind before one is out of the ordinary. */
 const WARM_UP = 20;

@@ -1,5 +1,7 @@
 /** Median and MAD of the latest values of one kind: what is ordinary. Values that are not finite never enter. */
 
+import { median } from '../../base/median.js';
+
 /** Standard deviations in a MAD, for a normal distribution. */
 const MAD_TO_SIGMA = 1.4826;
 
@@ -31,13 +33,4 @@ export class Spread {
       (value - middle) / Math.max(MAD_TO_SIGMA * mad, 0.01 * Math.abs(middle), Number.MIN_VALUE)
     );
   }
-}
-
-/** Middle of some numbers; NaN of none. */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return Number.isInteger(middle)
-    ? (sorted[middle - 1]! + sorted[middle]!) / 2
-    : sorted[Math.floor(middle)]!;
 }

@@ -3,8 +3,8 @@
  * fp32 rounds them away.
  */
 
+import { median } from '../../base/median.js';
 import type { UpdateEvent } from '../../train/index.js';
-import { median } from './spread.js';
 
 /** Of the norm of weights. New projectors and LoRA's matrices reach a twentieth at published rates. */
 const LARGE = 0.2;

@@ -3,6 +3,7 @@
  * beside libtorch's allocator. Tensors are the step program's, and nothing is taken from measurements for them.
  */
 
+import { median } from '../../base/median.js';
 import { loraOf, type Recipe } from '../../config/index.js';
 import { CARDS, type Card } from '../devices/cards.js';
 
@@ -100,10 +101,8 @@ function timesOf(runs: readonly MeasuredRun[]): number[] {
 }
 
 function spreadOf(times: readonly number[]): Omit<CalibratedTime, 'sameKind'> {
-  const sorted = times.toSorted((a, b) => a - b);
-  const half = sorted.length >> 1;
-  const factor = sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
-  const off = sorted.map((time) => Math.abs(time / factor - 1)).sort((a, b) => a - b);
+  const factor = median(times);
+  const off = times.map((time) => Math.abs(time / factor - 1)).sort((a, b) => a - b);
   const interval = off[Math.ceil((2 * off.length) / 3) - 1]!;
-  return { factor, interval, runs: sorted.length };
+  return { factor, interval, runs: times.length };
 }

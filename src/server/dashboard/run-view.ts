@@ -1,4 +1,5 @@
 /** One run as the page shows it: how it stands, what was told of it, when it will be done. Plain JSON. */
+import { median } from '../../base/median.js';
 import { byCause } from '../../guard/post-mortem/by-cause.js';
 import type { TrainEvent } from '../../train/events.js';
 import { ofType } from '../../train/run/logs.js';
@@ -87,8 +88,7 @@ function isBefore(event: Told, start: Told | null): boolean {
 function remaining({ columns }: RunLog, updates: number): number | null {
   const late = [...columns.column('seconds').slice(-PACE)].filter(Number.isFinite);
   if (late.length === 0) return null;
-  late.sort((a, b) => a - b);
-  return Math.max(0, updates) * late[late.length >> 1]!;
+  return Math.max(0, updates) * median(late);
 }
 
 function lossOf(log: RunLog): RunCard['loss'] {

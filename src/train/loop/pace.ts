@@ -27,8 +27,9 @@ export class Pace {
   /** An update that has gone through. */
   see(event: UpdateEvent, { microBatches }: Pick<UpdateData, 'microBatches'>): void {
     const { seconds, tokensPerSecond } = event;
+    if (++this.passed <= WARMING_UP || isDisturbed(event)) return;
     const typical = typicalOf(microBatches);
-    if (++this.passed <= WARMING_UP || typical === null || isDisturbed(event)) return;
+    if (typical === null) return;
     this.kept.push({ ...typical, seconds, tokensPerSecond });
     if (this.kept.length > KEPT) this.kept.shift();
   }

@@ -24,8 +24,8 @@ export function describePictures(pictures: Squared): string[] {
 
 export interface PictureWarning {
   readonly code: 'pictures-not-squeezed';
-  /** What is odd, and after a colon what to do. */
   readonly message: string;
+  readonly fix: string;
 }
 
 /** CLIP's are told of by none: cropped ones taught the tower, padded ones every LLaVA upon it. */
@@ -34,6 +34,7 @@ export function pictureWarnings(model: LanguageModel, pictures: Squared): Pictur
   if (pictures === null || pictures.tiles !== undefined) return [];
   const { mode, own } = pictures;
   if (own !== 'squeeze' || mode === own) return [];
-  const message = `pictures are ${SQUARED[mode]} to squares, and the model's image processor has them squeezed: leave out image.mode, unless this model was trained so`;
-  return [{ code: 'pictures-not-squeezed', message }];
+  const message = `pictures are ${SQUARED[mode]} to squares, and the model's image processor has them squeezed`;
+  const fix = 'leave out image.mode, unless this model was trained so';
+  return [{ code: 'pictures-not-squeezed', message, fix }];
 }
