@@ -44,7 +44,7 @@ import { parseArgs } from 'node:util';
 import { UsageError } from '../src/base/errors.js';
 import { launchRanks, rendezvous } from '../src/parallel/index.js';
 import { chooseDevice } from '../src/torch/index.js';
-import { runBench } from './command.js';
+import { amountOf, runBench } from './command.js';
 import { keepRow } from './plan-calibration.js';
 import { readConfigs, type PlanConfig } from './plan-config.js';
 import {
@@ -79,7 +79,7 @@ let planning: Promise<unknown> = Promise.resolve();
 await runBench(flags.row === undefined ? compare : () => measure(flags.row!, flags.answer!));
 
 async function compare(): Promise<void> {
-  const [until, room] = [amountOf('until'), amountOf('together')];
+  const [until, room] = [amountOf('until', flags.until), amountOf('together', flags.together)];
   const configs = readConfigs(positionals[0]);
   chooseDevice(flags.device); // what is wrong with it is so for all rows
   const rows = flags.results === undefined ? [] : readRows(flags.results);
@@ -108,16 +108,6 @@ async function compare(): Promise<void> {
   }
   console.error(summary(rows));
   if (rows.some(isFailed)) process.exitCode = 1;
-}
-
-/** @throws UsageError `E_USAGE` for what is no number from 0 on */
-function amountOf(flag: 'until' | 'together'): number {
-  const amount = Number(flags[flag]);
-  if (flags[flag] !== '' && amount >= 0) return amount;
-  throw new UsageError(`--${flag} ${flags[flag]}: that is no amount`, {
-    code: 'E_USAGE',
-    hint: 'Give a number, as the head of bench/plan.ts describes it.',
-  });
 }
 
 /** A configuration that cannot be planned is one of many: the others go on. */
