@@ -4,7 +4,8 @@
  *
  *     node dist/bench/learning.js [--decoder 8b] [--updates 300] [--layers 2] [--hidden 4096] [--states bf16,int8] [--bases bf16,nf4,fp8]
  *                                 [--learning-rates 2e-4,5e-4] [--noise 50] [--seeds 1] [--device cuda:0] [--json]
- *     node dist/bench/learning.js --decoder quickstart --device cpu [--updates 300] ...
+ *     node dist/bench/learning.js --decoder 8b --seeds 3                       # on a card: a bit over a minute of an H200 for each seed
+ *     node dist/bench/learning.js --decoder quickstart --device cpu --seeds 4
  *
  * `--layers` and `--hidden` are of `8b`; the learning rates of `quickstart` are those of its recipes, if none are given.
  *
