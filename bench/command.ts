@@ -1,4 +1,4 @@
-/** What benches with names on their command line share. */
+/** What command lines of benches share. */
 import { PatinaError, UsageError } from '../src/base/errors.js';
 
 /** Names with commas between, each of them known. @throws UsageError `E_USAGE` for one that is not */
@@ -10,6 +10,16 @@ export function namesOf<T extends string>(what: string, names: string, known: re
       code: 'E_USAGE',
       hint: `Give names with commas between: ${known.join(', ')}.`,
     });
+  });
+}
+
+/** A number from 0 on, as an option gives it. @throws UsageError `E_USAGE` for what is none */
+export function amountOf(option: string, given: string): number {
+  const amount = Number(given);
+  if (given !== '' && amount >= 0) return amount;
+  throw new UsageError(`--${option} ${given}: that is no amount`, {
+    code: 'E_USAGE',
+    hint: 'Give a number, 0 or more.',
   });
 }
 

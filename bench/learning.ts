@@ -3,24 +3,28 @@
  * stage trains all of it, with Adam's moments in each type; over what it left, the second trains LoRA with the decoder's matrices in each form.
  *
  *     node dist/bench/learning.js [--decoder 8b] [--updates 300] [--layers 2] [--hidden 4096] [--states bf16,int8] [--bases bf16,nf4,fp8]
- *                                 [--learning-rates 2e-4,5e-4] [--seeds 1] [--device cuda:0] [--json]
- *     node dist/bench/learning.js --decoder quickstart --device cpu [--updates 300] ...
+ *                                 [--learning-rates 2e-4,5e-4] [--noise 50] [--seeds 1] [--device cuda:0] [--json]
+ *     node dist/bench/learning.js --decoder 8b --seeds 3                       # on a card: a bit over a minute of an H200 for each seed
+ *     node dist/bench/learning.js --decoder quickstart --device cpu --seeds 4
  *
  * `--layers` and `--hidden` are of `8b`; the learning rates of `quickstart` are those of its recipes, if none are given.
  *
- * Weights are new, the tower is the quickstart's. Each line has the mean loss of all updates and the loss on records held out, as means over the seeds until
- * then, and how far both lie above the first form of the stage at each seed. What is held out is learned to almost nothing by models of 8B's width, so that the
- * mean of all says more there. Models lie in the system's folder for temporary files, some 3 GB a seed, and are removed.
+ * Weights are new, the tower is the quickstart's. So many percent of the answers are another record's (`--noise`), in each stage others, that nobody learns: models
+ * of 8B's width learn the rest to almost nothing, of which a difference would say little. Each line has the mean loss of all updates, of the last 50, and
+ * the loss on records held out, as means over the seeds until then, and how far they lie above the first form of the stage at each seed. Models lie in the
+ * system's folder for temporary files, some 3 GB a seed, and are removed.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { checkRecipe, type RecipeInput } from '../src/config/index.js';
+import { Random } from '../src/data/sampling/random.js';
 import { prepareQuickstart } from '../src/recipes/quickstart/prepare.js';
 import { quickstart, quickstartQuestions } from '../src/recipes/quickstart/recipes.js';
 import { train } from '../src/train/index.js';
-import { namesOf, runBench } from './command.js';
+import { amountOf, namesOf, runBench } from './command.js';
+import { noisyAnswers, type Conversation } from './noisy-answers.js';
 import { llava8bJson } from './shapes.js';
 
 const { values: flags } = parseArgs({
@@ -33,6 +37,7 @@ const { values: flags } = parseArgs({
     states: { type: 'string', default: 'bf16,int8' },
     bases: { type: 'string', default: 'bf16,nf4,fp8' },
     'learning-rates': { type: 'string' },
+    noise: { type: 'string', default: '50' },
     device: { type: 'string', default: 'cuda:0' },
     json: { type: 'boolean', default: false },
   },
@@ -42,9 +47,14 @@ const { config: CONFIG } = quickstart.model as {
   config: { text_config: { vocab_size: number } };
 };
 
+/** Updates at the end of a stage whose mean is told. */
+const LAST = 50;
+
 interface Learned {
   /** Mean of all updates. */
-  readonly mean: number;
+  readonly all: number;
+  /** Mean of the last ones. */
+  readonly last: number;
   readonly heldOut: number;
   readonly checkpoint: string;
 }
@@ -57,14 +67,15 @@ await runBench(async () => {
     decoder === '8b'
       ? '2e-4,5e-4'
       : [quickstart, quickstartQuestions].map(({ optimizer }) => optimizer.learningRate).join();
+  const noise = amountOf('noise', flags.noise);
   const rates = (flags['learning-rates'] ?? usual).split(',').map(Number);
   const [fullRate, loraRate] = rates as [number, number];
   const root = await mkdtemp(join(tmpdir(), 'patina-learning-'));
   try {
     const data = join(root, 'data');
     await prepareQuickstart(data);
+    const [first, second] = [await noisy(data, 'first', noise), await noisy(data, 'second', noise)];
     const common = {
-      data: { sources: [join(data, 'captions.json'), join(data, 'questions.json')], workers: 1 },
       validation: { fraction: 0.05, everyUpdates: Number(flags.updates) },
       schedule: { updates: Number(flags.updates), warmupUpdates: 30 },
       ...{ batchSize: 16, checkpoints: { everyUpdates: 100_000, keep: 1 } },
@@ -78,7 +89,7 @@ await runBench(async () => {
       for (const type of states) {
         const recipe = {
           ...common,
-          ...{ name: `full-${type}-${seed}`, seed },
+          ...{ name: `full-${type}-${seed}`, seed, data: { sources: first, workers: 1 } },
           model: { config: decoder === '8b' ? wide() : CONFIG, tokenizer: join(data, 'tokenizer') },
           train: quickstart.train!,
           precision: { ...common.precision, master: 'fp32', states: type },
@@ -90,7 +101,7 @@ await runBench(async () => {
       for (const base of bases) {
         const recipe = {
           ...common,
-          ...{ name: `lora-${base}-${seed}`, seed },
+          ...{ name: `lora-${base}-${seed}`, seed, data: { sources: second, workers: 1 } },
           model: { from: checkpoint },
           train: {
             ...quickstartQuestions.train,
@@ -105,6 +116,19 @@ await runBench(async () => {
     await rm(root, { recursive: true });
   }
 });
+
+/** The quickstart's records for a stage. */
+async function noisy(folder: string, stage: string, percent: number): Promise<string[]> {
+  const files = ['captions', 'questions'].map(async (name) => {
+    const text = await readFile(join(folder, `${name}.json`), 'utf8');
+    const noise = { percent, random: new Random(name, stage) };
+    const records = noisyAnswers(JSON.parse(text) as Conversation[], noise);
+    const file = join(folder, `${name}-${stage}.json`);
+    await writeFile(file, JSON.stringify(records));
+    return file;
+  });
+  return Promise.all(files);
+}
 
 /** The quickstart's model with a decoder of other widths. */
 function wide(): Record<string, unknown> {
@@ -122,7 +146,8 @@ async function learn(recipe: RecipeInput): Promise<Learned> {
     if (event.type === 'update' && event.loss !== null) losses.push(event.loss);
     if (event.type !== 'end') continue;
     return {
-      mean: losses.reduce((sum, each) => sum + each, 0) / losses.length,
+      all: mean(losses),
+      last: mean(losses.slice(-LAST)),
       heldOut: event.validationLoss!,
       checkpoint: event.checkpoint!,
     };
@@ -141,16 +166,20 @@ function firstOf(stage: Stage): Learned[] {
 async function tell(stage: Stage, name: string, recipe: RecipeInput): Promise<void> {
   const learned = [...(stage.get(name) ?? []), await learn(recipe)];
   stage.set(name, learned);
-  const told = (kind: 'mean' | 'heldOut') => {
-    const mean = learned.reduce((sum, each) => sum + each[kind], 0) / learned.length;
-    return { mean, above: learned.map((each, i) => each[kind] / firstOf(stage)[i]![kind] - 1) };
+  const told = (kind: 'all' | 'last' | 'heldOut') => {
+    const above = learned.map((each, i) => each[kind] / firstOf(stage)[i]![kind] - 1);
+    return { mean: mean(learned.map((each) => each[kind])), above };
   };
-  const [all, heldOut] = [told('mean'), told('heldOut')];
+  const [all, last, heldOut] = [told('all'), told('last'), told('heldOut')];
   const words = ({ mean, above }: typeof all): string =>
     `${mean.toFixed(5)} (${above.map((part) => `${part < 0 ? '' : '+'}${(100 * part).toFixed(2)}`).join(', ')} %)`;
   console.log(
     flags.json
-      ? JSON.stringify({ name, seeds: learned.length, all, heldOut })
-      : `${name.padEnd(24)} all updates ${words(all)}, held out ${words(heldOut)}`,
+      ? JSON.stringify({ name, seeds: learned.length, all, last, heldOut })
+      : `${name.padEnd(24)} all updates ${words(all)}, last ${LAST} ${words(last)}, held out ${words(heldOut)}`,
   );
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, each) => sum + each, 0) / values.length;
 }

@@ -35,6 +35,6 @@ export function runOf({
   const { context, seconds } = measured;
   return {
     ...{ ranks: config.ranks, kind: kindOf(recipe), context },
-    time: isCardBound(predicted) ? seconds / predicted.seconds : null,
+    time: seconds !== null && isCardBound(predicted) ? seconds / predicted.seconds : null,
   };
 }

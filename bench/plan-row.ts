@@ -43,6 +43,11 @@ export interface Predicted extends Figures {
 /** `failed`: why there are no figures; out of memory is an answer too. */
 export type Measured = Figures | { readonly failed: string };
 
+/** The same of a process that others ran beside on its card: nothing is known of its time, nor of what is not the allocator's. */
+export interface SharedFigures extends Omit<Figures, 'seconds'> {
+  readonly seconds: null;
+}
+
 export const OUT_OF_MEMORY = 'out of memory';
 
 export async function predict(config: PlanConfig, device: string): Promise<Predicted> {

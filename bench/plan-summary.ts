@@ -5,13 +5,19 @@
 
 import { kindOf } from '../src/plan/calibration/calibration.js';
 import { recipeOf, type PlanConfig } from './plan-config.js';
-import { OUT_OF_MEMORY, type Figures, type Measured, type Predicted } from './plan-row.js';
+import {
+  OUT_OF_MEMORY,
+  type Figures,
+  type Measured,
+  type Predicted,
+  type SharedFigures,
+} from './plan-row.js';
 
 export interface PlanRow {
   readonly name: string;
   /** `null` where the recipe cannot be planned; `measured` says why. */
   readonly predicted: Predicted | null;
-  readonly measured: Measured;
+  readonly measured: Measured | SharedFigures;
   readonly config: PlanConfig;
 }
 
@@ -145,7 +151,7 @@ function groupLine(group: string, rows: readonly PlanRow[]): string {
   return `[${group}] ${[`rows ${rows.length}`, ...parts, ...judgements].join(', ')}`;
 }
 
-function failureOf(measured: Measured): string | null {
+function failureOf(measured: PlanRow['measured']): string | null {
   return 'failed' in measured ? measured.failed : null;
 }
 

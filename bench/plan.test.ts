@@ -20,6 +20,35 @@ function bench(...args: readonly string[]): Promise<{ code: number; out: string;
   });
 }
 
+function rowsIn(out: string): PlanRow[] {
+  const lines = out.split('\n').filter(Boolean);
+  return lines.map((line) => JSON.parse(line) as PlanRow);
+}
+
+test('rows with a limit share a card as far as it suffices; what others disturb is left out', async () => {
+  const file = join(folder, 'limits.json');
+  const model = { layers: 1, hidden: 512, text: true };
+  const row = (name: string, limitGiB: number) => {
+    return { name, model, batch: [{ text: 9 }], updates: 2, limitGiB };
+  };
+  writeFileSync(file, JSON.stringify([row('a', 3), row('b', 0.1)]));
+  const { code, out, err } = await bench(file, '--together', '6');
+  expect(code).toBe(0);
+  const rows = rowsIn(out).toSorted((x, y) => x.name.localeCompare(y.name));
+  expect(rows).toMatchObject([
+    { name: 'a', measured: { allocated: expect.any(Number) as number, seconds: null } },
+    { name: 'b', measured: { failed: 'out of memory' } },
+  ]);
+  expect(err).toContain('verdicts: 2 of 2 right');
+  expect(err).not.toContain('seconds');
+});
+
+test.each(['x', '-1'])('--together=%s is told to be no amount', async (amount) => {
+  const { code, out, err } = await bench('rows.json', `--together=${amount}`);
+  expect({ code, out }).toEqual({ code: 2, out: '' });
+  expect(err).toContain(`--together ${amount}: that is no amount`);
+});
+
 test('a configuration that cannot be planned is told, and is no result', async () => {
   const [file, results] = [join(folder, 'rows.json'), join(folder, 'rows.jsonl')];
   const batch = [{ text: 9 }];
@@ -31,11 +60,7 @@ test('a configuration that cannot be planned is told, and is no result', async (
     ]),
   );
   const { code, out, err } = await bench(file, '--results', results);
-  const rows = out
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line) as PlanRow);
-  expect(rows.map(({ name, predicted }) => [name, predicted])).toEqual([
+  expect(rowsIn(out).map(({ name, predicted }) => [name, predicted])).toEqual([
     ['odd', null],
     ['too narrow', null],
   ]);

@@ -2,7 +2,7 @@
  * What the planner predicts beside what a card measures: memory in tensors, reserved, of the whole process, and seconds an update, a row for
  * each configuration of a file.
  *
- *     node dist/bench/plan.js CONFIGS.json [--results FILE.jsonl] [--until SECONDS] [--device cuda|cpu]
+ *     node dist/bench/plan.js CONFIGS.json [--results FILE.jsonl] [--until SECONDS] [--together GiB] [--device cuda|cpu]
  *
  * The file is a list of configurations:
  *
@@ -23,7 +23,9 @@
  *
  * Each row is measured by processes of its own, and what a card says in it counts for later plans (docs/planning.md). With `--results` a
  * row that the file already has from the same configuration is not measured again, and new ones are added to it. No row begins after so
- * many seconds (no end). A configuration that cannot be planned is told with the reason, and the others go on.
+ * many seconds (no end). With `--together` rows with a limit share a card, as many at once as their limits, and a GiB each for what lies beside
+ * the allocator, leave within so many GiB of it (0: one at a time); a row that was not alone tells neither seconds nor what the process took
+ * in all. A configuration that cannot be planned is told with the reason, and the others go on.
  */
 
 import { spawn } from 'node:child_process';
@@ -42,17 +44,25 @@ import { parseArgs } from 'node:util';
 import { UsageError } from '../src/base/errors.js';
 import { launchRanks, rendezvous } from '../src/parallel/index.js';
 import { chooseDevice } from '../src/torch/index.js';
-import { runBench } from './command.js';
+import { amountOf, runBench } from './command.js';
 import { keepRow } from './plan-calibration.js';
 import { readConfigs, type PlanConfig } from './plan-config.js';
-import { measureAlone, measureRank, predict, type Measured } from './plan-row.js';
+import {
+  measureAlone,
+  measureRank,
+  predict,
+  type Measured,
+  type SharedFigures,
+} from './plan-row.js';
 import { isFailed, summary, type PlanRow } from './plan-summary.js';
+import { sideBySide } from './side-by-side.js';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     results: { type: 'string' },
     until: { type: 'string', default: 'Infinity' },
+    together: { type: 'string', default: '0' },
     device: { type: 'string', default: 'cuda' },
     // Of a process that measures: its row, and the file for its answer.
     row: { type: 'string' },
@@ -60,39 +70,56 @@ const { values: flags, positionals } = parseArgs({
   },
 });
 
+/** What nobody knows of one among several on a card. */
+const SHARED = { total: null, context: null, seconds: null } satisfies Partial<SharedFigures>;
+
+/** One at a time: there is one trace of tensors without memory. */
+let planning: Promise<unknown> = Promise.resolve();
+
 await runBench(flags.row === undefined ? compare : () => measure(flags.row!, flags.answer!));
 
 async function compare(): Promise<void> {
+  const [until, room] = [amountOf('until', flags.until), amountOf('together', flags.together)];
   const configs = readConfigs(positionals[0]);
   chooseDevice(flags.device); // what is wrong with it is so for all rows
   const rows = flags.results === undefined ? [] : readRows(flags.results);
   const known = new Set(rows.map(({ config }) => JSON.stringify(config)));
-  for (const config of configs) {
-    if (known.has(JSON.stringify(config))) continue;
-    if (performance.now() / 1000 > Number(flags.until)) {
-      console.error(`no time left for: ${config.name}`);
-      continue;
-    }
-    const row = await rowOf(config);
-    rows.push(row);
-    const line = JSON.stringify(row);
-    console.log(line);
-    if (isFailed(row)) continue; // to be tried again
-    if (flags.results !== undefined) appendFileSync(flags.results, `${line}\n`);
-    await keepRow(row, flags.device).catch((error: unknown) => {
-      console.error(`not kept for later plans: ${messageOf(error)}`);
-    });
+  const left = await sideBySide(
+    configs.filter((config) => !known.has(JSON.stringify(config))),
+    {
+      room,
+      takes: ({ limitGiB, ranks }) => (limitGiB === null || ranks > 1 ? Infinity : limitGiB + 1),
+      mayBegin: () => performance.now() / 1000 <= until,
+      run: async (config, isShared) => {
+        const row = await rowOf(config, isShared);
+        rows.push(row);
+        const line = JSON.stringify(row);
+        console.log(line);
+        if (isFailed(row)) return; // to be tried again
+        if (flags.results !== undefined) appendFileSync(flags.results, `${line}\n`);
+        await keepRow(row, flags.device).catch((error: unknown) => {
+          console.error(`not kept for later plans: ${messageOf(error)}`);
+        });
+      },
+    },
+  );
+  if (left.length > 0) {
+    console.error(`no time left for ${left.length}: ${left.map(({ name }) => name).join('; ')}`);
   }
   console.error(summary(rows));
   if (rows.some(isFailed)) process.exitCode = 1;
 }
 
 /** A configuration that cannot be planned is one of many: the others go on. */
-async function rowOf(config: PlanConfig): Promise<PlanRow> {
+async function rowOf(config: PlanConfig, isShared: () => boolean): Promise<PlanRow> {
   const { name } = config;
   try {
-    const predicted = await predict(config, flags.device);
-    return { name, predicted, measured: await measureApart(config), config };
+    const asked = planning.then(() => predict(config, flags.device));
+    planning = asked.catch(() => undefined);
+    const predicted = await asked;
+    const measured = await measureApart(config);
+    const isWhole = 'failed' in measured || !isShared();
+    return { name, predicted, measured: isWhole ? measured : { ...measured, ...SHARED }, config };
   } catch (error) {
     return { name, predicted: null, measured: { failed: messageOf(error) }, config };
   }

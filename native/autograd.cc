@@ -6,7 +6,21 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <unordered_set>
+
 namespace patina {
+
+// Lets the thread that computes gradients on a GPU enter its context, once: cuBLAS warns if it is the first there to need one.
+// The thread is only reached by a backward; this one is of no elements, and so takes no memory.
+static void enterGradientContext(c10::Device device) {
+  static auto& entered = *new std::unordered_set<c10::Device>();
+  if (!entered.insert(device).second) return;
+  const at::AutoGradMode recorded(true);
+  const auto input = at::empty({0}, device).requires_grad_();
+  const auto output = input.clone();
+  output.register_hook([device](const at::Tensor&) { enterContext(device); });
+  torch::autograd::grad({output}, {input}, {input.detach()});
+}
 
 // grad(): buffer = [outputs n, inputs m, n handles, m handles, n upstream gradients (0: none)]; leaves m handles,
 // 0 where an input was not used.
@@ -20,6 +34,8 @@ static napi_value grad(napi_env env, napi_callback_info) {
   for (size_t i = 0; i < outputCount; i++) outputs.push_back(tensorOf(*at++, 0));
   for (size_t i = 0; i < inputCount; i++) inputs.push_back(tensorOf(*at++, 1));
   for (size_t i = 0; i < outputCount; i++, at++) upstream.push_back(*at == 0 ? at::Tensor() : tensorOf(*at, 2));
+  for (const at::Tensor& input : inputs)
+    if (input.is_cuda()) enterGradientContext(input.device());
   auto gradients = torch::autograd::grad(outputs, inputs, upstream, false, false, true);
   for (size_t i = 0; i < gradients.size(); i++) buffer[i] = keep(std::move(gradients[i]));
   return nullptr;

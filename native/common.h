@@ -94,6 +94,8 @@ c10::Device deviceOf(const std::string& text);
 
 // Opens the CUDA libraries beside libtorch_cpu if they are there; true when they are loaded.
 bool loadCuda();
+// Gives the calling thread the context of a GPU, which it otherwise has from its first kernel on.
+void enterContext(c10::Device device);
 
 using Callback = napi_value (*)(napi_env, napi_callback_info);
 void addFunction(napi_env env, napi_value exports, const char* name, Callback callback);

@@ -68,6 +68,11 @@ bool loadCuda() {
   return usable;
 }
 
+void enterContext(c10::Device device) {
+  // libtorch's own guards leave out this call for the device that is current already, as the first one is in any new thread.
+  if (auto* set = runtimeFunction<int (*)(int)>("cudaSetDevice")) set(device.index());
+}
+
 void* cudaFunction(const char* name) {
   if (!loadCuda() || cudaExtras == nullptr) return nullptr;
   return dlsym(cudaExtras, name);

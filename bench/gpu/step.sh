@@ -4,7 +4,8 @@
 #
 #   PARTS="checks same parity rows" bash bench/gpu/step.sh [ROWS.txt [FIRST]]
 #
-# ROWS.txt rows of Patina and of the peer as bench/gpu/step-rows.txt has them (that file); FIRST the line of it to begin with, for a second call
+# ROWS.txt rows of Patina and of the peer as bench/gpu/step-rows.txt has them (that file); FIRST the line of it to begin with, for a second call:
+#          the first of those that this one says were not done
 # PARTS    checks: operators and what they cost, blocks, what a step waits for; same: Patina and the peer do the same work; parity: the fixtures on
 #          the card at LEVELS; rows
 # OUT      a folder for rows.txt, which grows row by row (/tmp/patina)
@@ -28,14 +29,19 @@ part() { # title, what to show, command...
     return 0
   fi
   timeout -k 5 "$(left)" "$@" >/tmp/patina/part.out 2>&1 || code=$?
+  ended=$code
   grep -E "$show" /tmp/patina/part.out | head -60 || true
   echo "$title: exit code $code after $SECONDS s"
   [ $code -eq 0 ] || { failed=1; tail -15 /tmp/patina/part.out; }
 }
 # A row of the table.
-row() { # title, command...
-  rm -f /tmp/patina/part.out
-  part "$1" '^(PATINA|PROFILE|PEER)|out of memory|failed|Error' timeout -k 5 "${EACH:-120}" "${@:2}" </dev/null
+row() { # number, settings, command...
+  if [ "$(left)" -lt 10 ]; then
+    undone+=("$1")
+    return 0
+  fi
+  part "$1 $2" '^(PATINA|PROFILE|PEER|[A-Za-z_.]*Error)\b|out of memory|failed' timeout -k 5 "${EACH:-120}" "${@:3}" </dev/null
+  if [ "$ended" -ge 124 ] && [ "$(left)" -le 0 ]; then undone+=("$1"); fi
   grep -shE '^(PATINA|PEER)' /tmp/patina/part.out >>"${OUT:-/tmp/patina}/rows.txt" || true
 }
 tests() { part "$1" '(FAIL|×|Error:|Tests |Test Files |cannot be used)' "$NODE" node_modules/vitest/vitest.mjs run --no-color "${@:2}"; }
@@ -67,22 +73,31 @@ for each in ${PARTS:-checks same parity rows}; do
       ;;
     rows)
       if compgen -G '.gpu/*.whl' >/dev/null; then
-        python3 -m pip install -q --no-index --no-deps --target /tmp/patina/wheels .gpu/*.whl
+        if [ ! -e /tmp/patina/wheels ]; then
+          rm -rf /tmp/patina/wheels.part
+          python3 -m pip install -q --no-index --no-deps --target /tmp/patina/wheels.part .gpu/*.whl
+          mv /tmp/patina/wheels.part /tmp/patina/wheels
+        fi
         export PYTHONPATH=/tmp/patina/wheels
       fi
       python3 -c 'import torch, transformers, peft; print("torch", torch.__version__, "transformers", transformers.__version__, "peft", peft.__version__)'
       number=0
+      undone=()
       while read -r whose settings; do
         number=$((number + 1))
         [ "$number" -ge "${2:-1}" ] || continue
         # shellcheck disable=SC2086 # words of their own
         case $whose in
-          patina) row "$number $settings" "$NODE" dist/bench/train.js ${settings/--profile/--profile /tmp/patina/traces} --steps 4 ;;
-          peer) row "$number $settings" env N=4 $settings python3 bench/gpu/train_peer.py ;;
+          patina) row "$number" "$settings" "$NODE" dist/bench/train.js ${settings/--profile/--profile /tmp/patina/traces} --steps 4 ;;
+          peer) row "$number" "$settings" env N=4 $settings python3 bench/gpu/train_peer.py ;;
           '#'* | '') ;;
           *) echo "there is no $whose: patina, peer" && exit 2 ;;
         esac
       done <"${1:-bench/gpu/step-rows.txt}"
+      if [ ${#undone[@]} -gt 0 ]; then
+        echo "no time left for rows ${undone[*]}"
+        failed=1
+      fi
       ;;
     *)
       echo "there is no part $each: checks, same, parity, rows"

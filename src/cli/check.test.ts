@@ -1,4 +1,6 @@
 /** `patina check` as a command: what it is given, what it prints, how it ends. */
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { stringify } from 'yaml';
 
@@ -90,6 +92,31 @@ test.each([
   expect(ended.err).toContain(`code: ${code}`);
   expect(ended).toMatchObject({ code: exit, out: '' });
 });
+
+test.each([
+  ['that is not there', 'MISSING', (file: string) => rmSync(file)],
+  ['that is no JSON', 'BROKEN', (file: string) => writeFileSync(file, '{')],
+])(
+  'a tokenizer %s is a finding, and records are looked at as without a model',
+  async (_, code, damage) => {
+    const model = folder.at(`model-${code}`);
+    cpSync(folder.at('model'), model, { recursive: true });
+    damage(join(model, 'tokenizer.json'));
+    const { code: exit, out, err } = await patina('check', bad, '--model', model, '--json');
+    expect({ exit, err }).toEqual({ exit: 4, err: '' });
+    const [first, ...others] = parsed(out);
+    expect(first).toMatchObject({
+      ...{ type: 'finding', cause: 'unknown', code: `E_TOKENIZER_${code}`, severity: 'error' },
+      message: expect.stringContaining(model) as string,
+    });
+    const notChecked = ['the model and tokens: first mend what is broken'];
+    expect(others).toMatchObject([
+      { cause: 'broken-image' },
+      { cause: 'empty-answer' },
+      { type: 'summary', records: 8, errors: 3, notChecked },
+    ]);
+  },
+);
 
 test('a run that begins tells what its first records and its recipe have, and trains', async () => {
   const args = [

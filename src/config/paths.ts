@@ -1,6 +1,6 @@
 /** Paths in a recipe count from the recipe's own file, so that it means the same wherever it is started from. */
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { relative, resolve } from 'node:path';
 
 import type { Path } from './explain.js';
 import { withValue } from './overrides.js';
@@ -26,10 +26,28 @@ const PATHS: Path[] = [
 
 /** A copy of `recipe` whose relative paths start from `folder`. */
 export function withAbsolutePaths(recipe: unknown, folder: string): unknown {
+  return mapPaths(recipe, (text, mustBePath) => absolute(text, folder, mustBePath));
+}
+
+/** A copy of `recipe`, whose relative paths start from `from`, for a file in the folder `to`: they still lead where they led. */
+export function withMovedPaths(
+  recipe: unknown,
+  { from, to }: { from: string; to: string },
+): unknown {
+  if (resolve(from) === resolve(to)) return recipe;
+  return mapPaths(recipe, (text, mustBePath) => {
+    const path = absolute(text, from, mustBePath);
+    if (path === text) return text;
+    const moved = relative(to, path);
+    return moved.startsWith('..') ? moved : `./${moved}`;
+  });
+}
+
+function mapPaths(recipe: unknown, change: (text: string, mustBePath: boolean) => string): unknown {
   let result = recipe;
   for (const pattern of [...NAMES, ...PATHS]) {
     for (const [path, text] of texts(result, pattern)) {
-      result = withValue(result, path, absolute(text, folder, PATHS.includes(pattern)));
+      result = withValue(result, path, change(text, PATHS.includes(pattern)));
     }
   }
   return result;

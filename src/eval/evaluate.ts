@@ -50,7 +50,7 @@ export interface Evaluation {
  *   `E_ANSWERS_IN_USE`; those of `askAll` and of `load`; the signal's reason
  */
 export async function evaluate(name: string, options: EvaluateOptions): Promise<Evaluation> {
-  const { onNotice } = options;
+  const { onNotice, signal } = options;
   const open = await openTask(name, options);
   const { task, by, harness, items } = open;
   const isScored = options.compare !== undefined || items.some(isAnswered);
@@ -67,12 +67,13 @@ export async function evaluate(name: string, options: EvaluateOptions): Promise<
     return { task: task.name, harness: by, answered, result: null };
   }
   const answered = grade(items, texts, harness);
-  const result = score(answered, harness);
+  const result = await score(answered, harness, signal);
   if (!others) return { task: task.name, harness: by, answered, result };
   const second = grade(items, others, harness);
+  const { score: other } = await score(second, harness, signal);
   return {
     ...{ task: task.name, harness: by, answered, result },
-    comparison: { ...compare(answered, second), score: score(second, harness).score },
+    comparison: { ...compare(answered, second), score: other },
   };
 }
 

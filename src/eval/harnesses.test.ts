@@ -8,6 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { packageRoot } from '../base/native-path.js';
 import type { Item } from './item.js';
 import { grade, score } from './score.js';
+import { bootstrap } from './statistics.js';
 import { findHarness, findTask } from './tasks.js';
 
 interface Stored {
@@ -119,13 +120,13 @@ describe('each answer has the score that the harness gives it', () => {
     expect(own[0]!.score).toBe(0);
   });
 
-  test.each(['vlmevalkit', 'xtuner', 'lmms-eval'])('%s, turns of a choice', (harness) => {
+  test.each(['vlmevalkit', 'xtuner', 'lmms-eval'])('%s, turns of a choice', async (harness) => {
     const { graded: own, by } = graded('mmbench', harness, turns);
     const expected = scores[`${harness}/mmbench`]!;
     const pairs = expected.map((_, i) => Math.min(own[2 * i]!.score, own[2 * i + 1]!.score));
     expect(pairs).toEqual(expected);
     expect(pairs.filter((each) => each === 1).length).toBeGreaterThan(30);
-    const total = score(own, by);
+    const total = await score(own, by);
     const mean = expected.reduce((sum, each) => sum + each, 0) / expected.length;
     expect(total).toMatchObject({ n: expected.length, intervalMethod: 'wilson' });
     expect(total.score).toBeCloseTo(mean, 12);
@@ -133,9 +134,9 @@ describe('each answer has the score that the harness gives it', () => {
 });
 
 describe('totals are those of the harness', () => {
-  test('POPE by LLaVA', () => {
+  test('POPE by LLaVA', async () => {
     const { graded: own, by } = graded('pope', 'llava', written);
-    const { categories } = score(own, by);
+    const { categories } = await score(own, by);
     for (const kind of ['random', 'popular', 'adversarial']) {
       const {
         Accuracy,
@@ -153,13 +154,22 @@ describe('totals are those of the harness', () => {
     }
   });
 
-  test('POPE by VLMEvalKit, questions of several kinds', () => {
+  test.each(['llava', 'vlmevalkit', 'lmms-eval'])('POPE by %s, drawn again', async (harness) => {
+    const { graded: own, by } = graded('pope', harness, written.slice(0, 300));
+    const { interval } = await score(own, by);
+    const strata = [...new Set(kinds)].map((kind) =>
+      own.filter(({ item }) => item.categories[0] === kind).map((each) => [each]),
+    );
+    expect(interval).toEqual(await bootstrap(strata, (drawn) => by.total!(drawn).score));
+  });
+
+  test('POPE by VLMEvalKit, questions of several kinds', async () => {
     const of = items((i) => ({
       answers: [yes[i] === 1 ? 'yes' : 'no'],
       categories: [...new Set([kinds[i]!, kinds[Math.floor(i / 3)]!])],
     }));
     const { graded: own, by } = graded('pope', 'vlmevalkit', of);
-    const { metrics, categories } = score(own, by);
+    const { metrics, categories } = await score(own, by);
     for (const [kind, expected] of Object.entries(totals['vlmevalkit/pope'])) {
       const found = kind === 'Overall' ? metrics : categories[kind]!;
       for (const [name, value] of Object.entries(expected)) {
@@ -168,18 +178,18 @@ describe('totals are those of the harness', () => {
     }
   });
 
-  test('POPE by lmms-eval', () => {
+  test('POPE by lmms-eval', async () => {
     const { graded: own, by } = graded('pope', 'lmms-eval', written);
     const { f1_score: f1, yes_ratio: yesRatio, ...rest } = totals['lmms-eval/pope']!;
-    const { metrics } = score(own, by);
+    const { metrics } = await score(own, by);
     for (const [name, value] of Object.entries({ ...rest, f1, yesRatio })) {
       expect(metrics[name]).toBeCloseTo(value!, 12);
     }
   });
 
-  test('RefCOCO by lmms-eval', () => {
+  test('RefCOCO by lmms-eval', async () => {
     const { graded: own, by } = graded('refcoco', 'lmms-eval', boxed, listed);
-    const { score: share, metrics, intervalMethod, n } = score(own, by);
+    const { score: share, metrics, intervalMethod, n } = await score(own, by);
     const expected = totals['lmms-eval/refcoco']!;
     expect([share, metrics['iou'], metrics['centre']]).toEqual([
       expected['acc05'],
@@ -192,8 +202,8 @@ describe('totals are those of the harness', () => {
     expect([n, intervalMethod]).toEqual([2400, 'wilson']);
   });
 
-  test('MME', () => {
-    const kit = score(...total('vlmevalkit'));
+  test('MME', async () => {
+    const kit = await score(...total('vlmevalkit'));
     const expected = totals['vlmevalkit/mme']!;
     for (const name of ['perception', 'reasoning']) {
       expect(kit.metrics[name]).toBeCloseTo(expected[name]!, 8);
@@ -201,7 +211,7 @@ describe('totals are those of the harness', () => {
     for (const kind of mmeKinds) {
       expect(kit.categories[kind]!.score).toBeCloseTo(expected[kind]!, 8);
     }
-    const lmms = score(...total('lmms-eval'));
+    const lmms = await score(...total('lmms-eval'));
     expect(lmms.metrics['perception']).toBeCloseTo(totals['lmms-eval/mme']!['perception']!, 8);
     expect(lmms.metrics['reasoning']).toBeCloseTo(totals['lmms-eval/mme']!['cognition']!, 8);
   });

@@ -39,20 +39,20 @@ describe('the bootstrap', () => {
   const mean = (drawn: readonly number[]): number =>
     drawn.reduce((sum, each) => sum + each, 0) / drawn.length;
 
-  test('of a share is near to the interval of a share', () => {
+  test('of a share is near to the interval of a share', async () => {
     const units = Array.from({ length: 400 }, (_, i) => Number(i < 120));
-    const [low, high] = bootstrap([units], mean);
+    const [low, high] = await bootstrap([units], mean);
     expect(low).toBeCloseTo(wilson(120, 400)[0], 1);
     expect(high).toBeCloseTo(wilson(120, 400)[1], 1);
     expect(low).toBeLessThan(0.3);
     expect(high).toBeGreaterThan(0.3);
-    expect(bootstrap([units], mean)).toEqual([low, high]);
-    expect(bootstrap([units], mean, { seed: 1 })).not.toEqual([low, high]);
+    expect(await bootstrap([units], mean)).toEqual([low, high]);
+    expect(await bootstrap([units], mean, { seed: 1 })).not.toEqual([low, high]);
   });
 
-  test('draws strata among themselves', () => {
+  test('draws strata among themselves', async () => {
     expect(
-      bootstrap(
+      await bootstrap(
         [
           [0, 0],
           [1, 1, 1, 1],
@@ -60,5 +60,14 @@ describe('the bootstrap', () => {
         mean,
       ),
     ).toEqual([4 / 6, 4 / 6]);
+  });
+
+  test('stops where it is told to, within a draw', async () => {
+    const stop = new AbortController();
+    let draws = 0;
+    const drawn = bootstrap([[1, 2]], () => ++draws, { signal: stop.signal });
+    setImmediate(() => stop.abort(new Error('enough')));
+    await expect(drawn).rejects.toThrow('enough');
+    expect(draws).toBeLessThan(10);
   });
 });

@@ -1,4 +1,5 @@
 /** How sure a score is: intervals, and whether one model is better than another on the same questions. */
+import { setImmediate } from 'node:timers/promises';
 
 /** Lower and upper end, at 95 %. */
 export type Interval = readonly [number, number];
@@ -21,27 +22,34 @@ export interface BootstrapOptions {
   draws?: number;
   /** @default 0 */
   seed?: number;
+  signal?: AbortSignal | undefined;
 }
 
 /**
- * The percentile bootstrap (Efron 1979): the statistic of as many units as there are, drawn with replacement, again and again.
+ * The percentile bootstrap (Efron 1979): the statistic of as many units as there are, drawn with replacement, again and again. Others have
+ * their turn after each draw, of which one may take long.
  *
  * @param strata units that are drawn among themselves, as many as they are
+ * @throws the signal's reason
  */
-export function bootstrap<T>(
+export async function bootstrap<T>(
   strata: readonly (readonly T[])[],
   statistic: (drawn: readonly T[]) => number,
-  { draws = 1000, seed = 0 }: BootstrapOptions = {},
-): Interval {
+  { draws = 1000, seed = 0, signal }: BootstrapOptions = {},
+): Promise<Interval> {
   const random = mulberry32(seed);
-  const values = Array.from({ length: draws }, () => {
+  const values: number[] = [];
+  while (values.length < draws) {
     const drawn: T[] = [];
     for (const units of strata) {
       for (let i = 0; i < units.length; i++)
         drawn.push(units[Math.floor(random() * units.length)]!);
     }
-    return statistic(drawn);
-  }).sort((a, b) => a - b);
+    values.push(statistic(drawn));
+    await setImmediate();
+    signal?.throwIfAborted();
+  }
+  values.sort((a, b) => a - b);
   const at = (share: number): number => values[Math.round(share * (draws - 1))]!;
   return [at(0.025), at(0.975)];
 }

@@ -31,6 +31,8 @@ export interface Harness {
   readonly maxNewTokens: number;
   grade(text: string, item: Item): Grade;
   /**
+   * Made of what is extracted, its score, and what is right and of which kinds, and nothing else of an answer.
+   *
    * @param groups at least one
    * @param kind the category that all of them are of, if one alone is counted
    * @default the mean of `groupScore`

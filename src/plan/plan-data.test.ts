@@ -1,6 +1,9 @@
 /** A plan by the data: lengths, updates and times are those of the run. */
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { packageRoot } from '../base/native-path.js';
 import { checkRecipe, effectiveBatch, type Recipe, type RecipeInput } from '../config/index.js';
 import { train, type TrainEvent } from '../train/index.js';
 import { colourRecord, ColourFolder } from '../train/testing-files.js';
@@ -9,6 +12,8 @@ import { modelConfigOf } from './model-config.js';
 import { openPlanData, type PlanData } from './plan-data.js';
 import { plan } from './plan.js';
 import { SeenUpdates } from './seen-updates.js';
+
+const TILED = join(packageRoot(), 'test/fixtures/llava/next-llama3/hf');
 
 let folder: ColourFolder;
 let cache: string;
@@ -87,6 +92,33 @@ test('by tokens, micro-batches are filled, and as many as the data make', async 
   expect(data!.microBatchTokens.most).toBeLessThanOrEqual(400);
   expect(batch.microBatches).toBe(data!.microBatches);
   expect(data!.fill).toBeCloseTo(data!.microBatchTokens.mean / 400, 10);
+});
+
+test('what was counted of pictures in tiles counts for the same reading alone, and the same pictures', async () => {
+  const most = async (reading: 'turned' | 'stored', pictures: string): Promise<number> => {
+    const path = folder.writeRecords('turned.jsonl', [colourRecord(0, 'turned.jpg')]);
+    const sources = [{ path, images: folder.at(pictures) }];
+    const recipe = checkRecipe({
+      ...folder.recipe({ model: { from: TILED }, data: { sources, workers: 0 } }),
+      image: { reading },
+    });
+    const { facts } = (await dataOf(recipe)).batches(recipe, effectiveBatch(recipe, 1), 1);
+    return facts.recordTokens.most;
+  };
+  for (const [pictures, width, height] of [
+    ['wide', 32, 8],
+    ['square', 8, 8],
+  ] as const) {
+    mkdirSync(folder.at(pictures));
+    const create = { width, height, channels: 3, background: 'red' } as const;
+    await sharp({ create })
+      .withMetadata({ orientation: 6 })
+      .toFile(folder.at(pictures, 'turned.jpg'));
+  }
+  const turned = await most('turned', 'wide');
+  expect(await most('stored', 'wide')).not.toBe(turned);
+  expect(await most('turned', 'wide')).toBe(turned);
+  expect(await most('turned', 'square')).not.toBe(turned);
 });
 
 test('validation and questions are planned for as they are', async () => {

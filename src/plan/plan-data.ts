@@ -125,6 +125,7 @@ export async function openPlanData(
     const template = await chooseTemplate(format, text.template);
     const basis = {
       ...{ text, template, input: model.input, context, batchTokens, batchImages },
+      reading: recipe.image.reading,
       tokenizer: await digestOf(tokenizer),
     };
     const counting = { basis: JSON.stringify(basis), cache, signal, onProgress };

@@ -1,6 +1,6 @@
 /** A recipe as the text of a file of one's own, in TypeScript or YAML, with what an editor needs to help. */
 import { writeFile } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { dirname, extname, join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 
 import { UsageError } from '../base/errors.js';
@@ -8,6 +8,7 @@ import { packageRoot } from '../base/native-path.js';
 import { errorCode, writeError } from '../base/system-error.js';
 import type { RecipeInput } from '../config/define-recipe.js';
 import { keysAt } from '../config/json-schema.js';
+import { withMovedPaths } from '../config/paths.js';
 
 /** The text of a `.ts` file. It runs wherever it lies: Patina gives it the module "patina". */
 export function asTypeScript(recipe: RecipeInput): string {
@@ -28,11 +29,15 @@ export function asYaml(recipe: RecipeInput): string {
 }
 
 /**
- * Writes `recipe` to a new file.
+ * Writes `recipe` to a new file. Relative paths in it, which start from `cwd`, lead to the same places from there.
  *
  * @throws UsageError E_RECIPE_KIND for another ending, E_FILE_EXISTS; EnvironmentError E_UNWRITABLE, E_DISK_FULL
  */
-export async function copyRecipe(recipe: RecipeInput, path: string): Promise<void> {
+export async function copyRecipe(
+  recipe: RecipeInput,
+  path: string,
+  { cwd = process.cwd() }: { cwd?: string } = {},
+): Promise<void> {
   const text = { '.ts': asTypeScript, '.yaml': asYaml, '.yml': asYaml }[
     extname(path).toLowerCase()
   ];
@@ -42,8 +47,10 @@ export async function copyRecipe(recipe: RecipeInput, path: string): Promise<voi
       hint: 'Choose a name that ends in .ts or .yaml.',
     });
   }
+  const file = resolve(cwd, path);
+  const moved = withMovedPaths(recipe, { from: cwd, to: dirname(file) }) as RecipeInput;
   try {
-    await writeFile(path, text(recipe), { flag: 'wx' });
+    await writeFile(file, text(moved), { flag: 'wx' });
   } catch (error) {
     if (errorCode(error) !== 'EEXIST') throw writeError(error, path, 'write the recipe');
     throw new UsageError(`${path} exists already.`, {

@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
+import { defineRecipe } from '../config/define-recipe.js';
 import { effectiveBatch } from '../config/effective-batch.js';
+import { checkRecipe } from '../config/load-recipe.js';
+import { withAbsolutePaths } from '../config/paths.js';
 import { RandomGenerator } from '../torch/index.js';
 import { tinyLlava } from '../train/step/testing.js';
 import { prepareTrainable } from '../train/prepare/trainable.js';
@@ -144,18 +147,38 @@ describe('findRecipe', () => {
 
 describe('a copy', () => {
   test.each(NAMES.flatMap((name) => [`${name}.ts`, `${name}.yaml`]))(
-    '%s means the same in a folder of its own',
+    '%s means the same as the name',
     async (file) => {
       const name = file.replace(/\.(ts|yaml)$/, '');
+      await copyRecipe(builtInRecipe(name), file, { cwd: folder });
       const path = join(folder, file);
-      await copyRecipe(builtInRecipe(name), path);
       expect(await findRecipe(path)).toEqual(await findRecipe(name, { cwd: folder }));
+    },
+  );
+
+  test.each(['beneath/mine.yaml', '../beside/mine.ts'])(
+    'in another folder leads to the same files: %s',
+    async (file) => {
+      const cwd = join(folder, 'work');
+      mkdirSync(join(cwd, file, '..'), { recursive: true });
+      mkdirSync(join(cwd, 'llm'), { recursive: true });
+      const recipe = defineRecipe({
+        ...builtInRecipe('quickstart-questions'),
+        // A folder here, a name anywhere else, a place that is the same for all.
+        model: { llm: 'llm', vision: 'openai/clip', projector: '/projector', adapter: '~/adapter' },
+        validation: { sources: [{ path: 'no/folder', images: 'beneath/pictures' }] },
+      });
+      await copyRecipe(recipe, file, { cwd });
+      const copied = await findRecipe(file, { cwd });
+      expect(copied).toEqual(checkRecipe(withAbsolutePaths(recipe, cwd)));
+      expect(copied.model.llm).toBe(join(cwd, 'llm'));
+      expect(copied.data.sources[0]!.path).toBe(join(cwd, 'runs/quickstart/questions.json'));
     },
   );
 
   test('reads well', async () => {
     const path = join(folder, 'read.ts');
-    await copyRecipe(builtInRecipe('llama-3-8b-text-lora'), path);
+    await copyRecipe(builtInRecipe('llama-3-8b-text-lora'), path, { cwd: folder });
     const text = readFileSync(path, 'utf8').split('\n').slice(2).join('\n');
     expect(text).toBe(`import { defineRecipe } from 'patina';
 

@@ -1,7 +1,12 @@
 /** Gradients, grad mode, inference mode, and the graph that is recorded. */
 
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { packageRoot } from '../base/native-path.js';
 import {
+  cudaAvailable,
   enableGrad,
   grad,
   graph,
@@ -148,4 +153,18 @@ test('graph() names the nodes and what they saved', () => {
     ]);
     expect(graph(x)).toEqual([]);
   });
+});
+
+/** In a process of its own: only the first product of a thread could say something. */
+test.runIf(cudaAvailable())('on a GPU a gradient is a product without a word', () => {
+  const script = `
+    import { grad, ones } from ${JSON.stringify(pathToFileURL(join(packageRoot(), 'dist/src/index.js')).href)};
+    const x = ones([4, 4], { device: 'cuda:0' }).requiresGrad_();
+    console.log(grad([x.matmul(x).sum(null)], [x])[0].sum(null).item());`;
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--input-type=module', '--eval', script],
+    { encoding: 'utf8' },
+  );
+  expect({ stdout, stderr }).toEqual({ stdout: '128\n', stderr: '' });
 });

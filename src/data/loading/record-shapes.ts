@@ -97,9 +97,9 @@ export async function countRecords(
   }
 }
 
-function keyOf({ table }: NumberedFile, records: number, basis: string): string {
+function keyOf({ table, images }: NumberedFile, records: number, basis: string): string {
   const hash = createHash('sha256');
-  return hash.update(JSON.stringify([1, table.digest, records, basis])).digest('hex');
+  return hash.update(JSON.stringify([2, table.digest, images, records, basis])).digest('hex');
 }
 
 /** What cannot be read is counted anew. */

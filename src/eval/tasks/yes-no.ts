@@ -61,8 +61,9 @@ export const POPE: Readonly<Record<'llava' | 'vlmevalkit' | 'lmms-eval', Harness
     },
     // Of several kinds the mean of F1, as LLaVA's papers give it.
     total(groups) {
-      const all = counts(members(groups), YES_WORDS);
-      const kinds = byKind(members(groups));
+      const graded = members(groups);
+      const all = counts(graded, YES_WORDS);
+      const kinds = byKind(graded);
       if (kinds.length < 2) return all;
       return { ...all, score: mean(kinds.map((own) => counts(own, YES_WORDS).score)) };
     },

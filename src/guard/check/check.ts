@@ -71,10 +71,7 @@ const BROKEN: ReadonlySet<Cause> = new Set([
 
 const BOTH: CheckParts = { model: true, training: true };
 
-/**
- * @throws UsageError, EnvironmentError and DataError for what leaves nothing to check: files that are not there, a tokenizer that
- *   cannot be used
- */
+/** @throws UsageError, EnvironmentError and DataError for what leaves nothing to check, as files that are not there */
 export async function* check(
   recipe: Recipe,
   { parts = BOTH, fix, worldSize = 1, ...options }: RunCheckOptions = {},

@@ -68,11 +68,11 @@ export async function openHollow(recipe: Recipe, options: HollowOptions): Promis
   }
 }
 
-/** What it says that a model cannot be opened, where that has a cause of its own. @throws `error`, where it has none */
+/** What it says that a model cannot be opened, where its files are at fault. @throws `error`, where they are not */
 export function refusedModel(error: unknown): Finding {
   if (!(error instanceof PatinaError)) throw error;
   const { code, message, hint } = error;
-  const cause = causeOfError(code);
+  const cause = code.startsWith('E_TOKENIZER_') ? 'unknown' : causeOfError(code);
   if (cause === undefined) throw error;
   return finding(cause, { code, message: message.replace(/\.$/, ''), fix: hint });
 }

@@ -157,7 +157,7 @@ export class Looks {
       const { texts, rows } = result;
       const kept = { texts, update, run: place.path, model: basename(place.path) };
       const answers = await ranks.first('answers', () => keepAnswers(task, kept));
-      const score = scoreOf(task, texts);
+      const score = await scoreOf(task, texts);
       const stopping = this.scores.get(task.name)!;
       // There is no checkpoint of the model before its first update that could be the best.
       const best = update > 0 && stopping.add(score.score);

@@ -117,7 +117,7 @@ async function answersAlone(
   }
 }
 
-export function scoreOf({ items, harness }: RunTask, texts: readonly string[]): Score {
+export function scoreOf({ items, harness }: RunTask, texts: readonly string[]): Promise<Score> {
   return score(grade(items, texts, harness), harness);
 }
 
