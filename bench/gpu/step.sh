@@ -49,7 +49,7 @@ tests() { part "$1" '(FAIL|×|Error:|Tests |Test Files |cannot be used)' "$NODE"
 for each in ${PARTS:-checks same parity rows}; do
   case $each in
     checks)
-      tests operators src/torch/block-operators.test.ts src/torch/low-rank.test.ts src/torch/projection.test.ts \
+      tests operators src/torch/autograd.test.ts src/torch/block-operators.test.ts src/torch/low-rank.test.ts src/torch/projection.test.ts \
         src/torch/counters.test.ts src/torch/cross-entropy.test.ts src/torch/adamw.test.ts src/torch/adamw-int8.test.ts \
         src/torch/fp8.test.ts src/nn/fp8.test.ts src/nn/nf4.test.ts
       tests blocks src/models/trained-block-gpu.test.ts src/nn/attention.test.ts src/torch/meta-graph.test.ts
