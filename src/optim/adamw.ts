@@ -43,7 +43,7 @@ export interface ParameterGroup {
  * What is kept beside 16-bit parameters:
  * - `float32`: a master copy, which the parameter is rounded from after each update.
  * - `stochastic`: nothing; the update is computed in fp32 and rounded at random.
- * - `none`: nothing; the update is computed and rounded in the parameter's own dtype, as the peers of `bench/train.ts` do it. Recipes do
+ * - `none`: nothing; the update is computed in fp32 and rounded to nearest, moments too, as the peers of `bench/train.ts` do it. Recipes do
  *   not offer it: updates below half the spacing of bf16 are lost.
  */
 export type MasterWeights = 'float32' | 'stochastic' | 'none';
@@ -195,7 +195,7 @@ export class AdamW {
     );
   }
 
-  /** Whether weights or moments of it are kept in bf16, and not just cut to that. */
+  /** Whether its weights or moments are rounded at random: where they are kept in bf16, unless masters are `none`. */
   private isRandom({ master, moment }: ParameterState): boolean {
     return this.master !== 'none' && [master.dtype, moment.dtype].includes('bfloat16');
   }
