@@ -7,11 +7,13 @@ import { parseArgs } from 'node:util';
 import {
   _fusedRmsNorm,
   _fusedRmsNormBackward,
+  adamw_,
   arange,
   cat,
   droppedGradients,
   droppedProduct,
   empty,
+  full,
   grad,
   ones,
   randn,
@@ -209,6 +211,27 @@ function headRow(): Row {
   };
 }
 
+/** An update of what is kept in bf16, rounded at random; where libtorch's stands, the same to nearest. */
+function adamwRow(): Row {
+  const [weights, gradients, averages, squares] = Array.from({ length: 4 }, () => [
+    randn([rows * channels], { device })
+      .abs()
+      .to('bfloat16'),
+  ]) as [[Tensor], [Tensor], [Tensor], [Tensor]];
+  const steps = [full([], 10, { device })];
+  const settings = { lr: 1e-4, beta1: 0.9, beta2: 0.999, weightDecay: 0, eps: 1e-8 };
+  const update = (keys: readonly number[]): number =>
+    time(() =>
+      adamw_(weights, gradients, averages, squares, weights, steps, { ...settings, keys }),
+    );
+  return {
+    name: 'AdamW at random (libtorch: ours to nearest)',
+    bytes: 7 * weights[0].bytes,
+    own: update([...KEY, ...KEY, ...KEY]),
+    libtorch: update([]),
+  };
+}
+
 /** A weight made dense for a product, by libtorch with a table of the pairs of values that bytes stand for. */
 function nf4Row(doubleQuantised: boolean): Row {
   const parts = quantiseNf4(randn([rows, channels], { device }), { doubleQuantised });
@@ -241,17 +264,9 @@ const results = scope(() => {
       }),
     };
   });
-  const source = randn([rows * channels], { device });
-  const target = empty([rows * channels], { dtype: 'bfloat16', device });
-  const rounding = {
-    name: 'stochastic rounding (libtorch: to nearest)',
-    bytes: source.bytes + target.bytes,
-    own: time(() => target.roundStochastic_(source, KEY)),
-    libtorch: time(() => target.copy_(source)),
-  };
   return [
     ...dropouts,
-    rounding,
+    adamwRow(),
     ...blockRows(),
     ...lowRankRows(),
     headRow(),

@@ -56,6 +56,7 @@ test.each<[Mode, Base, States]>([
   ['lora', 'fp8', 'mode'],
   ['full-ub', 'bf16', 'int8'],
   ['full-fp32', 'bf16', 'bfloat16'],
+  ['full-stochastic', 'bf16', 'bfloat16'],
 ])('a row of %s over %s with moments in %s likewise', (mode, base, states) => {
   expect(() => {
     const measured = row({ of: ALONE, mode, base, states });

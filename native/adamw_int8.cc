@@ -40,8 +40,6 @@ Step stepOf(const AdamwSettings& s, const Tensor& step) {
           single(std::sqrt(left2)), single(s.eps), single(s.lr / left1)};
 }
 
-bool isHalf(at::ScalarType type) { return type == at::kHalf || type == at::kBFloat16; }
-
 // One block on its way: gradients and weights as they come out of and go into memory of any type.
 struct Block {
   float gradients[DYNAMIC_BLOCK], weights[DYNAMIC_BLOCK];
@@ -217,13 +215,13 @@ void checkInt8(const Int8Lists& lists) {
                   x.device());
     };
     const auto isFloat = [](const Tensor& x) { return x.scalar_type() == at::kFloat; };
-    const auto isTaken = [&](const Tensor& x) { return isFloat(x) || isHalf(x.scalar_type()); };
+    const auto isTaken = [&](const Tensor& x) { return isFloat(x) || isHalf(x); };
     const int64_t elements = weights.numel(), blocks = dynamicBlocks(elements);
     expect(weights, "weights", elements, isTaken(weights));
     expect(lists.gradients[i], "gradients", elements, isTaken(lists.gradients[i]));
     for (const Tensor* codes : {&lists.averages[i], &lists.squares[i]}) expect(*codes, "codes", elements, codes->scalar_type() == at::kByte);
     for (const Tensor* scales : {&lists.averageScales[i], &lists.squareScales[i]}) expect(*scales, "scales", blocks, isFloat(*scales));
-    expect(lists.rounded[i], "rounded weights", elements, lists.rounded[i].is_same(weights) || isHalf(lists.rounded[i].scalar_type()));
+    expect(lists.rounded[i], "rounded weights", elements, lists.rounded[i].is_same(weights) || isHalf(lists.rounded[i]));
     expect(lists.steps[i], "step count", 1, isFloat(lists.steps[i]));
     TORCH_CHECK(lists.fromOf(i) >= 0 && lists.fromOf(i) % DYNAMIC_BLOCK == 0, "adamw_int8_ takes pieces that begin at multiples of ",
                 DYNAMIC_BLOCK, ", not at ", lists.fromOf(i));

@@ -1,7 +1,7 @@
 // What every form of patina::adamw_int8_ takes, and what its kernels share.
 #pragma once
 
-#include "common.h"
+#include "adamw.h"
 #include "dynamic_map.h"
 
 namespace patina {
@@ -21,12 +21,6 @@ struct Int8Lists {
 
   int64_t fromOf(size_t i) const { return from.empty() ? 0 : from[i]; }
   at::IntArrayRef keyOf(size_t i) const { return keys.slice(2 * i, 2); }
-};
-
-struct AdamwSettings {
-  double lr, beta1, beta2, decay, eps;
-  const std::optional<at::Tensor>& divisor;
-  const std::optional<at::Tensor>& foundInf;
 };
 
 // Refuses lists that do not belong together, and marks what is written.

@@ -32,10 +32,6 @@ struct Int8List {
   int count = 0;
 };
 
-unsigned char codeOf(const Tensor& x) { return x.scalar_type() == at::kFloat ? 0 : x.scalar_type() == at::kHalf ? 1 : 2; }
-
-bool isWide(const Tensor& x) { return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % (8 * x.element_size()) == 0; }
-
 void adamwInt8Cuda(const Int8Lists& lists, const AdamwSettings& s) {
   if (lists.weights.empty()) return;
   const c10::Device device = lists.weights[0].device();

@@ -18,11 +18,6 @@ at::Tensor& overwrite(at::Tensor& self, const at::Tensor& source) {
 
 TORCH_LIBRARY(patina, m) {
   m.def("overwrite_(Tensor(a!) self, Tensor source) -> Tensor(a!)", overwrite);
-  // Where `rounded` is `self`, nothing is rounded.
-  m.def(
-      "adamw_(Tensor(a!)[] self, Tensor[] grads, Tensor(b!)[] exp_avgs, Tensor(c!)[] exp_avg_sqs, Tensor(d!)[] rounded, "
-      "Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, Tensor? grad_scale=None, "
-      "Tensor? found_inf=None) -> ()");
   m.def("dropout(Tensor self, float p, Tensor records, Tensor indices, int[] key, int layer) -> Tensor");
   m.def("round_stochastic_(Tensor(a!) self, Tensor source, int[] key, int from=0) -> Tensor(a!)");
   // What the kernels of the two are held against.

@@ -30,6 +30,8 @@ at::Tensor philoxOf(const at::Tensor& counters, at::IntArrayRef key);
 at::Tensor philoxCompositeOf(const at::Tensor& counters, at::IntArrayRef key);
 at::Tensor dropoutComposite(const at::Tensor& x, double p, const at::Tensor& records, const at::Tensor& indices, at::IntArrayRef key,
                             int64_t layer);
+// By the kernel of the device.
+at::Tensor& roundStochastic(at::Tensor& target, const at::Tensor& source, at::IntArrayRef key, int64_t from);
 at::Tensor& roundStochasticComposite(at::Tensor& target, const at::Tensor& source, at::IntArrayRef key, int64_t from);
 
 }  // namespace patina

@@ -57,6 +57,10 @@ Tensor& roundCuda(Tensor& target, const Tensor& source, at::IntArrayRef key, int
 
 }  // namespace
 
+Tensor& roundStochastic(Tensor& target, const Tensor& source, at::IntArrayRef key, int64_t from) {
+  return target.is_cpu() ? roundCpu(target, source, key, from) : roundCuda(target, source, key, from);
+}
+
 Tensor& roundStochasticComposite(Tensor& target, const Tensor& source, at::IntArrayRef key, int64_t from) {
   checkStretch(target, source, from);
   const int64_t first = from / 8, count = target.numel(), octets = (from + count + 7) / 8 - first;

@@ -1,5 +1,5 @@
 /**
- * AdamW (Loshchilov and Hutter 2019) by our own kernels or libtorch's fused one, gated on the device.
+ * AdamW (Loshchilov and Hutter 2019) by kernels of our own, gated on the device.
  *
  *     m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
  *     w = w (1 - lr decay) - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
@@ -14,8 +14,6 @@
 import { UsageError } from '../base/errors.js';
 import {
   _foreachAdd_,
-  _foreachCopy_,
-  _fusedAdamw_,
   adamw_,
   adamwInt8_,
   noGrad,
@@ -45,7 +43,7 @@ export interface ParameterGroup {
  * What is kept beside 16-bit parameters:
  * - `float32`: a master copy, which the parameter is rounded from after each update.
  * - `stochastic`: nothing; the update is computed in fp32 and rounded at random.
- * - `none`: nothing; the update is computed and rounded in the parameter's own dtype, as the peers of `bench/train.ts` do it. Recipes do
+ * - `none`: nothing; the update is computed in fp32 and rounded to nearest, moments too, as the peers of `bench/train.ts` do it. Recipes do
  *   not offer it: updates below half the spacing of bf16 are lost.
  */
 export type MasterWeights = 'float32' | 'stochastic' | 'none';
@@ -75,8 +73,10 @@ export interface AdamWUpdate {
   /** 1 to leave everything as it is; a device scalar, fp32. `null`: it is known to be finite. */
   readonly foundInf: Tensor | null;
   /** Key of the stochastic rounding of a tensor, by its name in `state`, or the parameter's own. */
-  readonly rounding?: (name: string) => CounterKey;
+  readonly rounding?: Rounding;
 }
+
+type Rounding = (name: string) => CounterKey;
 
 interface ParameterState {
   readonly name: string;
@@ -100,7 +100,7 @@ interface Entry {
   readonly sum: Tensor;
 }
 
-type Settings = Parameters<typeof _fusedAdamw_>[6] & { readonly lr: number };
+type Settings = Parameters<typeof adamw_>[6];
 
 export class AdamW {
   private readonly states = new Map<string, ParameterState>();
@@ -139,7 +139,7 @@ export class AdamW {
     const like = { dtype: inInt8 ? 'uint8' : states, device } as const;
     const scales = (): Tensor => zeros([int8Blocks(numel)], { dtype: 'float32', device }).keep();
     // A copy even of a meta tensor, so that a ghost run counts it.
-    const copied = this.master === 'float32' && dtype !== 'float32' && dtype !== 'float64';
+    const copied = this.master === 'float32' && dtype !== 'float32';
     return noGrad(() => ({
       parameter,
       master: copied ? scope(() => parameter.detach().to('float32').keep()) : parameter,
@@ -158,8 +158,7 @@ export class AdamW {
         for (const group of this.groups) {
           const names = [...group.parameters.keys()].filter((name) => gradients.has(name));
           if (names.length === 0) continue;
-          const states = names.map((name) => this.states.get(name)!);
-          const steps = states.map(({ step }) => step);
+          const steps = names.map((name) => this.states.get(name)!.step);
           _foreachAdd_(steps, taken === undefined ? 1 : steps.map(() => taken));
           const settings = {
             lr: group.learningRate * scheduleFactor,
@@ -167,155 +166,38 @@ export class AdamW {
             beta2: this.betas[1],
             weightDecay: group.weightDecay ?? 0,
             eps: this.eps,
-            amsgrad: false,
-            maximize: false,
             gradScale: divisor,
             foundInf,
           };
-          // The fused kernel reads memory as it lies, and that of a convolution's gradient may lie as its pictures do.
-          const sums = names.map((name) => {
+          const entries = names.map((name) => {
             const sum = gradients.get(name)!;
-            // Where it lies well nothing is called: in the background only what works in place can be.
-            return sum.isContiguous ? sum : sum.contiguous();
+            // Kernels read memory as it lies, and that of a convolution's gradient may lie as its pictures do. Where it lies well nothing is
+            // called: in the background only what works in place can be.
+            return {
+              state: this.states.get(name)!,
+              sum: sum.isContiguous ? sum : sum.contiguous(),
+            };
           });
-          const entries = states.map((state, i) => ({ state, sum: sums[i]! }));
-          const plain = entries.filter(({ state }) => state.absmax === null);
-          this.updateInt8(
-            entries.filter(({ state }) => state.absmax !== null),
-            { settings, rounding },
-          );
-          this.updatePlain(
-            plain.map(({ state }) => state),
-            plain.map(({ sum }) => sum),
-            { settings, rounding },
-          );
+          for (const random of [false, true]) {
+            const alike = entries.filter(({ state }) => this.isRandom(state) === random);
+            const options = [settings, random ? rounding : undefined] as const;
+            updatePlain(
+              alike.filter(({ state }) => state.absmax === null),
+              ...options,
+            );
+            updateInt8(
+              alike.filter(({ state }) => state.absmax !== null),
+              ...options,
+            );
+          }
         }
       }),
     );
   }
 
-  private updatePlain(
-    states: readonly ParameterState[],
-    sums: readonly Tensor[],
-    { settings, rounding }: { settings: Settings; rounding: AdamWUpdate['rounding'] },
-  ): void {
-    if (states.length === 0) return;
-    // Libtorch's kernel wants one dtype for a parameter, its gradient and its moments.
-    const mixed = states.some(({ master, moment }) => moment.dtype !== master.dtype);
-    const inOnePass = states.every(isForOurs);
-    if (this.master === 'stochastic' || (mixed && (!inOnePass || rounding !== undefined)))
-      this.updateInCopies(states, sums, settings, rounding);
-    else if (inOnePass) this.updateInOnePass(states, sums, settings);
-    else this.updateFused(states, sums, settings);
-  }
-
-  /** In one pass as well; weights that are kept in bf16 are rounded at random where there is a key. */
-  private updateInt8(
-    entries: readonly Entry[],
-    { settings, rounding }: { settings: Settings; rounding: AdamWUpdate['rounding'] },
-  ): void {
-    const isRandom = ({ state: { master } }: Entry): boolean =>
-      this.master === 'stochastic' && master.dtype === 'bfloat16' && rounding !== undefined;
-    for (const random of [false, true]) {
-      const taken = entries.filter((entry) => isRandom(entry) === random);
-      if (taken.length === 0) continue;
-      const list = (of: (state: ParameterState) => Tensor): Tensor[] =>
-        taken.map(({ state }) => of(state));
-      adamwInt8_(
-        list(({ master }) => master),
-        taken.map(({ sum }) => sum),
-        list(({ moment }) => moment),
-        list(({ absmax }) => absmax!.moment),
-        list(({ square }) => square),
-        list(({ absmax }) => absmax!.square),
-        list(({ parameter }) => parameter),
-        list(({ step }) => step),
-        {
-          ...settings,
-          keys: random ? taken.flatMap(({ state }) => rounding!(state.name)) : [],
-          first: taken.map(({ state }) => state.from),
-        },
-      );
-    }
-  }
-
-  /** In one pass over memory, which is what bounds it: gradients as they come, masters rounded on the way. */
-  private updateInOnePass(
-    states: readonly ParameterState[],
-    sums: readonly Tensor[],
-    settings: Settings,
-  ): void {
-    const list = (key: 'master' | 'moment' | 'square' | 'parameter' | 'step') =>
-      states.map((state) => state[key]);
-    adamw_(
-      list('master'),
-      sums,
-      list('moment'),
-      list('square'),
-      list('parameter'),
-      list('step'),
-      settings,
-    );
-  }
-
-  private updateFused(
-    states: readonly ParameterState[],
-    sums: readonly Tensor[],
-    settings: Settings,
-  ): void {
-    // In parts, since gradients in 16 bits are copied: all copies at once would be as large as a moment.
-    for (const [from, to] of parts(sums)) {
-      scope(() => {
-        const part = states.slice(from, to);
-        const list = (key: 'master' | 'moment' | 'square' | 'step') =>
-          part.map((state) => state[key]);
-        const gradients = part.map(({ master }, i) => sums[from + i]!.to(master.dtype));
-        _fusedAdamw_(
-          list('master'),
-          gradients,
-          list('moment'),
-          list('square'),
-          [],
-          list('step'),
-          settings,
-        );
-        roundMasters(part);
-      });
-    }
-  }
-
-  /**
-   * One parameter at a time, in fp32 copies that live for that parameter only. What is kept in bf16 is rounded at random where
-   * there is a key.
-   */
-  private updateInCopies(
-    states: readonly ParameterState[],
-    sums: readonly Tensor[],
-    settings: Settings,
-    rounding: AdamWUpdate['rounding'],
-  ): void {
-    states.forEach(({ name, from, master, moment, square, step }, i) => {
-      scope(() => {
-        const [w, g, m, v] = [master, sums[i]!, moment, square].map((x) => x.to('float32')) as [
-          Tensor,
-          Tensor,
-          Tensor,
-          Tensor,
-        ];
-        _fusedAdamw_([w], [g], [m], [v], [], [step], settings);
-        for (const [target, source, kept] of [
-          [master, w, name],
-          [moment, m, `${name}.exp_avg`],
-          [square, v, `${name}.exp_avg_sq`],
-        ] as const) {
-          if (target === source) continue;
-          if (target.dtype === 'bfloat16' && rounding !== undefined)
-            target.roundStochastic_(source, rounding(kept), from);
-          else target.copy_(source);
-        }
-      });
-    });
-    roundMasters(states);
+  /** Whether its weights or moments are rounded at random: where they are kept in bf16, unless masters are `none`. */
+  private isRandom({ master, moment }: ParameterState): boolean {
+    return this.master !== 'none' && [master.dtype, moment.dtype].includes('bfloat16');
   }
 
   /** What is updated of a parameter: its master, where there is one. */
@@ -353,37 +235,58 @@ export class AdamW {
   }
 }
 
-/** Whether our kernels take it: on the CPU single precision, elsewhere that or 16 bits. */
-function isForOurs({ master, moment }: ParameterState): boolean {
-  const types = [master.dtype, moment.dtype];
-  return master.device === 'cpu'
-    ? types.every((dtype) => dtype === 'float32')
-    : !types.includes('float64');
-}
-
-/** Rounds parameters from the copies that are kept beside them. */
-function roundMasters(states: readonly ParameterState[]): void {
-  const copied = states.filter(({ parameter, master }) => master !== parameter);
-  if (copied.length === 0) return;
-  _foreachCopy_(
-    copied.map(({ parameter }) => parameter),
-    copied.map(({ master }) => master),
+/** The update of some parameters in one pass over memory, which is what bounds it: gradients are read as they come, results written rounded. */
+function updatePlain(entries: readonly Entry[], settings: Settings, rounding?: Rounding): void {
+  if (entries.length === 0) return;
+  const list = listOf(entries);
+  adamw_(
+    list('master'),
+    entries.map(({ sum }) => sum),
+    list('moment'),
+    list('square'),
+    list('parameter'),
+    list('step'),
+    {
+      ...settings,
+      keys: keysOf(entries, rounding, (name) => [name, `${name}.exp_avg`, `${name}.exp_avg_sq`]),
+      first: list('from'),
+    },
   );
 }
 
-/** Elements that are updated together: 1 GiB in fp32. */
-const PART = 2 ** 28;
+/** The same of those with moments in 8 bits. */
+function updateInt8(entries: readonly Entry[], settings: Settings, rounding?: Rounding): void {
+  if (entries.length === 0) return;
+  const list = listOf(entries);
+  const scales = list('absmax');
+  adamwInt8_(
+    list('master'),
+    entries.map(({ sum }) => sum),
+    list('moment'),
+    scales.map((each) => each!.moment),
+    list('square'),
+    scales.map((each) => each!.square),
+    list('parameter'),
+    list('step'),
+    {
+      ...settings,
+      keys: keysOf(entries, rounding, (name) => [name]),
+      first: list('from'),
+    },
+  );
+}
 
-/** Ranges of neighbouring tensors, each with at most so many elements or of one tensor. */
-function parts(tensors: readonly Tensor[]): (readonly [from: number, to: number])[] {
-  const starts: number[] = [];
-  let elements = Infinity;
-  for (const [i, { numel }] of tensors.entries()) {
-    if (elements + numel > PART) {
-      starts.push(i);
-      elements = 0;
-    }
-    elements += numel;
-  }
-  return starts.map((from, i) => [from, starts[i + 1] ?? tensors.length]);
+const listOf =
+  (entries: readonly Entry[]) =>
+  <K extends keyof ParameterState>(key: K): ParameterState[K][] =>
+    entries.map(({ state }) => state[key]);
+
+/** Keys of all that is rounded of each parameter; none where nothing is rounded at random. */
+function keysOf(
+  entries: readonly Entry[],
+  rounding: Rounding | undefined,
+  rounded: (name: string) => string[],
+): number[] {
+  if (rounding === undefined) return [];
+  return entries.flatMap(({ state: { name } }) => rounded(name).flatMap((each) => rounding(each)));
 }

@@ -335,7 +335,7 @@ describe.runIf(cudaAvailable())('on a GPU', () => {
       noGrad(() =>
         scope(() => {
           const device = 'cuda:0';
-          // More tensors than one launch takes, and some that begin where packs cannot be moved.
+          // More tensors than one launch takes, 36, and some of the first that begin where packs cannot be moved.
           const lengths = Array.from(
             { length: 60 },
             (_, i) => [1, 256, 8, 40_000, 300][i % 5]! + i,
@@ -345,7 +345,7 @@ describe.runIf(cudaAvailable())('on a GPU', () => {
           const gradients = lengths.map((n) => randn([n]).to(gradientType));
           const there = copyOf(own, device);
           there.self.forEach((x, i) => {
-            if (x.numel % 3 !== 0) return;
+            if (i >= 36 || x.numel % 3 !== 0) return;
             there.self[i] = empty([x.numel + 1], { dtype: x.dtype, device })
               .narrow(0, 1, x.numel)
               .copy_(x);

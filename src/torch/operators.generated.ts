@@ -188,9 +188,7 @@ const _FOREACH_ADD__LIST = declare('_foreach_add_.List', ['self:Tensor[]', 'othe
 const _FOREACH_ADD__SCALAR = declare('_foreach_add_.Scalar', ['self:Tensor[]', 'scalar:Scalar']);
 const _FOREACH_COPY_ = declare('_foreach_copy_', ['self:Tensor[]', 'src:Tensor[]', 'non_blocking:bool']);
 const _FOREACH_NORM_SCALAR = declare('_foreach_norm.Scalar', ['self:Tensor[]', 'ord:Scalar', 'dtype:ScalarType?']);
-const _FUSED_ADAMW_ = declare('_fused_adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
-const _FUSED_ADAMW__TENSOR_LR = declare('_fused_adamw_.tensor_lr', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'max_exp_avg_sqs:Tensor[]', 'state_steps:Tensor[]', 'lr:Tensor', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'amsgrad:bool', 'maximize:bool', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
-const PATINA__ADAMW_ = declare('patina::adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'rounded:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
+const PATINA__ADAMW_ = declare('patina::adamw_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_sqs:Tensor[]', 'rounded:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'keys:int[]', 'first:int[]', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 const PATINA__ADAMW_INT8_ = declare('patina::adamw_int8_', ['self:Tensor[]', 'grads:Tensor[]', 'exp_avgs:Tensor[]', 'exp_avg_absmax:Tensor[]', 'exp_avg_sqs:Tensor[]', 'exp_avg_sq_absmax:Tensor[]', 'rounded:Tensor[]', 'state_steps:Tensor[]', 'lr:float', 'beta1:float', 'beta2:float', 'weight_decay:float', 'eps:float', 'keys:int[]', 'first:int[]', 'grad_scale:Tensor?', 'found_inf:Tensor?']);
 const PATINA__DYNAMIC_QUANTISE = declare('patina::dynamic_quantise', ['self:Tensor', 'signed:bool']);
 const PATINA__DYNAMIC_DEQUANTISE = declare('patina::dynamic_dequantise', ['self:Tensor', 'absmax:Tensor', 'signed:bool']);
@@ -2162,55 +2160,11 @@ export function _foreachNorm(self: readonly Tensor[], ord: Scalar = 2, dtype?: D
 }
 
 /**
- * One AdamW update of many tensors; found_inf gates it on the device.
+ * One AdamW update of many tensors in one pass, gated on the device by found_inf, with gradients in any type; weights are written to rounded too where those are others. What is kept in bf16 is rounded at random where there are keys, by element, the first of which is first.
  *
- * `aten::_fused_adamw_(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_sqs, Tensor[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None)`
- * `aten::_fused_adamw_.tensor_lr(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_sqs, Tensor[] max_exp_avg_sqs, Tensor[] state_steps, *, Tensor lr, float beta1, float beta2, float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, Tensor? found_inf=None)`
+ * `patina::adamw_(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_sqs, Tensor[] rounded, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, int[] keys=[], int[] first=[], Tensor? grad_scale=None, Tensor? found_inf=None)`
  */
-export function _fusedAdamw_(self: readonly Tensor[], grads: readonly Tensor[], expAvgs: readonly Tensor[], expAvgSqs: readonly Tensor[], maxExpAvgSqs: readonly Tensor[], stateSteps: readonly Tensor[], { lr, beta1, beta2, weightDecay, eps, amsgrad, maximize, gradScale, foundInf }: { lr: number | Tensor; beta1: number; beta2: number; weightDecay: number; eps: number; amsgrad: boolean; maximize: boolean; gradScale?: Tensor | null | undefined; foundInf?: Tensor | null | undefined }): void {
-  if (typeof lr !== 'object') {
-    let n = putTensors(0, self);
-    n = putTensors(n, grads);
-    n = putTensors(n, expAvgs);
-    n = putTensors(n, expAvgSqs);
-    n = putTensors(n, maxExpAvgSqs);
-    n = putTensors(n, stateSteps);
-    B[n] = numberArgument(lr);
-    B[n + 1] = numberArgument(beta1);
-    B[n + 2] = numberArgument(beta2);
-    B[n + 3] = numberArgument(weightDecay);
-    B[n + 4] = numberArgument(eps);
-    B[n + 5] = booleanArgument(amsgrad);
-    B[n + 6] = booleanArgument(maximize);
-    B[n + 7] = optionalHandle(gradScale);
-    B[n + 8] = optionalHandle(foundInf);
-    call(_FUSED_ADAMW_);
-    return;
-  }
-  let n = putTensors(0, self);
-  n = putTensors(n, grads);
-  n = putTensors(n, expAvgs);
-  n = putTensors(n, expAvgSqs);
-  n = putTensors(n, maxExpAvgSqs);
-  n = putTensors(n, stateSteps);
-  B[n] = lr?.handle;
-  B[n + 1] = numberArgument(beta1);
-  B[n + 2] = numberArgument(beta2);
-  B[n + 3] = numberArgument(weightDecay);
-  B[n + 4] = numberArgument(eps);
-  B[n + 5] = booleanArgument(amsgrad);
-  B[n + 6] = booleanArgument(maximize);
-  B[n + 7] = optionalHandle(gradScale);
-  B[n + 8] = optionalHandle(foundInf);
-  call(_FUSED_ADAMW__TENSOR_LR);
-}
-
-/**
- * The same for fp32 on the CPU in one pass, with gradients in any type, that writes the weights to rounded too where those are others.
- *
- * `patina::adamw_(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_sqs, Tensor[] rounded, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, Tensor? grad_scale=None, Tensor? found_inf=None)`
- */
-export function adamw_(self: readonly Tensor[], grads: readonly Tensor[], expAvgs: readonly Tensor[], expAvgSqs: readonly Tensor[], rounded: readonly Tensor[], stateSteps: readonly Tensor[], { lr, beta1, beta2, weightDecay, eps, gradScale, foundInf }: { lr: number; beta1: number; beta2: number; weightDecay: number; eps: number; gradScale?: Tensor | null | undefined; foundInf?: Tensor | null | undefined }): void {
+export function adamw_(self: readonly Tensor[], grads: readonly Tensor[], expAvgs: readonly Tensor[], expAvgSqs: readonly Tensor[], rounded: readonly Tensor[], stateSteps: readonly Tensor[], { lr, beta1, beta2, weightDecay, eps, keys = [], first = [], gradScale, foundInf }: { lr: number; beta1: number; beta2: number; weightDecay: number; eps: number; keys?: readonly number[] | undefined; first?: readonly number[] | undefined; gradScale?: Tensor | null | undefined; foundInf?: Tensor | null | undefined }): void {
   let n = putTensors(0, self);
   n = putTensors(n, grads);
   n = putTensors(n, expAvgs);
@@ -2222,13 +2176,15 @@ export function adamw_(self: readonly Tensor[], grads: readonly Tensor[], expAvg
   B[n + 2] = numberArgument(beta2);
   B[n + 3] = numberArgument(weightDecay);
   B[n + 4] = numberArgument(eps);
-  B[n + 5] = optionalHandle(gradScale);
-  B[n + 6] = optionalHandle(foundInf);
+  n = putNumbers(n + 5, keys);
+  n = putNumbers(n, first);
+  B[n] = optionalHandle(gradScale);
+  B[n + 1] = optionalHandle(foundInf);
   call(PATINA__ADAMW_);
 }
 
 /**
- * The same with moments in the dynamic 8-bit type; bf16 weights are rounded at random where there are keys, by element, the first of which is first.
+ * The same with moments in the dynamic 8-bit type; keys are of bf16 weights alone.
  *
  * `patina::adamw_int8_(Tensor[] self, Tensor[] grads, Tensor[] exp_avgs, Tensor[] exp_avg_absmax, Tensor[] exp_avg_sqs, Tensor[] exp_avg_sq_absmax, Tensor[] rounded, Tensor[] state_steps, *, float lr, float beta1, float beta2, float weight_decay, float eps, int[] keys=[], int[] first=[], Tensor? grad_scale=None, Tensor? found_inf=None)`
  */

@@ -14,6 +14,7 @@ const RESERVED: Readonly<Record<string, string>> = {
   fp8Transpose: 'fp8_project_backward calls it, natively',
   overwrite: 'sharding refills with it the parameters that it released',
   pinMemory: 'offloading copies through page-locked memory',
+  roundStochastic_: 'adamw_ rounds by it, natively, where it has no kernel of its own',
   sub_: 'finite differences, by which layers are checked',
   var: 'the spread of initial weights is checked with it',
 };

@@ -284,16 +284,12 @@ const MANY = [
   row('_foreach_copy_', 'Copies each tensor.'),
   row('_foreach_norm.Scalar', 'Norm of each tensor.'),
   row(
-    '_fused_adamw_|tensor_lr',
-    'One AdamW update of many tensors; found_inf gates it on the device.',
-  ),
-  row(
     'patina::adamw_',
-    'The same for fp32 on the CPU in one pass, with gradients in any type, that writes the weights to rounded too where those are others.',
+    'One AdamW update of many tensors in one pass, gated on the device by found_inf, with gradients in any type; weights are written to rounded too where those are others. What is kept in bf16 is rounded at random where there are keys, by element, the first of which is first.',
   ),
   row(
     'patina::adamw_int8_',
-    'The same with moments in the dynamic 8-bit type; bf16 weights are rounded at random where there are keys, by element, the first of which is first.',
+    'The same with moments in the dynamic 8-bit type; keys are of bf16 weights alone.',
   ),
   row(
     'patina::dynamic_quantise',

@@ -372,26 +372,6 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
     return list;
   },
   _foreachNorm: (make) => torch._foreachNorm([make([2]), make([3])], 2, 'float64'),
-  _fusedAdamw_: (make) => {
-    const list = (): Tensor[] => [make([2]), make([3])];
-    const steps = [make([]), make([])];
-    const options = {
-      beta1: 0.9,
-      beta2: 0.99,
-      weightDecay: 0.1,
-      eps: 1e-8,
-      amsgrad: false,
-      maximize: false,
-    };
-    const parameters = list();
-    torch._fusedAdamw_(parameters, list(), list(), list(), [], steps, { ...options, lr: 0.1 });
-    torch._fusedAdamw_(parameters, list(), list(), list(), [], steps, {
-      ...options,
-      lr: make([]),
-      foundInf: make([]),
-    });
-    return parameters;
-  },
   adamw_: (make) => {
     const list = (dtype?: DType): Tensor[] => [make([2], dtype), make([3], dtype)];
     const options = { lr: 0.1, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, eps: 1e-8 };
@@ -403,7 +383,13 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
       gradScale: make([]),
       foundInf: make([]),
     });
-    return [parameters, rounded];
+    const [weights, moments] = [list('bfloat16'), [list('bfloat16'), list('bfloat16')] as const];
+    torch.adamw_(weights, gradients, ...moments, weights, steps, {
+      ...options,
+      keys: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+      first: [0, 256],
+    });
+    return [parameters, rounded, weights, moments.flat()];
   },
   adamwInt8_: (make) => {
     const list = (dtype?: DType): Tensor[] => [make([2], dtype), make([300], dtype)];

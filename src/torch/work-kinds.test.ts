@@ -99,7 +99,7 @@ describe('kernels of our own', () => {
       const declared = text.matchAll(
         /__global__\s+void\s+(?:__launch_bounds__\([^)]*\))?[\s\\]*([\w#]+)\(/g,
       );
-      const instances = [...text.matchAll(/^PATINA_(?:DROPOUT|CROSS_ENTROPY)\((\w+),/gm)];
+      const instances = [...text.matchAll(/^PATINA_(?:ADAMW|DROPOUT|CROSS_ENTROPY)\((\w+),/gm)];
       return [...declared, ...instances].map(([, name]) => name!.replaceAll('##', ''));
     })
     .filter((name) => name !== 'name');
@@ -108,7 +108,7 @@ describe('kernels of our own', () => {
 
   it('are all found', () => {
     for (const part of [
-      'adamw',
+      'adamw_random',
       'swiglu',
       'rotary',
       'rms_norm',
@@ -131,6 +131,7 @@ describe('kernels of our own', () => {
     ['cross_entropy_bfloat16', 'loss'],
     ['dropout_bfloat16', 'elementwise'],
     ['adamw', 'optimizer'],
+    ['adamw_random', 'optimizer'],
     ['round_stochastic', 'optimizer'],
   ])('%s is of the kind %s', (name, kind) => expect(kindOfKernel(name)).toBe(kind));
 });

@@ -2,7 +2,6 @@
 // that its scale is found among registers. Codes and scales are those of the CPU to the bit; weights to the last places of their change.
 #include "adamw_step.h"
 #include "dynamic_map.h"
-#include "philox.h"
 
 namespace patina {
 
@@ -96,26 +95,22 @@ __device__ inline void updateBlock(const Int8Tensor& tensor, const AdamwStep& s,
     averages.at[k] = codeOfAverage(maps.averages, __fmul_rn(m[k], byAverage));
     squares.at[k] = codeOfSquare(maps.squares, __fmul_rn(v[k], bySquare));
   }
-  Pack<BFloat16, INT8_PACK> drawn;
-  if (random) {
-    const Words words = roundingWords((tensor.from + at) / 8, tensor.key);
-#pragma unroll
-    for (int k = 0; k < INT8_PACK; k++) drawn.at[k].bits = roundedAtRandom(__float_as_uint(w[k]), bitsOf(words, k));
-  }
+  Pack<BFloat16, INT8_PACK> rounded;
+  if (random) rounded = drawn<INT8_PACK>(w, tensor.from + at, tensor.key);
   auto* const bits = static_cast<BFloat16*>(tensor.weights);
   movePack(
       wide, count,
       [&] {
         put(tensor.averages + at, 0, averages);
         put(tensor.squares + at, 0, squares);
-        if (random) put(bits + at, 0, drawn);
+        if (random) put(bits + at, 0, rounded);
         else write<INT8_PACK>(tensor.weights, weightType, at, w);
         if (tensor.rounded != nullptr) write<INT8_PACK>(tensor.rounded, roundedType, at, w);
       },
       [&](int k) {
         tensor.averages[at + k] = averages.at[k];
         tensor.squares[at + k] = squares.at[k];
-        if (random) bits[at + k] = drawn.at[k];
+        if (random) bits[at + k] = rounded.at[k];
         else write<1>(tensor.weights, weightType, at + k, w + k);
         if (tensor.rounded != nullptr) write<1>(tensor.rounded, roundedType, at + k, w + k);
       });

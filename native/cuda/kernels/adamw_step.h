@@ -3,6 +3,7 @@
 #define PATINA_ADAMW_H
 
 #include "numbers.h"
+#include "philox.h"
 
 namespace patina {
 
@@ -38,6 +39,19 @@ __device__ inline void write(void* to, Number type, long long at, const float* v
   if (type == Number::float32) writeAs<float, N>(to, at, values);
   else if (type == Number::bfloat16) writeAs<BFloat16, N>(to, at, values);
   else writeAs<Half, N>(to, at, values);
+}
+
+// To bf16 at random; `element`: where the first lies in the whole, which begins an octet if there are eight of them.
+template <int N>
+__device__ inline Pack<BFloat16, N> drawn(const float* values, long long element, PhiloxKey key) {
+  const Words words = roundingWords(element / 8, key);
+  Pack<BFloat16, N> pack;
+#pragma unroll
+  for (int k = 0; k < N; k++) {
+    const int place = N == 8 ? k : static_cast<int>(element % 8) + k;
+    pack.at[k].bits = roundedAtRandom(__float_as_uint(values[k]), bitsOf(words, place));
+  }
+  return pack;
 }
 
 __device__ inline float squareRoot(float x) {
