@@ -46,7 +46,7 @@ describe('libraries keep what they took with their first call', () => {
     shapes: GhostBegin['shapes'],
     { stream = 0, within }: { stream?: number; within?: string } = {},
   ): TraceLine[] => {
-    const begin = { isRange: false, onHost: false, stream, bytes: 0 };
+    const begin = { isRange: false, onHost: false, stream, bytes: 0, overwritten: 0 };
     const own: TraceLine[] = [
       { ...begin, kind: 'begin', number: ++number, name, shapes },
       { kind: 'end', number },
