@@ -42,7 +42,7 @@ describe.each([
     expect(measured.seconds).toBeGreaterThan(0);
     // The card computes in 2 bytes what the CPU does in 4; masters and moments are the same, but where they lie on the host.
     expect(measured.allocated / predicted.allocated).toBeGreaterThan(0.5);
-    expect(measured.allocated / predicted.allocated).toBeLessThan(4);
+    expect(measured.allocated / predicted.allocated).toBeLessThan(5);
     expect(liveTensors()).toBeLessThanOrEqual(before);
   });
 });

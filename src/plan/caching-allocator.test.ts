@@ -45,6 +45,24 @@ test('the smallest free block that suffices is taken', () => {
   expect(allocator.reserved).toBe(96 * MIB);
 });
 
+test('of blocks of one size the first by address is given out', () => {
+  const allocator = new CachingAllocator();
+  const blocks = [1, 2, 3].map(() => allocator.allocate(30 * MIB, 0));
+  for (const at of [0, 2, 1]) allocator.free(blocks[at]!);
+  expect([1, 2, 3].map(() => blocks.indexOf(allocator.allocate(30 * MIB, 0)))).toEqual([0, 1, 2]);
+});
+
+test('what another stream still reads is not allocated, and not to be had', () => {
+  const allocator = new CachingAllocator();
+  const block = allocator.allocate(30 * MIB, 0);
+  allocator.giveUp(block);
+  expect(allocator).toMatchObject({ allocated: 0, reserved: 30 * MIB });
+  allocator.allocate(30 * MIB, 0);
+  expect(allocator.reserved).toBe(60 * MIB);
+  allocator.giveOut(block);
+  expect(allocator.allocate(30 * MIB, 0)).toBe(block);
+});
+
 test('at the limit cached segments go back, and what still does not fit is told', () => {
   const allocator = new CachingAllocator({ limit: 100 * MIB });
   allocator.free(allocator.allocate(60 * MIB, 0));

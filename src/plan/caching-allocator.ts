@@ -33,6 +33,8 @@ export interface Block {
 }
 
 interface Segment {
+  /** Among all segments, as they came. */
+  readonly number: number;
   size: number;
   last: Block | null;
 }
@@ -45,6 +47,7 @@ export class CachingAllocator {
   private readonly pools = new Map<string, Pool>();
   private readonly expandable: boolean;
   private readonly limit: number;
+  private segments = 0;
 
   constructor({ expandable = false, limit = Infinity }: AllocatorOptions = {}) {
     this.expandable = expandable;
@@ -65,7 +68,17 @@ export class CachingAllocator {
   }
 
   free(block: Block): void {
+    this.giveUp(block);
+    this.giveOut(block);
+  }
+
+  /** It no longer counts as allocated, though another stream may still read it. */
+  giveUp(block: Block): void {
     this.allocated -= block.size;
+  }
+
+  /** What was given up can be had again. */
+  giveOut(block: Block): void {
     block.pool.add(block);
   }
 
@@ -81,12 +94,12 @@ export class CachingAllocator {
     if (this.expandable) return this.extend(pool, size);
     const bytes = pool.isSmall ? SMALL_SEGMENT : size < LARGE ? LARGE_SEGMENT : roundUp(size, STEP);
     this.reserve(bytes);
-    const segment: Segment = { size: bytes, last: null };
+    const segment: Segment = { number: this.segments++, size: bytes, last: null };
     return append(pool, segment, bytes);
   }
 
   private extend(pool: Pool, size: number): Block {
-    const segment = (pool.growing ??= { size: 0, last: null });
+    const segment = (pool.growing ??= { number: this.segments++, size: 0, last: null });
     const tail = segment.last?.isFree === true ? segment.last : null;
     const page = pool.isSmall ? SMALL_SEGMENT : LARGE_SEGMENT;
     const bytes = roundUp(size - (tail?.size ?? 0), page);
@@ -112,7 +125,7 @@ export class CachingAllocator {
   }
 }
 
-/** The free blocks of one size class and stream, by size. */
+/** The free blocks of one size class and stream, by size and address. */
 class Pool {
   /** Of expandable segments. */
   growing: Segment | undefined;
@@ -122,7 +135,10 @@ class Pool {
 
   /** The smallest that is large enough. */
   take(size: number): Block | undefined {
-    const [found] = this.blocks.splice(this.indexOf(size), 1);
+    const [found] = this.blocks.splice(
+      this.indexOf(({ size: own }) => own >= size),
+      1,
+    );
     return found;
   }
 
@@ -140,12 +156,11 @@ class Pool {
       whole = before;
     }
     whole.isFree = true;
-    this.blocks.splice(this.indexOf(whole.size), 0, whole);
+    this.blocks.splice(this.indexOf(notBefore(whole)), 0, whole);
   }
 
   remove(block: Block): void {
-    const from = this.indexOf(block.size);
-    this.blocks.splice(this.blocks.indexOf(block, from), 1);
+    this.blocks.splice(this.indexOf(notBefore(block)), 1);
   }
 
   /** Forgets free blocks that are whole segments. @returns their bytes */
@@ -167,16 +182,25 @@ class Pool {
     return size;
   }
 
-  /** Of the first block that is at least so large. */
-  private indexOf(size: number): number {
+  /** Of the first block of which that holds. */
+  private indexOf(holds: (block: Block) => boolean): number {
     let [low, high] = [0, this.blocks.length];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.blocks[middle]!.size < size) low = middle + 1;
-      else high = middle;
+      if (holds(this.blocks[middle]!)) high = middle;
+      else low = middle + 1;
     }
     return low;
   }
+}
+
+/** In the order of a pool: by size, and where that is the same by address, for which later segments lie behind earlier ones. */
+function notBefore({ size, segment, at }: Block): (block: Block) => boolean {
+  return (other) => {
+    if (other.size !== size) return other.size > size;
+    const first = other.segment.number - segment.number;
+    return first === 0 ? other.at >= at : first > 0;
+  };
 }
 
 function append(pool: Pool, segment: Segment, size: number): Block {

@@ -212,16 +212,32 @@ function queriesOf(name: string, shapes: Shapes): Queries | null {
     : { rows: a, heads: b, length: c, size: d };
 }
 
-/** Bytes that an operator takes while it runs, beside what it gives; meta kernels know nothing of them. */
-export function workspaceOf(name: string, shapes: Shapes): number {
-  if (name === 'aten::embedding_dense_backward') return embeddingWorkspace(shapes);
-  if (!/_cudnn_attention_backward|_flash_attention_backward/.test(name)) return 0;
+/** Bytes that an operator takes while it runs, in blocks beside what it gives, which is there before them; meta kernels know nothing of them. */
+export function workspacesOf(name: string, shapes: Shapes): readonly number[] {
+  if (name === 'aten::embedding_dense_backward') return [embeddingWorkspace(shapes)];
+  if (!/_(?:cudnn|flash)_attention_backward/.test(name)) return NONE;
   const q = queriesOf(name, shapes);
-  if (q === null) return 0;
-  const { rows, heads, length, size } = q;
-  // The gradient of the queries is summed in fp32, and the dot products of rows with their gradients.
-  return 4 * rows * heads * length * (size + 1);
+  if (q === null) return NONE;
+  const blocks = attentionWorkspaces(q, shapes);
+  return name.includes('cudnn') ? [sum(blocks)] : blocks;
 }
+
+/**
+ * Dot products of rows with their gradients, and the gradient of the queries, are summed in fp32. Where several heads share keys and values, each has
+ * gradients of these of its own in 16 bits, until they are summed (mha_bwd and mha_varlen_bwd of flash_attn/flash_api.cpp; what cuDNN takes was
+ * seen from peaks: 2026-11-29-plan-h200.md).
+ */
+function attentionWorkspaces({ rows, heads, length, size }: Queries, shapes: Shapes): number[] {
+  const tokens = rows * length;
+  const [, , keys = [], , , , ends] = shapes;
+  // Each packed sequence has room for 128 more.
+  const places = tokens + (keys.length === 3 ? 128 * (ends![0]! - 1) : 0);
+  const ofHeads = 2 * tokens * heads * size;
+  const sums = [4 * places * heads, 4 * places * heads * size];
+  return keys[1] === heads ? sums : [...sums, ofHeads, ofHeads];
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
 
 /**
  * Sums in fp32 of up to ten tokens each, of which there may be one more for every token: that is how many are taken, whatever tokens come
@@ -261,4 +277,4 @@ export function libraryWorkspaces(
   return isFp8 || isBiased ? [cublas, { library: 'cuBLASLt', bytes: CUBLAS_LT }] : [cublas];
 }
 
-const NONE: readonly LibraryWorkspace[] = [];
+const NONE: readonly never[] = [];

@@ -110,6 +110,7 @@ export class LiveMemory {
       return;
     }
     this.readers.delete(block);
+    this.allocator.giveUp(place);
     const until = Math.max(...[...readers].map((stream) => this.clock.at(stream)));
     this.pending.push({ block: place, until });
   }
@@ -202,7 +203,7 @@ export class LiveMemory {
     const over = this.pending.filter(({ until }) => until <= now);
     if (over.length === 0) return;
     this.pending = this.pending.filter(({ until }) => until > now);
-    for (const { block } of over) this.allocator.free(block);
+    for (const { block } of over) this.allocator.giveOut(block);
   }
 
   /** Notes how much there is, for the phase that it is in. */

@@ -1,9 +1,9 @@
 /** What a card would have made of a trace, line by line: its memory, and its time beside it. */
 
 import type { GhostBegin, TraceLine } from '../torch/index.js';
-import type { AllocatorOptions, Block } from './caching-allocator.js';
+import type { AllocatorOptions } from './caching-allocator.js';
 import type { Known } from './categories.js';
-import { costKindOf, libraryWorkspaces, workspaceOf } from './costs.js';
+import { costKindOf, libraryWorkspaces, workspacesOf } from './costs.js';
 import { DeviceClock } from './device-clock.js';
 import type { Card } from './devices/cards.js';
 import type { Host } from './devices/hosts.js';
@@ -42,7 +42,6 @@ interface Running {
   readonly above: Running | null;
   /** A thread of autograd's runs it on a card. */
   readonly inGraph: boolean;
-  readonly workspace: Block | null;
   /** Bytes that it allocated. */
   made: number;
   /** The time of operators within it is counted. */
@@ -138,27 +137,29 @@ export class Replay {
   }
 
   private begin(line: GhostBegin): void {
-    const { name, isRange, stream, shapes } = line;
+    const { name, isRange } = line;
     this.memory.closePeak();
     const above = this.operator;
     const inGraph = above?.inGraph === true || name.startsWith(AUTOGRAD);
-    let workspace: Block | null = null;
-    if (isRange) {
-      this.beginRange(name);
-    } else {
-      if (above === null) this.clock.launch({ fromGraph: inGraph });
-      for (const { library, bytes } of libraryWorkspaces(this.card, name, shapes)) {
-        const key = `${library} ${inGraph} ${stream}`;
-        if (this.libraries.has(key)) continue;
-        this.libraries.add(key);
-        this.memory.take(bytes, stream);
-      }
-      const wants = workspaceOf(name, shapes);
-      if (wants > 0) workspace = this.memory.take(wants, stream);
-    }
-    const running: Running = { line, above, inGraph, workspace, made: 0, counted: false };
+    if (isRange) this.beginRange(name);
+    else if (above === null) this.clock.launch({ fromGraph: inGraph });
+    const running: Running = { line, above, inGraph, made: 0, counted: false };
     this.stack.push(running);
     if (!isRange) this.operator = running;
+  }
+
+  /** What libraries take when all that the operator gives is there. */
+  private takeWorkspaces({ line: { name, shapes, stream }, inGraph }: Running): void {
+    for (const { library, bytes } of libraryWorkspaces(this.card, name, shapes)) {
+      const key = `${library} ${inGraph} ${stream}`;
+      if (this.libraries.has(key)) continue;
+      this.libraries.add(key);
+      this.memory.take(bytes, stream);
+    }
+    const blocks = workspacesOf(name, shapes).map((bytes) => this.memory.take(bytes, stream));
+    if (blocks.length === 0) return;
+    this.memory.closePeak();
+    for (const block of blocks) this.memory.giveBack(block);
   }
 
   private beginRange(name: string): void {
@@ -177,9 +178,8 @@ export class Replay {
     const [running] = at < 0 ? [] : this.stack.splice(at, 1);
     if (running === undefined) return; // older than the trace
     this.memory.closePeak();
-    const { line, workspace, made, counted } = running;
+    const { line, made, counted } = running;
     const { name, isRange, onHost, stream, bytes, overwritten, shapes } = line;
-    if (workspace !== null) this.memory.giveBack(workspace);
     if (isRange) {
       this.places.end(name);
       if (name.startsWith('ProfilerStep#')) {
@@ -189,6 +189,7 @@ export class Replay {
       if (isBetween(name)) this.clock.settle();
       return;
     }
+    this.takeWorkspaces(running);
     const { above } = running;
     if (this.operator === running) this.operator = above;
     if (above !== null && costKindOf(above.line.name).isWhole) return;

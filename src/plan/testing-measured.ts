@@ -154,8 +154,8 @@ const two = (
   ...{ precision, ranks: 2, model: LLAVA, batches: FOUR, peakGiB },
 });
 
-/** GiB of a LoRA step of recompute on one card, 19.10 - 19.75: decoder blocks by hand hold less of a block whose backward runs. */
-const BY_HAND = -0.65;
+/** GiB of a LoRA step of recompute on one card, 18.85 - 19.75: decoder blocks by hand hold less of a block whose backward runs. */
+const BY_HAND = -0.9;
 
 /**
  * Two H200, 4 x 2,048 each (2026-11-28-ranks-h200-x2.md), all of before decoder blocks were done by hand. Rows of `keep` are left out: on
@@ -167,14 +167,13 @@ const TWO_CARDS: readonly MeasuredRow[] = [
   two({ zero: 3 }, BF16, 33.75),
   two({ zero: 3, reshardAfterForward: false }, BF16, 43.47),
   two({ zero: 2 }, BF16, 40.5),
-  // One card took the same 19.75 that day (2026-11-28-step-h200.md), and takes 19.10 now: what ranks share out is not part of it.
+  // One card took the same 19.75 that day (2026-11-28-step-h200.md), and takes 18.85 now: what ranks share out is not part of it.
   { ...two({ zero: 0 }, BF16, 19.75, lora), sinceGiB: BY_HAND },
   { ...two({ zero: 3 }, BF16, 13.05, lora), sinceGiB: BY_HAND },
-  // 2.0 and 2.4 GiB more than measured. Buffers of gradients wait for side streams in as many blocks as the host is ahead; it is ahead by a
-  // number of operators, and a block was about twice as many of them then. A host that is ahead by some 310 in
-  // place of 512 would give both: they lie between what 256 and 384 give.
+  // 2.3 and 1.9 GiB less than measured: the peak lies in a block's backward, which held more before it was done by hand; one card is met now
+  // (bench/plan-measured.test.ts).
   { ...two({ zero: 3, offload: 'optimizer' }, FP32, 17.65), tolerance: 0.15 },
-  { ...two({ zero: 3, offload: 'parameters' }, FP32, 9.52), tolerance: 0.3 },
+  { ...two({ zero: 3, offload: 'parameters' }, FP32, 9.52), tolerance: 0.25 },
 ];
 
 export const MEASURED: readonly MeasuredRow[] = [...ONE_CARD, ...TWO_CARDS];

@@ -39,8 +39,8 @@ const GIB = 2 ** 30;
 const TERA = 1e12;
 const GIGA = 1e9;
 
-/** Bytes of a context with the code of libraries: an estimate, measured on no card. */
-const CONTEXT = 0.55 * GIB;
+/** Bytes of a context with the code of libraries: what one H200 showed in 52 of 56 runs (2026-11-29-plan-h200.md). */
+const CONTEXT = 758.8125 * 2 ** 20;
 
 /**
  * What of the maker's figures the H200 reaches (2026-11-29-kernels-h200.md): long products 712 of 989 TFLOP/s, memory 3.7 of 4.8 TB/s;

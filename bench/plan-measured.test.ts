@@ -1,0 +1,44 @@
+/** Plans of configurations that a card has measured (bench/results/): what libtorch's allocator gives out is known to the block. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { packageRoot } from '../src/base/native-path.js';
+import { predict } from './plan-row.js';
+import type { PlanRow } from './plan-summary.js';
+
+const read = (name: string): PlanRow[] =>
+  readFileSync(join(packageRoot(), 'bench', 'results', name), 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as PlanRow);
+const [FREE, LIMITED] = [
+  read('2026-11-29-plan-h200.jsonl'),
+  read('2026-11-29-plan-limits-h200.jsonl'),
+];
+const MIB = 2 ** 20;
+
+describe.each([
+  // Packed attention; tensors that another stream still reads; an optimizer beside the card; a limit at which cached segments go back.
+  ['projector alone 16 captions', FREE],
+  ['lora 4 blocks offload', FREE],
+  ['full offload optimizer', FREE],
+  ['lora keep, 20 records in 24 GiB', LIMITED],
+])('%s', (name, rows) => {
+  test('takes what was measured', async () => {
+    const { config, measured } = rows.find((row) => row.name === name)!;
+    if ('failed' in measured) throw new Error(measured.failed);
+    const planned = await predict(config, 'cpu');
+    expect(Math.abs(planned.allocated - measured.allocated)).toBeLessThan(2 * MIB);
+    expect(Math.abs(planned.reserved / measured.reserved - 1)).toBeLessThan(0.012);
+  });
+});
+
+test.each([
+  'lora products, 24 records in 24 GiB',
+  'lora mixture, 43 records in 24 GiB',
+  'full bf16 keep, 45 records in 24 GiB',
+  'full bf16 keep, 46 records in 24 GiB',
+])('%s: fits as it did', async (name) => {
+  const { config, measured } = LIMITED.find((row) => row.name === name)!;
+  expect((await predict(config, 'cpu')).fits).toBe(!('failed' in measured));
+});
