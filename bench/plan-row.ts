@@ -5,6 +5,7 @@ import { effectiveBatch } from '../src/config/index.js';
 import type { World } from '../src/parallel/index.js';
 import { worstBatches } from '../src/plan/batches.js';
 import { CARDS, cardOf, isExpandable } from '../src/plan/devices/cards.js';
+import { FRESH } from '../src/plan/devices/hosts.js';
 import { modelConfigOf } from '../src/plan/model-config.js';
 import { plan } from '../src/plan/plan.js';
 import { hollowModel } from '../src/plan/shape-model.js';
@@ -59,6 +60,7 @@ export async function predict(config: PlanConfig, device: string): Promise<Predi
     lengths: recordsOf(config),
     between: betweenOf(config, recipe, await modelConfigOf(recipe)),
     expandable: isExpandable(process.env),
+    host: FRESH,
   });
   const { allocated, reserved, total } = planned.perRank[0]!;
   const { update: seconds, busy } = planned.seconds;

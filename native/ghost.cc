@@ -20,7 +20,8 @@ enum Line {
   kAllocate,  // block, bytes, stream, whether it is host memory
   kFree,      // block
   kProtect,   // block, stream
-  kBegin,     // number, name, 0: operator, 1: range, 2: operator on host memory, stream, bytes read, arguments, of each [rank, sizes...]
+  kBegin,     // number, name, 0: operator, 1: range, 2: operator on host memory, stream, bytes given and of them overwritten, arguments, of
+              // each [rank, sizes...]
   kEnd,       // number
   kRecord,    // event, stream
   kWait,      // event, stream
@@ -68,24 +69,48 @@ double bytesOf(const at::Tensor& tensor) {
   return std::min(elements, static_cast<double>(tensor.storage().nbytes()));
 }
 
+// Which arguments an operator writes to, as its schema says; none for what has no schema, such as the nodes of a graph.
+const std::vector<bool>& overwrittenBy(const at::RecordFunction& function) {
+  static const std::vector<bool> none;
+  static auto& known = *new std::unordered_map<c10::OperatorName, std::vector<bool>>();
+  const auto name = function.operator_name();
+  if (!name) return none;
+  const auto [at, isNew] = known.try_emplace(*name);
+  if (isNew) {
+    const auto schema = function.operator_schema();
+    for (const c10::Argument& each : schema->arguments())
+      at->second.push_back(each.alias_info() != nullptr && each.alias_info()->isWrite());
+  }
+  return at->second;
+}
+
 std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction& function) {
   const std::lock_guard lock(trace.mutex);
   const auto number = static_cast<double>(++trace.begun);
   const bool isRange = function.scope() == at::RecordScope::USER_SCOPE;
   const auto inputs = isRange ? c10::ArrayRef<const c10::IValue>() : function.inputs();
-  trace.add({kBegin, number, trace.nameOf(function.name()), isRange ? 1.0 : 0.0, here(), 0, static_cast<double>(inputs.size())});
-  const size_t at = trace.lines.size() - 2;
-  double bytes = 0;
+  trace.add({kBegin, number, trace.nameOf(function.name()), isRange ? 1.0 : 0.0, here(), 0, 0, static_cast<double>(inputs.size())});
+  const size_t at = trace.lines.size() - 3;
+  const std::vector<bool>& overwritten = overwrittenBy(function);
+  double bytes = 0, written = 0;
   bool isHost = false;
-  for (const c10::IValue& input : inputs) {
+  std::unordered_set<const c10::TensorImpl*> seen;
+  // What is given twice is read and written once.
+  const auto count = [&](const at::Tensor& tensor, size_t argument) {
+    if (!seen.insert(tensor.unsafeGetTensorImpl()).second) return;
+    bytes += bytesOf(tensor);
+    if (argument < overwritten.size() && overwritten[argument]) written += bytesOf(tensor);
+  };
+  for (size_t i = 0; i < inputs.size(); i++) {
+    const c10::IValue& input = inputs[i];
     if (!input.isTensor()) {
       if (input.isTensorList())
-        for (const at::Tensor& each : input.toTensorVector()) bytes += bytesOf(each);
+        for (const at::Tensor& each : input.toTensorVector()) count(each, i);
       trace.lines.push_back(0);
       continue;
     }
     const at::Tensor& tensor = input.toTensor();
-    bytes += bytesOf(tensor);
+    count(tensor, i);
     if (!tensor.defined()) {
       trace.lines.push_back(0);
       continue;
@@ -95,6 +120,7 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction& function) {
     for (const int64_t size : tensor.sizes()) trace.lines.push_back(static_cast<double>(size));
   }
   trace.lines[at] = bytes;
+  trace.lines[at + 1] = written;
   if (isHost) trace.lines[at - 2] = 2;
   return std::make_unique<Begun>(number);
 }

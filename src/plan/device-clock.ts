@@ -1,11 +1,16 @@
-/** The seconds of a trace: where the host is, where streams and the link are, and when events and collectives are passed. */
+/**
+ * The seconds of a trace: where the host is, where streams and the link are, and when events and collectives are passed.
+ *
+ * An update begins with an idle card and ends when the host has its numbers, as in `bench/gpu/plan.sh`, against which this is held. A run
+ * reads them one update late, so that where the card is what holds it up its updates follow one another: it gains what the host takes until
+ * the card has work for longer than that, 5 to 20 ms an update with a tower (2026-11-29-step-h200.md).
+ */
 
 import type { GhostCall } from '../torch/index.js';
-import { costOf } from './costs.js';
+import { costOf, type SquaresOf, type Traffic } from './costs.js';
 import type { Card } from './devices/cards.js';
+import { STEADY, type Host } from './devices/hosts.js';
 
-/** Seconds that the host takes for one call of an operator (6,400 calls in 86 ms, 2026-11-29-train-h200.md). */
-const CALL = 13e-6;
 /**
  * Operators that may wait for the card, so far ahead is the host at most: 1,024 launches, of which an operator makes two. It is what the
  * host had queued when 0.82 to 0.68 of a step were over (2026-11-29-train-h200.md).
@@ -13,15 +18,19 @@ const CALL = 13e-6;
 const QUEUE = 512;
 
 /** An operator that the card carries out. */
-export interface Work {
+export interface Work extends Traffic {
   readonly name: string;
   readonly stream: number;
   readonly shapes: readonly (readonly number[])[];
   /** It reads and writes host memory. */
   readonly onHost: boolean;
-  /** Bytes of its arguments and of what it made. */
-  readonly read: number;
-  readonly made: number;
+}
+
+export interface ClockOptions {
+  /** @default in the middle of a run */
+  readonly host?: Host | undefined;
+  /** What is known of packed sequences. */
+  readonly squaresOf: SquaresOf;
 }
 
 export class DeviceClock {
@@ -45,22 +54,35 @@ export class DeviceClock {
   private beforeOptimizer = 0;
   private microBatches = 0;
 
-  constructor(private readonly card: Card) {}
+  private readonly host: Host;
+  private readonly squaresOf: SquaresOf;
+  /** So far. */
+  private launched = 0;
+
+  constructor(
+    private readonly card: Card,
+    { host = STEADY, squaresOf }: ClockOptions,
+  ) {
+    this.host = host;
+    this.squaresOf = squaresOf;
+  }
 
   /** Where a stream is, or when it could begin. */
   at(stream: number): number {
     return Math.max(this.now, this.streams.get(stream) ?? 0);
   }
 
-  /** The host calls an operator. */
-  launch(): void {
-    this.now += CALL;
+  /** The host calls an operator, or autograd a node of a graph. */
+  launch({ fromGraph }: { readonly fromGraph: boolean }): void {
+    this.launched++;
+    this.now += this.pace * (fromGraph ? this.host.launch : this.host.call);
   }
 
-  run({ name, stream, shapes, onHost, read, made }: Work): void {
+  run({ name, stream, shapes, onHost, ...traffic }: Work): void {
+    this.now += this.pace * this.host.launch;
     const { time, operations } = onHost
-      ? { time: read / 2 / this.card.host, operations: 0 }
-      : costOf(this.card, name, shapes, { read, made });
+      ? { time: traffic.read / 2 / this.card.host, operations: 0 }
+      : costOf(this.card, name, shapes, traffic, this.squaresOf);
     const over = this.at(stream) + time;
     this.streams.set(stream, over);
     // The host waits for the kernel that was queued so many before.
@@ -114,6 +136,7 @@ export class DeviceClock {
   /** Here the host waits for the numbers of the update. */
   endUpdate(): void {
     this.settle();
+    this.now += this.host.update;
     this.updates.push(this.now - this.begun);
   }
 
@@ -125,6 +148,12 @@ export class DeviceClock {
   /** Of one micro-batch of the last update, seconds: what is not the optimizer's. */
   get perMicroBatch(): number {
     return (this.beforeOptimizer - this.begun) / Math.max(1, this.microBatches);
+  }
+
+  /** How many times as long as in the middle of a run the host takes. */
+  private get pace(): number {
+    const { cold, warming } = this.host;
+    return 1 + cold * Math.exp(-this.launched / warming);
   }
 
   private hold(stream: number, until: number): void {

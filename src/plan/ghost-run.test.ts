@@ -3,7 +3,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { checkRecipe, type RecipeInput } from '../config/index.js';
 import { readLlavaConfig } from '../models/index.js';
 import { TrainedBlock } from '../models/trained-block.js';
-import { empty, liveTensors } from '../torch/index.js';
+import { empty, liveTensors, noGrad, scope, startGhostTrace } from '../torch/index.js';
 import { readGpus } from './devices/cards.js';
 import { ghostRun, ghostSteps, type GhostOptions } from './ghost-run.js';
 import { replay, type Replayed } from './replay.js';
@@ -127,4 +127,29 @@ test('a second micro-batch adds gradients in fp32, and time', async () => {
   const [one, two] = [await planned(), await planned({ batches: [BATCH, BATCH], accumulate: 2 })];
   expect(two.updates.at(-1)!).toBeGreaterThan(1.5 * one.updates.at(-1)!);
   expect(two.perMicroBatch / one.perMicroBatch).toBeCloseTo(1, 0);
+});
+
+test('a trace tells what operators are given and what of that they overwrite', () => {
+  using trace = startGhostTrace();
+  scope(() =>
+    noGrad(() => {
+      const [x, y] = [empty([8, 4], { device: 'meta' }), empty([4], { device: 'meta' })];
+      x.add(y);
+      x.add_(y);
+      y.copy_(y);
+      x.add_(x);
+    }),
+  );
+  const seen = [...trace.take()].flatMap((line) =>
+    line.kind === 'begin' && /::(?:add_?|copy_)$/.test(line.name)
+      ? [[line.name, line.bytes, line.overwritten]]
+      : [],
+  );
+  expect(seen).toEqual([
+    ['aten::add', 144, 0],
+    ['aten::add_', 144, 128],
+    ['aten::copy_', 16, 16],
+    // Given twice, it is read once.
+    ['aten::add_', 128, 128],
+  ]);
 });

@@ -7,8 +7,8 @@ import { MEASURED } from './testing-measured.js';
 
 const { card } = readGpus('H200');
 
-// Rates of src/plan/devices/cards.ts and QUEUE of replay.ts were fitted to these very times: that they agree says that the model can
-// follow them, not how far off it is elsewhere. Peaks had nothing fitted to them.
+// Rates are those of a profile of a later program (2026-11-29-kernels-h200.md), and of the rows of bench/plan-seconds.test.ts; neither they nor
+// peaks had anything fitted to these.
 // Those of several ranks ran with expandable segments (bench/gpu/ranks.sh).
 test.each(MEASURED.map((row) => [row.name, row] as const))(
   '%s: memory and time of what was measured',

@@ -17,6 +17,7 @@ import {
 } from './calibration/calibration.js';
 import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
+import type { Host } from './devices/hosts.js';
 import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
 import { modelConfigOf } from './model-config.js';
 import type { DataFacts, PlanData } from './plan-data.js';
@@ -38,6 +39,8 @@ export interface PlanOptions {
   readonly expandable?: boolean;
   /** What earlier runs on the card have measured. @default nothing */
   readonly calibration?: Calibration | undefined;
+  /** @default one in the middle of a run */
+  readonly host?: Host | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Gets memory through the last update. @default nobody draws it */
   readonly onCourse?: ((moments: readonly Moment[]) => void) | undefined;
@@ -130,7 +133,7 @@ async function makePlan(
   options: PlanOptions,
   { givesUp = false } = {},
 ): Promise<Plan | null> {
-  const { gpus, lengths, data, expandable = false, signal } = options;
+  const { gpus, lengths, data, expandable = false, host, signal } = options;
   const { count: ranks } = gpus;
   const earlier = options.calibration?.of(gpus.card, recipe, ranks) ?? NOT_CALIBRATED;
   const card: Card = { ...gpus.card, context: earlier.context ?? gpus.card.context };
@@ -144,7 +147,8 @@ async function makePlan(
       : heaviestBatches(found);
   const limit = limitOf(recipe, card);
   const steps: Ghost[] = [];
-  const first = new Replay({ card, expandable });
+  const replaying = { card, expandable, host, batches };
+  const first = new Replay(replaying);
   const between =
     options.between === undefined
       ? betweenOf(recipe, {
@@ -161,15 +165,15 @@ async function makePlan(
   const { lines, known } = oneAfterTheOther(steps);
   const free = first.result(known);
   options.onCourse?.(first.course(known, MOMENTS));
-  const run = withinLimit(free, limit, () => replay(lines, known, { card, expandable, limit }));
+  const run = withinLimit(free, limit, () => replay(lines, known, { ...replaying, limit }));
   const total = run.reserved + card.context;
   const margin = limit - run.reserved;
   const { seconds, busy } =
     found === undefined
-      ? updateTime(run, batches.length, microBatches)
+      ? updateTime(run, { recipe, ranks, ran: batches.length, microBatches, host })
       : await typicalTime(
           { batch: found.typical, microBatches: found.facts.microBatches },
-          { recipe, model, card, ranks },
+          { recipe, model, card, ranks, host },
         );
   const time = isCardBound({ busy }) ? earlier.time : null;
   const update = seconds * (time?.factor ?? 1);

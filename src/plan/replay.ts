@@ -6,12 +6,19 @@ import type { Known } from './categories.js';
 import { costKindOf, libraryWorkspaces, workspacesOf } from './costs.js';
 import { DeviceClock } from './device-clock.js';
 import type { Card } from './devices/cards.js';
+import type { Host } from './devices/hosts.js';
 import type { Moment } from './course.js';
 import { LiveMemory, type Peaks } from './live-memory.js';
+import { squaresOf } from './squares.js';
 import { isBetween, Places } from './timeline.js';
+import type { RecordShape } from '../train/index.js';
 
 export interface ReplayOptions extends AllocatorOptions {
   readonly card: Card;
+  /** @default one in the middle of a run */
+  readonly host?: Host | undefined;
+  /** The micro-batches of an update, for attention over packed records. @default they are of one length */
+  readonly batches?: readonly (readonly RecordShape[])[] | undefined;
 }
 
 export interface Replayed extends Peaks {
@@ -65,9 +72,9 @@ export class Replay {
   /** Libraries that have taken their memory, by thread and stream. */
   private readonly libraries = new Set<string>();
 
-  constructor({ card, ...options }: ReplayOptions) {
+  constructor({ card, host, batches = [], ...options }: ReplayOptions) {
     this.card = card;
-    this.clock = new DeviceClock(card);
+    this.clock = new DeviceClock(card, { host, squaresOf: squaresOf(batches) });
     this.memory = new LiveMemory(this.places, this.clock, options);
   }
 
@@ -135,7 +142,7 @@ export class Replay {
     const above = this.operator;
     const inGraph = above?.inGraph === true || name.startsWith(AUTOGRAD);
     if (isRange) this.beginRange(name);
-    else if (above === null) this.clock.launch();
+    else if (above === null) this.clock.launch({ fromGraph: inGraph });
     const running: Running = { line, above, inGraph, made: 0, counted: false };
     this.stack.push(running);
     if (!isRange) this.operator = running;
@@ -172,7 +179,7 @@ export class Replay {
     if (running === undefined) return; // older than the trace
     this.memory.closePeak();
     const { line, made, counted } = running;
-    const { name, isRange, onHost, stream, bytes, shapes } = line;
+    const { name, isRange, onHost, stream, bytes, overwritten, shapes } = line;
     if (isRange) {
       this.places.end(name);
       if (name.startsWith('ProfilerStep#')) {
@@ -187,11 +194,12 @@ export class Replay {
     if (this.operator === running) this.operator = above;
     if (above !== null && costKindOf(above.line.name).isWhole) return;
     const { isFree, isWhole } = costKindOf(name);
-    if (isFree || (counted && !isWhole)) {
+    const isIdle = isFree || (made === 0 && overwritten === 0);
+    if (isIdle || (counted && !isWhole)) {
       if (above !== null && counted) above.counted = true;
       return;
     }
-    this.clock.run({ name, stream, shapes, onHost, read: bytes, made });
+    this.clock.run({ name, stream, shapes, onHost, read: bytes, overwritten, made });
     if (above !== null) above.counted = true;
   }
 }

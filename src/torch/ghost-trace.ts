@@ -29,6 +29,8 @@ export interface GhostBegin {
   readonly stream: number;
   /** Of all tensors that it is given. */
   readonly bytes: number;
+  /** Of those that it overwrites. */
+  readonly overwritten: number;
   /** Shapes of its arguments; none for what is no tensor. */
   readonly shapes: readonly (readonly number[])[];
 }
@@ -126,14 +128,14 @@ function* readLines(data: Float64Array, names: readonly string[]): Generator<Tra
       case 3: {
         const [number, name, what] = [next(), names[next()]!, next()];
         const [isRange, onHost] = [what === 1, what === 2];
-        const [stream, bytes, count] = [next(), next(), next()];
+        const [stream, bytes, overwritten, count] = [next(), next(), next(), next()];
         const shapes: number[][] = [];
         for (let i = 0; i < count; i++) {
           const shape: number[] = [];
           for (let left = next(); left > 0; left--) shape.push(next());
           shapes.push(shape);
         }
-        yield { kind: 'begin', number, name, isRange, onHost, stream, bytes, shapes };
+        yield { kind: 'begin', number, name, isRange, onHost, stream, bytes, overwritten, shapes };
         break;
       }
       case 4:

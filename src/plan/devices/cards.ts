@@ -24,7 +24,7 @@ export interface Card {
   readonly products: number;
   /** The same in fp32, which libtorch does not round to TF32 unless it is told to. */
   readonly fullProducts: number;
-  /** Of attention, forward and backward. */
+  /** Of attention over long rows, forward and backward. */
   readonly attention: readonly [forward: number, backward: number];
   /** Bytes a second that kernels read and write. */
   readonly bandwidth: number;
@@ -43,12 +43,12 @@ const GIGA = 1e9;
 const CONTEXT = 758.8125 * 2 ** 20;
 
 /**
- * What of the maker's figures the H200 reaches in a step (2026-11-29-step-h200.md): products 668 of 989 TFLOP/s, memory 3.1 of 4.8
- * TB/s; attention by cuDNN 42 ms where its operations would take 23 at the rate of products.
+ * What of the maker's figures the H200 reaches (2026-11-29-kernels-h200.md): long products 712 of 989 TFLOP/s, memory 3.7 of 4.8 TB/s;
+ * attention by cuDNN 650 and 485 TFLOP/s where rows are long.
  */
-const PRODUCTS = 0.675;
-const MEMORY = 0.65;
-const ATTENTION = [0.66, 0.54] as const;
+const PRODUCTS = 0.72;
+const MEMORY = 0.77;
+const ATTENTION = [0.657, 0.49] as const;
 
 interface Published {
   readonly memory: number;
@@ -74,7 +74,7 @@ function published(
     fullProducts: full * TERA * PRODUCTS,
     memory: Math.round(memory),
     context: Math.round(CONTEXT),
-    attention: [products * ATTENTION[0], products * ATTENTION[1]],
+    attention: [teraflops * TERA * ATTENTION[0], teraflops * TERA * ATTENTION[1]],
     bandwidth: bandwidth * GIGA * MEMORY,
     link: link * GIGA,
     host: host * GIGA,
