@@ -3,14 +3,15 @@
 import type { GhostBegin, TraceLine } from '../torch/index.js';
 import type { AllocatorOptions } from './caching-allocator.js';
 import type { Known } from './categories.js';
-import { costKindOf, libraryWorkspaces, workspacesOf } from './costs.js';
 import { DeviceClock } from './device-clock.js';
 import type { Card } from './devices/cards.js';
 import type { Host } from './devices/hosts.js';
 import type { Moment } from './course.js';
 import { LiveMemory, type Peaks } from './live-memory.js';
+import { operatorKind } from './operator-kinds.js';
 import { squaresOf } from './squares.js';
 import { isBetween, Places } from './timeline.js';
+import { libraryWorkspaces, workspacesOf } from './workspaces.js';
 import type { RecordShape } from '../train/index.js';
 
 export interface ReplayOptions extends AllocatorOptions {
@@ -192,8 +193,8 @@ export class Replay {
     this.takeWorkspaces(running);
     const { above } = running;
     if (this.operator === running) this.operator = above;
-    if (above !== null && costKindOf(above.line.name).isWhole) return;
-    const { isFree, isWhole } = costKindOf(name);
+    if (above !== null && operatorKind(above.line.name).isWhole) return;
+    const { isFree, isWhole } = operatorKind(name);
     const isIdle = isFree || (made === 0 && overwritten === 0);
     if (isIdle || (counted && !isWhole)) {
       if (above !== null && counted) above.counted = true;

@@ -1,7 +1,7 @@
 /** Memory that is no tensor: what libraries keep, and what kernels take while they run. */
 import { describe, expect, test } from 'vitest';
 import type { GhostBegin, TraceLine } from '../torch/index.js';
-import { libraryWorkspaces, workspacesOf } from './costs.js';
+import { libraryWorkspaces, workspacesOf } from './workspaces.js';
 import { readGpus } from './devices/cards.js';
 import { replay } from './replay.js';
 
