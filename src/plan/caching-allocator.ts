@@ -215,9 +215,15 @@ function append(pool: Pool, segment: Segment, size: number): Block {
 /** Shortens a block, and gives what was behind. */
 function cut(block: Block, size: number): Block {
   const { pool, segment, at, after } = block;
+  // prettier-ignore -- written out: objects that are spread together take a tenth of a plan's time
   const rest: Block = {
-    ...{ pool, segment, at: at + size, size: block.size - size },
-    ...{ before: block, after, isFree: false },
+    pool,
+    segment,
+    at: at + size,
+    size: block.size - size,
+    before: block,
+    after,
+    isFree: false,
   };
   if (after !== null) after.before = rest;
   else segment.last = rest;

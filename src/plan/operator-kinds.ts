@@ -28,6 +28,8 @@ export interface OperatorKind {
   readonly isBackward: boolean;
   /** A product of cuBLAS. */
   readonly isCublas: boolean;
+  /** A product that something is added to; where that is one row, it is a bias. */
+  readonly isBiased: boolean;
   readonly isFp8: boolean;
   /** It fills its argument without reading it. */
   readonly fills: boolean;
@@ -45,7 +47,8 @@ export function operatorKind(name: string): OperatorKind {
   let kind = kinds.get(name);
   if (kind === undefined) {
     kind = {
-      ...{ isFree: FREE.test(name), isWhole: WHOLE.test(name), isCublas: CUBLAS.test(name) },
+      ...{ isFree: FREE.test(name), isWhole: WHOLE.test(name) },
+      ...{ isCublas: CUBLAS.test(name), isBiased: name === 'aten::addmm' },
       ...{ isAttention: kindOfOperator(name) === 'attention', isFlash: name.includes('_flash_') },
       ...{ isBackward: name.includes('backward'), isFp8: name === 'patina::fp8_product' },
       ...{ fills: FILLS.test(name), picks: PICKS.test(name), isSlow: SLOW.test(name) },

@@ -8,7 +8,7 @@ import type { Card } from './devices/cards.js';
 import type { Host } from './devices/hosts.js';
 import type { Moment } from './course.js';
 import { LiveMemory, type Peaks } from './live-memory.js';
-import { operatorKind } from './operator-kinds.js';
+import { operatorKind, type OperatorKind } from './operator-kinds.js';
 import { squaresOf } from './squares.js';
 import { isBetween, Places } from './timeline.js';
 import { libraryWorkspaces, workspacesOf } from './workspaces.js';
@@ -39,6 +39,7 @@ const AUTOGRAD = 'autograd::engine::';
 /** A range or an operator that has begun. */
 interface Running {
   readonly line: GhostBegin;
+  readonly kind: OperatorKind;
   /** The operator within which it runs. */
   readonly above: Running | null;
   /** A thread of autograd's runs it on a card. */
@@ -144,20 +145,21 @@ export class Replay {
     const inGraph = above?.inGraph === true || name.startsWith(AUTOGRAD);
     if (isRange) this.beginRange(name);
     else if (above === null) this.clock.launch({ fromGraph: inGraph });
-    const running: Running = { line, above, inGraph, made: 0, counted: false };
+    const kind = operatorKind(name);
+    const running: Running = { line, kind, above, inGraph, made: 0, counted: false };
     this.stack.push(running);
     if (!isRange) this.operator = running;
   }
 
   /** What libraries take when all that the operator gives is there. */
-  private takeWorkspaces({ line: { name, shapes, stream }, inGraph }: Running): void {
-    for (const { library, bytes } of libraryWorkspaces(this.card, name, shapes)) {
+  private takeWorkspaces({ line: { shapes, stream }, kind, inGraph }: Running): void {
+    for (const { library, bytes } of libraryWorkspaces(this.card, kind, shapes)) {
       const key = `${library} ${inGraph} ${stream}`;
       if (this.libraries.has(key)) continue;
       this.libraries.add(key);
       this.memory.take(bytes, stream);
     }
-    const blocks = workspacesOf(name, shapes).map((bytes) => this.memory.take(bytes, stream));
+    const blocks = workspacesOf(kind, shapes).map((bytes) => this.memory.take(bytes, stream));
     if (blocks.length === 0) return;
     this.memory.closePeak();
     for (const block of blocks) this.memory.giveBack(block);
@@ -174,12 +176,19 @@ export class Replay {
     this.memory.enter();
   }
 
+  /** Most often the innermost. */
+  private leave(number: number): Running | undefined {
+    const { stack } = this;
+    if (stack.at(-1)?.line.number === number) return stack.pop();
+    const at = stack.findLastIndex(({ line }) => line.number === number);
+    return at < 0 ? undefined : stack.splice(at, 1)[0];
+  }
+
   private end(number: number): void {
-    const at = this.stack.findLastIndex(({ line }) => line.number === number);
-    const [running] = at < 0 ? [] : this.stack.splice(at, 1);
+    const running = this.leave(number);
     if (running === undefined) return; // older than the trace
     this.memory.closePeak();
-    const { line, made, counted } = running;
+    const { line, kind, made, counted } = running;
     const { name, isRange, onHost, stream, bytes, overwritten, shapes } = line;
     if (isRange) {
       this.places.end(name);
@@ -193,8 +202,8 @@ export class Replay {
     this.takeWorkspaces(running);
     const { above } = running;
     if (this.operator === running) this.operator = above;
-    if (above !== null && operatorKind(above.line.name).isWhole) return;
-    const { isFree, isWhole } = operatorKind(name);
+    if (above !== null && above.kind.isWhole) return;
+    const { isFree, isWhole } = kind;
     const isIdle = isFree || (made === 0 && overwritten === 0);
     if (isIdle || (counted && !isWhole)) {
       if (above !== null && counted) above.counted = true;

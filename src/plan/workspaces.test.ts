@@ -1,9 +1,10 @@
 /** Memory that is no tensor: what libraries keep, and what kernels take while they run. */
 import { describe, expect, test } from 'vitest';
 import type { GhostBegin, TraceLine } from '../torch/index.js';
-import { libraryWorkspaces, workspacesOf } from './workspaces.js';
 import { readGpus } from './devices/cards.js';
+import { operatorKind } from './operator-kinds.js';
 import { replay } from './replay.js';
+import { libraryWorkspaces, workspacesOf } from './workspaces.js';
 
 const MIB = 2 ** 20;
 const PRODUCT = [
@@ -15,7 +16,7 @@ const { card } = readGpus('H200');
 
 test('cuBLAS takes more on Hopper alone', () => {
   const bytes = (gpu: string): number =>
-    libraryWorkspaces(readGpus(gpu).card, 'aten::mm', PRODUCT)[0]!.bytes;
+    libraryWorkspaces(readGpus(gpu).card, operatorKind('aten::mm'), PRODUCT)[0]!.bytes;
   expect(bytes('H100')).toBe(32 * MIB);
   expect(bytes('B200')).toBe(bytes('A100-40GB'));
   expect(bytes('A100-40GB')).toBe((2 * 4096 + 8 * 16) * 1024);
@@ -24,13 +25,22 @@ test('cuBLAS takes more on Hopper alone', () => {
 test('gradients of embeddings are summed in fp32, ten tokens at a time at most', () => {
   const shapes = [[4, 2048, 4096], [4, 2048], [], [], []];
   // What full training took beyond the plan: 141 MiB.
-  expect(workspacesOf('aten::embedding_dense_backward', shapes)).toEqual([9011 * 4096 * 4]);
-  expect(workspacesOf('aten::embedding', shapes)).toEqual([]);
+  expect(workspacesOf(operatorKind('aten::embedding_dense_backward'), shapes)).toEqual([
+    9011 * 4096 * 4,
+  ]);
+  expect(workspacesOf(operatorKind('aten::embedding'), shapes)).toEqual([]);
 });
 
 describe('the backward of attention', () => {
   const backward = (kernel: string, q: number[], kv: number[], more: number[][] = []): number[] => [
-    ...workspacesOf(`aten::_${kernel}_attention_backward`, [q, q, kv, kv, q, ...more]),
+    ...workspacesOf(operatorKind(`aten::_${kernel}_attention_backward`), [
+      q,
+      q,
+      kv,
+      kv,
+      q,
+      ...more,
+    ]),
   ];
   const cudnn = 'scaled_dot_product_cudnn';
 

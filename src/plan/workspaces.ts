@@ -1,13 +1,18 @@
 /** Memory that libraries take beside what an operator gives, of which meta kernels know nothing: by name and shapes. */
 
 import type { Card } from './devices/cards.js';
-import { operatorKind, queriesOf, sizeOf, type Queries, type Shapes } from './operator-kinds.js';
+import {
+  queriesOf,
+  sizeOf,
+  type OperatorKind,
+  type Queries,
+  type Shapes,
+} from './operator-kinds.js';
 
 const NONE: readonly never[] = [];
 
 /** Bytes that an operator takes while it runs, in blocks, when all that it gives is there. */
-export function workspacesOf(name: string, shapes: Shapes): readonly number[] {
-  const kind = operatorKind(name);
+export function workspacesOf(kind: OperatorKind, shapes: Shapes): readonly number[] {
   if (!kind.sums) return NONE;
   if (!kind.isAttention) return [embeddingWorkspace(shapes)];
   const q = queriesOf(kind, shapes);
@@ -61,13 +66,12 @@ const CUBLAS_LT = 2 ** 20;
  */
 export function libraryWorkspaces(
   { computeCapability }: Card,
-  name: string,
+  { isCublas, isFp8, isBiased }: OperatorKind,
   shapes: Shapes,
 ): readonly LibraryWorkspace[] {
-  const { isFp8, isCublas } = operatorKind(name);
   if (!isFp8 && !isCublas) return NONE;
   const bytes = computeCapability === 9 ? CUBLAS.hopper : CUBLAS.others;
   const cublas: LibraryWorkspace = { library: 'cuBLAS', bytes };
-  const isBiased = name === 'aten::addmm' && shapes[0]?.length === 1;
-  return isFp8 || isBiased ? [cublas, { library: 'cuBLASLt', bytes: CUBLAS_LT }] : [cublas];
+  const takesLt = isFp8 || (isBiased && shapes[0]?.length === 1);
+  return takesLt ? [cublas, { library: 'cuBLASLt', bytes: CUBLAS_LT }] : [cublas];
 }

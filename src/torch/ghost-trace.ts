@@ -115,7 +115,9 @@ function* readLines(data: Float64Array, names: readonly string[]): Generator<Tra
   while (at < data.length) {
     switch (next()) {
       case 0: {
-        const [block, bytes, stream] = [next(), next(), next()];
+        const block = next();
+        const bytes = next();
+        const stream = next();
         yield { kind: 'allocate', block, bytes, stream, host: next() === 1 };
         break;
       }
@@ -126,9 +128,14 @@ function* readLines(data: Float64Array, names: readonly string[]): Generator<Tra
         yield { kind: 'protect', block: next(), stream: next() };
         break;
       case 3: {
-        const [number, name, what] = [next(), names[next()]!, next()];
+        const number = next();
+        const name = names[next()]!;
+        const what = next();
         const [isRange, onHost] = [what === 1, what === 2];
-        const [stream, bytes, overwritten, count] = [next(), next(), next(), next()];
+        const stream = next();
+        const bytes = next();
+        const overwritten = next();
+        const count = next();
         const shapes: number[][] = [];
         for (let i = 0; i < count; i++) {
           const shape: number[] = [];
