@@ -8,6 +8,7 @@
  */
 
 import { parseArgs } from 'node:util';
+import { median } from '../src/base/median.js';
 import { generate, type Prompt } from '../src/generate/index.js';
 import { Llava } from '../src/models/index.js';
 import { kernelsFor } from '../src/nn/index.js';
@@ -70,8 +71,6 @@ for (let run = 0; run <= runs; run++) {
   );
   if (run > 0) measured.push({ first: (first - start) / 1000, rest }); // the first run warms up
 }
-const median = (values: number[]): number =>
-  values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 const result = {
   gpu: torchFacts().cuda?.devices[0]?.name ?? null,
   dtype,

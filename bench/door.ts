@@ -6,6 +6,7 @@
  */
 
 import { parseArgs } from 'node:util';
+import { median } from '../src/base/median.js';
 import {
   cudaAvailable,
   linear,
@@ -98,9 +99,6 @@ function time(run: (calls: number) => void, device: Device): number {
   synchronize(device);
   return ((performance.now() - start) * 1000) / CALLS;
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
 interface Row {
   readonly patina: number;

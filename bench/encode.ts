@@ -17,6 +17,7 @@ import { parseArgs } from 'node:util';
 
 import sharp from 'sharp';
 
+import { median } from '../src/base/median.js';
 import { packageRoot } from '../src/base/native-path.js';
 import { encodeJson, expandImages } from '../src/data/encode.js';
 import { fitImage } from '../src/data/image/fit.js';
@@ -168,9 +169,6 @@ interface Contest {
   readonly label: string;
   readonly contestants: Readonly<Record<string, () => Promise<number>>>;
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
 const scratch = await mkdtemp(join(tmpdir(), 'patina-bench-'));
 let peer: PythonPeer | null = null;

@@ -7,6 +7,7 @@
  */
 
 import { UsageError } from '../src/base/errors.js';
+import { median } from '../src/base/median.js';
 import { checkRecipe } from '../src/config/index.js';
 import { sumCounts, type UpdateData } from '../src/data/index.js';
 import { finish, type Batch } from '../src/models/index.js';
@@ -18,7 +19,7 @@ import { AccumulatingStore } from '../src/train/step/accumulating-store.js';
 import { memoryPolicies, type MemoryPolicy } from '../src/train/step/memory-policy.js';
 import { Randomness } from '../src/train/step/randomness.js';
 import { runUpdate, type UpdateResult, type UpdateSetup } from '../src/train/step/update.js';
-import { median, prepareCase, rounded, type CaseOptions } from './training-row.js';
+import { prepareCase, rounded, type CaseOptions } from './training-row.js';
 
 export interface GuardRowOptions extends CaseOptions {
   readonly policy: MemoryPolicy;

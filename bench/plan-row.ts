@@ -1,6 +1,7 @@
 /** A configuration of `bench/plan.ts` as the planner sees it, and as a card does. */
 
 import { OutOfMemoryError } from '../src/base/errors.js';
+import { median } from '../src/base/median.js';
 import { effectiveBatch } from '../src/config/index.js';
 import type { World } from '../src/parallel/index.js';
 import { worstBatches } from '../src/plan/batches.js';
@@ -140,8 +141,4 @@ async function measure(
   const context = bytesBeside(device);
   const total = context === null ? null : reserved + context;
   return { allocated, reserved, total, context, seconds: median(times.slice(1)) };
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }

@@ -1,5 +1,6 @@
 /** One row of `bench/train.ts`: updates of a case in one mode and at one memory policy, timed, with nothing left behind. */
 import { UsageError } from '../src/base/errors.js';
+import { median } from '../src/base/median.js';
 import { checkRecipe, type Recipe } from '../src/config/index.js';
 import {
   type Batch,
@@ -317,10 +318,6 @@ function placed(of: Case, model: LanguageModel, device: Device): Batch[][] {
     };
     return updates.map((update) => update.map(sharing));
   });
-}
-
-export function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 export function rounded(value: number, digits: number): number {

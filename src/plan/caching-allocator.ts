@@ -215,7 +215,7 @@ function append(pool: Pool, segment: Segment, size: number): Block {
 /** Shortens a block, and gives what was behind. */
 function cut(block: Block, size: number): Block {
   const { pool, segment, at, after } = block;
-  // prettier-ignore -- written out: objects that are spread together take a tenth of a plan's time
+  // Written out: objects that are spread together would take a tenth of a plan's time.
   const rest: Block = {
     pool,
     segment,

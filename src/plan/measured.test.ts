@@ -7,7 +7,7 @@ import { MEASURED } from './testing-measured.js';
 
 const { card } = readGpus('H200');
 
-// Rates are those of a profile of a later program (2026-11-29-kernels-h200.md), and of the rows of bench/plan-seconds.test.ts; neither they nor
+// Rates are those of a profile of a later program (2026-11-29-kernels-h200.md), and of the rows of bench/plan-measured.test.ts; neither they nor
 // peaks had anything fitted to these.
 // Those of several ranks ran with expandable segments (bench/gpu/ranks.sh).
 test.each(MEASURED.map((row) => [row.name, row] as const))(
