@@ -6,7 +6,6 @@ import { effectiveBatch } from '../src/config/index.js';
 import type { World } from '../src/parallel/index.js';
 import { worstBatches } from '../src/plan/batches.js';
 import { CARDS, cardOf, isExpandable } from '../src/plan/devices/cards.js';
-import { FRESH } from '../src/plan/devices/hosts.js';
 import { modelConfigOf } from '../src/plan/model-config.js';
 import { plan } from '../src/plan/plan.js';
 import { hollowModel } from '../src/plan/shape-model.js';
@@ -17,7 +16,6 @@ import {
   memoryStats,
   resetPeak,
   setMemoryLimit,
-  synchronize,
   tensor,
   type ChosenDevice,
 } from '../src/torch/index.js';
@@ -61,7 +59,6 @@ export async function predict(config: PlanConfig, device: string): Promise<Predi
     lengths: recordsOf(config),
     between: betweenOf(config, recipe, await modelConfigOf(recipe)),
     expandable: isExpandable(process.env),
-    host: FRESH,
   });
   const { allocated, reserved, total } = planned.perRank[0]!;
   const { update: seconds, busy } = planned.seconds;
@@ -72,7 +69,8 @@ export async function predict(config: PlanConfig, device: string): Promise<Predi
 export async function measureAlone(config: PlanConfig, device: string): Promise<Measured> {
   const { offload } = recipeOf(config).parallel;
   const groups = offload === 'none' ? null : await aloneGroups();
-  return measure(config, chooseDevice(device), { groups, ranks: 1 });
+  const atMost = (updates: number): Promise<number> => Promise.resolve(updates);
+  return measure(config, chooseDevice(device), { groups, ranks: 1, atMost });
 }
 
 /** Largest over the ranks; all of them call it. */
@@ -80,13 +78,18 @@ export async function measureRank(config: PlanConfig, world: World): Promise<Mea
   const { parallel } = recipeOf(config);
   const groups = await openRankGroups(world, { ...parallel, stage: parallel.zero });
   const device = chooseDevice(world.device);
-  const own = await measure(config, device, { groups, ranks: world.size });
+  const largest = async (figures: number[], label: string): Promise<number[]> => {
+    using most = tensor(figures, { dtype: 'float64' }).to({ device: world.device }).keep();
+    await world.group.allReduce(most, { label, reduction: 'max' }).wait();
+    return [...most.to({ device: 'cpu' }).toTypedArray()].map(Number);
+  };
+  const atMost = async (updates: number): Promise<number> =>
+    (await largest([updates], 'updates'))[0]!;
+  const own = await measure(config, device, { groups, ranks: world.size, atMost });
   if ('failed' in own) throw new Error(own.failed);
   const { total, context } = own;
   const figures = [own.allocated, own.reserved, total ?? 0, context ?? 0, own.seconds];
-  using most = tensor(figures, { dtype: 'float64' }).to({ device: world.device }).keep();
-  await world.group.allReduce(most, { label: 'figures', reduction: 'max' }).wait();
-  const [a, r, t, c, s] = [...most.to({ device: 'cpu' }).toTypedArray()].map(Number);
+  const [a, r, t, c, s] = await largest(figures, 'figures');
   return {
     ...{ allocated: a!, reserved: r!, seconds: s! },
     ...{ total: total === null ? null : t!, context: context === null ? null : c! },
@@ -96,19 +99,24 @@ export async function measureRank(config: PlanConfig, world: World): Promise<Mea
 interface Place {
   readonly groups: RankGroups | null;
   readonly ranks: number;
+  /** The largest number that any of the ranks gives. */
+  readonly atMost: (updates: number) => Promise<number>;
 }
+
+/** Of updates that follow one another the fourth is the first to be timed: with it the numbers of the third are read, and the host is at its speed. */
+const BEFORE = 3;
+/** Seconds for which updates are timed, and how many at most. */
+const TIMED = { seconds: 2, updates: 40 };
 
 async function measure(
   config: PlanConfig,
   chosen: ChosenDevice,
-  { groups, ranks }: Place,
+  { groups, ranks, atMost }: Place,
 ): Promise<Measured> {
   const { device } = chosen;
   const recipe = recipeOf(config);
   const precision = choosePrecision(recipe.precision, chosen);
   const described = await modelConfigOf(recipe);
-  // The first one makes what lasts.
-  const updates = Math.max(2, config.updates);
   const { batches, microBatches } = worstBatches(recipe, {
     ...{ model: described, ranks, batching: effectiveBatch(recipe, ranks) },
     lengths: recordsOf(config),
@@ -118,17 +126,23 @@ async function measure(
   if (limit !== null) setMemoryLimit(device, limit * 2 ** 30);
   resetPeak(device);
   const times: number[] = [];
-  let last: number | undefined;
+  let last: number | null = null;
+  // Until it is known how long one takes.
+  let updates = Math.max(BEFORE + TIMED.updates, config.updates);
   const shape = { recipe, model, device: chosen, precision, groups, ranks };
   const filled = Array<(typeof batches)[number]>(microBatches).fill(batches[0]!);
   try {
     const between = betweenOf(config, recipe, described) ?? undefined;
     const steps = shapeSteps({ ...shape, updates, batches: filled, between });
     for await (const { what } of steps) {
-      synchronize(device);
       const now = performance.now();
-      if (last !== undefined && what === 'update') times.push((now - last) / 1000);
+      if (last !== null && what === 'update') times.push((now - last) / 1000);
       last = now;
+      if (times.length === BEFORE) {
+        const timed = Math.min(Math.ceil(TIMED.seconds / times.at(-1)!), TIMED.updates);
+        updates = Math.max(BEFORE + (await atMost(timed)), config.updates);
+      }
+      if (times.length >= updates) break;
     }
   } catch (error) {
     if (error instanceof OutOfMemoryError) return { failed: OUT_OF_MEMORY };
@@ -140,5 +154,5 @@ async function measure(
   const { peakAllocated: allocated, peakReserved: reserved } = memoryStats(device);
   const context = bytesBeside(device);
   const total = context === null ? null : reserved + context;
-  return { allocated, reserved, total, context, seconds: median(times.slice(1)) };
+  return { allocated, reserved, total, context, seconds: median(times.slice(BEFORE)) };
 }

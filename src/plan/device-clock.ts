@@ -1,15 +1,14 @@
 /**
  * The seconds of a trace: where the host is, where streams and the link are, and when events and collectives are passed.
  *
- * An update begins with an idle card and ends when the host has its numbers, as in `bench/gpu/plan.sh`, against which this is held. A run
- * reads them one update late, so that where the card is what holds it up its updates follow one another: it gains what the host takes until
- * the card has work for longer than that, 5 to 20 ms an update with a tower (2026-11-29-step-h200.md).
+ * Updates follow one another, as those of a run on a card do, which reads the numbers of an update when it has given out the next: an update takes
+ * from when the card has done the one before until it has done this one.
  */
 
 import type { GhostCall } from '../torch/index.js';
 import { costOf, type SquaresOf, type Traffic } from './costs.js';
 import type { Card } from './devices/cards.js';
-import { STEADY, type Host } from './devices/hosts.js';
+import { HOST } from './devices/hosts.js';
 
 /**
  * Operators that may wait for the card, so far ahead is the host at most: 1,024 launches, of which an operator makes two. It is what the
@@ -27,8 +26,6 @@ export interface Work extends Traffic {
 }
 
 export interface ClockOptions {
-  /** @default in the middle of a run */
-  readonly host?: Host | undefined;
   /** What is known of packed sequences. */
   readonly squaresOf: SquaresOf;
 }
@@ -49,21 +46,21 @@ export class DeviceClock {
   private head = 0;
   private readonly events = new Map<number, number>();
   private readonly calls = new Map<number, number>();
+  /** When the card has done what came before the update. */
   private begun = 0;
+  /** How far the host was ahead when it had given out the last update, and whether it has waited since. */
+  private lead = 0;
+  private isPaused = false;
   /** When the optimizer began, and the micro-batches before it. */
   private beforeOptimizer = 0;
   private microBatches = 0;
 
-  private readonly host: Host;
   private readonly squaresOf: SquaresOf;
-  /** So far. */
-  private launched = 0;
 
   constructor(
     private readonly card: Card,
-    { host = STEADY, squaresOf }: ClockOptions,
+    { squaresOf }: ClockOptions,
   ) {
-    this.host = host;
     this.squaresOf = squaresOf;
   }
 
@@ -74,12 +71,11 @@ export class DeviceClock {
 
   /** The host calls an operator, or autograd a node of a graph. */
   launch({ fromGraph }: { readonly fromGraph: boolean }): void {
-    this.launched++;
-    this.now += this.pace * (fromGraph ? this.host.launch : this.host.call);
+    this.now += fromGraph ? HOST.launch : HOST.call;
   }
 
   run({ name, stream, shapes, onHost, ...traffic }: Work): void {
-    this.now += this.pace * this.host.launch;
+    this.now += HOST.launch;
     const { time, operations } = onHost
       ? { time: traffic.read / 2 / this.card.host, operations: 0 }
       : costOf(this.card, name, shapes, traffic, this.squaresOf);
@@ -116,7 +112,11 @@ export class DeviceClock {
     this.operations = 0;
     this.work = 0;
     this.microBatches = 0;
-    this.begun = this.now;
+    // Most updates of a run follow no pause.
+    if (this.isPaused)
+      for (const stream of this.streams.keys()) this.hold(stream, this.now + this.lead);
+    this.isPaused = false;
+    this.begun = this.passed();
     this.beforeOptimizer = -1;
   }
 
@@ -128,16 +128,18 @@ export class DeviceClock {
     if (this.beforeOptimizer < this.begun) this.beforeOptimizer = this.passed();
   }
 
-  /** The host waits for what it gave to the device. */
-  settle(): void {
+  /** The host waits for what it gave to the device, between two updates. */
+  pause(): void {
     this.now = this.passed();
+    this.isPaused = true;
   }
 
-  /** Here the host waits for the numbers of the update. */
+  /** Here the host waits for the numbers of the update before. */
   endUpdate(): void {
-    this.settle();
-    this.now += this.host.update;
-    this.updates.push(this.now - this.begun);
+    this.now = Math.max(this.now + HOST.update, this.begun);
+    const over = this.passed();
+    this.updates.push(over - this.begun);
+    this.lead = over - this.now;
   }
 
   /** Share of the last update for which the card had work. */
@@ -148,12 +150,6 @@ export class DeviceClock {
   /** Of one micro-batch of the last update, seconds: what is not the optimizer's. */
   get perMicroBatch(): number {
     return (this.beforeOptimizer - this.begun) / Math.max(1, this.microBatches);
-  }
-
-  /** How many times as long as in the middle of a run the host takes. */
-  private get pace(): number {
-    const { cold, warming } = this.host;
-    return 1 + cold * Math.exp(-this.launched / warming);
   }
 
   private hold(stream: number, until: number): void {

@@ -17,7 +17,6 @@ import {
 } from './calibration/calibration.js';
 import type { Category } from './categories.js';
 import type { Card, Gpus } from './devices/cards.js';
-import type { Host } from './devices/hosts.js';
 import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
 import { modelConfigOf } from './model-config.js';
 import type { DataFacts, PlanData } from './plan-data.js';
@@ -39,8 +38,6 @@ export interface PlanOptions {
   readonly expandable?: boolean;
   /** What earlier runs on the card have measured. @default nothing */
   readonly calibration?: Calibration | undefined;
-  /** @default one in the middle of a run */
-  readonly host?: Host | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Gets memory through the last update. @default nobody draws it */
   readonly onCourse?: ((moments: readonly Moment[]) => void) | undefined;
@@ -133,7 +130,7 @@ async function makePlan(
   options: PlanOptions,
   { givesUp = false } = {},
 ): Promise<Plan | null> {
-  const { gpus, lengths, data, expandable = false, host, signal } = options;
+  const { gpus, lengths, data, expandable = false, signal } = options;
   const { count: ranks } = gpus;
   const earlier = options.calibration?.of(gpus.card, recipe, ranks) ?? NOT_CALIBRATED;
   const card: Card = { ...gpus.card, context: earlier.context ?? gpus.card.context };
@@ -147,7 +144,7 @@ async function makePlan(
       : heaviestBatches(found);
   const limit = limitOf(recipe, card);
   const steps: Ghost[] = [];
-  const replaying = { card, expandable, host, batches };
+  const replaying = { card, expandable, batches };
   const first = new Replay(replaying);
   const between =
     options.between === undefined
@@ -170,10 +167,10 @@ async function makePlan(
   const margin = limit - run.reserved;
   const { seconds, busy } =
     found === undefined
-      ? updateTime(run, { recipe, ranks, ran: batches.length, microBatches, host })
+      ? updateTime(run, { recipe, ranks, ran: batches.length, microBatches })
       : await typicalTime(
           { batch: found.typical, microBatches: found.facts.microBatches },
-          { recipe, model, card, ranks, host },
+          { recipe, model, card, ranks },
         );
   const time = isCardBound({ busy }) ? earlier.time : null;
   const update = seconds * (time?.factor ?? 1);

@@ -5,7 +5,6 @@ import type { AllocatorOptions } from './caching-allocator.js';
 import type { Known } from './categories.js';
 import { DeviceClock } from './device-clock.js';
 import type { Card } from './devices/cards.js';
-import type { Host } from './devices/hosts.js';
 import type { Moment } from './course.js';
 import { LiveMemory, type Peaks } from './live-memory.js';
 import { operatorKind, type OperatorKind } from './operator-kinds.js';
@@ -16,8 +15,6 @@ import type { RecordShape } from '../train/index.js';
 
 export interface ReplayOptions extends AllocatorOptions {
   readonly card: Card;
-  /** @default one in the middle of a run */
-  readonly host?: Host | undefined;
   /** The micro-batches of an update, for attention over packed records. @default they are of one length */
   readonly batches?: readonly (readonly RecordShape[])[] | undefined;
 }
@@ -74,9 +71,9 @@ export class Replay {
   /** Libraries that have taken their memory, by thread and stream. */
   private readonly libraries = new Set<string>();
 
-  constructor({ card, host, batches = [], ...options }: ReplayOptions) {
+  constructor({ card, batches = [], ...options }: ReplayOptions) {
     this.card = card;
-    this.clock = new DeviceClock(card, { host, squaresOf: squaresOf(batches) });
+    this.clock = new DeviceClock(card, { squaresOf: squaresOf(batches) });
     this.memory = new LiveMemory(this.places, this.clock, options);
   }
 
@@ -196,7 +193,7 @@ export class Replay {
         this.clock.endUpdate();
         this.memory.endUpdate();
       }
-      if (isBetween(name)) this.clock.settle();
+      if (isBetween(name)) this.clock.pause();
       return;
     }
     this.takeWorkspaces(running);

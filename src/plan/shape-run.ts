@@ -26,7 +26,8 @@ import { prepareTrainable } from '../train/prepare/trainable.js';
 import { updateRange } from '../train/profile/ranges.js';
 import type { ParameterStore } from '../train/step/parameter-store.js';
 import type { RankGroups } from '../train/step/rank-groups.js';
-import { runUpdate } from '../train/step/update.js';
+import type { LateNumbers } from '../train/step/late-numbers.js';
+import { runUpdate, type UpdateNumbers } from '../train/step/update.js';
 import { Pauses } from './pauses.js';
 import { batchesOf } from './shape-batches.js';
 import type { BETWEEN } from './timeline.js';
@@ -56,7 +57,8 @@ export interface ShapeStep {
 
 /**
  * Gives the optimizer's store when all that lasts is there, but for what the first update makes, and again after each update and each thing
- * that comes between two. In the end the model is left with its weights, nothing else.
+ * that comes between two. Updates follow one another as in a run: the numbers of each are read when the next has been given out. In the end the
+ * model is left with its weights, nothing else.
  */
 export async function* shapeSteps(options: ShapeRunOptions): AsyncGenerator<ShapeStep, void> {
   const { recipe, model, device: chosen, precision, groups, ranks, batches, updates } = options;
@@ -88,20 +90,25 @@ export async function* shapeSteps(options: ShapeRunOptions): AsyncGenerator<Shap
     const { store } = setup;
     const pauses = options.between && new Pauses({ ...options, setup, trainable }, options.between);
     if (pauses !== undefined) owned.push(pauses);
+    let late: LateNumbers<UpdateNumbers> | null = null;
+    owned.push({ dispose: () => late?.dispose() });
     yield { store, what: 'load' };
     const supervised = sum(batches.flat().map((each) => each.supervised)) * ranks;
     const pictures = batches.flat().some(({ images }) => images > 0);
     for (let update = 0; update < updates; update++) {
       await pauses?.snapshot(update);
+      const before: LateNumbers<UpdateNumbers> | null = late;
       {
         using _ = updateRange(update);
         using placed = batchesOf(model, batches, device);
         const facts = { supervised, pictures };
-        const { numbers } = await drive(runUpdate(setup, update, placed.value, facts));
-        numbers.dispose();
+        late = (await drive(runUpdate(setup, update, placed.value, facts))).numbers;
       }
+      before?.read();
       yield { store, what: 'update' };
       if (update > 0 || pauses === undefined) continue;
+      late.read();
+      late = null;
       for await (const what of pauses.all()) yield { store, what };
     }
   } finally {

@@ -2,7 +2,7 @@
 
 import type { TypicalUpdate } from '../train/index.js';
 import { repeated } from './batches.js';
-import { STEADY, type Host } from './devices/hosts.js';
+import { HOST } from './devices/hosts.js';
 import { ghostRun, type GhostOptions } from './ghost-run.js';
 import { replay, type Replayed } from './replay.js';
 
@@ -16,19 +16,17 @@ export interface UpdateTimeOptions extends Pick<GhostOptions, 'recipe' | 'ranks'
   /** Micro-batches that the ghost run had. */
   readonly ran: number;
   readonly microBatches: number;
-  /** @default one in the middle of a run */
-  readonly host?: Host | undefined;
 }
 
 /** By the last of the updates of a ghost run. */
 export function updateTime(
   { updates, perMicroBatch, busy, host: bytes }: Replayed,
-  { recipe, ranks = 1, ran, microBatches, host = STEADY }: UpdateTimeOptions,
+  { recipe, ranks = 1, ran, microBatches }: UpdateTimeOptions,
 ): UpdateTime {
   const traced = updates.at(-1)! + (microBatches - ran) * perMicroBatch;
   const isOnHost = recipe.parallel.offload !== 'none';
   // A thread beside JavaScript's does it, which the trace does not see, and the next forward waits for it.
-  const seconds = traced + (isOnHost ? hostOptimizerTime(bytes, ranks, host) : 0);
+  const seconds = traced + (isOnHost ? hostOptimizerTime(bytes, ranks) : 0);
   return { seconds, busy: (busy * traced) / seconds };
 }
 
@@ -36,14 +34,14 @@ export function updateTime(
 const OF_ONE_HOST = 8;
 
 /** AdamW on the CPU, of each parameter 30 bytes of the 18 that lie there (docs/many-gpus.md); ranks of one host share its memory. */
-function hostOptimizerTime(bytes: number, ranks: number, { memory }: Host): number {
-  return ((30 / 18) * bytes * Math.min(ranks, OF_ONE_HOST)) / memory;
+function hostOptimizerTime(bytes: number, ranks: number): number {
+  return ((30 / 18) * bytes * Math.min(ranks, OF_ONE_HOST)) / HOST.memory;
 }
 
 /** Of an update whose micro-batches are all as long as one. */
 export async function typicalTime(
   { batch, microBatches }: TypicalUpdate,
-  options: Omit<GhostOptions, 'batches'> & Pick<UpdateTimeOptions, 'host'>,
+  options: Omit<GhostOptions, 'batches'>,
 ): Promise<UpdateTime> {
   const batches = repeated(batch, microBatches);
   const { lines, known } = await ghostRun({ ...options, batches });
