@@ -69,8 +69,8 @@ export async function predict(config: PlanConfig, device: string): Promise<Predi
 export async function measureAlone(config: PlanConfig, device: string): Promise<Measured> {
   const { offload } = recipeOf(config).parallel;
   const groups = offload === 'none' ? null : await aloneGroups();
-  const atMost = (updates: number): Promise<number> => Promise.resolve(updates);
-  return measure(config, chooseDevice(device), { groups, ranks: 1, atMost });
+  const largest = (number: number): Promise<number> => Promise.resolve(number);
+  return measure(config, chooseDevice(device), { groups, ranks: 1, largest });
 }
 
 /** Largest over the ranks; all of them call it. */
@@ -78,18 +78,18 @@ export async function measureRank(config: PlanConfig, world: World): Promise<Mea
   const { parallel } = recipeOf(config);
   const groups = await openRankGroups(world, { ...parallel, stage: parallel.zero });
   const device = chooseDevice(world.device);
-  const largest = async (figures: number[], label: string): Promise<number[]> => {
+  const largestOf = async (figures: number[], label: string): Promise<number[]> => {
     using most = tensor(figures, { dtype: 'float64' }).to({ device: world.device }).keep();
     await world.group.allReduce(most, { label, reduction: 'max' }).wait();
     return [...most.to({ device: 'cpu' }).toTypedArray()].map(Number);
   };
-  const atMost = async (updates: number): Promise<number> =>
-    (await largest([updates], 'updates'))[0]!;
-  const own = await measure(config, device, { groups, ranks: world.size, atMost });
+  const largest = async (number: number): Promise<number> =>
+    (await largestOf([number], 'updates'))[0]!;
+  const own = await measure(config, device, { groups, ranks: world.size, largest });
   if ('failed' in own) throw new Error(own.failed);
   const { total, context } = own;
   const figures = [own.allocated, own.reserved, total ?? 0, context ?? 0, own.seconds];
-  const [a, r, t, c, s] = await largest(figures, 'figures');
+  const [a, r, t, c, s] = await largestOf(figures, 'figures');
   return {
     ...{ allocated: a!, reserved: r!, seconds: s! },
     ...{ total: total === null ? null : t!, context: context === null ? null : c! },
@@ -100,18 +100,18 @@ interface Place {
   readonly groups: RankGroups | null;
   readonly ranks: number;
   /** The largest number that any of the ranks gives. */
-  readonly atMost: (updates: number) => Promise<number>;
+  readonly largest: (number: number) => Promise<number>;
 }
 
 /** Of updates that follow one another the fourth is the first to be timed: with it the numbers of the third are read, and the host is at its speed. */
 const BEFORE = 3;
-/** Seconds for which updates are timed, and how many at most. */
-const TIMED = { seconds: 2, updates: 40 };
+/** For about so many seconds updates are timed. */
+const TIMED = { seconds: 1, atLeast: 3, atMost: 40 };
 
 async function measure(
   config: PlanConfig,
   chosen: ChosenDevice,
-  { groups, ranks, atMost }: Place,
+  { groups, ranks, largest }: Place,
 ): Promise<Measured> {
   const { device } = chosen;
   const recipe = recipeOf(config);
@@ -128,7 +128,7 @@ async function measure(
   const times: number[] = [];
   let last: number | null = null;
   // Until it is known how long one takes.
-  let updates = Math.max(BEFORE + TIMED.updates, config.updates);
+  let updates = Math.max(BEFORE + TIMED.atMost, config.updates);
   const shape = { recipe, model, device: chosen, precision, groups, ranks };
   const filled = Array<(typeof batches)[number]>(microBatches).fill(batches[0]!);
   try {
@@ -139,8 +139,9 @@ async function measure(
       if (last !== null && what === 'update') times.push((now - last) / 1000);
       last = now;
       if (times.length === BEFORE) {
-        const timed = Math.min(Math.ceil(TIMED.seconds / times.at(-1)!), TIMED.updates);
-        updates = Math.max(BEFORE + (await atMost(timed)), config.updates);
+        const wanted = Math.ceil(TIMED.seconds / times.at(-1)!);
+        const timed = Math.min(Math.max(wanted, TIMED.atLeast), TIMED.atMost);
+        updates = Math.max(BEFORE + (await largest(timed)), config.updates);
       }
       if (times.length >= updates) break;
     }

@@ -17,7 +17,7 @@
  * between   what comes after the first update: {"validation": [records as in batch], "probes": [{"text": 30, "images": 1,
  *           "newTokens": 64}]}, and always a checkpoint as the recipe has it, without its files; left out, what `set` says of validation
  *           and probes, validation on the batch; else nothing
- * updates   that are run at least (3); the first three are not timed, and more follow for two seconds
+ * updates   that are run at least (3); the first three are not timed, and more follow for about a second
  * ranks     processes, each with a card of its own (1)
  * limitGiB  that a process may take; the row then says whether it went through (null)
  *

@@ -13,8 +13,11 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t BLOCK = 256, CHUNK = 256 * 8 * 8;
+constexpr int64_t BLOCK = 256;
 constexpr int TENSORS = 40;
+
+// Elements that a block of threads updates.
+constexpr int64_t chunkOf(bool random) { return BLOCK * 8 * (random ? 8 : 2); }
 
 // As the kernel has them.
 struct AdamwTensor {
@@ -40,6 +43,7 @@ void adamwCuda(const AdamwLists& lists, const AdamwSettings& s) {
   const auto pointer = [](const std::optional<Tensor>& x) { return x ? x->const_data_ptr() : nullptr; };
   const void *divisor = pointer(s.divisor), *found = pointer(s.foundInf);
   double logBeta1 = std::log(s.beta1), logBeta2 = std::log(s.beta2);
+  const int64_t chunk = chunkOf(random);
   AdamwList list;
   bool wide = true;
   int64_t blocks = 0;
@@ -72,7 +76,7 @@ void adamwCuda(const AdamwLists& lists, const AdamwSettings& s) {
                              codeOf(averages),
                              codeOf(rounded),
                              codeOf(gradients)};
-    blocks += (count + CHUNK - 1) / CHUNK;
+    blocks += (count + chunk - 1) / chunk;
     if (list.count == TENSORS) launch();
   }
   launch();

@@ -12,7 +12,7 @@ import {
 } from '../models/index.js';
 import type { RecordShape } from '../train/index.js';
 
-/** The pictures of a record, black, and the tokens that they take together. */
+/** The pictures of a record, of noise, and the tokens that they take together. */
 export function shapePictures(
   { tokens, images, pictures }: RecordShape,
   image: ImageFacts | null,
@@ -21,7 +21,7 @@ export function shapePictures(
   const { size, tiles } = image;
   const bytes = 3 * size ** 2;
   if (tiles === undefined) {
-    const picture = new Uint8Array(bytes);
+    const picture = noise(bytes);
     return { images: Array<Uint8Array>(images).fill(picture), tokens: images * image.tokens };
   }
   const facts = tilesAmong(tiles, images);
@@ -29,10 +29,23 @@ export function shapePictures(
   return {
     images: sizes.map(({ height, width }) => ({
       ...{ height, width },
-      views: new Uint8Array(viewCount({ height, width }, facts) * bytes),
+      views: noise(viewCount({ height, width }, facts) * bytes),
     })),
     tokens: sizes.reduce((sum, each) => sum + tiledTokens(each, facts), 0),
   };
+}
+
+let drawn = new Uint8Array(0);
+
+/** The first of always the same bytes. */
+function noise(length: number): Uint8Array {
+  if (drawn.length < length) drawn = Uint8Array.from({ length }, (_, i) => scattered(i) >>> 24);
+  return drawn.subarray(0, length);
+}
+
+/** 32 bits of a number, by Knuth's multiplicative hash. */
+export function scattered(i: number): number {
+  return Math.imul(i + 1, 2654435761) >>> 0;
 }
 
 /** Of pictures whose sizes are not known: each as large as there is room for all of them. */

@@ -4,8 +4,11 @@
 
 namespace patina {
 
-constexpr int ADAMW_BLOCK = 256, ADAMW_PACK = 8, ADAMW_PACKS = 8;
-constexpr long long ADAMW_CHUNK = ADAMW_BLOCK * ADAMW_PACK * ADAMW_PACKS;
+constexpr int ADAMW_BLOCK = 256, ADAMW_PACK = 8;
+
+// Packs of a thread, as measured on an H200: few of those that memory alone holds up, which so follow one another through it.
+template <bool random>
+constexpr int ADAMW_PACKS = random ? 8 : 2;
 
 // As native/adamw_kernels.cc lays it out.
 struct AdamwTensor {
@@ -36,12 +39,16 @@ __device__ inline void keep(void* to, Number type, long long at, const float* va
 
 template <int N, bool random>
 __device__ inline void adamw(const AdamwTensor& tensor, const AdamwStep& s, long long at) {
-  const auto weightType = static_cast<Number>(tensor.weightType), momentType = static_cast<Number>(tensor.momentType);
+  const auto weightType = static_cast<Number>(tensor.weightType), momentType = static_cast<Number>(tensor.momentType),
+             gradientType = static_cast<Number>(tensor.gradientType);
+  // All of them are on their way before the first is asked for its values.
+  const Bits<N> gradients = bitsAt<N>(tensor.gradients, gradientType, at), averages = bitsAt<N>(tensor.averages, momentType, at),
+                squares = bitsAt<N>(tensor.squares, momentType, at), weights = bitsAt<N>(tensor.weights, weightType, at);
   float g[N], m[N], v[N], w[N];
-  read<N>(tensor.gradients, static_cast<Number>(tensor.gradientType), at, g);
-  read<N>(tensor.averages, momentType, at, m);
-  read<N>(tensor.squares, momentType, at, v);
-  read<N>(tensor.weights, weightType, at, w);
+  valuesOf<N>(gradients, gradientType, g);
+  valuesOf<N>(averages, momentType, m);
+  valuesOf<N>(squares, momentType, v);
+  valuesOf<N>(weights, weightType, w);
   for (int k = 0; k < N; k++) {
     const float gradient = g[k] * s.divided;
     m[k] += s.average * (gradient - m[k]);
@@ -67,8 +74,9 @@ __device__ inline void adamwChunk(const AdamwList& list, double lr, double beta1
   if (threadIdx.x == 0) shared = adamwStep(*tensor.steps, lr, beta1, beta2, logBeta1, logBeta2, decay, eps, divisor);
   __syncthreads();
   const AdamwStep step = shared;
-  const long long first = static_cast<long long>(blockIdx.x - tensor.block) * ADAMW_CHUNK;
-  const long long last = first + ADAMW_CHUNK < tensor.count ? first + ADAMW_CHUNK : tensor.count;
+  constexpr long long chunk = ADAMW_BLOCK * ADAMW_PACK * ADAMW_PACKS<random>;
+  const long long first = static_cast<long long>(blockIdx.x - tensor.block) * chunk;
+  const long long last = first + chunk < tensor.count ? first + chunk : tensor.count;
   const long long whole = wide ? first + (last - first) / ADAMW_PACK * ADAMW_PACK : first;
   for (long long at = first + threadIdx.x * ADAMW_PACK; at < whole; at += ADAMW_BLOCK * ADAMW_PACK)
     adamw<ADAMW_PACK, random>(tensor, step, at);

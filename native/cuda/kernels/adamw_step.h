@@ -13,18 +13,41 @@ struct AdamwStep {
   float divided, decay, average, beta2, square, unbiased, eps, size;
 };
 
+// N numbers as they lie in memory; two of 16 bits to a word.
+template <int N>
+struct Bits {
+  unsigned int words[N];
+};
+
+template <int N>
+__device__ inline Bits<N> bitsAt(const void* from, Number type, long long at) {
+  Bits<N> bits;
+  if (type == Number::float32) {
+    const auto pack = *reinterpret_cast<const Pack<unsigned int, N>*>(static_cast<const unsigned int*>(from) + at);
+    for (int k = 0; k < N; k++) bits.words[k] = pack.at[k];
+  } else if (N == 1) {
+    bits.words[0] = static_cast<const unsigned short*>(from)[at];
+  } else {
+    const auto pack = *reinterpret_cast<const Pack<unsigned int, (N + 1) / 2>*>(static_cast<const unsigned short*>(from) + at);
+    for (int k = 0; k < N / 2; k++) bits.words[k] = pack.at[k];
+  }
+  return bits;
+}
+
+template <int N>
+__device__ inline void valuesOf(const Bits<N>& bits, Number type, float* values) {
+  if (type == Number::float32) {
+    for (int k = 0; k < N; k++) values[k] = __uint_as_float(bits.words[k]);
+  } else if (type == Number::bfloat16) {
+    for (int k = 0; k < N; k++) values[k] = __uint_as_float(k % 2 == 0 ? bits.words[k / 2] << 16 : bits.words[k / 2] & 0xFFFF0000u);
+  } else {
+    for (int k = 0; k < N; k++) values[k] = widened(Half{static_cast<unsigned short>(bits.words[k / 2] >> (16 * (k % 2)))});
+  }
+}
+
 template <int N>
 __device__ inline void read(const void* from, Number type, long long at, float* values) {
-  if (type == Number::float32) {
-    const auto pack = *reinterpret_cast<const Pack<float, N>*>(static_cast<const float*>(from) + at);
-    for (int k = 0; k < N; k++) values[k] = pack.at[k];
-  } else if (type == Number::bfloat16) {
-    const auto pack = *reinterpret_cast<const Pack<BFloat16, N>*>(static_cast<const BFloat16*>(from) + at);
-    for (int k = 0; k < N; k++) values[k] = widened(pack.at[k]);
-  } else {
-    const auto pack = *reinterpret_cast<const Pack<Half, N>*>(static_cast<const Half*>(from) + at);
-    for (int k = 0; k < N; k++) values[k] = widened(pack.at[k]);
-  }
+  valuesOf<N>(bitsAt<N>(from, type, at), type, values);
 }
 
 template <typename T, int N>
