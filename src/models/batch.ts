@@ -93,7 +93,7 @@ export function makeBatch(
       order,
       ...interpolations.map(({ features }) => features),
     ];
-    const together = tensor(Int32Array.from(parts.flat()), { device }).to('int64');
+    const together = tensor(inOne(parts), { device }).to('int64');
     const split = together.splitWithSizes(parts.map((part) => part.length));
     const [idsT, positionsT, recordsT] = split.slice(0, 3) as [Tensor, Tensor, Tensor];
     const [imagePositionsT, recordsI, indicesI] = split.slice(3, 6) as [Tensor, Tensor, Tensor];
@@ -133,6 +133,16 @@ export function makeBatch(
       },
     };
   });
+}
+
+function inOne(parts: readonly (readonly number[])[]): Int32Array {
+  const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 /** Which positions of a sample are supervised, and what they predict. */

@@ -4,10 +4,12 @@ import { checkRecipe, type RecipeInput } from '../../config/index.js';
 import { bytePieces } from '../../models/index.js';
 import { ProcessGroup, type TensorPart } from '../../parallel/index.js';
 import {
+  cudaAvailable,
   dtypeBytes,
   memoryStats,
   RandomGenerator,
   resetPeak,
+  type Device,
   type DType,
 } from '../../torch/index.js';
 import { takeFrozen } from '../checkpoint/frozen-parts.js';
@@ -46,15 +48,26 @@ const fakeGroups = async (rank: number, size: number): Promise<RankGroups> =>
     { stage: 3 },
   );
 
+interface Place {
+  readonly rank: number;
+  readonly size: number;
+  /** A checkpoint whose frozen parts are taken. */
+  readonly from?: string | undefined;
+  /** @default cpu */
+  readonly device?: Device;
+}
+
 /** The parts of one rank of so many, or the whole model of a process alone. */
 async function partsOf(
   input: RecipeInput,
   dtype: DType,
-  { rank, size, from }: { rank: number; size: number; from?: string | undefined },
+  { rank, size, from, device = 'cpu' }: Place,
 ): Promise<readonly TensorPart[]> {
   const groups = size === 1 ? null : await fakeGroups(rank, size);
-  const recipe = checkRecipe({ ...input, parallel: { zero: groups === null ? 0 : 3 } });
-  const device = 'cpu';
+  const recipe = checkRecipe({
+    ...input,
+    parallel: { ...(groups !== null && { ...input.parallel, zero: 3 }) },
+  });
   const hollow = groups !== null;
   const { model, sources } = await openModel(recipe, { device, dtype, hollow });
   open.push(model);
@@ -62,7 +75,7 @@ async function partsOf(
   if (from !== undefined) {
     await takeFrozen(model, from, { train: recipe.train, seed, device, dtype, sources });
   }
-  const generator = RandomGenerator.create(seed);
+  const generator = RandomGenerator.create(seed, device);
   open.push(generator);
   const chosen = prepareTrainable(model, {
     ...{ ...recipe, dtype, device, generator },
@@ -87,16 +100,20 @@ async function partsOf(
 const bytesOf = ({ tensor, dtype = tensor.dtype }: TensorPart): Buffer =>
   Buffer.concat([...bytePieces(tensor, { dtype })]);
 
-async function expectSame(input: RecipeInput, dtype: DType, from?: string): Promise<void> {
+async function expectSame(
+  input: RecipeInput,
+  dtype: DType,
+  place: Omit<Place, 'rank' | 'size'> = {},
+): Promise<void> {
   const whole = new Map(
-    (await partsOf(input, dtype, { rank: 0, size: 1, from })).map((part) => [
+    (await partsOf(input, dtype, { rank: 0, size: 1, ...place })).map((part) => [
       part.name,
       bytesOf(part),
     ]),
   );
   const seen = new Map<string, number>();
   for (let rank = 0; rank < 3; rank++) {
-    const parts = await partsOf(input, dtype, { rank, size: 3, from });
+    const parts = await partsOf(input, dtype, { rank, size: 3, ...place });
     for (const part of parts) {
       const size = dtypeBytes(part.dtype ?? part.tensor.dtype);
       const own = bytesOf(part);
@@ -157,6 +174,15 @@ describe.each(['float32', 'bfloat16'] as const)('slices in %s', (dtype) => {
   });
 });
 
+test.each(['none', 'optimizer', 'parameters'] as const)(
+  'of a new model where %s is in host memory',
+  async (offload) => {
+    const model = { config: TINY_CONFIG, tokenizer: folder.at('tokenizer') };
+    const device = cudaAvailable() ? 'cuda:0' : 'cpu';
+    await expectSame(folder.recipe({ model, parallel: { offload } }), 'float32', { device });
+  },
+);
+
 test('no rank ever holds half of the model', async () => {
   const text_config = { ...TINY_CONFIG.text_config, num_hidden_layers: 16, hidden_size: 64 };
   const tokenizer = folder.at('tokenizer');
@@ -179,5 +205,5 @@ test('what a checkpoint holds of parts that no longer train is read by slices', 
   const model = { config: TINY_CONFIG, tokenizer: folder.at('tokenizer') };
   const whole = await checkpoint({ model });
   const frozen = { vision: 'frozen', projector: 'full', decoder: 'frozen' } as const;
-  await expectSame(folder.recipe({ model, train: frozen }), 'float32', whole);
+  await expectSame(folder.recipe({ model, train: frozen }), 'float32', { from: whole });
 });

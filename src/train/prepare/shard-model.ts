@@ -55,7 +55,9 @@ export async function shardModel(
   const sharded = new ShardedModel(model, groups.shards, { stage, master, device, offload });
   if (sources !== null) {
     try {
-      await fill(model, sharded.parts(groups), { ...options, sources });
+      const parts = sharded.parts(groups);
+      const unread = parts.filter(({ name }) => !sharded.holds(name));
+      await fill(model, { parts, unread }, { ...options, sources });
       laySideBySide(model);
     } catch (error) {
       sharded.dispose();
@@ -69,13 +71,17 @@ export async function shardModel(
   return { sharding: { model: sharded, groups }, trainable: { ...trainable, parameters } };
 }
 
+interface Parts {
+  readonly parts: readonly TensorPart[];
+  /** Those of them that no segment reads, and so no buffer holds. */
+  readonly unread: readonly TensorPart[];
+}
+
 async function fill(
   model: SegmentedModel,
-  parts: readonly TensorPart[],
+  { parts, unread }: Parts,
   { sources, device, signal }: ShardingOptions & { sources: ParameterSources },
 ): Promise<void> {
-  // What no segment reads lies in no buffer.
-  const unread = parts.filter(({ tensor }) => tensor.device !== device);
   for (const { name, shape, tensor } of unread) {
     model.load(name, empty(shape, { dtype: tensor.dtype, device }));
   }

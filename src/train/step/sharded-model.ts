@@ -118,6 +118,11 @@ export class ShardedModel {
     );
   }
 
+  /** Whether a parameter lies in one of the buffers. */
+  holds(parameter: string): boolean {
+    return this.units.some(({ buffer }) => buffer.leaves.has(parameter));
+  }
+
   unitsOf({ name }: SegmentBase): readonly ShardUnit[] {
     return this.bySegment.get(name)!;
   }
