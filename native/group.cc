@@ -117,6 +117,14 @@ void watch(const Backend& backend, const Work& work, Milliseconds timeout) {
   }
 }
 
+// The end of a call of NCCL, to be watched. The call itself holds its results until its handle is dropped, and the device may come to it long after
+// whoever made it has used them.
+Work watchedOf(const Work& work) {
+  using Watched = c10d::Work* (*)(const c10d::Work*);
+  static const auto watched = reinterpret_cast<Watched>(cudaFunction("patina_nccl_watched"));
+  return Work::reclaim(watched(work.get()));
+}
+
 // A call of a fake group in a ghost run: it holds its tensors as long as NCCL does, until a stream waits for it.
 template <typename Call>
 struct GhostWork final : c10d::Work {
@@ -153,7 +161,7 @@ napi_value start(napi_env env, Group& group, const char* name, const at::Tensor&
   }
   const Work work = call(*group.backend);
   buffer[0] = works.keep(work);
-  return group.worker.submit(env, [work, backend = group.backend, timeout = group.timeout] { watch(backend, work, timeout); });
+  return group.worker.submit(env, [work = watchedOf(work), backend = group.backend, timeout = group.timeout] { watch(backend, work, timeout); });
 }
 
 // A tensor that a collective may read or write as one block of memory.

@@ -240,7 +240,7 @@ export class ProcessGroup {
   }
 }
 
-/** A call under way. Its tensors are kept alive until it has ended; they may be read or written only after one of the waits. */
+/** A call under way. Its tensors are kept alive until it has ended or a stream waits for it; they may be read or written only after one of the waits. */
 export class Work {
   constructor(
     /** `null` in a fake group, whose calls end when they are waited for. */
@@ -267,12 +267,13 @@ export class Work {
 
   /**
    * Until its tensors may be given to operators: with NCCL, the current stream waits for the call when it comes to it, and the
-   * promise resolves at once. On the CPU it is `wait`.
+   * promise resolves at once; from then on they live no longer than whoever has them wants. On the CPU it is `wait`.
    */
   async waitOnStream(): Promise<void> {
-    if (this.handle > 0) expectDone(native.orderStream(this.handle), 'waitOnStream()');
-    if (this.ended === null) this.drop();
-    else if (this.handle === 0) await this.ended;
+    if (this.handle > 0) {
+      expectDone(native.orderStream(this.handle), 'waitOnStream()');
+      this.drop();
+    } else if (this.ended !== null) await this.ended;
   }
 
   private drop(): void {
