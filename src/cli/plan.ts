@@ -199,7 +199,7 @@ export function planText(planned: Plan, { memory: { limit } }: Pick<Recipe, 'mem
     .sort(([, a], [, b]) => b - a);
   return lines([
     `${recipe} on ${ranks} x ${gpu.name} (${memory}): ${verdict}`,
-    `  ${formatBytes(total)} a GPU: ${formatBytes(allocated)} in tensors, ${formatBytes(reserved)} reserved, and the context of CUDA` +
+    `  ${formatBytes(total)} a GPU: ${formatBytes(allocated)} in tensors, ${formatBytes(reserved)} reserved, and the context of CUDA${ranks === 1 ? '' : ' with NCCL'}` +
       (host > 0 ? `; ${formatBytes(host)} of host memory a process` : ''),
     `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${Number(batch.microBatches.toPrecision(3))} an update on each GPU`,
     ...(planned.data === null ? [] : dataLines(planned.data)),

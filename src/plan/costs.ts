@@ -110,8 +110,8 @@ function fp8Operations([rows = [], weights = []]: Shapes): number {
   return 2 * sizeOf(rows) * (weights[0] ?? 0);
 }
 
-/** Of the rate of fp32, where a mask is drawn for each adapter: 28 ms more for 0.65 TFLOP (`lora dropout`, 2026-11-29-plan-h200.md). */
-const DROPPED = 0.46;
+/** Of the rate of fp32, where a mask is drawn for each adapter: 27 to 35 TFLOP/s of 48 (2026-11-29-plan-warm-h200.md). */
+const DROPPED = 0.65;
 
 /** 2·N·K·R of inputs (N, K) and adapters of R ranks together; 0 of all else. */
 function droppedOperations(name: string, shapes: Shapes, made: number): number {

@@ -71,7 +71,7 @@ export class DeviceClock {
 
   /** The host calls an operator, or autograd a node of a graph. */
   launch({ fromGraph }: { readonly fromGraph: boolean }): void {
-    this.now += fromGraph ? HOST.launch : HOST.call;
+    this.now += fromGraph ? HOST.node : HOST.call;
   }
 
   run({ name, stream, shapes, onHost, ...traffic }: Work): void {

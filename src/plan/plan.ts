@@ -16,7 +16,7 @@ import {
   type Calibration,
 } from './calibration/calibration.js';
 import type { Category } from './categories.js';
-import type { Card, Gpus } from './devices/cards.js';
+import { asRank, type Card, type Gpus } from './devices/cards.js';
 import { ghostSteps, oneAfterTheOther, type Ghost } from './ghost-run.js';
 import { modelConfigOf } from './model-config.js';
 import type { DataFacts, PlanData } from './plan-data.js';
@@ -133,7 +133,8 @@ async function makePlan(
   const { gpus, lengths, data, expandable = false, signal } = options;
   const { count: ranks } = gpus;
   const earlier = options.calibration?.of(gpus.card, recipe, ranks) ?? NOT_CALIBRATED;
-  const card: Card = { ...gpus.card, context: earlier.context ?? gpus.card.context };
+  const plain = asRank(gpus.card, ranks);
+  const card: Card = { ...plain, context: earlier.context ?? plain.context };
   requireBases(recipe, card);
   const model = await modelConfigOf(recipe, signal);
   const batching = effectiveBatch(recipe, ranks);

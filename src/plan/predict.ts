@@ -3,7 +3,7 @@
 import { UsageError } from '../base/errors.js';
 import { Llava, TextModel, type LanguageModel } from '../models/index.js';
 import type { PlannedFor, Prediction } from '../train/index.js';
-import { cardOf, isExpandable } from './devices/cards.js';
+import { asRank, cardOf, isExpandable } from './devices/cards.js';
 import { ghostRun } from './ghost-run.js';
 import { limitOf } from './plan.js';
 import { replay, withinLimit } from './replay.js';
@@ -19,7 +19,7 @@ export interface TimedPrediction extends Prediction {
 /** By the table of cards alone. */
 export async function predict(run: PlannedFor): Promise<TimedPrediction> {
   const { recipe, model, device, precision, ranks, batches, between, typical } = run;
-  const card = cardOf(device);
+  const card = asRank(cardOf(device), ranks);
   const alike = { recipe, model: configOf(model), card, precision, ranks };
   if (device.device === 'cpu') {
     // Whether a checkpoint is still being written in the next update is left to chance, and counts here as what a device has.

@@ -20,6 +20,8 @@ export interface Card {
   readonly memory: number;
   /** Bytes of the context and of the code of libraries. */
   readonly context: number;
+  /** Bytes beside it of NCCL, where there are several ranks: its buffers and code. */
+  readonly nccl: number;
   /** Operations a second of long matrix products in bf16. */
   readonly products: number;
   /** The same in fp32, which libtorch does not round to TF32 unless it is told to. */
@@ -41,6 +43,9 @@ const GIGA = 1e9;
 
 /** Bytes of a context with the code of libraries: what one H200 showed in 52 of 56 runs (2026-11-29-plan-h200.md). */
 const CONTEXT = 758.8125 * 2 ** 20;
+
+/** What each of two H200 had more (2026-11-29-plan-warm-h200.md). */
+const NCCL = 1363.5 * 2 ** 20;
 
 /**
  * What of the maker's figures the H200 reaches (2026-11-29-kernels-h200.md): long products 712 of 989 TFLOP/s, memory 3.7 of 4.8 TB/s;
@@ -74,6 +79,7 @@ function published(
     fullProducts: full * TERA * PRODUCTS,
     memory: Math.round(memory),
     context: Math.round(CONTEXT),
+    nccl: Math.round(NCCL),
     attention: [teraflops * TERA * ATTENTION[0], teraflops * TERA * ATTENTION[1]],
     bandwidth: bandwidth * GIGA * MEMORY,
     link: link * GIGA,
@@ -119,6 +125,11 @@ export const CARDS: readonly Card[] = [
     ...{ memory: 178 * GIB, teraflops: 2250, full: 75, bandwidth: 8000, link: 400, host: 50 },
   }),
 ];
+
+/** One of so many ranks' cards. */
+export function asRank(card: Card, ranks: number): Card {
+  return ranks === 1 ? card : { ...card, context: card.context + card.nccl };
+}
 
 /** A known card, with what the device says of itself; memory does not depend on the speeds of another one. */
 export function cardOf({ name, capability, totalBytes }: ChosenDevice): Card {

@@ -25,5 +25,8 @@ export function smallRecipe(set: readonly string[] = []): Recipe {
 /** With so many bytes for the allocator of a process. */
 export function cardsOf(bytes: number, count = 4): Gpus {
   const { card } = readGpus('A100-40GB');
-  return { count, card: { ...card, name: 'made up', memory: Math.round(bytes), context: 0 } };
+  return {
+    count,
+    card: { ...card, name: 'made up', memory: Math.round(bytes), context: 0, nccl: 0 },
+  };
 }
