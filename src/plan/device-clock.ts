@@ -113,8 +113,9 @@ export class DeviceClock {
     this.work = 0;
     this.microBatches = 0;
     // Most updates of a run follow no pause.
-    if (this.isPaused)
+    if (this.isPaused) {
       for (const stream of this.streams.keys()) this.hold(stream, this.now + this.lead);
+    }
     this.isPaused = false;
     this.begun = this.passed();
     this.beforeOptimizer = -1;

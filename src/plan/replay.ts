@@ -167,6 +167,7 @@ export class Replay {
       this.clock.beginUpdate();
       this.memory.beginUpdate();
     }
+    if (isBetween(name)) this.clock.pause(); // numbers of the update are read first
     if (name === 'forward head') this.clock.beginMicroBatch();
     if (name === 'optimizer') this.clock.beginOptimizer();
     this.places.begin(name);
