@@ -113,10 +113,14 @@ std::string compiled(const Nvrtc& nvrtc, const std::string& architecture) {
   Nvrtc::Program program = nullptr;
   nvrtc.create(&program, source.c_str(), "patina.cu", static_cast<int>(texts.size()), texts.data(), names.data());
   const std::string target = "--gpu-architecture=" + architecture;
-  const char* options[] = {target.c_str(), "--std=c++17"};
+  std::vector<const char*> options = {target.c_str(), "--std=c++17"};
+  int major = 0, minor = 0;
+  nvrtc.version(&major, &minor);
+  // Kernels on as many cores as there are: whoever trains first on a machine waits for them.
+  if (major >= 13) options.push_back("--split-compile=0");
   size_t size = 0;
   try {
-    nvrtc.compile(program, 2, options);
+    nvrtc.compile(program, static_cast<int>(options.size()), options.data());
   } catch (const std::runtime_error& error) {
     nvrtc.logSize(program, &size);
     std::string log(size, '\0');
