@@ -55,6 +55,33 @@ describe.skipIf((cuda?.devices.length ?? 0) < 2)('NCCL', () => {
     }
   });
 
+  it('holds results no longer than whoever asked for them, however far behind the device is', async () => {
+    const ends = await runRanks(
+      2,
+      `
+      const world = await join({ backend: 'nccl' });
+      const { group, device } = world;
+      await group.barrier({ label: 'begin' }).wait();
+      const factor = torch.ones([8192, 8192], { device });
+      const busy = (times) => torch.scope(() => { for (let i = 0; i < times; i++) factor.matmul(factor).dispose(); });
+      busy(1); // takes what cuBLAS works in
+      const before = torch.memoryStats(device).allocated;
+      busy(40);
+      const [shard, whole] = [torch.empty([2 ** 24], { device }), torch.ones([2 ** 25], { device })];
+      const work = group.reduceScatter(shard, whole, { label: 'gradients' });
+      whole.dispose();
+      await work.waitOnStream();
+      shard.dispose();
+      say({ left: torch.memoryStats(device).allocated - before });
+      torch.synchronize(device);
+      await world.close();
+      `,
+    );
+    for (const { code, said, stderr } of ends) {
+      expect([code, stderr, said]).toEqual([0, '', [{ left: 0 }]]);
+    }
+  });
+
   it('frees a host that waits for the device when a rank is missing, and names it', async () => {
     const ends = await runRanks(
       2,
