@@ -21,7 +21,7 @@ interface Given {
 
 /** The last of so many updates. */
 function updateOf({ calls, work = SMALL, fromGraph = false, updates = 1 }: Given): number {
-  const clock = new DeviceClock(card, { squaresOf: squaresOf([]) });
+  const clock = new DeviceClock(card, squaresOf([]));
   for (let update = 0; update < updates; update++) {
     clock.beginUpdate();
     for (let i = 0; i < calls; i++) {
@@ -51,7 +51,7 @@ test('nodes of a graph take a time of their own', () => {
 const STARTS = [...Array<Work>(300).fill(SMALL), ...Array<Work>(30).fill(LARGE)];
 
 function updatesOf(count: number, { pauses = false } = {}): readonly number[] {
-  const clock = new DeviceClock(card, { squaresOf: squaresOf([]) });
+  const clock = new DeviceClock(card, squaresOf([]));
   for (let update = 0; update < count; update++) {
     clock.beginUpdate();
     for (const work of STARTS) {

@@ -25,11 +25,6 @@ export interface Work extends Traffic {
   readonly onHost: boolean;
 }
 
-export interface ClockOptions {
-  /** What is known of packed sequences. */
-  readonly squaresOf: SquaresOf;
-}
-
 export class DeviceClock {
   /** Of the host. */
   now = 0;
@@ -55,14 +50,11 @@ export class DeviceClock {
   private beforeOptimizer = 0;
   private microBatches = 0;
 
-  private readonly squaresOf: SquaresOf;
-
+  /** @param squaresOf what is known of packed sequences */
   constructor(
     private readonly card: Card,
-    { squaresOf }: ClockOptions,
-  ) {
-    this.squaresOf = squaresOf;
-  }
+    private readonly squaresOf: SquaresOf,
+  ) {}
 
   /** Where a stream is, or when it could begin. */
   at(stream: number): number {

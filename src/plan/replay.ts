@@ -73,7 +73,7 @@ export class Replay {
 
   constructor({ card, batches = [], ...options }: ReplayOptions) {
     this.card = card;
-    this.clock = new DeviceClock(card, { squaresOf: squaresOf(batches) });
+    this.clock = new DeviceClock(card, squaresOf(batches));
     this.memory = new LiveMemory(this.places, this.clock, options);
   }
 
