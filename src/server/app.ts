@@ -21,8 +21,8 @@ export interface AppOptions {
   readonly maxNewTokens: number;
   /** Seconds that a request may take. */
   readonly seconds: number;
-  /** Requests at once; more are told to come again. */
-  readonly requests: number;
+  /** Answers that a model has room for, those that wait among them. */
+  readonly answers: number;
   /** Raised when no further request is taken. */
   readonly closing: AbortSignal;
   /** Hears of faults that are no client's. */
@@ -72,7 +72,7 @@ export function createApp(models: readonly ServedModel[], options: AppOptions): 
 
   app.post('/v1/chat/completions', async (c) => {
     if (closing.aborted) throw leaving();
-    if (open >= options.requests) throw crowded(open);
+    if (open >= models.length * options.answers) throw crowded(open);
     open++;
     const call = new Call(c.req.raw.signal, options.seconds, () => open--);
     try {
@@ -105,6 +105,9 @@ export function loadingApp(): Hono {
   return app;
 }
 
+/** Milliseconds, 24 days; Node takes more for none. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
 /** What ends a request from outside: its time, and a client that leaves. */
 class Call {
   readonly start = performance.now();
@@ -119,7 +122,8 @@ class Call {
   constructor(client: AbortSignal, seconds: number, onEnd: () => void) {
     this.#client = client;
     this.#onEnd = onEnd;
-    this.#timer = setTimeout(() => this.#stop.abort(tooSlow(seconds)), 1000 * seconds);
+    const wait = Math.min(1000 * seconds, LONGEST_TIMER);
+    this.#timer = setTimeout(() => this.#stop.abort(tooSlow(seconds)), wait);
     client.addEventListener('abort', this.#left);
     if (client.aborted) this.#left();
   }
@@ -166,6 +170,7 @@ async function complete(
 ): Promise<Response> {
   const { signal } = call;
   const { stream = false, stream_options, n = 1 } = request;
+  if (n > options.answers) throw tooMany(n, options.answers);
   const prompt = await requestPrompt(model, request, { ...options.pictures, signal });
   const promptTokens = prompt.inputIds.length;
   const bodies = new ChatBodies(model.name, {
@@ -286,6 +291,13 @@ function leaving(): ApiError {
 function crowded(open: number): ApiError {
   return new ApiError(`${open} requests are open already.`, {
     ...{ status: 429, code: 'rate_limit_exceeded', hint: 'Ask again in a while.' },
+  });
+}
+
+/** However often it came again, there would be no room for it. */
+function tooMany(n: number, most: number): ApiError {
+  return new ApiError(`n is ${n}, and this server has room for ${most} answers.`, {
+    ...{ param: 'n', code: 'invalid_value', hint: 'Ask for fewer, in several requests.' },
   });
 }
 

@@ -17,6 +17,9 @@ function only(...values: unknown[]): z.ZodType {
     .optional();
 }
 
+/** Answers to a request; each has a seed of its own. */
+const MOST_ANSWERS = 128;
+
 const optional = <T extends z.ZodType>(type: T) =>
   type.nullish().transform((value) => value ?? undefined);
 const whole = (from: number, to: number) => optional(z.int().min(from).max(to));
@@ -65,10 +68,10 @@ const schema = z.strictObject({
   top_k: whole(1, 2 ** 31),
   min_p: number(0, 1),
   repetition_penalty: optional(z.number().gt(0).max(100)),
-  seed: whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
+  seed: whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER - MOST_ANSWERS),
   logprobs: optional(z.boolean()),
   top_logprobs: whole(0, 20),
-  n: whole(1, 128),
+  n: whole(1, MOST_ANSWERS),
   // Who asks, and why; nobody here wants to know.
   user: optional(z.string()),
   metadata: optional(z.record(z.string(), z.string())),

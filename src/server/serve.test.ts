@@ -226,7 +226,11 @@ describe("OpenAI's client", () => {
       await refused(shows('http://127.0.0.1/x.png'), 400, 'invalid_image_url', url);
       await refused(shows('data:image/png;base64,!!'), 400, 'invalid_image_url', url);
       await refused(shows('file:///etc/hostname'), 400, 'invalid_image_url', url);
-      await refused(shows('data:image/png;base64,aGVsbG8='), 400, 'E_IMAGE_TYPE');
+      await refused(shows('data:image/png;base64,aGVsbG8='), 400, 'E_IMAGE_TYPE', url);
+      const highest = { seed: Number.MAX_SAFE_INTEGER, temperature: 1, n: 2 };
+      await refused(highest, 400, 'invalid_value', 'seed');
+      // More than there will ever be room for: to come again would help nobody.
+      await refused({ n: 81 }, 400, 'invalid_value', 'n');
       await refused(
         says(Array(17).fill(image())),
         400,
@@ -391,6 +395,15 @@ describe('a server', () => {
     );
   });
 
+  it('gives time without end where it is told so much', async () => {
+    await served(
+      async (_client, serving) => {
+        expect((await post(serving, question())).status).toBe(200);
+      },
+      { seconds: 1e9 },
+    );
+  });
+
   it('finishes what was asked when it is to end, and takes no more', async () => {
     await expect(async () => {
       await served(async (_client, serving) => {
@@ -415,7 +428,11 @@ describe('a server', () => {
       await served(
         async (_client, serving) => {
           const asked = question({ model: 'small' });
-          expect(await errorOf(await post(serving, asked))).toEqual([500, 'E_LOGITS']);
+          const response = await post(serving, asked);
+          expect(response.status).toBe(500);
+          const { error } = (await response.json()) as { error: { code: string; message: string } };
+          expect(error.code).toBe('E_LOGITS');
+          expect(error.message).toBe('Something went wrong in the server; its log says what.');
         },
         { onError: (error) => heard.push(error) },
       );
@@ -446,12 +463,15 @@ describe('a server', () => {
     });
   });
 
-  it('refuses a port that is taken, and a folder that is not there, before anything is loaded', async () => {
+  it('refuses a port that is taken, a folder that is not there, and a key that no header carries, before anything is loaded', async () => {
     const load = vi.fn(() => Promise.resolve(chats));
     await served(async (_client, { port }) => {
       await expect(serve(load, { port })).rejects.toMatchObject({ code: 'E_PORT' });
       for (const files of ['./none', PICTURE]) {
         await expect(serve(load, { port: 0, files })).rejects.toMatchObject({ code: 'E_FILES' });
+      }
+      for (const key of ['', ' x', 'x\n', 'schlüssel']) {
+        await expect(serve(load, { port: 0, key })).rejects.toMatchObject({ code: 'E_KEY' });
       }
       expect(load).not.toHaveBeenCalled();
     });

@@ -49,7 +49,7 @@ const LINGER = 5;
 /**
  * @param chats by the names that requests give; they stay the caller's. A function loads them once the port is had: until then requests
  * get 503
- * @throws EnvironmentError `E_PORT`; UsageError `E_FILES`; what the function throws
+ * @throws EnvironmentError `E_PORT`; UsageError `E_KEY`, `E_FILES`; what the function throws
  */
 export async function serve(
   chats: ReadonlyMap<string, ChatModel> | (() => Promise<ReadonlyMap<string, ChatModel>>),
@@ -57,6 +57,7 @@ export async function serve(
 ): Promise<Serving> {
   const { host, port = 8000, rows = 16, waiting = 64, onError } = options;
   const { key = `patina-${newSecret()}` } = options;
+  if (!SENDABLE.test(key)) throw unsendable(key);
   const files = options.files === undefined ? undefined : await folder(options.files);
   let app = loadingApp();
   const listening = await listen({ fetch: (...args) => app.fetch(...args) }, { host, port });
@@ -77,7 +78,7 @@ export async function serve(
       },
       maxNewTokens: options.maxNewTokens ?? 512,
       seconds: options.seconds ?? 600,
-      requests: models.length * (rows + waiting),
+      answers: rows + waiting,
       closing: closing.signal,
       onError: onError ?? (() => undefined),
     });
@@ -91,6 +92,18 @@ export async function serve(
     await listening.close();
     throw error;
   }
+}
+
+/** What arrives as it was sent in a header: printable ASCII, without blanks at its ends. */
+const SENDABLE = /^[!-~]([ -~]*[!-~])?$/;
+
+/** @returns an error that does not tell the key */
+function unsendable(key: string): UsageError {
+  const problem =
+    key === '' ? 'is empty' : 'has characters that are not ASCII, or a blank at an end';
+  return new UsageError(`The key ${problem}, so that no client can send it.`, {
+    ...{ code: 'E_KEY', hint: 'Give another by --key, or leave it out to have it drawn.' },
+  });
 }
 
 async function folder(path: string): Promise<string> {
