@@ -2,8 +2,9 @@ import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
+import { type FileLock, tryLock } from '../../base/lock-file.js';
 import { hostsOf } from '../access.js';
 import { dashboard } from './dashboard.js';
 import { Runs } from './runs.js';
@@ -201,11 +202,9 @@ describe('runs', () => {
       planned: 10,
     });
     // Held by this process.
-    const { FileLock, tryLock } = await import('../../base/lock-file.js');
-    const lock = tryLock(join(folder, 'run.lock'));
-    expect(lock).toBeInstanceOf(FileLock);
+    const lock = tryLock(join(folder, 'run.lock')) as FileLock;
     expect(await json('/api/runs/alive')).toMatchObject({ state: 'running', remaining: 8 });
-    (lock as InstanceType<typeof FileLock>).release();
+    lock.release();
     rmSync(folder, { recursive: true });
   });
 
@@ -346,12 +345,35 @@ describe('what cannot be', () => {
     expect(((await response.json()) as Refusal).error.code).toBe(code);
   });
 
-  it('goes on no more where training ends at once, with what that said', async () => {
-    const response = await ask('/api/runs/first/resume', { method: 'POST' });
-    expect(response.status).toBe(400);
-    const { error } = (await response.json()) as Refusal;
-    expect(error.code).toBe('E_RESUME');
-    expect(error.message).toContain('recipe');
+  it('goes on no more where training ends at once, with what that said; and not twice', async () => {
+    const resume = async (): Promise<Refusal['error']> => {
+      const response = await ask('/api/runs/first/resume', { method: 'POST' });
+      expect(response.status).toBe(400);
+      return ((await response.json()) as Refusal).error;
+    };
+    const both = await Promise.all([resume(), resume()]);
+    expect(both.map(({ code }) => code).sort()).toEqual(['E_RESUME', 'E_RUN_IN_USE']);
+    expect(both.find(({ code }) => code === 'E_RESUME')!.message).toContain('recipe');
+  });
+
+  it('is told to stop once, since a second signal would break off its saving', async () => {
+    const folder = writeRun(root, 'held', { state: 'running' });
+    const told = vi.spyOn(process, 'kill').mockImplementation(() => true);
+    const codes = async (action: string): Promise<unknown> => {
+      const response = await ask(`/api/runs/held/${action}`, { method: 'POST' });
+      const { error } = (await response.json()) as Partial<Refusal>;
+      return error?.code ?? response.status;
+    };
+    const lock = tryLock(join(folder, 'run.lock')) as FileLock;
+    try {
+      expect(await codes('stop')).toBe(202);
+      expect(await codes('stop')).toBe('E_STOPPING');
+      expect(await codes('save')).toBe(202);
+    } finally {
+      told.mockRestore();
+      lock.release();
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 

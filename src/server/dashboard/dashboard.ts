@@ -21,7 +21,7 @@ import { type Access, guarded } from '../access.js';
 import { addPage } from '../bundle.js';
 import { statusOf } from '../http-error.js';
 import { curvesOf } from './curves.js';
-import { resumeInBackground, saveRun, stopRun } from './run-control.js';
+import { RunControl } from './run-control.js';
 import type { RunLog } from './run-log.js';
 import { PATIENCE, recipeDifferences, runCard, runView } from './run-view.js';
 import { notFound, type Runs } from './runs.js';
@@ -108,13 +108,14 @@ export function dashboard({ runs, interval = 500, ...access }: DashboardOptions)
     const folders = await Promise.all(ids.map(async (id) => (await runs.find(id)).folder));
     return context.json({ runs: ids, differences: await recipeDifferences(folders) });
   });
+  const control = new RunControl();
   const actions = {
-    stop: stopRun,
-    save: saveRun,
+    stop: (folder: string) => control.stop(folder),
+    save: (folder: string) => control.save(folder),
     resume: async (folder: string, log: RunLog) => {
       await log.refresh();
       const ranks = log.columns.keys.filter((key) => key.startsWith('tokensPerSecond@')).length;
-      await resumeInBackground(folder, ranks);
+      await control.resume(folder, ranks);
     },
   };
   for (const [name, act] of Object.entries(actions)) {
