@@ -23,6 +23,8 @@ export interface AppOptions {
   readonly seconds: number;
   /** Answers that a model has room for, those that wait among them. */
   readonly answers: number;
+  /** Prompts whose pictures are being read: each is asked as soon as it is there. */
+  readonly reading: Set<Promise<unknown>>;
   /** Raised when no further request is taken. */
   readonly closing: AbortSignal;
   /** Hears of faults that are no client's. */
@@ -171,7 +173,10 @@ async function complete(
   const { signal } = call;
   const { stream = false, stream_options, n = 1 } = request;
   if (n > options.answers) throw tooMany(n, options.answers);
-  const prompt = await requestPrompt(model, request, { ...options.pictures, signal });
+  const prompt = await among(
+    options.reading,
+    requestPrompt(model, request, { ...options.pictures, signal }),
+  );
   const promptTokens = prompt.inputIds.length;
   const bodies = new ChatBodies(model.name, {
     ...{ tokenizer: model.chat.format.tokenizer, promptTokens },
@@ -202,6 +207,16 @@ async function complete(
       'x-accel-buffering': 'no',
     },
   );
+}
+
+/** A promise that is told of while it is open. */
+async function among<T>(open: Set<Promise<unknown>>, promise: Promise<T>): Promise<T> {
+  open.add(promise);
+  try {
+    return await promise;
+  } finally {
+    open.delete(promise);
+  }
 }
 
 /** Server-sent events; an error that comes after the first of them is one itself. */

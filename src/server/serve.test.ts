@@ -1,4 +1,5 @@
 /* eslint-disable @typescript-eslint/no-deprecated -- clients send the older names of fields too, so they are tried */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, mkdir, rm, symlink, writeFile, copyFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,7 +10,12 @@ import { Hono } from 'hono';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
-import { type AskOptions, type ChatModel, Conversation } from '../generate/index.js';
+import {
+  type AskOptions,
+  BatchedGenerator,
+  type ChatModel,
+  Conversation,
+} from '../generate/index.js';
 import { greedyFacts, PICTURE } from '../generate/testing.js';
 import { listen } from './listen.js';
 import { serve, type ServeOptions, type Serving } from './serve.js';
@@ -417,6 +423,45 @@ describe('a server', () => {
         await closed;
       });
     }).toLeakNothing();
+  });
+
+  it('asks what it is still reading when it is to end, before it is idle', async () => {
+    const order: string[] = [];
+    const { ask, idle } = BatchedGenerator.prototype;
+    const spies = [
+      vi.spyOn(BatchedGenerator.prototype, 'ask').mockImplementation(function (
+        this: BatchedGenerator,
+        ...args
+      ) {
+        order.push('ask');
+        return ask.apply(this, args);
+      }),
+      vi.spyOn(BatchedGenerator.prototype, 'idle').mockImplementation(function (
+        this: BatchedGenerator,
+      ) {
+        order.push('idle');
+        return idle.apply(this);
+      }),
+    ];
+    const heard = new EventTarget();
+    const { pictures } = chats.get('llava')!;
+    // They are looked up when a request is about to be read.
+    const chat = Object.create(chats.get('llava')!, {
+      pictures: { get: () => (heard.dispatchEvent(new Event('read')), pictures) },
+    }) as ChatModel;
+    const serving = await serve(new Map([['llava', chat]]), { port: 0, key: KEY });
+    try {
+      const read = once(heard, 'read');
+      const messages = [{ role: 'user', content: [image(), text('Hello')] }];
+      const answer = post(serving, question({ messages }));
+      await read;
+      await Promise.all([serving.close(), answer]);
+      expect((await answer).status).toBe(200);
+      expect(order).toEqual(['ask', 'idle']);
+    } finally {
+      await serving.close();
+      for (const spy of spies) spy.mockRestore();
+    }
   });
 
   it('says what is wrong within itself to its log alone', async () => {

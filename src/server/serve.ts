@@ -1,5 +1,6 @@
 /** Serves models by the protocol of OpenAI's chat completions, on a port of this machine. */
 import { realpath, stat } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 
 import { UsageError } from '../base/errors.js';
 import {
@@ -67,6 +68,7 @@ export async function serve(
       ...{ name, chat },
       generator: new BatchedGenerator(chat.model, { rows, waiting, places: options.places }),
     }));
+    const reading = new Set<Promise<unknown>>();
     const closing = new AbortController();
     app = createApp(models, {
       key,
@@ -79,13 +81,20 @@ export async function serve(
       maxNewTokens: options.maxNewTokens ?? 512,
       seconds: options.seconds ?? 600,
       answers: rows + waiting,
+      reading,
       closing: closing.signal,
       onError: onError ?? (() => undefined),
     });
+    const finish = async (): Promise<void> => {
+      await Promise.allSettled(reading);
+      // What has been read by now is asked a turn later at most.
+      await setImmediate();
+      await Promise.all(models.map(({ generator }) => generator.idle()));
+    };
+    let closed: Promise<void> | undefined;
     const close = (): Promise<void> => {
       closing.abort();
-      const finished = Promise.all(models.map(({ generator }) => generator.idle()));
-      return listening.close(finished, LINGER);
+      return (closed ??= listening.close(finish(), LINGER));
     };
     return { url: listening.url, port: listening.port, key, close };
   } catch (error) {
