@@ -508,7 +508,7 @@ describe('a server', () => {
     });
   });
 
-  it('refuses a port that is taken, a folder that is not there, and a key that no header carries, before anything is loaded', async () => {
+  it('refuses a port that is taken, no address, a folder that is not there, and a key that no header carries, before anything is loaded', async () => {
     const load = vi.fn(() => Promise.resolve(chats));
     await served(async (_client, { port }) => {
       await expect(serve(load, { port })).rejects.toMatchObject({ code: 'E_PORT' });
@@ -518,6 +518,8 @@ describe('a server', () => {
       for (const key of ['', ' x', 'x\n', 'schlüssel']) {
         await expect(serve(load, { port: 0, key })).rejects.toMatchObject({ code: 'E_KEY' });
       }
+      const empty = { port: 0, host: '' };
+      await expect(serve(load, empty)).rejects.toMatchObject({ code: 'E_HOST' });
       expect(load).not.toHaveBeenCalled();
     });
   });

@@ -50,7 +50,7 @@ const LINGER = 5;
 /**
  * @param chats by the names that requests give; they stay the caller's. A function loads them once the port is had: until then requests
  * get 503
- * @throws EnvironmentError `E_PORT`; UsageError `E_KEY`, `E_FILES`; what the function throws
+ * @throws EnvironmentError `E_PORT`; UsageError `E_HOST`, `E_KEY`, `E_FILES`; what the function throws
  */
 export async function serve(
   chats: ReadonlyMap<string, ChatModel> | (() => Promise<ReadonlyMap<string, ChatModel>>),
