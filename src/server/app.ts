@@ -73,14 +73,15 @@ export function createApp(models: readonly ServedModel[], options: AppOptions): 
   app.get('/v1/models/:name{.+}', (c) => c.json(modelBody(named(models, c.req.param('name')))));
 
   app.post('/v1/chat/completions', async (c) => {
-    if (closing.aborted) throw leaving();
-    if (open >= models.length * options.answers) throw crowded(open);
     open++;
     const call = new Call(c.req.raw.signal, options.seconds, () => open--);
+    call.counts = (status) => metrics.ended(status);
     try {
+      if (closing.aborted) throw leaving();
+      if (open > models.length * options.answers) throw crowded(open - 1);
       const request = readChatRequest(await readBody(c.req.raw, options.bodyBytes));
       const model = named(models, request.model);
-      call.counts = (status) => metrics.ended(model.name, status);
+      call.counts = (status) => metrics.ended(status, model.name);
       return await complete(c, call, { model, request, metrics, options, report });
     } catch (error) {
       call.end(apiStatusOf(error));

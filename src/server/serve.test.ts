@@ -372,6 +372,8 @@ describe('a server', () => {
         expect((await second).status).toBe(200);
         const left = 'patina_requests_total{model="llava",status="499"}';
         expect(await metric(serving, left)).toBe(1);
+        await post(serving, question({ model: 'none' }));
+        expect(await metric(serving, 'patina_requests_total{model="",status="404"}')).toBe(1);
         expect(await metric(serving, 'patina_running{model="llava"}')).toBe(0);
       },
       { rows: 1, waiting: 1, onError: (error) => heard.push(error) },
