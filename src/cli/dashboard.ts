@@ -47,7 +47,7 @@ interface OpenPage extends AsyncDisposable {
   readonly isEmpty: boolean;
 }
 
-/** @throws EnvironmentError `E_PORT`; UsageError `E_NO_RUNS` */
+/** @throws EnvironmentError `E_PORT`; UsageError `E_HOST`, `E_NO_RUNS` */
 async function openPage(
   places: readonly string[],
   { port, host }: Pick<DashboardFlags, 'port' | 'host'>,

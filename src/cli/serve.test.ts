@@ -111,12 +111,20 @@ describe('patina serve', () => {
     const { url, key } = await server.listening();
     while (!server.err.includes('API key')) await once(server.child.stderr!, 'data');
     expect(server.err).toContain(`API key: ${key}\n`);
-    expect(server.err).toContain(`Serving hf at ${url}/v1`);
+    expect(server.err).toContain(`Serving hf at ${url}/v1, chat at ${url}/#key=${key}\n`);
     expect(server.err).toMatch(
       /warning: other machines reach this at http:\/\/.+: whoever has the key can ask/,
     );
     server.child.kill('SIGINT');
     expect(await server.ended()).toBe(130);
+  });
+
+  it('gives a key in the address of its page as that reads it', async () => {
+    const server = start(CHAT_FOLDER, '--key', 'a+b&c #%20');
+    await server.listening();
+    while (!server.err.includes('#key=')) await once(server.child.stderr!, 'data');
+    const [, hash] = /#(key=\S+)/.exec(server.err)!;
+    expect(new URLSearchParams(hash).get('key')).toBe('a+b&c #%20');
   });
 
   const hasClient = spawnSync('python3', ['-c', 'import openai']).status === 0;
@@ -141,7 +149,7 @@ describe('patina serve', () => {
 
   it.each([
     ['a missing model', ['./nowhere'], 4, 'E_PATH_MISSING'],
-    ['an empty key', [CHAT_FOLDER, '--key', ''], 2, 'E_USAGE'],
+    ['an empty key', [CHAT_FOLDER, '--key', ''], 2, 'E_KEY'],
     ['no port', [CHAT_FOLDER, '--port', '70000'], 2, 'E_USAGE'],
     ['two models of one name', [CHAT_FOLDER, '--adapter', 'hf=x'], 2, 'E_USAGE'],
     ['a missing adapter', [CHAT_FOLDER, '--adapter', './nowhere'], 4, 'E_PATH_MISSING'],

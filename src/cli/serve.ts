@@ -33,8 +33,6 @@ export async function serveCommand(
   const { stdout, stderr } = session;
   const { adapter = [], name = basename(resolve(source)), json = false } = flags;
   const { host, port, key, files, rows, waiting, places, maxNewTokens, timeout, maxBody } = flags;
-  if (key === '')
-    throw wrong('The key is empty.', 'Give one, or leave --key out to have it drawn.');
   const adapters = adapter.map(named);
   const names = [name, ...adapters.map((each) => each.name)];
   const twice = names.find((each, i) => names.indexOf(each) !== i);
@@ -64,7 +62,7 @@ export async function serveCommand(
       if (json) stdout.write(jsonLine({ type: 'listening', url, key: serving.key, models: names }));
       stderr.write(exposure(host, serving.port, 'whoever has the key can ask'));
       stderr.write(
-        `Serving ${names.join(', ')} at ${url}/v1, chat at ${url}/#key=${serving.key}\n`,
+        `Serving ${names.join(', ')} at ${url}/v1, chat at ${url}/#key=${encodeURIComponent(serving.key)}\n`,
       );
       if (key === undefined) stderr.write(`API key: ${serving.key}\n`);
       if (!signal.aborted) await once(signal, 'abort');

@@ -180,6 +180,12 @@ describe('generate', () => {
     expect(best).toEqual(fact.new_tokens.slice(0, 20));
   });
 
+  it.each([1e-30, 1e-37, 1e-300])('takes the best at temperature %d', async (temperature) => {
+    const options = { temperature, seed: 3, maxNewTokens: 20 };
+    const [cold] = idsOf(await collect(model, [prompt], options));
+    expect(cold).toEqual(fact.new_tokens.slice(0, 20));
+  });
+
   it('streams whole characters that add up to the text', async () => {
     const [row] = await collect(model, [prompt], { tokenizer, maxNewTokens: 64 });
     const plain = fact.text.replaceAll(/<(\|[a-z_]+\||image|pad)>/g, '');

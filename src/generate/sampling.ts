@@ -155,9 +155,16 @@ function penalised(scores: Tensor, seen: Tensor, penalty: number): Tensor {
   return where(seen, lowered, scores);
 }
 
+/** The smallest that is a normal number in fp32; by what lies below it some kernels divide as by 0. */
+const COLDEST = 2 ** -126;
+/** Below it a score may overflow by the division. */
+const COLD = 1e-30;
+
 /** The scores with what is not to be drawn at -Infinity. */
 function warped(scores: Tensor, { temperature, topK, topP, minP }: Sampling): Tensor {
-  if (temperature !== 1) scores = scores.div(temperature);
+  // Beside the best one, which stays 0, nothing becomes NaN, of which a draw would end the program on a GPU.
+  if (temperature < COLD) scores = scores.sub(scores.amax([-1], true));
+  if (temperature !== 1) scores = scores.div(Math.max(temperature, COLDEST));
   if (topK !== undefined) {
     const [best] = scores.topk(Math.min(topK, scores.size(-1)));
     scores = without(scores, scores.lt(best.narrow(-1, best.size(-1) - 1, 1)));

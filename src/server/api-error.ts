@@ -40,14 +40,16 @@ export function apiStatusOf(error: unknown): ErrorStatus {
   return error instanceof OutOfMemoryError ? 503 : statusOf(error);
 }
 
-/** What is no fault of a request says nothing of the machine that it happened on. */
+/** What is no fault of a request says nothing of the machine that it happened on, but for its code. */
 export function errorBody(error: unknown): ApiErrorBody {
   const status = apiStatusOf(error);
   const type =
     status === 429 ? 'rate_limit_error' : status >= 500 ? 'server_error' : 'invalid_request_error';
-  if (!(error instanceof PatinaError)) {
+  const isTold = error instanceof ApiError || (error instanceof PatinaError && status < 500);
+  if (!isTold) {
     const message = 'Something went wrong in the server; its log says what.';
-    return { error: { message, type, param: null, code: 'internal_error' } };
+    const code = error instanceof PatinaError ? error.code : 'internal_error';
+    return { error: { message, type, param: null, code } };
   }
   const { message, hint, code } = error;
   return {

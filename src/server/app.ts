@@ -21,8 +21,10 @@ export interface AppOptions {
   readonly maxNewTokens: number;
   /** Seconds that a request may take. */
   readonly seconds: number;
-  /** Requests at once; more are told to come again. */
-  readonly requests: number;
+  /** Answers that a model has room for, those that wait among them. */
+  readonly answers: number;
+  /** Prompts whose pictures are being read: each is asked as soon as it is there. */
+  readonly reading: Set<Promise<unknown>>;
   /** Raised when no further request is taken. */
   readonly closing: AbortSignal;
   /** Hears of faults that are no client's. */
@@ -71,14 +73,15 @@ export function createApp(models: readonly ServedModel[], options: AppOptions): 
   app.get('/v1/models/:name{.+}', (c) => c.json(modelBody(named(models, c.req.param('name')))));
 
   app.post('/v1/chat/completions', async (c) => {
-    if (closing.aborted) throw leaving();
-    if (open >= options.requests) throw crowded(open);
     open++;
     const call = new Call(c.req.raw.signal, options.seconds, () => open--);
+    call.counts = (status) => metrics.ended(status);
     try {
+      if (closing.aborted) throw leaving();
+      if (open > models.length * options.answers) throw crowded(open - 1);
       const request = readChatRequest(await readBody(c.req.raw, options.bodyBytes));
       const model = named(models, request.model);
-      call.counts = (status) => metrics.ended(model.name, status);
+      call.counts = (status) => metrics.ended(status, model.name);
       return await complete(c, call, { model, request, metrics, options, report });
     } catch (error) {
       call.end(apiStatusOf(error));
@@ -105,6 +108,9 @@ export function loadingApp(): Hono {
   return app;
 }
 
+/** Milliseconds, 24 days; Node takes more for none. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
 /** What ends a request from outside: its time, and a client that leaves. */
 class Call {
   readonly start = performance.now();
@@ -119,7 +125,8 @@ class Call {
   constructor(client: AbortSignal, seconds: number, onEnd: () => void) {
     this.#client = client;
     this.#onEnd = onEnd;
-    this.#timer = setTimeout(() => this.#stop.abort(tooSlow(seconds)), 1000 * seconds);
+    const wait = Math.min(1000 * seconds, LONGEST_TIMER);
+    this.#timer = setTimeout(() => this.#stop.abort(tooSlow(seconds)), wait);
     client.addEventListener('abort', this.#left);
     if (client.aborted) this.#left();
   }
@@ -166,7 +173,11 @@ async function complete(
 ): Promise<Response> {
   const { signal } = call;
   const { stream = false, stream_options, n = 1 } = request;
-  const prompt = await requestPrompt(model, request, { ...options.pictures, signal });
+  if (n > options.answers) throw tooMany(n, options.answers);
+  const prompt = await among(
+    options.reading,
+    requestPrompt(model, request, { ...options.pictures, signal }),
+  );
   const promptTokens = prompt.inputIds.length;
   const bodies = new ChatBodies(model.name, {
     ...{ tokenizer: model.chat.format.tokenizer, promptTokens },
@@ -197,6 +208,16 @@ async function complete(
       'x-accel-buffering': 'no',
     },
   );
+}
+
+/** A promise that is told of while it is open. */
+async function among<T>(open: Set<Promise<unknown>>, promise: Promise<T>): Promise<T> {
+  open.add(promise);
+  try {
+    return await promise;
+  } finally {
+    open.delete(promise);
+  }
 }
 
 /** Server-sent events; an error that comes after the first of them is one itself. */
@@ -286,6 +307,13 @@ function leaving(): ApiError {
 function crowded(open: number): ApiError {
   return new ApiError(`${open} requests are open already.`, {
     ...{ status: 429, code: 'rate_limit_exceeded', hint: 'Ask again in a while.' },
+  });
+}
+
+/** However often it came again, there would be no room for it. */
+function tooMany(n: number, most: number): ApiError {
+  return new ApiError(`n is ${n}, and this server has room for ${most} answers.`, {
+    ...{ param: 'n', code: 'invalid_value', hint: 'Ask for fewer, in several requests.' },
   });
 }
 

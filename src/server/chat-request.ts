@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 
+import { shortText } from '../base/short-text.js';
 import { ApiError } from './api-error.js';
 
 /** A field that is understood, but of which only values without an effect are taken. */
@@ -16,6 +17,9 @@ function only(...values: unknown[]): z.ZodType {
     })
     .optional();
 }
+
+/** Answers to a request; each has a seed of its own. */
+const MOST_ANSWERS = 128;
 
 const optional = <T extends z.ZodType>(type: T) =>
   type.nullish().transform((value) => value ?? undefined);
@@ -34,7 +38,7 @@ const message = z.strictObject({
   role: z.enum(['system', 'developer', 'user', 'assistant']),
   content: z.preprocess(
     (content) => (typeof content === 'string' ? [{ type: 'text', text: content }] : content),
-    z.array(part).min(1).max(1024),
+    z.array(part, 'Invalid input: expected a text or a list of parts').min(1).max(1024),
   ),
   // An answer of ours or of OpenAI's, given back as it came.
   refusal: only(),
@@ -58,17 +62,21 @@ const schema = z.strictObject({
   max_completion_tokens: whole(1, 2 ** 31),
   stop: z.preprocess(
     (stop) => (typeof stop === 'string' ? [stop] : stop),
-    optional(z.array(z.string().min(1).max(1024)).max(16)),
+    optional(
+      z
+        .array(z.string().min(1).max(1024), 'Invalid input: expected a text or a list of texts')
+        .max(16),
+    ),
   ),
   temperature: number(0, 2),
   top_p: optional(z.number().gt(0).max(1)),
   top_k: whole(1, 2 ** 31),
   min_p: number(0, 1),
   repetition_penalty: optional(z.number().gt(0).max(100)),
-  seed: whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
+  seed: whole(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER - MOST_ANSWERS),
   logprobs: optional(z.boolean()),
   top_logprobs: whole(0, 20),
-  n: whole(1, 128),
+  n: whole(1, MOST_ANSWERS),
   // Who asks, and why; nobody here wants to know.
   user: optional(z.string()),
   metadata: optional(z.record(z.string(), z.string())),
@@ -101,7 +109,7 @@ export function readChatRequest(text: string): ChatRequest {
       cause,
     });
   }
-  const parsed = schema.safeParse(body);
+  const parsed = schema.safeParse(body, { reportInput: true });
   if (!parsed.success) throw issueError(parsed.error.issues[0]!);
   const { stream, stream_options, logprobs, top_logprobs } = parsed.data;
   if (stream_options !== undefined && stream !== true) {
@@ -125,7 +133,14 @@ function issueError(issue: z.core.$ZodIssue): ApiError {
       ...{ param, code: 'unknown_parameter', hint: 'Leave it out.' },
     });
   }
-  return wrong(path === '' ? 'The body' : path, issue.message, path === '' ? null : path);
+  const problem = `${issue.message}${given(issue.input)}`;
+  return wrong(path === '' ? 'The body' : path, problem, path === '' ? null : path);
+}
+
+/** What stood there, where that is short; of lists and objects the message tells the kind. */
+function given(input: unknown): string {
+  if (typeof input === 'string') return ` (given: "${shortText(input)}")`;
+  return typeof input === 'number' || typeof input === 'boolean' ? ` (given: ${input})` : '';
 }
 
 function wrong(what: string, problem: string, param: string | null = what): ApiError {

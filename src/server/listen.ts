@@ -7,7 +7,7 @@ import { type AddressInfo, isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 
-import { EnvironmentError } from '../base/errors.js';
+import { EnvironmentError, UsageError } from '../base/errors.js';
 import { errorCode } from '../base/system-error.js';
 
 export interface Listening {
@@ -35,11 +35,18 @@ const ARRIVAL = 60;
 /** Milliseconds between looks for connections that nobody uses any more, while it closes. */
 const SWEEP = 20;
 
-/** @throws EnvironmentError `E_PORT` where the port cannot be had */
+/** @throws EnvironmentError `E_PORT` where the port cannot be had; UsageError `E_HOST` for no address */
 export async function listen(
   { fetch }: Pick<Hono, 'fetch'>,
   { host = '127.0.0.1', port }: ListenOptions,
 ): Promise<Listening> {
+  // Node would listen at all there are, which a variable that is not set should not bring about.
+  if (host === '') {
+    throw new UsageError('The address to listen on is empty.', {
+      code: 'E_HOST',
+      hint: 'Leave --host out to be reached from this machine alone, or give one, 0.0.0.0 for all.',
+    });
+  }
   const server = createAdaptorServer({
     fetch,
     overrideGlobalObjects: false,

@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { DataError } from '../base/errors.js';
 import type { ImageLimits } from '../data/image/rgb-image.js';
 import { type PictureSettings, readPicture } from '../generate/index.js';
 import type { ImagePixels } from '../models/index.js';
@@ -27,7 +28,7 @@ const DATA_URL = /^data:image\/[a-z0-9.+-]+;base64,/i;
 
 /**
  * @param param the field of the request
- * @throws ApiError; ImageError; DataError `E_NO_VISION`
+ * @throws ApiError, with the code of `readPicture` where that is what refuses the picture
  */
 export async function requestPicture(
   url: string,
@@ -35,15 +36,30 @@ export async function requestPicture(
   { pictures, reading, count }: PictureReading,
   { files, limits }: PictureSource,
 ): Promise<ImagePixels> {
-  const options = { name: param, reading, limits, pictures: count };
+  const source = await pictureOf(url, param, files);
+  try {
+    return await readPicture(source, pictures, { name: param, reading, limits, pictures: count });
+  } catch (cause) {
+    if (!(cause instanceof DataError)) throw cause;
+    const { message, code, hint } = cause;
+    throw new ApiError(message, { param, code, hint, cause });
+  }
+}
+
+/** Its bytes, or the file that holds them. */
+async function pictureOf(
+  url: string,
+  param: string,
+  files: string | undefined,
+): Promise<Buffer | string> {
   const head = DATA_URL.exec(url.slice(0, 100));
   if (head !== null) {
     const text = url.slice(head[0].length);
     if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text)) throw refused(param, 'is no base64');
-    return readPicture(Buffer.from(text, 'base64'), pictures, options);
+    return Buffer.from(text, 'base64');
   }
   if (!url.startsWith('file:')) throw refused(param, 'is neither a data URL nor a file');
-  return readPicture(await allowedFile(url, param, files), pictures, options);
+  return allowedFile(url, param, files);
 }
 
 /** What lies outside of the folder and what does not exist are told apart for nobody. */

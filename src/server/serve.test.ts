@@ -1,4 +1,5 @@
 /* eslint-disable @typescript-eslint/no-deprecated -- clients send the older names of fields too, so they are tried */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, mkdir, rm, symlink, writeFile, copyFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,7 +10,12 @@ import { Hono } from 'hono';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
-import { type AskOptions, type ChatModel, Conversation } from '../generate/index.js';
+import {
+  type AskOptions,
+  BatchedGenerator,
+  type ChatModel,
+  Conversation,
+} from '../generate/index.js';
 import { greedyFacts, PICTURE } from '../generate/testing.js';
 import { listen } from './listen.js';
 import { serve, type ServeOptions, type Serving } from './serve.js';
@@ -226,7 +232,11 @@ describe("OpenAI's client", () => {
       await refused(shows('http://127.0.0.1/x.png'), 400, 'invalid_image_url', url);
       await refused(shows('data:image/png;base64,!!'), 400, 'invalid_image_url', url);
       await refused(shows('file:///etc/hostname'), 400, 'invalid_image_url', url);
-      await refused(shows('data:image/png;base64,aGVsbG8='), 400, 'E_IMAGE_TYPE');
+      await refused(shows('data:image/png;base64,aGVsbG8='), 400, 'E_IMAGE_TYPE', url);
+      const highest = { seed: Number.MAX_SAFE_INTEGER, temperature: 1, n: 2 };
+      await refused(highest, 400, 'invalid_value', 'seed');
+      // More than there will ever be room for: to come again would help nobody.
+      await refused({ n: 81 }, 400, 'invalid_value', 'n');
       await refused(
         says(Array(17).fill(image())),
         400,
@@ -362,6 +372,8 @@ describe('a server', () => {
         expect((await second).status).toBe(200);
         const left = 'patina_requests_total{model="llava",status="499"}';
         expect(await metric(serving, left)).toBe(1);
+        await post(serving, question({ model: 'none' }));
+        expect(await metric(serving, 'patina_requests_total{model="",status="404"}')).toBe(1);
         expect(await metric(serving, 'patina_running{model="llava"}')).toBe(0);
       },
       { rows: 1, waiting: 1, onError: (error) => heard.push(error) },
@@ -391,6 +403,15 @@ describe('a server', () => {
     );
   });
 
+  it('gives time without end where it is told so much', async () => {
+    await served(
+      async (_client, serving) => {
+        expect((await post(serving, question())).status).toBe(200);
+      },
+      { seconds: 1e9 },
+    );
+  });
+
   it('finishes what was asked when it is to end, and takes no more', async () => {
     await expect(async () => {
       await served(async (_client, serving) => {
@@ -406,6 +427,45 @@ describe('a server', () => {
     }).toLeakNothing();
   });
 
+  it('asks what it is still reading when it is to end, before it is idle', async () => {
+    const order: string[] = [];
+    const { ask, idle } = BatchedGenerator.prototype;
+    const spies = [
+      vi.spyOn(BatchedGenerator.prototype, 'ask').mockImplementation(function (
+        this: BatchedGenerator,
+        ...args
+      ) {
+        order.push('ask');
+        return ask.apply(this, args);
+      }),
+      vi.spyOn(BatchedGenerator.prototype, 'idle').mockImplementation(function (
+        this: BatchedGenerator,
+      ) {
+        order.push('idle');
+        return idle.apply(this);
+      }),
+    ];
+    const heard = new EventTarget();
+    const { pictures } = chats.get('llava')!;
+    // They are looked up when a request is about to be read.
+    const chat = Object.create(chats.get('llava')!, {
+      pictures: { get: () => (heard.dispatchEvent(new Event('read')), pictures) },
+    }) as ChatModel;
+    const serving = await serve(new Map([['llava', chat]]), { port: 0, key: KEY });
+    try {
+      const read = once(heard, 'read');
+      const messages = [{ role: 'user', content: [image(), text('Hello')] }];
+      const answer = post(serving, question({ messages }));
+      await read;
+      await Promise.all([serving.close(), answer]);
+      expect((await answer).status).toBe(200);
+      expect(order).toEqual(['ask', 'idle']);
+    } finally {
+      await serving.close();
+      for (const spy of spies) spy.mockRestore();
+    }
+  });
+
   it('says what is wrong within itself to its log alone', async () => {
     const heard: unknown[] = [];
     const { model } = chats.get('small')!;
@@ -415,7 +475,11 @@ describe('a server', () => {
       await served(
         async (_client, serving) => {
           const asked = question({ model: 'small' });
-          expect(await errorOf(await post(serving, asked))).toEqual([500, 'E_LOGITS']);
+          const response = await post(serving, asked);
+          expect(response.status).toBe(500);
+          const { error } = (await response.json()) as { error: { code: string; message: string } };
+          expect(error.code).toBe('E_LOGITS');
+          expect(error.message).toBe('Something went wrong in the server; its log says what.');
         },
         { onError: (error) => heard.push(error) },
       );
@@ -446,13 +510,18 @@ describe('a server', () => {
     });
   });
 
-  it('refuses a port that is taken, and a folder that is not there, before anything is loaded', async () => {
+  it('refuses a port that is taken, no address, a folder that is not there, and a key that no header carries, before anything is loaded', async () => {
     const load = vi.fn(() => Promise.resolve(chats));
     await served(async (_client, { port }) => {
       await expect(serve(load, { port })).rejects.toMatchObject({ code: 'E_PORT' });
       for (const files of ['./none', PICTURE]) {
         await expect(serve(load, { port: 0, files })).rejects.toMatchObject({ code: 'E_FILES' });
       }
+      for (const key of ['', ' x', 'x\n', 'schlüssel']) {
+        await expect(serve(load, { port: 0, key })).rejects.toMatchObject({ code: 'E_KEY' });
+      }
+      const empty = { port: 0, host: '' };
+      await expect(serve(load, empty)).rejects.toMatchObject({ code: 'E_HOST' });
       expect(load).not.toHaveBeenCalled();
     });
   });

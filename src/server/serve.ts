@@ -1,5 +1,6 @@
 /** Serves models by the protocol of OpenAI's chat completions, on a port of this machine. */
 import { realpath, stat } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 
 import { UsageError } from '../base/errors.js';
 import {
@@ -49,7 +50,7 @@ const LINGER = 5;
 /**
  * @param chats by the names that requests give; they stay the caller's. A function loads them once the port is had: until then requests
  * get 503
- * @throws EnvironmentError `E_PORT`; UsageError `E_FILES`; what the function throws
+ * @throws EnvironmentError `E_PORT`; UsageError `E_HOST`, `E_KEY`, `E_FILES`; what the function throws
  */
 export async function serve(
   chats: ReadonlyMap<string, ChatModel> | (() => Promise<ReadonlyMap<string, ChatModel>>),
@@ -57,6 +58,7 @@ export async function serve(
 ): Promise<Serving> {
   const { host, port = 8000, rows = 16, waiting = 64, onError } = options;
   const { key = `patina-${newSecret()}` } = options;
+  if (!SENDABLE.test(key)) throw unsendable(key);
   const files = options.files === undefined ? undefined : await folder(options.files);
   let app = loadingApp();
   const listening = await listen({ fetch: (...args) => app.fetch(...args) }, { host, port });
@@ -66,6 +68,7 @@ export async function serve(
       ...{ name, chat },
       generator: new BatchedGenerator(chat.model, { rows, waiting, places: options.places }),
     }));
+    const reading = new Set<Promise<unknown>>();
     const closing = new AbortController();
     app = createApp(models, {
       key,
@@ -77,20 +80,39 @@ export async function serve(
       },
       maxNewTokens: options.maxNewTokens ?? 512,
       seconds: options.seconds ?? 600,
-      requests: models.length * (rows + waiting),
+      answers: rows + waiting,
+      reading,
       closing: closing.signal,
       onError: onError ?? (() => undefined),
     });
+    const finish = async (): Promise<void> => {
+      await Promise.allSettled(reading);
+      // What has been read by now is asked a turn later at most.
+      await setImmediate();
+      await Promise.all(models.map(({ generator }) => generator.idle()));
+    };
+    let closed: Promise<void> | undefined;
     const close = (): Promise<void> => {
       closing.abort();
-      const finished = Promise.all(models.map(({ generator }) => generator.idle()));
-      return listening.close(finished, LINGER);
+      return (closed ??= listening.close(finish(), LINGER));
     };
     return { url: listening.url, port: listening.port, key, close };
   } catch (error) {
     await listening.close();
     throw error;
   }
+}
+
+/** What arrives as it was sent in a header: printable ASCII, without blanks at its ends. */
+const SENDABLE = /^[!-~]([ -~]*[!-~])?$/;
+
+/** @returns an error that does not tell the key */
+function unsendable(key: string): UsageError {
+  const problem =
+    key === '' ? 'is empty' : 'has characters that are not ASCII, or a blank at an end';
+  return new UsageError(`The key ${problem}, so that no client can send it.`, {
+    ...{ code: 'E_KEY', hint: 'Give another by --key, or leave it out to have it drawn.' },
+  });
 }
 
 async function folder(path: string): Promise<string> {

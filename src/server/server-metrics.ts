@@ -1,10 +1,12 @@
 /** Counts of what a server does, in the text format that Prometheus reads. */
 import type { ServedModel } from './completion.js';
 
+/** How many requests have ended, by status. */
+type Requests = Map<number, number>;
+
 /** Of one model. */
 interface Counts {
-  /** By status. */
-  readonly requests: Map<number, number>;
+  readonly requests: Requests;
   promptTokens: number;
   newTokens: number;
   firstTokens: number;
@@ -14,6 +16,8 @@ interface Counts {
 export class ServerMetrics {
   readonly #models: readonly ServedModel[];
   readonly #counts: ReadonlyMap<string, Counts>;
+  /** That were refused before they named a model that there is. */
+  readonly #refused: Requests = new Map();
 
   constructor(models: readonly ServedModel[]) {
     this.#models = models;
@@ -31,9 +35,9 @@ export class ServerMetrics {
     );
   }
 
-  /** A request for a model has ended; 499 where the client has left. */
-  ended(model: string, status: number): void {
-    const { requests } = this.#counts.get(model)!;
+  /** A request has ended, of no model yet where that is left out; 499 where the client has left. */
+  ended(status: number, model?: string): void {
+    const requests = model === undefined ? this.#refused : this.#counts.get(model)!.requests;
     requests.set(status, (requests.get(status) ?? 0) + 1);
   }
 
@@ -60,6 +64,7 @@ export class ServerMetrics {
         model: ServedModel,
         counts: Counts,
       ) => [labels: string, value: number, end?: string][],
+      unnamed: [labels: string, value: number][] = [],
     ): void => {
       lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
       for (const model of this.#models) {
@@ -67,9 +72,16 @@ export class ServerMetrics {
           lines.push(`${name}${end}{model="${escaped(model.name)}"${labels}} ${value}`);
         }
       }
+      for (const [labels, value] of unnamed) lines.push(`${name}{model=""${labels}} ${value}`);
     };
-    family('patina_requests_total', 'counter', 'Requests that have ended, by status.', (_, each) =>
-      [...each.requests].map(([status, count]) => [`,status="${status}"`, count]),
+    const byStatus = (requests: Requests): [labels: string, value: number][] =>
+      [...requests].map(([status, count]) => [`,status="${status}"`, count]);
+    family(
+      'patina_requests_total',
+      'counter',
+      'Requests that have ended, by status; of no model where they were refused before.',
+      (_, each) => byStatus(each.requests),
+      byStatus(this.#refused),
     );
     family('patina_prompt_tokens_total', 'counter', 'Tokens of prompts.', (_, each) => [
       ['', each.promptTokens],

@@ -12,7 +12,7 @@ export interface CurvesQuery {
   readonly to?: number | undefined;
   /** Most points. @default 600 */
   readonly points?: number | undefined;
-  /** Weight of what came before in a running mean, 0 to 1. @default 0, none is made */
+  /** Weight of what came before in a running mean, from 0 and below 1. @default 0, none is made */
   readonly smoothing?: number | undefined;
 }
 

@@ -1,9 +1,10 @@
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
+import { type FileLock, tryLock } from '../../base/lock-file.js';
 import { hostsOf } from '../access.js';
 import { dashboard } from './dashboard.js';
 import { Runs } from './runs.js';
@@ -41,7 +42,7 @@ beforeAll(async () => {
     },
     events: [
       {
-        ...{ type: 'diagnosis', update: 2, cause: 'poisoned-record' },
+        ...{ type: 'diagnosis', update: 2, cause: 'poisoned-record', evidence: [] },
         records: [{ source, line: 2, record: 1, id: 'r1' }],
       },
       {
@@ -134,6 +135,66 @@ describe('runs', () => {
     rmSync(join(root, 'growing'), { recursive: true });
   });
 
+  it('that were begun anew under their name are shown as they are now', async () => {
+    const means = async () => (await json<Curves>('/api/runs/again/curves')).series['loss']!.mean;
+    const folder = writeRun(root, 'again', { metrics: [1, 2, 3].map((n) => metricsLine(n)) });
+    expect(await means()).toEqual([4, 2.5, 2]);
+    rmSync(folder, { recursive: true });
+    expect((await ask('/api/runs/again/curves')).status).toBe(404);
+    const metrics = [1, 2, 3, 4].map((update) => metricsLine(update, { loss: 9 }));
+    writeRun(root, 'again', { metrics });
+    expect(await means()).toEqual([9, 9, 9, 9]);
+    // The same file, cut.
+    writeRun(root, 'again', { metrics: metrics.slice(0, 2) });
+    expect(await means()).toEqual([9, 9]);
+    rmSync(folder, { recursive: true });
+  });
+
+  it('are shown without the lines that cannot be, and say so', async () => {
+    const broken = [
+      ...['garbage', '5', 'null', '{"type":5}', '{"type":"probes"}', '{"type":"bad-record"}'],
+      ...['{"type":"diagnosis","records":null}', '{"type":"score"}', '{"type":"start"}'],
+    ];
+    const folder = writeRun(root, 'broken', { metrics: [metricsLine(1)] });
+    appendFileSync(join(folder, 'events.jsonl'), `${broken.join('\n')}\n{"type":"checkpoint"}\n`);
+    const metrics = [JSON.stringify(metricsLine(2, { ranks: [null, 5] })), '{"update":1e400}'];
+    appendFileSync(join(folder, 'metrics.jsonl'), `${metrics.join('\n')}\n`);
+    const run = await json<RunView>('/api/runs/broken');
+    expect(run).toMatchObject({ updates: 2, probes: [], diagnoses: [], scores: [], start: null });
+    expect(run.checkpoints).toHaveLength(1);
+    expect(run.warnings).toMatchObject([
+      { code: 'E_LOG_BROKEN', message: expect.stringMatching(/^10 lines /) as string },
+    ]);
+    for (const path of ['picture?path=x', 'record?source=x&record=1']) {
+      expect((await ask(`/api/runs/broken/${path}`)).status).toBe(404);
+    }
+    rmSync(folder, { recursive: true });
+  });
+
+  it('hide no others where their files cannot be read', async () => {
+    const folder = writeRun(root, 'unreadable', { metrics: [metricsLine(1)] });
+    rmSync(join(folder, 'events.jsonl'));
+    mkdirSync(join(folder, 'events.jsonl', 'no-file'), { recursive: true });
+    const { runs } = await json<{ runs: RunCard[] }>('/api/runs');
+    expect(runs.map(({ id }) => id).sort()).toEqual(['first', 'second', 'unreadable']);
+    const { warnings, last } = await json<RunView>('/api/runs/unreadable');
+    expect(last).toMatchObject({ loss: 4 });
+    expect(warnings[0]!['message']).toBe(
+      `${join(folder, 'events.jsonl')} cannot be read (EISDIR).`,
+    );
+    writeFileSync(join(folder, 'state.json'), '{"name":');
+    expect((await ask('/api/runs/unreadable')).status).toBe(404);
+    rmSync(folder, { recursive: true });
+  });
+
+  it('have no curves of what is no number of points, or no weight', async () => {
+    for (const query of ['points=0', 'points=x', 'smoothing=1', 'smoothing=-1', 'from=x']) {
+      const response = await ask(`/api/runs/first/curves?${query}`);
+      expect(response.status, query).toBe(400);
+      expect(((await response.json()) as Refusal).error.code).toBe('E_QUERY');
+    }
+  });
+
   it('tell how long they take from the pace of late, not from when they began', async () => {
     const folder = writeRun(root, 'alive', {
       metrics: [metricsLine(6)],
@@ -141,11 +202,9 @@ describe('runs', () => {
       planned: 10,
     });
     // Held by this process.
-    const { FileLock, tryLock } = await import('../../base/lock-file.js');
-    const lock = tryLock(join(folder, 'run.lock'));
-    expect(lock).toBeInstanceOf(FileLock);
+    const lock = tryLock(join(folder, 'run.lock')) as FileLock;
     expect(await json('/api/runs/alive')).toMatchObject({ state: 'running', remaining: 8 });
-    (lock as InstanceType<typeof FileLock>).release();
+    lock.release();
     rmSync(folder, { recursive: true });
   });
 
@@ -179,11 +238,11 @@ describe('runs', () => {
       [metricsLine(1), metricsLine(2, { loss: NaN, skipped: true })],
       [
         ...[
-          { time: first, type: 'start' },
+          { time: first, type: 'start', statements: [], table: [] },
           { ...finding, time: first, message: 'of before' },
         ],
         ...[
-          { time: second, type: 'start' },
+          { time: second, type: 'start', statements: [], table: [] },
           { ...finding, time: second },
         ],
         ...[diagnosis(3, 7), { ...diagnosis(4, 1), cause: 'unknown' }],
@@ -286,12 +345,35 @@ describe('what cannot be', () => {
     expect(((await response.json()) as Refusal).error.code).toBe(code);
   });
 
-  it('goes on no more where training ends at once, with what that said', async () => {
-    const response = await ask('/api/runs/first/resume', { method: 'POST' });
-    expect(response.status).toBe(400);
-    const { error } = (await response.json()) as Refusal;
-    expect(error.code).toBe('E_RESUME');
-    expect(error.message).toContain('recipe');
+  it('goes on no more where training ends at once, with what that said; and not twice', async () => {
+    const resume = async (): Promise<Refusal['error']> => {
+      const response = await ask('/api/runs/first/resume', { method: 'POST' });
+      expect(response.status).toBe(400);
+      return ((await response.json()) as Refusal).error;
+    };
+    const both = await Promise.all([resume(), resume()]);
+    expect(both.map(({ code }) => code).sort()).toEqual(['E_RESUME', 'E_RUN_IN_USE']);
+    expect(both.find(({ code }) => code === 'E_RESUME')!.message).toContain('recipe');
+  });
+
+  it('is told to stop once, since a second signal would break off its saving', async () => {
+    const folder = writeRun(root, 'held', { state: 'running' });
+    const told = vi.spyOn(process, 'kill').mockImplementation(() => true);
+    const codes = async (action: string): Promise<unknown> => {
+      const response = await ask(`/api/runs/held/${action}`, { method: 'POST' });
+      const { error } = (await response.json()) as Partial<Refusal>;
+      return error?.code ?? response.status;
+    };
+    const lock = tryLock(join(folder, 'run.lock')) as FileLock;
+    try {
+      expect(await codes('stop')).toBe(202);
+      expect(await codes('stop')).toBe('E_STOPPING');
+      expect(await codes('save')).toBe(202);
+    } finally {
+      told.mockRestore();
+      lock.release();
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 

@@ -21,7 +21,7 @@ import { type Access, guarded } from '../access.js';
 import { addPage } from '../bundle.js';
 import { statusOf } from '../http-error.js';
 import { curvesOf } from './curves.js';
-import { resumeInBackground, saveRun, stopRun } from './run-control.js';
+import { RunControl } from './run-control.js';
 import type { RunLog } from './run-log.js';
 import { PATIENCE, recipeDifferences, runCard, runView } from './run-view.js';
 import { notFound, type Runs } from './runs.js';
@@ -42,16 +42,20 @@ export function dashboard({ runs, interval = 500, ...access }: DashboardOptions)
     return context.json({ runs: found.sort((a, b) => (a.created < b.created ? 1 : -1)) });
   });
   api.get('/runs/:id', async (context) => {
-    const view = await runView(await run(context));
-    return context.json(view ?? {});
+    const log = await run(context);
+    const view = await runView(log);
+    if (view === undefined) throw notFound(`state.json of ${log.folder} cannot be read.`);
+    return context.json(view);
   });
   api.get('/runs/:id/curves', async (context) => {
     const log = await run(context);
     await log.refresh(PATIENCE);
     const keys = (context.req.query('keys') ?? 'loss').split(',').filter((key) => key !== '');
-    const [from, to, points, smoothing] = ['from', 'to', 'points', 'smoothing'].map((name) =>
-      numberOf(context, name),
-    );
+    const [from, to] = ['from', 'to'].map((name) => numberOf(context, name));
+    const points = numberOf(context, 'points', { holds: (x) => x >= 1, wanted: 'from 1' });
+    const smoothing = numberOf(context, 'smoothing', {
+      ...{ holds: (x) => x >= 0 && x < 1, wanted: 'from 0 and below 1' },
+    });
     return context.json(curvesOf(log.columns, { keys, from, to, points, smoothing }));
   });
   api.get('/runs/:id/recipe', async (context) => {
@@ -104,13 +108,14 @@ export function dashboard({ runs, interval = 500, ...access }: DashboardOptions)
     const folders = await Promise.all(ids.map(async (id) => (await runs.find(id)).folder));
     return context.json({ runs: ids, differences: await recipeDifferences(folders) });
   });
+  const control = new RunControl();
   const actions = {
-    stop: stopRun,
-    save: saveRun,
+    stop: (folder: string) => control.stop(folder),
+    save: (folder: string) => control.save(folder),
     resume: async (folder: string, log: RunLog) => {
       await log.refresh();
       const ranks = log.columns.keys.filter((key) => key.startsWith('tokensPerSecond@')).length;
-      await resumeInBackground(folder, ranks);
+      await control.resume(folder, ranks);
     },
   };
   for (const [name, act] of Object.entries(actions)) {
@@ -136,14 +141,27 @@ export function dashboard({ runs, interval = 500, ...access }: DashboardOptions)
   return app;
 }
 
-function numberOf(context: Context, name: string): number | undefined {
+interface Limit {
+  readonly holds: (value: number) => boolean;
+  readonly wanted: string;
+}
+
+const ANY: Limit = { holds: () => true, wanted: '' };
+
+/** @throws UsageError `E_QUERY` */
+function numberOf(
+  context: Context,
+  name: string,
+  { holds, wanted }: Limit = ANY,
+): number | undefined {
   const text = context.req.query(name);
   if (text === undefined || text === '') return undefined;
   const value = Number(text);
-  if (Number.isFinite(value)) return value;
-  throw new UsageError(`${name} is ${JSON.stringify(text)}, which is no number.`, {
+  if (Number.isFinite(value) && holds(value)) return value;
+  const number = `number ${wanted}`.trim();
+  throw new UsageError(`${name} is ${JSON.stringify(text)}, which is no ${number}.`, {
     code: 'E_QUERY',
-    hint: `Leave it out, or give a number.`,
+    hint: `Leave it out, or give a ${number}.`,
   });
 }
 

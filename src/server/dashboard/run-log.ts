@@ -1,23 +1,26 @@
 /** What a run's files tell, followed as they grow: its curves as columns, and everything else that happened. */
-import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { number } from '../../base/json-lines.js';
-import type { LoggedEvent } from '../../train/run/logs.js';
+import { isMetrics, type LoggedEvent } from '../../train/run/logs.js';
 import { Columns } from './columns.js';
+import { GrowingFile } from './growing-file.js';
+import { isShowable } from './showable.js';
 
 /** Kept of kinds of events that may come without end. */
 const MOST_OF_A_KIND = 500;
 
 export class RunLog {
-  readonly columns = new Columns();
+  columns = new Columns();
   /** Events by type, oldest first; of many the last. */
   readonly events = new Map<string, LoggedEvent[]>();
   /** How many of each type there were. */
   readonly counts = new Map<string, number>();
   /** Grows whenever something was read. */
   version = 0;
+  /** Lines that were passed over, since they cannot be shown. */
+  private broken = 0;
   private readonly metrics: GrowingFile;
   private readonly told: GrowingFile;
   private reading: Promise<void> | undefined;
@@ -50,18 +53,41 @@ export class RunLog {
     return this.events.get(type) ?? [];
   }
 
+  /** What could not be read, a sentence each. */
+  get problems(): string[] {
+    const faults = [this.metrics.fault, this.told.fault].filter((fault) => fault !== undefined);
+    if (this.broken === 0) return faults;
+    const what = this.broken === 1 ? '1 line' : `${this.broken} lines`;
+    return [
+      ...faults,
+      `${what} of metrics.jsonl and events.jsonl cannot be read; the rest is shown.`,
+    ];
+  }
+
   private async read(): Promise<void> {
+    const another = await Promise.all([this.metrics.isAnother(), this.told.isAnother()]);
+    if (another.includes(true)) this.forget();
     for await (const line of this.told.lines()) {
-      if (typeof line['type'] !== 'string') continue;
-      this.keep(line as LoggedEvent);
+      if (isShowable(line)) this.keep(line);
+      else this.broken++;
       this.version++;
     }
     for await (const line of this.metrics.lines()) {
-      const { update } = line;
-      if (typeof update !== 'number') continue;
-      this.columns.add(update, valuesOf(line), line['skipped'] === true);
+      if (isMetrics(line)) this.columns.add(line.update, valuesOf(line), line['skipped'] === true);
+      else this.broken++;
       this.version++;
     }
+  }
+
+  /** The run was begun anew. */
+  private forget(): void {
+    this.columns = new Columns();
+    this.events.clear();
+    this.counts.clear();
+    this.broken = 0;
+    this.metrics.rewind();
+    this.told.rewind();
+    this.version++;
   }
 
   private keep(event: LoggedEvent): void {
@@ -89,58 +115,12 @@ function valuesOf(line: Readonly<Record<string, unknown>>): Record<string, numbe
   }
   const { ranks } = line;
   if (Array.isArray(ranks)) {
-    for (const each of ranks as Record<string, unknown>[]) {
+    for (const each of ranks as (Record<string, unknown> | null)[]) {
+      if (typeof each?.['rank'] !== 'number') continue;
       for (const key of ['tokensPerSecond', 'waiting', 'peakBytes']) {
-        values[`${key}@${String(each['rank'])}`] = number(each[key]);
+        values[`${key}@${each['rank']}`] = number(each[key]);
       }
     }
   }
   return values;
-}
-
-/** A file of JSON Lines that another process appends to, read from where the last look ended. */
-class GrowingFile {
-  private offset = 0;
-  private buffer = Buffer.alloc(1 << 20);
-
-  constructor(private readonly path: string) {}
-
-  /** What has come since. A torn last line waits for its end; a line that is no object is passed over. */
-  async *lines(): AsyncGenerator<Record<string, unknown>> {
-    const size = await stat(this.path).then(
-      (facts) => facts.size,
-      () => 0,
-    );
-    if (size <= this.offset) return;
-    const file = await open(this.path);
-    try {
-      for (;;) {
-        const { buffer } = this;
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, this.offset);
-        // Only whole lines are taken, so that no character is torn either.
-        const end = buffer.subarray(0, bytesRead).lastIndexOf(0x0a) + 1;
-        for (const line of buffer.toString('utf8', 0, end).split('\n')) {
-          const value = parsed(line);
-          if (value !== undefined) yield value;
-        }
-        this.offset += end;
-        if (bytesRead < buffer.length) return;
-        if (end === 0) this.buffer = Buffer.alloc(2 * buffer.length);
-      }
-    } finally {
-      await file.close();
-    }
-  }
-}
-
-function parsed(line: string): Record<string, unknown> | undefined {
-  if (line === '') return undefined;
-  try {
-    const value: unknown = JSON.parse(line);
-    return typeof value === 'object' && value !== null
-      ? (value as Record<string, unknown>)
-      : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -65,7 +65,7 @@ export async function runView(log: RunLog): Promise<RunView | undefined> {
     })),
     probes: log.ofType('probes'),
     checkpoints: log.ofType('checkpoint').slice(-20),
-    warnings: log.ofType('warning'),
+    warnings: [...log.ofType('warning'), ...unreadable(log)],
     badRecords: {
       count: log.counts.get('bad-record') ?? 0,
       last: all('bad-record').slice(-100),
@@ -78,6 +78,12 @@ export async function runView(log: RunLog): Promise<RunView | undefined> {
     ),
     memory: newest('memory'),
   };
+}
+
+/** What cannot be shown, as a warning of the run. */
+function unreadable({ problems }: RunLog): Told[] {
+  if (problems.length === 0) return [];
+  return [{ type: 'warning', code: 'E_LOG_BROKEN', message: problems.join(' ') }];
 }
 
 function isBefore(event: Told, start: Told | null): boolean {

@@ -36,7 +36,7 @@ export function curve(metrics: readonly Metrics[], key: string): { x: number; y:
     .map((line) => ({ x: line.update, y: number(line[key]) }));
 }
 
-function isMetrics(value: unknown): value is Metrics {
+export function isMetrics(value: unknown): value is Metrics {
   return (
     typeof value === 'object' &&
     value !== null &&

@@ -14,7 +14,7 @@ import { basename, join, resolve } from 'node:path';
 import { DataError, EnvironmentError, UsageError } from '../../base/errors.js';
 import { JsonLinesWriter } from '../../base/json-lines.js';
 import { jsonText } from '../../base/json-text.js';
-import { FileLock, lockHolder, tryLock } from '../../base/lock-file.js';
+import { FileLock, lockHolder, type LockHolder, tryLock } from '../../base/lock-file.js';
 import { errorCode, writeError } from '../../base/system-error.js';
 import { writeWholeFile } from '../../base/whole-file.js';
 import { requireWritable } from '../../base/writable.js';
@@ -227,9 +227,7 @@ export function isRunInUse(path: string): boolean {
 }
 
 /** The living process that works in the run folder. */
-export function runHolder(
-  path: string,
-): { readonly host: string; readonly pid: number } | undefined {
+export function runHolder(path: string): LockHolder | undefined {
   return lockHolder(join(path, LOCK));
 }
 
