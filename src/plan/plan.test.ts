@@ -43,6 +43,15 @@ describe('full training on 8 x A100-40GB', () => {
   }, 300_000);
 });
 
+test.each<[string, Partial<RecipeInput['model']>, RegExp]>([
+  ['of a new model', { config: TINY_CONFIG, featureLayer: 7 }, /featureLayer 7: .* say -1/],
+  ['of a decoder', { llm: 'meta-llama/Meta-Llama-3-8B-Instruct', projectorDepth: 3 }, /no vision/],
+])('a setting %s that a run would refuse is refused', async (_, model, why) => {
+  const refused = planned({ model: { tokenizer: './tokenizer', ...model } });
+  await expect(refused).rejects.toMatchObject({ code: 'E_UNUSED_CHOICE' });
+  await expect(refused).rejects.toThrow(why);
+});
+
 test('answers to tasks are not counted, which the plan says', async () => {
   const tiny: Partial<RecipeInput> = {
     ...{ model: { config: TINY_CONFIG, tokenizer: './tokenizer' }, text: { maxLength: 64 } },
