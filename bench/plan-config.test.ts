@@ -25,29 +25,42 @@ test('of the issue: a micro-batch of one record, three updates on one card', () 
   expect(recordsOf(config)).toEqual([{ tokens: 1276, supervised: 680, images: 1 }]);
 });
 
+const written = (text: string): string => {
+  const file = join(folder, 'odd.json');
+  writeFileSync(file, text);
+  return file;
+};
+
 test.each<[string, string, RegExp]>([
   ['no JSON', '[{"name": "a",\n  "batch" [1]}]', /odd\.json:2:/],
+  ['no list', '{"name": "a"}', /odd\.json:1:1: expected a list/],
+  ['nothing', '', /odd\.json:1:1: expected a list/],
+])('%s is told with its place', (_, text, where) => {
+  expect(() => readConfigs(written(text))).toThrow(where);
+});
+
+test.each<[string, string, RegExp]>([
   [
     'an unknown key',
-    '[\n  {"name": "a", "batch": [{"text": 1}],\n   "model": {"layerz": 3}}]',
-    /odd\.json:3:13: 0\.model: .*layerz/,
+    '[\n  {"name": "a", "batch": [{"text": 1}],\n   "model": {"layerz": 3}}',
+    /^\S+odd\.json:3:13: 0\.model: .*layerz/,
   ],
   [
     'no text',
-    '[\n  {"name": "a", "batch": [\n    {"images": 1}]}]',
-    /odd\.json:3:5: 0\.batch\.0\.text/,
+    '[\n  {"name": "a", "batch": [\n    {"images": 1}]}',
+    /^\S+odd\.json:3:5: 0\.batch\.0\.text/,
   ],
-  ['no records', '[{"name": "a",\n"batch": []}]', /odd\.json:2:10: 0\.batch/],
-  ['no list', '{"name": "a"}', /odd\.json:1:1/],
+  ['no records', '[{"name": "a",\n"batch": []}', /^\S+odd\.json:2:10: 0\.batch/],
   [
     'pictures for a decoder alone',
-    '[{"name": "a", "model": {"text": true},\n"batch": [{"text": 9, "images": 1}]}]',
-    /odd\.json:2:33: 0\.batch\.0\.images: a decoder alone/,
+    '[{"name": "a", "model": {"text": true},\n"batch": [{"text": 9, "images": 1}]}',
+    /^\S+odd\.json:2:33: 0\.batch\.0\.images: a decoder alone/,
   ],
-])('%s is told with its place', (_, text, where) => {
-  const file = join(folder, 'odd.json');
-  writeFileSync(file, text);
-  expect(() => readConfigs(file)).toThrow(where);
+])('%s is told with its place, and the others stand', (_, text, where) => {
+  const { good, bad } = readConfigs(written(`${text}, {"name": "b", "batch": [{"text": 9}]}, 3]`));
+  expect(good.map(({ name }) => name)).toEqual(['b']);
+  expect(bad).toMatchObject([{ name: 'a' }, { name: 'number 3', given: 3 }]);
+  expect(bad[0]!.faults).toMatch(where);
 });
 
 test('a file that is not there is told', () => {
@@ -107,7 +120,7 @@ test('rows say of a card how long they took and what it held, but at a limit', (
   expect(runOf(row)).toEqual({ ranks: 1, kind: 'full, bf16', context: 3, time: 1.2 });
   expect(runOf({ ...row, predicted: { ...predicted, busy: 0.5 } })).toMatchObject({ time: null });
   expect(runOf({ ...row, measured: { failed: 'out of memory' } })).toBe(null);
-  expect(runOf({ ...row, predicted: null })).toBe(null);
+  expect(runOf({ ...row, predicted: null, measured: { failed: 'no recipe' } })).toBe(null);
   for (const more of [{ limitGiB: 24 }, { set: { 'memory.limit': 24 } }]) {
     expect(runOf({ ...row, config: configOf({ ...ROW, ...more }) })).toBe(null);
   }

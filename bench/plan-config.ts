@@ -62,8 +62,22 @@ const config = shape.superRefine(({ model, batch }, context) => {
 
 export type PlanConfig = z.infer<typeof config>;
 
-/** @throws UsageError `E_USAGE` for a file that is none, with the lines and fields that are wrong; those of `parseYaml` */
-export function readConfigs(file: string | undefined): PlanConfig[] {
+/** What stands in the place of one and is none. */
+export interface NoConfig {
+  readonly name: string;
+  /** With lines and fields. */
+  readonly faults: string;
+  /** As the file has it. */
+  readonly given: unknown;
+}
+
+export interface Configs {
+  readonly good: readonly PlanConfig[];
+  readonly bad: readonly NoConfig[];
+}
+
+/** @throws UsageError `E_USAGE` for a file that is no list; those of `parseYaml` */
+export function readConfigs(file: string | undefined): Configs {
   const hint = 'Give a JSON file as the head of bench/plan.ts describes it.';
   const refuse = (message: string, cause?: unknown): UsageError =>
     new UsageError(message, { code: 'E_USAGE', hint, cause });
@@ -75,13 +89,27 @@ export function readConfigs(file: string | undefined): PlanConfig[] {
     throw refuse(`${file}: ${(cause as Error).message}`, cause);
   }
   const { value, locate } = parseYaml(text, file);
-  const parsed = z.array(config).safeParse(value);
-  if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map(({ path, message }) => {
-    const place = path.map((step) => (typeof step === 'symbol' ? String(step) : step));
-    return `${locate(place)}: ${place.join('.')}: ${message}`;
+  if (!Array.isArray(value)) throw refuse(`${locate([])}: expected a list of configurations`);
+  const good: PlanConfig[] = [];
+  const bad: NoConfig[] = [];
+  value.forEach((given: unknown, i) => {
+    const parsed = config.safeParse(given);
+    if (parsed.success) {
+      good.push(parsed.data);
+      return;
+    }
+    const faults = parsed.error.issues.map(({ path, message }) => {
+      const place = [i, ...path].map((step) => (typeof step === 'symbol' ? String(step) : step));
+      return `${locate(place)}: ${place.join('.')}: ${message}`;
+    });
+    bad.push({ name: nameOf(given) ?? `number ${i + 1}`, faults: faults.join('; '), given });
   });
-  throw refuse(faults.join('\n'), parsed.error);
+  return { good, bad };
+}
+
+function nameOf(given: unknown): string | undefined {
+  const parsed = z.object({ name: z.string() }).safeParse(given);
+  return parsed.data?.name;
 }
 
 /** One configuration, completed. @throws ZodError */

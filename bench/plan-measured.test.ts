@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { packageRoot } from '../src/base/native-path.js';
 import { predict } from './plan-row.js';
-import type { PlanRow } from './plan-summary.js';
+import type { PlannedRow } from './plan-summary.js';
 
-const read = (name: string): PlanRow[] =>
+const read = (name: string): PlannedRow[] =>
   readFileSync(join(packageRoot(), 'bench', 'results', name), 'utf8')
     .trimEnd()
     .split('\n')
-    .map((line) => JSON.parse(line) as PlanRow);
+    .map((line) => JSON.parse(line) as PlannedRow);
 const [FREE, LIMITED] = [
   read('2026-11-29-plan-warm-h200.jsonl'),
   read('2026-11-29-plan-limits-h200.jsonl'),

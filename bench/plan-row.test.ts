@@ -13,10 +13,10 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function read(...configs: object[]): PlanConfig[] {
+function read(...configs: object[]): readonly PlanConfig[] {
   const file = join(folder, 'configs.json');
   writeFileSync(file, JSON.stringify(configs));
-  return readConfigs(file);
+  return readConfigs(file).good;
 }
 
 const SMALL = {

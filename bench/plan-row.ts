@@ -70,11 +70,16 @@ export async function measureAlone(config: PlanConfig, device: string): Promise<
   const { offload } = recipeOf(config).parallel;
   const groups = offload === 'none' ? null : await aloneGroups();
   const largest = (number: number): Promise<number> => Promise.resolve(number);
-  return measure(config, chooseDevice(device), { groups, ranks: 1, largest });
+  try {
+    return await measure(config, chooseDevice(device), { groups, ranks: 1, largest });
+  } catch (error) {
+    if (error instanceof OutOfMemoryError) return { failed: OUT_OF_MEMORY };
+    throw error;
+  }
 }
 
-/** Largest over the ranks; all of them call it. */
-export async function measureRank(config: PlanConfig, world: World): Promise<Measured> {
+/** Largest over the ranks; all of them call it. @throws OutOfMemoryError on a rank whose memory does not suffice */
+export async function measureRank(config: PlanConfig, world: World): Promise<Figures> {
   const { parallel } = recipeOf(config);
   const groups = await openRankGroups(world, { ...parallel, stage: parallel.zero });
   const device = chooseDevice(world.device);
@@ -86,7 +91,6 @@ export async function measureRank(config: PlanConfig, world: World): Promise<Mea
   const largest = async (number: number): Promise<number> =>
     (await largestOf([number], 'updates'))[0]!;
   const own = await measure(config, device, { groups, ranks: world.size, largest });
-  if ('failed' in own) throw new Error(own.failed);
   const { total, context } = own;
   const figures = [own.allocated, own.reserved, total ?? 0, context ?? 0, own.seconds];
   const [a, r, t, c, s] = await largestOf(figures, 'figures');
@@ -112,7 +116,7 @@ async function measure(
   config: PlanConfig,
   chosen: ChosenDevice,
   { groups, ranks, largest }: Place,
-): Promise<Measured> {
+): Promise<Figures> {
   const { device } = chosen;
   const recipe = recipeOf(config);
   const precision = choosePrecision(recipe.precision, chosen);
@@ -145,9 +149,6 @@ async function measure(
       }
       if (times.length >= updates) break;
     }
-  } catch (error) {
-    if (error instanceof OutOfMemoryError) return { failed: OUT_OF_MEMORY };
-    throw error;
   } finally {
     model.dispose();
     setMemoryLimit(device, null);

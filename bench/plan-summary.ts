@@ -13,12 +13,22 @@ import {
   type SharedFigures,
 } from './plan-row.js';
 
-export interface PlanRow {
+export type PlanRow = PlannedRow | UnplannedRow;
+
+export interface PlannedRow {
   readonly name: string;
-  /** `null` where the recipe cannot be planned; `measured` says why. */
-  readonly predicted: Predicted | null;
+  readonly predicted: Predicted;
   readonly measured: Measured | SharedFigures;
   readonly config: PlanConfig;
+}
+
+/** `measured` says why. */
+export interface UnplannedRow {
+  readonly name: string;
+  readonly predicted: null;
+  readonly measured: { readonly failed: string };
+  /** As the file has it where it is none. */
+  readonly config: unknown;
 }
 
 interface Criterion {
@@ -63,9 +73,10 @@ export function isFailed({ measured }: Pick<PlanRow, 'measured'>): boolean {
 }
 
 /** What is trained, on how many cards, and whether memory was limited. */
-function groupOf({ config, predicted }: PlanRow): string {
+function groupOf(row: PlanRow): string {
+  if (row.predicted === null) return 'not planned';
+  const { config } = row;
   const { ranks, limitGiB } = config;
-  if (predicted === null) return 'not planned';
   const cards = ranks === 1 ? '' : `, ${ranks} cards`;
   return `${kindOf(recipeOf(config))}${cards}${limitGiB === null ? '' : ', limited'}`;
 }
@@ -113,9 +124,12 @@ interface Verdict {
 
 /** Of the rows whose memory was limited. */
 function verdictsOf(rows: readonly PlanRow[]): Verdict[] {
-  return rows.flatMap(({ name, predicted, measured, config: { limitGiB } }) => {
+  return rows.flatMap((row) => {
+    if (row.predicted === null) return [];
+    const { name, predicted, measured } = row;
+    const { limitGiB } = row.config;
     const why = failureOf(measured);
-    if (limitGiB === null || predicted === null) return [];
+    if (limitGiB === null) return [];
     if (why !== null && why !== OUT_OF_MEMORY) return [];
     const left = 1 - predicted.reserved / (limitGiB * 2 ** 30);
     return [{ name, fits: why === null, said: predicted.fits, left }];

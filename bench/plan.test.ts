@@ -57,17 +57,31 @@ test('a configuration that cannot be planned is told, and is no result', async (
     JSON.stringify([
       { name: 'odd', batch, set: { 'train.decodr': 'full' } },
       { name: 'too narrow', batch, model: { hidden: 1000 } },
+      { name: 'no batch' },
     ]),
   );
   const { code, out, err } = await bench(file, '--results', results);
   expect(rowsIn(out).map(({ name, predicted }) => [name, predicted])).toEqual([
+    ['no batch', null],
     ['odd', null],
     ['too narrow', null],
   ]);
+  expect(err).toMatch(/^failed: no batch: .*rows\.json:1:\d+: 2\.batch/m);
   expect(err).toMatch(/^failed: odd: .*train\.decodr/m);
   expect(code).toBe(1);
   writeFileSync(results, '{"name": "a"');
   const again = await bench(file, '--results', results);
   expect(again).toMatchObject({ code: 2, out: '' });
   expect(again.err).toContain('rows.jsonl:1: no row');
+});
+
+test('memory that does not suffice to ranks is an answer too', async () => {
+  const file = join(folder, 'ranks.json');
+  const model = { layers: 1, hidden: 512, text: true };
+  const row = { name: 'tight', model, batch: [{ text: 9 }], ranks: 2, limitGiB: 0.1 };
+  writeFileSync(file, JSON.stringify([row]));
+  const { code, out, err } = await bench(file);
+  expect(rowsIn(out)).toMatchObject([{ measured: { failed: 'out of memory' } }]);
+  expect(err).toContain('verdicts: 1 of 1 right');
+  expect(code).toBe(0);
 });

@@ -25,7 +25,7 @@
  * row that the file already has from the same configuration is not measured again, and new ones are added to it. No row begins after so
  * many seconds (no end). With `--together` rows with a limit share a card, as many at once as their limits, and a GiB each for what lies beside
  * the allocator, leave within so many GiB of it (0: one at a time); a row that was not alone tells neither seconds nor what the process took
- * in all. A configuration that cannot be planned is told with the reason, and the others go on.
+ * in all. A configuration that is none, or cannot be planned, is told with the reason, and the others go on.
  */
 
 import { spawn } from 'node:child_process';
@@ -41,7 +41,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { UsageError } from '../src/base/errors.js';
+import { OutOfMemoryError, UsageError } from '../src/base/errors.js';
 import { launchRanks, rendezvous } from '../src/parallel/index.js';
 import { chooseDevice } from '../src/torch/index.js';
 import { amountOf, runBench } from './command.js';
@@ -50,6 +50,7 @@ import { readConfigs, type PlanConfig } from './plan-config.js';
 import {
   measureAlone,
   measureRank,
+  OUT_OF_MEMORY,
   predict,
   type Measured,
   type SharedFigures,
@@ -80,10 +81,16 @@ await runBench(flags.row === undefined ? compare : () => measure(flags.row!, fla
 
 async function compare(): Promise<void> {
   const [until, room] = [amountOf('until', flags.until), amountOf('together', flags.together)];
-  const configs = readConfigs(positionals[0]);
+  const { good: configs, bad } = readConfigs(positionals[0]);
   chooseDevice(flags.device); // what is wrong with it is so for all rows
   const rows = flags.results === undefined ? [] : readRows(flags.results);
   const known = new Set(rows.map(({ config }) => JSON.stringify(config)));
+  // Before hours go by.
+  for (const { name, faults, given } of bad) {
+    const row: PlanRow = { name, predicted: null, measured: { failed: faults }, config: given };
+    rows.push(row);
+    console.log(JSON.stringify(row));
+  }
   const left = await sideBySide(
     configs.filter((config) => !known.has(JSON.stringify(config))),
     {
@@ -185,6 +192,8 @@ async function measure(row: string, answer: string): Promise<void> {
     if (world.rank === 0) write(measured);
     await world.close();
   } catch (error) {
+    // Of one rank's memory the others know nothing: they are told to end.
+    if (error instanceof OutOfMemoryError) write({ failed: OUT_OF_MEMORY });
     await world.close(error);
     throw error;
   }

@@ -1,5 +1,6 @@
 /** The micro-batches of an update that take most: by the lengths of the records, or the longest that a recipe allows. */
 
+import { UsageError } from '../base/errors.js';
 import type { EffectiveBatch, Recipe } from '../config/index.js';
 import type { DataBatches } from './plan-data.js';
 import type { ModelConfig } from './shape-model.js';
@@ -11,6 +12,9 @@ export type Lengths = readonly RecordShape[];
 
 /** Micro-batches that a ghost run makes at most: a second one adds to the gradients of the first, more do the same again. */
 const ENOUGH = 2;
+
+/** Tokens of a micro-batch, and chunks of its loss: of more the trace alone would fill the host's memory, and no card holds it. */
+const MOST = { tokens: 2 ** 25, chunks: 2 ** 15 };
 
 /** Of a record whose length is not known, where time depends on how many there are in a micro-batch. */
 const TYPICAL = 0.5;
@@ -31,8 +35,9 @@ export interface WorstBatches {
   readonly basis: string;
 }
 
+/** @throws UsageError `E_PLAN_BATCH` for a micro-batch that is too large to be followed */
 export function worstBatches(
-  { text, batchSize = 1, batchTokens }: Recipe,
+  { text, batchSize = 1, batchTokens, memory }: Recipe,
   { model, ranks, batching, lengths }: Context,
 ): WorstBatches {
   const { maxLength } = text;
@@ -42,6 +47,7 @@ export function worstBatches(
     supervised: Math.min(each.supervised, maxLength - 1),
   });
   const all = lengths?.map(cut).sort((a, b) => b.tokens - a.tokens) ?? [longest(maxLength, model)];
+  requireFollowed(batchTokens ?? batchSize * all[0]!.tokens, memory);
   const mean =
     lengths === undefined
       ? maxLength * TYPICAL
@@ -59,6 +65,19 @@ export function worstBatches(
           (batching.accumulate === null ? '; half as long on average' : '')
         : `the longest of ${lengths.length} records`,
   };
+}
+
+function requireFollowed(tokens: number, { lossChunk }: Recipe['memory']): void {
+  const chunks = Math.ceil(tokens / lossChunk);
+  if (tokens <= MOST.tokens && chunks <= MOST.chunks) return;
+  const [what, most] =
+    tokens > MOST.tokens
+      ? [`${tokens} tokens`, `${MOST.tokens} tokens`]
+      : [`${chunks} chunks of the loss`, `${MOST.chunks} chunks`];
+  throw new UsageError(`a micro-batch of ${what} is more than a plan follows, ${most}`, {
+    code: 'E_PLAN_BATCH',
+    hint: 'Give a smaller batchSize (batchTokens) or text.maxLength, or a larger memory.lossChunk.',
+  });
 }
 
 /** Of a run whose data are known. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { resolveModel } from '../base/hub/resolve.js';
 import { UsageError } from '../base/errors.js';
 import type { Recipe } from '../config/index.js';
+import { expectUsed } from '../generate/index.js';
 import { configKind, readDecoderConfig, readLlavaConfig } from '../models/index.js';
 import { llavaConfigOf } from '../models/load/assemble-config.js';
 import { readConfigFile, type ConfigFile } from '../models/load/config-file.js';
@@ -11,10 +12,21 @@ import type { ModelConfig } from './shape-model.js';
 import { KNOWN_MODELS } from './known-models.js';
 
 /**
- * @throws UsageError `E_PLAN_MODEL` for a model without a configuration; ConfigError; those of `resolveModel`, for a name that is neither
- *   known nor cached
+ * @throws UsageError `E_PLAN_MODEL` for a model without a configuration, `E_UNUSED_CHOICE` as a run; ConfigError; those of
+ *   `resolveModel`, for a name that is neither known nor cached
  */
 export async function modelConfigOf({ model }: Recipe, signal?: AbortSignal): Promise<ModelConfig> {
+  const described = await describedBy(model, signal);
+  const { featureLayer, featureSelect, projectorDepth } = model;
+  const config = described.kind === 'llava' ? described.config : undefined;
+  expectUsed(config, { featureLayer, featureSelect, projectorDepth });
+  return described;
+}
+
+async function describedBy(
+  model: Recipe['model'],
+  signal: AbortSignal | undefined,
+): Promise<ModelConfig> {
   if (model.config !== undefined) {
     const source: ConfigFile = { file: 'model.config', json: model.config };
     return configKind(source) === 'decoder'

@@ -43,6 +43,28 @@ describe('full training on 8 x A100-40GB', () => {
   }, 300_000);
 });
 
+test.each<[string, Partial<RecipeInput['model']>, RegExp]>([
+  ['of a new model', { config: TINY_CONFIG, featureLayer: 7 }, /featureLayer 7: .* say -1/],
+  ['of a decoder', { llm: 'meta-llama/Meta-Llama-3-8B-Instruct', projectorDepth: 3 }, /no vision/],
+])('a setting %s that a run would refuse is refused', async (_, model, why) => {
+  const refused = planned({ model: { tokenizer: './tokenizer', ...model } });
+  await expect(refused).rejects.toMatchObject({ code: 'E_UNUSED_CHOICE' });
+  await expect(refused).rejects.toThrow(why);
+});
+
+test.each<[string, Partial<RecipeInput>]>([
+  ['1000000000 tokens', { text: { maxLength: 1e9 } }],
+  ['200000000 tokens', { batchSize: 1e5, text: { maxLength: 2000 } }],
+  [
+    '40000 chunks of the loss',
+    { batchSize: 20, text: { maxLength: 2000 }, memory: { lossChunk: 1 } },
+  ],
+])('a micro-batch of %s is refused before it is made', async (what, more) => {
+  const refused = planned({ ...more, accumulate: 1 });
+  await expect(refused).rejects.toMatchObject({ code: 'E_PLAN_BATCH' });
+  await expect(refused).rejects.toThrow(`a micro-batch of ${what} is more`);
+});
+
 test('answers to tasks are not counted, which the plan says', async () => {
   const tiny: Partial<RecipeInput> = {
     ...{ model: { config: TINY_CONFIG, tokenizer: './tokenizer' }, text: { maxLength: 64 } },

@@ -81,6 +81,8 @@ export async function suggest(
 
 class Search {
   private readonly tried = new Map<string, Row | null>();
+  /** What was planned only to know whether anything fits: more is changed than has to be. */
+  private readonly asked = new Set<string>();
   private readonly most: number;
   /** Blocks of the decoder. */
   private readonly layers: number;
@@ -96,7 +98,8 @@ class Search {
   }
 
   get rows(): Row[] {
-    return [...this.tried.values()].filter((row) => row !== null);
+    const rows = [...this.tried.values()].filter((row) => row !== null);
+    return rows.filter(({ change }) => !this.asked.has(keyOf(change)));
   }
 
   async run(): Promise<void> {
@@ -124,14 +127,22 @@ class Search {
     const base = this.recipeOf(place);
     if (base === null) return null;
     const stages = stagesOf(base, this.options.gpus).map((stage) => together(place, stage));
+    const shrinks = shrinksOf(base, this.options.gpus);
+    const first = await this.plan(stages[0]!);
+    if (first !== null) return first;
+    // What does not fit shared out most and with the least activations fits in no way between: plans are kept for other ways.
+    const least = together(...stages, ...shrinks);
+    if ((await this.plan(least)) === null) return null;
     const whole = await this.firstOf(stages);
-    if (whole !== null) return whole;
+    if (whole !== null) {
+      if (keyOf(least) !== keyOf(whole.change)) this.asked.add(keyOf(least));
+      return whole;
+    }
     // Nothing fits as it is: the activations must take less.
     for (const stage of stages) {
-      const shrinks = shrinksOf(base, this.options.gpus);
       const steps = shrinks.map((_, i) => together(stage, ...shrinks.slice(0, i + 1)));
-      const least = steps.at(-1);
-      if (least === undefined || (await this.plan(least)) === null) continue;
+      const smallest = steps.at(-1);
+      if (smallest === undefined || (await this.plan(smallest)) === null) continue;
       return this.firstOf(steps);
     }
     return null;
@@ -200,7 +211,7 @@ class Search {
 
   /** @returns `null` for what does not fit, or is no recipe */
   private async plan(change: Change): Promise<Row | null> {
-    const key = change.set.join(' ');
+    const key = keyOf(change);
     const known = this.tried.get(key);
     if (known !== undefined) return known;
     const done = this.tried.size - 1;
@@ -228,6 +239,8 @@ class Search {
   }
 }
 
+const keyOf = ({ set }: Change): string => set.join(' ');
+
 /** `null` where the recipe cannot be followed so. */
 async function excluded<T>(run: () => Promise<T>): Promise<T | null> {
   try {
@@ -246,22 +259,40 @@ const changesMethod = ({ change }: Row): number => (change.numerics === 'another
 const fastestFirst = (rows: readonly Row[]): Row[] =>
   rows.toSorted((a, b) => a.secondsPerRecord - b.secondsPerRecord);
 
+/** The fastest first; of those that a plan cannot tell apart by time what changes least. */
+function leastFirst(rows: readonly Row[]): Row[] {
+  const left = fastestFirst(rows);
+  const sorted: Row[] = [];
+  while (left.length > 0) {
+    const [{ secondsPerRecord: fastest }] = left as [Row];
+    const asFast = left.filter((row) => GAIN * row.secondsPerRecord <= fastest);
+    sorted.push(
+      ...asFast.toSorted((a, b) => numericsOf(a) - numericsOf(b) || linesOf(a) - linesOf(b)),
+    );
+    left.splice(0, asFast.length);
+  }
+  return sorted;
+}
+
 /** Without those that take more changes than another which is as fast and as small; those that keep the method first. */
 function shown(rows: readonly Row[]): Row[] {
-  const sorted = fastestFirst(rows);
+  const sorted = leastFirst(rows);
   const kept = sorted.filter((row, i) => !sorted.slice(0, i).some((other) => isNoMore(other, row)));
   return [0, 1].flatMap((method) =>
     kept.filter((row) => changesMethod(row) === method).slice(0, SHOWN),
   );
 }
 
+const numericsOf = ({ change }: Row): number => NUMERICS.indexOf(change.numerics);
+const linesOf = ({ change }: Row): number => change.set.length;
+
 function isNoMore(a: Row, b: Row): boolean {
   const trains = ({ recipe }: Row): string => JSON.stringify(recipe.train);
   return (
-    NUMERICS.indexOf(a.change.numerics) <= NUMERICS.indexOf(b.change.numerics) &&
+    numericsOf(a) <= numericsOf(b) &&
     trains(a) === trains(b) &&
-    a.change.set.length <= b.change.set.length &&
-    a.plan.perRank[0]!.total <= b.plan.perRank[0]!.total
+    linesOf(a) <= linesOf(b) &&
+    GAIN * a.plan.perRank[0]!.total <= b.plan.perRank[0]!.total
   );
 }
 
