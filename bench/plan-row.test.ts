@@ -16,7 +16,9 @@ afterAll(() => rmSync(folder, { recursive: true }));
 function read(...configs: object[]): readonly PlanConfig[] {
   const file = join(folder, 'configs.json');
   writeFileSync(file, JSON.stringify(configs));
-  return readConfigs(file).good;
+  const { good, bad } = readConfigs(file);
+  if (bad.length > 0) throw new Error(bad.map(({ faults }) => faults).join('; '));
+  return good;
 }
 
 const SMALL = {
