@@ -225,7 +225,9 @@ function dataLines({ leftOut, ...data }: NonNullable<Plan['data']>): string[] {
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
   return [
     `  ${formatCount(data.records)} records of ${Math.round(each.mean)} tokens on average (99 % up to ${each.p99}, longest ${each.most})` +
-      (leftOut === 0 ? '' : `; ${leftOut} are left out: see \`patina check\``),
+      (leftOut === 0
+        ? ''
+        : `; ${leftOut === 1 ? '1 is' : `${leftOut} are`} left out: see \`patina check\``),
     `  micro-batches of ${Math.round(micro.mean)} tokens on average, ${micro.most} at most` +
       (fill === null ? '' : `: ${percent(fill)} of batchTokens`) +
       (balance === 1 ? '' : `; a GPU works ${percent(balance)} of a step`),

@@ -35,7 +35,7 @@ export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatc
   const atOnce = batchSize * worldSize;
   if (accumulate === undefined && meant !== undefined && meant % atOnce !== 0) {
     throw new UsageError(
-      `effectiveBatch ${meant} is no multiple of batchSize ${batchSize} times ${worldSize} devices.`,
+      `effectiveBatch ${meant} is no multiple of batchSize ${batchSize} on ${devices}.`,
       {
         code: 'E_BATCH',
         hint: 'Choose a batchSize that divides it on all devices together, or set accumulate yourself.',
