@@ -12,6 +12,7 @@ import { median } from '../src/base/median.js';
 import { generate, type Prompt } from '../src/generate/index.js';
 import { Llava } from '../src/models/index.js';
 import { kernelsFor } from '../src/nn/index.js';
+import { scattered } from '../src/plan/noise.js';
 import {
   RandomGenerator,
   memoryStats,
@@ -44,7 +45,7 @@ const [tokens, question, runs] = [flags.tokens, flags.question, flags.runs].map(
 const config = llava8b({ layers: Number(flags.layers), hidden: Number(flags.hidden) });
 
 const ids = Array.from({ length: 5 + 576 + question }, (_, i) =>
-  i >= 5 && i < 581 ? IMAGE_TOKEN : (Math.imul(i + 1, 2654435761) >>> 0) % 128000,
+  i >= 5 && i < 581 ? IMAGE_TOKEN : scattered(i) % 128000,
 );
 const prompt: Prompt = {
   inputIds: ids,

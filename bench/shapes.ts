@@ -6,6 +6,7 @@ import {
   readLlavaConfig,
   type Sample,
 } from '../src/models/index.js';
+import { scattered } from '../src/plan/noise.js';
 
 export const IMAGE_TOKEN = 128257;
 
@@ -92,9 +93,7 @@ export function sample(
   const end = image === null ? 0 : BEFORE + image.tokens;
   const words = Math.floor(vocabSize / 1000) * 1000;
   const ids = Array.from({ length: tokens }, (_, i) =>
-    i >= BEFORE && i < end
-      ? image!.tokenId
-      : ((Math.imul(i + 1, 2654435761) + seed * 97) >>> 0) % words,
+    i >= BEFORE && i < end ? image!.tokenId : ((scattered(i) + seed * 97) >>> 0) % words,
   );
   return {
     inputIds: ids,

@@ -3,7 +3,8 @@
 import { makeBatch, type Batch, type LanguageModel, type Sample } from '../models/index.js';
 import { hold, noGrad, openRange, type Device, type Holding } from '../torch/index.js';
 import type { RecordShape } from '../train/index.js';
-import { scattered, shapePictures } from './shape-pictures.js';
+import { scattered } from './noise.js';
+import { shapePictures } from './shape-pictures.js';
 
 /** Micro-batches of records of these shapes on a device. */
 export function batchesOf(
@@ -25,10 +26,7 @@ export function batchesOf(
   );
 }
 
-/**
- * Pictures come first; the last tokens are what is learned. Words differ: a card multiplies rows that are all the same in less time than others, since
- * it takes less power.
- */
+/** Pictures come first; the last tokens are what is learned. */
 export function sampleOf(record: RecordShape, { input }: LanguageModel): Sample {
   const { tokens, supervised } = record;
   const pictures = shapePictures(record, input.image);

@@ -11,6 +11,7 @@ import {
   viewCount,
 } from '../models/index.js';
 import type { RecordShape } from '../train/index.js';
+import { noise } from './noise.js';
 
 /** The pictures of a record, of noise, and the tokens that they take together. */
 export function shapePictures(
@@ -33,19 +34,6 @@ export function shapePictures(
     })),
     tokens: sizes.reduce((sum, each) => sum + tiledTokens(each, facts), 0),
   };
-}
-
-let drawn = new Uint8Array(0);
-
-/** The first of always the same bytes. */
-function noise(length: number): Uint8Array {
-  if (drawn.length < length) drawn = Uint8Array.from({ length }, (_, i) => scattered(i) >>> 24);
-  return drawn.subarray(0, length);
-}
-
-/** 32 bits of a number, by Knuth's multiplicative hash. */
-export function scattered(i: number): number {
-  return Math.imul(i + 1, 2654435761) >>> 0;
 }
 
 /** Of pictures whose sizes are not known: each as large as there is room for all of them. */
