@@ -27,13 +27,15 @@ const SMALL = {
 };
 
 describe.each([
-  ['full', {}],
+  ['full', {}, 2],
   [
     'LoRA over NF4, in two micro-batches',
     { 'train.decoder': { lora: {}, base: 'nf4' }, accumulate: 2 },
+    2,
   ],
-  ['optimizer in host memory', { 'parallel.offload': 'optimizer' }],
-])('%s', (name, set) => {
+  // A CPU has all of it in the memory that a card has only weights and gradients in.
+  ['optimizer in host memory', { 'parallel.offload': 'optimizer' }, 5],
+])('%s', (name, set, most) => {
   test('is planned and measured by the same functions, and leaves nothing', async () => {
     const [config] = read({ ...SMALL, name, set }) as [PlanConfig];
     const predicted = await predict(config, 'cpu');
@@ -44,7 +46,7 @@ describe.each([
     expect(measured.seconds).toBeGreaterThan(0);
     // The card computes in 2 bytes what the CPU does in 4; masters and moments are the same, but where they lie on the host.
     expect(measured.allocated / predicted.allocated).toBeGreaterThan(0.5);
-    expect(measured.allocated / predicted.allocated).toBeLessThan(5);
+    expect(measured.allocated / predicted.allocated).toBeLessThan(most);
     expect(liveTensors()).toBeLessThanOrEqual(before);
   });
 });
