@@ -24,6 +24,7 @@ import {
   type Tensor,
 } from '../src/torch/index.js';
 import { dequantiseNf4, nf4Bytes, quantiseNf4 } from '../src/nn/index.js';
+import { runBench } from './command.js';
 
 const { values } = parseArgs({
   options: {
@@ -256,38 +257,43 @@ function nf4Row(doubleQuantised: boolean): Row {
 }
 
 const KEY = [1, 2] as const;
-const results = scope(() => {
-  const places = arange(0, rows, 1, { dtype: 'int64', device });
-  const dropouts = (['bfloat16', 'float32'] as const).map((dtype) => {
-    const x = randn([rows, channels], { device }).to(dtype);
-    return {
-      name: `dropout of ${dtype}`,
-      bytes: 2 * x.bytes,
-      own: time(() => x.dropout(0.1, places, places, KEY, 0)),
-      libtorch: time(() => {
-        const kept = ones(x.shape, { device }).uniform_(0, 1).ge(0.1);
-        x.mul(kept).mul(1 / 0.9);
-      }),
-    };
+function measured(): Row[] {
+  return scope(() => {
+    const places = arange(0, rows, 1, { dtype: 'int64', device });
+    const dropouts = (['bfloat16', 'float32'] as const).map((dtype) => {
+      const x = randn([rows, channels], { device }).to(dtype);
+      return {
+        name: `dropout of ${dtype}`,
+        bytes: 2 * x.bytes,
+        own: time(() => x.dropout(0.1, places, places, KEY, 0)),
+        libtorch: time(() => {
+          const kept = ones(x.shape, { device }).uniform_(0, 1).ge(0.1);
+          x.mul(kept).mul(1 / 0.9);
+        }),
+      };
+    });
+    return [
+      ...dropouts,
+      adamwRow(),
+      ...blockRows(),
+      ...lowRankRows(),
+      headRow(),
+      nf4Row(false),
+      nf4Row(true),
+    ];
   });
-  return [
-    ...dropouts,
-    adamwRow(),
-    ...blockRows(),
-    ...lowRankRows(),
-    headRow(),
-    nf4Row(false),
-    nf4Row(true),
-  ];
-});
-
-if (values.json) {
-  process.stdout.write(`${JSON.stringify({ device, rows, channels, results })}\n`);
-} else {
-  process.stdout.write(`${rows} x ${channels} elements on ${device}\n`);
-  for (const { name, bytes, own, libtorch } of results) {
-    const cell = (ms: number): string =>
-      `${ms.toFixed(3).padStart(10)} ms ${(bytes / ms / 1e6).toFixed(0).padStart(6)} GB/s`;
-    process.stdout.write(`${name.padEnd(44)}${cell(own)}  libtorch ${cell(libtorch)}\n`);
-  }
 }
+
+await runBench(() => {
+  const results = measured();
+  if (values.json) {
+    process.stdout.write(`${JSON.stringify({ device, rows, channels, results })}\n`);
+  } else {
+    process.stdout.write(`${rows} x ${channels} elements on ${device}\n`);
+    for (const { name, bytes, own, libtorch } of results) {
+      const cell = (ms: number): string =>
+        `${ms.toFixed(3).padStart(10)} ms ${(bytes / ms / 1e6).toFixed(0).padStart(6)} GB/s`;
+      process.stdout.write(`${name.padEnd(44)}${cell(own)}  libtorch ${cell(libtorch)}\n`);
+    }
+  }
+});
