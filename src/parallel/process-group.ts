@@ -248,9 +248,10 @@ export class Work {
     /** The handle of NCCL's work, or a ghost's; 0 elsewhere. */
     private handle: number,
   ) {
-    // Who never waits learns of the failure from the next call of the group.
+    // Who never waits learns of the failure from the next call of the group. NCCL holds the tensors of a call that has ended until it is waited
+    // for, or its watchdog looks.
     this.ended?.then(
-      () => this.drop(),
+      () => this.order(),
       () => this.drop(),
     );
   }
@@ -270,10 +271,13 @@ export class Work {
    * promise resolves at once; from then on they live no longer than whoever has them wants. On the CPU it is `wait`.
    */
   async waitOnStream(): Promise<void> {
-    if (this.handle > 0) {
-      expectDone(native.orderStream(this.handle), 'waitOnStream()');
-      this.drop();
-    } else if (this.ended !== null) await this.ended;
+    if (this.handle > 0) this.order();
+    else if (this.ended !== null) await this.ended;
+  }
+
+  private order(): void {
+    if (this.handle > 0) expectDone(native.orderStream(this.handle), 'waitOnStream()');
+    this.drop();
   }
 
   private drop(): void {
