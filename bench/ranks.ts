@@ -7,10 +7,13 @@
  * ranks     processes, one a GPU (2)                      train     full (all but the tower) | lora (r 16, and the projector)
  * zero      0 | 1 | 2 | 3 | none: one process (3)         states    fp32 (masters and moments) | bf16 (weights and moments)
  * policies  recompute,keep: each a row (recompute)        reduction float32 | bfloat16 (float32 where states are fp32)
+ * products  the last decoder blocks that keep that level, whatever the policy of the others (0)
  * rows      sequences of an update on all ranks (8)       micro     sequences of a micro-batch (4)
  * reshard   0: gathered once a micro-batch (1)            offload   none | optimizer | parameters (none)
  * clip      norm to clip to (none)                        backward  1: update in backward (0)
  * limit     GiB a card may allocate (all)                 steps, layers, hidden, tokens (7, 32, 4096, 2048)
+ *
+ * As the trainer does, an update's numbers are read when the next one is queued, so that the device always has work; the first two of a row are not timed.
  */
 
 import { tmpdir } from 'node:os';
@@ -46,11 +49,12 @@ import { openRankGroups } from '../src/train/step/rank-groups.js';
 import { ShardedModel, type Offload, type ZeroStage } from '../src/train/step/sharded-model.js';
 import { ShardedStore } from '../src/train/step/sharded-store.js';
 import { ShardedUpdateInBackward } from '../src/train/step/sharded-update-in-backward.js';
-import { factsOf, runUpdate } from '../src/train/step/update.js';
+import { factsOf, runUpdate, type UpdateResult } from '../src/train/step/update.js';
 import { llava8b, sample } from './shapes.js';
 
 const DEFAULTS = {
   ...{ ranks: '2', train: 'full', zero: '3', states: 'fp32', policies: 'recompute', reduction: '' },
+  products: '0',
   ...{ rows: '8', micro: '4', reshard: '1', offload: 'none', clip: '', backward: '0', limit: '' },
   ...{ steps: '7', layers: '32', hidden: '4096', tokens: '2048' },
 };
@@ -156,24 +160,34 @@ async function measure(text: string, world: World): Promise<void> {
   for (const policy of given.policies.split(',') as MemoryPolicy[]) {
     const setup = {
       ...{ model, device, store, randomness },
-      policies: memoryPolicies(model.segments, { policy }),
-      schedule: schedule({ shape: 'constant', updates: steps }),
+      policies: memoryPolicies(model.segments, {
+        policy,
+        keepBlocks: { decoder: { products: Number(given.products) } },
+      }),
+      schedule: schedule({ shape: 'constant', updates: steps + 2 }),
     };
     resetPeak(device);
     const lasting = memoryStats(device).allocated;
     const seconds: number[] = [];
     const losses: number[] = [];
-    let queued = 0;
-    for (let update = 0; update < steps; update++) {
-      synchronize(device);
+    let [queued, before] = [0, NaN];
+    let late: { readonly update: number; readonly outcome: UpdateResult } | undefined;
+    const read = ({ update, outcome: { numbers, supervised } }: NonNullable<typeof late>): void => {
+      losses.push(numbers.read().lossSum[0]! / supervised);
+      const now = performance.now();
+      if (update >= 2) seconds.push((now - before) / 1000);
+      before = now;
+    };
+    // The last one that is timed has one behind it too.
+    for (let update = 0; update <= steps; update++) {
       const start = performance.now();
-      const { numbers, supervised } = await drive(runUpdate(setup, update, batches.value, facts));
+      const outcome = await drive(runUpdate(setup, update, batches.value, facts));
       queued = performance.now() - start;
-      const { lossSum } = numbers.read();
-      synchronize(device);
-      losses.push(lossSum[0]! / supervised);
-      if (update >= 2) seconds.push((performance.now() - start) / 1000);
+      if (late !== undefined) read(late);
+      late = { update, outcome };
     }
+    late!.outcome.numbers.dispose();
+    synchronize(device);
     const { peakAllocated, peakReserved } = memoryStats(device);
     const most = tensor([peakAllocated, peakReserved, lasting].map((bytes) => bytes / 2 ** 30)).to({
       device,
@@ -186,7 +200,7 @@ async function measure(text: string, world: World): Promise<void> {
     const median = seconds.toSorted((a, b) => a - b)[Math.floor(seconds.length / 2)]!;
     const profiled = async (): Promise<string> => {
       const profile = startProfile(device);
-      (await drive(runUpdate(setup, steps, batches.value, facts))).numbers.read();
+      (await drive(runUpdate(setup, steps + 1, batches.value, facts))).numbers.read();
       synchronize(device);
       return timeline(await profile.stop(join(tmpdir(), `patina-${world.rank}.json`)));
     };

@@ -10,7 +10,8 @@ states    fp32 (masters, moments) | bf16                  reduce  fp32 | bf16: t
 variants  ck,keep: decoder layers checkpointed or kept    rows, micro, tokens, layers, steps (8, 4, 2048, 32, 7)
 reshard   0: weights stay gathered until the backward     offload 1: fsdp2 keeps parameters and states in host memory
 
-Prints a PEER line for each variant: median of the steps after the first two, peaks over all ranks. Needs torch, transformers >= 5, peft, liger_kernel.
+Prints a PEER line for each variant: median of the steps after the first two, peaks over all ranks. A step's loss is read when the next one is
+queued, so that the device always has work. Needs torch, transformers >= 5, peft, liger_kernel.
 """
 
 import functools
@@ -144,10 +145,10 @@ def main():
             layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        seconds, losses = [], []
-        for step in range(STEPS):
-            torch.cuda.synchronize()
-            start, total = time.perf_counter(), 0.0
+        seconds, losses, late, before = [], [], None, time.perf_counter()
+        # The last step that is timed has one behind it too.
+        for step in range(STEPS + 1):
+            total = 0.0
             for number, batch in enumerate(data):
                 if parallel == "ddp":
                     net.require_backward_grad_sync = number == len(data) - 1
@@ -156,10 +157,18 @@ def main():
                 total = total + loss.detach() / len(data)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(total.item())
-            torch.cuda.synchronize()
-            if step >= 2:
-                seconds.append(time.perf_counter() - start)
+            copied = torch.cuda.Event()
+            host = torch.empty((), pin_memory=True).copy_(total, non_blocking=True)
+            copied.record()
+            if late:
+                late[1].synchronize()
+                losses.append(late[0].item())
+                now = time.perf_counter()
+                if step > 2:
+                    seconds.append(now - before)
+                before = now
+            late = host, copied
+        torch.cuda.synchronize()
         median = statistics.median(seconds)
         peak, reserved = (largest(f() / 2**30) for f in (torch.cuda.max_memory_allocated, torch.cuda.max_memory_reserved))
         if RANK == 0:
