@@ -76,3 +76,24 @@ test('what comes between two updates is no part of them', () => {
   const [plain, paused] = [updatesOf(2), updatesOf(2, { pauses: true })];
   expect(paused[1]).toBeCloseTo(plain[1]!, 6);
 });
+
+test('kernels beside a collective take longer, those behind it do not', () => {
+  const clock = new DeviceClock(card, squaresOf([]));
+  const alone = updateOf({ calls: 20, work: LARGE });
+  clock.beginUpdate();
+  const seconds = 2 * (alone / 20); // the link's, of the first two kernels and a bit
+  clock.call({
+    kind: 'call',
+    block: 0,
+    call: 1,
+    name: 'all-gather',
+    ranks: 2,
+    bytes: 2 * seconds * card.link,
+    stream: 7,
+  });
+  for (let i = 0; i < 20; i++) clock.run(LARGE);
+  clock.endUpdate();
+  const longer = clock.updates.at(-1)! - alone;
+  expect(longer).toBeGreaterThan(0.2 * seconds);
+  expect(longer).toBeLessThan(0.3 * seconds);
+});

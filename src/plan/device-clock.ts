@@ -16,6 +16,12 @@ import { HOST } from './devices/hosts.js';
  */
 const QUEUE = 512;
 
+/**
+ * How much longer kernels take beside a collective, which has some of the card's processors and of its memory's speed; of the collective's
+ * own time alone on the link (2026-11-30-ranks-h200-x2.md).
+ */
+const CROWDED = 0.25;
+
 /** An operator that the card carries out. */
 export interface Work extends Traffic {
   readonly name: string;
@@ -36,6 +42,8 @@ export class DeviceClock {
   private work = 0;
   private readonly streams = new Map<number, number>();
   private link = 0;
+  /** Begins and ends of collectives that kernels may yet run beside. */
+  private collectives: (readonly [number, number])[] = [];
   /** When each of the latest kernels is over; the oldest is at `head`. */
   private readonly queue = new Float64Array(QUEUE);
   private head = 0;
@@ -71,7 +79,8 @@ export class DeviceClock {
     const { time, operations } = onHost
       ? { time: traffic.read / 2 / this.card.host, operations: 0 }
       : costOf(this.card, name, shapes, traffic, this.squaresOf);
-    const over = this.at(stream) + time;
+    const begin = this.at(stream);
+    const over = begin + time + CROWDED * this.besideCollectives(begin, begin + time);
     this.streams.set(stream, over);
     // The host waits for the kernel that was queued so many before.
     this.now = Math.max(this.now, this.queue[this.head]!);
@@ -92,8 +101,19 @@ export class DeviceClock {
   call({ call, name, ranks, bytes, stream }: GhostCall): void {
     const share = ranks > 1 ? (ranks - 1) / ranks : 0;
     const passes = name === 'all-reduce' ? 2 : 1;
-    this.link = Math.max(this.link, this.at(stream)) + (passes * share * bytes) / this.card.link;
+    const begin = Math.max(this.link, this.at(stream));
+    this.link = begin + (passes * share * bytes) / this.card.link;
     this.calls.set(call, this.link);
+    this.collectives = this.collectives.filter(([, end]) => end > this.now);
+    this.collectives.push([begin, this.link]);
+  }
+
+  /** Seconds of a stretch for which there are collectives too. */
+  private besideCollectives(from: number, to: number): number {
+    return this.collectives.reduce(
+      (sum, [begin, end]) => sum + Math.max(0, Math.min(to, end) - Math.max(from, begin)),
+      0,
+    );
   }
 
   arrive(call: number, stream: number): void {

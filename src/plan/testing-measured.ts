@@ -19,8 +19,6 @@ export interface MeasuredRow {
   readonly model: ModelConfig;
   /** As `bench/results` has it: most that was allocated. */
   readonly peakGiB: number;
-  /** What the step program has taken more since that day, as measured on one card. @default 0 */
-  readonly sinceGiB?: number;
   /** By which share the ghost run may miss it. @default 0.03 */
   readonly tolerance?: number;
   /** Of an update, where the host does not hold it up. */
@@ -144,36 +142,30 @@ type Parallel = NonNullable<RecipeInput['parallel']>;
 const two = (
   parallel: Parallel,
   precision: ChosenPrecision,
-  peakGiB: number,
-  more: Partial<RecipeInput> = {},
+  [peakGiB, seconds]: readonly [number, number?],
+  { products = 0, ...more }: Partial<RecipeInput> & { readonly products?: number } = {},
 ): MeasuredRow => ({
   name: `two cards${more.train === undefined ? '' : ', LoRA'}, ${Object.entries(parallel)
     .map((pair) => pair.join(' '))
-    .join(', ')}, states ${precision.states}, recompute`,
-  recipe: recipeOf({ ...more, parallel, memory: { policy: 'recompute' } }),
-  ...{ precision, ranks: 2, model: LLAVA, batches: FOUR, peakGiB },
+    .join(', ')}, states ${precision.states}, ${products} blocks products`,
+  recipe: recipeOf({ ...more, parallel, memory: { keepBlocks: { decoder: { products } } } }),
+  ...{ precision, ranks: 2, model: LLAVA, batches: FOUR },
+  ...{ peakGiB, tolerance: 0.001, ...(seconds !== undefined && { seconds }) },
 });
 
-/** GiB of a LoRA step of recompute on one card, 18.85 - 19.75: decoder blocks by hand hold less of a block whose backward runs. */
-const BY_HAND = -0.9;
-
-/**
- * Two H200, 4 x 2,048 each (2026-11-28-ranks-h200-x2.md), all of before decoder blocks were done by hand. Rows of `keep` are left out: on
- * one card it kept 58.7 GiB then and keeps 43.8 now.
- */
+/** Two H200, 4 x 2,048 each (2026-11-30-ranks-h200-x2.md; stage 2 and fp32 reduced in fp32: 2026-11-28-ranks-h200-x2.md). */
 const TWO_CARDS: readonly MeasuredRow[] = [
-  two({ zero: 3 }, FP32, 65.11),
-  two({ zero: 3, reduction: 'bf16' }, FP32, 56.24),
-  two({ zero: 3 }, BF16, 33.75),
-  two({ zero: 3, reshardAfterForward: false }, BF16, 43.47),
-  two({ zero: 2 }, BF16, 40.5),
-  // One card took the same 19.75 that day (2026-11-28-step-h200.md), and takes 18.85 now: what ranks share out is not part of it.
-  { ...two({ zero: 0 }, BF16, 19.75, lora), sinceGiB: BY_HAND },
-  { ...two({ zero: 3 }, BF16, 13.05, lora), sinceGiB: BY_HAND },
-  // 2.3 and 1.9 GiB less than measured: the peak lies in a block's backward, which held more before it was done by hand; one card is met now
-  // (bench/plan-measured.test.ts).
-  { ...two({ zero: 3, offload: 'optimizer' }, FP32, 17.65), tolerance: 0.15 },
-  { ...two({ zero: 3, offload: 'parameters' }, FP32, 9.52), tolerance: 0.25 },
+  two({ zero: 3 }, FP32, [65.11]),
+  two({ zero: 3, reduction: 'bf16' }, FP32, [56.24, 0.85]),
+  two({ zero: 3, reduction: 'bf16' }, FP32, [58.1, 0.811], { products: 9 }),
+  two({ zero: 3 }, BF16, [33.75, 0.834]),
+  two({ zero: 3 }, BF16, [50.72, 0.693], { products: 32 }),
+  two({ zero: 3, reshardAfterForward: false }, BF16, [64.33, 0.678], { products: 32 }),
+  two({ zero: 2 }, BF16, [40.5]),
+  two({ zero: 0 }, BF16, [18.85, 0.637], lora),
+  two({ zero: 0 }, BF16, [39.54, 0.478], { ...lora, products: 32 }),
+  two({ zero: 3 }, BF16, [12.19, 0.66], lora),
+  two({ zero: 3 }, BF16, [33, 0.519], { ...lora, products: 32 }),
 ];
 
 export const MEASURED: readonly MeasuredRow[] = [...ONE_CARD, ...TWO_CARDS];
