@@ -25,7 +25,7 @@ import { quickstart, quickstartQuestions } from '../src/recipes/quickstart/recip
 import { train } from '../src/train/index.js';
 import { amountOf, namesOf, runBench } from './command.js';
 import { noisyAnswers, type Conversation } from './noisy-answers.js';
-import { llava8bJson } from './shapes.js';
+import { wideQuickstart } from './shapes.js';
 
 const { values: flags } = parseArgs({
   options: {
@@ -43,9 +43,8 @@ const { values: flags } = parseArgs({
   },
 });
 
-const { config: CONFIG } = quickstart.model as {
-  config: { text_config: { vocab_size: number } };
-};
+const { config: CONFIG } = quickstart.model as { config: Record<string, unknown> };
+const SHAPE = { layers: Number(flags.layers), hidden: Number(flags.hidden) };
 
 /** Updates at the end of a stage whose mean is told. */
 const LAST = 50;
@@ -90,7 +89,10 @@ await runBench(async () => {
         const recipe = {
           ...common,
           ...{ name: `full-${type}-${seed}`, seed, data: { sources: first, workers: 1 } },
-          model: { config: decoder === '8b' ? wide() : CONFIG, tokenizer: join(data, 'tokenizer') },
+          model: {
+            config: decoder === '8b' ? wideQuickstart(SHAPE) : CONFIG,
+            tokenizer: join(data, 'tokenizer'),
+          },
           train: quickstart.train!,
           precision: { ...common.precision, master: 'fp32', states: type },
           optimizer: { ...quickstart.optimizer, learningRate: fullRate },
@@ -128,16 +130,6 @@ async function noisy(folder: string, stage: string, percent: number): Promise<st
     return file;
   });
   return Promise.all(files);
-}
-
-/** The quickstart's model with a decoder of other widths. */
-function wide(): Record<string, unknown> {
-  const { vocab_size } = CONFIG.text_config;
-  const { text_config } = llava8bJson({
-    layers: Number(flags.layers),
-    hidden: Number(flags.hidden),
-  });
-  return { ...CONFIG, text_config: { ...text_config, vocab_size, tie_word_embeddings: false } };
 }
 
 async function learn(recipe: RecipeInput): Promise<Learned> {

@@ -7,6 +7,7 @@ import {
   type Sample,
 } from '../src/models/index.js';
 import { scattered } from '../src/plan/noise.js';
+import { quickstart } from '../src/recipes/quickstart/recipes.js';
 
 export const IMAGE_TOKEN = 128257;
 
@@ -30,6 +31,14 @@ export function llava8bJson({ layers = 32, hidden = 4096 }: ShapeOptions = {}): 
     rope_theta: 500000,
     max_position_embeddings: 8192,
   });
+}
+
+/** The quickstart's model with a decoder of other widths. */
+export function wideQuickstart(options: ShapeOptions): Record<string, unknown> {
+  const { config } = quickstart.model as { config: { text_config: { vocab_size: number } } };
+  const { vocab_size } = config.text_config;
+  const { text_config } = llava8bJson(options);
+  return { ...config, text_config: { ...text_config, vocab_size, tie_word_embeddings: false } };
 }
 
 /** LLaVA-1.5 with Vicuna-7B: as many heads for keys as for queries. */
