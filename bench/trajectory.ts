@@ -6,7 +6,7 @@
  *                                   [--learning-rate 2e-5] [--dtypes float32,bfloat16] [--device cuda:0] [--json]
  *
  * An update has two micro-batches of so many records. Widths are LLaVA-Llama-3-8B's, weights random, masters and moments fp32; `lora`
- * (r 16) has a dropout of 0.1. Exit code 1 where fp32 differs by more than 1e-4 (`--tolerance`), or bf16 by more than three times
+ * (r 16) has a dropout of 0.1. Both types take more than 160 s of an H200. Exit code 1 where fp32 differs by more than 1e-4 (`--tolerance`), or bf16 by more than three times
  * that noise on average.
  */
 import { parseArgs } from 'node:util';
@@ -60,33 +60,24 @@ await runBench(async () => {
     };
     const composite = trajectory('composite', options);
     const apart = distance(trajectory('by hand', options), composite);
-    const noise = distance(
-      trajectory('composite', { ...options, data: permuted(data) }),
-      composite,
-    );
-    const good =
-      dtype === 'float32'
-        ? apart.largest <= Number(flags.tolerance)
-        : apart.mean <= NOISE_FACTOR * noise.mean;
-    if (!good) process.exitCode = 1;
     const [first, last] = [composite[0]!, composite.at(-1)!];
     const shown = ({ largest, mean, first: begin }: typeof apart): string =>
       `largest ${largest.toExponential(2)}, mean ${mean.toExponential(2)}, first ${begin.toExponential(2)}`;
+    // What rounds in fp32 is held against a number.
+    const noise =
+      dtype === 'float32'
+        ? null
+        : distance(trajectory('composite', { ...options, data: permuted(data) }), composite);
+    const good =
+      noise === null
+        ? apart.largest <= Number(flags.tolerance)
+        : apart.mean <= NOISE_FACTOR * noise.mean;
+    if (!good) process.exitCode = 1;
     console.log(
       flags.json
-        ? JSON.stringify({
-            dtype,
-            mode: options.mode,
-            policy: options.policy,
-            first,
-            last,
-            apart,
-            noise,
-            good,
-          })
+        ? JSON.stringify({ dtype, mode, policy, first, last, apart, noise, good })
         : `${dtype} ${mode} ${policy}: loss ${first.toFixed(4)} to ${last.toFixed(4)} in ${data.length} updates
-  by hand from composite   ${shown(apart)}  ${good ? 'ok' : 'FAIL'}
-  composite, other order   ${shown(noise)}`,
+  by hand from composite   ${shown(apart)}  ${good ? 'ok' : 'FAIL'}${noise === null ? '' : `\n  composite, other order   ${shown(noise)}`}`,
     );
   }
 });
