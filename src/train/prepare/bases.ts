@@ -79,8 +79,8 @@ export function requireBeneath(model: SegmentedModel, isBeneath: (name: string) 
   });
 }
 
-/** A row for each part that has weights in few bits. */
-export function baseChoices(model: SegmentedModel): ChoiceRow[] {
+/** A row for each part that has weights in few bits; what it costs depends on the device. */
+export function baseChoices(model: SegmentedModel, device: string): ChoiceRow[] {
   const own = ownPrefixes(model.input.image === null);
   const byChoice = new Map<string, Quantised[]>();
   for (const [name, quantised] of quantisedWeights(model)) {
@@ -98,7 +98,10 @@ export function baseChoices(model: SegmentedModel): ChoiceRow[] {
     if (form.dtype === 'fp8') {
       return {
         ...{ choice, saves },
-        costs: `${formatBytes(2 * kept)} read and written in each backward to lay codes out for it; products take about half the time`,
+        costs:
+          device === 'cpu'
+            ? 'products of codes in fp32, which save no time: a CPU has none in fp8'
+            : `${formatBytes(2 * kept)} read and written in each backward to lay codes out for it; products take about half the time`,
         numerics:
           'frozen weights, and what they multiply, are off by about 2.6 % (root mean square)',
       };

@@ -145,7 +145,10 @@ export async function* prepareRun(
     opened = { ...opened, isBeneath: (name) => !folded.has(name) && isBeneath(name) };
     requireBeneath(model, opened.isBeneath);
     const shares = groups === null || parallel.zero === 0 ? 1 : groups.shards.size;
-    const choices = [...baseChoices(model), ...stateChoices(chosen.groups, { precision, shares })];
+    const choices = [
+      ...baseChoices(model, device.device),
+      ...stateChoices(chosen.groups, { precision, shares }),
+    ];
     const { sharding, trainable } = await shardModel(model, chosen, {
       ...{ groups, parallel, precision, sources, signal },
       device: device.device,
