@@ -322,6 +322,19 @@ describe('--set', () => {
     );
   });
 
+  test('puts a length in epochs in the place of one in updates, and so with the warm-up', () => {
+    const counted = { ...MINIMAL, schedule: { updates: 150, warmupUpdates: 10 } };
+    const { schedule } = checkRecipe(counted, {
+      set: ['schedule.epochs=2', 'schedule.warmupRatio=0.1'],
+    });
+    expect(schedule).toMatchObject({ epochs: 2, warmupRatio: 0.1 });
+    expect(schedule).not.toHaveProperty('updates');
+    expect(schedule).not.toHaveProperty('warmupUpdates');
+    expect(checkRecipe(counted, { set: ['schedule.decay=linear'] }).schedule.updates).toBe(150);
+    const { updates } = checkRecipe(MINIMAL, { set: ['schedule.updates=7'] }).schedule;
+    expect(updates).toBe(7);
+  });
+
   test('sets one field of what a recipe has in short form or by default, and leaves the rest', () => {
     const double = ['train.decoder.base=nf4', 'train.decoder.doubleQuantised=true'];
     expect(set(...double).train.decoder).toMatchObject({

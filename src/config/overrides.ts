@@ -93,16 +93,22 @@ function asSection(path: Path, value: unknown): unknown {
 }
 
 /** What says the same in another way, so that setting the one takes the others out of a recipe. */
-const REPLACES: Readonly<Record<string, readonly string[]>> = {
-  batchSize: ['batchTokens', 'batchImages'],
-  batchTokens: ['batchSize', 'accumulate'],
+const REPLACES: Readonly<Record<string, readonly Path[]>> = {
+  batchSize: [['batchTokens'], ['batchImages']],
+  batchTokens: [['batchSize'], ['accumulate']],
+  'schedule.epochs': [['schedule', 'updates']],
+  'schedule.warmupRatio': [['schedule', 'warmupUpdates']],
 };
 
 /** A copy of `recipe` without the fields in whose place overrides come. */
 export function withoutReplaced(recipe: unknown, overrides: readonly Override[]): unknown {
-  if (!isSection(recipe)) return recipe;
-  const gone = overrides.flatMap(({ path }) => REPLACES[String(path[0])] ?? []);
-  return Object.fromEntries(Object.entries(recipe).filter(([field]) => !gone.includes(field)));
+  return overrides.flatMap(({ path }) => REPLACES[path.join('.')] ?? []).reduce(without, recipe);
+}
+
+function without(recipe: unknown, [step, ...rest]: Path): unknown {
+  if (step === undefined || !isSection(recipe) || !Object.hasOwn(recipe, step)) return recipe;
+  const { [step]: inner, ...others } = recipe;
+  return rest.length === 0 ? others : { ...others, [step]: without(inner, rest) };
 }
 
 /** A copy of `recipe` with `value` at `path`; a section that was no section becomes one. */
