@@ -230,6 +230,12 @@ test('keys of bitsandbytes are written, read as they are, and trained on', async
   const file = 'model.safetensors';
   expect(readFileSync(join(again, file)).equals(readFileSync(join(out, file)))).toBe(true);
 
+  await expect(
+    run({ model: { from: out }, train: { ...parts, decoder: { ...decoder, base: 'fp8' } } }),
+  ).rejects.toMatchObject({
+    code: 'E_QUANTISED_BASE',
+    message: expect.stringMatching(/^train\.decoder\.base: fp8: .* is stored in nf4$/) as string,
+  });
   // What is written as it is held is looked at too.
   const tensors = await readTensorFile(join(again, file));
   const [scales] = [...tensors].find(([name]) => name.endsWith('.nested_absmax'))!;

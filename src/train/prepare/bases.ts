@@ -79,6 +79,26 @@ export function requireBeneath(model: SegmentedModel, isBeneath: (name: string) 
   });
 }
 
+/**
+ * What is stored in few bits stays so, and cannot be held as a recipe asks in another form.
+ *
+ * @throws UsageError `E_QUANTISED_BASE`
+ */
+export function requireForms(model: SegmentedModel, train: Recipe['train']): void {
+  const own = ownPrefixes(model.input.image === null);
+  for (const [name, { dtype }] of quantisedWeights(model)) {
+    const part = partOf(name, own);
+    if (part !== 'vision' && part !== 'decoder') continue;
+    const choice = train[part];
+    const asked = typeof choice === 'object' ? choice.base : undefined;
+    if (asked === undefined || asked === dtype) continue;
+    throw new UsageError(`train.${part}.base: ${asked}: ${name} is stored in ${dtype}`, {
+      code: 'E_QUANTISED_BASE',
+      hint: 'Leave `base` out, or start from dense weights: `patina export MODEL --to hf OUT` writes what its codes stand for.',
+    });
+  }
+}
+
 /** A row for each part that has weights in few bits; what it costs depends on the device. */
 export function baseChoices(model: SegmentedModel, device: string): ChoiceRow[] {
   const own = ownPrefixes(model.input.image === null);
