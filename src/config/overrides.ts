@@ -66,7 +66,7 @@ export function applyOverride(recipe: unknown, { path, value, origin }: Override
       const items = length === 1 ? 'item' : 'items';
       throw fault(before, `the list has ${length} ${items}, counted from 0`);
     }
-    // A section has no place for `full`, so that the part would stop to train without a word.
+    // A section has no place for `full`, so that the part would stop learning without a word.
     if (here === 'full' && (step === 'base' || step === 'doubleQuantised')) {
       const part = before.join('.');
       throw fault(
