@@ -174,6 +174,11 @@ at::Tensor blockOf(const Group& group, napi_env env, napi_value handle, int argu
   return tensor;
 }
 
+// A tensor to be moved as it is: Gloo knows no floating point of 8 bits.
+at::Tensor movable(const at::Tensor& tensor) {
+  return c10::isFloat8Type(tensor.scalar_type()) ? tensor.view(at::kByte) : tensor;
+}
+
 void expectShards(const at::Tensor& whole, const at::Tensor& shard, int size) {
   if (whole.scalar_type() != shard.scalar_type())
     throw Failure("argument", std::string("expected one dtype, not ") + c10::toString(whole.scalar_type()) + " and " + c10::toString(shard.scalar_type()));
@@ -265,7 +270,7 @@ static napi_value allGather(napi_env env, napi_callback_info info) {
   at::Tensor whole = blockOf(group, env, args[1], 0).view(-1), shard = blockOf(group, env, args[2], 1).view(-1);
   expectShards(whole, shard, group.size);
   return start(env, group, "all-gather", whole,
-               [whole, shard](c10d::Backend& backend) mutable { return backend._allgather_base(whole, shard); });
+               [whole = movable(whole), shard = movable(shard)](c10d::Backend& backend) mutable { return backend._allgather_base(whole, shard); });
   PATINA_END
 }
 
@@ -275,7 +280,7 @@ static napi_value broadcast(napi_env env, napi_callback_info info) {
   checkThread(env);
   Arguments<3> args(env, info);
   Group& group = groupOf(env, args[0]);
-  std::vector<at::Tensor> tensors{blockOf(group, env, args[1], 0)};
+  std::vector<at::Tensor> tensors{movable(blockOf(group, env, args[1], 0))};
   c10d::BroadcastOptions options;
   options.rootRank = static_cast<int64_t>(number(env, args[2]));
   if (!(options.rootRank >= 0 && options.rootRank < group.size))

@@ -53,4 +53,7 @@ test('records that are packed by tokens are those that the recipe means, on any 
   expect(batch({ ...fields, batchImages: 12 }).statement).toContain(
     'of up to 8192 tokens and 12 pictures on 1 device',
   );
+  expect(batch({ batchTokens: 1, batchImages: 1, effectiveBatch: 1 }).statement).toBe(
+    '1 record an update, packed into micro-batches of up to 1 token and 1 picture on 1 device',
+  );
 });

@@ -23,13 +23,14 @@ export interface EffectiveBatch {
 export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatch {
   const { batchSize = 1, batchTokens, batchImages } = recipe;
   const { accumulate, effectiveBatch: meant, learningRateRule: rule } = recipe;
-  const devices = `${worldSize} ${worldSize === 1 ? 'device' : 'devices'}`;
+  const devices = counted(worldSize, 'device');
   if (batchTokens !== undefined) {
-    const budget = `${batchTokens} tokens${batchImages === undefined ? '' : ` and ${batchImages} pictures`}`;
+    const pictures = batchImages === undefined ? '' : ` and ${counted(batchImages, 'picture')}`;
+    const budget = `${counted(batchTokens, 'token')}${pictures}`;
     const records = meant!;
     return {
       ...{ accumulate: null, records, learningRateScale: 1 },
-      statement: `${records} records an update, packed into micro-batches of up to ${budget} on ${devices}`,
+      statement: `${counted(records, 'record')} an update, packed into micro-batches of up to ${budget} on ${devices}`,
     };
   }
   const atOnce = batchSize * worldSize;
@@ -44,7 +45,7 @@ export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatc
   }
   const steps = accumulate ?? (meant === undefined ? 1 : meant / atOnce);
   const records = atOnce * steps;
-  const product = `batch ${batchSize} x ${steps} accumulated x ${devices} = ${records} records an update`;
+  const product = `batch ${batchSize} x ${steps} accumulated x ${devices} = ${counted(records, 'record')} an update`;
   if (meant === undefined || meant === records) {
     const statement = meant === undefined ? product : `${product}, as the recipe means it`;
     return { accumulate: steps, records, learningRateScale: 1, statement };
@@ -67,3 +68,6 @@ export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatc
 function round(value: number): number {
   return Number(value.toPrecision(4));
 }
+
+const counted = (count: number, what: string): string =>
+  `${count} ${what}${count === 1 ? '' : 's'}`;

@@ -48,6 +48,15 @@ export function keysAt(path: readonly (string | number)[]): string[] {
   return schemasAt(path).flatMap((schema) => Object.keys(schema.properties ?? {}));
 }
 
+/** What holds where nothing stands at `path`; undefined where that is nothing too. */
+export function defaultAt(path: readonly (string | number)[]): unknown {
+  const last = path.at(-1);
+  if (last === undefined) return undefined;
+  return schemasAt(path.slice(0, -1))
+    .map((schema) => child(schema, last)?.default)
+    .find((value) => value !== undefined);
+}
+
 /** Paths of all fields, such as `optimizer.learningRate`; those below lists are left out. */
 export function allPaths(): string[] {
   const walk = (path: string[]): string[] =>

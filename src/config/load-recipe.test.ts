@@ -322,6 +322,62 @@ describe('--set', () => {
     );
   });
 
+  test('puts a length in epochs in the place of one in updates, and so with the warm-up', () => {
+    const counted = { ...MINIMAL, schedule: { updates: 150, warmupUpdates: 10 } };
+    const { schedule } = checkRecipe(counted, {
+      set: ['schedule.epochs=2', 'schedule.warmupRatio=0.1'],
+    });
+    expect(schedule).toMatchObject({ epochs: 2, warmupRatio: 0.1 });
+    expect(schedule).not.toHaveProperty('updates');
+    expect(schedule).not.toHaveProperty('warmupUpdates');
+    expect(checkRecipe(counted, { set: ['schedule.decay=linear'] }).schedule.updates).toBe(150);
+    const { updates } = checkRecipe(MINIMAL, { set: ['schedule.updates=7'] }).schedule;
+    expect(updates).toBe(7);
+  });
+
+  test('sets one field of what a recipe has in short form or by default, and leaves the rest', () => {
+    const double = ['train.decoder.base=nf4', 'train.decoder.doubleQuantised=true'];
+    expect(set(...double).train.decoder).toMatchObject({
+      lora: { rank: 16 },
+      base: 'nf4',
+      doubleQuantised: true,
+    });
+    const tower = { base: 'fp8', doubleQuantised: false };
+    expect(set('train.vision.base=fp8').train.vision).toEqual(tower);
+    expect(set('optimizer.betas.1=0.95').optimizer.betas).toEqual([0.9, 0.95]);
+    const memory = (policy: string, keepBlocks: number, ...set: string[]) =>
+      checkRecipe({ ...MINIMAL, memory: { policy, keepBlocks } }, { set }).memory;
+    expect(memory('keep', 0, 'memory.policy.decoder=products').policy).toEqual({
+      vision: 'keep',
+      projector: 'keep',
+      decoder: 'products',
+    });
+    expect(memory('attention', 0, 'memory.policy.vision=offload').policy).toEqual({
+      vision: 'offload',
+      projector: 'recompute',
+      decoder: 'attention',
+    });
+    const blocks = (assignment: string) => memory('recompute', 4, assignment).keepBlocks;
+    expect(blocks('memory.keepBlocks.vision=2')).toEqual({ vision: 2, decoder: 4 });
+    const levels = { decoder: { keep: 4, products: 2 } };
+    expect(blocks('memory.keepBlocks.decoder.products=2')).toEqual(levels);
+  });
+
+  test('puts no base beneath what trains fully', () => {
+    const full = { ...MINIMAL, train: { decoder: 'full' } };
+    expect(() => checkRecipe(full, { set: ['train.decoder.base=nf4'] })).toThrow(
+      '--set train.decoder.base=nf4: train.decoder.base: train.decoder is "full", and what is in few bits cannot learn: ' +
+        'set train.decoder.lora first, or train.decoder=frozen',
+    );
+    const lora = ['train.decoder.lora.rank=8', 'train.decoder.base=nf4'];
+    expect(checkRecipe(full, { set: lora }).train.decoder).toMatchObject({
+      lora: { rank: 8 },
+      base: 'nf4',
+    });
+    const frozen = ['train.decoder=frozen', 'train.decoder.base=nf4'];
+    expect(checkRecipe(full, { set: frozen }).train.decoder).not.toHaveProperty('lora');
+  });
+
   test('replaces all data by a file, counted from the working directory', () => {
     const set = [`data.sources=${JSON.stringify(['./my: data.json'])}`];
     const [source, ...more] = checkRecipe(MINIMAL, { set, cwd: folder }).data.sources;

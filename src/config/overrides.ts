@@ -2,7 +2,7 @@
 import { parse } from 'yaml';
 
 import { unknownKey, valueAt, type Path } from './explain.js';
-import { keysAt, schemasAt } from './json-schema.js';
+import { defaultAt, keysAt, schemasAt } from './json-schema.js';
 import { RecipeError } from './recipe-error.js';
 
 export interface Override {
@@ -49,39 +49,66 @@ export function parseOverride(assignment: string): Override {
 }
 
 /**
- * A copy of `recipe` with the field of `override` set. A source in short form becomes a section first, so that
- * `data.sources.0.weight=2` keeps its path.
+ * A copy of `recipe` with the field of `override` set. What stands there in short form, or by default, becomes a section
+ * first: `data.sources.0.weight=2` keeps its path, `train.decoder.base=nf4` the adapter above.
  *
- * @throws RecipeError for an item beyond the end of a list.
+ * @throws RecipeError for an item beyond the end of a list, or a base beneath what trains fully.
  */
 export function applyOverride(recipe: unknown, { path, value, origin }: Override): unknown {
   let result = recipe;
   for (const [i, step] of path.entries()) {
     const before = path.slice(0, i);
-    const here = valueAt(result, before);
+    const here = valueAt(result, before) ?? defaultAt(before);
+    const fault = (at: Path, message: string): RecipeError =>
+      new RecipeError([{ path: at.join('.'), message, origin }]);
     const length = Array.isArray(here) ? here.length : 0;
     if (typeof step === 'number' && step > length) {
-      const message = `the list has ${length} ${length === 1 ? 'item' : 'items'}, counted from 0`;
-      throw new RecipeError([{ path: before.join('.'), message, origin }]);
+      const items = length === 1 ? 'item' : 'items';
+      throw fault(before, `the list has ${length} ${items}, counted from 0`);
     }
-    if (typeof here === 'string' && keysAt(before).includes('path')) {
-      result = withValue(result, before, { path: here });
+    // A section has no place for `full`, so that the part would stop learning without a word.
+    if (here === 'full' && (step === 'base' || step === 'doubleQuantised')) {
+      const part = before.join('.');
+      throw fault(
+        path,
+        `${part} is "full", and what is in few bits cannot learn: set ${part}.lora first, or ${part}=frozen`,
+      );
     }
+    if (here !== undefined) result = withValue(result, before, asSection(before, here));
   }
   return withValue(result, path, value);
 }
 
+/** What a short form stands for. */
+function asSection(path: Path, value: unknown): unknown {
+  if (typeof value === 'string' && keysAt(path).includes('path')) return { path: value };
+  const field = path.join('.');
+  if (field === 'memory.policy' && typeof value === 'string') {
+    const others = value === 'products' || value === 'attention' ? 'recompute' : value;
+    return { vision: others, projector: others, decoder: value };
+  }
+  if (field === 'memory.keepBlocks' && typeof value === 'number') return { decoder: value };
+  if (field === 'memory.keepBlocks.decoder' && typeof value === 'number') return { keep: value };
+  return value;
+}
+
 /** What says the same in another way, so that setting the one takes the others out of a recipe. */
-const REPLACES: Readonly<Record<string, readonly string[]>> = {
-  batchSize: ['batchTokens', 'batchImages'],
-  batchTokens: ['batchSize', 'accumulate'],
+const REPLACES: Readonly<Record<string, readonly Path[]>> = {
+  batchSize: [['batchTokens'], ['batchImages']],
+  batchTokens: [['batchSize'], ['accumulate']],
+  'schedule.epochs': [['schedule', 'updates']],
+  'schedule.warmupRatio': [['schedule', 'warmupUpdates']],
 };
 
 /** A copy of `recipe` without the fields in whose place overrides come. */
 export function withoutReplaced(recipe: unknown, overrides: readonly Override[]): unknown {
-  if (!isSection(recipe)) return recipe;
-  const gone = overrides.flatMap(({ path }) => REPLACES[String(path[0])] ?? []);
-  return Object.fromEntries(Object.entries(recipe).filter(([field]) => !gone.includes(field)));
+  return overrides.flatMap(({ path }) => REPLACES[path.join('.')] ?? []).reduce(without, recipe);
+}
+
+function without(recipe: unknown, [step, ...rest]: Path): unknown {
+  if (step === undefined || !isSection(recipe) || !Object.hasOwn(recipe, step)) return recipe;
+  const { [step]: inner, ...others } = recipe;
+  return rest.length === 0 ? others : { ...others, [step]: without(inner, rest) };
 }
 
 /** A copy of `recipe` with `value` at `path`; a section that was no section becomes one. */

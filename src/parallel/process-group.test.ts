@@ -67,6 +67,27 @@ it('moves tensors between ranks, whatever their dtype and however late they come
   }
 });
 
+it('moves floating point of 8 bits, of which Gloo knows nothing', async () => {
+  const ends = await runRanks(
+    2,
+    `
+    const world = await join();
+    const { group } = world;
+    const codes = (values) => tensor(values).to({ dtype: 'float8_e4m3fn' });
+    const whole = codes([0, 0, 0, 0]);
+    await group.allGather(whole, codes([rank + 1, -0.5]), { label: 'weights' }).wait();
+    const sent = codes([448 * rank]);
+    await group.broadcast(sent, { label: 'scale', root: 1 }).wait();
+    const read = (value) => value.to({ dtype: 'float32' }).toArray();
+    say({ whole: read(whole), sent: read(sent), dtype: whole.dtype });
+    await world.close();
+    `,
+  );
+  expect(ends.map(({ code, stderr }) => [code, stderr])).toEqual(ends.map(() => [0, '']));
+  const moved = { whole: [1, -0.5, 2, -0.5], sent: [448], dtype: 'float8_e4m3fn' };
+  for (const { said } of ends) expect(said).toEqual([moved]);
+});
+
 /** As JSON has it: there is no -0. */
 const normal = (value: object): unknown => JSON.parse(JSON.stringify(value)) as unknown;
 

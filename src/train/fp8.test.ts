@@ -44,6 +44,8 @@ test('learn what weights in full precision learn, say what they hold, and write 
   ]);
   expect(choices.map(({ choice }) => choice)).toEqual(['vision in fp8', 'decoder in fp8']);
   // fp32 against a byte and a scale for each of 4 · 16 + 32 + 16 rows.
+  // What a GPU gains is not promised here.
+  expect(choices[0]!.costs).toMatch(/save no time/);
   expect(choices[0]!.saves).toBe(4 * 2048 - (2048 + 4 * 112));
 
   const dense = lossesOf(

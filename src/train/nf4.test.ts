@@ -5,7 +5,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { checkRecipe, type RecipeInput } from '../config/index.js';
 import { loadChatModel } from '../generate/index.js';
-import { exportModel, type LanguageModel } from '../models/index.js';
+import {
+  exportModel,
+  type LanguageModel,
+  readTensorFile,
+  writeTensorFile,
+} from '../models/index.js';
 import { linearsOf, Nf4Weight } from '../nn/index.js';
 import { noGrad, scope, type Tensor } from '../torch/index.js';
 import { readSafetensors } from '../formats/safetensors/header.js';
@@ -178,6 +183,12 @@ test('a checkpoint is spoken to over the base in 4 bits, and exported as what th
   expect(notes.join('\n')).toMatch(
     /13 matrices held in NF4 .* rounded once to float32: .*quantised/,
   );
+  const again = await exportModel(checkpoint!, 'hf', folder.at('again-in-4'), {
+    ...{ merge: true, quantise: { doubleQuantised: true } },
+  });
+  expect(again.notes.join('\n')).toMatch(
+    /quantised anew, which loses a part of it\.\n6 matrices held in NF4 are written as the numbers/,
+  );
   const { model: dense } = await loadChatModel(out);
   expect(inNf4(dense)).toEqual({});
   scope(() => {
@@ -194,7 +205,9 @@ test('a checkpoint is spoken to over the base in 4 bits, and exported as what th
 test('keys of bitsandbytes are written, read as they are, and trained on', async () => {
   const out = folder.at('written');
   const form = { doubleQuantised: true };
-  const { notes } = await exportModel(base, 'hf', out, { quantise: form });
+  const { notes, parameters } = await exportModel(base, 'hf', out, { quantise: form });
+  const whole = await exportModel(base, 'hf', folder.at('whole'));
+  expect(parameters).toBe(whole.parameters);
   expect(notes.join('\n')).toMatch(/decoder's blocks are written in NF4/);
   const config = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8')) as Record<
     string,
@@ -216,6 +229,23 @@ test('keys of bitsandbytes are written, read as they are, and trained on', async
   await exportModel(out, 'hf', again, { quantise: form });
   const file = 'model.safetensors';
   expect(readFileSync(join(again, file)).equals(readFileSync(join(out, file)))).toBe(true);
+
+  await expect(
+    run({ model: { from: out }, train: { ...parts, decoder: { ...decoder, base: 'fp8' } } }),
+  ).rejects.toMatchObject({
+    code: 'E_QUANTISED_BASE',
+    message: expect.stringMatching(/^train\.decoder\.base: fp8: .* is stored in nf4$/) as string,
+  });
+  // What is written as it is held is looked at too.
+  const tensors = await readTensorFile(join(again, file));
+  const [scales] = [...tensors].find(([name]) => name.endsWith('.nested_absmax'))!;
+  scope(() => tensors.get(scales)!.fill_(NaN));
+  rmSync(join(again, file));
+  await writeTensorFile(join(again, file), tensors);
+  for (const tensor of tensors.values()) tensor.dispose();
+  await expect(exportModel(again, 'hf', folder.at('y'), { quantise: form })).rejects.toMatchObject({
+    code: 'E_NON_FINITE_WEIGHTS',
+  });
 
   await expect(run({ model: { from: out }, train: { decoder: 'full' } })).rejects.toMatchObject({
     code: 'E_QUANTISED_FULL',

@@ -71,7 +71,7 @@ function* trainFaults({ model, train }: Recipe): Generator<Contradiction> {
     if (base !== 'nf4' && doubleQuantised) {
       yield {
         path: [...path, 'doubleQuantised'],
-        message: 'scales are quantised with the weights: set `base: nf4`',
+        message: 'scales are quantised with weights in NF4: set `base: nf4`, or this to false',
       };
     }
     if (base !== undefined && model.config !== undefined) {

@@ -150,26 +150,37 @@ async function write(
 ): Promise<ExportReport> {
   const { tensors, sources, adapters, dtype } = plan;
   const { seed = 0, allow = [], signal } = options;
+  const isMatrix = isOfDecoderBlock(places[0]!.own);
+  const inNf4 = options.quantise && new Set([...tensors].filter(isMatrix).map(([name]) => name));
   const contents = places.map(({ layout, own, folder: inside }) => {
     const names = new Map(
       [...tensors.keys()].map((name) => [name, toStoredName(layout, name, own)]),
     );
     const here = new Map([...tensors].filter(([name]) => names.get(name) !== undefined));
-    const quantise = options.quantise && {
-      form: options.quantise,
-      names: new Set([...here].filter(isOfDecoderBlock(own)).map(([name]) => name)),
-    };
+    const quantise = options.quantise && inNf4 && { form: options.quantise, names: inNf4 };
     const stream = { where: source, dtype, adapters, grow, seed, quantise, allow, signal };
-    return { inside, tensors: streamWeights(here, (name) => names.get(name)!, stream) };
+    const written = streamWeights(here, (name) => names.get(name)!, stream);
+    return { inside, tensors: written, parameters: parametersOf(here, grow) };
   });
   const all = { files: files.files, contents, sources };
   return {
     folder,
     layout: to,
     files: await writeExport(folder, 'exported model', all, options),
-    parameters: contents[0]!.tensors.reduce((sum, { shape }) => sum + elementCount(shape), 0),
+    parameters: contents[0]!.parameters,
     bytes: totalBytes(contents),
     dtype,
-    notes: [...planNotes(plan, options.quantise), ...more, ...files.notes],
+    notes: [...planNotes(plan, inNf4), ...more, ...files.notes],
   };
+}
+
+/** How many numbers they are, new rows with them; what is written in NF4 counts as what its codes stand for. */
+function parametersOf(
+  stored: ReadonlyMap<string, StoredTensor>,
+  grow: ReadonlyMap<string, number>,
+): number {
+  return [...stored].reduce((sum, [name, { shape }]) => {
+    const [rows = 1, ...rest] = shape;
+    return sum + (rows + (grow.get(name) ?? 0)) * elementCount(rest);
+  }, 0);
 }

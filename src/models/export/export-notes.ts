@@ -1,6 +1,5 @@
 /** Sentences about what an export changes. */
 import type { StoredTensor } from '../../formats/stored.js';
-import type { Nf4Form } from '../../nn/index.js';
 import type { DType } from '../../torch/index.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
 import { torchDType } from '../load/stored-dtype.js';
@@ -20,31 +19,34 @@ export function conversions(weights: ReadonlyMap<string, StoredTensor>, dtype: D
   );
 }
 
-/** What becomes of matrices that are held in few bits, or are to be written in NF4. */
+/** What becomes of matrices that are held in few bits, or are to be written in NF4: those of `inNf4`, by name. */
 export function quantisedNotes(
   weights: ReadonlyMap<string, StoredTensor>,
   {
     adapters,
     dtype,
-    quantise,
-  }: { adapters: readonly unknown[]; dtype: DType; quantise: Nf4Form | undefined },
+    inNf4,
+  }: { adapters: readonly unknown[]; dtype: DType; inNf4: ReadonlySet<string> | undefined },
 ): string[] {
-  const held = [...weights.values()].flatMap(({ form }) => form?.name ?? []);
-  if (quantise !== undefined) {
-    const again = held.includes('nf4') && adapters.length > 0;
-    return [
-      `The matrices of the decoder's blocks are written in NF4, as bitsandbytes keeps them.`,
-      ...(again
-        ? ['Those with an adapter in them are quantised anew, which loses a part of it.']
-        : []),
-    ];
-  }
-  return (['nf4', 'fp8'] as const).flatMap((name) => {
-    const count = held.filter((each) => each === name).length;
+  const all = [...weights].flatMap(([name, { form }]) =>
+    form === undefined ? [] : [{ form: form.name, isDense: inNf4?.has(name) !== true }],
+  );
+  const again = all.some(({ form, isDense }) => form === 'nf4' && !isDense) && adapters.length > 0;
+  const dense = (['nf4', 'fp8'] as const).flatMap((name) => {
+    const count = all.filter(({ form, isDense }) => form === name && isDense).length;
     if (count === 0) return [];
     const what = `${plural(count, 'matrix', 'matrices')} held in ${name === 'nf4' ? 'NF4' : name}`;
     return `${what} ${count === 1 ? 'is' : 'are'} written as the numbers that the codes stand for, rounded once to ${dtype}: answers are not to the bit those of the quantised model.`;
   });
+  return [
+    ...(inNf4 === undefined
+      ? []
+      : [`The matrices of the decoder's blocks are written in NF4, as bitsandbytes keeps them.`]),
+    ...(again
+      ? ['Those with an adapter in them are quantised anew, which loses a part of it.']
+      : []),
+    ...dense,
+  ];
 }
 
 /** What was chosen for the case that no file says it, and one does. */

@@ -102,11 +102,11 @@ export function foldNotes({ adapters, unused }: WeightPlan): string[] {
 }
 
 /** What is written otherwise than it was found, a sentence each. */
-export function planNotes(plan: WeightPlan, quantise: ExportOptions['quantise']): string[] {
+export function planNotes(plan: WeightPlan, inNf4: ReadonlySet<string> | undefined): string[] {
   const { tensors, adapters, dtype } = plan;
   return [
     ...conversions(tensors, dtype),
     ...foldNotes(plan),
-    ...quantisedNotes(tensors, { adapters, dtype, quantise }),
+    ...quantisedNotes(tensors, { adapters, dtype, inNf4 }),
   ];
 }

@@ -105,11 +105,12 @@ async function quantised(
   const isHeld = held?.name === 'nf4' && held.doubleQuantised === form.doubleQuantised;
   const finite = new FiniteCheck();
   try {
-    if (isHeld && adapterOn(own, options.adapters) === undefined)
-      return (await readParts(stored, signal)) as Nf4Parts;
     using dense = await finishedTensor(own, stored, options);
     finite.add(own, dense);
     finite.check(options.where, options.allow);
+    // Only what the codes stand for shows whether they are sound.
+    if (isHeld && adapterOn(own, options.adapters) === undefined)
+      return (await readParts(stored, signal)) as Nf4Parts;
     const parts = noGrad(() => scope(() => quantiseNf4(dense, form)));
     for (const part of Object.values(parts) as Tensor[]) part.keep();
     return parts;

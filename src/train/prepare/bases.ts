@@ -79,8 +79,28 @@ export function requireBeneath(model: SegmentedModel, isBeneath: (name: string) 
   });
 }
 
-/** A row for each part that has weights in few bits. */
-export function baseChoices(model: SegmentedModel): ChoiceRow[] {
+/**
+ * What is stored in few bits stays so, and cannot be held as a recipe asks in another form.
+ *
+ * @throws UsageError `E_QUANTISED_BASE`
+ */
+export function requireForms(model: SegmentedModel, train: Recipe['train']): void {
+  const own = ownPrefixes(model.input.image === null);
+  for (const [name, { dtype }] of quantisedWeights(model)) {
+    const part = partOf(name, own);
+    if (part !== 'vision' && part !== 'decoder') continue;
+    const choice = train[part];
+    const asked = typeof choice === 'object' ? choice.base : undefined;
+    if (asked === undefined || asked === dtype) continue;
+    throw new UsageError(`train.${part}.base: ${asked}: ${name} is stored in ${dtype}`, {
+      code: 'E_QUANTISED_BASE',
+      hint: 'Leave `base` out, or start from dense weights: `patina export MODEL --to hf OUT` writes what its codes stand for.',
+    });
+  }
+}
+
+/** A row for each part that has weights in few bits; what it costs depends on the device. */
+export function baseChoices(model: SegmentedModel, device: string): ChoiceRow[] {
   const own = ownPrefixes(model.input.image === null);
   const byChoice = new Map<string, Quantised[]>();
   for (const [name, quantised] of quantisedWeights(model)) {
@@ -98,7 +118,10 @@ export function baseChoices(model: SegmentedModel): ChoiceRow[] {
     if (form.dtype === 'fp8') {
       return {
         ...{ choice, saves },
-        costs: `${formatBytes(2 * kept)} read and written in each backward to lay codes out for it; products take about half the time`,
+        costs:
+          device === 'cpu'
+            ? 'products of codes in fp32, which save no time: a CPU has none in fp8'
+            : `${formatBytes(2 * kept)} read and written in each backward to lay codes out for it; products take about half the time`,
         numerics:
           'frozen weights, and what they multiply, are off by about 2.6 % (root mean square)',
       };

@@ -22,7 +22,7 @@ import { describePictures } from './picture-mode.js';
 import { planRun, type RunPlan } from './run-plan.js';
 import { choosePrecision, type ChosenPrecision } from './precision.js';
 import { requireFiles } from './required-files.js';
-import { baseChoices, requireBeneath } from './bases.js';
+import { baseChoices, requireBeneath, requireForms } from './bases.js';
 import { stateChoices } from './int8-states.js';
 import { prepareTrainable, type Trainable } from './trainable.js';
 import { shardModel, type Sharding } from './shard-model.js';
@@ -143,9 +143,13 @@ export async function* prepareRun(
     const folded = foldOtherForm({ model, trainable: chosen, sources });
     const { isBeneath } = opened;
     opened = { ...opened, isBeneath: (name) => !folded.has(name) && isBeneath(name) };
+    requireForms(model, recipe.train);
     requireBeneath(model, opened.isBeneath);
     const shares = groups === null || parallel.zero === 0 ? 1 : groups.shards.size;
-    const choices = [...baseChoices(model), ...stateChoices(chosen.groups, { precision, shares })];
+    const choices = [
+      ...baseChoices(model, device.device),
+      ...stateChoices(chosen.groups, { precision, shares }),
+    ];
     const { sharding, trainable } = await shardModel(model, chosen, {
       ...{ groups, parallel, precision, sources, signal },
       device: device.device,
