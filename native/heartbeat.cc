@@ -44,6 +44,8 @@ struct Pulse {
   std::map<std::string, std::string> calls;  // the latest of each group
   std::vector<Peer> peers;
   Clock::time_point answered;  // when the store did
+  Clock::time_point stoodUntil;  // when this process last went on after it was stopped
+  Clock::duration stood{};       // for how long it was
   std::string report;          // to be written down
   std::string lost;            // what was written down, by whomever
   bool left = false;
@@ -128,7 +130,12 @@ void judge(Pulse& pulse, Clock::time_point now) {
   for (int rank = 0; rank < settings.size; rank++) {
     const auto& [state, changed] = pulse.peers[rank];
     if (rank == settings.rank || state == kLeft || pulse.answered - changed <= settings.timeout) continue;
-    pulse.report = "E_RANK_LOST rank " + std::to_string(rank) + " has not been heard of for " + seconds(now - changed);
+    const std::string other = "rank " + std::to_string(rank);
+    // Who was stopped for longer than the others wait was lost to them. Where the store stood still with it, none of them could write that
+    // down; at most a beat that was under way to it has come since.
+    const bool wasLost = pulse.stood > settings.timeout && changed < pulse.stoodUntil + settings.interval;
+    pulse.report = "E_RANK_LOST " + (wasLost ? "rank " + std::to_string(settings.rank) + " was stopped for " + seconds(pulse.stood) + ", and " + other + " has not been heard of since"
+                                             : other + " has not been heard of for " + seconds(now - changed));
     return;
   }
 }
@@ -145,6 +152,8 @@ void watchOver(Pulse& pulse) {
     if (const auto gap = now - before; gap > 2 * tick + pulse.settings.interval) {
       pulse.answered += gap;
       for (Peer& peer : pulse.peers) peer.changed += gap;
+      pulse.stood = gap;
+      pulse.stoodUntil = now;
     }
     before = now;
     if (!pulse.report.empty()) continue;

@@ -14,6 +14,26 @@ describe.concurrent('a rank that is gone', () => {
     }
   });
 
+  it('is named by itself where it was stopped, held the store and goes on when the other is gone', async () => {
+    const [first, second] = await startRanks(
+      2,
+      `
+      const world = await join({ heartbeat: { interval: 200, timeout: 3_000, grace: 500 } });
+      say('there');
+      await Promise.race([sleep(60_000), world.lost.then((error) => Promise.reject(error))]);
+      `,
+    );
+    await allThere([first!, second!]);
+    first!.process.kill('SIGSTOP');
+    await second!.end;
+    first!.process.kill('SIGCONT');
+    const { code, error } = await first!.end;
+    expect([code, error!.code]).toEqual([3, 'E_RANK_LOST']);
+    expect(error!.message).toMatch(
+      /^rank 0 was stopped for [\d.]+ s, and rank 1 has not been heard of since$/,
+    );
+  });
+
   it('ends the others with its error when it fails', async () => {
     const [failed, ...others] = await runRanks(
       3,
