@@ -8,7 +8,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -169,10 +171,12 @@ void endLater(const std::shared_ptr<Pulse>& pulse) {
       std::unique_lock lock(pulse->mutex);
       if (pulse->wake.wait_for(lock, pulse->settings.grace, [&] { return pulse->left; })) return;
     }
-    const size_t space = pulse->lost.find(' ');
-    const std::string text = "error: " + pulse->lost.substr(space + 1) + "\ncode: " + pulse->lost.substr(0, space) + "\n";
-    if (write(STDERR_FILENO, text.data(), text.size()) < 0) _exit(3);
-    _exit(3);
+    // "CODE message", or of a rank that has failed "CODE:exitCode message": see src/parallel/loss.ts.
+    const size_t space = pulse->lost.find(' '), colon = std::min(pulse->lost.find(':'), space);
+    const int exitCode = colon < space ? std::atoi(pulse->lost.c_str() + colon + 1) : 3;
+    const std::string text = "error: " + pulse->lost.substr(space + 1) + "\ncode: " + pulse->lost.substr(0, colon) + "\n";
+    if (write(STDERR_FILENO, text.data(), text.size()) < 0) _exit(exitCode);
+    _exit(exitCode);
   }).detach();
 }
 

@@ -163,6 +163,22 @@ describe.concurrent('a rank that lives', () => {
     expect(second).toMatchObject({ code: 3 });
     expect(second!.stderr).toBe(`error: ${first!.error!.message}\ncode: E_COLLECTIVE_TIMEOUT\n`);
   });
+
+  it('is ended with the exit code of the error of another rank', async () => {
+    const [first, second] = await runRanks(
+      2,
+      `
+      const world = await join({ ${FAST} });
+      await world.group.barrier({ label: 'start' }).wait();
+      if (rank === 1) for (;;);
+      await world.newGroup('none', []).catch(async (error) => { await world.close(error); throw error; });
+      `,
+    );
+    expect([first!.code, second!.code]).toEqual([2, 2]);
+    expect(second!.stderr).toBe(
+      `error: rank 0 has failed: ${first!.error!.message}\ncode: E_RANK_FAILED\n`,
+    );
+  });
 });
 
 describe.concurrent('finding each other', () => {
