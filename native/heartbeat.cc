@@ -8,7 +8,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -44,6 +46,8 @@ struct Pulse {
   std::map<std::string, std::string> calls;  // the latest of each group
   std::vector<Peer> peers;
   Clock::time_point answered;  // when the store did
+  Clock::time_point stoodUntil;  // when this process last went on after it was stopped
+  Clock::duration stood{};       // for how long it was
   std::string report;          // to be written down
   std::string lost;            // what was written down, by whomever
   bool left = false;
@@ -128,7 +132,12 @@ void judge(Pulse& pulse, Clock::time_point now) {
   for (int rank = 0; rank < settings.size; rank++) {
     const auto& [state, changed] = pulse.peers[rank];
     if (rank == settings.rank || state == kLeft || pulse.answered - changed <= settings.timeout) continue;
-    pulse.report = "E_RANK_LOST rank " + std::to_string(rank) + " has not been heard of for " + seconds(now - changed);
+    const std::string other = "rank " + std::to_string(rank);
+    // Who was stopped for longer than the others wait was lost to them. Where the store stood still with it, none of them could write that
+    // down; at most a beat that was under way to it has come since.
+    const bool wasLost = pulse.stood > settings.timeout && changed < pulse.stoodUntil + settings.interval;
+    pulse.report = "E_RANK_LOST " + (wasLost ? "rank " + std::to_string(settings.rank) + " was stopped for " + seconds(pulse.stood) + ", and " + other + " has not been heard of since"
+                                             : other + " has not been heard of for " + seconds(now - changed));
     return;
   }
 }
@@ -145,6 +154,8 @@ void watchOver(Pulse& pulse) {
     if (const auto gap = now - before; gap > 2 * tick + pulse.settings.interval) {
       pulse.answered += gap;
       for (Peer& peer : pulse.peers) peer.changed += gap;
+      pulse.stood = gap;
+      pulse.stoodUntil = now;
     }
     before = now;
     if (!pulse.report.empty()) continue;
@@ -160,10 +171,12 @@ void endLater(const std::shared_ptr<Pulse>& pulse) {
       std::unique_lock lock(pulse->mutex);
       if (pulse->wake.wait_for(lock, pulse->settings.grace, [&] { return pulse->left; })) return;
     }
-    const size_t space = pulse->lost.find(' ');
-    const std::string text = "error: " + pulse->lost.substr(space + 1) + "\ncode: " + pulse->lost.substr(0, space) + "\n";
-    if (write(STDERR_FILENO, text.data(), text.size()) < 0) _exit(3);
-    _exit(3);
+    // "CODE message", or of a rank that has failed "CODE:exitCode message": see src/parallel/loss.ts.
+    const size_t space = pulse->lost.find(' '), colon = std::min(pulse->lost.find(':'), space);
+    const int exitCode = colon < space ? std::atoi(pulse->lost.c_str() + colon + 1) : 3;
+    const std::string text = "error: " + pulse->lost.substr(space + 1) + "\ncode: " + pulse->lost.substr(0, colon) + "\n";
+    if (write(STDERR_FILENO, text.data(), text.size()) < 0) _exit(exitCode);
+    _exit(exitCode);
   }).detach();
 }
 

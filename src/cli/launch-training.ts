@@ -1,22 +1,41 @@
 /** `patina train --nproc`: starts the same command once for each rank of this machine. */
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 
 import { EnvironmentError } from '../base/errors.js';
+import { formatBytes } from '../base/format.js';
 import { packageRoot } from '../base/native-path.js';
 import { launchRanks, nodeFromEnvironment } from '../parallel/index.js';
 import { torchFacts } from '../torch/index.js';
 import { rankPatience } from '../train/index.js';
 import { INTERRUPTED, type Session } from './session.js';
 
-/** How many ranks a machine runs. @throws EnvironmentError `E_NO_GPU` for one on each GPU where there is none */
+/** Host memory of its own that a rank takes before it has loaded anything, in bytes: measured 118 MiB on a CPU. */
+const BARE_RANK = 118 * 2 ** 20;
+
+/**
+ * How many ranks a machine runs.
+ *
+ * @throws EnvironmentError `E_NO_GPU` for one on each GPU where there is none, `E_LAUNCH` for more than its memory holds
+ */
 export function ranksHere(nproc: number | 'gpus'): number {
-  if (nproc !== 'gpus') return nproc;
+  if (nproc !== 'gpus') return startable(nproc);
   const count = torchFacts().cuda?.devices.length ?? 0;
   if (count > 0) return count;
   throw new EnvironmentError('--nproc gpus: there is no GPU.', {
     code: 'E_NO_GPU',
     hint: 'Give a number of processes, or see `patina doctor` for what is wrong with a GPU.',
   });
+}
+
+/** A slip of the finger would stop the machine before any rank could say that it does not fit. */
+function startable(processes: number): number {
+  const memory = Math.min(totalmem(), process.constrainedMemory() || Infinity);
+  if (processes * BARE_RANK <= memory) return processes;
+  throw new EnvironmentError(
+    `--nproc ${processes}: so many processes take ${formatBytes(processes * BARE_RANK)} before they load anything, and this machine has ${formatBytes(memory)}.`,
+    { code: 'E_LAUNCH', hint: 'Start one process for each GPU, or for each few cores.' },
+  );
 }
 
 /**

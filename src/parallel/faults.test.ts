@@ -14,6 +14,26 @@ describe.concurrent('a rank that is gone', () => {
     }
   });
 
+  it('is named by itself where it was stopped, held the store and goes on when the other is gone', async () => {
+    const [first, second] = await startRanks(
+      2,
+      `
+      const world = await join({ heartbeat: { interval: 200, timeout: 3_000, grace: 500 } });
+      say('there');
+      await Promise.race([sleep(60_000), world.lost.then((error) => Promise.reject(error))]);
+      `,
+    );
+    await allThere([first!, second!]);
+    first!.process.kill('SIGSTOP');
+    await second!.end;
+    first!.process.kill('SIGCONT');
+    const { code, error } = await first!.end;
+    expect([code, error!.code]).toEqual([3, 'E_RANK_LOST']);
+    expect(error!.message).toMatch(
+      /^rank 0 was stopped for [\d.]+ s, and rank 1 has not been heard of since$/,
+    );
+  });
+
   it('ends the others with its error when it fails', async () => {
     const [failed, ...others] = await runRanks(
       3,
@@ -142,6 +162,22 @@ describe.concurrent('a rank that lives', () => {
     );
     expect(second).toMatchObject({ code: 3 });
     expect(second!.stderr).toBe(`error: ${first!.error!.message}\ncode: E_COLLECTIVE_TIMEOUT\n`);
+  });
+
+  it('is ended with the exit code of the error of another rank', async () => {
+    const [first, second] = await runRanks(
+      2,
+      `
+      const world = await join({ ${FAST} });
+      await world.group.barrier({ label: 'start' }).wait();
+      if (rank === 1) for (;;);
+      await world.newGroup('none', []).catch(async (error) => { await world.close(error); throw error; });
+      `,
+    );
+    expect([first!.code, second!.code]).toEqual([2, 2]);
+    expect(second!.stderr).toBe(
+      `error: rank 0 has failed: ${first!.error!.message}\ncode: E_RANK_FAILED\n`,
+    );
   });
 });
 
