@@ -42,6 +42,10 @@ test('a batch that cannot be reached is a typed error', () => {
   expect(() => batch({ batchSize: 3, effectiveBatch: 256 }, 8)).toThrow(
     expect.objectContaining({ code: 'E_BATCH', exitCode: 2 }),
   );
+  // No batchSize divides it on more devices than it has records.
+  expect(() => batch({ effectiveBatch: 2 }, 8)).toThrow(
+    expect.objectContaining({ hint: expect.stringMatching(/^Train on 2 at most/) as unknown }),
+  );
 });
 
 test('records that are packed by tokens are those that the recipe means, on any number of devices', () => {

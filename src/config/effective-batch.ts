@@ -39,7 +39,10 @@ export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatc
       `effectiveBatch ${meant} is no multiple of batchSize ${batchSize} on ${devices}.`,
       {
         code: 'E_BATCH',
-        hint: 'Choose a batchSize that divides it on all devices together, or set accumulate yourself.',
+        hint:
+          meant < worldSize
+            ? `Train on ${meant} at most, set accumulate yourself, or set batchTokens in place of batchSize: packed, an update may leave devices without a record.`
+            : 'Choose a batchSize that divides it on all devices together, or set accumulate yourself.',
       },
     );
   }
