@@ -8,21 +8,12 @@
 # SHAPE=small (exported) tries the script itself; DEVICE=cpu without a GPU.
 LIMIT=${1:-24}
 UPDATES=${2:-4}
-DEVICE=${DEVICE:-cuda}
-if [ "$DEVICE" = cuda ]; then
-  . "$(dirname "$0")/build.sh"
-  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-else
-  set -euo pipefail
-  NODE=node
-fi
-shortage=$PWD/dist/bench/shortage.js
 . "$(dirname "$0")/watched.sh"
 for run in "llava-llama-3-8b-lora --fit" "llava-llama-3-8b-finetune --fit" "llava-llama-3-8b-finetune --fit any"; do
   read -r name fit <<<"$run"
-  "$NODE" "$recipes" . "$name" "${shape[@]}" --device "$DEVICE"
+  "$NODE" "$benches/random-recipe.js" . "$name" "${shape[@]}" --device "$DEVICE"
   echo "$run, $LIMIT GiB:"
   # shellcheck disable=SC2086 # words of their own
   watched "$UPDATES" "$name.json" --set "memory.limit=$LIMIT" $fit
 done
-"$NODE" "$shortage" --device "$DEVICE" "${shape[@]}"
+"$NODE" "$benches/shortage.js" --device "${DEVICE/%cuda/cuda:0}" "${shape[@]}"

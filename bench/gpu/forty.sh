@@ -8,19 +8,13 @@
 # SHAPE=small (exported) tries the script itself; DEVICE=cpu without a GPU.
 LIMIT=${1:-40}
 UPDATES=${2:-8}
-DEVICE=${DEVICE:-cuda}
+. "$(dirname "$0")/watched.sh"
+NPROC=2
 if [ "$DEVICE" = cuda ]; then
-  . "$(dirname "$0")/build.sh"
-  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
   export NCCL_NVLS_ENABLE=0 PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
   NPROC=gpus
-else
-  set -euo pipefail
-  NODE=node
-  NPROC=2
 fi
-. "$(dirname "$0")/watched.sh"
-"$NODE" "$recipes" . llava-llama-3-8b-finetune "${shape[@]}" --device "$DEVICE"
+"$NODE" "$benches/random-recipe.js" . llava-llama-3-8b-finetune "${shape[@]}" --device "$DEVICE"
 limit=()
 if [ "$LIMIT" -gt 0 ]; then limit=(--set "memory.limit=$LIMIT"); fi
 alone=0

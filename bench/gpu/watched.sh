@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
-# Sourced by the scripts beside it, in the repository's root and with $NODE and $DEVICE set: goes to an empty folder with room for runs. Leaves $patina,
-# $recipes (bench/random-recipe.ts), ${shape[@]} for it (SHAPE=small tries scripts themselves), and `watched`.
+# Sourced by the scripts beside it, in the repository's root: builds, and goes to an empty folder with room for runs. Leaves $NODE, $patina, $benches,
+# $DEVICE (cuda; DEVICE=cpu without a GPU), ${shape[@]} of models (SHAPE=small tries scripts themselves), and `watched`.
+DEVICE=${DEVICE:-cuda}
+if [ "$DEVICE" = cuda ]; then
+  . "$(dirname "$0")/build.sh"
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+else
+  set -euo pipefail
+  NODE=node
+fi
 patina=$PWD/bin/patina.js
-recipes=$PWD/dist/bench/random-recipe.js
+benches=$PWD/dist/bench
 shape=()
 if [ "${SHAPE:-}" = small ]; then shape=(--layers 1 --hidden 512); fi
 cd "$(mktemp -d)"

@@ -81,7 +81,7 @@ test('kernels beside a collective take longer, those behind it do not', () => {
   const clock = new DeviceClock(card, squaresOf([]));
   const alone = updateOf({ calls: 20, work: LARGE });
   clock.beginUpdate();
-  const seconds = 2 * (alone / 20); // the link's, of the first two kernels and a bit
+  const seconds = 2 * (alone / 20); // the link is busy beside the first two kernels
   clock.call({
     kind: 'call',
     block: 0,

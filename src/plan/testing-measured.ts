@@ -153,13 +153,14 @@ const two = (
   ...{ peakGiB, tolerance: 0.001, ...(seconds !== undefined && { seconds }) },
 });
 
-/** Two H200, 4 x 2,048 each (2026-11-30-ranks-h200-x2.md; stage 2 and fp32 reduced in fp32: 2026-11-28-ranks-h200-x2.md). */
+/** Two H200, 4 x 2,048 each (2026-11-30-ranks-h200-x2.md; those without seconds: 2026-11-28-ranks-h200-x2.md). */
 const TWO_CARDS: readonly MeasuredRow[] = [
   two({ zero: 3 }, FP32, [65.11]),
   two({ zero: 3, reduction: 'bf16' }, FP32, [56.24, 0.85]),
   two({ zero: 3, reduction: 'bf16' }, FP32, [58.1, 0.811], { products: 9 }),
   two({ zero: 3 }, BF16, [33.75, 0.834]),
   two({ zero: 3 }, BF16, [50.72, 0.693], { products: 32 }),
+  two({ zero: 3, reshardAfterForward: false }, BF16, [43.47]),
   two({ zero: 3, reshardAfterForward: false }, BF16, [64.33, 0.678], { products: 32 }),
   two({ zero: 2 }, BF16, [40.5]),
   two({ zero: 0 }, BF16, [18.85, 0.637], lora),
