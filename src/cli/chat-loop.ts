@@ -1,6 +1,7 @@
 /** Questions in, answers out: what `patina chat` does once the model is loaded. */
 import { PatinaError } from '../base/errors.js';
 import { jsonLine } from '../base/json-text.js';
+import { plural } from '../base/format.js';
 import type { AnswerSummary, AskOptions, Conversation } from '../generate/index.js';
 import { describe, exitCodeOf, printError } from './print-error.js';
 import { INTERRUPTED, interruptible, type Session } from './session.js';
@@ -95,7 +96,7 @@ async function obey(line: string, { conversation, session }: ChatLoopOptions): P
   } else if (command === '/image' && rest !== '') {
     await conversation.show(unquoted(rest));
     const { waiting } = conversation;
-    say(`(${waiting} picture${waiting === 1 ? '' : 's'} for the next question)`);
+    say(`(${plural(waiting, 'picture')} for the next question)`);
   } else {
     if (line !== '/help') say(`There is no command "${line}".`);
     session.stderr.write(CHAT_COMMANDS);

@@ -1,6 +1,6 @@
 /** `patina check`: what is wrong with data and recipe, before any GPU time. A thin caller of `check`. */
 import { readSmallText } from '../formats/small-file.js';
-import { formatCount, formatDuration } from '../base/format.js';
+import { formatCount, formatDuration, plural } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { shortText } from '../base/short-text.js';
 import { checkRecipe, type Recipe } from '../config/index.js';
@@ -139,6 +139,6 @@ function summaryLines(summary: CheckSummary): string[] {
         ]),
     errors + warnings === 0
       ? 'Nothing found.'
-      : `${bad} records with errors, ${odd} with warnings alone; ${errors} ${errors === 1 ? 'kind' : 'kinds'} of errors, ${warnings} of warnings.`,
+      : `${bad} records with errors, ${odd} with warnings alone; ${plural(errors, 'kind')} of errors, ${warnings} of warnings.`,
   ];
 }

@@ -1,6 +1,6 @@
 /** `patina export`: a model in the layout of another tool, and what a folder is. */
 import { DataError, UsageError } from '../base/errors.js';
-import { formatBytes, formatCount } from '../base/format.js';
+import { formatBytes, formatCount, plural } from '../base/format.js';
 import { resolveModel } from '../base/hub/resolve.js';
 import { jsonText } from '../base/json-text.js';
 import { readSmallText } from '../formats/small-file.js';
@@ -178,7 +178,7 @@ const READERS: Readonly<Record<ExportLayout, string>> = {
 function summary(report: ExportReport): string {
   const { folder, layout, files, parameters, bytes, dtype, notes, checked = [] } = report;
   const what = READERS[layout];
-  const head = `${folder}: for ${what}, ${formatCount(parameters)} parameters in ${dtype}, ${formatBytes(bytes)} in ${count(files.length, 'file')}\n`;
+  const head = `${folder}: for ${what}, ${formatCount(parameters)} parameters in ${dtype}, ${formatBytes(bytes)} in ${plural(files.length, 'file')}\n`;
   return head + [...notes, ...checked.map(checkLine)].map((note) => `  ${note}\n`).join('');
 }
 
@@ -186,7 +186,7 @@ function checkLine({ file, tensors, relativeErrors }: GgufCheck): string {
   const errors = Object.entries(relativeErrors).map(
     ([type, error]) => `; ${type}: relative error ${(100 * error).toFixed(2)} %`,
   );
-  return `${file} was read back: ${count(tensors, 'tensor')} as in the source${errors.join('')}.`;
+  return `${file} was read back: ${plural(tensors, 'tensor')} as in the source${errors.join('')}.`;
 }
 
 /** The description as text. */
@@ -197,17 +197,17 @@ export function describe(found: SourceDescription): string {
     const adapter = source.isAdapter ? 'adapter, ' : '';
     lines.push(`  ${source.path === path ? '' : `${source.path}: `}${source.title}`);
     lines.push(
-      `    ${adapter}${count(source.tensors, 'tensor')} in ${count(source.files.length, 'file')}`,
+      `    ${adapter}${plural(source.tensors, 'tensor')} in ${plural(source.files.length, 'file')}`,
     );
     for (const [why, number] of Object.entries(source.ignored)) {
-      lines.push(`    ignored: ${count(number, 'tensor')} (${why})`);
+      lines.push(`    ignored: ${plural(number, 'tensor')} (${why})`);
     }
     for (const name of source.unexpected) lines.push(`    unexpected: ${name}`);
   }
   for (const [part, facts] of Object.entries(parts)) {
     const { tensors, parameters, bytes, dtypes, isAdapter } = facts;
     lines.push(
-      `  ${part.padEnd(10)}${formatCount(parameters)} parameters in ${count(tensors, 'tensor')}, ${dtypes.join(', ')}, ${formatBytes(bytes)}${isAdapter ? ', adapter' : ''}`,
+      `  ${part.padEnd(10)}${formatCount(parameters)} parameters in ${plural(tensors, 'tensor')}, ${dtypes.join(', ')}, ${formatBytes(bytes)}${isAdapter ? ', adapter' : ''}`,
     );
   }
   for (const { role, name } of beneath) lines.push(`  stands on: ${name} (${role})`);
@@ -215,8 +215,4 @@ export function describe(found: SourceDescription): string {
   if (lacks.length > 0) lines.push(`  not beside it: ${lacks.join(', ')}`);
   for (const fault of faults) lines.push(`  fault: ${fault}`);
   return `${lines.join('\n')}\n`;
-}
-
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? '' : 's'}`;
 }

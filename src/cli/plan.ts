@@ -1,7 +1,7 @@
 /** `patina plan`: whether a run fits, and how long it takes, before a GPU is there. */
 import { readFile } from 'node:fs/promises';
 
-import { formatBytes, formatCount, formatDuration, formatPace } from '../base/format.js';
+import { formatBytes, formatCount, formatDuration, formatPace, plural } from '../base/format.js';
 import { jsonLine } from '../base/json-text.js';
 import { UsageError } from '../base/errors.js';
 import { writing } from '../base/system-error.js';
@@ -201,7 +201,7 @@ export function planText(planned: Plan, { memory: { limit } }: Pick<Recipe, 'mem
     `${recipe} on ${ranks} x ${gpu.name} (${memory}): ${verdict}`,
     `  ${formatBytes(total)} a GPU: ${formatBytes(allocated)} in tensors, ${formatBytes(reserved)} reserved, and the context of CUDA${ranks === 1 ? '' : ' with NCCL'}` +
       (host > 0 ? `; ${formatBytes(host)} of host memory a process` : ''),
-    `  micro-batch of ${counted(batch.records, 'record')}, ${batch.tokens} tokens, ${counted(batch.images, 'picture')} (${batch.basis}), ${Number(batch.microBatches.toPrecision(3))} an update on each GPU`,
+    `  micro-batch of ${plural(batch.records, 'record')}, ${batch.tokens} tokens, ${plural(batch.images, 'picture')} (${batch.basis}), ${Number(batch.microBatches.toPrecision(3))} an update on each GPU`,
     ...(planned.data === null ? [] : dataLines(planned.data)),
     `  ${formatPace(seconds.update)} an update, ${formatCount(planned.tokensPerSecond)} tokens/s` +
       (seconds.run === null ? '' : `, ${formatDuration(seconds.run)} in all`),
@@ -276,8 +276,4 @@ function bar({ phase, allocated, reserved }: Plan['timeline'][number], memory: n
 
 function lines(all: readonly string[]): string {
   return `${all.join('\n')}\n`;
-}
-
-function counted(count: number, thing: string): string {
-  return `${count} ${thing}${count === 1 ? '' : 's'}`;
 }

@@ -14,6 +14,7 @@ import { parseRecord } from '../data/records/parse-record.js';
 import { unreadFields } from '../data/records/fields.js';
 import { type RecordId, type RecordProblem, shownId } from '../data/records/record.js';
 import { shortText } from '../base/short-text.js';
+import { plural } from '../base/format.js';
 import { openCatalog } from '../data/sources/catalog.js';
 import { describePlace, type RecordPlace } from '../data/sources/place.js';
 import { openTable } from '../data/sources/open-table.js';
@@ -156,7 +157,7 @@ function facts({
   const parts = [
     `${length} tokens`,
     `${supervised} supervised`,
-    ...(images.length === 0 ? [] : [`${kept} image${kept === 1 ? '' : 's'}`]),
+    ...(images.length === 0 ? [] : [plural(kept, 'image')]),
     ...(truncated === 0 ? [] : [`${truncated} cut off`]),
   ];
   const paths = images.map((image, i) => {
@@ -202,7 +203,7 @@ class Tally {
   summary(): string {
     const records = this.#fine + this.bad;
     const counts = [
-      `${records} record${records === 1 ? '' : 's'}`,
+      plural(records, 'record'),
       `${this.bad} bad`,
       `${this.#truncated} cut`,
       `${this.#tokens} tokens, ${this.#supervised} of them supervised`,

@@ -1,5 +1,6 @@
 /** How many records make an update, and what that means for the learning rate. */
 import { UsageError } from '../base/errors.js';
+import { plural } from '../base/format.js';
 import type { Recipe } from './schema/recipe.js';
 
 export interface EffectiveBatch {
@@ -23,14 +24,14 @@ export interface EffectiveBatch {
 export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatch {
   const { batchSize = 1, batchTokens, batchImages } = recipe;
   const { accumulate, effectiveBatch: meant, learningRateRule: rule } = recipe;
-  const devices = counted(worldSize, 'device');
+  const devices = plural(worldSize, 'device');
   if (batchTokens !== undefined) {
-    const pictures = batchImages === undefined ? '' : ` and ${counted(batchImages, 'picture')}`;
-    const budget = `${counted(batchTokens, 'token')}${pictures}`;
+    const pictures = batchImages === undefined ? '' : ` and ${plural(batchImages, 'picture')}`;
+    const budget = `${plural(batchTokens, 'token')}${pictures}`;
     const records = meant!;
     return {
       ...{ accumulate: null, records, learningRateScale: 1 },
-      statement: `${counted(records, 'record')} an update, packed into micro-batches of up to ${budget} on ${devices}`,
+      statement: `${plural(records, 'record')} an update, packed into micro-batches of up to ${budget} on ${devices}`,
     };
   }
   const atOnce = batchSize * worldSize;
@@ -48,7 +49,7 @@ export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatc
   }
   const steps = accumulate ?? (meant === undefined ? 1 : meant / atOnce);
   const records = atOnce * steps;
-  const product = `batch ${batchSize} x ${steps} accumulated x ${devices} = ${counted(records, 'record')} an update`;
+  const product = `batch ${batchSize} x ${steps} accumulated x ${devices} = ${plural(records, 'record')} an update`;
   if (meant === undefined || meant === records) {
     const statement = meant === undefined ? product : `${product}, as the recipe means it`;
     return { accumulate: steps, records, learningRateScale: 1, statement };
@@ -71,6 +72,3 @@ export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatc
 function round(value: number): number {
   return Number(value.toPrecision(4));
 }
-
-const counted = (count: number, what: string): string =>
-  `${count} ${what}${count === 1 ? '' : 's'}`;

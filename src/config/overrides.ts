@@ -1,4 +1,5 @@
 /** `--set a.b=c`: one field of a recipe from the command line, read by the type that the schema has there. */
+import { plural } from '../base/format.js';
 import { parse } from 'yaml';
 
 import { unknownKey, valueAt, type Path } from './explain.js';
@@ -63,8 +64,7 @@ export function applyOverride(recipe: unknown, { path, value, origin }: Override
       new RecipeError([{ path: at.join('.'), message, origin }]);
     const length = Array.isArray(here) ? here.length : 0;
     if (typeof step === 'number' && step > length) {
-      const items = length === 1 ? 'item' : 'items';
-      throw fault(before, `the list has ${length} ${items}, counted from 0`);
+      throw fault(before, `the list has ${plural(length, 'item')}, counted from 0`);
     }
     // A section has no place for `full`, so that the part would stop learning without a word.
     if (here === 'full' && (step === 'base' || step === 'doubleQuantised')) {

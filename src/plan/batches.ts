@@ -1,6 +1,7 @@
 /** The micro-batches of an update that take most: by the lengths of the records, or the longest that a recipe allows. */
 
 import { UsageError } from '../base/errors.js';
+import { plural } from '../base/format.js';
 import type { EffectiveBatch, Recipe } from '../config/index.js';
 import type { DataBatches } from './plan-data.js';
 import type { ModelConfig } from './shape-model.js';
@@ -85,7 +86,7 @@ export function heaviestBatches({ heaviest, facts }: DataBatches): WorstBatches 
   const { microBatches, updates } = facts;
   return {
     ...{ batches: repeated(heaviest, microBatches), microBatches },
-    basis: `the heaviest of ${updates} ${updates === 1 ? 'update' : 'updates'} of the data`,
+    basis: `the heaviest of ${plural(updates, 'update')} of the data`,
   };
 }
 

@@ -2,6 +2,7 @@
 
 import { totalmem } from 'node:os';
 import { EnvironmentError, UsageError } from '../base/errors.js';
+import { plural } from '../base/format.js';
 import { torchFacts } from './device.js';
 import type { Device, TorchFacts } from './native.js';
 
@@ -31,7 +32,7 @@ export function chooseDevice(wanted: string, facts: TorchFacts = torchFacts()): 
   if (wanted === 'cpu' || (wanted === 'auto' && gpus.length === 0)) {
     const totalBytes = Math.min(totalmem(), process.constrainedMemory() || Infinity);
     const { cpuCapability, threads } = facts;
-    const name = `the CPU (${cpuCapability}, ${threads} ${threads === 1 ? 'thread' : 'threads'})`;
+    const name = `the CPU (${cpuCapability}, ${plural(threads, 'thread')})`;
     return { device: 'cpu', name, capability: null, totalBytes };
   }
   if (gpus.length === 0) {

@@ -1,7 +1,7 @@
 /** Events of training as lines for people. Pure functions, text out. */
 import { relative } from 'node:path';
 
-import { formatBytes, formatCount, formatDuration, formatPace } from '../../base/format.js';
+import { formatBytes, formatCount, formatDuration, formatPace, plural } from '../../base/format.js';
 import { describePlace, describeRejected } from '../../data/sources/place.js';
 import { shownId } from '../../data/records/record.js';
 import { type DataWarning, WARNINGS } from '../../data/warnings.js';
@@ -60,7 +60,7 @@ export function eventLines(
       ];
     case 'profile':
       return [
-        `profile of ${event.updates} ${event.updates === 1 ? 'update' : 'updates'}, to update ${event.update}`,
+        `profile of ${plural(event.updates, 'update')}, to update ${event.update}`,
         ...profileLines(event).map((line) => `  ${line}`),
         `  trace, for https://ui.perfetto.dev or chrome://tracing: ${event.trace}`,
       ];
@@ -231,20 +231,16 @@ function endLines(event: EndEvent, memory: MemoryEvent | null): string[] {
   const [how, more] = REASONS[event.reason];
   if (event.reason === 'dry-run') return [how];
   const { update, loss, validationLoss, scores, seconds, skipped, badRecords } = event;
-  const updates = `${update} ${update === 1 ? 'update' : 'updates'}`;
+  const updates = plural(update, 'update');
   const parts = [
     `${how} after ${updates} and ${formatDuration(seconds)}`,
     ...(loss === null ? [] : [`loss ${figures(loss)}`]),
     ...(validationLoss === null ? [] : [`validation loss ${figures(validationLoss)}`]),
     ...Object.entries(scores).map(([name, score]) => `${name} ${figures(score)}`),
-    ...(skipped === 0
-      ? []
-      : [`${skipped} ${skipped === 1 ? 'update' : 'updates'} skipped (gradient not finite)`]),
+    ...(skipped === 0 ? [] : [`${plural(skipped, 'update')} skipped (gradient not finite)`]),
     ...(badRecords === 0
       ? []
-      : [
-          `${badRecords} ${badRecords === 1 ? 'record' : 'records'} left out (listed in events.jsonl)`,
-        ]),
+      : [`${plural(badRecords, 'record')} left out (listed in events.jsonl)`]),
     ...(memory === null ? [] : [memoryText(memory)]),
   ];
   const next = more === RESUME ? `\`${RESUME}${runName(event.run)}\` goes on` : more;
@@ -259,7 +255,7 @@ function endLines(event: EndEvent, memory: MemoryEvent | null): string[] {
 /** A kind of warning, and how many records it was about. */
 export function warningLine({ code, message, records }: LoggedWarning): string {
   const sentence = WARNINGS[code as DataWarning] ?? message;
-  const times = records === null ? '' : `: ${records} ${records === 1 ? 'record' : 'records'}`;
+  const times = records === null ? '' : `: ${plural(records, 'record')}`;
   return `warning: ${sentence}${times} [${code}]`;
 }
 

@@ -4,6 +4,7 @@
  * text of the user `<image>` stands for an image; there have to be as many as there are images. A field that is null is
  * absent.
  */
+import { plural } from '../../base/format.js';
 import { IMAGE_PLACEHOLDER } from '../../models/sample.js';
 import { isObject, shown, type JsonObject } from '../../text/json.js';
 import { joinTexts, textMessage, type Message, type Part, type Role } from '../../text/message.js';
@@ -178,10 +179,9 @@ function plainText(content: readonly Part[]): string {
 }
 
 function imageCount(places: number, images: number): Fault {
-  const count = (n: number, word: string): string => `${n} ${word}${n === 1 ? '' : 's'}`;
   return new Fault({
     code: 'E_RECORD_IMAGES',
-    message: `${count(places, 'placeholder')} (${IMAGE_PLACEHOLDER}) for ${count(images, 'image')}`,
+    message: `${plural(places, 'placeholder')} (${IMAGE_PLACEHOLDER}) for ${plural(images, 'image')}`,
     hint: `Write ${IMAGE_PLACEHOLDER} once for each image, in messages of the user.`,
   });
 }

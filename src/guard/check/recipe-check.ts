@@ -2,7 +2,7 @@
  * What a recipe asks for, against what is known to work: learning rate, batch and warm-up, clipping, number types. Rules of thumb,
  * so that all but what cannot work is a warning.
  */
-import { formatNumber } from '../../base/format.js';
+import { formatNumber, plural } from '../../base/format.js';
 import { effectiveBatch, type EffectiveBatch, type Recipe } from '../../config/index.js';
 import { planRun, type RunPlan } from '../../train/index.js';
 import { highRate, tooHighRate, usualRate } from '../usual-rate.js';
@@ -87,7 +87,7 @@ function checkRate(
       finding('batch-without-lr-rule', {
         code: 'small-batch',
         severity: 'warning',
-        message: `a learning rate of ${formatNumber(rate)} with ${records} ${records === 1 ? 'record' : 'records'} an update; it is known to work with ${known.records} (${known.trains}), and by the square root of the batch this one bears ${formatNumber(bears)}`,
+        message: `a learning rate of ${formatNumber(rate)} with ${plural(records, 'record')} an update; it is known to work with ${known.records} (${known.trains}), and by the square root of the batch this one bears ${formatNumber(bears)}`,
         fix: `--set optimizer.learningRate=${formatNumber(bears)}, or --set accumulate=${(recipe.accumulate ?? 1) * times}`,
       }),
     );

@@ -1,5 +1,6 @@
 /** What the logs of a run hold, and how much of them cannot be read: damaged, or written by another version. */
 
+import { plural } from '../../base/format.js';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -69,7 +70,7 @@ export async function readLogs(folder: string, updates: number): Promise<Logs> {
   const unread = Object.entries(broken).flatMap(([file, lines]) => {
     if (updates > 0 && !existsSync(join(folder, file))) return [`${file} is not there`];
     if (lines === 0) return [];
-    return [`${lines} ${lines === 1 ? 'line' : 'lines'} of ${file} cannot be read`];
+    return [`${plural(lines, 'line')} of ${file} cannot be read`];
   });
   return {
     ...{ events, metrics, unread },

@@ -1,4 +1,5 @@
 /** Sentences about what an export changes. */
+import { plural } from '../../base/format.js';
 import type { StoredTensor } from '../../formats/stored.js';
 import type { DType } from '../../torch/index.js';
 import type { LlavaConfig } from '../configs/llava-config.js';
@@ -58,9 +59,4 @@ export function unusedNotes(
     ({ name, given, said }) =>
       `The configuration says ${name === 'featureLayer' ? 'layer ' : ''}${said}; ${given} was not used.`,
   );
-}
-
-/** `1 tensor`, `2 tensors`. */
-export function plural(count: number, what: string, many = `${what}s`): string {
-  return `${count} ${count === 1 ? what : many}`;
 }

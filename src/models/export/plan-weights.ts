@@ -2,6 +2,7 @@
 import { dirname } from 'node:path';
 
 import { UsageError } from '../../base/errors.js';
+import { plural } from '../../base/format.js';
 import { isAdapterTensor } from '../../formats/layouts/adapter-names.js';
 import { checkTensors, TensorsError } from '../../formats/layouts/check-tensors.js';
 import type { WeightSource } from '../../formats/layouts/inspect.js';
@@ -13,7 +14,7 @@ import type { AssembledAdapter, Assembly, TextAssembly } from '../load/assemble.
 import { attachAdapters } from '../load/attach-adapters.js';
 import { torchDType } from '../load/stored-dtype.js';
 import { checkTied } from '../load/tied-check.js';
-import { conversions, plural, quantisedNotes } from './export-notes.js';
+import { conversions, quantisedNotes } from './export-notes.js';
 import type { ExportOptions } from './export-options.js';
 
 export interface WeightPlan {

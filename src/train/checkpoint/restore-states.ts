@@ -3,6 +3,7 @@
  * rounded where the run's type is the coarser one, and stay what they are where it is the finer.
  */
 
+import { plural } from '../../base/format.js';
 import { elementCount, type StoredTensor } from '../../formats/stored.js';
 import { torchDType } from '../../models/index.js';
 import { hasSigns, INT8_BLOCK, int8Blocks, isMoment, scalesOf } from '../../optim/index.js';
@@ -55,9 +56,7 @@ export async function restoreStates(
       noGrad(() => put(values, part, own.get(scalesOf(part.name))));
     });
   }
-  return [...changes].map(
-    ([change, count]) => `${change} (${count} ${count === 1 ? 'tensor' : 'tensors'})`,
-  );
+  return [...changes].map(([change, count]) => `${change} (${plural(count, 'tensor')})`);
 }
 
 /** A part of a stored moment in fp32. */

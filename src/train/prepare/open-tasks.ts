@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { DataError, PatinaError, UsageError } from '../../base/errors.js';
+import { plural } from '../../base/format.js';
 import { taskName, type Recipe, type TaskRecipe } from '../../config/index.js';
 import { expectAnswered, expectPictures, openTask, type OpenTask } from '../../eval/index.js';
 
@@ -51,7 +52,7 @@ export function digestOf({ name, by, items, harness }: RunTask): object {
 export function describeTasks(tasks: readonly RunTask[]): string[] {
   return tasks.map(({ name, task, by, items }) => {
     const of = name === task.name ? '' : ` (${task.name})`;
-    const questions = `${items.length} ${items.length === 1 ? 'question' : 'questions'}`;
+    const questions = plural(items.length, 'question');
     return `task ${name}${of}: ${questions} before the first update and at each validation, by the rules of ${by}`;
   });
 }

@@ -1,5 +1,6 @@
 /** Learning rates under which nothing is learnt, or less than a recipe says: known before the first update. */
 
+import { plural } from '../../base/format.js';
 import type { Recipe } from '../../config/index.js';
 import { courseOf, type RunPlan } from './run-plan.js';
 
@@ -48,5 +49,5 @@ export function scheduleWarnings(
 }
 
 function count(updates: number): string {
-  return `${updates} ${updates === 1 ? 'update' : 'updates'}`;
+  return plural(updates, 'update');
 }

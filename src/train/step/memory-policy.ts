@@ -5,6 +5,7 @@
  */
 
 import { UsageError } from '../../base/errors.js';
+import { plural } from '../../base/format.js';
 import type { MemoryPolicy, Recipe } from '../../config/index.js';
 import type { Level, Segment } from '../../models/index.js';
 
@@ -35,7 +36,7 @@ export function memoryPolicies(
     if (total > blocks.length) {
       const field =
         typeof keepBlocks === 'number' ? 'memory.keepBlocks' : `memory.keepBlocks.${part}`;
-      const there = `${blocks.length} ${blocks.length === 1 ? 'block' : 'blocks'}`;
+      const there = plural(blocks.length, 'block');
       throw new UsageError(`${field} is ${total}; the ${WORDS[part]} has ${there}`, {
         code: 'E_POLICY',
         hint: `Give a whole number from 0 to ${blocks.length}.`,

@@ -6,6 +6,7 @@ import { basename, join, resolve } from 'node:path';
 import { requireFree } from '../../../base/disk-space.js';
 import { DataError } from '../../../base/errors.js';
 import { writeWholeFolder } from '../../../base/whole-folder.js';
+import { plural } from '../../../base/format.js';
 import { GGML_TYPES, gguf, ggufBytes, type GgufMetadata } from '../../../formats/gguf/types.js';
 import { type GgufSource, writeGguf } from '../../../formats/gguf/write.js';
 import { ownPrefixes } from '../../../formats/layouts/tables.js';
@@ -23,7 +24,7 @@ import type {
   GgufFileType,
   GgufSpeech,
 } from '../export-options.js';
-import { plural, unusedNotes } from '../export-notes.js';
+import { unusedNotes } from '../export-notes.js';
 import { foldNotes, planWeights, type WeightPlan } from '../plan-weights.js';
 import { checkGgufFile } from './check-file.js';
 import { type EncodeOptions, ggufSource } from './encode-tensor.js';
