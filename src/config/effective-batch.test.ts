@@ -44,7 +44,9 @@ test('a batch that cannot be reached is a typed error', () => {
   );
   // No batchSize divides it on more devices than it has records.
   expect(() => batch({ effectiveBatch: 2 }, 8)).toThrow(
-    expect.objectContaining({ hint: expect.stringMatching(/^Train on 2 at most/) as unknown }),
+    expect.objectContaining({
+      hint: expect.stringMatching(/train on 2 devices at most/) as unknown,
+    }),
   );
 });
 

@@ -42,7 +42,7 @@ export function effectiveBatch(recipe: Recipe, worldSize: number): EffectiveBatc
         code: 'E_BATCH',
         hint:
           meant < worldSize
-            ? `Train on ${meant} at most, set accumulate yourself, or set batchTokens in place of batchSize: packed, an update may leave devices without a record.`
+            ? `Set batchSize to 1 and train on ${plural(meant, 'device')} at most, set accumulate yourself, or set batchTokens in place of batchSize: packed, an update may leave devices without a record.`
             : 'Choose a batchSize that divides it on all devices together, or set accumulate yourself.',
       },
     );
