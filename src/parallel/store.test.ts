@@ -17,9 +17,12 @@ afterAll(() => {
 
 it('keeps values for all', async () => {
   expect(await store.get('a')).toBeUndefined();
+  // A value is sent and not waited for: whoever asks over the same connection comes behind it, others may come before.
   await server.set('a', 'größer\n');
+  expect(await server.check(['a'])).toBe(true);
   expect(await store.get('a')).toBe('größer\n');
   await store.set('empty', '');
+  expect(await store.check(['empty'])).toBe(true);
   expect(await server.get('empty')).toBe('');
   expect([await store.add('n', 2), await server.add('n', 3), await store.get('n')]).toEqual([
     2,
